@@ -1,0 +1,42 @@
+"""Derivation: what was done to an image, for the headers and sidecars of the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """How an image came about from its source; two equal derivations of one source give equal UIDs.
+
+    Args:
+        software: name of the tool.
+        version: its version.
+        models: bundle name -> sha256 of its weights, for every network that may have touched the pixels.
+        parameters: options that change pixels (strength, passes, expert, ...).
+        summary: one sentence for people, for example ``"noise reduction"``.
+        label: short tag appended to the series description and used in file names, for example ``"SASM"``.
+    """
+
+    software: str
+    version: str
+    models: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    summary: str = "image restoration"
+    label: str = "SASM"
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal sha256 over everything that determines the pixels."""
+        record = [self.software, self.version, dict(self.models), dict(self.parameters)]
+        return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def description(self) -> str:
+        """One paragraph: tool, version, models with the first 12 digits of their hash, parameters."""
+        models = ", ".join(f"{name} ({digest[:12]})" for name, digest in sorted(self.models.items())) or "no model"
+        parameters = ", ".join(f"{key}={value}" for key, value in sorted(self.parameters.items()))
+        return f"{self.summary} by {self.software} {self.version}; models: {models}; {parameters}".rstrip("; ")

@@ -1,0 +1,85 @@
+"""Volume: an image with its geometry, unit and origin, as one immutable value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.types import UNIT_OF, Modality, Unit
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One image or series; nothing else in the house sees a bare path or an orphan affine.
+
+    Args:
+        array: float32 ``(C, *spatial)`` with one to three spatial axes, in ``unit``. ``C`` is 3 for RGB, 1 for grey,
+            CT and MR; a 4-D NIfTI holds its time points in ``C``.
+        modality: CT, MR or photo.
+        affine: ``(4, 4)`` float64, voxel index (in the order of the spatial axes, zero-based, voxel centre) to
+            RAS mm; for 2-D images the third index is 0. ``None`` for photos.
+        slice_axis: which *spatial* axis (0, 1, 2) counts the acquired slices; ``None`` for a 2-D image.
+        name: short label for logs and output names. Never patient data.
+        source: whatever the writer of this format needs to give back header, dtype, bit depth, alpha and so on.
+        geometry: how the slices lie (``regular``, ``tilted``, ``gap``, ``irregular``, ``single``, ``multiframe``).
+        notes: what the reader had to decide (duplicates dropped, ...), for the manifest.
+    """
+
+    array: NDArray[np.float32]
+    modality: Modality
+    affine: NDArray[np.float64] | None = None
+    slice_axis: int | None = None
+    name: str = "image"
+    source: Any = None
+    geometry: str = "regular"
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.array.dtype != np.float32:
+            raise TypeError(f"Volume.array must be float32, got {self.array.dtype}; convert with .astype(np.float32)")
+        if not 2 <= self.array.ndim <= 4:
+            raise ValueError(f"Volume.array must be (C, *spatial) with 1 to 3 spatial axes, got {self.array.shape}")
+        if self.affine is not None and self.affine.shape != (4, 4):
+            raise ValueError(f"Volume.affine must be 4x4, got {self.affine.shape}")
+        if self.slice_axis is not None and not 0 <= self.slice_axis < self.array.ndim - 1:
+            raise ValueError(
+                f"slice_axis must name one of the {self.array.ndim - 1} spatial axes, got {self.slice_axis}"
+            )
+
+    @property
+    def unit(self) -> Unit:
+        """HU for CT, MR magnitude for MR, sRGB in [0, 1] for photos."""
+        return UNIT_OF[self.modality]
+
+    def with_array(self, array: NDArray[np.float32]) -> Volume:
+        """The same geometry and header with new pixels of the same shape."""
+        if array.shape != self.array.shape:
+            raise ValueError(f"with_array keeps the geometry, so the shape must stay {self.array.shape}, got {array.shape}")
+        return replace(self, array=np.asarray(array, dtype=np.float32))
+
+    def as_slices(self) -> NDArray[np.float32]:
+        """The image as a stack of 2-D slices ``(N, c, H, W)``: a view where possible.
+
+        Photos give ``(1, C, H, W)``. Medical volumes give one single-channel slice per acquired slice (and time
+        point): ``N = C * slices``, ``c = 1``; a 1-D profile is refused.
+        """
+        if self.array.ndim < 3:
+            raise ValueError(f"a slice needs two spatial axes, got array of shape {self.array.shape}")
+        if self.modality is Modality.PHOTO:
+            return self.array[None]
+        if self.slice_axis is None:
+            return self.array[:, None]
+        stack = np.moveaxis(self.array, self.slice_axis + 1, 1)  # (C, slices, H, W)
+        return stack.reshape(-1, 1, *stack.shape[2:])
+
+    def from_slices(self, slices: NDArray[np.float32]) -> Volume:
+        """Inverse of :meth:`as_slices`: put a processed stack ``(N, c, H, W)`` back on this geometry."""
+        if self.modality is Modality.PHOTO:
+            return self.with_array(slices[0])
+        if self.slice_axis is None:
+            return self.with_array(slices[:, 0])
+        moved = np.moveaxis(self.array, self.slice_axis + 1, 1)
+        return self.with_array(np.moveaxis(slices.reshape(moved.shape), 1, self.slice_axis + 1))

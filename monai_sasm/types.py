@@ -1,0 +1,51 @@
+"""The house's vocabulary: closed sets as enums, tensor shapes as annotations.
+
+Importing this file loads neither torch nor MONAI.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    ImageBatch = Float[Tensor, "batch channels height width"]
+    """Images in the working scale of their modality (see :mod:`monai_sasm.intensity`)."""
+    NoiseMap = Float[Tensor, "batch 1 height width"]
+    """Noise standard deviation per pixel, in the unit of the image it belongs to."""
+    ExpertLogits = Float[Tensor, "batch experts height width"]
+    """Gate scores, before any normalisation; class 0 is the identity."""
+    ExpertWeights = Float[Tensor, "batch experts height width"]
+    """Mixing weights: at least 0, sum 1 over experts; class 0 is the identity."""
+
+
+class Modality(str, Enum):
+    """What kind of device made the image. Known modality masks experts of other modalities."""
+
+    CT = "CT"
+    MR = "MR"
+    PHOTO = "PHOTO"
+
+
+class Unit(str, Enum):
+    """Physical meaning of an array's numbers."""
+
+    HU = "HU"  # Hounsfield units
+    MR = "MR"  # arbitrary magnitude units of one MR series
+    SRGB = "sRGB"  # display values, 0 to 1
+
+
+class Degradation(str, Enum):
+    """What can be wrong with a pixel; ``CLEAN`` is the gate's identity class."""
+
+    CLEAN = "clean"
+    RAINDROP = "raindrop"
+    NOISE = "noise"
+    LOW_DOSE = "low-dose"
+
+
+UNIT_OF = {Modality.CT: Unit.HU, Modality.MR: Unit.MR, Modality.PHOTO: Unit.SRGB}
+"""The unit in which every :class:`~monai_sasm.io.volume.Volume` of a modality is held."""
