@@ -6,20 +6,33 @@ Importing this file loads neither torch nor MONAI.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
     ImageBatch = Float[Tensor, "batch channels height width"]
-    """Images in the working scale of their modality (see :mod:`monai_sasm.intensity`)."""
     NoiseMap = Float[Tensor, "batch 1 height width"]
-    """Noise standard deviation per pixel, in the unit of the image it belongs to."""
     ExpertLogits = Float[Tensor, "batch experts height width"]
-    """Gate scores, before any normalisation; class 0 is the identity."""
     ExpertWeights = Float[Tensor, "batch experts height width"]
-    """Mixing weights: at least 0, sum 1 over experts; class 0 is the identity."""
+
+_TENSORS = {
+    "ImageBatch": "batch channels height width",  # in the working scale of the modality (monai_sasm.intensity)
+    "NoiseMap": "batch 1 height width",  # noise standard deviation per pixel, in the unit of its image
+    "ExpertLogits": "batch experts height width",  # gate scores before normalisation; class 0 is the identity
+    "ExpertWeights": "batch experts height width",  # at least 0, sum 1 over experts; class 0 is the identity
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Tensor aliases, built on first use so that the enums below can be had without loading torch."""
+    if name not in _TENSORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from jaxtyping import Float
+    from torch import Tensor
+
+    return Float[Tensor, _TENSORS[name]]
 
 
 class Modality(str, Enum):

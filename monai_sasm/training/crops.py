@@ -1,0 +1,75 @@
+"""Random square crops of images held in memory, flipped and turned: the training sets of the pixel experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+
+class CropDataset(Dataset[dict[str, torch.Tensor]]):
+    """``length`` random crops per epoch from ``images``.
+
+    An image is ``(C, H, W)``, float in working scale or uint8 (then divided by 255). Several aligned images (clean
+    and degraded, say) are cropped together when each element of ``images`` is a tuple; ``keys`` names them.
+
+    Args:
+        images: arrays, or tuples of arrays of equal height and width; each at least ``size`` pixels wide and high.
+        size: side of the crop in pixels.
+        length: crops per epoch.
+        keys: names of the aligned arrays in the returned dictionary.
+        min_std: reject crops whose first array varies less than this (mostly air), at most ten times per crop.
+        seed: seed of the crop positions; a different crop sequence every epoch, the same in every run.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[NDArray[np.generic] | tuple[NDArray[np.generic], ...]],
+        size: int,
+        length: int,
+        keys: Sequence[str] = ("image",),
+        min_std: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.images = [entry if isinstance(entry, tuple) else (entry,) for entry in images]
+        if not self.images:
+            raise ValueError("CropDataset needs at least one image; check the training folder or file list")
+        for entry in self.images:
+            shapes = {array.shape[-2:] for array in entry}
+            if len(entry) != len(keys) or len(shapes) != 1:
+                raise ValueError(f"expected {len(keys)} aligned arrays {tuple(keys)}, got shapes {sorted(shapes)}")
+            if min(entry[0].shape[-2:]) < size:
+                raise ValueError(f"every image must be at least {size} pixels wide and high, got {entry[0].shape}")
+        self.size, self.length, self.keys, self.min_std = size, length, tuple(keys), min_std
+        self.random = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """One crop per key, ``(C, size, size)`` float32; ``index`` only ends the epoch."""
+        if index >= self.length:
+            raise IndexError(index)
+        for _ in range(10):
+            crops = self._crop()
+            if float(crops[0].std()) >= self.min_std:
+                break
+        turns, flip = int(self.random.integers(4)), bool(self.random.integers(2))
+        return {key: _to_tensor(crop, turns, flip) for key, crop in zip(self.keys, crops)}
+
+    def _crop(self) -> list[NDArray[np.generic]]:
+        entry = self.images[self.random.integers(len(self.images))]
+        height, width = entry[0].shape[-2:]
+        top = int(self.random.integers(height - self.size + 1))
+        left = int(self.random.integers(width - self.size + 1))
+        return [array[..., top : top + self.size, left : left + self.size] for array in entry]
+
+
+def _to_tensor(crop: NDArray[np.generic], turns: int, flip: bool) -> torch.Tensor:
+    turned = np.rot90(crop, turns, axes=(-2, -1))
+    turned = np.ascontiguousarray(turned[..., ::-1] if flip else turned)
+    tensor = torch.from_numpy(turned).float()
+    return tensor / 255 if crop.dtype == np.uint8 else tensor

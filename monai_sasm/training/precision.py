@@ -1,0 +1,41 @@
+"""Mixed precision on any device: MONAI's engines autocast on CUDA only, CPUs with AMX gain as much."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Autocast(nn.Module):
+    """Run ``network`` under autocast in channels-last layout and give float32 back.
+
+    bfloat16 trains a convolutional U-Net about three times faster on a CPU with AMX instructions; without them it is
+    emulated and an order of magnitude slower, so ``"auto"`` looks before it chooses.
+
+    Args:
+        network: the module to run; save *its* state dict, not this wrapper's.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (bfloat16 where the hardware has it).
+    """
+
+    def __init__(self, network: nn.Module, dtype: str = "auto") -> None:
+        super().__init__()
+        allowed = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+        if dtype != "auto" and dtype not in allowed:
+            raise ValueError(f"dtype must be 'auto' or one of {sorted(allowed)}, got {dtype!r}")
+        self.network = network.to(memory_format=torch.channels_last)
+        self.dtype = (torch.bfloat16 if _fast_bfloat16() else None) if dtype == "auto" else allowed[dtype]
+
+    def forward(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Same arguments as the wrapped network."""
+        image = image.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(image.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            output = self.network(image, *args, **kwargs)
+        return output.float()
+
+
+def _fast_bfloat16() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported()
