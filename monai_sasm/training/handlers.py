@@ -1,4 +1,4 @@
-"""Ignite handlers that neither MONAI nor ignite has: gradient clipping, weight export, finding a checkpoint."""
+"""Ignite handlers that neither MONAI nor ignite has: gradient clipping and weight export."""
 
 from __future__ import annotations
 
@@ -53,9 +53,3 @@ class ExportWeights:
         temporary = self.path.with_suffix(".tmp")
         torch.save(state, temporary)
         os.replace(temporary, self.path)
-
-
-def latest_checkpoint(folder: str | Path) -> str:
-    """Path of the newest ``*.pt`` checkpoint under ``folder``, or an empty string (then training starts afresh)."""
-    checkpoints = sorted(Path(folder).glob("checkpoint_*.pt"), key=lambda path: path.stat().st_mtime)
-    return str(checkpoints[-1]) if checkpoints else ""

@@ -1,0 +1,106 @@
+"""Training images read into memory: photos as uint8, CT and MR slices in working scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+
+
+def photos(folders: Sequence[str | Path], exclude: Iterable[str] = (), limit: int | None = None) -> list[NDArray[np.uint8]]:
+    """All photos in ``folders`` (not recursive, sorted by name) as RGB uint8 ``(3, H, W)``.
+
+    Args:
+        folders: one or more folders.
+        exclude: file stems to leave out, for example a test set's.
+        limit: keep only the first so many.
+
+    Raises:
+        FileNotFoundError: nothing found.
+    """
+    from PIL import Image
+
+    excluded = set(exclude)
+    paths = [
+        path
+        for folder in folders
+        for path in sorted(Path(folder).glob("*"))
+        if path.suffix.lower() in PHOTO_SUFFIXES and path.stem not in excluded
+    ][:limit]
+    if not paths:
+        raise FileNotFoundError(f"no photos ({', '.join(sorted(PHOTO_SUFFIXES))}) in {[str(f) for f in folders]}")
+    images = []
+    for path in paths:
+        with Image.open(path) as image:
+            images.append(np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1)))
+    return images
+
+
+def slices(paths: Sequence[str | Path], modality: str, min_std: float = 0.02) -> list[NDArray[np.float32]]:
+    """All 2-D slices ``(1, H, W)`` of CT or MR files and folders, in working scale.
+
+    Args:
+        paths: NIfTI files or DICOM folders.
+        modality: ``"CT"`` or ``"MR"``.
+        min_std: leave out slices that vary less (air, end slices), in working scale.
+    """
+    found = []
+    for path in paths:
+        for volume in _read(path, Modality(modality)):
+            found += [np.ascontiguousarray(part) for part in _working_scale(volume) if float(part.std()) >= min_std]
+    if not found:
+        raise FileNotFoundError(f"no {modality} slices in {[str(path) for path in paths]}")
+    return found
+
+
+def paired(root: str | Path, split: str, modality: str, stems: Sequence[str] = ()) -> list[tuple[NDArray[np.float32], ...]]:
+    """Aligned pairs ``(clean, noisy)`` from ``<root>/<split>/{clean,noisy}``, matched by file name.
+
+    Args:
+        root: folder of the dataset.
+        split: ``"train"`` or ``"val"``; an empty string looks for ``clean`` and ``noisy`` in ``root`` itself.
+        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; both images of a pair share the clean image's scaling.
+        stems: keep only files whose name starts with one of these; all when empty.
+
+    Raises:
+        FileNotFoundError: a file has no partner, or there is none at all.
+        ValueError: the two images of a pair differ in shape.
+    """
+    base = Path(root) / split
+    names = [{path.name for path in (base / kind).glob("*")} for kind in ("clean", "noisy")]
+    if names[0] != names[1] or not names[0]:
+        raise FileNotFoundError(
+            f"{base} must hold 'clean' and 'noisy' with the same file names; without a partner: "
+            f"{sorted(names[0] ^ names[1])[:5] or 'no files at all'}"
+        )
+    chosen = sorted(name for name in names[0] if not stems or name.startswith(tuple(stems)))
+    return [pair for name in chosen for pair in _pair(base / "clean" / name, base / "noisy" / name, Modality(modality))]
+
+
+def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[NDArray[np.float32], ...]]:
+    from monai_sasm.intensity import scaling_for
+
+    clean, noisy = _read(clean_path, modality)[0], _read(noisy_path, modality)[0]
+    if clean.array.shape != noisy.array.shape:
+        raise ValueError(f"{clean_path.name}: clean {clean.array.shape} and noisy {noisy.array.shape} differ in shape")
+    scaling = scaling_for(clean)
+    return list(zip(scaling.forward(clean.as_slices()), scaling.forward(noisy.as_slices())))
+
+
+def _read(path: str | Path, modality: Modality) -> list[Volume]:
+    from monai_sasm.io.formats import read
+
+    return read(Path(path), modality)
+
+
+def _working_scale(volume: Volume) -> NDArray[np.float32]:
+    from monai_sasm.intensity import scaling_for
+
+    return scaling_for(volume).forward(volume.as_slices())
