@@ -10,7 +10,9 @@ so that the image's own sharpness is untouched and ``a = 1`` is the exact identi
 ``p_noisy = ln(I / max(Poisson(I e^-p) + N(0, Ne), 1))`` with ``I = a N``.
 
 ``N`` follows the patient, as in every scanner with automatic exposure control: ``N = N0 exp(beta (p_peak - p_ref))`` with
-``p_peak`` the largest line integral of the view.
+``p_peak`` the largest line integral of the view; where the tube current is known, :meth:`Scanner.of_exposure` uses that.
+
+Calibration: `scripts/calibrate_low_dose_ct.py` on real full and quarter dose pairs (Mayo, AAPM Low Dose CT Grand Challenge).
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ REFERENCE_VIEWS = 720  # photons are counted per mm of detector and per 1/720 of
 REFERENCE_INTEGRAL = 6.0  # line integral p_ref at which N = N0: 29 cm of water
 COARSE_PIXELS = 128  # line integrals vary slowly: the noise level is worked out on images of about this width
 RAYS_PER_PIXEL = 2  # sharp kernels pass frequencies beyond the pixel grid's own limit
+PHOTONS_PER_MAS = 8.5e3  # N0 per mAs of a Siemens Definition AS+ at 120 kV, 3 mm slices, pitch 0.7; spread over slices 11 % in sd
 SAMPLES_PER_PIXEL = 4  # of the filtered sinogram, for nearest-neighbour back projection
 
 
@@ -59,8 +62,8 @@ class ReconstructionKernel:
 
 
 KERNELS = {
-    "soft": ReconstructionKernel(cutoff=0.457, order=2.5),  # noise power spectrum of Siemens B30f
-    "sharp": ReconstructionKernel(cutoff=0.87, order=5.0),  # noise power spectrum of Siemens D45f
+    "soft": ReconstructionKernel(cutoff=0.412, order=2.07),  # noise power spectrum of Siemens B30f
+    "sharp": ReconstructionKernel(cutoff=0.809, order=4.6),  # noise power spectrum of Siemens D45f
 }
 
 
@@ -78,15 +81,20 @@ class Scanner:
             rays adaptively, and no exponential may run to infinity.
     """
 
-    photons: float = 2.25e5
+    photons: float = 1.18e6
     electronic: float = 8.0
-    exposure_control: float = 0.5
-    bowtie: float = 0.0
+    exposure_control: float = 0.51
+    bowtie: float = 4.65
     max_std: float = 1.0
 
     def __post_init__(self) -> None:
         if not (self.photons > 0 and self.electronic >= 0 and self.max_std > 0):
             raise ValueError(f"photons and max_std must be > 0 and electronic >= 0, got {self}")
+
+    @classmethod
+    def of_exposure(cls, mas: float) -> Scanner:
+        """Scanner at a known exposure (DICOM (0018,1152), mAs) instead of the exposure control's average behaviour."""
+        return cls(photons=PHOTONS_PER_MAS * mas, exposure_control=0.0)
 
 
 @dataclass(frozen=True)
@@ -95,11 +103,13 @@ class LowDoseCtParams:
 
     Args:
         dose: (B,), fraction of the full dose, in (0, 1].
+        exposure: (B,), photons of the full dose over those of the scanner's model.
         seed: seed of the quantum and electronic noise.
         size: (height, width) of the images.
     """
 
     dose: Tensor
+    exposure: Tensor
     seed: int
     size: tuple[int, int]
 
@@ -125,6 +135,8 @@ class LowDoseCt:
         kernel: ``soft`` (B30f), ``sharp`` (D45f) or a kernel of one's own.
         scanner: photon statistics; the default is calibrated on real pairs.
         views: views over half a turn; about 1.4 times the image width avoids view aliasing.
+        exposure: range of the photons of the full dose over those of ``scanner``, drawn log-uniformly; in real series this ratio
+            varies about twofold between slices, because tube current follows more than the slice at hand.
         noise_free: the images are phantoms without noise: full Poisson and electronic noise, also at dose 1.
 
     Example:
@@ -140,15 +152,19 @@ class LowDoseCt:
         kernel: str | ReconstructionKernel = "soft",
         scanner: Scanner | None = None,
         views: int = REFERENCE_VIEWS,
+        exposure: tuple[float, float] = (1.0, 1.0),
         noise_free: bool = False,
     ) -> None:
         if not spacing > 0:
             raise ValueError(f"spacing must be a positive length in mm, got {spacing}")
         if not 0 < dose[0] <= dose[1] <= 1:
             raise ValueError(f"dose must be an increasing range within (0, 1], got {dose}")
+        if not 0 < exposure[0] <= exposure[1]:
+            raise ValueError(f"exposure must be an increasing range of positive numbers, got {exposure}")
         if isinstance(kernel, str) and kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {sorted(KERNELS)} or a ReconstructionKernel, got {kernel!r}")
-        self.spacing, self.dose, self.views, self.noise_free = float(spacing), tuple(dose), views, noise_free
+        self.spacing, self.views, self.noise_free = float(spacing), views, noise_free
+        self.dose, self.exposure = tuple(dose), tuple(exposure)
         self.kernel = KERNELS[kernel] if isinstance(kernel, str) else kernel
         self.scanner = scanner or Scanner()
 
@@ -156,10 +172,10 @@ class LowDoseCt:
         """Draw doses and a seed for a batch ``(B, 1, H, W)``."""
         if shape[1] != 1:
             raise ValueError(f"CT images have one channel, (B, 1, H, W); got shape {tuple(shape)}")
-        low, high = (math.log(d) for d in self.dose)
-        dose = torch.exp(low + (high - low) * torch.rand(shape[0], generator=generator)).clamp(max=1.0)
+        dose = _log_uniform(self.dose, shape[0], generator).clamp(max=1.0)
+        exposure = _log_uniform(self.exposure, shape[0], generator)
         seed = int(torch.randint(2**31, (1,), generator=generator))
-        return LowDoseCtParams(dose=dose, seed=seed, size=(shape[2], shape[3]))
+        return LowDoseCtParams(dose=dose, exposure=exposure, seed=seed, size=(shape[2], shape[3]))
 
     def apply(self, clean: ImageBatch, params: LowDoseCtParams) -> ImageBatch:
         """Add the noise of the drawn dose to HU images (B, 1, H, W); values stay at or above ``min(clean, -1024)``."""
@@ -169,7 +185,7 @@ class LowDoseCt:
     def sigma(self, clean: ImageBatch, params: LowDoseCtParams) -> NoiseMap:
         """Standard deviation in HU (B, 1, H, W) of what :meth:`apply` adds, before clipping to air: propagated, not sampled."""
         height, width = clean.shape[-2:]
-        variance, factor = self._coarse_variance(clean.float(), params.dose)
+        variance, factor = self._coarse_variance(clean.float(), params)
         angles = view_angles(variance.shape[1], variance.device)
         small = back_project(variance, angles, -(-height // factor), -(-width // factor)) * (math.pi / self.views)
         gain = noise_gain(self._rays(height, width), self.spacing / RAYS_PER_PIXEL, self.kernel)
@@ -183,7 +199,7 @@ class LowDoseCt:
         if self.noise_free:
             sinogram = self._counted_noise(clean, params, generator)
         else:
-            variance, factor = self._coarse_variance(clean, params.dose)
+            variance, factor = self._coarse_variance(clean, params)
             std = self._to_rays(variance.sqrt(), factor, params.size)
             sinogram = std * torch.randn(std.shape, generator=generator).to(std)
         fine = filter_sinogram(
@@ -195,7 +211,8 @@ class LowDoseCt:
     def _counted_noise(self, clean: Tensor, params: LowDoseCtParams, generator: torch.Generator) -> Tensor:
         """Log of counted over expected photons, (B, V, D): Poisson plus electronic noise, at least one photon."""
         integrals, factor = self._line_integrals(clean)
-        log_photons = self._log_photons(integrals, factor * self.spacing) + params.dose.to(clean).log()[:, None, None]
+        sent = (params.dose * params.exposure).to(clean).log()[:, None, None]
+        log_photons = self._log_photons(integrals, factor * self.spacing) + sent
         # The counts are drawn on the CPU so that every device gives the same image.
         log_photons = self._to_rays(log_photons.expand_as(integrals), factor, params.size).cpu()
         integrals = self._to_rays(integrals, factor, params.size).cpu()
@@ -204,12 +221,13 @@ class LowDoseCt:
         counts += electronic * torch.randn(counts.shape, generator=generator)
         return (log_photons - counts.clamp(min=1).log() - integrals).to(clean)
 
-    def _coarse_variance(self, clean: Tensor, dose: Tensor) -> tuple[Tensor, int]:
+    def _coarse_variance(self, clean: Tensor, params: LowDoseCtParams) -> tuple[Tensor, int]:
         """Variance of the added noise per fine ray, on the coarse sinogram; and the coarsening factor."""
         integrals, factor = self._line_integrals(clean)
-        a = dose.to(clean)[:, None, None]
+        a = params.dose.to(clean)[:, None, None]
+        sent = self._log_photons(integrals, factor * self.spacing) + params.exposure.to(clean).log()[:, None, None]
         # One over the photons that arrive; the bound is set before the exponential and again on the result.
-        inverse = (integrals - self._log_photons(integrals, factor * self.spacing)).clamp(max=10.0).exp()
+        inverse = (integrals - sent).clamp(max=10.0).exp()
         electronic = self.scanner.electronic * self._ray_size()
         at_quarter = 3 * inverse * (1 + 5 * electronic * inverse)
         bound = (self.scanner.max_std**2 / at_quarter).clamp(max=1.0)
@@ -254,3 +272,8 @@ class LowDoseCt:
 
     def _rays(self, height: int, width: int) -> int:
         return detector_count(height, width) * RAYS_PER_PIXEL
+
+
+def _log_uniform(bounds: tuple[float, ...], count: int, generator: torch.Generator) -> Tensor:
+    low, high = (math.log(bound) for bound in bounds)
+    return torch.exp(low + (high - low) * torch.rand(count, generator=generator))

@@ -1,0 +1,175 @@
+"""Low-quality MR, made where the scanner makes it: fewer k-space samples and complex thermal noise.
+
+With ``F`` the centred orthonormal 2-D Fourier transform and ``M`` a mask (or window) of the sampled centre,
+
+    m = | F^-1( M . F(x) + n ) |,   n complex Gaussian, standard deviation sigma in the real and in the imaginary part.
+
+``F`` is unitary, so noise of standard deviation sigma in k-space is noise of standard deviation sigma in the image, and the
+magnitude is Rician (Gudbjartsson and Patz 1995): ``E[m^2] = |F^-1 M F x|^2 + 2 sigma^2``. The grid and the image scale are kept:
+the zero frequency passes unchanged. Bicubic shrinking, which no scanner does, is not used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from monai_sasm.types import ImageBatch, NoiseMap
+
+PHASE_AXIS, READ_AXIS = -2, -1  # rows (phase encoding) and columns (frequency encoding) of (B, C, H, W)
+
+
+def to_kspace(image: Tensor) -> Tensor:
+    """Centred orthonormal 2-D Fourier transform over the last two axes; complex, same shape."""
+    return torch.fft.fftshift(torch.fft.fft2(torch.fft.ifftshift(image, dim=(-2, -1)), norm="ortho"), dim=(-2, -1))
+
+
+def to_image(kspace: Tensor) -> Tensor:
+    """Inverse of :func:`to_kspace`; complex, same shape."""
+    return torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(kspace, dim=(-2, -1)), norm="ortho"), dim=(-2, -1))
+
+
+@dataclass(frozen=True)
+class KspaceParams:
+    """One draw of an MR degradation.
+
+    Args:
+        factor: (B,), how many times fewer samples along each truncated axis; 1 keeps all.
+        sigma: (B, 1, H, W), noise standard deviation of the real and of the imaginary part, image unit.
+        seed: seed of the noise field.
+    """
+
+    factor: Tensor
+    sigma: NoiseMap
+    seed: int
+
+    @property
+    def mask(self) -> NoiseMap:
+        """(B, 1, H, W): 1 for degraded images; k-space touches every pixel."""
+        truncated = (self.factor > 1).view(-1, 1, 1, 1)
+        return ((self.sigma > 0) | truncated).float()
+
+
+class KspaceTruncation:
+    """Keep only the centre of k-space, on the same grid (zero-filled reconstruction).
+
+    Args:
+        factor: range of the truncation factor, drawn log-uniformly, at least 1; 2 keeps the central half of each axis.
+        axes: which axes to truncate: -2 (rows, phase encoding), -1 (columns).
+        apodisation: 0 for a hard edge (Gibbs ringing), 1 for a full Hann roll-off inside the kept samples (Tukey window between).
+    """
+
+    def __init__(
+        self,
+        factor: tuple[float, float] = (2.0, 2.0),
+        axes: Sequence[int] = (PHASE_AXIS, READ_AXIS),
+        apodisation: float = 0.0,
+    ) -> None:
+        if not 1 <= factor[0] <= factor[1]:
+            raise ValueError(f"factor must be an increasing range of numbers of at least 1, got {factor}")
+        if not axes or not set(axes) <= {PHASE_AXIS, READ_AXIS}:
+            raise ValueError(f"axes must name -2 (rows), -1 (columns) or both, got {tuple(axes)}")
+        if not 0 <= apodisation <= 1:
+            raise ValueError(f"apodisation must lie in [0, 1], got {apodisation}")
+        self.factor, self.axes, self.apodisation = tuple(factor), tuple(axes), apodisation
+
+    def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> KspaceParams:
+        """Draw factors for a batch ``(B, C, H, W)``; no noise."""
+        return KspaceParams(
+            factor=_log_uniform(self.factor, shape[0], generator),
+            sigma=torch.zeros(shape[0], 1, *shape[2:]),
+            seed=_seed(generator),
+        )
+
+    def apply(self, clean: ImageBatch, params: KspaceParams) -> ImageBatch:
+        """Magnitude of the zero-filled reconstruction; images with factor 1 are returned unchanged."""
+        truncated = to_image(self.window(params, clean.shape[-2:]).to(clean.device) * to_kspace(clean.float())).abs()
+        return torch.where((params.factor > 1).view(-1, 1, 1, 1).to(clean.device), truncated.to(clean.dtype), clean)
+
+    def window(self, params: KspaceParams, size: Sequence[int]) -> Tensor:
+        """Weights (B, 1, H, W) of the k-space samples, 1 at the zero frequency, 0 where nothing was measured."""
+        weights = torch.ones(len(params.factor), 1, size[-2], size[-1])
+        for axis in self.axes:
+            profile = torch.stack([_kept(size[axis], float(factor), self.apodisation) for factor in params.factor])
+            weights = weights * (profile[:, None, :, None] if axis == PHASE_AXIS else profile[:, None, None, :])
+        return weights
+
+
+class KspaceNoise:
+    """Complex Gaussian noise in k-space, magnitude image: Rician noise.
+
+    Args:
+        sigma: range of the standard deviation, drawn uniformly; relative to the ``scale`` of the images.
+        scale: intensity that counts as 1; leave at 1 for images scaled to [0, 1].
+    """
+
+    def __init__(self, sigma: tuple[float, float] = (0.02, 0.15), scale: float = 1.0) -> None:
+        if not 0 <= sigma[0] <= sigma[1]:
+            raise ValueError(f"sigma must be an increasing range of non-negative numbers, got {sigma}")
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}")
+        self.sigma, self.scale = tuple(sigma), scale
+
+    def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> KspaceParams:
+        """Draw one standard deviation per image of a batch ``(B, C, H, W)``."""
+        low, high = self.sigma
+        sigma = (low + (high - low) * torch.rand(shape[0], 1, 1, 1, generator=generator)) * self.scale
+        return KspaceParams(
+            factor=torch.ones(shape[0]), sigma=sigma.repeat(1, 1, shape[2], shape[3]), seed=_seed(generator)
+        )
+
+    def apply(self, clean: ImageBatch, params: KspaceParams) -> ImageBatch:
+        """Magnitude of the noisy image; images with sigma 0 are returned unchanged."""
+        generator = torch.Generator().manual_seed(params.seed)
+        real, imaginary = torch.randn((2, *clean.shape), generator=generator).to(clean.device)
+        sigma = params.sigma.to(clean.device)
+        # F is unitary: white noise drawn in k-space, where it arises, keeps its standard deviation in the image.
+        noisy = to_image(to_kspace(clean.float()) + sigma[..., :1, :1] * torch.complex(real, imaginary)).abs()
+        return torch.where(sigma > 0, noisy.to(clean.dtype), clean)
+
+
+class LowQualityMr:
+    """Fewer samples, then noise on those that remain: a fast or low-field acquisition.
+
+    The noise is added after zero filling over the whole grid, so its standard deviation per pixel is that of ``noise``.
+
+    Args:
+        truncation: resolution model.
+        noise: noise model.
+    """
+
+    def __init__(self, truncation: KspaceTruncation, noise: KspaceNoise) -> None:
+        self.truncation, self.noise = truncation, noise
+
+    def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> KspaceParams:
+        """Draw truncation and noise for a batch ``(B, C, H, W)``."""
+        factor = self.truncation.draw(shape, generator).factor
+        noise = self.noise.draw(shape, generator)
+        return KspaceParams(factor=factor, sigma=noise.sigma, seed=noise.seed)
+
+    def apply(self, clean: ImageBatch, params: KspaceParams) -> ImageBatch:
+        """Truncate, add noise, take the magnitude."""
+        return self.noise.apply(self.truncation.apply(clean, params), params)
+
+
+def _kept(length: int, factor: float, apodisation: float) -> Tensor:
+    """Tukey window (length,) over the central ``length / factor`` samples, 1 in the middle."""
+    half = max(length / factor / 2, 0.5)
+    distance = (torch.arange(length) - length // 2).abs() / half
+    flat = 1 - apodisation
+    roll = 0.5 * (1 + torch.cos(math.pi * ((distance - flat) / max(apodisation, 1e-6)).clamp(0, 1)))
+    inside = (torch.arange(length) - length // 2 >= -half) & (torch.arange(length) - length // 2 < half)
+    return torch.where(inside, roll, torch.zeros(()))
+
+
+def _log_uniform(bounds: tuple[float, ...], count: int, generator: torch.Generator) -> Tensor:
+    low, high = math.log(bounds[0]), math.log(bounds[1])
+    return torch.exp(low + (high - low) * torch.rand(count, generator=generator))
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**31, (1,), generator=generator))
