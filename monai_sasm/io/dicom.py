@@ -1,0 +1,137 @@
+"""DICOM pixels to a :class:`~monai_sasm.io.volume.Volume`, slice by slice, in HU or MR magnitude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from monai_sasm.io.dicom_geometry import Stack
+from monai_sasm.io.dicom_multiframe import Slice
+from monai_sasm.io.dicom_pixels import StoredPixels, read_stored, rescaled
+from monai_sasm.io.dicom_values import text_of
+from monai_sasm.io.entry import RefusedError
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+PLAUSIBLE_HU = (-4096.0, 31743.0)
+"""Beyond these no CT scanner stores tissue, metal or air (16-bit extended scale); only markers for 'no data' lie there."""
+MAX_IMPLAUSIBLE = 0.001
+"""Part of a CT slice that may lie outside :data:`PLAUSIBLE_HU`, besides one constant marker value."""
+MEMORY_SHARE = 0.8
+"""Part of the free memory one array may take."""
+
+
+@dataclass(frozen=True)
+class DicomSource:
+    """What the writer needs to give a series back; pixels and headers are read again from the files.
+
+    Args:
+        paths: file of each slice, in array order; frames of one multi-frame file repeat its path.
+        frames: zero-based frame number within the file, one per slice.
+        instances: SOP Instance UID per slice, to notice files that changed in the meantime.
+        positions: ImagePositionPatient per slice, LPS mm: the native positions, also where steps differ.
+        orientation: ImageOrientationPatient.
+        slopes: rescale slope per slice.
+        intercepts: rescale intercept per slice.
+        multiframe: whether the slices are frames of Enhanced files.
+    """
+
+    paths: tuple[Path, ...]
+    frames: tuple[int, ...]
+    instances: tuple[str, ...]
+    positions: tuple[tuple[float, ...], ...]
+    orientation: tuple[float, ...]
+    slopes: tuple[float, ...]
+    intercepts: tuple[float, ...]
+    multiframe: bool = False
+
+
+def load(
+    name: str, modality: Modality, slices: tuple[Slice, ...], stack: Stack, geometry: str, notes: tuple[str, ...]
+) -> Volume:
+    """Read the pixels of sorted slices.
+
+    Returns:
+        Volume with array ``(1, slices, rows, columns)`` and ``slice_axis`` 0. Padding pixels keep
+        ``stored * slope + intercept``; the writer gives them back exactly.
+
+    Raises:
+        RefusedError: pixels cannot be decoded, contradict their header, or do not fit into memory.
+    """
+    header = slices[0].header
+    shape = (1, len(slices), header.rows, header.columns)
+    check_memory(shape)
+    array = np.empty(shape, np.float32)
+    current: Path | None = None
+    pixels: StoredPixels | None = None
+    for index, one in enumerate(slices):
+        if one.header.path != current or pixels is None:
+            dataset, pixels = read_stored(one.header.path)
+            _check_same(dataset, one, pixels)
+            current = one.header.path
+        array[0, index] = rescaled(pixels.values[one.frame], one.slope, one.intercept)
+        if modality is Modality.CT:
+            _check_hounsfield(array[0, index], pixels.padding[one.frame])
+    source = DicomSource(
+        paths=tuple(one.header.path for one in slices),
+        frames=tuple(one.frame for one in slices),
+        instances=tuple(one.header.sop_instance for one in slices),
+        positions=tuple(one.position for one in slices),
+        orientation=slices[0].orientation,
+        slopes=tuple(one.slope for one in slices),
+        intercepts=tuple(one.intercept for one in slices),
+        multiframe=geometry == "multiframe",
+    )
+    return Volume(array, modality, stack.affine, 0, name, source, geometry, notes)
+
+
+def instance_uid(dataset: Dataset) -> str:
+    """SOP Instance UID of a data set, from the file meta information where the data set has lost it."""
+    return text_of(dataset, "SOPInstanceUID") or text_of(dataset.file_meta, "MediaStorageSOPInstanceUID")
+
+
+def check_memory(shape: tuple[int, ...]) -> None:
+    """Refuse an array of float32 that would not fit into the free memory, before allocating it."""
+    needed, free = 4 * int(np.prod(shape, dtype=np.int64)), _free_memory()
+    if free is not None and needed > MEMORY_SHARE * free:
+        raise RefusedError(
+            f"an array of {shape} needs {needed >> 20} MiB but only {free >> 20} MiB are free; "
+            "restore fewer series at once or use a larger machine"
+        )
+
+
+def _free_memory() -> int | None:
+    """Bytes that can be allocated without swapping; ``None`` where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _check_same(dataset: Dataset, one: Slice, pixels: StoredPixels) -> None:
+    if instance_uid(dataset) != one.header.sop_instance:
+        raise RefusedError("a file changed while it was being read; run again when the folder is complete")
+    expected = (one.header.frames, one.header.rows, one.header.columns)
+    if pixels.values.shape != expected:
+        raise RefusedError(f"{pixels.values.shape} pixels decoded where the header announces {expected}")
+
+
+def _check_hounsfield(values: NDArray[np.float32], padding: NDArray[np.bool_]) -> None:
+    """Wrongly decoded or wrongly signed CT shows as numbers no scanner makes."""
+    outside = ((values < PLAUSIBLE_HU[0]) | (values > PLAUSIBLE_HU[1])) & ~padding
+    if not outside.any():
+        return
+    low, high = float(values[outside].min()), float(values[outside].max())
+    marker = values == (low if low < PLAUSIBLE_HU[0] else high)
+    if (outside & ~marker).mean() > MAX_IMPLAUSIBLE:
+        raise RefusedError(
+            f"values from {low:.0f} to {high:.0f} are no Hounsfield units: Pixel Representation or Rescale is wrong, "
+            "or the compressed pixels are damaged; export the series uncompressed"
+        )

@@ -1,0 +1,280 @@
+"""Derived DICOM series: each source instance copied as a template, with new pixels and its derivation written down.
+
+What a derived classic CT or MR instance must carry: PS3.3 C.7.6.1 (General Image), C.12.4 (Derivation), C.12.2 (Common
+Instance Reference), C.7.5.2 (Contributing Equipment), C.12.4.1.1 (processed pixels need a new UID).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom import DicomSource, instance_uid
+from monai_sasm.io.dicom_header import encoding_of
+from monai_sasm.io.dicom_pixels import encode, read_stored
+from monai_sasm.io.dicom_values import integer_of, text_of
+from monai_sasm.io.entry import RefusedError
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+SERIES_NUMBER_OFFSET = 1000
+SMOOTHING = ("113087", "Smoothing")
+SOURCE_IMAGE = ("121322", "Source image for image processing operation")
+PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
+
+_MAX_LO, _MAX_ST = 64, 1024  # characters of a Long String and a Short Text, PS3.5 table 6.2-1
+_SOP_CLASSES = {Modality.CT: "1.2.840.10008.5.1.4.1.1.2", Modality.MR: "1.2.840.10008.5.1.4.1.1.4"}
+_STALE = (  # statements about the old pixels or the old encoding
+    "SmallestImagePixelValue LargestImagePixelValue SmallestPixelValueInSeries LargestPixelValueInSeries "
+    "SmallestImagePixelValueInPlane LargestImagePixelValueInPlane IconImageSequence DigitalSignaturesSequence "
+    "MACParametersSequence DataSetTrailingPadding EncryptedAttributesSequence ExtendedOffsetTable "
+    "ExtendedOffsetTableLengths PixelDataProviderURL InstanceCreatorUID"
+).split()
+_LOSSY_METHODS = {  # transfer syntaxes that lose information -> Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1)
+    "1.2.840.10008.1.2.4.50": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.51": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
+    "1.2.840.10008.1.2.4.91": "ISO_15444_1",
+    "1.2.840.10008.1.2.4.203": "ISO_15444_15",
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Series:
+    """What all instances of one derived series share."""
+
+    uid: str
+    derivation: Derivation
+    now: datetime
+    modality: Modality
+    keep_private: bool
+
+
+def write_series(
+    volume: Volume, folder: Path, derivation: Derivation, *, keep_private: bool = False
+) -> list[Path]:
+    """Write restored pixels as a new DICOM series beside its source, one file a slice, Explicit VR Little Endian.
+
+    Study, patient, frame of reference and slice geometry are the source's. Series and SOP Instance UIDs follow from the
+    source's UIDs and the derivation, so that a second run gives the same UIDs. Pixels that equal the source keep its
+    stored integer; padding is given back exactly. Values beyond Bits Stored are clipped and counted in a log warning.
+
+    Args:
+        volume: restored volume as loaded by :func:`monai_sasm.io.dicom.load`; array ``(1, slices, rows, columns)``.
+        folder: new folder for ``IM0001.dcm``, ``IM0002.dcm``, ... in array order; must not exist.
+        derivation: what was done, for UIDs and headers.
+        keep_private: copy private attributes; they may hold patient data or describe the old pixels.
+
+    Returns:
+        The files written, in array order.
+
+    Raises:
+        RefusedError: the folder exists, the source was Enhanced multi-frame or has changed on disk.
+        ValueError: the volume does not come from DICOM, changed its shape, or holds NaN.
+    """
+    source = _checked_source(volume, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if any(folder.resolve().is_relative_to(path.resolve().parent) for path in source.paths):
+        logger.warning("the derived series is written inside the folder of its source; later runs will find both")
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        names = _write_slices(volume, source, building, derivation, keep_private)
+        building.chmod(0o777 & ~_umask())  # mkdtemp is private to the user, an output folder is not
+        os.rename(building, folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return [folder / name for name in names]
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _checked_source(volume: Volume, folder: Path) -> DicomSource:
+    source = volume.source
+    if not isinstance(source, DicomSource):
+        raise ValueError(f"only a volume read from DICOM can become a derived series, got source {type(source).__name__}")
+    if source.multiframe:
+        raise RefusedError("an Enhanced multi-frame result cannot be written as DICOM yet; write NIfTI (.nii.gz) instead")
+    if volume.array.shape[:2] != (1, len(source.paths)):
+        raise ValueError(f"a derived series needs array (1, {len(source.paths)}, rows, columns), got {volume.array.shape}")
+    if folder.exists():
+        raise RefusedError("the output folder of the series exists already; remove it or choose another output")
+    return source
+
+
+def _write_slices(
+    volume: Volume, source: DicomSource, building: Path, derivation: Derivation, keep_private: bool
+) -> list[str]:
+    names, clipped, series = [], 0, None
+    for number, path in enumerate(source.paths):
+        dataset, pixels = read_stored(path)
+        if instance_uid(dataset) != source.instances[number]:
+            raise RefusedError("a source file changed since it was read; restore the series again")
+        if series is None:
+            origin = text_of(dataset, "SeriesInstanceUID") or source.instances[0]
+            uid = generate_uid(entropy_srcs=[origin, derivation.digest])
+            series = _Series(uid, derivation, _now(dataset), volume.modality, keep_private)
+        stored, lost = encode(
+            volume.array[0, number], pixels, source.frames[number], source.slopes[number], source.intercepts[number]
+        )
+        clipped += lost
+        _mark_lossy(dataset, len(dataset.PixelData))
+        _derive(dataset, series)
+        _set_pixels(dataset, stored)
+        names.append(f"IM{number + 1:04d}.dcm")
+        _save(dataset, building / names[-1])
+    if clipped:
+        logger.warning("%d restored pixel(s) did not fit the stored bits and were clipped", clipped)
+    return names
+
+
+def _now(dataset: Dataset) -> datetime:
+    """The present in the time zone the source's own times are in (Timezone Offset From UTC)."""
+    try:
+        return datetime.now(datetime.strptime(text_of(dataset, "TimezoneOffsetFromUTC"), "%z").tzinfo)
+    except ValueError:
+        return datetime.now()
+
+
+def _derive(dataset: Dataset, series: _Series) -> None:
+    """Turn a copy of a source instance into the derived instance, all but its pixels."""
+    old_class = text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID")
+    old_class = old_class or _SOP_CLASSES[series.modality]
+    old_instance, old_series = instance_uid(dataset), text_of(dataset, "SeriesInstanceUID")
+    _drop_stale(dataset, series.keep_private)
+    dataset.SOPClassUID = old_class
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.derivation.digest])
+    dataset.SeriesInstanceUID = series.uid
+    _describe(dataset, series)
+    _reference(dataset, old_class, old_instance, old_series)
+    _append(dataset, "ContributingEquipmentSequence", [_equipment(series)])
+
+
+def _drop_stale(dataset: Dataset, keep_private: bool) -> None:
+    for keyword in _STALE:
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    for tag in [tag for tag in dataset.keys() if tag.group in range(0x5000, 0x5100, 2) or 0x6000 <= tag.group < 0x6100]:
+        del dataset[tag]  # curves and overlays: drawings on the old image, possibly with burnt-in names
+    if not keep_private:
+        dataset.remove_private_tags()
+    if not encoding_of(dataset)[1] and "VOILUTSequence" in dataset:
+        del dataset.VOILUTSequence  # its byte string is in big endian order and would be copied unswapped
+
+
+def _describe(dataset: Dataset, series: _Series) -> None:
+    derivation, now = series.derivation, series.now
+    kind = text_of(dataset, "ImageType").split("\\")
+    rest = [part for part in kind[1:] if part or len(kind) > 2] or ["PRIMARY"]
+    dataset.ImageType = ["DERIVED", *rest]
+    dataset.SeriesNumber = (integer_of(dataset, "SeriesNumber", 0)) + SERIES_NUMBER_OFFSET
+    label = f" [{derivation.label}]"
+    dataset.SeriesDescription = (text_of(dataset, "SeriesDescription")[: _MAX_LO - len(label)] + label).strip()
+    before = text_of(dataset, "DerivationDescription")
+    described = f"{before}; {derivation.description}" if before else derivation.description
+    dataset.DerivationDescription = (described if len(described) <= _MAX_ST else derivation.description)[:_MAX_ST]
+    _append(dataset, "DerivationCodeSequence", [_code(*SMOOTHING)])
+    for event in ("Series", "Content", "InstanceCreation"):
+        setattr(dataset, f"{event}Date", now.strftime("%Y%m%d"))
+        setattr(dataset, f"{event}Time", now.strftime("%H%M%S"))
+
+
+def _reference(dataset: Dataset, sop_class: str, instance: str, series: str) -> None:
+    """Point at the source: Source Image Sequence, and Common Instance Reference for the source's series."""
+    image = _instance_item(sop_class, instance)
+    image.PurposeOfReferenceCodeSequence = Sequence([_code(*SOURCE_IMAGE)])
+    image.SpatialLocationsPreserved = "YES"
+    dataset.SourceImageSequence = Sequence([image])
+    if not series:
+        return  # emptied UIDs: nothing valid to point at
+    known = [item for item in dataset.get("ReferencedSeriesSequence") or [] if text_of(item, "SeriesInstanceUID") == series]
+    if known:
+        _append(known[0], "ReferencedInstanceSequence", [_instance_item(sop_class, instance)])
+        return
+    item = Dataset()
+    item.SeriesInstanceUID = series
+    item.ReferencedInstanceSequence = Sequence([_instance_item(sop_class, instance)])
+    _append(dataset, "ReferencedSeriesSequence", [item])
+
+
+def _instance_item(sop_class: str, instance: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
+    return item
+
+
+def _equipment(series: _Series) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = Sequence([_code(*PROCESSING_EQUIPMENT)])
+    item.Manufacturer = series.derivation.software[:_MAX_LO]
+    item.ManufacturerModelName = series.derivation.software[:_MAX_LO]
+    item.SoftwareVersions = series.derivation.version[:_MAX_LO]
+    item.ContributionDateTime = series.now.strftime("%Y%m%d%H%M%S")
+    item.ContributionDescription = series.derivation.summary[:_MAX_ST]
+    return item
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item
+
+
+def _append(dataset: Dataset, keyword: str, items: Items[Dataset]) -> None:
+    setattr(dataset, keyword, Sequence([*(dataset.get(keyword) or []), *items]))
+
+
+def _mark_lossy(dataset: Dataset, encoded_bytes: int) -> None:
+    """A lossy source makes a lossy result; an existing flag, ratio or method is only ever kept or completed."""
+    method = _LOSSY_METHODS.get(str(dataset.file_meta.TransferSyntaxUID))
+    if method is None or text_of(dataset, "LossyImageCompression") == "01":
+        return
+    raw_bytes = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+    dataset.LossyImageCompression = "01"
+    dataset.LossyImageCompressionMethod = method
+    dataset.LossyImageCompressionRatio = f"{max(raw_bytes / max(encoded_bytes, 1), 1.0):.2f}"
+
+
+def _set_pixels(dataset: Dataset, stored: NDArray[np.int32]) -> None:
+    signed = bool(dataset.PixelRepresentation)
+    bytes_each = int(dataset.BitsAllocated) // 8
+    packed = stored.astype(f"<{'i' if signed else 'u'}{bytes_each}").tobytes()
+    dataset.PixelData = packed + b"\0" * (len(packed) % 2)
+    dataset["PixelData"].VR = "OW" if bytes_each == 2 else "OB"
+    dataset["PixelData"].is_undefined_length = False
+
+
+def _save(dataset: Dataset, path: Path) -> None:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta = meta
+    dataset.preamble = b"\0" * 128
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote attribute values
+        if hasattr(dataset, "original_encoding"):
+            dataset.save_as(path, enforce_file_format=True)
+        else:  # pydicom 2.4
+            dataset.is_little_endian, dataset.is_implicit_VR = True, False
+            dataset.save_as(path, write_like_original=False)

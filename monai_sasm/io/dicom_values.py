@@ -1,0 +1,67 @@
+"""Attribute values of possibly damaged DICOM data sets, as plain Python values; what cannot be read counts as absent."""
+
+from __future__ import annotations
+
+import warnings
+from math import isfinite
+from typing import Any, overload
+
+from pydicom.dataset import Dataset
+
+LARGEST_LENGTH = 1e7
+"""mm; a coordinate beyond it is damage."""
+
+
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """The value as text, parts of a multi-valued attribute joined by a backslash; ``""`` when absent."""
+    value = _value(dataset, keyword)
+    if value is None:
+        return ""
+    if isinstance(value, (str, bytes, int, float)):
+        return str(value).strip(" \0")
+    try:
+        return "\\".join(str(part).strip(" \0") for part in value)
+    except TypeError:
+        return str(value)
+
+
+@overload
+def number_of(dataset: Dataset, keyword: str, default: float) -> float: ...
+@overload
+def number_of(dataset: Dataset, keyword: str, default: None) -> float | None: ...
+def number_of(dataset: Dataset, keyword: str, default: float | None) -> float | None:
+    """The value as a float, NaN and infinity included; ``default`` when absent or no number."""
+    value = _value(dataset, keyword)
+    try:
+        return default if value is None else float(value)
+    except (TypeError, ValueError):
+        return default
+
+
+@overload
+def integer_of(dataset: Dataset, keyword: str, default: int) -> int: ...
+@overload
+def integer_of(dataset: Dataset, keyword: str, default: None) -> int | None: ...
+def integer_of(dataset: Dataset, keyword: str, default: int | None) -> int | None:
+    """The value as an integer; ``default`` when absent or no finite number."""
+    value = number_of(dataset, keyword, None)
+    return default if value is None or not isfinite(value) else int(value)
+
+
+def floats_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """Exactly ``count`` lengths or direction cosines; ``None`` when absent, too few, too many or absurd."""
+    try:
+        numbers = tuple(float(part) for part in _value(dataset, keyword))
+    except (TypeError, ValueError):
+        return None
+    plausible = all(abs(number) < LARGEST_LENGTH for number in numbers)
+    return numbers if len(numbers) == count and plausible else None
+
+
+def _value(dataset: Dataset, keyword: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return dataset.get(keyword)
+    except Exception:  # the bytes of the attribute do not fit its VR
+        return None
