@@ -162,8 +162,8 @@ def _kept(length: int, factor: float, apodisation: float) -> Tensor:
     distance = (torch.arange(length) - length // 2).abs() / half
     flat = 1 - apodisation
     roll = 0.5 * (1 + torch.cos(math.pi * ((distance - flat) / max(apodisation, 1e-6)).clamp(0, 1)))
-    inside = (torch.arange(length) - length // 2 >= -half) & (torch.arange(length) - length // 2 < half)
-    return torch.where(inside, roll, torch.zeros(()))
+    # Symmetric about the zero frequency, so that a real image stays real.
+    return torch.where(distance < 1, roll, torch.zeros(()))
 
 
 def _log_uniform(bounds: tuple[float, ...], count: int, generator: torch.Generator) -> Tensor:

@@ -34,13 +34,13 @@ from monai_sasm.degradations.projection import (
 )
 from monai_sasm.types import ImageBatch, NoiseMap
 
-MU_WATER = 0.0205  # 1/mm, water at about 60 to 65 keV, the effective energy of a 120 kV beam
+MU_WATER = 0.0205  # 1/mm, water at about 60 keV, the effective energy of a 120 kV beam
 AIR_HU = -1024.0  # lowest value a CT image stores
 REFERENCE_VIEWS = 720  # photons are counted per mm of detector and per 1/720 of half a turn
 REFERENCE_INTEGRAL = 6.0  # line integral p_ref at which N = N0: 29 cm of water
 COARSE_PIXELS = 128  # line integrals vary slowly: the noise level is worked out on images of about this width
 RAYS_PER_PIXEL = 2  # sharp kernels pass frequencies beyond the pixel grid's own limit
-PHOTONS_PER_MAS = 8.5e3  # N0 per mAs of a Siemens Definition AS+ at 120 kV, 3 mm slices, pitch 0.7; spread over slices 11 % in sd
+PHOTONS_PER_MAS = 8.5e3  # N0 per mAs, Siemens Definition AS+, 120 kV, 3 mm slices, pitch 0.7; fit on patient L096, the one with mAs
 SAMPLES_PER_PIXEL = 4  # of the filtered sinogram, for nearest-neighbour back projection
 
 

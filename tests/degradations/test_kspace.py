@@ -75,13 +75,12 @@ def test_truncation_keeps_the_mean_and_only_the_centre(apodisation: float) -> No
     low = model.apply(image, params)
     assert torch.allclose(low.mean((1, 2, 3)), image.mean((1, 2, 3)), rtol=1e-3)
     outside = to_kspace(low).abs() * (model.window(params, (64, 48)) == 0)
-    # The magnitude of an even-sized, one-sided half row is complex by a trace; nothing more may lie outside the centre.
-    assert float(outside.square().sum()) < 1e-4 * float((to_kspace(image - image.mean())).abs().square().sum())
+    assert float(outside.max()) < 1e-4
     window = model.window(params, (64, 48))
     assert window[0, 0, 32, 24] == 1
-    assert int((window[0, 0] > 0).sum()) <= 32 * 24
+    assert int((window[0, 0] > 0).sum()) <= 31 * 23
     if apodisation == 0:
-        assert int(window[0, 0].sum()) == 32 * 24
+        assert int(window[0, 0].sum()) == 31 * 23  # symmetric: odd
 
 
 def test_only_the_named_axis_is_truncated() -> None:
