@@ -1,0 +1,49 @@
+"""Spatially aware soft mixing: a gate decides what is wrong where, experts restore it, a mix per pixel joins them.
+
+Names are loaded on first use, so that ``import monai_sasm`` costs neither torch nor MONAI. The functions themselves
+live where their names say: ``from monai_sasm.restore import restore``, ``from monai_sasm.io.formats import read``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Degradation": "monai_sasm.types",
+    "Derivation": "monai_sasm.io.derivation",
+    "House": "monai_sasm.restore",
+    "Modality": "monai_sasm.types",
+    "Options": "monai_sasm.restore",
+    "RefusedError": "monai_sasm.io.entry",
+    "Restored": "monai_sasm.restore",
+    "Volume": "monai_sasm.io.volume",
+    "load_house": "monai_sasm.restore",
+}
+
+__all__ = [
+    "Degradation",
+    "Derivation",
+    "House",
+    "Modality",
+    "Options",
+    "RefusedError",
+    "Restored",
+    "Volume",
+    "load_house",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

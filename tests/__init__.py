@@ -1,0 +1,1 @@
+"""Tests mirror the package; ``laws/`` holds one law over a list."""
