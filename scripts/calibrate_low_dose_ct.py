@@ -1,6 +1,6 @@
 """Compare simulated with real quarter-dose CT: noise per slice as a table, pictures and noise power spectra as a PNG.
 
-Usage: calibrate_low_dose_ct.py FOLDER OUT.png, with FOLDER/<patient>/{full,quarter}/<patient>_<kernel>_<slice>.{IMA,nii.gz}
+Usage: calibrate_low_dose_ct.py DIR OUT.png, with DIR/<patient>/{full,quarter}/<patient>_<kernel>_<slice>.{IMA,nii.gz}
 """
 
 import sys
@@ -14,7 +14,6 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from monai_sasm.degradations.low_dose_ct import LowDoseCt, Scanner
-
 PATCH = 32  # pixels; in soft tissue: within 80 HU of 50 HU after smoothing
 SHOWN = ("L143_B30f_i146", "L192_D45f_i025", "L096_D45f_i272")
 
@@ -30,10 +29,10 @@ def read(path: Path) -> tuple[np.ndarray, float, float | None]:
 
 def spectrum(patches: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
     """Radial noise power spectrum: frequencies in cycles per mm, power in HU^2 mm^2."""
-    window = np.outer(np.hanning(PATCH), np.hanning(PATCH))
+    window = np.hanning(PATCH)[:, None] * np.hanning(PATCH)
     power = (np.abs(np.fft.fft2(patches * window)) ** 2).mean(0) * spacing**2 / np.sum(window**2)
     radius = np.hypot(*np.meshgrid(*[np.fft.fftfreq(PATCH, spacing)] * 2))
-    rings = (radius * 20).astype(int)
+    rings = (radius * 20).astype(int)  # 0.05 cycles per mm each
     return np.arange(rings.max()) / 20 + 0.025, np.array([power[rings == k].mean() for k in range(rings.max())])
 
 
@@ -56,7 +55,6 @@ for path in sorted(Path(sys.argv[1]).glob("*/full/*")):
             ax.imshow(image[100:420, 60:460], cmap="gray", vmin=-160, vmax=240)
             ax.set(title=f"{name} {title}", xticks=[], yticks=[])
         for image, label in ((quarter, "real"), (low, "simulated")):
-            noise = np.stack([(image - full)[s] for s in spots])
-            plot.plot(*spectrum(noise, spacing), label=f"{label} NPS, HU² mm²")
-        plot.legend(title="over cycles/mm")
+            plot.plot(*spectrum(np.stack([(image - full)[s] for s in spots]), spacing), label=label)
+        plot.legend(title="NPS, HU² mm² over cycles/mm")
 figure.savefig(sys.argv[2], dpi=80)

@@ -4,9 +4,9 @@ With ``F`` the centred orthonormal 2-D Fourier transform and ``M`` a mask (or wi
 
     m = | F^-1( M . F(x) + n ) |,   n complex Gaussian, standard deviation sigma in the real and in the imaginary part.
 
-``F`` is unitary, so noise of standard deviation sigma in k-space is noise of standard deviation sigma in the image, and the
-magnitude is Rician (Gudbjartsson and Patz 1995): ``E[m^2] = |F^-1 M F x|^2 + 2 sigma^2``. The grid and the image scale are kept:
-the zero frequency passes unchanged. Bicubic shrinking, which no scanner does, is not used.
+``F`` is unitary, so noise of standard deviation sigma in k-space is noise of standard deviation sigma in the image, and
+the magnitude is Rician (Gudbjartsson and Patz 1995): ``E[m^2] = |F^-1 M F x|^2 + 2 sigma^2``. The grid and the image
+scale are kept: the zero frequency passes unchanged. Bicubic shrinking, which no scanner does, is not used.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class KspaceTruncation:
     Args:
         factor: range of the truncation factor, drawn log-uniformly, at least 1; 2 keeps the central half of each axis.
         axes: which axes to truncate: -2 (rows, phase encoding), -1 (columns).
-        apodisation: 0 for a hard edge (Gibbs ringing), 1 for a full Hann roll-off inside the kept samples (Tukey window between).
+        apodisation: 0 for a hard edge (Gibbs ringing), 1 for a full Hann roll-off inside the kept samples; a Tukey
+            window between.
     """
 
     def __init__(

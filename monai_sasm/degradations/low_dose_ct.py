@@ -1,18 +1,20 @@
 """Low-dose CT: the noise that fewer photons would have added, made in the sinogram and reconstructed.
 
-A dose ``a`` of an acquired image with ``N`` photons per ray gets extra noise in its line integrals ``p`` (Yu et al. 2012,
-"Development and validation of a practical lower-dose-simulation tool for optimizing CT scan protocols", JCAT 36(4)):
+A dose ``a`` of an acquired image with ``N`` photons per ray gets extra noise in its line integrals ``p`` (Yu et al.
+2012, "Development and validation of a practical lower-dose-simulation tool for optimizing CT scan protocols", JCAT
+36(4)), of variance
 
     var = (1 - a) / a * e^p / N * (1 + (1 + a) / a * Ne * e^p / N)
 
-with ``Ne`` the variance of the electronic noise in photons. Only this noise is filtered and back-projected (both are linear),
-so that the image's own sharpness is untouched and ``a = 1`` is the exact identity. A noise-free phantom takes the direct way,
-``p_noisy = ln(I / max(Poisson(I e^-p) + N(0, Ne), 1))`` with ``I = a N``.
+with ``Ne`` the variance of the electronic noise in photons. Only this noise is filtered and back-projected (both are
+linear), so that the image's own sharpness is untouched and ``a = 1`` is the exact identity. A noise-free phantom takes
+the direct way, ``p_noisy = ln(I / max(Poisson(I e^-p) + N(0, Ne), 1))`` with ``I = a N``.
 
-``N`` follows the patient, as in every scanner with automatic exposure control: ``N = N0 exp(beta (p_peak - p_ref))`` with
-``p_peak`` the largest line integral of the view; where the tube current is known, :meth:`Scanner.of_exposure` uses that.
+``N`` follows the patient, as in every scanner with automatic exposure control: ``N = N0 exp(beta (p_peak - p_ref))``
+with ``p_peak`` the largest line integral of the view; where the exposure is known, :meth:`Scanner.of_exposure` uses it.
 
-Calibration: `scripts/calibrate_low_dose_ct.py` on real full and quarter dose pairs (Mayo, AAPM Low Dose CT Grand Challenge).
+Calibration: ``scripts/calibrate_low_dose_ct.py`` on real full and quarter dose pairs (Mayo, AAPM Low Dose CT Grand
+Challenge): kernels, N0, beta and bowtie fit on patients L143 and L192, L096 held out.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ REFERENCE_VIEWS = 720  # photons are counted per mm of detector and per 1/720 of
 REFERENCE_INTEGRAL = 6.0  # line integral p_ref at which N = N0: 29 cm of water
 COARSE_PIXELS = 128  # line integrals vary slowly: the noise level is worked out on images of about this width
 RAYS_PER_PIXEL = 2  # sharp kernels pass frequencies beyond the pixel grid's own limit
-PHOTONS_PER_MAS = 8.5e3  # N0 per mAs, Siemens Definition AS+, 120 kV, 3 mm slices, pitch 0.7; fit on patient L096, the one with mAs
+# N0 per mAs, Siemens Definition AS+, 120 kV, 3 mm slices, pitch 0.7; fit on L096, the one patient whose mAs is known
+PHOTONS_PER_MAS = 8.5e3
 SAMPLES_PER_PIXEL = 4  # of the filtered sinogram, for nearest-neighbour back projection
 
 
@@ -72,13 +75,13 @@ class Scanner:
     """What decides how many photons reach the detector at full dose; defaults fit Mayo's AAPM low-dose pairs.
 
     Args:
-        photons: N0 per mm of detector (at the isocentre) and per 1/720 half turn, before the patient, for a view whose largest
-            line integral is ``REFERENCE_INTEGRAL``.
+        photons: N0 per mm of detector (at the isocentre) and per 1/720 half turn, before the patient, for a view whose
+            largest line integral is ``REFERENCE_INTEGRAL``.
         electronic: Ne, variance of the electronic noise of that ray, in photons squared.
         exposure_control: beta; 0 for a fixed tube current, 1 for constant photons behind the patient.
         bowtie: extra line integral of the beam-shaping filter at 250 mm from the axis, growing with the square.
-        max_std: upper bound of the added noise's standard deviation in a line integral at quarter dose; scanners smooth starved
-            rays adaptively, and no exponential may run to infinity.
+        max_std: upper bound of the added noise's standard deviation in a line integral at quarter dose; scanners smooth
+            starved rays adaptively, and no exponential may run to infinity.
     """
 
     photons: float = 1.18e6
@@ -106,22 +109,24 @@ class LowDoseCtParams:
         exposure: (B,), photons of the full dose over those of the scanner's model.
         seed: seed of the quantum and electronic noise.
         size: (height, width) of the images.
+        noise_free: the images had no noise, so that full dose adds some, too.
     """
 
     dose: Tensor
     exposure: Tensor
     seed: int
     size: tuple[int, int]
+    noise_free: bool = False
 
     @property
     def mask(self) -> NoiseMap:
-        """(B, 1, H, W): 1 where the dose was lowered; quantum noise reaches every pixel of the slice."""
-        return (self.dose < 1).float().view(-1, 1, 1, 1).expand(-1, 1, *self.size)
+        """(B, 1, H, W): 1 where noise was added; quantum noise reaches every pixel of the slice."""
+        return ((self.dose < 1) | self.noise_free).float().view(-1, 1, 1, 1).expand(-1, 1, *self.size)
 
     @property
     def sigma(self) -> NoiseMap:
         """Zeros at full dose; else an error, for the noise depends on the patient: ask :meth:`LowDoseCt.sigma`."""
-        if bool((self.dose < 1).any()):
+        if self.noise_free or bool((self.dose < 1).any()):
             raise ValueError("the noise of low-dose CT depends on the image; call LowDoseCt.sigma(clean, params)")
         return torch.zeros(len(self.dose), 1, *self.size)
 
@@ -135,8 +140,8 @@ class LowDoseCt:
         kernel: ``soft`` (B30f), ``sharp`` (D45f) or a kernel of one's own.
         scanner: photon statistics; the default is calibrated on real pairs.
         views: views over half a turn; about 1.4 times the image width avoids view aliasing.
-        exposure: range of the photons of the full dose over those of ``scanner``, drawn log-uniformly; in real series this ratio
-            varies about twofold between slices, because tube current follows more than the slice at hand.
+        exposure: range of the photons of the full dose over those of ``scanner``, drawn log-uniformly; in real series
+            most slices lie within 0.5 to 2, because tube current follows more than the slice at hand.
         noise_free: the images are phantoms without noise: full Poisson and electronic noise, also at dose 1.
 
     Example:
@@ -175,7 +180,7 @@ class LowDoseCt:
         dose = _log_uniform(self.dose, shape[0], generator).clamp(max=1.0)
         exposure = _log_uniform(self.exposure, shape[0], generator)
         seed = int(torch.randint(2**31, (1,), generator=generator))
-        return LowDoseCtParams(dose=dose, exposure=exposure, seed=seed, size=(shape[2], shape[3]))
+        return LowDoseCtParams(dose, exposure, seed, (shape[2], shape[3]), self.noise_free)
 
     def apply(self, clean: ImageBatch, params: LowDoseCtParams) -> ImageBatch:
         """Add the noise of the drawn dose to HU images (B, 1, H, W); values stay at or above ``min(clean, -1024)``."""
@@ -183,7 +188,10 @@ class LowDoseCt:
         return torch.maximum(clean + noise, clean.clamp(max=AIR_HU))
 
     def sigma(self, clean: ImageBatch, params: LowDoseCtParams) -> NoiseMap:
-        """Standard deviation in HU (B, 1, H, W) of what :meth:`apply` adds, before clipping to air: propagated, not sampled."""
+        """Standard deviation of what :meth:`apply` adds, HU, (B, 1, H, W), before clipping to air.
+
+        Propagated from the sinogram, not sampled.
+        """
         height, width = clean.shape[-2:]
         variance, factor = self._coarse_variance(clean.float(), params)
         angles = view_angles(variance.shape[1], variance.device)
@@ -231,6 +239,8 @@ class LowDoseCt:
         electronic = self.scanner.electronic * self._ray_size()
         at_quarter = 3 * inverse * (1 + 5 * electronic * inverse)
         bound = (self.scanner.max_std**2 / at_quarter).clamp(max=1.0)
+        if self.noise_free:  # all the noise of dose a, not what is missing from an image that has some
+            return bound * inverse / a * (1 + electronic * inverse / a), factor
         return bound * (1 - a) / a * inverse * (1 + (1 + a) / a * electronic * inverse), factor
 
     def _line_integrals(self, clean: Tensor) -> tuple[Tensor, int]:

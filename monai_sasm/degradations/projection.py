@@ -1,8 +1,8 @@
 """Parallel-beam X-ray projection and filtered back projection of square-pixel images, in torch.
 
-Geometry (that of scikit-image): image rows point down (y), columns right (x), the rotation centre is pixel ``(H//2, W//2)``,
-detector element ``D//2`` looks at it, and a pixel at ``(x, y)`` from the centre meets the detector at
-``t = x cos(theta) - y sin(theta)``. Lengths are in pixels; multiply line integrals by the pixel spacing for millimetres.
+Geometry (that of scikit-image): image rows point down (y), columns right (x), the rotation centre is pixel
+``(H//2, W//2)``, detector element ``D//2`` looks at it, and a pixel at ``(x, y)`` from the centre meets the detector at
+``t = x cos(theta) - y sin(theta)``. Lengths are in pixels; line integrals times the pixel spacing are in millimetres.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def back_project(sinogram: Tensor, angles: Tensor, height: int, width: int, samp
     """Mean over views of the value each pixel sees (nearest sample), times pi: the integral over half a turn.
 
     Args:
-        sinogram: (B, V, D), D counting samples, of which ``samples_per_pixel`` lie in one pixel width; sample ``D//2`` is the centre.
+        sinogram: (B, V, D), with ``samples_per_pixel`` samples per pixel width; sample ``D//2`` is the centre.
         angles: (V,) radians, equally spaced over half a turn.
 
     Returns:
@@ -79,10 +79,13 @@ def back_project(sinogram: Tensor, angles: Tensor, height: int, width: int, samp
     return (total * (math.pi / views)).t().reshape(batch, 1, height, width)
 
 
-def filter_sinogram(sinogram: Tensor, spacing: float, kernel: FrequencyResponse | None = None, upsampling: int = 1) -> Tensor:
+def filter_sinogram(
+    sinogram: Tensor, spacing: float, kernel: FrequencyResponse | None = None, upsampling: int = 1
+) -> Tensor:
     """Ramp filter times reconstruction kernel, optionally resampled ``upsampling`` times finer by zero-filled FFT.
 
-    The ramp is the transform of its band-limited impulse response (Kak and Slaney 1988, eq. 3.61), so that the mean is right too.
+    The ramp is the transform of its band-limited impulse response (Kak and Slaney 1988, eq. 3.61), so that the mean is
+    right too.
 
     Args:
         sinogram: (B, V, D).
@@ -102,7 +105,9 @@ def filter_sinogram(sinogram: Tensor, spacing: float, kernel: FrequencyResponse 
     return fine.roll(shift, dims=-1)[..., : detectors * upsampling]
 
 
-def ramp_response(length: int, spacing: float, kernel: FrequencyResponse | None, device: torch.device | None = None) -> Tensor:
+def ramp_response(
+    length: int, spacing: float, kernel: FrequencyResponse | None, device: torch.device | None = None
+) -> Tensor:
     """Gain of ramp times kernel at the ``length // 2 + 1`` frequencies of a real FFT, cycles per mm, float64."""
     n = torch.fft.fftfreq(length, 1 / length, dtype=torch.float64, device=device)
     impulse = torch.where(n % 2 != 0, -1 / (math.pi * n * spacing) ** 2, torch.zeros_like(n))
@@ -115,7 +120,7 @@ def ramp_response(length: int, spacing: float, kernel: FrequencyResponse | None,
 def filtered_back_projection(
     sinogram: Tensor, angles: Tensor, height: int, width: int, spacing: float, kernel: FrequencyResponse | None = None
 ) -> Tensor:
-    """Image (B, 1, H, W) per mm from line integrals (B, V, D); linear in the sinogram. ``spacing``: pixel and detector, mm."""
+    """Image (B, 1, H, W) per mm from line integrals (B, V, D); ``spacing`` of pixels and detector, mm. Linear."""
     fine = filter_sinogram(sinogram, spacing, kernel, UPSAMPLING)
     return back_project(fine, angles, height, width, UPSAMPLING)
 
