@@ -14,6 +14,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from monai_sasm.degradations.low_dose_ct import LowDoseCt, Scanner
+
 PATCH = 32  # pixels; in soft tissue: within 80 HU of 50 HU after smoothing
 SHOWN = ("L143_B30f_i146", "L192_D45f_i025", "L096_D45f_i272")
 
