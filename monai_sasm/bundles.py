@@ -1,10 +1,73 @@
-"""A bundle folder becomes an expert, a gate or a segmenter."""
+"""A bundle folder becomes an expert, a gate or a segmenter; a missing piece is named.
+
+Bundles shipped with the package are found by name; a bundle's config may hold code (MONAI's ``$`` expressions), so a
+folder from elsewhere is loaded only when the caller hands it over explicitly.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai_sasm.types import Degradation, Modality
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from monai_sasm.types import ImageBatch, NoiseMap
 
 PACKAGE = Path(__file__).parent
+ROLES = ("expert", "gate", "pipeline", "refiner", "segmenter")
+
+
+class BundleError(ValueError):
+    """A bundle folder is incomplete or inconsistent; the message names the file and what it should hold."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: its network, ready to run, and what its metadata says about it.
+
+    Args:
+        name: folder name; for an expert also the name of its gate class.
+        root: folder.
+        role: ``expert``, ``gate``, ``pipeline``, ``refiner`` or ``segmenter``.
+        modality: what it may be applied to; ``None`` for gates and pipelines, which serve all.
+        degradation: what an expert repairs.
+        noise_map: whether the network takes a noise map as second argument.
+        version: the bundle's version.
+        sha256: of ``models/model.pt``.
+        network: in evaluation mode, on its device.
+        metadata: the whole ``metadata.json``.
+    """
+
+    name: str
+    root: Path
+    role: str
+    modality: Modality | None
+    degradation: Degradation | None
+    noise_map: bool
+    version: str
+    sha256: str
+    network: nn.Module
+    metadata: dict[str, Any] = field(repr=False)
+
+    def restore(
+        self, image: ImageBatch, sigma: NoiseMap | None = None, label: torch.Tensor | None = None
+    ) -> ImageBatch:
+        """Restore ``image`` ``(B, C, H, W)`` in working scale; the contract of :class:`experts.expert.Expert`."""
+        import torch
+
+        arguments = (sigma,) if self.noise_map else ()
+        keywords = {"label": label} if label is not None and self.metadata["sasm"].get("label") else {}
+        with torch.inference_mode():
+            return self.network(image, *arguments, **keywords)
 
 
 def bundles_folder() -> Path:
@@ -13,6 +76,109 @@ def bundles_folder() -> Path:
     return installed if installed.is_dir() else PACKAGE.parent / "bundles"
 
 
+def user_folder() -> Path:
+    """Where ``sasm bundles add`` puts bundles: ``$SASM_BUNDLES``, else ``~/.local/share/monai_sasm/bundles``."""
+    chosen = os.environ.get("SASM_BUNDLES")
+    return Path(chosen) if chosen else Path.home() / ".local" / "share" / "monai_sasm" / "bundles"
+
+
+def available(extra: Sequence[Path] = ()) -> dict[str, Path]:
+    """Name -> folder of every bundle: shipped, then added by the user, then ``extra``; a later one replaces.
+
+    Args:
+        extra: further trusted folders, each a bundle or a folder of bundles.
+    """
+    found: dict[str, Path] = {}
+    for folder in (bundles_folder(), user_folder(), *extra):
+        candidates = [folder] if (folder / "configs").is_dir() else sorted(folder.glob("*")) if folder.is_dir() else []
+        found |= {path.name: path for path in candidates if (path / "configs" / "metadata.json").is_file()}
+    return found
+
+
 def bundle_root(name: str) -> str:
-    """Absolute path of the shipped bundle ``name``, for ``bundle_root`` in its configs."""
-    return str(bundles_folder() / name)
+    """Absolute path of the bundle ``name``, for ``bundle_root`` in its configs (which so run from any directory)."""
+    return str(available().get(name, bundles_folder() / name))
+
+
+def read_metadata(root: Path) -> dict[str, Any]:
+    """``configs/metadata.json`` of a bundle, with its ``sasm`` section checked.
+
+    Raises:
+        BundleError: the file or a required entry is missing, or has a value that is not allowed.
+    """
+    path = root / "configs" / "metadata.json"
+    try:
+        metadata: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing; a bundle needs configs/metadata.json") from error
+    except json.JSONDecodeError as error:
+        raise BundleError(f"{path} is not valid JSON: {error}") from error
+    section = metadata.get("sasm")
+    if not isinstance(section, dict) or section.get("role") not in ROLES:
+        raise BundleError(f"{path} needs a 'sasm' section whose 'role' is one of {ROLES}, got {section!r}")
+    if section["role"] == "expert":
+        _check_member(path, section, "modality", [member.value for member in Modality])
+        _check_member(path, section, "degradation", [member.value for member in Degradation])
+    return metadata
+
+
+def load(name_or_path: str | Path, device: str | torch.device = "cpu", extra: Sequence[Path] = ()) -> Bundle:
+    """Build a bundle's network from ``configs/inference.yaml`` (or ``.json``) and load its weights.
+
+    Args:
+        name_or_path: name of an available bundle, or a trusted folder.
+        device: where the network goes.
+        extra: further folders to look the name up in, see :func:`available`.
+
+    Raises:
+        BundleError: unknown name, missing file, or weights that do not fit the network.
+    """
+    import torch
+    from monai.bundle import ConfigParser
+
+    root = _find(name_or_path, extra)
+    metadata = read_metadata(root)
+    section = metadata["sasm"]
+    config = next((path for path in map(root.joinpath, _INFERENCE_CONFIGS) if path.is_file()), None)
+    if config is None:
+        raise BundleError(f"{root} has none of {_INFERENCE_CONFIGS}; it cannot be used for inference")
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    parser["bundle_root"] = str(root)
+    network = parser.get_parsed_content("network_def")
+    weights = root / "models" / "model.pt"
+    if not weights.is_file():
+        raise BundleError(f"{weights} is missing; train it with configs/train.yaml or copy the trained file there")
+    try:
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except RuntimeError as error:
+        raise BundleError(f"{weights} does not fit the network of {config.name}: {error}") from error
+    return Bundle(
+        name=root.name,
+        root=root,
+        role=section["role"],
+        modality=Modality(section["modality"]) if section.get("modality") else None,
+        degradation=Degradation(section["degradation"]) if section.get("degradation") else None,
+        noise_map=bool(section.get("noise_map", False)),
+        version=str(metadata.get("version", "0")),
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        network=network.eval().requires_grad_(False).to(device),
+        metadata=metadata,
+    )
+
+
+_INFERENCE_CONFIGS = ("configs/inference.yaml", "configs/inference.json")
+
+
+def _find(name_or_path: str | Path, extra: Sequence[Path]) -> Path:
+    if isinstance(name_or_path, Path):
+        return name_or_path.resolve()
+    found = available(extra)
+    if name_or_path not in found:
+        raise BundleError(f"no bundle named {name_or_path!r}; available: {', '.join(sorted(found)) or 'none'}")
+    return found[name_or_path].resolve()
+
+
+def _check_member(path: Path, section: dict[str, Any], key: str, allowed: list[str]) -> None:
+    if section.get(key) not in allowed:
+        raise BundleError(f"{path}: sasm.{key} must be one of {allowed}, got {section.get(key)!r}")

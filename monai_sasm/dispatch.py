@@ -1,0 +1,119 @@
+"""Which experts must run for these weights, in which tiles, and the mixed result: memory stays bounded.
+
+An image larger than a tile is cut into cores that touch without overlap; each is restored with a halo of surrounding
+pixels that is thrown away afterwards. With a halo as wide as the networks effectively look, and tile borders on
+multiples of their strides, a tiled run equals the whole-image run, so there is no seam to hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from monai_sasm.mixing import softmix
+from monai_sasm.types import ExpertLogits, ExpertWeights, ImageBatch, NoiseMap
+
+TILE = 768  # pixels; side of a core
+HALO = 128  # pixels on each side
+ALIGN = 32  # tile borders fall on multiples of the coarsest stride
+NEGLIGIBLE = 1e-3  # an expert whose weight stays below this in a tile is not run there
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A core to be written and the window (core and halo) to be read, as slices of height and width."""
+
+    core: tuple[slice, slice]
+    window: tuple[slice, slice]
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """The core's place inside the window."""
+        rows, columns = (
+            slice(core.start - window.start, core.stop - window.start) for core, window in zip(self.core, self.window)
+        )
+        return rows, columns
+
+
+def tiles(height: int, width: int, tile: int = TILE, halo: int = HALO) -> list[Tile]:
+    """Cores that cover ``height`` x ``width`` once, with their windows; a small image is one tile without halo.
+
+    Raises:
+        ValueError: ``tile`` or ``halo`` is not a multiple of 32 (networks would see other phases in each tile).
+    """
+    if tile <= 0 or halo < 0 or tile % ALIGN or halo % ALIGN:
+        raise ValueError(f"tile and halo must be multiples of {ALIGN}, tile above 0, got tile={tile}, halo={halo}")
+    return [
+        Tile(core=(rows[0], columns[0]), window=(rows[1], columns[1]))
+        for rows in _spans(height, tile, halo)
+        for columns in _spans(width, tile, halo)
+    ]
+
+
+def restore_tiled(
+    image: ImageBatch,
+    sigma: NoiseMap,
+    weights: ExpertWeights,
+    experts: Mapping[int, Callable[[ImageBatch, NoiseMap], ImageBatch]],
+    tile: int = TILE,
+    halo: int = HALO,
+    progress: Callable[[int], None] | None = None,
+) -> ImageBatch:
+    """Run the needed experts tile by tile and mix their outputs.
+
+    Args:
+        image: ``(B, C, H, W)``, working scale.
+        sigma: noise map ``(B, 1, H, W)``, same scale.
+        weights: ``(B, E, H, W)``.
+        experts: class index -> ``restore(image, sigma)``; classes without an expert count as the identity.
+        tile: side of a core in pixels, a multiple of 32.
+        halo: pixels read around a core, a multiple of 32.
+        progress: called with 1 after each tile.
+
+    Returns:
+        The mixed image, same shape.
+    """
+    mixed = image.clone()
+    for part in tiles(*image.shape[-2:], tile=tile, halo=halo):
+        needed = [index for index in experts if float(weights[:, index, *part.core].max()) > NEGLIGIBLE]
+        if needed:
+            window = (..., *part.window)
+            outputs = {index: experts[index](image[window], sigma[window])[(..., *part.inner)] for index in needed}
+            mixed[(..., *part.core)] = softmix(image[(..., *part.core)], outputs, weights[(..., *part.core)])
+        if progress is not None:
+            progress(1)
+    return mixed
+
+
+def score_tiled(
+    image: ImageBatch,
+    sigma: NoiseMap,
+    gate: Callable[[ImageBatch, NoiseMap], ExpertLogits],
+    stride: int = 8,
+    tile: int = 1024,
+    halo: int = 256,
+) -> ExpertLogits:
+    """Gate logits ``(B, E, ceil(H/stride), ceil(W/stride))`` of an image of any size, computed tile by tile."""
+    height, width = (-(-side // stride) for side in image.shape[-2:])
+    scores: torch.Tensor | None = None
+    for part in tiles(*image.shape[-2:], tile=tile, halo=halo):
+        window = gate(image[(..., *part.window)], sigma[(..., *part.window)])
+        if scores is None:
+            scores = window.new_zeros(*window.shape[:2], height, width)
+        target = tuple(slice(core.start // stride, -(-core.stop // stride)) for core in part.core)
+        source = tuple(slice(inner.start // stride, -(-inner.stop // stride)) for inner in part.inner)
+        scores[(..., *target)] = window[(..., *source)]
+    if scores is None:
+        raise ValueError(f"an image needs at least one pixel, got shape {tuple(image.shape)}")
+    return scores
+
+
+def _spans(length: int, tile: int, halo: int) -> Iterator[tuple[slice, slice]]:
+    if length <= tile + 2 * halo:
+        yield slice(0, length), slice(0, length)
+        return
+    for start in range(0, length, tile):
+        stop = min(start + tile, length)
+        yield slice(start, stop), slice(max(start - halo, 0), min(stop + halo, length))

@@ -1,0 +1,64 @@
+"""From gate scores to mixing weights: pure functions on tensors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from monai_sasm.types import ExpertLogits, ExpertWeights
+
+
+def route(
+    logits: ExpertLogits,
+    size: tuple[int, int],
+    allowed: torch.Tensor | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    floor: float = 0.0,
+) -> ExpertWeights:
+    r"""Weights :math:`w_k = \mathrm{softmax}_k(z_k / T)`, masked, thinned out and smoothly enlarged.
+
+    Args:
+        logits: ``(B, E, h, w)``; class 0 is the identity.
+        size: height and width of the result; enlargement is bilinear on the weights, so it keeps their sum.
+        allowed: ``(E,)`` bool; classes that may act at all. The identity always may. A forbidden class gets exactly 0.
+        temperature: above 0; larger is softer, towards 0 the winner takes all.
+        top_k: how many experts (identity not counted) may act on one image: those with the largest mean weight
+            over the image, so that maps stay smooth; the others' weight goes to the identity.
+        floor: experts below this weight at a pixel leave it alone; the identity takes over their weight.
+
+    Returns:
+        ``(B, E, *size)``, at least 0, sum 1 over ``E``.
+
+    Raises:
+        ValueError: an option is out of range or shapes do not fit.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}; use top_k=1 to let one expert act")
+    if top_k is not None and top_k < 0:
+        raise ValueError(f"top_k counts experts and cannot be negative, got {top_k}")
+    if not 0 <= floor < 1:
+        raise ValueError(f"floor must be in [0, 1), got {floor}")
+    if allowed is not None:
+        if allowed.shape != (logits.shape[1],):
+            raise ValueError(f"allowed must have one entry per class ({logits.shape[1]}), got {tuple(allowed.shape)}")
+        allowed = allowed.clone()
+        allowed[0] = True
+        logits = logits.masked_fill(~allowed.view(1, -1, 1, 1), float("-inf"))
+    weights = torch.softmax(logits.float() / temperature, dim=1)
+    if top_k is not None and top_k < logits.shape[1] - 1:
+        weights = _keep_strongest(weights, top_k)
+    weights = F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
+    if floor:
+        # soft threshold: continuous, so no edge appears in the picture where a weight crosses the floor
+        acting = (weights[:, 1:] - floor).clamp_min(0) / (1 - floor)
+        weights = torch.cat([1 - acting.sum(1, keepdim=True), acting], 1)
+    return weights
+
+
+def _keep_strongest(weights: ExpertWeights, top_k: int) -> ExpertWeights:
+    strength = weights[:, 1:].mean(dim=(2, 3))  # (B, E-1)
+    keep = torch.zeros_like(strength, dtype=torch.bool)
+    keep.scatter_(1, strength.topk(top_k, dim=1).indices, True)
+    acting = weights[:, 1:] * keep[..., None, None]
+    return torch.cat([1 - acting.sum(1, keepdim=True), acting], 1)

@@ -1,0 +1,366 @@
+"""The sentence of the house: gate, experts, mixing, refinement, on a Volume; the only file that knows all rooms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from monai_sasm import bundles
+from monai_sasm.bundles import Bundle, BundleError
+from monai_sasm.dispatch import restore_tiled, score_tiled, tiles
+from monai_sasm.gate.display import to_display
+from monai_sasm.gate.routing import route
+from monai_sasm.intensity import scaling_for
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.volume import Volume
+from monai_sasm.mixing import blend
+from monai_sasm.noise import NoiseEstimator
+from monai_sasm.types import ExpertWeights, ImageBatch, Modality, NoiseMap
+
+DEFAULT_PASSES = {Modality.CT: 1, Modality.MR: 1, Modality.PHOTO: 2}
+WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose; the defaults are right for most images.
+
+    Args:
+        expert: name of one expert to apply everywhere, without the gate.
+        strength: 0 returns the input, 1 the full restoration; in between, a blend.
+        top_k: how many experts may act on one image.
+        passes: how often gate and experts look at the image; by default 1 for CT and MR, 2 for photos, where
+            raindrops may lie on noise.
+        sigma: noise standard deviation in the volume's unit (HU, MR magnitude, sRGB [0, 1]); estimated if ``None``.
+        refine: strength of the diffusion refiner, 0 (off) to 1.
+        keep_maps: also return weight and change maps.
+    """
+
+    expert: str | None = None
+    strength: float = 1.0
+    top_k: int | None = None
+    passes: int | None = None
+    sigma: float | None = None
+    refine: float = 0.0
+    keep_maps: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("strength", "refine"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        if self.passes is not None and self.passes < 1:
+            raise ValueError(f"passes must be at least 1, got {self.passes}")
+        if self.sigma is not None and not (np.isfinite(self.sigma) and self.sigma >= 0):
+            raise ValueError(f"sigma is a noise standard deviation and must be finite and not negative, got {self.sigma}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+
+
+@dataclass(frozen=True)
+class House:
+    """Everything needed to restore, loaded once: experts by name, gate, refiners by name, device."""
+
+    experts: dict[str, Bundle]
+    gate: Bundle | None
+    refiners: dict[str, Bundle]
+    device: torch.device
+    noise_estimator: NoiseEstimator = field(default_factory=NoiseEstimator)
+
+    def models(self) -> dict[str, str]:
+        """Bundle name -> sha256 of its weights."""
+        loaded = [*self.experts.values(), *self.refiners.values(), *([self.gate] if self.gate else [])]
+        return {bundle.name: bundle.sha256 for bundle in loaded}
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restored volume with what was done to it.
+
+    Args:
+        volume: same geometry, header and unit as the input.
+        weights: class name -> ``(N, H, W)`` weight of each pixel in each slice (later passes as ``"name, pass 2"``);
+            empty unless ``keep_maps``.
+        change: ``(N, H, W)`` restored minus input, in the volume's unit, mean over colours; ``None`` unless ``keep_maps``.
+        summary: mean weight per expert, median noise estimate in the volume's unit, passes, seconds.
+    """
+
+    volume: Volume
+    weights: dict[str, NDArray[np.float32]]
+    change: NDArray[np.float32] | None
+    summary: dict[str, Any]
+
+
+def load_house(device: str = "auto", trust: Sequence[Path] = (), only: Sequence[str] = ()) -> House:
+    """Load the gate and every expert and refiner that is available.
+
+    Args:
+        device: ``auto`` (cuda, then mps, then cpu), or a torch device such as ``cuda:1``.
+        trust: further folders with bundles; their configs may run code.
+        only: load just these experts and no gate.
+
+    Raises:
+        BundleError: a bundle is incomplete.
+    """
+    chosen = _device(device)
+    found = bundles.available(trust)
+    roles = {name: bundles.read_metadata(path)["sasm"]["role"] for name, path in found.items()}
+    for name in only:
+        if roles.get(name) != "expert":
+            known = ", ".join(sorted(name for name, role in roles.items() if role == "expert"))
+            raise BundleError(f"no expert named {name!r}; available: {known}")
+    wanted = set(only) if only else {name for name, role in roles.items() if role in ("expert", "gate", "refiner")}
+    loaded = {name: bundles.load(found[name], chosen) for name in sorted(wanted)}
+    gates = [bundle for bundle in loaded.values() if bundle.role == "gate"]
+    return House(
+        experts={name: bundle for name, bundle in loaded.items() if bundle.role == "expert"},
+        gate=gates[-1] if gates else None,
+        refiners={name: bundle for name, bundle in loaded.items() if bundle.role == "refiner"},
+        device=chosen,
+    )
+
+
+def restore(
+    volume: Volume, house: House, options: Options | None = None, progress: Callable[[int], None] | None = None
+) -> Restored:
+    """Restore one image, slice by slice; geometry, unit and shape out equal those in.
+
+    Args:
+        volume: what to restore.
+        house: see :func:`load_house`.
+        options: see :class:`Options`.
+        progress: called with 1 after each unit of :func:`work_units`.
+
+    Raises:
+        BundleError: an expert, the gate or a refiner that the options need is not there or does not fit.
+    """
+    options = options or Options()
+    _check_fits(volume.modality, house, options)
+    started = time.perf_counter()
+    scaling = scaling_for(volume)
+    slices = volume.as_slices()  # (N, c, H, W), native unit
+    restored = np.empty_like(slices)
+    keeper = _Keeper(house, options, len(slices))
+    for index, native in enumerate(slices):
+        image = torch.from_numpy(scaling.forward(np.ascontiguousarray(native)))[None].to(house.device)  # (1, c, H, W)
+        given = None if options.sigma is None else options.sigma / scaling.scale
+        correction = _restore_slice(image, volume.modality, house, options, given, keeper, progress) - image
+        # adding the correction in native units leaves an untouched pixel untouched to the last bit
+        restored[index] = native + scaling.scale * correction[0].cpu().numpy()
+    result = volume.from_slices(restored)
+    summary = keeper.summary(scaling.scale) | {"seconds": time.perf_counter() - started}
+    change = (restored - slices).mean(1) if options.keep_maps else None
+    return Restored(volume=result, weights=keeper.maps(), change=change, summary=summary)
+
+
+def work_units(volume: Volume, options: Options | None = None) -> int:
+    """How often :func:`restore` will call ``progress``: slices times tiles times passes (at most)."""
+    slices = volume.as_slices()
+    return len(slices) * len(tiles(*slices.shape[-2:])) * _passes(volume.modality, options or Options())
+
+
+def derivation(house: House, options: Options) -> Derivation:
+    """What to write into the headers of a result made with this house and these options."""
+    from monai_sasm import __version__
+
+    used = {name: digest for name, digest in house.models().items() if options.refine or name not in house.refiners}
+    chosen = {
+        "expert": options.expert or "gate",
+        "strength": options.strength,
+        "top_k": options.top_k,
+        "passes": options.passes,
+        "sigma": options.sigma,
+        "refine": options.refine,
+    }
+    parameters = {key: value for key, value in chosen.items() if value is not None}
+    return Derivation("monai_sasm", __version__, used, parameters, summary="Noise and artefact reduction")
+
+
+def gate_weights(image: ImageBatch, sigma: NoiseMap, modality: Modality, house: House, options: Options) -> ExpertWeights:
+    """Mixing weights ``(B, E, H, W)`` of an image in working scale; class 0 is the identity.
+
+    Args:
+        image: ``(B, C, H, W)``, ``C`` 1 or 3.
+        sigma: noise map ``(B, 1, H, W)``, working scale.
+        modality: masks experts of other modalities.
+        house: must have a gate.
+        options: ``top_k`` is used.
+    """
+    gate = _require_gate(house)
+    classes = gate.network.classes
+    usable = torch.tensor(
+        [index == 0 or (name in house.experts and house.experts[name].modality is modality) for index, name in enumerate(classes)],
+        device=image.device,
+    )
+    shown, shown_sigma = to_display(image, sigma, modality)
+    with torch.inference_mode():
+        logits = score_tiled(shown, shown_sigma, gate.network)
+        return route(
+            logits,
+            size=tuple(image.shape[-2:]),
+            allowed=usable,
+            temperature=gate.metadata["sasm"].get("temperature", 1.0),
+            top_k=options.top_k,
+            floor=WEIGHT_FLOOR,
+        )
+
+
+class Pipeline(torch.nn.Module):
+    """The whole house as one network ``image -> image``, for bundles, servers and export tools.
+
+    It owns no parameters: the weights stay in the expert bundles, and its state dict is empty.
+
+    Args:
+        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; fixes working scale and experts.
+        device: see :func:`load_house`.
+        expert: one expert to apply everywhere; by default the gate decides.
+        strength: 0 to 1.
+        passes: see :class:`Options`.
+    """
+
+    def __init__(
+        self,
+        modality: str,
+        device: str = "cpu",
+        expert: str | None = None,
+        strength: float = 1.0,
+        passes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.modality = Modality(modality)
+        self.options = Options(expert=expert, strength=strength, passes=passes)
+        self.device = device
+        self._house: list[House] = []  # in a list, and filled on first use: not a submodule, nothing read on construction
+
+    def forward(self, image: ImageBatch) -> ImageBatch:
+        """Restore ``image`` ``(B, C, H, W)``, working scale."""
+        if not self._house:
+            self._house.append(load_house(self.device))
+        house = self._house[0]
+        keeper = _Keeper(house, self.options, len(image))
+        run = partial(_restore_slice, modality=self.modality, house=house, options=self.options, given=None, keeper=keeper)
+        return torch.cat([run(part[None].to(house.device)) for part in image]).to(image)
+
+
+class _Keeper:
+    """Collects weights and noise levels of all slices, in full only when maps are wanted."""
+
+    def __init__(self, house: House, options: Options, count: int) -> None:
+        classes = house.gate.network.classes if house.gate and not options.expert else ("clean", str(options.expert))
+        self.names = ("identity", *classes[1:])
+        self.keep, self.count = options.keep_maps, count
+        self.means: list[dict[int, NDArray[np.float64]]] = []
+        self.kept: dict[str, list[NDArray[np.float32]]] = {}
+        self.sigmas: list[float] = []
+
+    def add(self, weights: ExpertWeights, sigma: NoiseMap, number: int) -> None:
+        if number == 0:
+            self.means.append({})
+            self.sigmas.append(float(sigma.median()))
+        self.means[-1][number] = weights.mean(dim=(0, 2, 3)).cpu().double().numpy()
+        if self.keep:
+            for index, name in enumerate(self.names):
+                label = name if number == 0 else f"{name}, pass {number + 1}"
+                self.kept.setdefault(label, []).append(weights[0, index].cpu().numpy())
+
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """Maps of every pass that ran for all slices; a skipped later pass is left out."""
+        return {name: np.stack(maps) for name, maps in self.kept.items() if len(maps) == self.count}
+
+    def summary(self, scale: float) -> dict[str, Any]:
+        first = np.mean([means[0] for means in self.means], axis=0)
+        return {
+            "weights": {name: round(float(weight), 4) for name, weight in zip(self.names, first)},
+            "noise": float(np.median(self.sigmas)) * scale,
+            "passes": max(len(means) for means in self.means),
+        }
+
+
+def _restore_slice(
+    image: ImageBatch,
+    modality: Modality,
+    house: House,
+    options: Options,
+    given: float | None,
+    keeper: _Keeper,
+    progress: Callable[[int], None] | None = None,
+) -> ImageBatch:
+    """One slice ``(1, c, H, W)`` through all passes; a grey photo goes through the RGB experts as three equal channels."""
+    grey_photo = modality is Modality.PHOTO and image.shape[1] == 1
+    start = image.expand(-1, 3, -1, -1) if grey_photo else image
+    current = start
+    for number in range(_passes(modality, options)):
+        if given is not None and number == 0:
+            sigma = torch.full_like(current[:, :1], given)
+        else:
+            sigma = house.noise_estimator(current)
+        weights = _weights(current, sigma, modality, house, options)
+        if number and float(weights[:, 0].min()) > 1 - WEIGHT_FLOOR:
+            break  # nothing left to repair
+        keeper.add(weights, sigma, number)
+        current = restore_tiled(current, sigma, weights, _expert_calls(house, options), progress=progress)
+    current = _refine(current, modality, house, options)
+    current = blend(start, current, options.strength)
+    return current.mean(1, keepdim=True) if grey_photo else current
+
+
+def _weights(image: ImageBatch, sigma: NoiseMap, modality: Modality, house: House, options: Options) -> ExpertWeights:
+    if options.expert is None:
+        return gate_weights(image, sigma, modality, house, options)
+    ones = torch.ones_like(image[:, :1])
+    return torch.cat([torch.zeros_like(ones), ones], 1)
+
+
+def _expert_calls(house: House, options: Options) -> dict[int, Callable[[ImageBatch, NoiseMap], ImageBatch]]:
+    if options.expert is not None:
+        return {1: house.experts[options.expert].restore}
+    classes = _require_gate(house).network.classes
+    return {index: house.experts[name].restore for index, name in enumerate(classes) if name in house.experts}
+
+
+def _refine(image: ImageBatch, modality: Modality, house: House, options: Options) -> ImageBatch:
+    if not options.refine:
+        return image
+    refiner = next(bundle for bundle in house.refiners.values() if bundle.modality is modality)
+    return blend(image, refiner.restore(image), options.refine)
+
+
+def _passes(modality: Modality, options: Options) -> int:
+    if options.expert is not None:
+        return options.passes or 1
+    return options.passes or DEFAULT_PASSES[modality]
+
+
+def _check_fits(modality: Modality, house: House, options: Options) -> None:
+    if options.expert is None:
+        _require_gate(house)
+    elif options.expert not in house.experts:
+        raise BundleError(f"no expert named {options.expert!r}; available: {', '.join(sorted(house.experts))}")
+    elif house.experts[options.expert].modality is not modality:
+        raise BundleError(
+            f"{options.expert} is for {house.experts[options.expert].modality}, this image is {modality.value}; "
+            "choose an expert of its modality, or leave --expert out"
+        )
+    if options.refine and not any(bundle.modality is modality for bundle in house.refiners.values()):
+        raise BundleError(f"no refiner bundle for {modality.value} is installed; leave refinement at 0")
+
+
+def _require_gate(house: House) -> Bundle:
+    if house.gate is None:
+        raise BundleError("no gate bundle is installed; name an expert, or install a bundle with role 'gate'")
+    return house.gate
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

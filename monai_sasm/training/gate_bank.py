@@ -1,0 +1,235 @@
+"""Examples for the gate: images with known faults in known places, and what every expert makes of them.
+
+Faults come from the degradation models, which give their masks for free, or from measured pairs. Experts are frozen,
+so their outputs are computed once and kept (as float16) beside the example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from monai_sasm.bundles import Bundle
+from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.mask import region_labels
+from monai_sasm.gate.display import to_display
+from monai_sasm.noise import NoiseEstimator
+from monai_sasm.training.crops import CropDataset
+from monai_sasm.types import Modality
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image for the gate.
+
+    Args:
+        clean: ``(C, H, W)``, working scale.
+        degraded: same shape.
+        faults: class name -> where and how much, ``(1, H, W)`` in [0, 1], in the order in which the faults happened.
+        modality: of the image.
+    """
+
+    clean: torch.Tensor
+    degraded: torch.Tensor
+    faults: Mapping[str, torch.Tensor]
+    modality: Modality
+
+
+class Source(Protocol):
+    """Draws examples of one modality."""
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """One random example."""
+
+
+class DegradedSource:
+    """Clean images spoiled on the fly, by any subset of the given faults, everywhere or in smooth random regions.
+
+    Args:
+        images: clean images ``(C, H, W)``, see :mod:`monai_sasm.training.images`.
+        modality: their modality.
+        faults: class name -> degradation, in the order in which they happen to an image (a raindrop is photographed
+            before the sensor adds its noise).
+        size: side of the crop in pixels.
+        clean_share: share of examples without any fault.
+        region_share: among the others, share whose faults fill only random regions.
+        scale: factor from working scale to the unit of the degradations (1000 where they work in HU).
+        min_std: crops that vary less are drawn again.
+        seed: seed of the crops.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[NDArray[Any]],
+        modality: str,
+        faults: Mapping[str, DegradationModel],
+        size: int = 224,
+        clean_share: float = 0.25,
+        region_share: float = 0.5,
+        scale: float = 1.0,
+        min_std: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        fitting = [image for image in images if min(image.shape[-2:]) >= size]
+        self.crops = CropDataset(fitting, size, length=1, min_std=min_std, seed=seed)
+        self.modality, self.faults, self.size = Modality(modality), dict(faults), size
+        self.clean_share, self.region_share, self.scale = clean_share, region_share, scale
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """One crop with its faults."""
+        clean = self.crops[0]["image"]
+        masks = {name: torch.zeros(1, self.size, self.size) for name in self.faults}
+        if float(torch.rand(1, generator=generator)) < self.clean_share:
+            return Example(clean, clean, masks, self.modality)
+        chosen = self._choose(generator)
+        regions = self._regions(len(chosen), generator)
+        image = clean[None] * self.scale
+        for position, name in enumerate(chosen):
+            model = self.faults[name]
+            params = model.draw(tuple(image.shape), generator)
+            spoiled = model.apply(image, params)
+            where = regions[:, position : position + 1]
+            image = image + where * (spoiled - image)
+            masks[name] = (where * params.mask)[0]
+        return Example(clean, image[0] / self.scale, masks, self.modality)
+
+    def _choose(self, generator: torch.Generator) -> list[str]:
+        names = list(self.faults)
+        picked = [name for name in names if float(torch.rand(1, generator=generator)) < 0.6]
+        return picked or [names[int(torch.randint(len(names), (1,), generator=generator))]]
+
+    def _regions(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """``(1, count, H, W)``: where each fault is let through; overlapping, with a clean rest."""
+        if float(torch.rand(1, generator=generator)) >= self.region_share:
+            return torch.ones(1, count, self.size, self.size)
+        labels = region_labels((1, 1, self.size, self.size), 3, generator)
+        partition = F.one_hot(labels[:, 0], 3).movedim(-1, 1).float()  # (1, 3, H, W)
+        if float(torch.rand(1, generator=generator)) < 0.5:  # let the first two regions overlap in the third
+            partition = partition + partition[:, 2:3]
+        return partition[:, :count].clamp(0, 1)
+
+
+class PairedSource:
+    """Measured pairs: half of the examples are the clean image itself, half the degraded one.
+
+    Args:
+        pairs: ``(clean, noisy)`` arrays ``(C, H, W)``.
+        modality: of the images.
+        fault: class of the fault in the noisy images.
+        size: side of the crop in pixels.
+        min_std: crops that vary less are drawn again.
+        seed: seed of the crops.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[NDArray[Any], ...]],
+        modality: str,
+        fault: str,
+        size: int = 224,
+        min_std: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.crops = CropDataset(pairs, size, length=1, keys=("clean", "noisy"), min_std=min_std, seed=seed)
+        self.modality, self.fault, self.size = Modality(modality), fault, size
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """One crop, clean or degraded."""
+        crop = self.crops[0]
+        faulty = float(torch.rand(1, generator=generator)) < 0.5
+        mask = torch.full((1, self.size, self.size), float(faulty))
+        return Example(crop["clean"], crop["noisy" if faulty else "clean"], {self.fault: mask}, self.modality)
+
+
+class GateBank(Dataset[dict[str, torch.Tensor]]):
+    """Examples with expert outputs, in memory, ready for the gate.
+
+    Args:
+        sources: where examples come from.
+        counts: how many from each source.
+        classes: the gate's classes; the first is the identity.
+        experts: class name -> frozen expert, for the mixing loss; may lack some.
+        noise_estimator: as used at run time.
+        seed: seed of the draws; the same seed gives the same bank.
+        augment: flip at random when an item is asked for.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        counts: Sequence[int],
+        classes: Sequence[str],
+        experts: Mapping[str, Bundle],
+        noise_estimator: NoiseEstimator,
+        seed: int = 0,
+        augment: bool = True,
+    ) -> None:
+        self.classes, self.experts, self.noise_estimator, self.augment = tuple(classes), experts, noise_estimator, augment
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [source for source, count in zip(sources, counts) for _ in range(count)]
+        self.items = [self._prepare(source.draw(generator)) for source in tqdm(drawn, "gate examples", disable=None)]
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """``display`` (3, H, W), ``sigma`` (1, H, W), ``target`` (E, H/8, W/8) soft labels, ``allowed`` (E,) and, for
+        the mixing loss, ``error`` (3, H, W) = degraded - clean and ``corrections`` (E, 3, H, W) of each class."""
+        item = self.items[index]
+        corrections = torch.zeros(len(self.classes), *item["error"].shape)
+        for position, correction in zip(item["acting"].tolist(), item["outputs"]):
+            corrections[position] = correction
+        full = {key: item[key].float() for key in ("display", "sigma", "target", "error")} | {"corrections": corrections}
+        if self.augment:
+            dims = [dim for dim in (-2, -1) if float(torch.rand(1, generator=self.generator)) < 0.5]
+            full = {key: value.flip(dims) for key, value in full.items()}
+        return full | {"allowed": item["allowed"]}
+
+    def _prepare(self, example: Example) -> dict[str, torch.Tensor]:
+        degraded = example.degraded[None].float()
+        sigma = self.noise_estimator(degraded)
+        display, shown_sigma = to_display(degraded, sigma, example.modality)
+        acting = [
+            position
+            for position, name in enumerate(self.classes)
+            if name in self.experts and self.experts[name].modality is example.modality
+        ]
+        outputs = [self.experts[self.classes[position]].restore(degraded, sigma) - degraded for position in acting]
+        allowed = torch.zeros(len(self.classes), dtype=torch.bool)
+        allowed[[0, *acting, *(self.classes.index(name) for name in example.faults)]] = True
+        shape = (3, *degraded.shape[-2:])
+        return {
+            "display": display[0].half(),
+            "sigma": shown_sigma[0].half(),
+            "target": self._target(example).half(),
+            "allowed": allowed,
+            "error": (example.degraded - example.clean).expand(shape).half(),
+            "acting": torch.tensor(acting, dtype=torch.long),
+            "outputs": torch.stack([output[0].expand(shape) for output in outputs]).half()
+            if outputs
+            else torch.zeros(0, *shape),
+        }
+
+    def _target(self, example: Example) -> torch.Tensor:
+        """Share of each class in each 8x8 block, ``(E, H/8, W/8)``.
+
+        Where two faults lie on one pixel the later one is repaired first: noise was added to the drop, and the second
+        pass removes the drop from a picture without noise.
+        """
+        target = torch.zeros(len(self.classes), *example.degraded.shape[-2:])
+        rest = torch.ones(example.degraded.shape[-2:])
+        changed = (example.degraded - example.clean).abs().amax(0) > 0
+        for name, mask in reversed(example.faults.items()):
+            share = (mask[0] * changed).clamp(0, 1) * rest
+            target[self.classes.index(name)] = share
+            rest = rest - share
+        target[0] = rest
+        return F.avg_pool2d(target[None], 8, ceil_mode=True)[0]
