@@ -53,8 +53,7 @@ for path in sorted(Path(sys.argv[1]).glob("*/full/*")):
     if name in SHOWN:
         *pictures, plot = axes[SHOWN.index(name)]
         for ax, image, title in zip(pictures, (full, quarter, low), ("full", "real quarter", "simulated"), strict=True):
-            ax.imshow(image[100:420, 60:460], cmap="gray", vmin=-160, vmax=240)
-            ax.set(title=f"{name} {title}", xticks=[], yticks=[])
+            ax.imshow(image[100:420, 60:460], cmap="gray", vmin=-160, vmax=240).axes.set_title(f"{name} {title}")
         for image, label in ((quarter, "real"), (low, "simulated")):
             plot.plot(*spectrum(np.stack([(image - full)[s] for s in spots]), spacing), label=label)
         plot.legend(title="NPS, HU² mm² over cycles/mm")
