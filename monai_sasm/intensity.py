@@ -25,8 +25,8 @@ Array = TypeVar("Array", "NDArray[np.float32]", "Tensor")
 class Scaling:
     """The straight line between an image's own unit and the working scale of the networks.
 
-    ``forward(x) = (x - offset) / scale``. Nothing is clipped: values outside the usual window pass through unharmed, and
-    ``inverse(forward(x))`` is ``x`` to float rounding. A larger ``scale`` makes working values smaller.
+    ``forward(x) = (x - offset) / scale``. Nothing is clipped: values outside the usual window pass through
+    unharmed, and ``inverse(forward(x))`` is ``x`` to float rounding. A larger ``scale`` makes working values smaller.
 
     Args:
         offset: value of the image that becomes 0, in the unit of the image.

@@ -18,7 +18,7 @@ from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
 PLAUSIBLE_HU = (-4096.0, 31743.0)
-"""Beyond these no CT scanner stores tissue, metal or air (16-bit extended scale); only markers for 'no data' lie there."""
+"""Beyond these no CT scanner stores tissue, metal or air (16-bit extended scale), only markers for 'no data'."""
 MAX_IMPLAUSIBLE = 0.001
 """Part of a CT slice that may lie outside :data:`PLAUSIBLE_HU`, besides one constant marker value."""
 MEMORY_SHARE = 0.8

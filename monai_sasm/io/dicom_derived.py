@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -26,7 +26,7 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom import DicomSource, instance_uid
 from monai_sasm.io.dicom_header import encoding_of
 from monai_sasm.io.dicom_pixels import encode, read_stored
-from monai_sasm.io.dicom_values import integer_of, text_of
+from monai_sasm.io.dicom_values import integer_of, quiet, text_of
 from monai_sasm.io.entry import RefusedError
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
@@ -38,12 +38,23 @@ PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
 
 _MAX_LO, _MAX_ST = 64, 1024  # characters of a Long String and a Short Text, PS3.5 table 6.2-1
 _SOP_CLASSES = {Modality.CT: "1.2.840.10008.5.1.4.1.1.2", Modality.MR: "1.2.840.10008.5.1.4.1.1.4"}
-_STALE = (  # statements about the old pixels or the old encoding
-    "SmallestImagePixelValue LargestImagePixelValue SmallestPixelValueInSeries LargestPixelValueInSeries "
-    "SmallestImagePixelValueInPlane LargestImagePixelValueInPlane IconImageSequence DigitalSignaturesSequence "
-    "MACParametersSequence DataSetTrailingPadding EncryptedAttributesSequence ExtendedOffsetTable "
-    "ExtendedOffsetTableLengths PixelDataProviderURL InstanceCreatorUID"
-).split()
+_STALE = [  # statements about the old pixels or the old encoding
+    "SmallestImagePixelValue",
+    "LargestImagePixelValue",
+    "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries",
+    "SmallestImagePixelValueInPlane",
+    "LargestImagePixelValueInPlane",
+    "IconImageSequence",
+    "DigitalSignaturesSequence",
+    "MACParametersSequence",
+    "DataSetTrailingPadding",
+    "EncryptedAttributesSequence",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "PixelDataProviderURL",
+    "InstanceCreatorUID",
+]
 _LOSSY_METHODS = {  # transfer syntaxes that lose information -> Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1)
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
     "1.2.840.10008.1.2.4.51": "ISO_10918_1",
@@ -66,9 +77,7 @@ class _Series:
     keep_private: bool
 
 
-def write_series(
-    volume: Volume, folder: Path, derivation: Derivation, *, keep_private: bool = False
-) -> list[Path]:
+def write_series(volume: Volume, folder: Path, derivation: Derivation, *, keep_private: bool = False) -> list[Path]:
     """Write restored pixels as a new DICOM series beside its source, one file a slice, Explicit VR Little Endian.
 
     Study, patient, frame of reference and slice geometry are the source's. Series and SOP Instance UIDs follow from the
@@ -112,11 +121,11 @@ def _umask() -> int:
 def _checked_source(volume: Volume, folder: Path) -> DicomSource:
     source = volume.source
     if not isinstance(source, DicomSource):
-        raise ValueError(f"only a volume read from DICOM can become a derived series, got source {type(source).__name__}")
+        raise ValueError(f"only a volume read from DICOM becomes a derived series, got source {type(source).__name__}")
     if source.multiframe:
-        raise RefusedError("an Enhanced multi-frame result cannot be written as DICOM yet; write NIfTI (.nii.gz) instead")
+        raise RefusedError("an Enhanced multi-frame result cannot be written as DICOM; write NIfTI (.nii.gz) instead")
     if volume.array.shape[:2] != (1, len(source.paths)):
-        raise ValueError(f"a derived series needs array (1, {len(source.paths)}, rows, columns), got {volume.array.shape}")
+        raise ValueError(f"a derived series needs (1, {len(source.paths)}, rows, columns), got {volume.array.shape}")
     if folder.exists():
         raise RefusedError("the output folder of the series exists already; remove it or choose another output")
     return source
@@ -132,17 +141,18 @@ def _write_slices(
             raise RefusedError("a source file changed since it was read; restore the series again")
         if series is None:
             origin = text_of(dataset, "SeriesInstanceUID") or source.instances[0]
-            uid = generate_uid(entropy_srcs=[origin, derivation.digest])
+            uid = generate_uid(entropy_srcs=["series", origin, derivation.digest])
             series = _Series(uid, derivation, _now(dataset), volume.modality, keep_private)
         stored, lost = encode(
             volume.array[0, number], pixels, source.frames[number], source.slopes[number], source.intercepts[number]
         )
         clipped += lost
-        _mark_lossy(dataset, len(dataset.PixelData))
-        _derive(dataset, series)
-        _set_pixels(dataset, stored)
         names.append(f"IM{number + 1:04d}.dcm")
-        _save(dataset, building / names[-1])
+        with quiet():
+            _mark_lossy(dataset, len(dataset.PixelData))
+            _derive(dataset, series)
+            _set_pixels(dataset, stored)
+            _save(dataset, building / names[-1])
     if clipped:
         logger.warning("%d restored pixel(s) did not fit the stored bits and were clipped", clipped)
     return names
@@ -165,6 +175,9 @@ def _derive(dataset: Dataset, series: _Series) -> None:
     dataset.SOPClassUID = old_class
     dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.derivation.digest])
     dataset.SeriesInstanceUID = series.uid
+    if not text_of(dataset, "StudyInstanceUID"):  # emptied by a careless anonymiser; without one no archive takes it
+        frame = text_of(dataset, "FrameOfReferenceUID") or series.uid
+        dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study", frame])
     _describe(dataset, series)
     _reference(dataset, old_class, old_instance, old_series)
     _append(dataset, "ContributingEquipmentSequence", [_equipment(series)])
@@ -174,7 +187,9 @@ def _drop_stale(dataset: Dataset, keep_private: bool) -> None:
     for keyword in _STALE:
         if keyword in dataset:
             delattr(dataset, keyword)
-    for tag in [tag for tag in dataset.keys() if tag.group in range(0x5000, 0x5100, 2) or 0x6000 <= tag.group < 0x6100]:
+    tags = dataset.keys()
+    drawn = [tag for tag in tags if tag.group in range(0x5000, 0x5100, 2) or 0x6000 <= tag.group < 0x6100]
+    for tag in drawn:
         del dataset[tag]  # curves and overlays: drawings on the old image, possibly with burnt-in names
     if not keep_private:
         dataset.remove_private_tags()
@@ -207,7 +222,8 @@ def _reference(dataset: Dataset, sop_class: str, instance: str, series: str) -> 
     dataset.SourceImageSequence = Sequence([image])
     if not series:
         return  # emptied UIDs: nothing valid to point at
-    known = [item for item in dataset.get("ReferencedSeriesSequence") or [] if text_of(item, "SeriesInstanceUID") == series]
+    listed = dataset.get("ReferencedSeriesSequence") or []
+    known = [item for item in listed if text_of(item, "SeriesInstanceUID") == series]
     if known:
         _append(known[0], "ReferencedInstanceSequence", [_instance_item(sop_class, instance)])
         return
@@ -271,10 +287,8 @@ def _save(dataset: Dataset, path: Path) -> None:
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta = meta
     dataset.preamble = b"\0" * 128
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote attribute values
-        if hasattr(dataset, "original_encoding"):
-            dataset.save_as(path, enforce_file_format=True)
-        else:  # pydicom 2.4
-            dataset.is_little_endian, dataset.is_implicit_VR = True, False
-            dataset.save_as(path, write_like_original=False)
+    if hasattr(dataset, "original_encoding"):
+        dcmwrite(path, dataset, enforce_file_format=True)  # save_as would refuse big endian sources
+    else:  # pydicom 2.4
+        dataset.is_little_endian, dataset.is_implicit_VR = True, False
+        dataset.save_as(path, write_like_original=False)

@@ -1,4 +1,4 @@
-"""How slices lie in space: their order, their class and their affine, from positions and orientation (PS3.3 C.7.6.2)."""
+"""How slices lie in space: their class and their affine, from positions and orientation (PS3.3 C.7.6.2)."""
 
 from __future__ import annotations
 

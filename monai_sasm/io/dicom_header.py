@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,32 +12,83 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from monai_sasm.io.dicom_values import floats_of, integer_of, number_of, text_of
+from monai_sasm.io.dicom_values import floats_of, integer_of, number_of, quiet, text_of
 
-TAGS = (
-    "ImageType SOPClassUID SOPInstanceUID Modality StudyInstanceUID SeriesInstanceUID SeriesNumber AcquisitionNumber "
-    "InstanceNumber ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness SpacingBetweenSlices "
-    "TemporalPositionIdentifier TemporalPositionIndex EchoNumbers EchoTime InversionTime FlipAngle TriggerTime "
-    "DiffusionBValue DiffusionGradientOrientation CardiacCyclePosition NominalPercentageOfCardiacPhase KVP "
-    "ConvolutionKernel AcquisitionDate AcquisitionTime ContentTime SeriesTime SamplesPerPixel "
-    "PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation "
-    "RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence ContributingEquipmentSequence"
-).split()
+TAGS = [
+    "ImageType",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "AcquisitionNumber",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "EchoNumbers",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "TriggerTime",
+    "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "CardiacCyclePosition",
+    "NominalPercentageOfCardiacPhase",
+    "KVP",
+    "ConvolutionKernel",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "ContentTime",
+    "SeriesTime",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "RescaleType",
+    "ModalityLUTSequence",
+    "ContributingEquipmentSequence",
+]
 MAX_INFLATED = 2**31
 """Bytes a deflated file may unpack to before it is taken for a decompression bomb."""
 
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _ENCAPSULATED_LENGTH = 0xFFFFFFFF
-_SPLITTERS = (
-    "TemporalPositionIndex EchoTime InversionTime DiffusionBValue DiffusionGradientOrientation FlipAngle TriggerTime "
-    "CardiacCyclePosition NominalPercentageOfCardiacPhase KVP ConvolutionKernel AcquisitionNumber AcquisitionDate "
-    "AcquisitionTime ContentTime SeriesTime"
-).split()
+_SPLITTERS = [
+    "TemporalPositionIndex",
+    "EchoTime",
+    "InversionTime",
+    "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "FlipAngle",
+    "TriggerTime",
+    "CardiacCyclePosition",
+    "NominalPercentageOfCardiacPhase",
+    "KVP",
+    "ConvolutionKernel",
+    "AcquisitionNumber",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "ContentTime",
+    "SeriesTime",
+]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the index needs of one file. Lengths in mm, LPS patient coordinates; an absent attribute is ``None`` or ``""``.
+    """What the index needs of one file; lengths in mm, patient coordinates LPS; absent is ``None`` or ``""``.
 
     Args:
         broken: why the file cannot be read to its end; ``None`` when it can.
@@ -105,8 +155,7 @@ def read_header(path: Path) -> Header | None:
 
 def quiet_read(source: Path | BinaryIO, **options: Any) -> Dataset:
     """``pydicom.dcmread`` without its warnings, which quote attribute values and so may quote patient data."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         return dcmread(source, **options)
 
 
@@ -123,9 +172,10 @@ def _read(stream: BinaryIO, path: Path, size: int, bare: bool) -> Header | None:
         return Header(path, size, broken=f"its deflated data set unpacks to more than {MAX_INFLATED >> 20} MiB")
     stream.seek(0)
     try:
-        dataset = quiet_read(stream, stop_before_pixels=True, specific_tags=list(TAGS), force=bare)
-        header = _header(dataset, path, size)
-    except Exception as error:  # pydicom raises whatever the damage provokes: struct, zlib, key, value, attribute errors
+        dataset = quiet_read(stream, stop_before_pixels=True, specific_tags=TAGS, force=bare)
+        with quiet():
+            header = _header(dataset, path, size)
+    except Exception as error:  # pydicom raises whatever the damage provokes
         return None if bare else Header(path, size, broken=f"the header cannot be parsed ({type(error).__name__})")
     if bare and not header.sop_class.startswith("1.2.840.10008."):
         return None

@@ -19,7 +19,6 @@ from monai_sasm.io.dicom_multiframe import Slice, slice_of, slices_of
 from monai_sasm.io.dicom_support import ENHANCED, modality_of, refusal_of
 from monai_sasm.io.entry import Entry, RefusedError
 from monai_sasm.io.volume import Volume
-from monai_sasm.types import Modality
 
 ORIENTATION_TOLERANCE = 2e-3
 """Difference of direction cosines within which slices count as parallel (0.1 degrees)."""
@@ -42,7 +41,7 @@ def index(path: Path) -> list[Entry]:
         An empty list when nothing is DICOM.
     """
     headers = [header for file in _files(Path(path)) if (header := read_header(file)) is not None]
-    unreadable = defaultdict(int)
+    unreadable: dict[Path, int] = defaultdict(int)
     for header in headers:
         if header.broken and not header.series:
             unreadable[header.path.parent] += 1
@@ -125,7 +124,8 @@ def _groups(slices: Sequence[Slice]) -> dict[tuple[object, ...], list[Slice]]:
         rounded = tuple(round(number, 2) + 0.0 for number in orientation)
         spacing = tuple(round(number, 4) for number in one.spacing)
         grid = (header.rows, header.columns, header.bits_stored, spacing)
-        groups[(modality_of(header), rounded, grid, *one.key)].append(one)
+        key: tuple[object, ...] = (modality_of(header), rounded, grid, *one.key)
+        groups[key].append(one)
     return groups
 
 
@@ -139,7 +139,7 @@ def _group_entries(
         normal = normal_of(group[0].orientation)
     except ValueError as error:
         return [_refused_entry([one.header for one in group], f"{error}; correct the header", key)]
-    notes = (f"{copies} further copies of the same instances ignored",) if copies else ()
+    notes: tuple[str, ...] = (f"{copies} further copies of the same instances ignored",) if copies else ()
     lost = sum(unreadable.get(folder, 0) for folder in {one.header.path.parent for one in group})
     notes += (f"{lost} unreadable DICOM file(s) in the same folder",) if lost else ()
     notes += (_DERIVED_NOTE,) if any(one.header.derived_here for one in group) else ()

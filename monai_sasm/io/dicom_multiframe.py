@@ -1,4 +1,4 @@
-"""Frames of Enhanced multi-frame CT and MR: position, orientation and rescale from the functional groups (PS3.3 C.7.6.16)."""
+"""Frames of Enhanced multi-frame CT and MR: place and rescale from the functional groups (PS3.3 C.7.6.16)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from monai_sasm.io.dicom_header import Header, quiet_read
 from monai_sasm.io.dicom_support import modality_of, unit_refusal
-from monai_sasm.io.dicom_values import floats_of, integer_of, number_of, text_of
+from monai_sasm.io.dicom_values import floats_of, integer_of, number_of, quiet, text_of
 
 _VARIANTS = (
     ("MREchoSequence", "EffectiveEchoTime"),
@@ -50,16 +50,14 @@ def slice_of(header: Header) -> Slice:
     kind = header.image_type[2] if len(header.image_type) > 2 else ""
     key = (kind, str(header.temporal), header.echo)
     place = header.position or (), header.orientation or (), header.spacing or ()
-    return Slice(
-        header, 0, *place, header.thickness, header.slope, header.intercept, key, header.variants
-    )
+    return Slice(header, 0, *place, header.thickness, header.slope, header.intercept, key, header.variants)
 
 
 def slices_of(header: Header) -> tuple[list[Slice], str | None]:
     """Every frame of an Enhanced file, or the reason why its frames have no certain place."""
     try:
         dataset = quiet_read(header.path, stop_before_pixels=True)
-        shared = list(dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+        shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]))
         frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     except Exception as error:  # damaged sequences raise whatever they provoke
         return [], f"the functional groups cannot be parsed ({type(error).__name__}); get an intact copy of the file"
@@ -68,7 +66,8 @@ def slices_of(header: Header) -> tuple[list[Slice], str | None]:
             f"{header.frames} frames but {len(frames)} per-frame functional groups, so their positions are unknown; "
             "export the series as single slices"
         )
-    slices = [_slice(header, number, frame, shared) for number, frame in enumerate(frames)]
+    with quiet():
+        slices = [_slice(header, number, frame, shared) for number, frame in enumerate(frames)]
     lost = sum(not (one.position and one.orientation and one.spacing) for one in slices)
     if lost:
         return [], f"{lost} of {len(slices)} frames have no position, orientation or spacing; export as single slices"
@@ -94,8 +93,11 @@ def _slice(header: Header, number: int, frame: Dataset, shared: Dataset) -> Slic
     measures = _macro(frame, shared, "PixelMeasuresSequence")
     rescale = _macro(frame, shared, "PixelValueTransformationSequence")
     frame_type = next(
-        (text for name in ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence")
-         if (text := text_of(_macro(frame, shared, name), "FrameType"))),
+        (
+            text
+            for name in ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence")
+            if (text := text_of(_macro(frame, shared, name), "FrameType"))
+        ),
         "\\".join(header.image_type),
     )
     variants = {key: text_of(_macro(frame, shared, group), key) for group, key in _VARIANTS}

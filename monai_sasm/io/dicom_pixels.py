@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
 from monai_sasm.io.dicom_header import guessed_syntax, quiet_read
+from monai_sasm.io.dicom_values import quiet
 from monai_sasm.io.entry import RefusedError
 
 PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
@@ -71,8 +71,7 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
     try:
         dataset = quiet_read(path, force=True)
         _name_syntax(dataset)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             raw = dataset.pixel_array
     except (MemoryError, KeyboardInterrupt):
         raise
@@ -118,7 +117,7 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32]) -> StoredPixels:
     if outside.any():
         if not _has_embedded_overlay(dataset):
             raise RefusedError(
-                f"{int(outside.sum())} stored values do not fit the {bits} Bits Stored of the header; correct the header"
+                f"{int(outside.sum())} stored values do not fit into {bits} Bits Stored; correct the header"
             )
         half = 1 << bits - 1
         masked = raw & ((1 << bits) - 1)
@@ -151,7 +150,7 @@ def encode(
 ) -> tuple[NDArray[np.int32], int]:
     """Restored values back to stored integers: ``rint((x - intercept) / slope)``, limited to Bits Stored.
 
-    A pixel that equals its source keeps the source's integer, padding stays padding, and no other pixel becomes padding.
+    A pixel that equals its source keeps its integer, padding stays padding, and no other pixel becomes padding.
 
     Returns:
         ``(rows, columns)`` integers, and how many pixels had to be clipped.

@@ -66,9 +66,9 @@ def _not_grey(header: Header) -> str | None:
     if header.has_float_pixels:
         return "floating point pixels cannot be written back to a CT or MR series; convert it to NIfTI"
     if header.bits_allocated not in (8, 16) or not 1 <= header.bits_stored <= header.bits_allocated:
-        return f"{header.bits_stored} of {header.bits_allocated} bits a pixel; only 8 and 16 allocated bits are supported"
+        return f"{header.bits_stored} of {header.bits_allocated} bits a pixel; only 8 and 16 allocated are supported"
     if header.high_bit != header.bits_stored - 1:
-        return f"High Bit {header.high_bit} with {header.bits_stored} Bits Stored is retired packing; re-encode the file"
+        return f"High Bit {header.high_bit} with {header.bits_stored} Bits Stored is retired packing; re-encode it"
     return None
 
 
@@ -85,7 +85,7 @@ def _wrong_meaning(header: Header) -> str | None:
     if header.sop_class in ENHANCED:
         return None  # position and rescale live in the functional groups
     if not all((header.position, header.orientation, header.spacing)):
-        return "no usable Image Position, Image Orientation or Pixel Spacing, so its place in space is unknown; use NIfTI"
+        return "no usable Image Position, Image Orientation or Pixel Spacing, so its place is unknown; use NIfTI"
     if min(header.spacing or (0,)) <= 0:
         return "Pixel Spacing is not positive; correct the header"
     return unit_refusal(modality_of(header), header.slope, header.intercept, header.rescale_type)

@@ -1,8 +1,10 @@
-"""Attribute values of possibly damaged DICOM data sets, as plain Python values; what cannot be read counts as absent."""
+"""Attribute values of possibly damaged DICOM data sets as plain Python values; the unreadable counts as absent."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import isfinite
 from typing import Any, overload
 
@@ -10,6 +12,14 @@ from pydicom.dataset import Dataset
 
 LARGEST_LENGTH = 1e7
 """mm; a coordinate beyond it is damage."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence pydicom's warnings, which quote attribute values and so may quote patient data."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def text_of(dataset: Dataset, keyword: str) -> str:
@@ -60,8 +70,7 @@ def floats_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] |
 
 def _value(dataset: Dataset, keyword: str) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return dataset.get(keyword)
     except Exception:  # the bytes of the attribute do not fit its VR
         return None

@@ -64,7 +64,8 @@ def inventory(path: Path, modality: Modality | None = None) -> list[Entry]:
         entries += [entry for entry in dicom_index.index(path) if claimed.isdisjoint(entry.paths)]
     entries += _misnamed(others, entries)
     if not entries:
-        entries = [_refused(file, "not an image: only DICOM, NIfTI, PNG, JPEG, TIFF and BMP are read") for file in others]
+        reason = "not an image: only DICOM, NIfTI, PNG, JPEG, TIFF and BMP are read"
+        entries = [_refused(file, reason) for file in others]
     return _unique(sorted(entries, key=lambda entry: (entry.paths[0].parent.parts, entry.name)))
 
 
@@ -114,7 +115,7 @@ def write(
     if isinstance(volume.source, RasterSource):
         return raster.write(volume, path, derivation, overwrite=overwrite)
     if volume.source is None:
-        raise ValueError("only volumes made by a reader can be written, got one without source; use read() and with_array()")
+        raise ValueError("only volumes made by a reader can be written, got one without source; use with_array()")
     if path.name.lower().endswith(nifti.SUFFIXES):
         from monai_sasm.io import nifti_export
 
@@ -203,7 +204,7 @@ def _inspect(file: Path, modality: Modality | None) -> Entry | None:
                 head = stream.read(_HEAD)
     except (OSError, EOFError, zlib.error) as error:
         if file.name.lower().endswith(_IMAGE_SUFFIXES):
-            return _refused(file, f"the file cannot be read ({type(error).__name__}): check permissions or copy it again")
+            return _refused(file, f"the file cannot be read ({type(error).__name__}): copy it again")
         return None
     if head[128:132] == b"DICM":
         return None
@@ -222,7 +223,8 @@ def _inspect(file: Path, modality: Modality | None) -> Entry | None:
 def _misnamed(others: list[Path], entries: list[Entry]) -> list[Entry]:
     """Files whose name promises an image that neither their content nor the DICOM index confirms."""
     known = {file for entry in entries for file in entry.paths}
-    suffixes = tuple(suffix for suffix in _IMAGE_SUFFIXES if suffix not in (".hdr", ".img"))  # ENVI and disk images, too
+    # .hdr and .img are ENVI headers and disk images, too
+    suffixes = tuple(suffix for suffix in _IMAGE_SUFFIXES if suffix not in (".hdr", ".img"))
     reason = "the content is not what the name says, or damaged: export the file again"
     return [_refused(file, reason) for file in others if file not in known and file.name.lower().endswith(suffixes)]
 
@@ -240,7 +242,7 @@ def _refusing(reason: str) -> Callable[[], Volume]:
 
 
 def _files(path: Path) -> Iterator[tuple[Path, bool]]:
-    """Each file, and whether it is a link that leaves the tree. Linked folders inside the tree are met by themselves."""
+    """Each file, and whether it is a link that leaves the tree; linked folders inside it are met on their own."""
     if path.is_file():
         yield path, False
         return
@@ -255,12 +257,15 @@ def _files(path: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _unique(entries: list[Entry]) -> list[Entry]:
-    counts: dict[str, int] = {}
+    taken = {entry.name for entry in entries}
+    seen: set[str] = set()
     unique = []
     for entry in entries:
-        counts[entry.name] = counts.get(entry.name, 0) + 1
-        number = counts[entry.name]
-        unique.append(entry if number == 1 else replace(entry, name=f"{entry.name}-{number}"))
+        name, number = entry.name, 2
+        while name in seen or (name != entry.name and name in taken):
+            name, number = f"{entry.name}-{number}", number + 1
+        seen.add(name)
+        unique.append(entry if name == entry.name else replace(entry, name=name))
     return unique
 
 
@@ -285,12 +290,14 @@ def _common_parent(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([file.parent for file in paths]))
 
 
-def _write_dicom(volume: Volume, folder: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool) -> list[Path]:
+def _write_dicom(
+    volume: Volume, folder: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
+) -> list[Path]:
     from monai_sasm.io import dicom_derived
 
     source: Any = volume.source
     if folder.resolve() in {file.parent.resolve() for file in source.paths}:
-        raise ValueError(f"a derived series never goes into the folder of its source, got {folder.name}; choose another")
+        raise ValueError(f"a series never goes into the folder of its source, got {folder.name}; choose another")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; a DICOM series needs a folder")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:

@@ -70,7 +70,8 @@ def inspect(path: Path, modality: Modality | None = None, name: str | None = Non
         modality: CT or MR; without it, only a BIDS suffix in the file name decides, nothing is guessed.
         name: label of the entry; the file's stem by default.
     """
-    refusal, geometry, notes = None, "unknown", ()
+    refusal, geometry = None, "unknown"
+    notes: tuple[str, ...] = ()
     known = modality or bids_modality(path)
     try:
         header = _read_header(path)
@@ -203,18 +204,18 @@ def _read_header(path: Path) -> Any:
             if len(head) < 348:
                 raise RefusedError("the file ends inside the NIfTI header: it is damaged, export it again")
             if head[4:7] in (b"n+2", b"ni2"):
-                kind, magic = nibabel.Nifti2Header, head[4:7]
+                kind, magic = "Nifti2Header", head[4:7]
             else:
-                kind, magic = nibabel.Nifti1Header, head[344:347]
+                kind, magic = "Nifti1Header", head[344:347]
             if magic in (b"ni1", b"ni2"):
                 raise RefusedError("a NIfTI pair (.hdr and .img): convert it to one .nii.gz file")
             if magic not in (b"n+1", b"n+2"):
                 raise RefusedError("an Analyze header knows no left and right: convert it to NIfTI and check the sides")
-            return kind.from_fileobj(file, check=False)
+            return getattr(nibabel, kind).from_fileobj(file, check=False)
     except RefusedError:
         raise
     except (OSError, EOFError, ValueError, zlib.error, nibabel.spatialimages.HeaderDataError) as error:
-        raise RefusedError(f"the NIfTI header cannot be read ({type(error).__name__}): export the file again") from error
+        raise RefusedError(f"the NIfTI header is damaged ({type(error).__name__}): export the file again") from error
 
 
 def _checked_shape(header: Any, path: Path) -> tuple[int, ...]:

@@ -73,7 +73,8 @@ def decode(data: bytes) -> Pixels:
 def encode(pixels: Pixels) -> bytes:
     """A PNG file of these pixels with the metadata chunks of the source."""
     plain = encode_plain(pixels.stacked)
-    first, last = [], []
+    first: list[bytes] = []
+    last: list[bytes] = []
     for kind, body in pixels.header.chunks:
         (first if kind in _BEFORE_DATA else last).append(_chunk(kind, body))
     after_ihdr = len(MAGIC) + 25

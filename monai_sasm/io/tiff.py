@@ -63,7 +63,9 @@ def decode(data: bytes) -> Pixels:
             pixels = np.moveaxis(pixels, 0, -1)
         header = _header(page, byteorder, big)
         notes = tuple(
-            f"the {name} block of this TIFF is not carried over" for code, name in _EXIF_BLOCKS.items() if code in page.tags
+            f"the {name} block of this TIFF is not carried over"
+            for code, name in _EXIF_BLOCKS.items()
+            if code in page.tags
         )
         photometric, colormap = int(page.photometric), page.colormap
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
@@ -158,12 +160,14 @@ def _header(page: Any, byteorder: str, big: bool) -> TiffHeader:
         associated_alpha=extra == (1,),
         resolution=(tags[282].value, tags[283].value) if has_resolution else None,
         resolution_unit=int(tags[296].value) if 296 in tags else 2,
-        tags=tuple((code, int(tags[code].dtype), tags[code].count, _tag_value(tags[code])) for code in _KEPT if code in tags),
+        tags=tuple((tag.code, int(tag.dtype), tag.count, _tag_value(tag)) for tag in tags if tag.code in _KEPT),
     )
 
 
 def _tag_value(tag: Any) -> Any:
     value = tag.value
+    if isinstance(value, str):
+        return value.encode()  # tifffile writes text as ASCII only, bytes as they are
     return int(value) if isinstance(value, int) else value
 
 
