@@ -1,0 +1,69 @@
+"""Measure by protocol: the function behind ``sasm evaluate``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.data import DataAbsentError, data_root
+from monai_sasm.evaluation.report import report
+from monai_sasm.evaluation.table import Table
+
+PROTOCOLS = {
+    "photo-awgn": "photo:run",
+    "raindrop-real": "raindrop:run_real",
+    "raindrop-synth": "raindrop:run_synthetic",
+    "ct-lowdose": "ct:run_real",
+    "ct-simulated": "ct:run_simulated",
+    "mri-noise": "mri:run",
+    "mixed": "mixed:run",
+    "gate": "gate:run",
+    "speed": "speed:run",
+}
+"""Protocol -> module and function in this room; each takes a Context and gives a Table."""
+
+
+def evaluate(
+    protocol: str,
+    data: Path | None = None,
+    output: Path = Path("docs/results"),
+    house_device: str = "auto",
+    limit: int | None = None,
+    peers: bool = True,
+    weights: Mapping[str, Path] | None = None,
+) -> Table:
+    """Run one protocol; writes ``<output>/<protocol>.{json,md,png}``, ``<output>/peers.json`` and ``<output>/../RESULTS.md``.
+
+    Args:
+        protocol: a key of :data:`PROTOCOLS`.
+        data: data root; else the environment variable SASM_DATA, else ``../shared/data`` beside the checkout.
+        output: folder of the results.
+        house_device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        limit: only the first so many images (flagged: not the protocol's number).
+        peers: also run the methods of others; ``False`` for a quick look.
+        weights: further checkpoints by label, as ``{"pair0": path}`` for ``raindrop-real``.
+
+    Returns:
+        The table; ``table.skipped`` is the reason when the data are absent.
+
+    Raises:
+        ValueError: unknown protocol.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    context = Context(data_root(data), Path(output), house_device, limit, peers, dict(weights or {}))
+    return evaluate_in(context, protocol)
+
+
+def evaluate_in(context: Context, protocol: str) -> Table:
+    """As :func:`evaluate`, with the context built by the caller."""
+    module, function = PROTOCOLS[protocol].split(":")
+    try:
+        table: Table = getattr(importlib.import_module(f"monai_sasm.evaluation.{module}"), function)(context)
+    except DataAbsentError:
+        table = Table(protocol, skipped="data not found")
+    table.write(context.output)
+    report(context.output)
+    return table

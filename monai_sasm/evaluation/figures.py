@@ -1,0 +1,142 @@
+"""Figures beside the tables: small PNG files, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.evaluation.scoring import Case, Image, Method
+
+CROP = 160  # pixels shown of each side
+DPI = 80  # keeps a figure below 300 kB
+
+
+def comparison(
+    path: Path,
+    case: Case,
+    methods: Sequence[Method],
+    psnr_text: Callable[[Case, Image], float],
+    window: tuple[float, float] = (0.0, 1.0),
+    error: float = 0.1,
+    restored: Mapping[str, Image] | None = None,
+) -> str:
+    """Clean, degraded, and each method's result as equal crops, error maps below; returns the file's name.
+
+    Args:
+        path: PNG to write.
+        case: the example.
+        methods: which methods (input included); run anew unless in ``restored``.
+        psnr_text: number printed above each crop, dB.
+        window: values shown as black and white.
+        error: absolute error shown as full colour, as a share of the window.
+        restored: results already there, by method name.
+    """
+    results = {method.name: (restored or {}).get(method.name) for method in methods}
+    images = {m.name: m.restore(case) if results[m.name] is None else results[m.name] for m in methods}
+    box = _busiest_crop(case.clean)
+    plot, axes = _grid(2, len(images) + 1)
+    _show(axes[0][0], case.clean[box], window)
+    axes[0][0].set_title("clean", fontsize=8)
+    axes[1][0].axis("off")
+    axes[1][0].text(0.5, 0.5, f"{case.level}\nerror x {1 / error:g}", ha="center", va="center", fontsize=8)
+    for column, (name, image) in enumerate(images.items(), start=1):
+        _show(axes[0][column], image[box], window)
+        axes[0][column].set_title(f"{name}\n{psnr_text(case, image):.2f} dB", fontsize=8)
+        difference = np.abs(image - case.clean)[box].mean(0) / (window[1] - window[0])
+        axes[1][column].imshow(difference, cmap="inferno", vmin=0, vmax=error)
+        axes[1][column].axis("off")
+    return _save(plot, path)
+
+
+def curves(
+    path: Path,
+    lines: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+) -> str:
+    """Named curves (x, y) in one plot."""
+    plot, axes = _grid(1, 1, size=4.5)
+    for name, (x, y) in lines.items():
+        axes[0][0].plot(x, y, label=name, linewidth=2 if name.startswith("ours") else 1)
+    axes[0][0].set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    axes[0][0].legend(fontsize=7)
+    return _save(plot, path)
+
+
+def reliability_diagram(path: Path, rows: Sequence[tuple[float, float, float, float]], error: float) -> str:
+    """Accuracy against confidence, with the share of the samples in each bin as bars."""
+    plot, axes = _grid(1, 1, size=4.0)
+    confidence, accuracy, share = ([row[k] for row in rows] for k in (1, 2, 3))
+    axes[0][0].bar([row[0] for row in rows], share, width=0.09, color="0.85", label="share of images")
+    axes[0][0].plot([0, 1], [0, 1], "k:", linewidth=1)
+    axes[0][0].plot(confidence, accuracy, "o-", label=f"accuracy (ECE {error:.3f})")
+    axes[0][0].set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    axes[0][0].legend(fontsize=7, loc="upper left")
+    return _save(plot, path)
+
+
+def confusion_table(path: Path, counts: NDArray[np.integer], names: Sequence[str]) -> str:
+    """Confusion counts (truth in rows) as a shaded table."""
+    plot, axes = _grid(1, 1, size=4.5)
+    axes[0][0].imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        axes[0][0].text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8)
+    axes[0][0].set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=7)
+    axes[0][0].set_yticks(range(len(names)), names, fontsize=7)
+    axes[0][0].set(xlabel="gate", ylabel="truth")
+    return _save(plot, path)
+
+
+def panels(path: Path, images: Mapping[str, Image], columns: int = 5) -> str:
+    """Titled pictures in [0, 1], ``(3, H, W)`` or ``(1, H, W)``, in a grid."""
+    rows = -(-len(images) // columns)
+    plot, axes = _grid(rows, min(columns, len(images)))
+    flat = [axis for row in axes for axis in row]
+    for axis, (name, image) in zip(flat, images.items()):
+        _show(axis, image, (0.0, 1.0))
+        axis.set_title(name, fontsize=8)
+    for axis in flat[len(images) :]:
+        axis.axis("off")
+    return _save(plot, path)
+
+
+def _grid(rows: int, columns: int, size: float = 1.9) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    plot = Figure(figsize=(size * columns, size * rows * 1.08), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(plot)
+    return plot, plot.subplots(rows, columns, squeeze=False)
+
+
+def _show(axis: Any, image: Image, window: tuple[float, float]) -> None:
+    shown = np.clip((image - window[0]) / (window[1] - window[0]), 0, 1)
+    axis.imshow(shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0], cmap="gray", vmin=0, vmax=1)
+    axis.axis("off")
+
+
+def _busiest_crop(image: Image) -> tuple[slice, slice, slice]:
+    """The crop with the largest gradient energy on a coarse grid of positions."""
+    height, width = image.shape[-2:]
+    side = min(CROP, height, width)
+    dy, dx = np.gradient(image.mean(0))
+    energy = np.hypot(dy, dx)
+    starts = [(y, x) for y in range(0, height - side + 1, 32) for x in range(0, width - side + 1, 32)]
+    y, x = max(starts, key=lambda start: energy[start[0] : start[0] + side, start[1] : start[1] + side].sum())
+    return slice(None), slice(y, y + side), slice(x, x + side)
+
+
+def _save(plot: Any, path: Path) -> str:
+    from PIL import Image as PillowImage
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plot.canvas.draw()
+    picture = PillowImage.fromarray(np.asarray(plot.canvas.buffer_rgba())[..., :3].copy())
+    # 255 colours: a third of the size, no difference at this scale
+    picture.quantize(255, dither=PillowImage.Dither.NONE).save(path, optimize=True)
+    return path.name

@@ -1,0 +1,171 @@
+"""Methods of others, run side by side: BM3D, scikit-image and SimpleITK, each told the noise level.
+
+A peer has one strength relative to the noise level. It is chosen per level by PSNR on a validation image that is in no test set, so that
+a peer is not judged by a default meant for another kind of image. BM3D on white noise needs no tuning: its strength is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.evaluation.scoring import Case, Kept, Method, fingerprint
+from monai_sasm.metrics import psnr
+
+Image = NDArray[np.float32]
+Denoiser = Callable[[Image, float, float], Image]
+
+BM3D_SUBSET = 8  # images per level; BM3D takes about 40 s per megapixel and channel pair
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One method of the field.
+
+    Args:
+        name: as printed.
+        denoise: (image ``(C, H, W)`` of order 1, sigma, strength) -> image.
+        package: distribution whose version is part of the result.
+        strengths: candidates; one means no tuning.
+        meaning: what the strength is.
+        first: images per level it can be afforded on.
+    """
+
+    name: str
+    denoise: Denoiser
+    package: str
+    strengths: Sequence[float]
+    meaning: str
+    first: int | None = None
+
+
+def methods(
+    names: Sequence[str],
+    validation: Sequence[Case],
+    kept: Kept,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    strengths: dict[str, Sequence[float]] | None = None,
+    score: Callable[[Case, Image], float] | None = None,
+) -> list[Method]:
+    """The named peers, tuned on ``validation`` (one case per level; levels are tuned separately).
+
+    Args:
+        names: keys of :data:`PEERS`.
+        validation: cases that no test set contains.
+        kept: where the outcome of the tuning is kept, too.
+        scale: images are divided by this (after ``offset``) to bring them to order 1 for the peers.
+        offset: added before scaling.
+        strengths: other candidates than :data:`PEERS` has.
+        score: what is tuned for, larger is better; PSNR over all pixels when missing.
+    """
+    judge = score or (lambda case, image: psnr(case.clean, image, scale))
+    return [_method(PEERS[name], (strengths or {}).get(name), validation, kept, scale, offset, judge) for name in names]
+
+
+def _method(
+    peer: Peer,
+    strengths: Sequence[float] | None,
+    validation: Sequence[Case],
+    kept: Kept,
+    scale: float,
+    offset: float,
+    judge: Callable[[Case, Image], float],
+) -> Method:
+    try:
+        release = version(peer.package)
+    except PackageNotFoundError as error:
+        raise ImportError(f"the peer {peer.name!r} needs {peer.package!r}: pip install {peer.package}") from error
+
+    def run(case: Case, strength: float) -> Image:
+        image = (case.degraded + offset) / scale
+        return (peer.denoise(image, case.sigma / scale, strength) * scale - offset).astype(np.float32)
+
+    candidates = tuple(strengths or peer.strengths)
+    chosen: dict[str, float] = {}
+    for case in validation if len(candidates) > 1 else ():
+        key = f"tuning|{peer.name}|{candidates}|{scale}|{release}|{case.level}|" + fingerprint(case.clean, case.degraded, case.sigma)
+        found = kept.get(key)
+        if found is None:
+            found = {"strength": max(candidates, key=lambda strength: judge(case, run(case, strength)))}
+            kept.put(key, found)
+        chosen[case.level] = found["strength"]
+    default = candidates[0] if len(candidates) == 1 else float(np.median(list(chosen.values())))
+    settings = f"{peer.package} {release}, {peer.meaning} " + (
+        ", ".join(f"{value:g} at {level}" for level, value in chosen.items()) or f"{default:g}"
+    )
+    return Method(
+        peer.name, lambda case: run(case, chosen.get(case.level, default)), settings, peer.first, note=settings
+    )
+
+
+def _bm3d(image: Image, sigma: float, strength: float) -> Image:
+    import bm3d
+
+    channels_last = image.transpose(1, 2, 0).astype(np.float64)
+    if image.shape[0] == 3:
+        return bm3d.bm3d_rgb(channels_last, sigma * strength).transpose(2, 0, 1)
+    return np.asarray(bm3d.bm3d(channels_last[..., 0], sigma * strength))[None]
+
+
+def _nlm(image: Image, sigma: float, strength: float) -> Image:
+    from skimage.restoration import denoise_nl_means
+
+    return denoise_nl_means(
+        image, h=strength * sigma, sigma=sigma, fast_mode=True, patch_size=5, patch_distance=6, channel_axis=0
+    )
+
+
+def _tv(image: Image, sigma: float, strength: float) -> Image:
+    from skimage.restoration import denoise_tv_chambolle
+
+    return denoise_tv_chambolle(image, weight=strength * sigma, channel_axis=0)
+
+
+def _bilateral(image: Image, sigma: float, strength: float) -> Image:
+    import SimpleITK as sitk
+
+    return _each_channel(image, lambda part: sitk.Bilateral(part, 2.0, strength * sigma))
+
+
+def _curvature_flow(image: Image, sigma: float, strength: float) -> Image:
+    import SimpleITK as sitk
+
+    # Curvature flow moves level lines in pixels, whatever the contrast: its time is a length, not a noise level.
+    iterations = max(1, round(strength))
+    return _each_channel(image, lambda part: sitk.CurvatureFlow(part, timeStep=0.125, numberOfIterations=iterations))
+
+
+def _curvature_diffusion(image: Image, sigma: float, strength: float) -> Image:
+    import SimpleITK as sitk
+
+    iterations = max(1, round(strength))
+    return _each_channel(
+        image,
+        lambda part: sitk.CurvatureAnisotropicDiffusion(
+            part, timeStep=0.0625, conductanceParameter=3.0, numberOfIterations=iterations
+        ),
+    )
+
+
+def _each_channel(image: Image, run: Callable[..., object]) -> Image:
+    import SimpleITK as sitk
+
+    return np.stack([sitk.GetArrayFromImage(run(sitk.GetImageFromArray(part.astype(np.float32)))) for part in image])
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("BM3D", _bm3d, "bm3d", (1.0,), "strength (x sigma)", first=BM3D_SUBSET),
+        Peer("NLM fast", _nlm, "scikit-image", (0.6, 0.8, 1.0), "patch 5, distance 6, h/sigma"),
+        Peer("TV", _tv, "scikit-image", (0.7, 1.0, 1.4, 2.0, 2.8), "weight/sigma"),
+        Peer("bilateral", _bilateral, "SimpleITK", (1.5, 2.5, 4.0, 6.0), "domain 2 px, range/sigma"),
+        Peer("curvature flow", _curvature_flow, "SimpleITK", (2, 4, 8, 16, 32), "time step 0.125, iterations"),
+        Peer("curvature diffusion", _curvature_diffusion, "SimpleITK", (2, 5, 10, 20), "conductance 3, iterations"),
+    )
+}

@@ -1,0 +1,30 @@
+"""All protocols' JSON files become one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai_sasm.evaluation.table import Table
+
+ORDER = ("photo-awgn", "raindrop-real", "raindrop-synth", "ct-lowdose", "ct-simulated", "mri-noise", "mixed", "gate", "speed")
+HEADER = """# Results
+
+Written by `sasm evaluate PROTOCOL` (`monai_sasm.evaluation.report`) from the JSON files in `{folder}/`; do not edit by hand.
+Every number was measured by that command on the machine it ran on, except rows marked "published".
+"""
+
+
+def report(output: Path) -> Path:
+    """Merge ``<output>/<protocol>.json`` into ``RESULTS.md`` beside the folder; returns its path.
+
+    Args:
+        output: folder of the JSON files, usually ``docs/results``.
+    """
+    known = {path.stem: path for path in output.glob("*.json") if path.stem in ORDER}
+    sections = [Table.read(known[name]).markdown(f"{output.name}/") for name in ORDER if name in known]
+    missing = [name for name in ORDER if name not in known]
+    if missing:
+        sections.append("Not run: " + ", ".join(missing) + ".\n")
+    page = output.parent / "RESULTS.md"
+    page.write_text("\n".join([HEADER.format(folder=output.name), *sections]), encoding="utf-8")
+    return page

@@ -1,0 +1,165 @@
+"""Run methods over cases, measure, and average into rows; peers' results are kept so that they are computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.evaluation.table import Row
+
+Image = NDArray[np.float32]
+Measure = Callable[["Case", Image], dict[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One degraded image with its truth.
+
+    Args:
+        name: unique within its level.
+        level: strength of the degradation, as printed.
+        clean: reference, ``(C, H, W)``, in the protocol's unit.
+        degraded: same shape and unit.
+        sigma: noise standard deviation, same unit, as given to methods that want one.
+        facts: further things a method or metric needs (spacing, masks).
+    """
+
+    name: str
+    level: str
+    clean: Image
+    degraded: Image
+    sigma: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to restore a case.
+
+    Args:
+        name: as printed.
+        restore: case -> image of the same shape and unit.
+        settings: parameters and package version; the key of kept results. Empty: never kept (our own methods).
+        first: run only on the first so many cases of each level; ``None`` for all.
+        note: printed under the table.
+    """
+
+    name: str
+    restore: Callable[[Case], Image]
+    settings: str = ""
+    first: int | None = None
+    note: str = ""
+
+
+class Kept:
+    """Measured results of peers in one JSON file, keyed by input, settings and version."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.results: dict[str, dict[str, float]] = {}
+        if path is not None and path.is_file():
+            self.results = json.loads(path.read_text(encoding="utf-8"))
+
+    def get(self, key: str) -> dict[str, float] | None:
+        """Scores (``seconds`` among them) of an earlier run, or None."""
+        return self.results.get(key)
+
+    def put(self, key: str, scores: dict[str, float]) -> None:
+        """Keep the scores; written at once, because a peer may take minutes per image."""
+        self.results[key] = scores
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(dict(sorted(self.results.items())), indent=0), encoding="utf-8")
+            os.replace(temporary, self.path)
+
+
+def score(
+    protocol: str, cases: Sequence[Case], methods: Sequence[Method], measure: Measure, kept: Kept, subset_name: str = "subset"
+) -> list[Row]:
+    """Rows of all methods; where one ran on a subset, every method is also printed on that same subset.
+
+    Args:
+        protocol: part of the key of kept results.
+        cases: all cases; the order within a level decides what a subset is.
+        methods: in print order.
+        measure: (case, restored) -> metric -> value.
+        kept: results of earlier runs.
+        subset_name: how subset rows are marked, as in ``"ours (BM3D subset)"``.
+    """
+    results = {method.name: _run(protocol, cases, method, measure, kept) for method in methods}
+    rows = [average(method.name, cases, results[method.name], method.note) for method in methods if method.first is None]
+    limits = [method.first for method in methods if method.first is not None]
+    if limits:
+        subset = _first(cases, min(limits))
+        smaller = len(subset) < len(cases)
+        chosen = methods if smaller else [method for method in methods if method.first is not None]
+        suffix = f" ({subset_name})" if smaller else ""
+        rows += [average(method.name + suffix, subset, results[method.name], method.note) for method in chosen]
+    return rows
+
+
+def average(name: str, cases: Sequence[Case], results: Mapping[tuple[str, str], dict[str, float]], note: str = "") -> Row:
+    """Mean of each metric per level, median of the seconds."""
+    scores: dict[str, dict[str, float]] = {}
+    seconds = []
+    for level in dict.fromkeys(case.level for case in cases):
+        found = [results[level, case.name] for case in cases if case.level == level]
+        seconds += [entry["seconds"] for entry in found]
+        names = [metric for metric in found[0] if metric != "seconds"]
+        scores[level] = {metric: _mean([entry[metric] for entry in found]) for metric in names}
+    return Row(name, scores, len(cases) // max(len(scores), 1), statistics.median(seconds) if any(seconds) else None, note)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Short hash of arrays and strings."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+    return digest.hexdigest()[:20]
+
+
+def _run(
+    protocol: str, cases: Sequence[Case], method: Method, measure: Measure, kept: Kept
+) -> dict[tuple[str, str], dict[str, float]]:
+    chosen = cases if method.first is None else _first(cases, method.first)
+    results = {}
+    for case in chosen:
+        key = f"{protocol}|{method.name}|{method.settings}|{case.level}|{case.name}|" + fingerprint(
+            case.clean, case.degraded, case.sigma
+        )
+        found = kept.get(key) if method.settings else None
+        if found is None:
+            start = time.perf_counter()
+            restored = method.restore(case)
+            seconds = time.perf_counter() - start
+            found = {**measure(case, restored), "seconds": seconds if restored is not case.degraded else 0.0}
+            if method.settings:
+                kept.put(key, found)
+        results[case.level, case.name] = found
+    return results
+
+
+def _first(cases: Iterable[Case], count: int) -> list[Case]:
+    seen: dict[str, int] = {}
+    chosen = []
+    for case in cases:
+        seen[case.level] = seen.get(case.level, 0) + 1
+        if seen[case.level] <= count:
+            chosen.append(case)
+    return chosen
+
+
+def _mean(values: list[float]) -> float:
+    finite = [value for value in values if value == value]  # NaN: a metric that does not exist for this image
+    return float(np.mean(finite)) if finite else float("nan")
