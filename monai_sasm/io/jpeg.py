@@ -91,7 +91,7 @@ def _open(data: bytes) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=["JPEG", "MPO"])
+            image = Image.open(io.BytesIO(data), formats=["JPEG"])
     except Image.DecompressionBombError as error:
         raise RefusedError("more pixels than any camera makes: cut the image into parts") from error
     except (OSError, SyntaxError, ValueError, struct.error) as error:

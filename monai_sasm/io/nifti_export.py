@@ -44,7 +44,7 @@ def export(array: NDArray[np.float32], like: Volume, path: Path, *, overwrite: b
     affine = like.affine.copy()
     if not isinstance(like.source, NiftiSource):
         channels = channels.transpose(0, *range(len(spatial), 0, -1))
-        affine[:, : len(spatial)] = affine[:, len(spatial) - 1 :: -1] if len(spatial) < 3 else affine[:, 2::-1]
+        affine[:, : len(spatial)] = affine[:, len(spatial) - 1 :: -1]
     volume = channels.reshape(*channels.shape, *(1,) * (3 - len(spatial)))  # (K, i, j, k)
     values = np.asfortranarray(np.moveaxis(volume, 0, 3) if len(volume) > 1 else volume[0], dtype=np.float32)
     header = nibabel.Nifti1Image(values, affine).header.copy()

@@ -72,7 +72,7 @@ def decode(data: bytes) -> Pixels:
     if pixels.dtype == bool:
         pixels, notes = pixels.astype(np.uint8) * np.uint8(255), (*notes, "1-bit image, written with 8 bits")
     if photometric == _PALETTE:
-        pixels = np.rint(colormap.astype(np.float64) / 257).astype(np.uint8)[:, pixels].transpose(1, 2, 0)
+        pixels = (colormap >> 8).astype(np.uint8)[:, pixels].transpose(1, 2, 0)
         notes = (*notes, "palette image, written as RGB")
     if pixels.dtype.kind == "f" and not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
         raise RefusedError("a float TIFF must hold values from 0 to 1: scale it, or save it with 16 bits")
@@ -115,6 +115,8 @@ def _page(data: bytes) -> Iterator[tuple[Any, str, bool]]:
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
+            if not file.pages:
+                raise RefusedError("the TIFF is damaged, it holds no page: export the file again")
             if len(file.pages) != 1:
                 raise RefusedError(f"a TIFF with {len(file.pages)} pages: save the wanted page as a single one")
             page = file.pages[0]

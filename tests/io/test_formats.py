@@ -1,0 +1,242 @@
+"""The door: content decides, not names; nothing is hidden, overwritten or put in the wrong place."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from monai_sasm.io import formats
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.entry import RefusedError
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+DERIVATION = Derivation("monai_sasm", "1.0")
+
+
+def photo(path: Path, kind: str = "PNG") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)).save(path, kind)
+    return path
+
+
+def scan(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.Nifti1Image(np.arange(6 * 5 * 4, dtype=np.int16).reshape(6, 5, 4), np.diag([1, 1, 3, 1])).to_filename(path)
+    return path
+
+
+def dicom(path: Path, name: str = "CT_small.dcm") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(get_testdata_file(name), path)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "in"
+    photo(root / "day1" / "window.png")
+    photo(root / "day2" / "window.png")
+    photo(root / "wrong.png", "JPEG")
+    scan(root / "a_T1w.nii.gz")
+    dicom(root / "ct" / "IM1")
+    (root / "notes.txt").write_text("hello")
+    (root / "broken.png").write_bytes(b"not a picture")
+    (root / "anim.gif").write_bytes(b"GIF89a" + bytes(20))
+    return root
+
+
+def test_inventory_goes_by_content(tree: Path) -> None:
+    entries = {str(entry.paths[0].relative_to(tree)): entry for entry in formats.inventory(tree)}
+    assert set(entries) == {
+        *("a_T1w.nii.gz", "anim.gif", "broken.png", "ct/IM1", "day1/window.png", "day2/window.png", "wrong.png")
+    }
+    assert [entries[name].format for name in ("a_T1w.nii.gz", "ct/IM1", "wrong.png")] == ["nifti", "dicom", "raster"]
+    assert [entries[name].modality for name in ("a_T1w.nii.gz", "ct/IM1")] == [Modality.MR, Modality.CT]
+    assert "GIF" in str(entries["anim.gif"].refusal)
+    assert "not what the name says" in str(entries["broken.png"].refusal)
+    assert all(entry.refusal is None for name, entry in entries.items() if name not in ("anim.gif", "broken.png"))
+    names = [entry.name for entry in entries.values()]
+    assert len(set(names)) == len(names)
+    volumes = formats.read(tree)
+    assert sorted(volume.modality.value for volume in volumes) == ["CT", "MR", "PHOTO", "PHOTO", "PHOTO"]
+
+
+def test_other_files_are_listed_only_when_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (entry,) = formats.inventory(tmp_path)
+    assert "not an image" in str(entry.refusal)
+    with pytest.raises(RefusedError, match="not an image"):
+        formats.read(tmp_path)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        formats.inventory(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    assert formats.inventory(tmp_path / "empty") == []
+    with pytest.raises(RefusedError, match="empty"):
+        formats.read(tmp_path / "empty")
+
+
+def test_modality_serves_nifti_and_refuses_photos(tmp_path: Path) -> None:
+    scan(tmp_path / "scan.nii")
+    photo(tmp_path / "window.png")
+    nothing, photograph = formats.inventory(tmp_path)
+    assert "--modality" in str(nothing.refusal)
+    assert photograph.refusal is None
+    with_ct, photograph = formats.inventory(tmp_path, Modality.CT)
+    assert (with_ct.modality, with_ct.refusal) == (Modality.CT, None)
+    assert "CT" in str(photograph.refusal)
+
+
+def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    outside = photo(tmp_path / "outside" / "secret.png")
+    root = tmp_path / "in"
+    photo(root / "mine.png")
+    (root / "link.png").symlink_to(outside)
+    (root / "folder").symlink_to(outside.parent)
+    (root / "inside.png").symlink_to(root / "mine.png")
+    entries = {entry.paths[0].name: entry for entry in formats.inventory(root)}
+    assert sorted(entries) == ["folder", "inside.png", "link.png", "mine.png"]
+    assert "leads out" in str(entries["link.png"].refusal)
+    assert "leads out" in str(entries["folder"].refusal)
+    assert entries["inside.png"].refusal is None
+
+
+def test_output_repeats_the_tree_and_never_hits_the_source(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    entries = [entry for entry in formats.inventory(tree) if entry.refusal is None]
+    targets = {str(entry.paths[0].relative_to(tree)): formats.output_path(entry, tree, out) for entry in entries}
+    assert targets["day1/window.png"] == out / "day1" / "window.png"
+    assert targets["day2/window.png"] == out / "day2" / "window.png"
+    assert targets["wrong.png"] == out / "wrong.jpg"
+    series = next(entry for entry in entries if entry.format == "dicom")
+    assert targets["ct/IM1"] == out / "ct" / series.name
+    window = next(entry for entry in entries if entry.paths[0].parent.name == "day1")
+    with pytest.raises(ValueError, match="source"):
+        formats.output_path(window, tree, tree)
+    for entry, target in ((entry, formats.output_path(entry, tree, out)) for entry in entries):
+        assert formats.write(entry.load(), target, DERIVATION)
+    assert {entry.format for entry in formats.inventory(out)} == {"dicom", "nifti", "raster"}
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_output_of_a_single_file(tmp_path: Path) -> None:
+    source = photo(tmp_path / "window.png")
+    (entry,) = formats.inventory(source)
+    assert formats.output_path(entry, source, tmp_path / "clear.png") == tmp_path / "clear.png"
+    assert formats.output_path(entry, source, tmp_path / "folder") == tmp_path / "folder" / "window.png"
+    with pytest.raises(ValueError, match="source"):
+        formats.output_path(entry, source, source)
+    with pytest.raises(ValueError, match="source"):
+        formats.output_path(entry, source, tmp_path)
+    (ct,) = formats.inventory(dicom(tmp_path / "ct.dcm"))
+    assert formats.output_path(ct, tmp_path / "ct.dcm", tmp_path / "out") == tmp_path / "out" / ct.name
+    multiframe = dataclasses.replace(ct, geometry="multiframe")
+    assert formats.output_path(multiframe, tmp_path / "ct.dcm", tmp_path).name == f"{ct.name}.nii.gz"
+
+
+def test_dicom_is_written_into_a_new_folder_or_over_it(tmp_path: Path) -> None:
+    source = dicom(tmp_path / "in" / "ct.dcm")
+    (volume,) = formats.read(source)
+    files = formats.write(volume, tmp_path / "out" / "series", DERIVATION)
+    assert [file.parent for file in files] == [tmp_path / "out" / "series"]
+    before, after = pydicom.dcmread(source), pydicom.dcmread(files[0])
+    np.testing.assert_array_equal(after.pixel_array, before.pixel_array)
+    assert after.SOPInstanceUID != before.SOPInstanceUID
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        formats.write(volume, tmp_path / "out" / "series", DERIVATION)
+    assert formats.write(volume, tmp_path / "out" / "series", DERIVATION, overwrite=True) == files
+    with pytest.raises(ValueError, match="source"):
+        formats.write(volume, source.parent, DERIVATION, overwrite=True)
+    with pytest.raises(ValueError, match="folder"):
+        formats.write(volume, tmp_path / "out.png", DERIVATION)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["series"]
+
+
+def test_dicom_exported_as_nifti_keeps_every_voxel_in_its_place(tmp_path: Path) -> None:
+    (volume,) = formats.read(dicom(tmp_path / "ct.dcm"))
+    (target,) = formats.write(volume, tmp_path / "ct.nii.gz", DERIVATION)
+    image = nibabel.load(target)
+    inverse = np.linalg.inv(image.affine)
+    for index in ((0, 0, 0), (0, 17, 90), (0, 127, 3)):
+        place = volume.affine @ [*index, 1]
+        i, j, k = np.rint(inverse @ place).astype(int)[:3]
+        np.testing.assert_allclose(inverse @ place, [i, j, k, 1], atol=1e-3)
+        assert image.get_fdata()[i, j, k] == volume.array[(0, *index)]
+
+
+def test_what_has_no_source_cannot_be_written(tmp_path: Path) -> None:
+    volume = Volume(np.zeros((1, 4, 4), np.float32), Modality.PHOTO)
+    with pytest.raises(ValueError, match="without source"):
+        formats.write(volume, tmp_path / "a.png", DERIVATION)
+
+
+def medical(affine: np.ndarray) -> Volume:
+    array = np.random.default_rng(0).random((1, 3, 5, 4), dtype=np.float32)  # slices, rows, columns
+    return Volume(array, Modality.CT, affine, 0)
+
+
+@pytest.mark.parametrize("shear", [0.0, 0.3])
+def test_maps_of_volumes_lie_on_the_image(shear: float, tmp_path: Path) -> None:
+    affine = np.array([[0, 0, -0.7, 10], [shear, -0.8, 0, 20], [2.5, 0, 0, -30], [0, 0, 0, 1.0]])
+    like = medical(affine)
+    weights = np.random.default_rng(1).random((2, 3, 5, 4), dtype=np.float32)
+    (target,) = formats.write_map(weights, like, tmp_path / "w.nii.gz")
+    image = nibabel.load(target)
+    assert image.shape == (4, 5, 3, 2)
+    assert image.get_data_dtype() == np.float32
+    for k, s, r, c in np.ndindex(2, 3, 5, 4):
+        assert image.dataobj[c, r, s, k] == weights[k, s, r, c]
+    place = np.array([2, 3, 1, 1])
+    np.testing.assert_allclose(image.affine @ place[[2, 1, 0, 3]], affine @ place, atol=1e-5)
+    assert image.header["sform_code"] == 1
+    assert image.header["qform_code"] == (0 if shear else 1)
+    (single,) = formats.write_map(weights[0], like, tmp_path / "one.nii")
+    assert nibabel.load(single).shape == (4, 5, 3)
+
+
+def test_maps_of_nifti_share_its_grid(tmp_path: Path) -> None:
+    (volume,) = formats.read(scan(tmp_path / "a_T1w.nii"))
+    (target,) = formats.write_map(volume.array[0], volume, tmp_path / "map.nii.gz")
+    np.testing.assert_array_equal(nibabel.load(target).affine, nibabel.load(tmp_path / "a_T1w.nii").affine)
+    np.testing.assert_array_equal(nibabel.load(target).get_fdata(), volume.array[0])
+    flat = Volume(np.ones((1, 5, 4), np.float32), Modality.MR, np.eye(4), None)
+    (target,) = formats.write_map(np.arange(20, dtype=np.float32).reshape(5, 4), flat, tmp_path / "flat.nii")
+    assert nibabel.load(target).shape == (4, 5, 1)
+    assert nibabel.load(target).dataobj[3, 1, 0] == 7
+
+
+def test_maps_of_photos_are_grey_pictures(tmp_path: Path) -> None:
+    (volume,) = formats.read(photo(tmp_path / "window.png"))
+    weights = np.random.default_rng(0).random((2, 12, 10), dtype=np.float32)
+    one, two = formats.write_map(weights, volume, tmp_path / "w.png", names=["clean", "rain drop"])
+    assert (one.name, two.name) == ("w_clean.png", "w_rain_drop.png")
+    with Image.open(two) as image:
+        np.testing.assert_array_equal(np.array(image), np.rint(weights[1] * 255))
+    assert formats.write_map(weights[0], volume, tmp_path / "one.png") == [tmp_path / "one.png"]
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        formats.write_map(weights[0], volume, tmp_path / "one.png")
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        formats.write_map(weights[0] * 3, volume, tmp_path / "far.png")
+    with pytest.raises(ValueError, match="shape"):
+        formats.write_map(weights[:, :-1], volume, tmp_path / "small.png")
+    with pytest.raises(ValueError, match="suffix"):
+        formats.write_map(weights[0], volume, tmp_path / "map.jpg")
+    with pytest.raises(ValueError, match="finite"):
+        formats.write_map(weights[0] * np.float32(np.nan), volume, tmp_path / "nan.png")
+
+
+def test_a_failed_series_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (volume,) = formats.read(dicom(tmp_path / "in" / "ct.dcm"))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        formats.write(volume, tmp_path / "out" / "series", DERIVATION)
+    assert list((tmp_path / "out").iterdir()) == []
