@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,42 +16,107 @@ Prepared = tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...], dict[str,
 
 
 class PrepareDegraded:
-    """Degrade clean crops on the fly: input ``apply(x)``, target ``x``, the true noise map as second argument.
+    """Degrade clean crops on the fly: input ``apply(x)``, target ``x``, the noise map as second argument.
 
     Args:
         degradation: how the input is spoiled.
-        pass_sigma: give the drawn noise map to the network; ``False`` for networks without noise input.
+        pass_sigma: give a noise map to the network, the true one; ``False`` for networks without noise input.
+        noise_estimator: image -> noise map; replaces the true map in a share ``estimated`` of the images, so that the
+            network copes with both a given and an estimated map.
+        estimated: that share, 0 to 1.
         change_weight: extra loss weight where the degradation changed the picture by more than ``threshold``; the
             weights travel as an additional last channel of the target (see
             :class:`monai_sasm.losses.ChangeWeightedL1`). 0 leaves the target as it is.
         threshold: smallest change, in image units, that counts.
+        margin: pixels cut from each side after degrading, for degradations that act beyond a crop's border.
         seed: seed of the degradation draws.
+        repeat: start over from ``seed`` after so many batches: the same degradations in every validation round.
     """
 
     def __init__(
         self,
         degradation: DegradationModel,
         pass_sigma: bool = True,
+        noise_estimator: Callable[[ImageBatch], NoiseMap] | None = None,
+        estimated: float = 0.0,
         change_weight: float = 0.0,
         threshold: float = 0.02,
+        margin: int = 0,
         seed: int = 0,
+        repeat: int | None = None,
     ) -> None:
-        self.degradation, self.pass_sigma = degradation, pass_sigma
+        if estimated and noise_estimator is None:
+            raise ValueError(f"estimated={estimated} needs a noise_estimator")
+        self.degradation, self.pass_sigma, self.margin = degradation, pass_sigma, margin
+        self.noise_estimator, self.estimated = noise_estimator, estimated
         self.change_weight, self.threshold = change_weight, threshold
+        self.seed, self.repeat, self.calls = seed, repeat, 0
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(
         self, batch: Mapping[str, torch.Tensor], device: str | torch.device | None = None, non_blocking: bool = False, **_: Any
     ) -> Prepared:
+        if self.repeat and self.calls % self.repeat == 0:
+            self.generator.manual_seed(self.seed)
+        self.calls += 1
         clean = batch["image"]
         params = self.degradation.draw(tuple(clean.shape), self.generator)
-        degraded = self.degradation.apply(clean, params)
-        target = clean
-        if self.change_weight:
-            changed = (degraded - clean).abs().amax(1, keepdim=True) > self.threshold
-            target = torch.cat([clean, 1 + self.change_weight * changed], 1)
-        arguments = (params.sigma.to(device, non_blocking=non_blocking),) if self.pass_sigma else ()
-        return degraded.to(device, non_blocking=non_blocking), target.to(device, non_blocking=non_blocking), arguments, {}
+        degraded, clean = self._inner(self.degradation.apply(clean, params)), self._inner(clean)
+        target = _weighted(clean, degraded, self.change_weight, self.threshold)
+        arguments = (self._map(degraded, self._inner(params.sigma)),) if self.pass_sigma else ()
+        return _to(degraded, target, arguments, device, non_blocking)
+
+    def _inner(self, image: torch.Tensor) -> torch.Tensor:
+        height, width = (side - self.margin for side in image.shape[-2:])
+        return image[..., self.margin : height, self.margin : width]
+
+    def _map(self, degraded: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        if self.noise_estimator is None or not self.estimated:
+            return sigma
+        chosen = torch.rand(len(sigma), 1, 1, 1, generator=self.generator) < self.estimated
+        return torch.where(chosen, self.noise_estimator(degraded), sigma)
+
+
+class OneOf:
+    """A degradation drawn from several for each batch.
+
+    Args:
+        degradations: the choices.
+        weights: their relative frequencies; equal when ``None``.
+    """
+
+    def __init__(self, degradations: Sequence[DegradationModel], weights: Sequence[float] | None = None) -> None:
+        self.degradations = list(degradations)
+        self.weights = torch.tensor([1.0] * len(self.degradations) if weights is None else list(weights))
+        if len(self.weights) != len(self.degradations) or not self.degradations:
+            raise ValueError(f"one weight per degradation is needed, got {len(self.weights)} for {len(self.degradations)}")
+
+    def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> OneOfParams:
+        """Choose a degradation and draw its parameters for a batch ``(B, C, H, W)``."""
+        choice = int(torch.multinomial(self.weights, 1, generator=generator))
+        return OneOfParams(choice, self.degradations[choice].draw(shape, generator))
+
+    def apply(self, clean: ImageBatch, params: OneOfParams) -> ImageBatch:
+        """Apply the chosen degradation."""
+        return self.degradations[params.choice].apply(clean, params.chosen)
+
+
+@dataclass(frozen=True)
+class OneOfParams:
+    """One draw of :class:`OneOf`: which degradation, and its parameters."""
+
+    choice: int
+    chosen: Any
+
+    @property
+    def sigma(self) -> NoiseMap:
+        """Noise map ``(B, 1, H, W)`` of the chosen degradation."""
+        return self.chosen.sigma
+
+    @property
+    def mask(self) -> NoiseMap:
+        """Where the chosen degradation acted, ``(B, 1, H, W)``."""
+        return self.chosen.mask
 
 
 class PreparePaired:
@@ -63,6 +129,8 @@ class PreparePaired:
         noise_estimator: image -> noise map, the same one the network uses on images without a given map.
         rescale: probability of rescaling, 0 to 1.
         rescale_range: smallest and largest factor.
+        change_weight: extra loss weight of changed pixels, as in :class:`PrepareDegraded`.
+        threshold: smallest change, in image units, that counts.
         seed: seed of the draws.
     """
 
@@ -71,8 +139,11 @@ class PreparePaired:
         noise_estimator: Callable[[ImageBatch], NoiseMap] | None = None,
         rescale: float = 0.0,
         rescale_range: tuple[float, float] = (0.4, 1.2),
+        change_weight: float = 0.0,
+        threshold: float = 0.02,
         seed: int = 0,
     ) -> None:
+        self.change_weight, self.threshold = change_weight, threshold
         self.noise_estimator, self.rescale, self.rescale_range = noise_estimator, rescale, tuple(rescale_range)
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -84,6 +155,25 @@ class PreparePaired:
         factor = low + (high - low) * torch.rand(len(clean), 1, 1, 1, generator=self.generator)
         keep = torch.rand(len(clean), 1, 1, 1, generator=self.generator) >= self.rescale
         noisy = clean + torch.where(keep, torch.ones_like(factor), factor) * (noisy - clean)
-        noisy = noisy.to(device, non_blocking=non_blocking)
+        target = _weighted(clean, noisy, self.change_weight, self.threshold)
         arguments = (self.noise_estimator(noisy),) if self.noise_estimator is not None else ()
-        return noisy, clean.to(device, non_blocking=non_blocking), arguments, {}
+        return _to(noisy, target, arguments, device, non_blocking)
+
+
+def _weighted(clean: torch.Tensor, degraded: torch.Tensor, change_weight: float, threshold: float) -> torch.Tensor:
+    """``clean`` with the loss weights as last channel; without it when nothing is to be weighted."""
+    if not change_weight:
+        return clean
+    changed = (degraded - clean).abs().amax(1, keepdim=True) > threshold
+    return torch.cat([clean, 1 + change_weight * changed], 1)
+
+
+def _to(
+    degraded: torch.Tensor,
+    target: torch.Tensor,
+    arguments: tuple[torch.Tensor, ...],
+    device: str | torch.device | None,
+    non_blocking: bool,
+) -> Prepared:
+    moved = [tensor.to(device, non_blocking=non_blocking) for tensor in (degraded, target, *arguments)]
+    return moved[0], moved[1], tuple(moved[2:]), {}

@@ -23,6 +23,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         keys: names of the aligned arrays in the returned dictionary.
         min_std: reject crops whose first array varies less than this (mostly air), at most ten times per crop.
         seed: seed of the crop positions; a different crop sequence every epoch, the same in every run.
+        fixed: the same crops every epoch, for validation.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         keys: Sequence[str] = ("image",),
         min_std: float = 0.0,
         seed: int = 0,
+        fixed: bool = False,
     ) -> None:
         self.images = [entry if isinstance(entry, tuple) else (entry,) for entry in images]
         if not self.images:
@@ -44,15 +46,18 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             if min(entry[0].shape[-2:]) < size:
                 raise ValueError(f"every image must be at least {size} pixels wide and high, got {entry[0].shape}")
         self.size, self.length, self.keys, self.min_std = size, length, tuple(keys), min_std
+        self.seed, self.fixed = seed, fixed
         self.random = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """One crop per key, ``(C, size, size)`` float32; ``index`` only ends the epoch."""
+        """One crop per key, ``(C, size, size)`` float32; ``index`` only ends the epoch, unless ``fixed``."""
         if index >= self.length:
             raise IndexError(index)
+        if self.fixed:
+            self.random = np.random.default_rng((self.seed, index))
         for _ in range(10):
             crops = self._crop()
             if float(crops[0].std()) >= self.min_std:
@@ -66,6 +71,25 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         top = int(self.random.integers(height - self.size + 1))
         left = int(self.random.integers(width - self.size + 1))
         return [array[..., top : top + self.size, left : left + self.size] for array in entry]
+
+
+class WholeDataset(Dataset[dict[str, torch.Tensor]]):
+    """Whole images in order, for evaluation; arguments as for :class:`CropDataset`."""
+
+    def __init__(
+        self, images: Sequence[NDArray[np.generic] | tuple[NDArray[np.generic], ...]], keys: Sequence[str] = ("image",)
+    ) -> None:
+        self.images = [entry if isinstance(entry, tuple) else (entry,) for entry in images]
+        self.keys = tuple(keys)
+        if any(len(entry) != len(self.keys) for entry in self.images):
+            raise ValueError(f"expected {len(self.keys)} aligned arrays {self.keys} per image")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """One image per key, ``(C, H, W)`` float32."""
+        return {key: _to_tensor(array, 0, False) for key, array in zip(self.keys, self.images[index])}
 
 
 def _to_tensor(crop: NDArray[np.generic], turns: int, flip: bool) -> torch.Tensor:

@@ -60,28 +60,40 @@ def slices(paths: Sequence[str | Path], modality: str, min_std: float = 0.02) ->
     return found
 
 
-def paired(root: str | Path, split: str, modality: str, stems: Sequence[str] = ()) -> list[tuple[NDArray[np.float32], ...]]:
-    """Aligned pairs ``(clean, noisy)`` from ``<root>/<split>/{clean,noisy}``, matched by file name.
+def paired(
+    folders: Sequence[str | Path],
+    modality: str,
+    clean_name: str = "clean",
+    noisy_name: str = "noisy",
+    stems: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> list[tuple[NDArray[np.float32], ...]]:
+    """Aligned pairs ``(clean, noisy)`` from ``<folder>/{clean,noisy}``, matched by file name.
 
     Args:
-        root: folder of the dataset.
-        split: ``"train"`` or ``"val"``; an empty string looks for ``clean`` and ``noisy`` in ``root`` itself.
+        folders: one or more folders.
         modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; both images of a pair share the clean image's scaling.
+        clean_name: subfolder of the targets, for example ``full`` for full dose.
+        noisy_name: subfolder of the degraded images, for example ``quarter``.
         stems: keep only files whose name starts with one of these; all when empty.
+        exclude: leave out files whose name starts with one of these.
 
     Raises:
-        FileNotFoundError: a file has no partner, or there is none at all.
+        FileNotFoundError: a file has no partner, or a folder holds none at all.
         ValueError: the two images of a pair differ in shape.
     """
-    base = Path(root) / split
-    names = [{path.name for path in (base / kind).glob("*")} for kind in ("clean", "noisy")]
-    if names[0] != names[1] or not names[0]:
-        raise FileNotFoundError(
-            f"{base} must hold 'clean' and 'noisy' with the same file names; without a partner: "
-            f"{sorted(names[0] ^ names[1])[:5] or 'no files at all'}"
-        )
-    chosen = sorted(name for name in names[0] if not stems or name.startswith(tuple(stems)))
-    return [pair for name in chosen for pair in _pair(base / "clean" / name, base / "noisy" / name, Modality(modality))]
+    found: list[tuple[NDArray[np.float32], ...]] = []
+    for base in map(Path, folders):
+        names = [{path.name for path in (base / kind).glob("*")} for kind in (clean_name, noisy_name)]
+        if names[0] != names[1] or not names[0]:
+            raise FileNotFoundError(
+                f"{base} must hold {clean_name!r} and {noisy_name!r} with the same file names; without a partner: "
+                f"{sorted(names[0] ^ names[1])[:5] or 'no files at all'}"
+            )
+        for name in sorted(names[0]):
+            if name.startswith(tuple(stems) or "") and not name.startswith(tuple(exclude)):
+                found += _pair(base / clean_name / name, base / noisy_name / name, Modality(modality))
+    return found
 
 
 def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[NDArray[np.float32], ...]]:
@@ -91,7 +103,12 @@ def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[
     if clean.array.shape != noisy.array.shape:
         raise ValueError(f"{clean_path.name}: clean {clean.array.shape} and noisy {noisy.array.shape} differ in shape")
     scaling = scaling_for(clean)
-    return list(zip(scaling.forward(clean.as_slices()), scaling.forward(noisy.as_slices())))
+    pairs = zip(scaling.forward(clean.as_slices()), scaling.forward(noisy.as_slices()))
+    return [tuple(_colour(part) if modality is Modality.PHOTO else part for part in pair) for pair in pairs]
+
+
+def _colour(photo: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.repeat(photo, 3, axis=0) if len(photo) == 1 else photo
 
 
 def _read(path: str | Path, modality: Modality) -> list[Volume]:

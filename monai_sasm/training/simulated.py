@@ -1,0 +1,108 @@
+"""Low-dose CT pairs with a known clean image, simulated once and kept in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt
+from monai_sasm.intensity import HU_PER_UNIT
+from monai_sasm.io.formats import read
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+
+def simulated_pairs(
+    paths: Sequence[str | Path],
+    cache: str | Path,
+    count: int = 100,
+    dose: tuple[float, float] = (0.1, 0.5),
+    exposure: tuple[float, float] = (0.5, 2.0),
+    kernels: Sequence[str] = ("soft", "sharp"),
+    min_size: int = 128,
+    seed: int = 0,
+) -> list[tuple[NDArray[np.float32], ...]]:
+    """Pairs ``(clean, low dose)`` of slices ``(1, H, W)`` in HU / 1000, from clean CT images.
+
+    A simulated slice takes about a second, hence the cache: when the file exists it is read and the other arguments
+    do not matter; delete it to simulate anew.
+
+    Args:
+        paths: NIfTI files, DICOM folders, or folders of them; none gives no pairs.
+        cache: ``.npz`` file.
+        count: number of pairs, spread evenly over all slices.
+        dose: range of the dose fraction.
+        exposure: range of the full dose's photons relative to the calibrated scanner.
+        kernels: names of :data:`~monai_sasm.degradations.low_dose_ct.KERNELS`, taken in turn.
+        min_size: leave out slices narrower than this, in pixels.
+        seed: seed of dose, exposure and noise.
+
+    Raises:
+        ValueError: unknown kernel, or no slice that is large enough.
+    """
+    if not paths:
+        return []
+    unknown = set(kernels) - set(KERNELS)
+    if unknown or not kernels:
+        raise ValueError(f"kernels must be some of {sorted(KERNELS)}, got {list(kernels)}")
+    cache = Path(cache)
+    if not cache.is_file():
+        pairs = _simulate(paths, count, dose, exposure, kernels, min_size, seed)
+        arrays = {f"{kind}_{i}": array for i, pair in enumerate(pairs) for kind, array in zip(("clean", "noisy"), pair)}
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cache.with_suffix(".tmp.npz")
+        np.savez(temporary, **arrays)
+        temporary.replace(cache)
+    with np.load(cache) as stored:
+        return [(_working(stored[f"clean_{i}"]), _working(stored[f"noisy_{i}"])) for i in range(len(stored) // 2)]
+
+
+def _simulate(
+    paths: Sequence[str | Path],
+    count: int,
+    dose: tuple[float, float],
+    exposure: tuple[float, float],
+    kernels: Sequence[str],
+    min_size: int,
+    seed: int,
+) -> list[tuple[NDArray[np.int16], NDArray[np.int16]]]:
+    candidates = [
+        (image, _spacing(volume))
+        for path in paths
+        for volume in read(Path(path), Modality.CT)
+        for image in volume.as_slices()
+        if min(image.shape[-2:]) >= min_size
+    ]
+    if not candidates:
+        raise ValueError(f"no CT slice of at least {min_size} pixels in {[str(path) for path in paths]}")
+    chosen = np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int)
+    generator = torch.Generator().manual_seed(seed)
+    pairs = []
+    for number, index in enumerate(chosen):
+        image, spacing = candidates[index]
+        model = LowDoseCt(spacing, dose, kernels[number % len(kernels)], exposure=exposure)
+        clean = torch.from_numpy(np.ascontiguousarray(image))[None]
+        noisy = model.apply(clean, model.draw(tuple(clean.shape), generator))[0]
+        pairs.append((_hounsfield(image), _hounsfield(noisy.numpy())))
+    return pairs
+
+
+def _spacing(volume: Volume) -> float:
+    """In-plane pixel spacing, mm, mean of both axes."""
+    if volume.affine is None:
+        raise ValueError(f"{volume.name} has no geometry; low-dose CT needs the pixel spacing")
+    lengths = np.linalg.norm(volume.affine[:3, :3], axis=0)[: volume.array.ndim - 1]
+    in_plane = [length for axis, length in enumerate(lengths) if axis != volume.slice_axis]
+    return float(np.mean(in_plane))
+
+
+def _hounsfield(image: NDArray[np.float32]) -> NDArray[np.int16]:
+    return np.clip(np.round(image), -32768, 32767).astype(np.int16)
+
+
+def _working(image: NDArray[np.int16]) -> NDArray[np.float32]:
+    return image.astype(np.float32) / np.float32(HU_PER_UNIT)
