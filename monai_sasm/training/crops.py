@@ -22,6 +22,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         length: crops per epoch.
         keys: names of the aligned arrays in the returned dictionary.
         min_std: reject crops whose first array varies less than this (mostly air), at most ten times per crop.
+        min_mean: reject crops whose first array has a smaller mean (air around the patient), as often.
         seed: seed of the crop positions; a different crop sequence every epoch, the same in every run.
         fixed: the same crops every epoch, for validation.
     """
@@ -33,6 +34,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         length: int,
         keys: Sequence[str] = ("image",),
         min_std: float = 0.0,
+        min_mean: float = -float("inf"),
         seed: int = 0,
         fixed: bool = False,
     ) -> None:
@@ -45,7 +47,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
                 raise ValueError(f"expected {len(keys)} aligned arrays {tuple(keys)}, got shapes {sorted(shapes)}")
             if min(entry[0].shape[-2:]) < size:
                 raise ValueError(f"every image must be at least {size} pixels wide and high, got {entry[0].shape}")
-        self.size, self.length, self.keys, self.min_std = size, length, tuple(keys), min_std
+        self.size, self.length, self.keys = size, length, tuple(keys)
+        self.min_std, self.min_mean = min_std, min_mean
         self.seed, self.fixed = seed, fixed
         self.random = np.random.default_rng(seed)
 
@@ -60,7 +63,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             self.random = np.random.default_rng((self.seed, index))
         for _ in range(10):
             crops = self._crop()
-            if float(crops[0].std()) >= self.min_std:
+            if crops[0].std() >= self.min_std and crops[0].mean() >= self.min_mean:
                 break
         turns, flip = int(self.random.integers(4)), bool(self.random.integers(2))
         return {key: _to_tensor(crop, turns, flip) for key, crop in zip(self.keys, crops)}
