@@ -43,8 +43,7 @@ def index(path: Path) -> list[Entry]:
     headers = [header for file in _files(Path(path)) if (header := read_header(file)) is not None]
     unreadable: dict[Path, int] = defaultdict(int)
     for header in headers:
-        if header.broken and not header.series:
-            unreadable[header.path.parent] += 1
+        unreadable[header.path.parent] += _is_damaged(header)
     entries: list[Entry] = []
     for members in _by_series(headers).values():
         entries += _series_entries(members, unreadable)
@@ -93,11 +92,16 @@ def _series_entries(members: list[Header], unreadable: dict[Path, int]) -> list[
         if reason is not None:
             refused[reason].append(header)
     entries = [_refused_entry(headers, reason) for reason, headers in refused.items()]
-    damaged = [header for header in unique if header.broken or not (header.has_pixels or modality_of(header) is None)]
+    damaged = sum(map(_is_damaged, unique))
     copies = len(members) - len(unique)
     for key, group in _groups(slices).items():
-        entries += _group_entries(key, group, len(damaged), copies, unreadable)
+        entries += _group_entries(key, group, damaged, copies, unreadable)
     return entries
+
+
+def _is_damaged(header: Header) -> bool:
+    """A file that cannot be read, or a CT or MR file that ends before its pixels."""
+    return header.broken is not None or not (header.has_pixels or modality_of(header) is None)
 
 
 def _without_copies(members: list[Header]) -> list[Header]:
@@ -146,7 +150,7 @@ def _group_entries(
     placed = _at_positions(group, normal)
     repeats = [len(at) for at in placed]
     if max(repeats) == 1:
-        return [_entry(key, [at[0] for at in placed], notes)]
+        return [_unless_hole(_entry(key, [at[0] for at in placed], notes), group, lost, key)]
     split = _split(group, placed)
     if split:
         attribute, parts = split
@@ -158,7 +162,15 @@ def _group_entries(
         return [_refused_entry([one.header for one in group], f"{reason}; give the files of one volume only", key)]
     kept = [max(at, key=lambda one: (one.header.acquisition, one.header.instance, one.frame)) for at in placed]
     note = f"{sum(repeats) - len(placed)} duplicate slice(s) left out, the highest Acquisition Number kept"
-    return [_entry(key, kept, (*notes, note))]
+    return [_unless_hole(_entry(key, kept, (*notes, note)), group, lost, key)]
+
+
+def _unless_hole(entry: Entry, group: list[Slice], lost: int, key: tuple[object, ...]) -> Entry:
+    """Slices missing beside files whose series cannot be told: the missing ones, most likely."""
+    if not lost or entry.geometry not in ("gap", "irregular"):
+        return entry
+    reason = f"slices are missing and {lost} file(s) beside them cannot be read, so it has a hole; get intact copies"
+    return _refused_entry([one.header for one in group], reason, key)
 
 
 def _at_positions(group: list[Slice], normal: np.ndarray) -> list[list[Slice]]:
