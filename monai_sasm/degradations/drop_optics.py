@@ -88,7 +88,7 @@ class Pane:
 
 @dataclass(frozen=True)
 class DropSurface:
-    """A rendered layer with ``margin`` pixels around the image: maps of shape (H + 2 margin, W + 2 margin)."""
+    """A rendered layer with at least ``margin`` pixels around the image: maps of shape (H', W')."""
 
     margin: int
     footprint: Tensor  # A, opacity included
@@ -104,24 +104,25 @@ class DropSurface:
 def render_surface(layer: DropLayer, size: tuple[int, int]) -> DropSurface:
     """Render the geometry of one layer for images of ``size`` (H, W)."""
     margin = math.ceil(layer.aperture) + 1
-    height, width = size[0] + 2 * margin, size[1] + 2 * margin
+    height, width = _fast_length(size[0] + 2 * margin), _fast_length(size[1] + 2 * margin)
     drop, row, column = _pixels(layer, margin, height, width)
-    across, along, radius = _lens_coordinates(layer, margin, drop, row, column)
-    profile = (1 - (radius / REACH).square()).clamp(min=0).square()
-    slope = 1 / (1.1 - radius.square().clamp(max=1)).sqrt()  # of a spherical cap: steep towards the rim
-    reach = -layer.gain[drop] * layer.radius[drop] * slope.clamp(max=2)
-    spot = torch.exp(-((across + 0.35).square() + (along + 0.4).square()) / 0.03)
+    across, along = _lens_coordinates(layer, margin, drop, row, column)
+    radius2 = across.square() + along.square()
+    profile = (1 - radius2 / REACH**2).clamp(min=0).square()
+    slope = 1 / (1.1 - radius2.clamp(max=1)).sqrt()  # of a spherical cap: steep towards the rim
+    reach = (-layer.gain * layer.radius).index_select(0, drop) * slope.clamp(max=2)
+    spot = (1 - ((across + 0.35).square() + (along + 0.4).square()) / 0.09).clamp(min=0).square()
     columns = [
         torch.ones_like(profile),
         reach * across,
         reach * along,
         along,
-        layer.veil[drop],
-        layer.opacity[drop],
-        layer.glint[drop] * spot,
+        layer.veil.index_select(0, drop),
+        layer.opacity.index_select(0, drop),
+        layer.glint.index_select(0, drop) * spot,
     ]
     sums = torch.zeros(height * width, len(columns))
-    sums.index_add_(0, row * width + column, torch.stack(columns, dim=1) * profile[:, None])
+    sums.index_add_(0, (row * width + column).long(), torch.stack([values * profile for values in columns], dim=1))
     maps = sums.T.reshape(len(columns), height, width)
     water, weighted = maps[0], maps[1:] / maps[0].clamp(min=1e-6)
     edge = ((water - OUTLINE) / 0.12).clamp(0, 1)
@@ -181,33 +182,38 @@ def _pixels(layer: DropLayer, margin: int, height: int, width: int) -> tuple[Ten
     grow = REACH * (1 + layer.wobble.abs().sum(dim=1)) * (1 + layer.taper / 2)
     half_x, half_y = grow * (across * cos + along * sin), grow * (across * sin + along * cos)
     x, y = layer.centre[:, 0] + margin, layer.centre[:, 1] + margin
-    left, right = (x - half_x).floor().clamp(0, width).long(), (x + half_x).ceil().clamp(0, width).long()
-    top, bottom = (y - half_y).floor().clamp(0, height).long(), (y + half_y).ceil().clamp(0, height).long()
+    left, right = (x - half_x).floor().clamp(0, width).int(), (x + half_x).ceil().clamp(0, width).int()
+    top, bottom = (y - half_y).floor().clamp(0, height).int(), (y + half_y).ceil().clamp(0, height).int()
     number = (right - left) * (bottom - top)
-    drop = torch.repeat_interleave(torch.arange(len(number)), number)
-    place = torch.arange(len(drop)) - (number.cumsum(0) - number)[drop]
-    columns = (right - left)[drop]
-    return drop, top[drop] + place // columns, left[drop] + place % columns
+    drop = torch.repeat_interleave(torch.arange(len(number), dtype=torch.int32), number)
+    before = (number.cumsum(0) - number).int()
+    place = torch.arange(len(drop), dtype=torch.int32) - before.index_select(0, drop)
+    columns = (right - left).index_select(0, drop)
+    down = place // columns
+    return drop, top.index_select(0, drop) + down, left.index_select(0, drop) + place - down * columns
 
 
 def _lens_coordinates(
     layer: DropLayer, margin: int, drop: Tensor, row: Tensor, column: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Position on the drop, (across, along, distance), 1 at its wobbly outline."""
-    x = column + 0.5 - margin - layer.centre[drop, 0]
-    y = row + 0.5 - margin - layer.centre[drop, 1]
-    cos, sin = layer.tilt.cos()[drop], layer.tilt.sin()[drop]
-    long = layer.radius[drop] * layer.stretch.sqrt()[drop]
-    along = (y * cos - x * sin) / long
-    across = (x * cos + y * sin) / (long / layer.stretch[drop])
-    across = across / (1 + layer.taper[drop] * along.clamp(-1, 0.5))
+) -> tuple[Tensor, Tensor]:
+    """Position on the drop, (across, along), at distance 1 on its wobbly outline."""
+
+    def of(values: Tensor) -> Tensor:
+        return values.index_select(0, drop)
+
+    x = column - of(layer.centre[:, 0] + (margin - 0.5))
+    y = row - of(layer.centre[:, 1] + (margin - 0.5))
+    cos, sin, long = layer.tilt.cos(), layer.tilt.sin(), layer.radius * layer.stretch.sqrt()
+    along = y * of(cos / long) - x * of(sin / long)
+    across = x * of(cos * layer.stretch / long) + y * of(sin * layer.stretch / long)
+    across = across / (1 + of(layer.taper) * along.clamp(-1, 0.5))
     angle = torch.atan2(along, across)
     outline = torch.ones_like(angle)
     for order in range(3):
-        outline = outline + layer.wobble[drop, order] * torch.cos((order + 2) * angle + layer.phase[drop, order])
+        wave = torch.cos((order + 2) * angle + of(layer.phase[:, order]))
+        outline.addcmul_(of(layer.wobble[:, order]), wave)
     outline = outline.clamp(min=0.4)
-    across, along = across / outline, along / outline
-    return across, along, (across.square() + along.square()).sqrt()
+    return across / outline, along / outline
 
 
 def _aperture(layer: DropLayer, height: int, width: int) -> Tensor | None:
@@ -232,6 +238,15 @@ def _defocused(maps: Tensor, aperture: Tensor | None) -> Tensor:
     if aperture is None:
         return maps
     return torch.fft.irfft2(torch.fft.rfft2(maps) * aperture.to(maps.device), s=maps.shape[-2:])
+
+
+def _fast_length(length: int) -> int:
+    """Next length whose only prime factors are 2, 3 and 5, for which Fourier transforms are quick."""
+    rest = length
+    for prime in (2, 3, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return length if rest == 1 else _fast_length(length + 1)
 
 
 def _inside(margin: int, size: tuple[int, ...]) -> tuple[slice, slice]:
