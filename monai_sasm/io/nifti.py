@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 import zlib
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def read(path: Path, modality: Modality | None, name: str | None = None) -> Volu
         raise RefusedError("a NIfTI file does not say what made it: say --modality CT or MR")
     header = _read_header(path)
     shape = _checked_shape(header, path)
-    refuse_if_too_large(int(np.prod(shape)) * (header.get_data_dtype().itemsize + 8))
+    refuse_if_too_large(math.prod(shape) * (header.get_data_dtype().itemsize + 8))
     scaling = _scaling(header)
     raw = _read_raw(path, header, shape)
     array = decode(raw, scaling)
@@ -196,12 +197,14 @@ def write_stream(file: BinaryIO, header: Any, raw: NDArray[Any], *, compressed: 
 
 def _read_header(path: Path) -> Any:
     import nibabel
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     try:
         with open_plain(path) as file:
-            head = file.read(352)
+            head = file.read(544)
             file.seek(0)
-            if len(head) < 348:
+            if len(head) < 348 or (head[4:7] in (b"n+2", b"ni2") and len(head) < 544):
                 raise RefusedError("the file ends inside the NIfTI header: it is damaged, export it again")
             if head[4:7] in (b"n+2", b"ni2"):
                 kind, magic = "Nifti2Header", head[4:7]
@@ -211,10 +214,13 @@ def _read_header(path: Path) -> Any:
                 raise RefusedError("a NIfTI pair (.hdr and .img): convert it to one .nii.gz file")
             if magic not in (b"n+1", b"n+2"):
                 raise RefusedError("an Analyze header knows no left and right: convert it to NIfTI and check the sides")
-            return getattr(nibabel, kind).from_fileobj(file, check=False)
+            header = getattr(nibabel, kind).from_fileobj(file, check=False)
+            if header.get_data_offset() < header.single_vox_offset + header.extensions.get_sizeondisk():
+                raise RefusedError("vox_offset points into the header: the file is damaged, export it again")
+            return header
     except RefusedError:
         raise
-    except (OSError, EOFError, ValueError, zlib.error, nibabel.spatialimages.HeaderDataError) as error:
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error, HeaderDataError, WrapStructError) as error:
         raise RefusedError(f"the NIfTI header is damaged ({type(error).__name__}): export the file again") from error
 
 
@@ -241,7 +247,7 @@ def _checked_shape(header: Any, path: Path) -> tuple[int, ...]:
         raise RefusedError("a label map by its header, not an image: nothing to restore")
     _scaling(header)
     _affine_mm(header)
-    declared = int(np.prod(shape)) * dtype.itemsize + header.get_data_offset()
+    declared = math.prod(shape) * dtype.itemsize + header.get_data_offset()
     size = path.stat().st_size
     with open(path, "rb") as file:
         largest = size * _GZIP_RATIO if file.read(2) == b"\x1f\x8b" else size

@@ -72,6 +72,8 @@ def decode(data: bytes) -> Pixels:
     if pixels.dtype == bool:
         pixels, notes = pixels.astype(np.uint8) * np.uint8(255), (*notes, "1-bit image, written with 8 bits")
     if photometric == _PALETTE:
+        if pixels.max() >= colormap.shape[1]:
+            raise RefusedError("the TIFF is damaged, its palette is too short: export the file again")
         pixels = (colormap >> 8).astype(np.uint8)[:, pixels].transpose(1, 2, 0)
         notes = (*notes, "palette image, written as RGB")
     if pixels.dtype.kind == "f" and not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
@@ -151,7 +153,9 @@ def _check(page: Any) -> None:
 def _header(page: Any, byteorder: str, big: bool) -> TiffHeader:
     code = int(page.compression)
     tags = page.tags
-    has_resolution = 282 in tags and 283 in tags
+    resolution = None
+    if 282 in tags and 283 in tags and all(_is_fraction(tags[code].value) for code in (282, 283)):
+        resolution = (tags[282].value, tags[283].value)
     extra = tuple(int(value) for value in page.extrasamples)
     return TiffHeader(
         byteorder=byteorder,
@@ -160,8 +164,8 @@ def _header(page: Any, byteorder: str, big: bool) -> TiffHeader:
         compression=_LOSSLESS.get(code, "adobe_deflate"),
         predictor=int(page.predictor) in (2, 3) and _LOSSLESS.get(code) is not None,
         associated_alpha=extra == (1,),
-        resolution=(tags[282].value, tags[283].value) if has_resolution else None,
-        resolution_unit=int(tags[296].value) if 296 in tags else 2,
+        resolution=resolution,
+        resolution_unit=tags[296].value if 296 in tags and tags[296].value in (1, 2, 3) else 2,
         tags=tuple((tag.code, int(tag.dtype), tag.count, _tag_value(tag)) for tag in tags if tag.code in _KEPT),
     )
 
@@ -171,6 +175,10 @@ def _tag_value(tag: Any) -> Any:
     if isinstance(value, str):
         return value.encode()  # tifffile writes text as ASCII only, bytes as they are
     return int(value) if isinstance(value, int) else value
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(n, int) for n in value) and value[1] != 0
 
 
 def _invert(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -34,7 +34,9 @@ def numbers(dtype: str, shape: tuple[int, ...] = (6, 5, 4)) -> np.ndarray:
     return values + np.asarray(0.25, dtype) if np.dtype(dtype).kind == "f" else values
 
 
-def save(path: Path, raw: np.ndarray, *, slope: float = np.nan, intercept: float = np.nan, kind: str = "Nifti1") -> Path:
+def save(
+    path: Path, raw: np.ndarray, *, slope: float = np.nan, intercept: float = np.nan, kind: str = "Nifti1"
+) -> Path:
     """A file with a full header, written by nibabel."""
     header = getattr(nibabel, f"{kind}Header")(endianness=">" if raw.dtype.byteorder == ">" else "<")
     header.set_data_dtype(raw.dtype)
@@ -187,6 +189,22 @@ def bomb(path: Path) -> None:
         file.write(header.binaryblock + b"\0" * 1000)
 
 
+def overflow(path: Path) -> None:
+    header = nibabel.Nifti2Header()
+    header.set_data_dtype(np.float64)
+    header.set_data_shape((2**31, 2**31, 2**31))  # the product is 0 in 64 bits
+    header["vox_offset"] = 544
+    header.set_sform(np.eye(4), 1)
+    path.write_bytes(header.binaryblock + bytes(100))
+
+
+def offset(path: Path) -> None:
+    save(path, numbers("<i2"))
+    data = bytearray(path.read_bytes())
+    data[108:112] = np.float32(128).tobytes()
+    path.write_bytes(data)
+
+
 def analyze(path: Path) -> None:
     path.write_bytes(nibabel.AnalyzeHeader().binaryblock)
 
@@ -203,6 +221,8 @@ REFUSED = {
     "rgb": (rgb, "RGB"),
     "cut": (cut, "cut short"),
     "bomb": (bomb, "cut short"),
+    "overflow": (overflow, "cut short"),
+    "offset": (offset, "damaged"),
     "analyze": (analyze, "Analyze"),
     "labels": (labels, "label map"),
     "profile": (lambda path: save(path, numbers("<i2", (9, 1, 1))), "two axes"),
