@@ -122,7 +122,7 @@ def test_constraints_pin_every_requirement() -> None:
 
 def test_requirements_are_what_the_code_imports() -> None:
     distribution = {
-        "PIL": "pillow", "SimpleITK": "simpleitk", "ignite": "pytorch-ignite", "skimage": "scikit-image", "yaml": "pyyaml",
+        "PIL": "pillow", "ignite": "pytorch-ignite", "skimage": "scikit-image", "yaml": "pyyaml",
     }  # fmt: skip
     config = setup_cfg()
     required = names(config["options"]["install_requires"])

@@ -1,0 +1,57 @@
+"""The command line: ``sasm restore | degrade | evaluate | bundles``; each command lives in its own file."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from monai_sasm import __version__
+from monai_sasm.cli_degrade import degrade
+from monai_sasm.cli_evaluate import evaluate
+from monai_sasm.cli_manage import bundles
+from monai_sasm.cli_restore import restore
+
+TERMINATED = 143  # 128 + SIGTERM, as shells report it
+
+app = typer.Typer(name="sasm", no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(restore)
+app.command()(degrade)
+app.command()(evaluate)
+app.add_typer(bundles, name="bundles")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``sasm``; ends the process with one of the exit codes of :mod:`monai_sasm.cli_report`."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app(args=None if arguments is None else list(arguments), prog_name="sasm")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Spatially aware soft mixing: restore CT, MR and photos with experts that act where they are needed.
+
+    Not a medical device.
+    """
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(TERMINATED)  # as an exception, so that half-written files are removed on the way out
+
+
+if __name__ == "__main__":
+    main()

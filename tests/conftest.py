@@ -1,0 +1,41 @@
+"""Fixtures that several files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A house whose experts ``toy_ct``, ``toy_mr`` and ``toy_photo`` halve the image: no gate, no weights, no waiting."""
+    import torch
+
+    from monai_sasm import restore
+    from monai_sasm.bundles import Bundle
+    from monai_sasm.types import Degradation, Modality
+
+    class Half(torch.nn.Module):
+        def forward(self, image: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
+            return image / 2
+
+    experts = {
+        f"toy_{modality.value.lower()}": Bundle(
+            name=f"toy_{modality.value.lower()}",
+            root=Path("nowhere"),
+            role="expert",
+            modality=modality,
+            degradation=Degradation.NOISE,
+            noise_map=True,
+            version="0.0.1",
+            sha256="0" * 64,
+            network=Half(),
+            metadata={"sasm": {"role": "expert"}},
+        )
+        for modality in Modality
+    }
+    house = restore.House(experts=experts, gate=None, refiners={}, device=torch.device("cpu"))
+    monkeypatch.setattr(restore, "load_house", lambda *_, **__: house)
+    return house
