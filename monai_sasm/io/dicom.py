@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from monai_sasm.io.dicom_geometry import Stack
 from monai_sasm.io.dicom_multiframe import Slice
 from monai_sasm.io.dicom_pixels import StoredPixels, read_stored, rescaled
-from monai_sasm.io.dicom_values import text_of
+from monai_sasm.io.dicom_values import quiet, text_of
 from monai_sasm.io.entry import RefusedError
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
@@ -116,7 +116,9 @@ def _free_memory() -> int | None:
 
 
 def _check_same(dataset: Dataset, one: Slice, pixels: StoredPixels) -> None:
-    if instance_uid(dataset) != one.header.sop_instance:
+    with quiet():
+        instance = instance_uid(dataset)
+    if instance != one.header.sop_instance:
         raise RefusedError("a file changed while it was being read; run again when the folder is complete")
     expected = (one.header.frames, one.header.rows, one.header.columns)
     if pixels.values.shape != expected:

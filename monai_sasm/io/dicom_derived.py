@@ -137,12 +137,13 @@ def _write_slices(
     names, clipped, series = [], 0, None
     for number, path in enumerate(source.paths):
         dataset, pixels = read_stored(path)
-        if instance_uid(dataset) != source.instances[number]:
-            raise RefusedError("a source file changed since it was read; restore the series again")
-        if series is None:
-            origin = text_of(dataset, "SeriesInstanceUID") or source.instances[0]
-            uid = generate_uid(entropy_srcs=["series", origin, derivation.digest])
-            series = _Series(uid, derivation, _now(dataset), volume.modality, keep_private)
+        with quiet():
+            if instance_uid(dataset) != source.instances[number]:
+                raise RefusedError("a source file changed since it was read; restore the series again")
+            if series is None:
+                origin = text_of(dataset, "SeriesInstanceUID") or source.instances[0]
+                uid = generate_uid(entropy_srcs=["series", origin, derivation.digest])
+                series = _Series(uid, derivation, _now(dataset), volume.modality, keep_private)
         stored, lost = encode(
             volume.array[0, number], pixels, source.frames[number], source.slopes[number], source.intercepts[number]
         )

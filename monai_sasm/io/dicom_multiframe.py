@@ -68,12 +68,13 @@ def slices_of(header: Header) -> tuple[list[Slice], str | None]:
         )
     with quiet():
         slices = [_slice(header, number, frame, shared) for number, frame in enumerate(frames)]
+        rescales = [_macro(frame, shared, "PixelValueTransformationSequence") for frame in frames]
+        types = [text_of(rescale, "RescaleType") for rescale in rescales]
     lost = sum(not (one.position and one.orientation and one.spacing) for one in slices)
     if lost:
         return [], f"{lost} of {len(slices)} frames have no position, orientation or spacing; export as single slices"
-    for one in slices:
-        group = _macro(frames[one.frame], shared, "PixelValueTransformationSequence")
-        reason = unit_refusal(modality_of(header), one.slope, one.intercept, text_of(group, "RescaleType"))
+    for one, rescale_type in zip(slices, types, strict=True):
+        reason = unit_refusal(modality_of(header), one.slope, one.intercept, rescale_type)
         if reason:
             return [], reason
     return slices, None

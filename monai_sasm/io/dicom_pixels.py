@@ -72,16 +72,18 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
         dataset = quiet_read(path, force=True)
         _name_syntax(dataset)
         with quiet():
+            sign = dataset.PixelRepresentation
             raw = dataset.pixel_array
+            dataset.PixelRepresentation = sign  # pydicom 2 overwrites it with what the codestream says
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # decoders raise whatever the damage provokes
         raise RefusedError(
             f"the pixel data cannot be decoded ({type(error).__name__}); get an intact or uncompressed copy"
         ) from error
-    _check_j2k_sign(dataset)
+    unsigned_codestream = _is_unsigned_codestream(dataset)
     raw = raw.reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.int32)
-    return dataset, _sign_extended(dataset, raw)
+    return dataset, _sign_extended(dataset, raw, unsigned_codestream or _has_embedded_overlay(dataset))
 
 
 def _name_syntax(dataset: Dataset) -> None:
@@ -92,20 +94,28 @@ def _name_syntax(dataset: Dataset) -> None:
         dataset.file_meta.TransferSyntaxUID = UID(guessed_syntax(dataset))
 
 
-def _check_j2k_sign(dataset: Dataset) -> None:
-    """Header unsigned, codestream signed: negative values would come out near 65535 (a known trap of some scanners)."""
+def _is_unsigned_codestream(dataset: Dataset) -> bool:
+    """Header signed, JPEG 2000 codestream unsigned: its values are two's complement in Bits Stored.
+
+    The opposite, header unsigned and codestream signed, is refused: some scanners write it, and which one is right
+    cannot be told, but negative values would come out near 65535.
+    """
     if "2000" not in dataset.file_meta.TransferSyntaxUID.name:
-        return
+        return False
     start = dataset.PixelData.find(_J2K_SIZE_MARKER)
     depth = dataset.PixelData[start + _J2K_DEPTH_OFFSET : start + _J2K_DEPTH_OFFSET + 1] if start >= 0 else b""
-    if depth and depth[0] & 0x80 and dataset.PixelRepresentation == 0:
+    if not depth or bool(depth[0] & 0x80) == bool(dataset.PixelRepresentation):
+        return False
+    if dataset.PixelRepresentation == 0:
         raise RefusedError(
             "Pixel Representation says unsigned but the JPEG 2000 codestream is signed, so negative values are lost; "
             "correct Pixel Representation to 1 or export the file uncompressed"
         )
+    return True
 
 
-def _sign_extended(dataset: Dataset, raw: NDArray[np.int32]) -> StoredPixels:
+def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool) -> StoredPixels:
+    """Bits above Bits Stored cut off where ``foreign_bits`` explains them; refused where nothing does."""
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     limits = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     padding_range = _padding_range(dataset, signed)
@@ -115,7 +125,7 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32]) -> StoredPixels:
         padding = (raw >= padding_range[0]) & (raw <= padding_range[1])
     outside = ((raw < limits[0]) | (raw > limits[1])) & ~padding
     if outside.any():
-        if not _has_embedded_overlay(dataset):
+        if not foreign_bits:
             raise RefusedError(
                 f"{int(outside.sum())} stored values do not fit into {bits} Bits Stored; correct the header"
             )

@@ -1,4 +1,7 @@
-"""Attribute values of possibly damaged DICOM data sets as plain Python values; the unreadable counts as absent."""
+"""Attribute values of possibly damaged DICOM data sets as plain Python values; the unreadable counts as absent.
+
+Reading a value may make pydicom warn and quote it: call these inside :func:`quiet`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from contextlib import contextmanager
 from math import isfinite
 from typing import Any, overload
 
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 LARGEST_LENGTH = 1e7
@@ -70,7 +74,7 @@ def floats_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] |
 
 def _value(dataset: Dataset, keyword: str) -> Any:
     try:
-        with quiet():
-            return dataset.get(keyword)
+        tag = tag_for_keyword(keyword)
+        return dataset[tag].value if tag is not None and tag in dataset else None
     except Exception:  # the bytes of the attribute do not fit its VR
         return None
