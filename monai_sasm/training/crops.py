@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         return [array[..., top : top + self.size, left : left + self.size] for array in entry]
 
 
-class WholeDataset(Dataset[dict[str, torch.Tensor]]):
+class WholeDataset(Dataset[dict[str, Any]]):
     """Whole images in order, for evaluation; arguments as for :class:`CropDataset`."""
 
     def __init__(
@@ -90,9 +91,10 @@ class WholeDataset(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """One image per key, ``(C, H, W)`` float32."""
-        return {key: _to_tensor(array, 0, False) for key, array in zip(self.keys, self.images[index])}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One image per key, ``(C, H, W)`` float32, and ``name``, its number."""
+        images = {key: _to_tensor(array, 0, False) for key, array in zip(self.keys, self.images[index])}
+        return {**images, "name": f"{index:04d}"}
 
 
 def _to_tensor(crop: NDArray[np.generic], turns: int, flip: bool) -> torch.Tensor:

@@ -1,0 +1,80 @@
+"""MONAI inferers that MONAI lacks: 2-D networks on stacks of slices and on photos of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import Tensor
+
+
+class StackInferer(Inferer):
+    """Runs a 2-D network on every slice, a few at a time, and large slices in tiles.
+
+    MONAI's ``SliceInferer`` blends overlapping windows one slice at a time; here slices form the batch, and tiles are
+    cut with a halo that is thrown away, so that no seam needs blending.
+
+    Args:
+        channels: 1 for CT and MR: every slice and time point is an image of its own. 3 for photos; grey ones are
+            repeated to three channels and the result averaged.
+        chunk: slices per network call.
+        tiles: (height, width) -> tiles with ``core``, ``window`` and ``inner``, see
+            :func:`monai_sasm.dispatch.tiles`; ``None`` runs whole slices.
+    """
+
+    def __init__(self, channels: int = 1, chunk: int = 4, tiles: Callable[[int, int], Iterable[Any]] | None = None) -> None:
+        super().__init__()
+        if channels not in (1, 3) or chunk < 1:
+            raise ValueError(f"channels must be 1 or 3 and chunk at least 1, got channels={channels}, chunk={chunk}")
+        self.channels, self.chunk, self.tiles = channels, chunk, tiles
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Restore ``inputs`` ``(B, C, H, W)``, or ``(1, C, *spatial)`` with three spatial axes.
+
+        The axis that counts the slices is ``inputs.meta["slice_axis"]`` (0, 1 or 2), the last one without it.
+        Shape and metadata are kept.
+        """
+        stack, restack = self._stack(inputs)
+        result = torch.empty_like(stack)
+        for start in range(0, len(stack), self.chunk):
+            part = slice(start, start + self.chunk)
+            result[part] = self._restore(stack[part], network, *args, **kwargs)
+        output = restack(result)
+        return MetaTensor(output, meta=inputs.meta) if isinstance(inputs, MetaTensor) else output
+
+    def _stack(self, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Slices ``(N, c, H, W)`` and the way back to the shape of ``inputs``."""
+        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        if plain.ndim == 4:
+            slices = plain if self.channels == 3 else plain.flatten(0, 1)[:, None]
+            return slices, lambda result: result.reshape(plain.shape)
+        if plain.ndim != 5 or len(plain) != 1 or self.channels == 3:
+            raise ValueError(
+                f"expected photos (B, C, H, W), or one volume (1, C, *spatial) with channels=1; got {tuple(plain.shape)} "
+                f"with channels={self.channels}; set batch_size to 1"
+            )
+        axis = _slice_axis(inputs) + 2
+        moved = plain.movedim(axis, 2)  # (1, C, N, H, W)
+        slices = moved.reshape(-1, 1, *moved.shape[3:])
+        return slices, lambda result: result.reshape(moved.shape).movedim(2, axis)
+
+    def _restore(self, images: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        grey = self.channels == 3 and images.shape[1] == 1
+        images = images.expand(-1, 3, -1, -1) if grey else images
+        if self.tiles is None:
+            restored = network(images, *args, **kwargs)
+        else:
+            restored = torch.empty_like(images)
+            for tile in self.tiles(*images.shape[-2:]):
+                window = network(images[(..., *tile.window)], *args, **kwargs)
+                restored[(..., *tile.core)] = window[(..., *tile.inner)]
+        return restored.mean(1, keepdim=True) if grey else restored
+
+
+def _slice_axis(inputs: Tensor) -> int:
+    meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
+    axis = meta.get("slice_axis", 2)  # a batch's metadata are collated: one number per volume
+    return int(torch.as_tensor(axis).flatten()[0])

@@ -1,0 +1,224 @@
+"""MONAI dictionary transforms around the house's own readers and writers.
+
+``LoadImaged`` and ``SaveImaged`` lose Hounsfield units' integer type, NIfTI headers, bit depth and DICOM; these keep
+them. The volume travels with its file name, which every MONAI collation passes on untouched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.entry import Entry, RefusedError
+from monai_sasm.io.formats import inventory, output_path, write
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+log = logging.getLogger(__name__)
+SOURCE = "_source"  # key suffix under which an image's SourcePath travels
+
+
+class SourcePath(str):
+    """The path of an image, with what is known about it.
+
+    A string to MONAI's collation and decollation, which hand strings on as they are but refuse other objects.
+
+    Args:
+        entry: the image as found on disk.
+        volume: its pixels and header, once read.
+    """
+
+    entry: Entry
+    volume: Volume | None
+
+    def __new__(cls, entry: Entry, volume: Volume | None = None) -> SourcePath:
+        path = super().__new__(cls, entry.paths[0])
+        path.entry, path.volume = entry, volume
+        return path
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return self.entry, self.volume
+
+
+def find_images(path: str | Path, modality: str, key: str = "image") -> list[dict[str, SourcePath]]:
+    """Every image under a file or folder that a bundle of this modality may restore, as a MONAI data list.
+
+    What is left out is logged with its reason.
+
+    Raises:
+        RefusedError: nothing is left.
+    """
+    found = []
+    for entry in inventory(Path(path), Modality(modality)):
+        reason = _reason_against(entry, Modality(modality))
+        if reason is None:
+            found.append({key: SourcePath(entry)})
+        else:
+            log.warning("left out %s: %s", entry.name, reason)
+    if not found:
+        raise RefusedError(f"no {modality} image to restore in {path}; the log says why each was left out")
+    return found
+
+
+class LoadVolumed(MapTransform):
+    """Path -> channel-first image in its own unit (HU, MR magnitude, sRGB [0, 1]) with its affine.
+
+    The metadata hold ``affine`` and, for volumes, ``slice_axis``; ``<key>_source`` keeps the volume for
+    :class:`FromWorkingScaled` and :class:`SaveVolumed`.
+
+    Args:
+        keys: keys with paths: an element of :func:`find_images`, or any path to one image.
+        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; anything else is refused.
+    """
+
+    def __init__(self, keys: KeysCollection, modality: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.modality = Modality(modality)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each path by a ``MetaTensor`` ``(C, *spatial)`` float32."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            path = result[key]
+            entry = path.entry if isinstance(path, SourcePath) else self._only_entry(Path(path))
+            volume = entry.load()
+            meta = {"filename_or_obj": str(entry.paths[0])}
+            if volume.slice_axis is not None:
+                meta |= {"slice_axis": volume.slice_axis}
+            affine = None if volume.affine is None else torch.from_numpy(volume.affine)
+            result[key] = MetaTensor(torch.from_numpy(np.ascontiguousarray(volume.array)), affine=affine, meta=meta)
+            result[f"{key}{SOURCE}"] = SourcePath(entry, volume)
+        return result
+
+    def _only_entry(self, path: Path) -> Entry:
+        entries = inventory(path, self.modality)
+        usable = [entry for entry in entries if _reason_against(entry, self.modality) is None]
+        if len(usable) != 1:
+            reasons = "; ".join(str(_reason_against(entry, self.modality)) for entry in entries if entry not in usable)
+            raise RefusedError(f"expected one {self.modality.value} image, found {len(usable)}. {reasons}".strip())
+        return usable[0]
+
+
+class ToWorkingScaled(MapTransform):
+    """Unit of the image -> scale of the networks.
+
+    Args:
+        keys: keys loaded by :class:`LoadVolumed`.
+        scaling: volume -> scaling, normally :func:`monai_sasm.intensity.scaling_for`.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, scaling: Callable[[Volume], Any], allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.scaling = scaling
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Scale each image; shape and metadata stay."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self.scaling(_volume(result, str(key))).forward(result[key])
+        return result
+
+
+class FromWorkingScaled(MapTransform):
+    """Scale of the networks -> unit of the image.
+
+    Only the correction ``pred - image`` is scaled back and added to the original, so that a pixel the network left
+    alone keeps its value to the last bit.
+
+    Args:
+        keys: keys with network outputs.
+        scaling: as in :class:`ToWorkingScaled`.
+        source: key of the network's input.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        scaling: Callable[[Volume], Any],
+        source: str = "image",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.scaling, self.source = scaling, source
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Scale each output back; it takes the metadata of the input."""
+        result = dict(data)
+        volume, image = _volume(result, self.source), result[self.source]
+        original = torch.from_numpy(volume.array)
+        for key in self.key_iterator(result):
+            correction = self.scaling(volume).inverse_difference((result[key] - image).cpu())
+            meta = image.meta if isinstance(image, MetaTensor) else {}
+            result[key] = MetaTensor(original + torch.as_tensor(correction).float(), meta=meta)
+        return result
+
+
+class SaveVolumed(MapTransform):
+    """Write images as the kind of file their source was: header, type, bit depth and DICOM attributes are kept.
+
+    Args:
+        keys: keys with images in their own unit.
+        output_dir: folder, made if missing; the folder structure of the input is repeated in it.
+        input_dir: folder or file that :func:`find_images` was given.
+        bundle_root: bundle whose ``models/model.pt`` made the images; its hash goes into headers and sidecars.
+        overwrite: replace existing files.
+        source: key of the network's input.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str,
+        input_dir: str,
+        bundle_root: str,
+        overwrite: bool = False,
+        source: str = "image",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.output_dir, self.input_dir, self.bundle_root = Path(output_dir), Path(input_dir), Path(bundle_root)
+        self.overwrite, self.source = overwrite, source
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write; the data are returned as they are."""
+        path, volume = data[f"{self.source}{SOURCE}"], _volume(data, self.source)
+        for key in self.key_iterator(dict(data)):
+            restored = volume.with_array(np.asarray(data[key], dtype=np.float32))
+            target = output_path(path.entry, self.input_dir, self.output_dir)
+            files = write(restored, target, self._derivation(), overwrite=self.overwrite)
+            log.info("wrote %d file(s) for %s", len(files), path.entry.name)
+        return dict(data)
+
+    def _derivation(self) -> Derivation:
+        from monai_sasm import __version__
+
+        weights = self.bundle_root / "models" / "model.pt"
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        return Derivation("monai_sasm", __version__, {self.bundle_root.name: digest}, {"expert": self.bundle_root.name})
+
+
+def _volume(data: Mapping[Hashable, Any], key: str) -> Volume:
+    path = data.get(f"{key}{SOURCE}")
+    if not isinstance(path, SourcePath) or path.volume is None:
+        raise KeyError(f"{key}{SOURCE} is missing; load {key!r} with LoadVolumed first")
+    return path.volume
+
+
+def _reason_against(entry: Entry, modality: Modality) -> str | None:
+    if entry.refusal is not None:
+        return entry.refusal
+    if entry.modality is not modality:
+        return f"not a {modality.value} image"
+    return None
