@@ -140,23 +140,40 @@ def _write_slices(
         with quiet():
             if instance_uid(dataset) != source.instances[number]:
                 raise RefusedError("a source file changed since it was read; restore the series again")
-            if series is None:
-                origin = text_of(dataset, "SeriesInstanceUID") or source.instances[0]
-                uid = generate_uid(entropy_srcs=["series", origin, derivation.digest])
-                series = _Series(uid, derivation, _now(dataset), volume.modality, keep_private)
+            series = series or _series(dataset, source, derivation, volume.modality, keep_private)
         stored, lost = encode(
             volume.array[0, number], pixels, source.frames[number], source.slopes[number], source.intercepts[number]
         )
         clipped += lost
         names.append(f"IM{number + 1:04d}.dcm")
+        _write_slice(dataset, series, stored, building / names[-1])
+    if clipped:
+        logger.warning("%d restored pixel(s) did not fit the stored bits and were clipped", clipped)
+    return names
+
+
+def _series(
+    first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality, keep_private: bool
+) -> _Series:
+    origin = text_of(first, "SeriesInstanceUID") or source.instances[0]
+    uid = generate_uid(entropy_srcs=["series", origin, derivation.digest])
+    return _Series(uid, derivation, _now(first), modality, keep_private)
+
+
+def _write_slice(dataset: Dataset, series: _Series, stored: NDArray[np.int32], path: Path) -> None:
+    try:
         with quiet():
             _mark_lossy(dataset, len(dataset.PixelData))
             _derive(dataset, series)
             _set_pixels(dataset, stored)
-            _save(dataset, building / names[-1])
-    if clipped:
-        logger.warning("%d restored pixel(s) did not fit the stored bits and were clipped", clipped)
-    return names
+            _save(dataset, path)
+    except OSError:
+        raise
+    except Exception as error:  # pydicom raises whatever a damaged attribute of the source provokes
+        raise RefusedError(
+            f"an attribute of a source file is damaged and cannot be copied ({type(error).__name__}); "
+            "get intact copies, or write NIfTI (.nii.gz) instead"
+        ) from error
 
 
 def _now(dataset: Dataset) -> datetime:
@@ -193,9 +210,19 @@ def _drop_stale(dataset: Dataset, keep_private: bool) -> None:
     for tag in drawn:
         del dataset[tag]  # curves and overlays: drawings on the old image, possibly with burnt-in names
     if not keep_private:
-        dataset.remove_private_tags()
+        _drop_private(dataset)
     if not encoding_of(dataset)[1] and "VOILUTSequence" in dataset:
         del dataset.VOILUTSequence  # its byte string is in big endian order and would be copied unswapped
+
+
+def _drop_private(dataset: Dataset) -> None:
+    """Private attributes at every depth; unlike pydicom's own, it does not need to understand what it drops."""
+    for tag in list(dataset.keys()):
+        if tag.is_private:
+            del dataset[tag]
+        elif dataset[tag].VR == "SQ":
+            for item in dataset[tag].value:
+                _drop_private(item)
 
 
 def _describe(dataset: Dataset, series: _Series) -> None:

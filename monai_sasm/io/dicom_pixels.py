@@ -75,9 +75,9 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
             sign = dataset.PixelRepresentation
             raw = dataset.pixel_array
             dataset.PixelRepresentation = sign  # pydicom 2 overwrites it with what the codestream says
-    except (MemoryError, KeyboardInterrupt):
+    except (MemoryError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # decoders raise whatever the damage provokes
+    except BaseException as error:  # decoders raise whatever the damage provokes; a Rust panic is no Exception
         raise RefusedError(
             f"the pixel data cannot be decoded ({type(error).__name__}); get an intact or uncompressed copy"
         ) from error

@@ -335,3 +335,17 @@ def test_mr_series_keeps_its_class(tmp_path: Path) -> None:
     assert (new.SOPClassUID, new.Modality, new.BitsStored) == (MR, "MR", 12)
     assert "RescaleSlope" not in new
     assert np.abs(new.pixel_array - volume.array[0, 0]).max() <= 0.5
+
+
+def test_a_damaged_attribute_is_refused_unless_it_is_dropped_anyway(tmp_path: Path) -> None:
+    file = save(ct_slice(0), tmp_path / "source" / "a")
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"\x08\x00\x50\x00SH", b"\x08\x00\x50\x00S\xf3"))  # VR of Accession Number
+    with pytest.raises(RefusedError, match="damaged"):
+        write_series(load(file), tmp_path / "out", DERIVATION)
+    assert not (tmp_path / "out").exists()
+    private = save(decorated(0), tmp_path / "private" / "a")
+    whole = private.read_bytes()
+    assert b"\x09\x00\x01\x10LO" in whole
+    private.write_bytes(whole.replace(b"\x09\x00\x01\x10LO", b"\x09\x00\x01\x10L\xf3"))
+    assert private_tags(derive(load(private), tmp_path / "clean")[0]) == []

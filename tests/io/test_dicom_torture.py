@@ -312,3 +312,17 @@ def test_a_single_file_and_a_folder_without_dicom(tmp_path: Path) -> None:
     assert index(tmp_path / "none") == []
     assert SPACING != (0.5, 2.0)
     assert volume.source.orientation == AXIAL
+
+
+def test_damaged_rle_that_panics_in_its_decoder_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom", minversion="3", reason="pydicom 2 cannot compress, so the case cannot be built")
+    dataset = ct_slice(0)
+    dataset.file_meta = file_meta_of(dataset)
+    dataset.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)
+    file = save(dataset, tmp_path / "rle")
+    whole = bytearray(file.read_bytes())
+    start = whole.rindex(b"\xfe\xff\x00\xe0") + 8 + 64  # behind the item tag and the RLE header
+    whole[start : start + 400] = b"\x7f" * 400
+    file.write_bytes(whole)
+    with pytest.raises(RefusedError, match="cannot be decoded"):
+        the_one(file).load()
