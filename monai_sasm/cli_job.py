@@ -103,7 +103,7 @@ def _restore_one(job: Job, entry: Entry, target: Path, house: House, options: Op
         restored = room.restore(volume, house, options, progress=advance)
     derivation = room.derivation(house, options)
     files = write(restored.volume, target, derivation, overwrite=job.overwrite, keep_private=job.keep_private)
-    maps = _write_maps(restored, target, job.overwrite) if options.keep_maps else []
+    maps = write_maps(restored, target, job.overwrite) if options.keep_maps else []
     return {
         "output": {"path": str(target), "files": len(files), "maps": [str(path) for path in maps]},
         "models": dict(derivation.models),
@@ -114,8 +114,11 @@ def _restore_one(job: Job, entry: Entry, target: Path, house: House, options: Op
     }
 
 
-def _write_maps(restored: Restored, target: Path, overwrite: bool) -> list[Path]:
-    """``<result>_weight-<class>`` and ``<result>_change`` beside the result, on its grid."""
+def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> list[Path]:
+    """Write ``<target>_weight-<class>`` of each class that acts, and ``<target>_change``, on the grid of the image.
+
+    NIfTI for CT and MR, in the image's unit; PNG for photos, the change as change / 2 + 0.5.
+    """
     from monai_sasm.io.formats import write_map
     from monai_sasm.types import Modality
 
@@ -123,7 +126,11 @@ def _write_maps(restored: Restored, target: Path, overwrite: bool) -> list[Path]
     photo = volume.modality is Modality.PHOTO
     stem = next((target.name[: -len(end)] for end in NIFTI_SUFFIXES if target.name.endswith(end)), None)
     stem = stem or (target.stem if photo else target.name)
-    maps = {f"weight-{name.replace(', ', '-').replace(' ', '')}": weight for name, weight in restored.weights.items()}
+    maps = {
+        f"weight-{name.replace(', ', '-').replace(' ', '')}": weight
+        for name, weight in restored.weights.items()
+        if weight.any()
+    }
     if restored.change is not None:
         maps["change"] = (restored.change / 2 + 0.5).clip(0, 1) if photo else restored.change
     written = []

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A house whose experts ``toy_ct``, ``toy_mr`` and ``toy_photo`` halve the image: no gate, no weights, no waiting."""
+    """A house whose experts ``toy_ct``, ``toy_mr`` and ``toy_photo`` halve the image; its gate trusts all alike."""
     import torch
 
     from monai_sasm import restore
@@ -20,6 +20,13 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
     class Half(torch.nn.Module):
         def forward(self, image: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
             return image / 2
+
+    class Undecided(torch.nn.Module):
+        classes = ("clean", "toy_ct", "toy_mr", "toy_photo")
+
+        def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            height, width = (-(-side // 8) for side in image.shape[-2:])
+            return torch.zeros(len(image), len(self.classes), height, width)
 
     experts = {
         f"toy_{modality.value.lower()}": Bundle(
@@ -36,6 +43,18 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
         )
         for modality in Modality
     }
-    house = restore.House(experts=experts, gate=None, refiners={}, device=torch.device("cpu"))
+    gate = Bundle(
+        "toy_gate",
+        Path("nowhere"),
+        "gate",
+        None,
+        None,
+        True,
+        "0.0.1",
+        "1" * 64,
+        Undecided(),
+        {"sasm": {"role": "gate"}},
+    )
+    house = restore.House(experts=experts, gate=gate, refiners={}, device=torch.device("cpu"))
     monkeypatch.setattr(restore, "load_house", lambda *_, **__: house)
     return house

@@ -14,14 +14,15 @@ CLI = {path.stem for path in PACKAGE.glob("cli*.py")}  # one room in several fil
 LAYERS = [
     {"types", "optional"},
     {
-        "io", "intensity", "noise", "gate", "experts", "mixing", "refine", "degradations", "transforms", "losses",
-        "metrics",
+        "io", "intensity", "noise", "gate", "experts", "mixing", "refine", "degradations", "transforms", "inferers",
+        "losses", "metrics",
     },
     {"bundles", "dispatch"},
     {"restore"},
     {"training", "evaluation", "batch"},
     {"web", "label"},
-    CLI | {"demo"},
+    CLI,
+    {"demo"},
 ]  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 ALLOWED = {

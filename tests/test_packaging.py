@@ -40,7 +40,6 @@ def shipped_bundle_files() -> set[str]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy of the sources, so that no stale ``build/`` folder can help."""
-    pytest.importorskip("setuptools", minversion="70.1")
     source = tmp_path_factory.mktemp("source")
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("monai_sasm", "bundles"):
