@@ -100,6 +100,12 @@ def bundle_root(name: str) -> str:
     return str(available().get(name, bundles_folder() / name))
 
 
+def gate_classes(root: str) -> list[str]:
+    """Class names of the gate bundle in ``root``, from its ``configs/classes.json``; the first is the identity."""
+    classes: list[str] = json.loads((Path(root) / "configs" / "classes.json").read_text(encoding="utf-8"))
+    return classes
+
+
 def read_metadata(root: Path) -> dict[str, Any]:
     """``configs/metadata.json`` of a bundle, with its ``sasm`` section checked.
 

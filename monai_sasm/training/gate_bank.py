@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from monai_sasm.bundles import Bundle
+from monai_sasm.bundles import Bundle, available, load
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.mask import region_labels
 from monai_sasm.gate.display import to_display
@@ -233,3 +233,10 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
             rest = rest - share
         target[0] = rest
         return F.avg_pool2d(target[None], 8, ceil_mode=True)[0]
+
+
+def frozen_experts(classes: Sequence[str], device: str = "cpu") -> dict[str, Bundle]:
+    """The expert bundles behind the classes; a class whose bundle has no weights yet only gets supervision."""
+    found = available()
+    trained = [name for name in classes[1:] if name in found and (found[name] / "models" / "model.pt").is_file()]
+    return {name: load(found[name], device) for name in trained}

@@ -52,3 +52,10 @@ class PrepareGate:
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor], dict[str, Any]]:
         moved = {key: value.to(device, non_blocking=non_blocking) for key, value in batch.items()}
         return moved["display"], moved, (moved["sigma"],), {}
+
+
+def parameter_groups(gate: nn.Module, lr: float, trunk_factor: float = 0.1) -> list[dict[str, Any]]:
+    """Optimizer groups: the pretrained trunk learns ``trunk_factor`` times as fast as the new layers."""
+    trunk = {id(parameter) for parameter in gate.trunk.parameters()}
+    fresh = [parameter for parameter in gate.parameters() if id(parameter) not in trunk]
+    return [{"params": list(gate.trunk.parameters()), "lr": lr * trunk_factor}, {"params": fresh, "lr": lr}]

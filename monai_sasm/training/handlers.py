@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -53,3 +54,24 @@ class ExportWeights:
         temporary = self.path.with_suffix(".tmp")
         torch.save(state, temporary)
         os.replace(temporary, self.path)
+
+
+class LogMeanLoss:
+    """Log the mean training loss of each epoch; MONAI's ``StatsHandler`` logs a loss per iteration only."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register on a MONAI trainer."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
+
+    def _collect(self, engine: Engine) -> None:
+        output = engine.state.output
+        self.losses.append(float((output[0] if isinstance(output, list) else output)["loss"]))
+
+    def _log(self, engine: Engine) -> None:
+        mean = sum(self.losses) / max(len(self.losses), 1)
+        logging.getLogger(__name__).info("epoch %d: mean training loss %.5f", engine.state.epoch, mean)
+        self.losses.clear()

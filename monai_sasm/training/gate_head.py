@@ -1,0 +1,238 @@
+"""A new expert joins: only the last, linear layer of the gate is fitted again, in seconds.
+
+The trunk and everything up to :meth:`SpatialGate.features` stay as they are. Old classes are remembered by rehearsal:
+feature vectors of the training examples with their soft targets, kept beside the gate's weights. New classes bring
+example images. The head is then a multinomial logistic regression, a convex problem that L-BFGS solves exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from monai_sasm.bundles import BundleError, available, load, read_metadata, user_folder
+from monai_sasm.gate.mobilenet import SpatialGate
+from monai_sasm.noise import NoiseEstimator
+from monai_sasm.training.gate_bank import Example, GateBank
+from monai_sasm.training.images import paired
+from monai_sasm.types import Modality
+
+REHEARSAL_FILE = "rehearsal_features.pt"  # longer than model.pt: MONAI Label loads the shortest name in models/
+REHEARSAL_COUNT = 8000  # feature vectors, about 2.5 MB as float16
+DECAY = 1e-4  # L2 penalty on the head's weights, towards the old head
+GATE = "gate_mobilenet"
+
+logger = logging.getLogger(__name__)
+
+
+class ExportRehearsal:
+    """At the end of training, keep a sample of features, targets and class masks for later head fits.
+
+    Args:
+        gate: the trained network.
+        bank: its examples.
+        path: target file.
+        count: feature vectors to keep, drawn evenly over the examples.
+    """
+
+    def __init__(self, gate: SpatialGate, bank: GateBank, path: str | Path, count: int = REHEARSAL_COUNT) -> None:
+        self.gate, self.bank, self.path, self.count = gate, bank, Path(path), count
+
+    def attach(self, engine: Engine) -> None:
+        """Register on a trainer."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        rehearsal = collect(self.gate, self.bank, self.count)
+        torch.save({key: value.half() if value.is_floating_point() else value for key, value in rehearsal.items()}, self.path)
+
+
+def collect(gate: SpatialGate, bank: GateBank, count: int, seed: int = 0) -> dict[str, Tensor]:
+    """Sample ``count`` positions: ``features`` (n, F), ``target`` (n, E), ``allowed`` (n, E)."""
+    generator = torch.Generator().manual_seed(seed)
+    per_example = max(count // len(bank), 1)
+    device = next(gate.parameters()).device
+    rows: dict[str, list[Tensor]] = {"features": [], "target": [], "allowed": []}
+    gate.eval()
+    for item in bank:
+        with torch.inference_mode():
+            features = gate.features(item["display"][None].to(device), item["sigma"][None].to(device))[0].cpu()
+        chosen = torch.randperm(features[0].numel(), generator=generator)[:per_example]
+        rows["features"].append(features.flatten(1)[:, chosen].T)
+        rows["target"].append(item["target"].flatten(1)[:, chosen].T)
+        rows["allowed"].append(item["allowed"].expand(len(chosen), -1))
+    return {key: torch.cat(values) for key, values in rows.items()}
+
+
+def fit_head(rows: dict[str, Tensor], weight: Tensor, bias: Tensor, steps: int = 300) -> tuple[Tensor, Tensor]:
+    """Logistic regression of soft targets on features, with classes masked per row.
+
+    Args:
+        rows: see :func:`collect`.
+        weight: ``(E, F)`` start; also the point the L2 penalty pulls to, so old classes move no more than needed.
+        bias: ``(E,)`` start.
+        steps: most L-BFGS iterations.
+
+    Returns:
+        New weight and bias.
+    """
+    features, target = rows["features"].float(), rows["target"].float()
+    mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
+    inputs = (features - mean) / std
+    forbidden = ~rows["allowed"]
+    start = (weight.float() * std).detach()
+    fitted = start.clone().requires_grad_()
+    offset = (bias.float() + weight.float() @ mean).detach().clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([fitted, offset], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logits = (inputs @ fitted.T + offset).masked_fill(forbidden, -1e4)
+        value = -(target * torch.log_softmax(logits, 1)).sum(1).mean() + DECAY * (fitted - start).square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    new_weight = (fitted / std).detach()
+    return new_weight, (offset - new_weight @ mean).detach()
+
+
+def add_bundle(
+    folder: Path, examples: Path, destination: Path | None = None, steps: int = 300, gate_name: str = GATE
+) -> Path:
+    """Register an expert bundle and teach the gate when to call it.
+
+    Args:
+        folder: the expert bundle; its name becomes the class name.
+        examples: pairs in ``<examples>/{clean,noisy}`` (same file names): what the expert repairs, and the same
+            images without the fault.
+        destination: where the bundle and the re-fitted gate are put; by default the user's bundle folder.
+        steps: most iterations of the fit.
+        gate_name: which gate to extend.
+
+    Returns:
+        Folder of the new gate bundle, which from now on is used instead of the shipped one.
+
+    Raises:
+        BundleError: the folder is no expert, or the gate lacks its rehearsal file.
+        FileExistsError: a bundle of that name is already there.
+    """
+    folder, destination = Path(folder).resolve(), destination or user_folder()
+    expert = load(folder)
+    if expert.role != "expert" or expert.modality is None:
+        raise BundleError(f"{folder} has role {expert.role!r}; only bundles with role 'expert' can be added")
+    target = destination / folder.name
+    if target.exists() or folder.name in available():
+        raise FileExistsError(f"a bundle named {folder.name!r} exists already; remove it or rename the new one")
+    gate_root = available((destination,)).get(gate_name)
+    if gate_root is None:
+        raise BundleError(f"no gate bundle named {gate_name!r} is installed")
+    rehearsal_path = gate_root / "models" / REHEARSAL_FILE
+    if not rehearsal_path.is_file():
+        raise BundleError(f"{rehearsal_path} is missing; without it a new head would forget the old classes")
+    gate = load(gate_root)
+    old = torch.load(rehearsal_path, map_location="cpu", weights_only=True)
+    classes = (*gate.network.classes, folder.name)
+    bank = GateBank(
+        [_Examples(paired(examples, "", expert.modality.value), expert.modality, folder.name)],
+        [_count(examples)],
+        classes,
+        {},
+        gate.network.noise_estimator or NoiseEstimator(),
+        augment=False,
+    )
+    old_allowed = old["allowed"]
+    new = collect(gate.network, bank, count=max(len(old_allowed) // (len(classes) - 1), 1000))
+    same_modality = _classes_of(expert.modality, gate.network.classes)
+    new["allowed"][:, same_modality] = True
+    rows = {
+        "features": torch.cat([old["features"].float(), new["features"]]),
+        "target": torch.cat([_widen(old["target"].float()), new["target"]]),
+        "allowed": torch.cat([_allow_new(old_allowed, same_modality), new["allowed"]]),
+    }
+    head = gate.network.head
+    weight = torch.cat([head.weight[..., 0, 0], torch.zeros(1, head.in_channels)])
+    bias = torch.cat([head.bias, torch.zeros(1)])
+    weight, bias = fit_head(rows, weight, bias, steps)
+    _publish(folder, gate_root, destination, classes, gate.network, weight, bias, rows)
+    logger.info("added %s; the gate now tells %d classes apart", folder.name, len(classes))
+    return destination / gate_name
+
+
+class _Examples:
+    """The given pairs one after the other: each degraded image, then its clean partner."""
+
+    def __init__(self, pairs: Sequence[tuple[object, ...]], modality: Modality, name: str) -> None:
+        self.items = []
+        for clean, noisy in pairs:
+            clean_tensor, noisy_tensor = (torch.as_tensor(image).float() for image in (clean, noisy))
+            for image, fault in ((noisy_tensor, 1.0), (clean_tensor, 0.0)):
+                mask = torch.full((1, *image.shape[-2:]), fault)
+                self.items.append(Example(clean_tensor, image, {name: mask}, modality))
+        self.next = 0
+
+    def draw(self, generator: torch.Generator) -> Example:
+        item = self.items[self.next % len(self.items)]
+        self.next += 1
+        return item
+
+
+def _count(examples: Path) -> int:
+    return 2 * len(list((examples / "clean").glob("*")))
+
+
+def _classes_of(modality: Modality, classes: Sequence[str]) -> list[int]:
+    found = available()
+    owners = [read_metadata(found[name])["sasm"].get("modality") if name in found else None for name in classes]
+    return [index for index, owner in enumerate(owners) if index == 0 or owner == modality.value]
+
+
+def _widen(target: Tensor) -> Tensor:
+    return torch.cat([target, target.new_zeros(len(target), 1)], 1)
+
+
+def _allow_new(allowed: Tensor, same_modality: Sequence[int]) -> Tensor:
+    """Old examples of the new expert's modality must learn that it is not theirs."""
+    others = [index for index in same_modality if index]
+    concerned = allowed[:, others].any(1) if others else torch.zeros(len(allowed), dtype=torch.bool)
+    return torch.cat([allowed, concerned[:, None]], 1)
+
+
+def _publish(
+    folder: Path,
+    gate_root: Path,
+    destination: Path,
+    classes: Sequence[str],
+    network: SpatialGate,
+    weight: Tensor,
+    bias: Tensor,
+    rows: dict[str, Tensor],
+) -> None:
+    """Write the expert and the new gate beside each other; complete folders are moved into place at the end."""
+    destination.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination) as temporary:
+        work = Path(temporary) / gate_root.name
+        shutil.copytree(gate_root, work)
+        state = network.state_dict() | {"head.weight": weight[..., None, None], "head.bias": bias}
+        torch.save({key: _half(value) for key, value in state.items()}, work / "models" / "model.pt")
+        torch.save({key: _half(value) for key, value in rows.items()}, work / "models" / REHEARSAL_FILE)
+        (work / "configs" / "classes.json").write_text(json.dumps(list(classes), indent=2) + "\n", encoding="utf-8")
+        expert = Path(temporary) / folder.name
+        shutil.copytree(folder, expert)
+        expert.rename(destination / folder.name)
+        final = destination / gate_root.name
+        if final.exists():
+            final.rename(Path(temporary) / "previous")
+        work.rename(final)
+
+
+def _half(value: Tensor) -> Tensor:
+    return value.half().contiguous() if value.is_floating_point() else value.contiguous()
