@@ -1,6 +1,7 @@
 """Image quality, noise texture, sharpness and calibration, as plain functions of NumPy arrays.
 
-Images are ``(H, W)`` or ``(C, H, W)``, reference first is never assumed: arguments are named. Nothing is clipped here; a protocol
+Images are ``(H, W)`` or ``(C, H, W)``, reference first is never assumed: arguments are named. Nothing is clipped here;
+a protocol
 that clips (CT windows, 8-bit files) says so and calls :func:`windowed` or :func:`as_8_bit` itself.
 """
 
@@ -19,16 +20,20 @@ TEN_TO_NINETY = 2.5631  # distance between the 10 % and 90 % points of an error 
 
 
 def psnr(reference: Array, image: Array, data_range: float) -> float:
-    """Peak signal-to-noise ratio in dB, ``10 log10(range^2 / MSE)`` over all pixels and channels; infinite for equal images."""
+    """Peak signal-to-noise ratio in dB, ``10 log10(range^2 / MSE)`` over all pixels and channels; infinite for equal
+    images.
+    """
     error = float(np.mean(_difference(reference, image) ** 2))
     return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
 
 
 def ssim(reference: Array, image: Array, data_range: float) -> float:
-    """Structural similarity (Wang et al. 2004): Gaussian 11 x 11 window, sigma 1.5, border of 5 pixels left out, mean of channels."""
+    """Structural similarity (Wang et al. 2004): Gaussian 11 x 11 window, sigma 1.5, border of 5 pixels left out, mean
+    of channels.
+    """
     _difference(reference, image)
     if reference.ndim == 3:
-        return float(np.mean([ssim(a, b, data_range) for a, b in zip(reference, image)]))
+        return float(np.mean([ssim(a, b, data_range) for a, b in zip(reference, image, strict=True)]))
     if min(reference.shape) < 2 * SSIM_RADIUS + 1:
         raise ValueError(f"SSIM needs at least 11 x 11 pixels, got {reference.shape}")
     x, y = reference.astype(np.float64), image.astype(np.float64)
@@ -83,7 +88,8 @@ def delta_e(reference: Array, image: Array) -> float:
 def noise_power_spectrum(patches: Array, spacing: float, bins: int = 24) -> tuple[Array, Array]:
     """Radial noise power spectrum of uniform regions (ICRU 87), planes removed.
 
-    ``NPS(f) = dx dy / (Nx Ny) < |DFT(patch - plane)|^2 >``, averaged over patches and directions; its integral over both
+    ``NPS(f) = dx dy / (Nx Ny) < |DFT(patch - plane)|^2 >``, averaged over patches and directions; its integral over
+    both
     frequencies is the variance.
 
     Args:
@@ -110,8 +116,10 @@ def noise_power_spectrum(patches: Array, spacing: float, bins: int = 24) -> tupl
 def edge_width(image: Array, reference: Array | None = None, spacing: float = 1.0, edges: int = 200) -> float:
     """Median 10-90 % rise of an error function fitted across the strongest edges.
 
-    The edges are found in ``reference`` (the image itself when missing), so that all methods are measured at the same places;
-    profiles along the gradient are averaged over 7 pixels of edge. Edges that no error function describes (R^2 < 0.9) are left out.
+    The edges are found in ``reference`` (the image itself when missing), so that all methods are measured at the same
+    places;
+    profiles along the gradient are averaged over 7 pixels of edge. Edges that no error function describes (R^2 < 0.9)
+    are left out.
 
     Args:
         image: ``(H, W)``.
@@ -139,7 +147,9 @@ def edge_width(image: Array, reference: Array | None = None, spacing: float = 1.
 
 
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
-    """ECE (Guo et al. 2017): mean gap between confidence and accuracy, weighted by how often each bin of confidence occurs."""
+    """ECE (Guo et al. 2017): mean gap between confidence and accuracy, weighted by how often each bin of confidence
+    occurs.
+    """
     gap, share = [], []
     for _, mean_confidence, accuracy, fraction in reliability(confidence, correct, bins):
         gap.append(abs(mean_confidence - accuracy))
@@ -171,7 +181,9 @@ def mean_iou(truth: NDArray[np.integer], predicted: NDArray[np.integer], classes
 
 def _difference(reference: Array, image: Array) -> Array:
     if reference.shape != image.shape:
-        raise ValueError(f"images must have the same shape, got {reference.shape} and {image.shape}; crop or resample first")
+        raise ValueError(
+            f"images must have the same shape, got {reference.shape} and {image.shape}; crop or resample first"
+        )
     return image.astype(np.float64) - reference.astype(np.float64)
 
 
@@ -205,7 +217,9 @@ def _without_plane(patches: Array) -> Array:
 
 
 def _strong_edges(image: Array, count: int) -> tuple[Array, Array, tuple[Array, Array]]:
-    """Rows, columns and unit gradient of the strongest, well separated gradient maxima, 12 pixels or more from the border."""
+    """Rows, columns and unit gradient of the strongest, well separated gradient maxima, 12 pixels or more from the
+    border.
+    """
     from scipy.ndimage import gaussian_filter, maximum_filter
 
     dy, dx = (gaussian_filter(image.astype(np.float64), 1.5, order=order) for order in ((1, 0), (0, 1)))
@@ -221,9 +235,11 @@ def _strong_edges(image: Array, count: int) -> tuple[Array, Array, tuple[Array, 
 
 
 def _fit_error_function(profiles: Array, position: Array, widths: Array) -> tuple[Array, Array]:
-    """Best standard deviation and R^2 per profile: a search over width, centre and reach of the flat ends, amplitude solved for.
+    """Best standard deviation and R^2 per profile: a search over width, centre and reach of the flat ends, amplitude
+    solved for.
 
-    Real edges have neighbours, so each profile is fitted over the reach (half width 3, 5 or 8 pixels) that is described best.
+    Real edges have neighbours, so each profile is fitted over the reach (half width 3, 5 or 8 pixels) that is described
+    best.
     """
     from scipy.special import erf
 

@@ -29,7 +29,13 @@ def test_psnr_and_ssim_equal_scikit_image(pair: tuple[np.ndarray, np.ndarray], d
     expected = skimage_metrics.peak_signal_noise_ratio(clean, noisy, data_range=data_range)
     assert metrics.psnr(clean, noisy, data_range) == pytest.approx(expected, abs=1e-6)
     expected = skimage_metrics.structural_similarity(
-        clean, noisy, data_range=data_range, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        clean,
+        noisy,
+        data_range=data_range,
+        channel_axis=0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
     )
     assert metrics.ssim(clean, noisy, data_range) == pytest.approx(expected, abs=1e-6)
 
@@ -107,7 +113,9 @@ def test_edge_width_without_edges_is_nan() -> None:
 
 def test_calibration_error() -> None:
     assert metrics.expected_calibration_error([0.75] * 4, [1, 1, 1, 0]) == pytest.approx(0)
-    assert metrics.expected_calibration_error([0.95] * 3 + [0.55], [1, 1, 1, 0]) == pytest.approx(0.75 * 0.05 + 0.25 * 0.55)
+    assert metrics.expected_calibration_error([0.95] * 3 + [0.55], [1, 1, 1, 0]) == pytest.approx(
+        0.75 * 0.05 + 0.25 * 0.55
+    )
 
 
 def test_mean_iou_counts_only_classes_that_occur() -> None:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.evaluation.scoring import Kept
+
+if TYPE_CHECKING:
+    from monai_sasm.restore import House
 
 Image = NDArray[np.float32]
 Restorer = Callable[[Image, "float | None"], Image]
@@ -50,6 +53,16 @@ class Context:
         if weights is None and name in self.restorers:
             return self.restorers[name]
         return bundle_restorer(name, self.device, weights)
+
+    @cached_property
+    def house(self) -> House | None:
+        """The whole house, or None where no gate is installed or restorers were handed over instead."""
+        from monai_sasm.restore import load_house
+
+        if self.restorers:
+            return None
+        house = load_house(self.device)
+        return house if house.gate is not None else None
 
     def limited(self) -> tuple[str, ...]:
         """The flag that says that a limit was set, if one was."""

@@ -19,7 +19,9 @@ class DataAbsentError(FileNotFoundError):
 
 
 def data_root(given: Path | None = None) -> Path:
-    """``given``, else the folder named by the environment variable SASM_DATA, else ``../shared/data`` beside the checkout."""
+    """``given``, else the folder named by the environment variable SASM_DATA, else ``../shared/data`` beside the
+    checkout.
+    """
     return Path(given or os.environ.get("SASM_DATA") or CHECKOUT.parent / "shared" / "data")
 
 
@@ -55,7 +57,7 @@ def photo(path: Path) -> Image:
     with PillowImage.open(path) as file:
         pixels = np.asarray(file if file.mode == "L" else file.convert("RGB"))
     channels_first = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return np.ascontiguousarray(channels_first, np.float32) / 255
+    return np.ascontiguousarray(channels_first, np.float32) / np.float32(255)
 
 
 def cbsd68(root: Path, limit: int | None = None) -> list[Path]:

@@ -34,7 +34,8 @@ def evaluate(
     peers: bool = True,
     weights: Mapping[str, Path] | None = None,
 ) -> Table:
-    """Run one protocol; writes ``<output>/<protocol>.{json,md,png}``, ``<output>/peers.json`` and ``<output>/../RESULTS.md``.
+    """Run one protocol; writes ``<output>/<protocol>.{json,md,png}``, ``<output>/peers.json`` and
+    ``<output>/../RESULTS.md``.
 
     Args:
         protocol: a key of :data:`PROTOCOLS`.

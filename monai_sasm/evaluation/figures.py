@@ -22,27 +22,26 @@ def comparison(
     psnr_text: Callable[[Case, Image], float],
     window: tuple[float, float] = (0.0, 1.0),
     error: float = 0.1,
-    restored: Mapping[str, Image] | None = None,
+    crop: int | None = CROP,
 ) -> str:
     """Clean, degraded, and each method's result as equal crops, error maps below; returns the file's name.
 
     Args:
         path: PNG to write.
         case: the example.
-        methods: which methods (input included); run anew unless in ``restored``.
+        methods: which methods (input included); run anew.
         psnr_text: number printed above each crop, dB.
         window: values shown as black and white.
         error: absolute error shown as full colour, as a share of the window.
-        restored: results already there, by method name.
+        crop: side of the crop with the most structure, pixels; ``None`` shows the whole image.
     """
-    results = {method.name: (restored or {}).get(method.name) for method in methods}
-    images = {m.name: m.restore(case) if results[m.name] is None else results[m.name] for m in methods}
-    box = _busiest_crop(case.clean)
+    images = {method.name: method.restore(case) for method in methods}
+    box = _busiest_crop(case.clean, crop) if crop else (slice(None),) * 3
     plot, axes = _grid(2, len(images) + 1)
     _show(axes[0][0], case.clean[box], window)
     axes[0][0].set_title("clean", fontsize=8)
     axes[1][0].axis("off")
-    axes[1][0].text(0.5, 0.5, f"{case.level}\nerror x {1 / error:g}", ha="center", va="center", fontsize=8)
+    axes[1][0].text(0.5, 0.5, f"{case.level}\nerror x {1 / error:.3g}", ha="center", va="center", fontsize=8)
     for column, (name, image) in enumerate(images.items(), start=1):
         _show(axes[0][column], image[box], window)
         axes[0][column].set_title(f"{name}\n{psnr_text(case, image):.2f} dB", fontsize=8)
@@ -97,7 +96,7 @@ def panels(path: Path, images: Mapping[str, Image], columns: int = 5) -> str:
     rows = -(-len(images) // columns)
     plot, axes = _grid(rows, min(columns, len(images)))
     flat = [axis for row in axes for axis in row]
-    for axis, (name, image) in zip(flat, images.items()):
+    for axis, (name, image) in zip(flat, images.items(), strict=False):  # the last row may have empty places
         _show(axis, image, (0.0, 1.0))
         axis.set_title(name, fontsize=8)
     for axis in flat[len(images) :]:
@@ -120,10 +119,10 @@ def _show(axis: Any, image: Image, window: tuple[float, float]) -> None:
     axis.axis("off")
 
 
-def _busiest_crop(image: Image) -> tuple[slice, slice, slice]:
+def _busiest_crop(image: Image, crop: int) -> tuple[slice, slice, slice]:
     """The crop with the largest gradient energy on a coarse grid of positions."""
     height, width = image.shape[-2:]
-    side = min(CROP, height, width)
+    side = min(crop, height, width)
     dy, dx = np.gradient(image.mean(0))
     energy = np.hypot(dy, dx)
     starts = [(y, x) for y in range(0, height - side + 1, 32) for x in range(0, width - side + 1, 32)]

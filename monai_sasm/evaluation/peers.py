@@ -1,14 +1,17 @@
 """Methods of others, run side by side: BM3D, scikit-image and SimpleITK, each told the noise level.
 
-A peer has one strength relative to the noise level. It is chosen per level by PSNR on a validation image that is in no test set, so that
-a peer is not judged by a default meant for another kind of image. BM3D on white noise needs no tuning: its strength is 1.
+A peer has one strength relative to the noise level. It is chosen per level by PSNR on a validation image that is in no
+test set, so that
+a peer is not judged by a default meant for another kind of image. BM3D on white noise needs no tuning: its strength is
+1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +35,7 @@ class Peer:
         package: distribution whose version is part of the result.
         strengths: candidates; one means no tuning.
         meaning: what the strength is.
-        first: images per level it can be afforded on.
+        slow: takes seconds to minutes per image, so that a protocol may run it on a subset.
     """
 
     name: str
@@ -40,7 +43,7 @@ class Peer:
     package: str
     strengths: Sequence[float]
     meaning: str
-    first: int | None = None
+    slow: bool = False
 
 
 def methods(
@@ -49,8 +52,9 @@ def methods(
     kept: Kept,
     scale: float = 1.0,
     offset: float = 0.0,
-    strengths: dict[str, Sequence[float]] | None = None,
+    strengths: Mapping[str, Sequence[float]] | None = None,
     score: Callable[[Case, Image], float] | None = None,
+    first: int | None = BM3D_SUBSET,
 ) -> list[Method]:
     """The named peers, tuned on ``validation`` (one case per level; levels are tuned separately).
 
@@ -62,19 +66,26 @@ def methods(
         offset: added before scaling.
         strengths: other candidates than :data:`PEERS` has.
         score: what is tuned for, larger is better; PSNR over all pixels when missing.
+        first: images per level for the peers that are too slow for all; ``None`` for all.
     """
     judge = score or (lambda case, image: psnr(case.clean, image, scale))
-    return [_method(PEERS[name], (strengths or {}).get(name), validation, kept, scale, offset, judge) for name in names]
+    chosen = [(PEERS[name], (strengths or {}).get(name) or PEERS[name].strengths) for name in names]
+    return [
+        _method(
+            replace(peer, strengths=tuple(values)), validation, kept, scale, offset, judge, first if peer.slow else None
+        )
+        for peer, values in chosen
+    ]
 
 
 def _method(
     peer: Peer,
-    strengths: Sequence[float] | None,
     validation: Sequence[Case],
     kept: Kept,
     scale: float,
     offset: float,
     judge: Callable[[Case, Image], float],
+    first: int | None,
 ) -> Method:
     try:
         release = version(peer.package)
@@ -85,10 +96,12 @@ def _method(
         image = (case.degraded + offset) / scale
         return (peer.denoise(image, case.sigma / scale, strength) * scale - offset).astype(np.float32)
 
-    candidates = tuple(strengths or peer.strengths)
+    candidates = tuple(peer.strengths)
     chosen: dict[str, float] = {}
     for case in validation if len(candidates) > 1 else ():
-        key = f"tuning|{peer.name}|{candidates}|{scale}|{release}|{case.level}|" + fingerprint(case.clean, case.degraded, case.sigma)
+        key = f"tuning|{peer.name}|{candidates}|{scale}|{release}|{case.level}|" + fingerprint(
+            case.clean, case.degraded, case.sigma
+        )
         found = kept.get(key)
         if found is None:
             found = {"strength": max(candidates, key=lambda strength: judge(case, run(case, strength)))}
@@ -98,9 +111,7 @@ def _method(
     settings = f"{peer.package} {release}, {peer.meaning} " + (
         ", ".join(f"{value:g} at {level}" for level, value in chosen.items()) or f"{default:g}"
     )
-    return Method(
-        peer.name, lambda case: run(case, chosen.get(case.level, default)), settings, peer.first, note=settings
-    )
+    return Method(peer.name, lambda case: run(case, chosen.get(case.level, default)), settings, first, note=settings)
 
 
 def _bm3d(image: Image, sigma: float, strength: float) -> Image:
@@ -115,9 +126,10 @@ def _bm3d(image: Image, sigma: float, strength: float) -> Image:
 def _nlm(image: Image, sigma: float, strength: float) -> Image:
     from skimage.restoration import denoise_nl_means
 
-    return denoise_nl_means(
-        image, h=strength * sigma, sigma=sigma, fast_mode=True, patch_size=5, patch_distance=6, channel_axis=0
-    )
+    options = {"h": strength * sigma, "sigma": sigma, "fast_mode": True, "patch_size": 5, "patch_distance": 6}
+    if len(image) == 1:  # scikit-image drops the axis of a single channel and turns the image
+        return denoise_nl_means(image[0], **options)[None]
+    return denoise_nl_means(image, **options, channel_axis=0)
 
 
 def _tv(image: Image, sigma: float, strength: float) -> Image:
@@ -127,43 +139,47 @@ def _tv(image: Image, sigma: float, strength: float) -> Image:
 
 
 def _bilateral(image: Image, sigma: float, strength: float) -> Image:
-    import SimpleITK as sitk
+    import SimpleITK
 
-    return _each_channel(image, lambda part: sitk.Bilateral(part, 2.0, strength * sigma))
+    return _each_channel(image, lambda part: SimpleITK.Bilateral(part, 2.0, strength * sigma))
 
 
 def _curvature_flow(image: Image, sigma: float, strength: float) -> Image:
-    import SimpleITK as sitk
+    import SimpleITK
 
     # Curvature flow moves level lines in pixels, whatever the contrast: its time is a length, not a noise level.
     iterations = max(1, round(strength))
-    return _each_channel(image, lambda part: sitk.CurvatureFlow(part, timeStep=0.125, numberOfIterations=iterations))
+    return _each_channel(
+        image, lambda part: SimpleITK.CurvatureFlow(part, timeStep=0.125, numberOfIterations=iterations)
+    )
 
 
 def _curvature_diffusion(image: Image, sigma: float, strength: float) -> Image:
-    import SimpleITK as sitk
+    import SimpleITK
 
     iterations = max(1, round(strength))
     return _each_channel(
         image,
-        lambda part: sitk.CurvatureAnisotropicDiffusion(
+        lambda part: SimpleITK.CurvatureAnisotropicDiffusion(
             part, timeStep=0.0625, conductanceParameter=3.0, numberOfIterations=iterations
         ),
     )
 
 
-def _each_channel(image: Image, run: Callable[..., object]) -> Image:
-    import SimpleITK as sitk
+def _each_channel(image: Image, run: Callable[..., Any]) -> Image:
+    import SimpleITK
 
-    return np.stack([sitk.GetArrayFromImage(run(sitk.GetImageFromArray(part.astype(np.float32)))) for part in image])
+    return np.stack(
+        [SimpleITK.GetArrayFromImage(run(SimpleITK.GetImageFromArray(part.astype(np.float32)))) for part in image]
+    )
 
 
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("BM3D", _bm3d, "bm3d", (1.0,), "strength (x sigma)", first=BM3D_SUBSET),
+        Peer("BM3D", _bm3d, "bm3d", (1.0,), "strength (x sigma)", slow=True),
         Peer("NLM fast", _nlm, "scikit-image", (0.6, 0.8, 1.0), "patch 5, distance 6, h/sigma"),
-        Peer("TV", _tv, "scikit-image", (0.7, 1.0, 1.4, 2.0, 2.8), "weight/sigma"),
+        Peer("TV", _tv, "scikit-image", (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0), "weight/sigma"),
         Peer("bilateral", _bilateral, "SimpleITK", (1.5, 2.5, 4.0, 6.0), "domain 2 px, range/sigma"),
         Peer("curvature flow", _curvature_flow, "SimpleITK", (2, 4, 8, 16, 32), "time step 0.125, iterations"),
         Peer("curvature diffusion", _curvature_diffusion, "SimpleITK", (2, 5, 10, 20), "conductance 3, iterations"),

@@ -40,7 +40,7 @@ class PerceptualDistances:
 
     def definitions(self) -> dict[str, str]:
         """What the numbers are, or that they are not available."""
-        vgg = "distance of normalised VGG19 features (relu1_1, relu2_1, relu3_1), x 100; smaller is better. It is not LPIPS"
+        vgg = "distance of normalised VGG19 features (relu1_1, 2_1, 3_1), x 100; smaller is better. It is not LPIPS"
         lpips = "AlexNet LPIPS 0.1; smaller is better"
         return {
             "VGG19-n": vgg if self.vgg is not None else f"not available ({VGG_FILE} not found; set SASM_WEIGHTS)",

@@ -54,20 +54,29 @@ def run(context: Context) -> Table:
     methods += [
         Method("ours, sigma estimated", lambda case: ours(case.degraded, None)),
         Method("ours", lambda case: ours(case.degraded, case.sigma), note="sigma given, like the peers"),
-        Method("ours, x8 self-ensemble", lambda case: self_ensemble(ours)(case.degraded, case.sigma), note="sigma given"),
+        Method(
+            "ours, x8 self-ensemble", lambda case: self_ensemble(ours)(case.degraded, case.sigma), note="sigma given"
+        ),
     ]
     cases = noisy_cases(colour, "CBSD68") + noisy_cases(grey, "Set12")
     rows = score("photo-awgn", cases, methods, measure, context.kept, "BM3D subset")
     figure = figures.comparison(
-        context.output / "photo-awgn.png", _example(cases), methods, psnr_text=lambda case, image: psnr(case.clean, image, 1.0)
+        context.output / "photo-awgn.png",
+        _example(cases),
+        methods,
+        psnr_text=lambda case, image: psnr(case.clean, image, 1.0),
     )
     return Table(
         "photo-awgn",
         data_hash([*colour, *grey]),
         {**DEFINITIONS, **perceptual.definitions()},
         (*rows, *_published()),
-        (*context.limited(), "noise: unclipped, RandomState(0) per level, one stream over the sorted files, (H, W, C) order",
-         f"BM3D runs on the first {peers.BM3D_SUBSET} images of each level; rows marked 'BM3D subset' are on those same images"),
+        (
+            *context.limited(),
+            "noise: unclipped, RandomState(0) per level, one stream over the sorted files, (H, W, C) order",
+            f"BM3D runs on the first {peers.BM3D_SUBSET} images of each level; rows marked 'BM3D subset' are on "
+            "those same images",
+        ),
         (figure,),
     )
 
@@ -94,6 +103,12 @@ def _example(cases: Sequence[Case]) -> Case:
 def _published() -> list[Row]:
     note = "PSNR on CBSD68 as published (8-bit results); other images or noise are not comparable"
     return [
-        Row(name, {f"CBSD68 {s}": {"PSNR 8-bit": v} for s, v in zip(SIGMAS, values)}, 68, None, note)
+        Row(
+            name,
+            {f"CBSD68 {s}": {"PSNR 8-bit": v} for s, v in zip(SIGMAS, values, strict=True)},
+            {f"CBSD68 {s}": 68 for s in SIGMAS},
+            None,
+            note,
+        )
         for name, values in PUBLISHED.items()
     ]

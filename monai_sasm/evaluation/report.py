@@ -6,10 +6,20 @@ from pathlib import Path
 
 from monai_sasm.evaluation.table import Table
 
-ORDER = ("photo-awgn", "raindrop-real", "raindrop-synth", "ct-lowdose", "ct-simulated", "mri-noise", "mixed", "gate", "speed")
+ORDER = (
+    "photo-awgn",
+    "raindrop-real",
+    "raindrop-synth",
+    "ct-lowdose",
+    "ct-simulated",
+    "mri-noise",
+    "mixed",
+    "gate",
+    "speed",
+)
 HEADER = """# Results
 
-Written by `sasm evaluate PROTOCOL` (`monai_sasm.evaluation.report`) from the JSON files in `{folder}/`; do not edit by hand.
+Written by `sasm evaluate PROTOCOL` from the JSON files in `{folder}/`; do not edit by hand.
 Every number was measured by that command on the machine it ran on, except rows marked "published".
 """
 

@@ -85,7 +85,12 @@ class Kept:
 
 
 def score(
-    protocol: str, cases: Sequence[Case], methods: Sequence[Method], measure: Measure, kept: Kept, subset_name: str = "subset"
+    protocol: str,
+    cases: Sequence[Case],
+    methods: Sequence[Method],
+    measure: Measure,
+    kept: Kept,
+    subset_name: str = "subset",
 ) -> list[Row]:
     """Rows of all methods; where one ran on a subset, every method is also printed on that same subset.
 
@@ -98,7 +103,9 @@ def score(
         subset_name: how subset rows are marked, as in ``"ours (BM3D subset)"``.
     """
     results = {method.name: _run(protocol, cases, method, measure, kept) for method in methods}
-    rows = [average(method.name, cases, results[method.name], method.note) for method in methods if method.first is None]
+    rows = [
+        average(method.name, cases, results[method.name], method.note) for method in methods if method.first is None
+    ]
     limits = [method.first for method in methods if method.first is not None]
     if limits:
         subset = _first(cases, min(limits))
@@ -109,7 +116,9 @@ def score(
     return rows
 
 
-def average(name: str, cases: Sequence[Case], results: Mapping[tuple[str, str], dict[str, float]], note: str = "") -> Row:
+def average(
+    name: str, cases: Sequence[Case], results: Mapping[tuple[str, str], dict[str, float]], note: str = ""
+) -> Row:
     """Mean of each metric per level, median of the seconds."""
     scores: dict[str, dict[str, float]] = {}
     seconds = []
@@ -118,7 +127,19 @@ def average(name: str, cases: Sequence[Case], results: Mapping[tuple[str, str], 
         seconds += [entry["seconds"] for entry in found]
         names = [metric for metric in found[0] if metric != "seconds"]
         scores[level] = {metric: _mean([entry[metric] for entry in found]) for metric in names}
-    return Row(name, scores, len(cases) // max(len(scores), 1), statistics.median(seconds) if any(seconds) else None, note)
+    return Row(
+        name,
+        scores,
+        {level: sum(case.level == level for case in cases) for level in scores},
+        statistics.median(seconds) if any(seconds) else None,
+        note,
+    )
+
+
+def batch_shape(batch: Any) -> tuple[int, int, int, int]:
+    """Shape of a tensor ``(B, C, H, W)``, as the degradations want it."""
+    images, channels, height, width = batch.shape
+    return images, channels, height, width
 
 
 def fingerprint(*parts: Any) -> str:
@@ -143,7 +164,8 @@ def _run(
             start = time.perf_counter()
             restored = method.restore(case)
             seconds = time.perf_counter() - start
-            found = {**measure(case, restored), "seconds": seconds if restored is not case.degraded else 0.0}
+            untouched = restored is case.degraded or restored is case.clean
+            found = {**measure(case, restored), "seconds": 0.0 if untouched else seconds}
             if method.settings:
                 kept.put(key, found)
         results[case.level, case.name] = found

@@ -20,14 +20,14 @@ class Row:
     Args:
         method: name as printed, with its condition ("ours, sigma given").
         scores: level -> metric -> mean.
-        n: images per level.
+        n: level -> number of images.
         seconds: median wall-clock seconds per image; ``None`` where nothing was run.
         note: settings or source.
     """
 
     method: str
     scores: Scores
-    n: int
+    n: Mapping[str, int]
     seconds: float | None = None
     note: str = ""
 
@@ -76,8 +76,8 @@ class Table:
         """Inverse of :meth:`write` (NaN comes back as NaN)."""
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(Row(**{**row, "scores": _with_nan(row["scores"])}) for row in content.pop("rows"))
-        lists = {key: tuple(content.pop(key)) for key in ("flags", "figures")}
-        return cls(**content, **lists, rows=rows)
+        flags, figures = tuple(content.pop("flags")), tuple(content.pop("figures"))
+        return cls(**content, flags=flags, figures=figures, rows=rows)
 
     def markdown(self, folder: str = "") -> str:
         """The section of this protocol; ``folder`` is put before figure names."""
@@ -106,14 +106,14 @@ class Table:
         lines = ["| method | " + " | ".join(columns) + " | n | s/image |", "|---|" + "---:|" * (len(columns) + 2)]
         for row in rows:
             cells = [_cell(row.scores[level].get(name)) for name in columns]
-            seconds = "–" if row.seconds is None else f"{row.seconds:.3g}"
-            lines.append(f"| {row.method} | " + " | ".join(cells) + f" | {row.n or '–'} | {seconds} |")
+            seconds = "-" if row.seconds is None else f"{row.seconds:.3g}"
+            lines.append(f"| {row.method} | " + " | ".join(cells) + f" | {row.n.get(level, '-')} | {seconds} |")
         return lines
 
 
 def _cell(value: float | None) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
+    if value is None or not math.isfinite(value):
+        return "-"
     return f"{value:.4f}" if abs(value) < 2 else f"{value:.2f}"
 
 
