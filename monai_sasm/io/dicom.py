@@ -64,7 +64,7 @@ def load(
     """
     header = slices[0].header
     shape = (1, len(slices), header.rows, header.columns)
-    check_memory(shape)
+    check_memory(shape, copies=4 if geometry == "multiframe" else 1)  # a multi-frame file is decoded as a whole
     array = np.empty(shape, np.float32)
     current: Path | None = None
     pixels: StoredPixels | None = None
@@ -94,9 +94,9 @@ def instance_uid(dataset: Dataset) -> str:
     return text_of(dataset, "SOPInstanceUID") or text_of(dataset.file_meta, "MediaStorageSOPInstanceUID")
 
 
-def check_memory(shape: tuple[int, ...]) -> None:
-    """Refuse an array of float32 that would not fit into the free memory, before allocating it."""
-    needed, free = 4 * int(np.prod(shape, dtype=np.int64)), _free_memory()
+def check_memory(shape: tuple[int, ...], copies: int = 1) -> None:
+    """Refuse ``copies`` float32 arrays that would not fit into the free memory, before allocating any."""
+    needed, free = 4 * copies * int(np.prod(shape, dtype=np.int64)), _free_memory()
     if free is not None and needed > MEMORY_SHARE * free:
         raise RefusedError(
             f"an array of {shape} needs {needed >> 20} MiB but only {free >> 20} MiB are free; "

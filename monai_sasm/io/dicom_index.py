@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -220,14 +220,11 @@ def _refused_entry(headers: list[Header], reason: str, key: tuple[object, ...] =
     first = headers[0]
     paths = tuple(dict.fromkeys(header.path for header in headers))
     name = _name(first, key or (reason,))
-    return Entry(name, "dicom", paths, modality_of(first), "unknown", reason, (), _refusing(reason))
+    return Entry(name, "dicom", paths, modality_of(first), "unknown", reason, (), partial(_refuse, reason))
 
 
-def _refusing(reason: str) -> Callable[[], Volume]:
-    def refuse() -> Volume:
-        raise RefusedError(reason)
-
-    return refuse
+def _refuse(reason: str) -> Volume:
+    raise RefusedError(reason)
 
 
 def _name(header: Header, key: tuple[object, ...]) -> str:

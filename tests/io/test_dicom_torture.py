@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -326,3 +327,21 @@ def test_damaged_rle_that_panics_in_its_decoder_is_refused(tmp_path: Path) -> No
     file.write_bytes(whole)
     with pytest.raises(RefusedError, match="cannot be decoded"):
         the_one(file).load()
+
+
+def test_a_series_larger_than_the_memory_is_refused_before_allocation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = the_one(save_all([ct_slice(number) for number in range(4)], tmp_path))
+    monkeypatch.setattr("monai_sasm.io.dicom._free_memory", lambda: 4 * 4 * SIZE * SIZE)
+    with pytest.raises(RefusedError, match="MiB are free"):
+        entry.load()
+
+
+def test_entries_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    save_all([ct_slice(number) for number in range(2)], tmp_path)
+    save(other_object("1.2.840.10008.5.1.4.1.1.88.22", "SR"), tmp_path / "report.dcm")
+    series, report = (pickle.loads(pickle.dumps(entry)) for entry in index(tmp_path))
+    assert series.load().array.shape == (1, 2, SIZE, SIZE)
+    with pytest.raises(RefusedError, match="Enhanced SR"):
+        report.load()
