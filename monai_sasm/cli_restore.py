@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,7 +91,7 @@ def restore(
         entries = inventory(source, modality)
         planned = [plan(job, entry) for entry in entries]
         if dry_run:
-            _print_plan(planned, as_json)
+            _print_plan(planned, source, as_json)
             raise typer.Exit(exit_code(row["status"] for row in planned))
         if not any(row["status"] == "planned" for row in planned):
             results = report(planned)  # no network is loaded to say why there is nothing to do
@@ -122,7 +123,7 @@ def _open_house(device: str, trust: list[Path], expert: str | None) -> House:
     return load_house(device, trust, only=[expert] if expert else [])
 
 
-def _print_plan(rows: list[Row], as_json: bool) -> None:
+def _print_plan(rows: list[Row], source: Path, as_json: bool) -> None:
     if as_json:
         for row in rows:
             print_row(row)
@@ -130,7 +131,8 @@ def _print_plan(rows: list[Row], as_json: bool) -> None:
     cells: list[tuple[str, ...]] = []
     for row in rows:
         found = row["input"]
-        what = f"-> {row['output']['path']}" if row["status"] == "planned" else str(row["reason"])
+        place = os.path.relpath(found["path"], source)  # names of series are hashes; the place tells which it is
+        what = f"-> {row['output']['path']}" if row["status"] == "planned" else f"{row['reason']} [{place}]"
         label = "restore" if row["status"] == "planned" else "skip"
         cells.append((label, found["modality"] or "?", found["geometry"], str(found["files"]), found["name"], what))
     print_table(("plan", "what", "geometry", "files", "name", "result or reason"), cells)

@@ -19,7 +19,7 @@ from PIL import Image
 from monai_sasm import __version__
 from monai_sasm.cli import main
 from monai_sasm.cli_report import exit_code
-from tests.data import CHECKOUT, ct_small, mr_volume
+from tests.data import CHECKOUT, ct_small, mr_volume, shared
 
 
 @pytest.fixture
@@ -119,7 +119,9 @@ def test_restore_dicom_gives_a_derived_series(sasm: Any, tmp_path: Path, toy_hou
     after = result.pixel_array * float(result.RescaleSlope) + float(result.RescaleIntercept)
     assert np.abs(after - before / 2).max() <= 1
     maps = sorted(path.name for path in Path(out.strip()).parent.glob("*.nii.gz"))
-    assert [name.rsplit("_", 1)[0] for name in maps] == [files[0].parent.name] + [files[0].parent.name + "_weight-toy"]
+    assert [name.rsplit("_", 1)[0] for name in maps] == [
+        out.strip().split("/")[-1] + end for end in ("", "_weight-toy")
+    ]
     assert {name.split("_")[-1] for name in maps} == {"change.nii.gz", "ct.nii.gz"}
 
 
@@ -173,6 +175,20 @@ def test_dry_run_says_what_and_why_and_writes_nothing(sasm: Any, photo: Path, tm
     status = {row["input"]["format"]: row["status"] for row in map(json.loads, out.splitlines())}
     assert status == {"dicom": "planned", "nifti": "planned", "raster": "skipped"}  # no photo is an MR image
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_odd_dicom_never_ends_in_a_traceback(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+    code, out, err = sasm("restore", shared("dicom_odd"), "-o", tmp_path / "out", "--json", "-q")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code in (0, 8)
+    assert {row["status"] for row in rows} >= {"ok", "skipped"}
+    assert sum(row["status"] == "ok" for row in rows) >= 20
+    assert "Traceback" not in err
+    for row in rows:
+        assert row["status"] == "ok" or len(row["reason"]) > 20
+        assert "unforeseen" not in str(row["reason"])
+        assert row["status"] != "ok" or Path(row["output"]["path"]).exists()
+    assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
 def test_messages_hold_no_patient_data(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
