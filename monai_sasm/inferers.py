@@ -25,7 +25,9 @@ class StackInferer(Inferer):
             :func:`monai_sasm.dispatch.tiles`; ``None`` runs whole slices.
     """
 
-    def __init__(self, channels: int = 1, chunk: int = 4, tiles: Callable[[int, int], Iterable[Any]] | None = None) -> None:
+    def __init__(
+        self, channels: int = 1, chunk: int = 4, tiles: Callable[[int, int], Iterable[Any]] | None = None
+    ) -> None:
         super().__init__()
         if channels not in (1, 3) or chunk < 1:
             raise ValueError(f"channels must be 1 or 3 and chunk at least 1, got channels={channels}, chunk={chunk}")
@@ -53,8 +55,8 @@ class StackInferer(Inferer):
             return slices, lambda result: result.reshape(plain.shape)
         if plain.ndim != 5 or len(plain) != 1 or self.channels == 3:
             raise ValueError(
-                f"expected photos (B, C, H, W), or one volume (1, C, *spatial) with channels=1; got {tuple(plain.shape)} "
-                f"with channels={self.channels}; set batch_size to 1"
+                f"expected photos (B, C, H, W), or one volume (1, C, *spatial) with channels=1 and batch_size 1; "
+                f"got {tuple(plain.shape)} with channels={self.channels}"
             )
         axis = _slice_axis(inputs) + 2
         moved = plain.movedim(axis, 2)  # (1, C, N, H, W)
@@ -69,8 +71,9 @@ class StackInferer(Inferer):
         else:
             restored = torch.empty_like(images)
             for tile in self.tiles(*images.shape[-2:]):
-                window = network(images[(..., *tile.window)], *args, **kwargs)
-                restored[(..., *tile.core)] = window[(..., *tile.inner)]
+                (rows, columns), (top, left), (inner_rows, inner_columns) = tile.window, tile.core, tile.inner
+                window = network(images[..., rows, columns], *args, **kwargs)
+                restored[..., top, left] = window[..., inner_rows, inner_columns]
         return restored.mean(1, keepdim=True) if grey else restored
 
 

@@ -54,13 +54,18 @@ class PrepareDegraded:
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(
-        self, batch: Mapping[str, torch.Tensor], device: str | torch.device | None = None, non_blocking: bool = False, **_: Any
+        self,
+        batch: Mapping[str, torch.Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **_: Any,
     ) -> Prepared:
         if self.repeat and self.calls % self.repeat == 0:
             self.generator.manual_seed(self.seed)
         self.calls += 1
         clean = batch["image"]
-        params = self.degradation.draw(tuple(clean.shape), self.generator)
+        batch_size, channels, height, width = clean.shape
+        params = self.degradation.draw((batch_size, channels, height, width), self.generator)
         degraded, clean = self._inner(self.degradation.apply(clean, params)), self._inner(clean)
         target = _weighted(clean, degraded, self.change_weight, self.threshold)
         arguments = (self._map(degraded, self._inner(params.sigma)),) if self.pass_sigma else ()
@@ -89,7 +94,9 @@ class OneOf:
         self.degradations = list(degradations)
         self.weights = torch.tensor([1.0] * len(self.degradations) if weights is None else list(weights))
         if len(self.weights) != len(self.degradations) or not self.degradations:
-            raise ValueError(f"one weight per degradation is needed, got {len(self.weights)} for {len(self.degradations)}")
+            raise ValueError(
+                f"one weight per degradation is needed, got {len(self.weights)} for {len(self.degradations)}"
+            )
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> OneOfParams:
         """Choose a degradation and draw its parameters for a batch ``(B, C, H, W)``."""
@@ -148,7 +155,11 @@ class PreparePaired:
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(
-        self, batch: Mapping[str, torch.Tensor], device: str | torch.device | None = None, non_blocking: bool = False, **_: Any
+        self,
+        batch: Mapping[str, torch.Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **_: Any,
     ) -> Prepared:
         clean, noisy = batch["clean"], batch["noisy"]
         low, high = self.rescale_range

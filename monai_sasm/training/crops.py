@@ -67,7 +67,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             if crops[0].std() >= self.min_std and crops[0].mean() >= self.min_mean:
                 break
         turns, flip = int(self.random.integers(4)), bool(self.random.integers(2))
-        return {key: _to_tensor(crop, turns, flip) for key, crop in zip(self.keys, crops)}
+        return {key: _to_tensor(crop, turns, flip) for key, crop in zip(self.keys, crops, strict=True)}
 
     def _crop(self) -> list[NDArray[np.generic]]:
         entry = self.images[self.random.integers(len(self.images))]
@@ -93,7 +93,7 @@ class WholeDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One image per key, ``(C, H, W)`` float32, and ``name``, its number."""
-        images = {key: _to_tensor(array, 0, False) for key, array in zip(self.keys, self.images[index])}
+        images = {key: _to_tensor(array, 0, False) for key, array in zip(self.keys, self.images[index], strict=True)}
         return {**images, "name": f"{index:04d}"}
 
 

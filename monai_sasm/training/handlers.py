@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -68,10 +69,24 @@ class LogMeanLoss:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
 
     def _collect(self, engine: Engine) -> None:
-        output = engine.state.output
+        output: Any = engine.state.output
         self.losses.append(float((output[0] if isinstance(output, list) else output)["loss"]))
 
     def _log(self, engine: Engine) -> None:
         mean = sum(self.losses) / max(len(self.losses), 1)
         logging.getLogger(__name__).info("epoch %d: mean training loss %.5f", engine.state.epoch, mean)
         self.losses.clear()
+
+
+class Attach:
+    """Attach a handler that the config defines elsewhere, because other parts refer to it (the weight average, say).
+
+    MONAI's ``check_properties`` takes every element of ``train::handlers`` for a mapping; a bare reference is none.
+    """
+
+    def __init__(self, handler: Any) -> None:
+        self.handler = handler
+
+    def attach(self, engine: Engine) -> None:
+        """Register on an engine."""
+        self.handler.attach(engine)

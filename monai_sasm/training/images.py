@@ -14,7 +14,9 @@ from monai_sasm.types import Modality
 PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 
 
-def photos(folders: Sequence[str | Path], exclude: Iterable[str] = (), limit: int | None = None) -> list[NDArray[np.uint8]]:
+def photos(
+    folders: Sequence[str | Path], exclude: Iterable[str] = (), limit: int | None = None
+) -> list[NDArray[np.uint8]]:
     """All photos in ``folders`` (not recursive, sorted by name) as RGB uint8 ``(3, H, W)``.
 
     Args:
@@ -103,7 +105,7 @@ def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[
     if clean.array.shape != noisy.array.shape:
         raise ValueError(f"{clean_path.name}: clean {clean.array.shape} and noisy {noisy.array.shape} differ in shape")
     scaling = scaling_for(clean)
-    pairs = zip(scaling.forward(clean.as_slices()), scaling.forward(noisy.as_slices()))
+    pairs = zip(scaling.forward(clean.as_slices()), scaling.forward(noisy.as_slices()), strict=True)
     return [tuple(_colour(part) if modality is Modality.PHOTO else part for part in pair) for pair in pairs]
 
 

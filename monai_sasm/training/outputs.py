@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 
-def windowed(low: float, high: float) -> Callable[[Sequence[dict[str, Any]]], tuple[list[torch.Tensor], list[torch.Tensor]]]:
+def windowed(
+    low: float, high: float
+) -> Callable[[Sequence[dict[str, Any]]], tuple[list[torch.Tensor], list[torch.Tensor]]]:
     """An ``output_transform`` giving predictions and targets clipped to ``[low, high]`` and mapped to [0, 1].
 
     CT is compared in the window in which it is read; the usual [-160, 240] HU is ``(-0.16, 0.24)`` in working scale.

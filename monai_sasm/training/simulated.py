@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,9 @@ def simulated_pairs(
     cache = Path(cache)
     if not cache.is_file():
         pairs = _simulate(paths, count, dose, exposure, kernels, min_size, seed)
-        arrays = {f"{kind}_{i}": array for i, pair in enumerate(pairs) for kind, array in zip(("clean", "noisy"), pair)}
+        arrays: dict[str, Any] = {}
+        for number, (clean, noisy) in enumerate(pairs):
+            arrays |= {f"clean_{number}": clean, f"noisy_{number}": noisy}
         cache.parent.mkdir(parents=True, exist_ok=True)
         temporary = cache.with_suffix(".tmp.npz")
         np.savez(temporary, **arrays)
@@ -86,7 +89,8 @@ def _simulate(
         image, spacing = candidates[index]
         model = LowDoseCt(spacing, dose, kernels[number % len(kernels)], exposure=exposure)
         clean = torch.from_numpy(np.ascontiguousarray(image))[None]
-        noisy = model.apply(clean, model.draw(tuple(clean.shape), generator))[0]
+        params = model.draw((1, 1, *image.shape[-2:]), generator)
+        noisy = model.apply(clean, params)[0]
         pairs.append((_hounsfield(image), _hounsfield(noisy.numpy())))
     return pairs
 

@@ -92,7 +92,7 @@ class LoadVolumed(MapTransform):
             path = result[key]
             entry = path.entry if isinstance(path, SourcePath) else self._only_entry(Path(path))
             volume = entry.load()
-            meta = {"filename_or_obj": str(entry.paths[0])}
+            meta: dict[str, Any] = {"filename_or_obj": str(entry.paths[0])}
             if volume.slice_axis is not None:
                 meta |= {"slice_axis": volume.slice_axis}
             affine = None if volume.affine is None else torch.from_numpy(volume.affine)

@@ -1,0 +1,192 @@
+"""Laws over every bundle folder: complete, described as MONAI asks, loadable, and runnable from any directory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata, verify_net_in_out
+
+from tests.bundle_cases import BUNDLES, ROOT, SCHEMA, clean_image, degraded_image, load, save
+
+REQUIRED = ("LICENSE", "configs/metadata.json", "configs/inference.yaml", "configs/logging.conf", "docs/README.md")
+TRAINABLE = ("configs/train.yaml", "configs/train_cpu.yaml")
+EXPERT = ("configs/evaluate.yaml", "configs/multi_gpu_train.yaml", *TRAINABLE)
+LARGEST = 8e6  # bytes of weights per bundle
+
+all_bundles = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+experts = pytest.mark.parametrize(
+    "bundle",
+    [path for path in BUNDLES if '"expert"' in (path / "configs" / "metadata.json").read_text()],
+    ids=lambda path: path.name,
+)
+
+
+def section(bundle: Path) -> dict[str, Any]:
+    """The ``sasm`` section of a bundle's metadata."""
+    return json.loads((bundle / "configs" / "metadata.json").read_text())["sasm"]
+
+
+def network_of(bundle: Path, **overrides: Any) -> torch.nn.Module:
+    """The bundle's network with fresh weights."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.yaml"))
+    parser["bundle_root"] = str(bundle)
+    for key, value in overrides.items():
+        parser[f"network_def::{key}"] = value
+    return parser.get_parsed_content("network_def")
+
+
+def weights_of(bundle: Path) -> Path:
+    """``models/model.pt``; the test is an expected failure while the bundle is not trained."""
+    weights = bundle / "models" / "model.pt"
+    if not weights.is_file():
+        pytest.xfail(f"{bundle.name} has no trained weights yet: models/model.pt is missing")
+    return weights
+
+
+def identity_copy(bundle: Path, folder: Path) -> Path:
+    """A copy of an expert whose weights change nothing: what comes out then is due to reading and writing alone."""
+    copy = folder / bundle.name
+    shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("models"))
+    (copy / "models").mkdir()
+    torch.save(network_of(bundle, zero_init=True).state_dict(), copy / "models" / "model.pt")
+    return copy
+
+
+def restored(bundle: Path, source: Path, output: Path) -> Path:
+    """Run ``inference.yaml`` on one file in this process; returns the result's path."""
+    config = str(bundle / "configs" / "inference.yaml")
+    run(config_file=config, bundle_root=str(bundle), dataset_dir=str(source), output_dir=str(output))
+    return output / source.name
+
+
+def test_there_are_bundles_and_experts() -> None:
+    assert {"noise_photo_unet", "raindrop_photo_unet", "lowdose_ct_unet", "noise_mri_unet"} <= {p.name for p in BUNDLES}
+
+
+@all_bundles
+def test_files_are_there(bundle: Path) -> None:
+    role = section(bundle)["role"]
+    required = REQUIRED + (EXPERT if role == "expert" else TRAINABLE if role in ("gate", "refiner") else ())
+    assert [name for name in required if not (bundle / name).is_file()] == []
+    assert not (bundle / "scripts").exists(), "code belongs in the package: scripts/ of two bundles would clash"
+    assert "Apache License" in (bundle / "LICENSE").read_text()
+
+
+@all_bundles
+def test_metadata_follow_the_schema(bundle: Path) -> None:
+    verify_metadata(meta_file=str(bundle / "configs" / "metadata.json"), filepath=str(SCHEMA))
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("version", None), ("network_data_format", {"inputs": {}}), ("sasm", {"role": "expert"}), ("numpy_version", 2)],
+)
+def test_the_schema_refuses_wrong_metadata(tmp_path: Path, key: str, value: Any) -> None:
+    metadata = json.loads((BUNDLES[0].parent / "noise_photo_unet" / "configs" / "metadata.json").read_text())
+    metadata[key] = value
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match="Failed validating"):
+        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(SCHEMA))
+
+
+@all_bundles
+def test_network_takes_and_gives_what_the_metadata_say(bundle: Path) -> None:
+    configs = bundle / "configs"
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(configs / "metadata.json"),
+        config_file=str(configs / "inference.yaml"),
+        bundle_root=str(bundle),
+        any=32,
+    )
+
+
+@experts
+def test_inference_has_the_properties_monai_asks_for(bundle: Path, tmp_path: Path) -> None:
+    save(clean_image(section(bundle)["modality"]), section(bundle)["modality"], tmp_path)
+    config = str(bundle / "configs" / "inference.yaml")
+    workflow = ConfigWorkflow(config_file=config, workflow_type="infer", dataset_dir=str(tmp_path))
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    assert len(workflow.dataset) == 1
+
+
+@experts
+def test_noise_map_is_declared_as_the_network_is(bundle: Path) -> None:
+    image = torch.rand(1, 3 if section(bundle)["modality"] == "PHOTO" else 1, 40, 56)
+    network = network_of(bundle).eval()
+    with torch.inference_mode():
+        low, high = (network(image, torch.full((1, 1, 40, 56), sigma)) for sigma in (0.0, 0.5))
+    assert (not torch.equal(low, high)) == section(bundle)["noise_map"]
+
+
+@all_bundles
+def test_trained_weights_fit_the_network(bundle: Path) -> None:
+    if section(bundle)["role"] == "pipeline":
+        assert not network_of(bundle).state_dict(), "a pipeline's weights stay in the bundles it is made of"
+        return
+    weights = weights_of(bundle)
+    assert weights.stat().st_size <= LARGEST
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    network_of(bundle).load_state_dict(state, strict=True)
+    assert all(torch.isfinite(tensor).all() for tensor in state.values() if tensor.is_floating_point())
+
+
+@experts
+def test_inference_keeps_everything_but_the_pixels(bundle: Path, tmp_path: Path) -> None:
+    modality = section(bundle)["modality"]
+    source = save(clean_image(modality), modality, tmp_path / "in", slices=3)
+    result = restored(identity_copy(bundle, tmp_path), source, tmp_path / "out")
+    np.testing.assert_array_equal(load(result), load(source))
+    if modality != "PHOTO":
+        before, after = nibabel.load(source), nibabel.load(result)
+        np.testing.assert_array_equal(after.affine, before.affine)
+        assert after.get_data_dtype() == before.get_data_dtype()
+        assert after.header.get_zooms() == before.header.get_zooms()
+
+
+@experts
+def test_trained_expert_improves_a_degraded_image(bundle: Path, tmp_path: Path) -> None:
+    weights_of(bundle)
+    modality, degradation = section(bundle)["modality"], section(bundle)["degradation"]
+    clean = clean_image(modality)
+    truth = load(save(clean, modality, tmp_path / "clean"))
+    source = save(degraded_image(modality, degradation, clean), modality, tmp_path / "in")
+    result = load(restored(bundle, source, tmp_path / "out"))
+    error_before, error_after = (float(np.mean((image - truth) ** 2)) for image in (load(source), result))
+    assert error_after < 0.8 * error_before, "at least 1 dB"
+
+
+def test_inference_runs_from_any_directory(tmp_path: Path) -> None:
+    bundle = identity_copy(ROOT / "bundles" / "lowdose_ct_unet", tmp_path)
+    source = save(clean_image("CT"), "CT", tmp_path / "in", slices=2)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    options = {"config_file": bundle / "configs" / "inference.yaml", "bundle_root": bundle, "dataset_dir": "../in"}
+    command = [sys.executable, "-m", "monai.bundle", "run", "--output_dir", "out"]
+    command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    np.testing.assert_array_equal(load(elsewhere / "out" / "image.nii.gz"), load(source))
+
+
+def test_images_of_another_modality_are_refused(tmp_path: Path) -> None:
+    save(clean_image("PHOTO"), "PHOTO", tmp_path / "in")
+    bundle = identity_copy(ROOT / "bundles" / "lowdose_ct_unet", tmp_path)
+    with pytest.raises(RuntimeError) as caught:
+        restored(bundle, tmp_path / "in", tmp_path / "out")
+    assert "no CT image to restore" in str(caught.value.__cause__)
+    assert not (tmp_path / "out").exists()

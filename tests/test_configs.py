@@ -1,0 +1,184 @@
+"""The experts' configs run: training learns, resumes and spreads over processes; evaluation counts rightly."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigWorkflow
+
+from monai_sasm.training.checkpoints import latest_checkpoint
+from tests.bundle_cases import BUNDLES, ROOT, clean_image, paired_folder, save
+
+CONFIGS = [*sorted((ROOT / "bundles").glob("*/configs/*.yaml")), *sorted((ROOT / "configs").glob("*.yaml"))]
+SECTIONS = {path.name: json.loads((path / "configs" / "metadata.json").read_text())["sasm"] for path in BUNDLES}
+EXPERTS = sorted(name for name, section in SECTIONS.items() if section["role"] == "expert")
+TINY = {
+    "network_def::channels": [8, 16],
+    "crops_per_epoch": 32,
+    "batch_size": 8,
+    "crop_size": 48,
+    "val_limit": 2,
+    "max_epochs": 1,
+    "checkpoint_interval": 1,
+    "val_interval": 1,
+    "precision": "float32",
+    "validate::dataset::size": 64,
+}
+
+
+def config(name: str, *files: str) -> list[str]:
+    """Paths of config files of a bundle."""
+    return [str(ROOT / "bundles" / name / "configs" / file) for file in files]
+
+
+def training(name: str, data: Path, output: Path, *overlays: str, **overrides: Any) -> ConfigWorkflow:
+    """A small training run, initialized."""
+    settings = {**TINY, "dataset_dir": str(data), "output_dir": str(output), **overrides}
+    workflow = ConfigWorkflow(config_file=config(name, "train.yaml", *overlays), workflow_type="train", **settings)
+    workflow.initialize()
+    return workflow
+
+
+def dataset(name: str, root: Path) -> Path:
+    """Clean images for training on the fly, or pairs for an expert that needs them."""
+    modality = SECTIONS[name]["modality"]
+    if modality == "CT":
+        return paired_folder(root, modality, SECTIONS[name]["degradation"])
+    for split in ("train", "val"):
+        save(clean_image(modality), modality, root / split / "clean")
+    return root
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_config_is_a_mapping_without_machine_paths(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    assert isinstance(content, dict)
+    assert content
+    assert "/home/" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_training_learns(name: str, tmp_path: Path) -> None:
+    data = dataset(name, tmp_path)
+    # no zero_init: learning from zero takes longer than a test may
+    settings = {"lr": 0.004, "max_epochs": 3, "crops_per_epoch": 64, "zero_init": False}
+    workflow = training(name, data, tmp_path / "run", "train_cpu.yaml", **settings)
+    assert workflow.check_properties() == []
+    get = workflow.parser.get_parsed_content
+    batch = next(iter(get("train::dataloader")))
+    image, target, arguments, _ = get("train::prepare")(batch, "cpu")
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(get("loss")(get("network")(image, *arguments), target))
+
+    before = loss()
+    workflow.run()
+    assert loss() < 0.97 * before
+    assert get("validate::evaluator").state.metrics["val_psnr"] > 0
+    exported = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    assert exported.keys() == get("network").state_dict().keys()
+    assert list((tmp_path / "run").glob("events.out.tfevents.*")), "TensorBoard"
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERTS if SECTIONS[name]["modality"] != "CT"])
+def test_measured_pairs_are_used_when_they_are_there(name: str, tmp_path: Path) -> None:
+    data = paired_folder(tmp_path, SECTIONS[name]["modality"], SECTIONS[name]["degradation"])
+    workflow = training(name, data, tmp_path / "run")
+    workflow.run()
+    get = workflow.parser.get_parsed_content
+    assert get("paired") is True
+    assert set(get("train::dataset")[0]) == {"clean", "noisy"}
+    assert latest_checkpoint(tmp_path / "run") is not None
+
+
+def test_defaults_are_the_classic_recipe() -> None:
+    for name in EXPERTS:
+        recipe = yaml.safe_load((ROOT / "bundles" / name / "configs" / "train.yaml").read_text())
+        assert (recipe["lr"], recipe["max_epochs"], recipe["checkpoint_interval"]) == (1e-4, 100, 5)
+        assert recipe["optimizer"]["_target_"] == "torch.optim.Adam"
+        assert recipe["loss"]["_target_"] == "torch.nn.L1Loss"
+
+
+def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
+    data = dataset("noise_photo_unet", tmp_path)
+    first = training("noise_photo_unet", data, tmp_path / "run")
+    first.run()
+    second = training("noise_photo_unet", data, tmp_path / "run", max_epochs=2, resume=True)
+    get = second.parser.get_parsed_content
+    get("train::trainer")  # attaching the handlers loads the checkpoint
+    weights = first.parser.get_parsed_content("network").state_dict()
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in get("network").state_dict().items())
+    second.run()
+    trainer = get("train::trainer")
+    assert (trainer.state.epoch, trainer.state.iteration) == (2, 8)
+    assert {int(state["step"]) for state in get("optimizer").state.values()} == {8}
+    afresh = training("noise_photo_unet", data, tmp_path / "run")
+    afresh.run()
+    assert afresh.parser.get_parsed_content("train::trainer").state.iteration == 4
+
+
+def test_training_spreads_over_two_processes(tmp_path: Path) -> None:
+    data = dataset("noise_photo_unet", tmp_path)
+    files = config("noise_photo_unet", "train.yaml", "multi_gpu_train.yaml")
+    settings = {**TINY, "dataset_dir": data, "output_dir": tmp_path / "run", "config_file": files}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [
+        "-m",
+        "monai.bundle",
+        "run",
+        *(part for key, value in settings.items() for part in (f"--{key}", str(value))),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    newest = latest_checkpoint(tmp_path / "run")
+    assert newest is not None
+    state = torch.load(newest, weights_only=True)["trainer"]
+    assert state["iteration"] == 2, "each process takes half of the 32 crops, 8 at a time"
+    assert (tmp_path / "run" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_evaluation_counts_rightly(name: str, tmp_path: Path) -> None:
+    """With weights that change nothing, the table must show the PSNR of the degraded images themselves."""
+    modality, degradation = SECTIONS[name]["modality"], SECTIONS[name]["degradation"]
+    data = paired_folder(tmp_path, modality, degradation)
+    settings = {"dataset_dir": str(data), "output_dir": str(tmp_path / "result"), "weights": str(tmp_path / "model.pt")}
+    files = config(name, "train.yaml", "evaluate.yaml")
+    workflow = ConfigWorkflow(config_file=files, workflow_type="train", **settings, **{"network_def::zero_init": True})
+    workflow.initialize()
+    get = workflow.parser.get_parsed_content
+    torch.save(get("network_def").state_dict(), tmp_path / "model.pt")
+    workflow.run()
+    with open(tmp_path / "result" / "metrics.csv") as file:
+        table = {row[0]: float(row[1]) for row in csv.reader(file) if len(row) == 2}
+    clean, noisy = get("validate::images")[0]
+    low, high = (-0.16, 0.24) if modality == "CT" else (0.0, 1.0)
+    if modality == "CT":
+        clean, noisy = clean.clip(low, high), noisy.clip(low, high)
+    expected = 10 * torch.log10((high - low) ** 2 / torch.tensor(((clean - noisy) ** 2).mean()))
+    assert table["val_psnr"] == pytest.approx(float(expected), abs=0.01)
+    assert 0 < table["val_ssim"] < 1
+    assert (tmp_path / "result" / "val_psnr_raw.csv").is_file()
+
+
+def test_evaluation_degrades_clean_images(tmp_path: Path) -> None:
+    data = dataset("noise_photo_unet", tmp_path)
+    settings = {"dataset_dir": str(data), "output_dir": str(tmp_path / "result"), "weights": str(tmp_path / "model.pt")}
+    files = config("noise_photo_unet", "train.yaml", "evaluate.yaml")
+    workflow = ConfigWorkflow(config_file=files, workflow_type="train", **settings, **{"network_def::zero_init": True})
+    workflow.initialize()
+    torch.save(workflow.parser.get_parsed_content("network_def").state_dict(), tmp_path / "model.pt")
+    workflow.run()
+    metrics = workflow.parser.get_parsed_content("validate::evaluator").state.metrics
+    assert metrics["val_psnr"] == pytest.approx(20.17, abs=0.1), "noise of 25/255 is 20.17 dB"

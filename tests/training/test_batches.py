@@ -1,0 +1,90 @@
+"""What the trainer sees: degraded input, target with weights, the right noise map, the same validation every time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_sasm.degradations.gaussian import GaussianNoise
+from monai_sasm.degradations.kspace import KspaceNoise
+from monai_sasm.noise import NoiseEstimator
+from monai_sasm.training.batches import OneOf, PrepareDegraded, PreparePaired
+
+CLEAN = {"image": torch.full((4, 1, 64, 64), 0.5)}
+
+
+def test_degraded_crops_come_with_their_true_noise_map() -> None:
+    noisy, target, (sigma,), keywords = PrepareDegraded(GaussianNoise(sigma=(0.1, 0.1)))(CLEAN)
+    assert torch.equal(target, CLEAN["image"])
+    assert float((noisy - target).std()) == pytest.approx(0.1, rel=0.05)
+    assert torch.allclose(sigma, torch.full((4, 1, 64, 64), 0.1))
+    assert keywords == {}
+
+
+def test_no_map_for_networks_without_one() -> None:
+    assert PrepareDegraded(GaussianNoise(), pass_sigma=False)(CLEAN)[2] == ()
+
+
+def test_a_share_of_the_maps_is_estimated() -> None:
+    noise = GaussianNoise(sigma=(0.1, 0.1))
+    maps = [
+        PrepareDegraded(noise, noise_estimator=NoiseEstimator(), estimated=share)(CLEAN)[2][0] for share in (0.0, 1.0)
+    ]
+    assert float(maps[0].std()) < 1e-6
+    assert float(maps[1].std()) > 1e-4
+    assert float(maps[1].mean()) == pytest.approx(0.1, rel=0.15)
+    with pytest.raises(ValueError, match="noise_estimator"):
+        PrepareDegraded(noise, estimated=0.5)
+
+
+def test_margin_is_cut_after_degrading() -> None:
+    noisy, target, (sigma,), _ = PrepareDegraded(KspaceNoise(sigma=(0.1, 0.1)), margin=16)(CLEAN)
+    assert noisy.shape == target.shape == sigma.shape == (4, 1, 32, 32)
+
+
+def test_changed_pixels_weigh_more() -> None:
+    class HalfWet(GaussianNoise):
+        def apply(self, clean: torch.Tensor, params: object) -> torch.Tensor:
+            wet = clean.clone()
+            wet[..., :32] += 0.3
+            return wet
+
+    target = PrepareDegraded(HalfWet(), change_weight=6)(CLEAN)[1]
+    assert target.shape == (4, 2, 64, 64)
+    assert set(target[:, 1, :, :32].unique().tolist()) == {7.0}
+    assert set(target[:, 1, :, 32:].unique().tolist()) == {1.0}
+    pair = {"clean": CLEAN["image"], "noisy": HalfWet().apply(CLEAN["image"], None)}
+    assert torch.equal(PreparePaired(change_weight=6)(pair)[1], target)
+
+
+def test_validation_repeats_its_draws() -> None:
+    prepare = PrepareDegraded(GaussianNoise(), repeat=2)
+    first, second, third, fourth = (prepare(CLEAN)[0] for _ in range(4))
+    assert torch.equal(first, third)
+    assert torch.equal(second, fourth)
+    assert not torch.equal(first, second)
+
+
+def test_one_of_draws_each_choice_as_often_as_told() -> None:
+    model = OneOf([GaussianNoise(sigma=(0.1, 0.1)), GaussianNoise(sigma=(0.4, 0.4))], weights=[0.75, 0.25])
+    generator = torch.Generator().manual_seed(0)
+    draws = [model.draw((1, 1, 8, 8), generator) for _ in range(400)]
+    assert sum(draw.choice for draw in draws) / 400 == pytest.approx(0.25, abs=0.06)
+    assert all(float(draw.sigma.mean()) == pytest.approx((0.1, 0.4)[draw.choice]) for draw in draws)
+    clean = torch.zeros(1, 1, 8, 8)
+    assert torch.equal(model.apply(clean, draws[0]), model.apply(clean, draws[0]))
+    with pytest.raises(ValueError, match="one weight per degradation"):
+        OneOf([GaussianNoise()], weights=[1, 2])
+
+
+def test_pairs_teach_a_range_of_doses() -> None:
+    clean = torch.zeros(200, 1, 8, 8)
+    pair = {"clean": clean, "noisy": clean + 1}
+    noisy, target, arguments, _ = PreparePaired(rescale=0.5, rescale_range=(0.4, 0.8))(pair)
+    level = noisy.mean((1, 2, 3))
+    assert arguments == ()
+    assert torch.equal(target, clean)
+    assert float((level == 1).float().mean()) == pytest.approx(0.5, abs=0.12)
+    rescaled = level[level != 1]
+    assert float(rescaled.min()) >= 0.4
+    assert float(rescaled.max()) <= 0.8

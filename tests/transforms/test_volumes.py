@@ -1,0 +1,109 @@
+"""Volumes pass through MONAI's loaders unharmed, scale there and back exactly, and come out as they went in."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, decollate_batch
+from monai.transforms import Compose
+
+from monai_sasm.intensity import scaling_for
+from monai_sasm.io.entry import RefusedError
+from monai_sasm.transforms.volumes import (
+    FromWorkingScaled,
+    LoadVolumed,
+    SaveVolumed,
+    SourcePath,
+    ToWorkingScaled,
+    find_images,
+)
+from tests.bundle_cases import AFFINE, clean_image, load, save
+
+
+def ct(folder: Path) -> Path:
+    """A three-slice CT file."""
+    return save(clean_image("CT"), "CT", folder, slices=3)
+
+
+def test_find_images_leaves_out_what_does_not_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ct(tmp_path)
+    save(clean_image("PHOTO"), "PHOTO", tmp_path, "photo")
+    found = find_images(tmp_path, "CT")
+    assert found == [{"image": str(tmp_path / "image.nii.gz")}]
+    assert "left out photo" in caplog.text
+
+
+def test_load_gives_units_affine_and_slice_axis(tmp_path: Path) -> None:
+    image = LoadVolumed("image", "CT")({"image": str(ct(tmp_path))})["image"]
+    assert image.shape == (1, 128, 128, 3)
+    assert image.dtype == torch.float32
+    assert (float(image.min()), float(image.max())) == (-1000, 800)
+    np.testing.assert_allclose(image.affine.numpy(), AFFINE, atol=1e-6)
+    assert image.meta["slice_axis"] == 2
+
+
+def test_load_refuses_another_modality(tmp_path: Path) -> None:
+    photo = save(clean_image("PHOTO"), "PHOTO", tmp_path)
+    with pytest.raises(RefusedError, match="expected one CT image, found 0"):
+        LoadVolumed("image", "CT")({"image": str(photo)})
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "PHOTO"])
+def test_scaling_there_and_back_is_exact(tmp_path: Path, modality: str) -> None:
+    path = save(clean_image(modality), modality, tmp_path)
+    forward = Compose([LoadVolumed("image", modality), ToWorkingScaled("image", scaling_for)])
+    data = forward({"image": str(path)})
+    assert 0.4 < float(data["image"].max()) < 1.6
+    data["pred"] = data["image"].clone()
+    data["pred"][0, 40, 40] += 0.01
+    back = FromWorkingScaled("pred", scaling_for)(data)
+    volume = data["image_source"].volume
+    changed = back["pred"].as_tensor().numpy() != volume.array
+    assert changed.sum() == data["pred"][0, 40, 40].numel(), "only the touched pixels may change"
+    step = 0.01 * scaling_for(volume).scale
+    assert float(back["pred"][0, 40, 40].max() - volume.array[0, 40, 40].max()) == pytest.approx(step, rel=1e-2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_volume_survives_loading_in_batches(tmp_path: Path, workers: int) -> None:
+    ct(tmp_path)
+    dataset = Dataset(find_images(tmp_path, "CT"), LoadVolumed("image", "CT"))
+    loader = DataLoader(dataset, batch_size=1, num_workers=workers)
+    (item,) = decollate_batch(next(iter(loader)))
+    source = item["image_source"]
+    assert isinstance(source, SourcePath)
+    assert source.volume is not None
+    np.testing.assert_array_equal(source.volume.array, item["image"].as_tensor().numpy())
+    assert item["image"].meta["slice_axis"] == 2
+
+
+def test_source_path_survives_pickling(tmp_path: Path) -> None:
+    (found,) = find_images(ct(tmp_path), "CT")
+    copy = pickle.loads(pickle.dumps(found["image"]))
+    assert copy == found["image"]
+    assert copy.entry.name == found["image"].entry.name
+
+
+def test_save_writes_the_same_kind_and_never_over_a_file(tmp_path: Path) -> None:
+    source = ct(tmp_path / "in" / "deep")
+    (tmp_path / "bundle" / "models").mkdir(parents=True)
+    (tmp_path / "bundle" / "models" / "model.pt").write_bytes(b"weights")
+    saver = SaveVolumed("pred", str(tmp_path / "out"), str(tmp_path / "in"), str(tmp_path / "bundle"))
+    data = LoadVolumed("image", "CT")(find_images(tmp_path / "in", "CT")[0])
+    data["pred"] = data["image"] + 7
+    saver(data)
+    result = tmp_path / "out" / "deep" / source.name
+    np.testing.assert_array_equal(load(result), load(source) + 7)
+    assert nibabel.load(result).get_data_dtype() == np.int16
+    with pytest.raises(FileExistsError):
+        saver(data)
+
+
+def test_a_missing_source_is_named() -> None:
+    with pytest.raises(KeyError, match="LoadVolumed"):
+        ToWorkingScaled("image", scaling_for)({"image": torch.zeros(1, 4, 4)})
