@@ -150,7 +150,8 @@ def ours(context: Context) -> Callable[[Case], Image]:
     expert = context.expert(EXPERT)
 
     def restore(case: Case) -> Image:
-        return case.degraded + HU_PER_UNIT * (expert(case.degraded / HU_PER_UNIT, None) - case.degraded / HU_PER_UNIT)
+        working = (case.degraded / HU_PER_UNIT).astype(np.float32)
+        return (case.degraded + HU_PER_UNIT * (expert(working, None) - working)).astype(np.float32)
 
     return restore
 

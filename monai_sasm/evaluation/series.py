@@ -22,7 +22,7 @@ def write_ct_series(folder: Path, slices: int, size: int = SIZE) -> None:
         size: rows and columns.
     """
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+    from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -34,9 +34,9 @@ def write_ct_series(folder: Path, slices: int, size: int = SIZE) -> None:
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        dataset.file_meta.MediaStorageSOPInstanceUID = f"{ROOT_UID}.3.{index + 1}"
+        dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"{ROOT_UID}.3.{index + 1}")
         dataset.SOPClassUID = CTImageStorage
-        dataset.SOPInstanceUID = f"{ROOT_UID}.3.{index + 1}"
+        dataset.SOPInstanceUID = UID(f"{ROOT_UID}.3.{index + 1}")
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = f"{ROOT_UID}.1", f"{ROOT_UID}.2"
         dataset.FrameOfReferenceUID, dataset.PatientID, dataset.PatientName = f"{ROOT_UID}.4", "PHANTOM", "PHANTOM"
         dataset.PatientBirthDate, dataset.PatientSex, dataset.PositionReferenceIndicator = "", "O", ""

@@ -30,7 +30,7 @@ ROUNDS = 7
 SLOW_ROUNDS = 2  # of BM3D
 SERIES_SLICES = 300
 MEMORY_SLICES = 1000
-MEMORY_PHOTO = (3000, 4000)  # 12 megapixels
+MEMORY_PHOTO, SMALL_PHOTO = (3000, 4000), (768, 1024)  # 12 megapixels; with a limit set
 CEILING_CHANNELS, CEILING_SIZE = 64, 256
 DEFINITIONS = {
     "seconds": "median wall clock of one image; the methods take turns in each round, so that a busy machine is "
@@ -214,10 +214,10 @@ def _head_to_head(
 
 def _memory(context: Context) -> dict[str, dict[str, float]]:
     slices = MEMORY_SLICES if context.limit is None else context.limit
-    height, width = MEMORY_PHOTO
+    height, width = MEMORY_PHOTO if context.limit is None else SMALL_PHOTO
     series = {"peak": peak_memory("series", slices, device=context.device)}
     picture = {"peak": peak_memory("photo", height, width, device=context.device)}
-    return {f"memory, series of {slices} slices": series, "memory, photo of 12 megapixels": picture}
+    return {f"memory, series of {slices} slices": series, f"memory, photo of {width}x{height}": picture}
 
 
 def peak_memory(kind: str, *size: int, device: str = "auto") -> float:

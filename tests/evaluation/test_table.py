@@ -1,0 +1,64 @@
+"""A table as JSON, as Markdown and in the report: the numbers are the same everywhere."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from monai_sasm.evaluation.report import report
+from monai_sasm.evaluation.table import Row, Table
+
+
+@pytest.fixture
+def table() -> Table:
+    rows = (
+        Row("input", {"15": {"PSNR": 24.6123, "SSIM": 0.59074}, "25": {"PSNR": 20.171}}, {"15": 68, "25": 8}, None),
+        Row("ours", {"15": {"PSNR": 33.2, "SSIM": math.nan}}, {"15": 68}, 0.25, "sigma given"),
+    )
+    return Table(
+        "photo-awgn", "ab" * 32, {"PSNR": "dB"}, rows, ("a condition",), ("photo-awgn.png",), {"x": [1.0, math.nan]}
+    )
+
+
+def test_round_trip_through_json(table: Table, tmp_path: Path) -> None:
+    again = Table.read(table.write(tmp_path))
+    assert again.row("input") == table.row("input")
+    assert again.row("ours").scores["15"]["PSNR"] == 33.2
+    assert math.isnan(again.row("ours").scores["15"]["SSIM"])
+    assert (again.data_hash, again.flags, again.figures) == (table.data_hash, table.flags, table.figures)
+    assert again.details == {"x": [1.0, None]}
+
+
+def test_report_prints_the_tables_numbers(table: Table, tmp_path: Path) -> None:
+    table.write(tmp_path / "results")
+    page = report(tmp_path / "results").read_text(encoding="utf-8")
+    assert (tmp_path / "RESULTS.md").is_file()
+    assert "| input | 24.61 | 0.5907 | 68 | - |" in page
+    assert "| input | 20.17 | 8 | - |" in page
+    assert "| ours | 33.20 | - | 68 | 0.25 |" in page
+    assert "![photo-awgn](results/photo-awgn.png)" in page
+    assert "- ours: sigma given" in page
+    assert "sasm evaluate" in page.split("##")[0]
+    assert "Not run: raindrop-real" in page
+
+
+def test_absent_data_are_one_line_in_the_report(tmp_path: Path) -> None:
+    from monai_sasm.evaluation.evaluate import evaluate
+
+    table = evaluate("photo-awgn", data=tmp_path / "nothing", output=tmp_path / "results")
+    assert table.skipped == "data not found"
+    assert "## photo-awgn\n\nskipped: data not found\n" in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+
+
+def test_unknown_protocol_names_the_known_ones() -> None:
+    from monai_sasm.evaluation.evaluate import evaluate
+
+    with pytest.raises(ValueError, match=r"unknown protocol 'photo'.*photo-awgn"):
+        evaluate("photo")
+
+
+def test_unknown_row_names_the_known_ones(table: Table) -> None:
+    with pytest.raises(KeyError, match="input"):
+        table.row("theirs")
