@@ -32,7 +32,8 @@ class Tile:
     def inner(self) -> tuple[slice, slice]:
         """The core's place inside the window."""
         rows, columns = (
-            slice(core.start - window.start, core.stop - window.start) for core, window in zip(self.core, self.window)
+            slice(core.start - window.start, core.stop - window.start)
+            for core, window in zip(self.core, self.window, strict=True)
         )
         return rows, columns
 
@@ -77,7 +78,7 @@ def restore_tiled(
     """
     mixed = image.clone()
     for part in tiles(*image.shape[-2:], tile=tile, halo=halo):
-        needed = [index for index in experts if float(weights[:, index, *part.core].max()) > NEGLIGIBLE]
+        needed = [index for index in experts if float(weights[(slice(None), index, *part.core)].max()) > NEGLIGIBLE]
         if needed:
             window = (..., *part.window)
             outputs = {index: experts[index](image[window], sigma[window])[(..., *part.inner)] for index in needed}

@@ -24,7 +24,9 @@ def softmix(image: ImageBatch, outputs: Mapping[int, ImageBatch], weights: Exper
     mixed = image
     for index, output in outputs.items():
         if output.shape != image.shape:
-            raise ValueError(f"expert {index} must return the image's shape {tuple(image.shape)}, got {tuple(output.shape)}")
+            raise ValueError(
+                f"expert {index} must return the image's shape {tuple(image.shape)}, got {tuple(output.shape)}"
+            )
         if not 0 < index < weights.shape[1]:
             raise ValueError(f"outputs are keyed by class 1 to {weights.shape[1] - 1} (0 is the identity), got {index}")
         mixed = mixed + weights[:, index : index + 1] * (output - image)

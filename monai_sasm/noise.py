@@ -55,7 +55,7 @@ class NoiseEstimator:
         return F.interpolate(low, size=(height, width), mode="bilinear", align_corners=False).to(image.dtype)
 
     def _block_sigmas(self, image: torch.Tensor) -> torch.Tensor:
-        batch, channels, height, width = image.shape
+        batch, channels = image.shape[:2]
         row = image.new_tensor([1.0, -2.0, 1.0])
         kernel = (row[:, None] * row[None, :] / 6).expand(channels, 1, 3, 3)
         response = F.conv2d(image, kernel, groups=channels).abs()  # (B, C, H-2, W-2)

@@ -59,7 +59,9 @@ class Options:
         if self.passes is not None and self.passes < 1:
             raise ValueError(f"passes must be at least 1, got {self.passes}")
         if self.sigma is not None and not (np.isfinite(self.sigma) and self.sigma >= 0):
-            raise ValueError(f"sigma is a noise standard deviation and must be finite and not negative, got {self.sigma}")
+            raise ValueError(
+                f"sigma is a noise standard deviation and must be finite and not negative, got {self.sigma}"
+            )
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}")
 
@@ -88,7 +90,8 @@ class Restored:
         volume: same geometry, header and unit as the input.
         weights: class name -> ``(N, H, W)`` weight of each pixel in each slice (later passes as ``"name, pass 2"``);
             empty unless ``keep_maps``.
-        change: ``(N, H, W)`` restored minus input, in the volume's unit, mean over colours; ``None`` unless ``keep_maps``.
+        change: ``(N, H, W)`` restored minus input, in the volume's unit, mean over colours; ``None`` unless
+            ``keep_maps``.
         summary: mean weight per expert, median noise estimate in the volume's unit, passes, seconds.
     """
 
@@ -183,7 +186,9 @@ def derivation(house: House, options: Options) -> Derivation:
     return Derivation("monai_sasm", __version__, used, parameters, summary="Noise and artefact reduction")
 
 
-def gate_weights(image: ImageBatch, sigma: NoiseMap, modality: Modality, house: House, options: Options) -> ExpertWeights:
+def gate_weights(
+    image: ImageBatch, sigma: NoiseMap, modality: Modality, house: House, options: Options
+) -> ExpertWeights:
     """Mixing weights ``(B, E, H, W)`` of an image in working scale; class 0 is the identity.
 
     Args:
@@ -196,7 +201,10 @@ def gate_weights(image: ImageBatch, sigma: NoiseMap, modality: Modality, house: 
     gate = _require_gate(house)
     classes = gate.network.classes
     usable = torch.tensor(
-        [index == 0 or (name in house.experts and house.experts[name].modality is modality) for index, name in enumerate(classes)],
+        [
+            index == 0 or (name in house.experts and house.experts[name].modality is modality)
+            for index, name in enumerate(classes)
+        ],
         device=image.device,
     )
     shown, shown_sigma = to_display(image, sigma, modality)
@@ -237,7 +245,9 @@ class Pipeline(torch.nn.Module):
         self.modality = Modality(modality)
         self.options = Options(expert=expert, strength=strength, passes=passes)
         self.device = device
-        self._house: list[House] = []  # in a list, and filled on first use: not a submodule, nothing read on construction
+        self._house: list[
+            House
+        ] = []  # in a list, and filled on first use: not a submodule, nothing read on construction
 
     def forward(self, image: ImageBatch) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)``, working scale."""
@@ -245,7 +255,9 @@ class Pipeline(torch.nn.Module):
             self._house.append(load_house(self.device))
         house = self._house[0]
         keeper = _Keeper(house, self.options, len(image))
-        run = partial(_restore_slice, modality=self.modality, house=house, options=self.options, given=None, keeper=keeper)
+        run = partial(
+            _restore_slice, modality=self.modality, house=house, options=self.options, given=None, keeper=keeper
+        )
         return torch.cat([run(part[None].to(house.device)) for part in image]).to(image)
 
 
@@ -277,7 +289,7 @@ class _Keeper:
     def summary(self, scale: float) -> dict[str, Any]:
         first = np.mean([means[0] for means in self.means], axis=0)
         return {
-            "weights": {name: round(float(weight), 4) for name, weight in zip(self.names, first)},
+            "weights": {name: round(float(weight), 4) for name, weight in zip(self.names, first, strict=True)},
             "noise": float(np.median(self.sigmas)) * scale,
             "passes": max(len(means) for means in self.means),
         }
@@ -292,7 +304,7 @@ def _restore_slice(
     keeper: _Keeper,
     progress: Callable[[int], None] | None = None,
 ) -> ImageBatch:
-    """One slice ``(1, c, H, W)`` through all passes; a grey photo goes through the RGB experts as three equal channels."""
+    """One slice ``(1, c, H, W)`` through all passes; a grey photo enters the RGB experts as three equal channels."""
     grey_photo = modality is Modality.PHOTO and image.shape[1] == 1
     start = image.expand(-1, 3, -1, -1) if grey_photo else image
     current = start

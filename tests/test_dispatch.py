@@ -15,7 +15,7 @@ def test_cores_cover_every_pixel_once(size: tuple[int, int]) -> None:
     count = np.zeros(size, int)
     for part in tiles(*size, tile=64, halo=32):
         count[part.core] += 1
-        for core, window, inner in zip(part.core, part.window, part.inner):
+        for core, window, inner in zip(part.core, part.window, part.inner, strict=True):
             assert window.start <= core.start < core.stop <= window.stop
             assert inner.stop - inner.start == core.stop - core.start
             assert window.start % 32 == 0

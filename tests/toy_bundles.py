@@ -23,7 +23,8 @@ def write_gain_expert(folder: Path, gain: float, modality: str = "PHOTO", degrad
     (folder / "models").mkdir()
     (folder / "configs" / "inference.yaml").write_text(INFERENCE.format(channels=channels), encoding="utf-8")
     section = {"role": "expert", "modality": modality, "degradation": degradation, "noise_map": False}
-    (folder / "configs" / "metadata.json").write_text(json.dumps({"version": "1.2.3", "sasm": section}), encoding="utf-8")
+    metadata = json.dumps({"version": "1.2.3", "sasm": section})
+    (folder / "configs" / "metadata.json").write_text(metadata, encoding="utf-8")
     state = {"weight": gain * torch.eye(channels)[..., None, None], "bias": torch.zeros(channels)}
     torch.save(state, folder / "models" / "model.pt")
     return folder

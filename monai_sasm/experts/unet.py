@@ -9,6 +9,7 @@ costs a CPU a quarter of the work of full-resolution convolutions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -52,8 +53,8 @@ class ResidualUNet(nn.Module):
         inputs = image_channels + (noise_estimator is not None)
         self.head = nn.Conv2d(inputs * UNSHUFFLE**2, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(_level(width, blocks) for width in channels)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(channels, channels[1:]))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(channels, channels[1:]))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(channels))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(channels))
         self.decoder = nn.ModuleList(_level(width, blocks) for width in channels[:-1])
         self.tail = nn.Conv2d(channels[0], image_channels * UNSHUFFLE**2, 3, padding=1)
         if zero_init:
@@ -68,11 +69,11 @@ class ResidualUNet(nn.Module):
             x = torch.cat([x, self.noise_estimator(image) if sigma is None else sigma.to(image)], 1)  # (B, C+1, H, W)
         x = self.head(F.pixel_unshuffle(_pad_to_multiple(x, self.multiple), UNSHUFFLE))  # (B, c0, H/2, W/2)
         skips = []
-        for level, down in zip(self.encoder, self.down):
+        for level, down in zip(self.encoder[:-1], self.down, strict=True):
             skips.append(level(x))
             x = down(skips[-1])  # (B, c_i+1, H/2^(i+2), W/2^(i+2))
         x = self.encoder[-1](x)
-        for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips)):
+        for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
             x = level(up(x) + skip)  # (B, c_i, ...)
         correction = F.pixel_shuffle(self.tail(x), UNSHUFFLE)  # (B, C, H, W) padded
         return image + correction[..., :height, :width].to(image.dtype)

@@ -57,7 +57,9 @@ class Volume:
     def with_array(self, array: NDArray[np.float32]) -> Volume:
         """The same geometry and header with new pixels of the same shape."""
         if array.shape != self.array.shape:
-            raise ValueError(f"with_array keeps the geometry, so the shape must stay {self.array.shape}, got {array.shape}")
+            raise ValueError(
+                f"with_array keeps the geometry, so the shape must stay {self.array.shape}, got {array.shape}"
+            )
         return replace(self, array=np.asarray(array, dtype=np.float32))
 
     def as_slices(self) -> NDArray[np.float32]:

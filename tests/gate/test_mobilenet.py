@@ -39,7 +39,7 @@ def test_batch_norm_statistics_stay(gate: SpatialGate) -> None:
     gate.train()(torch.rand(2, 3, 32, 32))
     gate.eval()
     assert len(norms) == 52
-    assert all(torch.equal(old, norm.running_mean) for old, norm in zip(before, norms))
+    assert all(torch.equal(old, norm.running_mean) for old, norm in zip(before, norms, strict=True))
 
 
 def test_trunk_is_loaded_from_a_torchvision_state_dict(tmp_path) -> None:
