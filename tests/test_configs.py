@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from monai.bundle import ConfigWorkflow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monai_sasm.training.checkpoints import latest_checkpoint
 from tests.bundle_cases import BUNDLES, ROOT, clean_image, paired_folder, save
@@ -87,7 +88,10 @@ def test_training_learns(name: str, tmp_path: Path) -> None:
     assert get("validate::evaluator").state.metrics["val_psnr"] > 0
     exported = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
     assert exported.keys() == get("network").state_dict().keys()
-    assert list((tmp_path / "run").glob("events.out.tfevents.*")), "TensorBoard"
+    board = EventAccumulator(str(tmp_path / "run"))
+    board.Reload()
+    assert {"val_psnr", "train_loss"} <= set(board.Tags()["scalars"])
+    assert board.Tags()["images"] == ["validation/0", "validation/1"]
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERTS if SECTIONS[name]["modality"] != "CT"])
@@ -109,22 +113,30 @@ def test_defaults_are_the_classic_recipe() -> None:
         assert recipe["loss"]["_target_"] == "torch.nn.L1Loss"
 
 
-def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overlays", [(), ("train_cpu.yaml",)], ids=["train", "train_cpu"])
+def test_training_resumes_where_it_stopped(overlays: tuple[str, ...], tmp_path: Path) -> None:
     data = dataset("noise_photo_unet", tmp_path)
-    first = training("noise_photo_unet", data, tmp_path / "run")
+    # iterations: a schedule for two epochs of four, of which the first run does one
+    first = training("noise_photo_unet", data, tmp_path / "run", *overlays, iterations=8)
     first.run()
-    second = training("noise_photo_unet", data, tmp_path / "run", max_epochs=2, resume=True)
+    second = training("noise_photo_unet", data, tmp_path / "run", *overlays, iterations=8, max_epochs=2, resume=True)
     get = second.parser.get_parsed_content
     get("train::trainer")  # attaching the handlers loads the checkpoint
     weights = first.parser.get_parsed_content("network").state_dict()
     assert all(torch.equal(tensor, weights[key]) for key, tensor in get("network").state_dict().items())
+    assert get("lr_scheduler").last_epoch == 4
     second.run()
     trainer = get("train::trainer")
     assert (trainer.state.epoch, trainer.state.iteration) == (2, 8)
     assert {int(state["step"]) for state in get("optimizer").state.values()} == {8}
-    afresh = training("noise_photo_unet", data, tmp_path / "run")
-    afresh.run()
-    assert afresh.parser.get_parsed_content("train::trainer").state.iteration == 4
+
+
+def test_training_starts_afresh_without_resume(tmp_path: Path) -> None:
+    data = dataset("noise_photo_unet", tmp_path)
+    for _ in range(2):
+        workflow = training("noise_photo_unet", data, tmp_path / "run")
+        workflow.run()
+        assert workflow.parser.get_parsed_content("train::trainer").state.iteration == 4
 
 
 def test_training_spreads_over_two_processes(tmp_path: Path) -> None:
