@@ -106,6 +106,19 @@ def gate_classes(root: str) -> list[str]:
     return classes
 
 
+def classes_for(classes: Sequence[str], modality: str, extra: Sequence[Path] = ()) -> list[bool]:
+    """Which gate classes may act on images of a modality: the identity, and the experts made for it.
+
+    Args:
+        classes: see :func:`gate_classes`.
+        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``.
+        extra: further folders to look the experts up in, see :func:`available`.
+    """
+    found = available(extra)
+    owners = [read_metadata(found[name])["sasm"].get("modality") if name in found else None for name in classes]
+    return [index == 0 or owner == Modality(modality).value for index, owner in enumerate(owners)]
+
+
 def read_metadata(root: Path) -> dict[str, Any]:
     """``configs/metadata.json`` of a bundle, with its ``sasm`` section checked.
 

@@ -260,6 +260,12 @@ class Pipeline(torch.nn.Module):
         )
         return torch.cat([run(part[None].to(house.device)) for part in image]).to(image)
 
+    def derivation(self) -> Derivation:
+        """What to write into the headers of the results; see :func:`derivation`."""
+        if not self._house:
+            self._house.append(load_house(self.device))
+        return derivation(self._house[0], self.options)
+
 
 class _Keeper:
     """Collects weights and noise levels of all slices, in full only when maps are wanted."""
