@@ -109,10 +109,11 @@ class DegradedSource:
         """``(1, count, H, W)``: where each fault is let through; overlapping, with a clean rest."""
         if float(torch.rand(1, generator=generator)) >= self.region_share:
             return torch.ones(1, count, self.size, self.size)
-        labels = region_labels((1, 1, self.size, self.size), 3, generator)
-        partition = F.one_hot(labels[:, 0], 3).movedim(-1, 1).float()  # (1, 3, H, W)
-        if float(torch.rand(1, generator=generator)) < 0.5:  # let the first two regions overlap in the third
-            partition = partition + partition[:, 2:3]
+        number = max(3, count + 1)
+        labels = region_labels((1, 1, self.size, self.size), number, generator)
+        partition = F.one_hot(labels[:, 0], number).movedim(-1, 1).float()  # (1, number, H, W)
+        if float(torch.rand(1, generator=generator)) < 0.5:  # let the faults overlap in the last region
+            partition = partition + partition[:, -1:]
         return partition[:, :count].clamp(0, 1)
 
 
@@ -171,9 +172,11 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
         seed: int = 0,
         augment: bool = True,
     ) -> None:
+        if len(sources) != len(counts):
+            raise ValueError(f"one count per source is needed, got {len(counts)} counts for {len(sources)} sources")
         self.classes, self.experts, self.noise_estimator, self.augment = tuple(classes), experts, noise_estimator, augment
         generator = torch.Generator().manual_seed(seed)
-        drawn = [source for source, count in zip(sources, counts) for _ in range(count)]
+        drawn = [source for source, count in zip(sources, counts, strict=True) for _ in range(count)]
         self.items = [self._prepare(source.draw(generator)) for source in tqdm(drawn, "gate examples", disable=None)]
         self.generator = generator
 
@@ -194,6 +197,9 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
         return full | {"allowed": item["allowed"]}
 
     def _prepare(self, example: Example) -> dict[str, torch.Tensor]:
+        unknown = sorted(set(example.faults) - set(self.classes[1:]))
+        if unknown:
+            raise ValueError(f"faults must be classes of the gate {self.classes[1:]}, got {', '.join(unknown)}")
         degraded = example.degraded[None].float()
         sigma = self.noise_estimator(degraded)
         display, shown_sigma = to_display(degraded, sigma, example.modality)

@@ -18,7 +18,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from monai_sasm.bundles import BundleError, available, load, read_metadata, user_folder
+from monai_sasm.bundles import BundleError, available, classes_for, load, read_metadata, user_folder
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.noise import NoiseEstimator
 from monai_sasm.training.gate_bank import Example, GateBank
@@ -52,6 +52,7 @@ class ExportRehearsal:
 
     def __call__(self, engine: Engine) -> None:
         rehearsal = collect(self.gate, self.bank, self.count)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({key: value.half() if value.is_floating_point() else value for key, value in rehearsal.items()}, self.path)
 
 
@@ -85,7 +86,9 @@ def fit_head(rows: dict[str, Tensor], weight: Tensor, bias: Tensor, steps: int =
         New weight and bias.
     """
     features, target = rows["features"].float(), rows["target"].float()
-    mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
+    mean = features.mean(0)
+    # a feature that hardly varies here may vary elsewhere: rounding noise must not be blown up to a signal
+    std = torch.maximum(features.std(0), 1e-3 * mean.abs()).clamp_min(1e-6)
     inputs = (features - mean) / std
     forbidden = ~rows["allowed"]
     start = (weight.float() * std).detach()
@@ -111,7 +114,7 @@ def add_bundle(
     """Register an expert bundle and teach the gate when to call it.
 
     Args:
-        folder: the expert bundle; its name becomes the class name.
+        folder: the expert bundle; its name becomes the class name. Its config may run code.
         examples: pairs in ``<examples>/{clean,noisy}`` (same file names): what the expert repairs, and the same
             images without the fault.
         destination: where the bundle and the re-fitted gate are put; by default the user's bundle folder.
@@ -141,9 +144,10 @@ def add_bundle(
     gate = load(gate_root)
     old = torch.load(rehearsal_path, map_location="cpu", weights_only=True)
     classes = (*gate.network.classes, folder.name)
+    source = _Examples(paired([examples], expert.modality.value), expert.modality, folder.name)
     bank = GateBank(
-        [_Examples(paired(examples, "", expert.modality.value), expert.modality, folder.name)],
-        [_count(examples)],
+        [source],
+        [len(source)],
         classes,
         {},
         gate.network.noise_estimator or NoiseEstimator(),
@@ -151,8 +155,8 @@ def add_bundle(
     )
     old_allowed = old["allowed"]
     new = collect(gate.network, bank, count=max(len(old_allowed) // (len(classes) - 1), 1000))
-    same_modality = _classes_of(expert.modality, gate.network.classes)
-    new["allowed"][:, same_modality] = True
+    same_modality = torch.tensor(classes_for(gate.network.classes, expert.modality.value, (destination,)))
+    new["allowed"][:, :-1] = same_modality
     rows = {
         "features": torch.cat([old["features"].float(), new["features"]]),
         "target": torch.cat([_widen(old["target"].float()), new["target"]]),
@@ -161,7 +165,7 @@ def add_bundle(
     head = gate.network.head
     weight = torch.cat([head.weight[..., 0, 0], torch.zeros(1, head.in_channels)])
     bias = torch.cat([head.bias, torch.zeros(1)])
-    weight, bias = fit_head(rows, weight, bias, steps)
+    weight, bias = fit_head(rows, weight.detach(), bias.detach(), steps)
     _publish(folder, gate_root, destination, classes, gate.network, weight, bias, rows)
     logger.info("added %s; the gate now tells %d classes apart", folder.name, len(classes))
     return destination / gate_name
@@ -179,30 +183,22 @@ class _Examples:
                 self.items.append(Example(clean_tensor, image, {name: mask}, modality))
         self.next = 0
 
+    def __len__(self) -> int:
+        return len(self.items)
+
     def draw(self, generator: torch.Generator) -> Example:
         item = self.items[self.next % len(self.items)]
         self.next += 1
         return item
 
 
-def _count(examples: Path) -> int:
-    return 2 * len(list((examples / "clean").glob("*")))
-
-
-def _classes_of(modality: Modality, classes: Sequence[str]) -> list[int]:
-    found = available()
-    owners = [read_metadata(found[name])["sasm"].get("modality") if name in found else None for name in classes]
-    return [index for index, owner in enumerate(owners) if index == 0 or owner == modality.value]
-
-
 def _widen(target: Tensor) -> Tensor:
     return torch.cat([target, target.new_zeros(len(target), 1)], 1)
 
 
-def _allow_new(allowed: Tensor, same_modality: Sequence[int]) -> Tensor:
+def _allow_new(allowed: Tensor, same_modality: Tensor) -> Tensor:
     """Old examples of the new expert's modality must learn that it is not theirs."""
-    others = [index for index in same_modality if index]
-    concerned = allowed[:, others].any(1) if others else torch.zeros(len(allowed), dtype=torch.bool)
+    concerned = allowed[:, 1:][:, same_modality[1:]].any(1)
     return torch.cat([allowed, concerned[:, None]], 1)
 
 
@@ -221,10 +217,15 @@ def _publish(
     with tempfile.TemporaryDirectory(dir=destination) as temporary:
         work = Path(temporary) / gate_root.name
         shutil.copytree(gate_root, work)
-        state = network.state_dict() | {"head.weight": weight[..., None, None], "head.bias": bias}
-        torch.save({key: _half(value) for key, value in state.items()}, work / "models" / "model.pt")
+        state = {key: _half(value) for key, value in network.state_dict().items()}
+        # float32: the weight of a feature that hardly varies may be too large for float16
+        state |= {"head.weight": weight[..., None, None].contiguous(), "head.bias": bias}
+        torch.save(state, work / "models" / "model.pt")
         torch.save({key: _half(value) for key, value in rows.items()}, work / "models" / REHEARSAL_FILE)
         (work / "configs" / "classes.json").write_text(json.dumps(list(classes), indent=2) + "\n", encoding="utf-8")
+        metadata = read_metadata(work)
+        metadata["network_data_format"]["outputs"]["pred"]["num_channels"] = len(classes)
+        (work / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         expert = Path(temporary) / folder.name
         shutil.copytree(folder, expert)
         expert.rename(destination / folder.name)

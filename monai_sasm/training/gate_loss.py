@@ -30,14 +30,23 @@ class GateLoss(nn.Module):
 
     def forward(self, logits: Tensor, example: Mapping[str, Tensor]) -> Tensor:
         """``logits`` ``(B, E, h, w)``; ``example`` as given by :class:`monai_sasm.training.gate_bank.GateBank`."""
-        masked = logits.masked_fill(~example["allowed"][:, :, None, None], -1e4)
+        masked = forbid(logits, example["allowed"])
         target = example["target"]
-        cross_entropy = -(target * torch.log_softmax(masked, 1)).sum(1).mean()
         weights = torch.softmax(masked, 1)
         balance = (weights.mean((0, 2, 3)) - target.mean((0, 2, 3))).square().sum()
         full = F.interpolate(weights, size=example["error"].shape[-2:], mode="bilinear", align_corners=False)
         remaining = example["error"] + torch.einsum("behw,bechw->bchw", full, example["corrections"])
-        return cross_entropy + self.balance * balance + self.mixing * remaining.abs().mean()
+        return cross_entropy(masked, target) + self.balance * balance + self.mixing * remaining.abs().mean()
+
+
+def forbid(logits: Tensor, allowed: Tensor) -> Tensor:
+    """``logits`` ``(B, E, h, w)`` with the classes that ``allowed`` ``(B, E)`` leaves out pushed to weight zero."""
+    return logits.masked_fill(~allowed[:, :, None, None], -1e4)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy over blocks, in nats; both ``(B, E, h, w)``, the target a share of each class."""
+    return -(target * torch.log_softmax(logits, 1)).sum(1).mean()
 
 
 class PrepareGate:
