@@ -159,7 +159,7 @@ class FromWorkingScaled(MapTransform):
         volume, image = _volume(result, self.source), result[self.source]
         original = torch.from_numpy(volume.array)
         for key in self.key_iterator(result):
-            correction = self.scaling(volume).inverse_difference((result[key] - image).cpu())
+            correction = self.scaling(volume).inverse_difference(result[key].cpu() - image.cpu())
             meta = image.meta if isinstance(image, MetaTensor) else {}
             result[key] = MetaTensor(original + torch.as_tensor(correction).float(), meta=meta)
         return result
