@@ -94,7 +94,7 @@ def confusion_table(path: Path, counts: NDArray[np.integer], names: Sequence[str
 def panels(path: Path, images: Mapping[str, Image], columns: int = 5) -> str:
     """Titled pictures in [0, 1], ``(3, H, W)`` or ``(1, H, W)``, in a grid."""
     rows = -(-len(images) // columns)
-    plot, axes = _grid(rows, min(columns, len(images)))
+    plot, axes = _grid(rows, min(columns, len(images)), size=2.4)
     flat = [axis for row in axes for axis in row]
     for axis, (name, image) in zip(flat, images.items(), strict=False):  # the last row may have empty places
         _show(axis, image, (0.0, 1.0))
