@@ -105,6 +105,20 @@ def test_measured_pairs_are_used_when_they_are_there(name: str, tmp_path: Path) 
     assert latest_checkpoint(tmp_path / "run") is not None
 
 
+@pytest.mark.parametrize("overlay", ["train_cpu.yaml", "evaluate.yaml", "multi_gpu_train.yaml"])
+@pytest.mark.parametrize("name", EXPERTS)
+def test_overlay_changes_what_is_there(name: str, overlay: str) -> None:
+    """A misspelt key in an overlay would be added beside the one it means, and change nothing."""
+    base, changes = (yaml.safe_load(Path(path).read_text()) for path in config(name, "train.yaml", overlay))
+    new = {"rank", "world_size", "finalize", "weights"}
+    for key in changes.keys() - new:
+        *parents, last = key.split("::")
+        part = base
+        for parent in parents:
+            part = part[parent]
+        assert last in part or last == "val_ssim", key
+
+
 def test_defaults_are_the_classic_recipe() -> None:
     for name in EXPERTS:
         recipe = yaml.safe_load((ROOT / "bundles" / name / "configs" / "train.yaml").read_text())
