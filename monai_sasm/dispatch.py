@@ -77,12 +77,14 @@ def restore_tiled(
         The mixed image, same shape.
     """
     mixed = image.clone()
-    for part in tiles(*image.shape[-2:], tile=tile, halo=halo):
-        needed = [index for index in experts if float(weights[(slice(None), index, *part.core)].max()) > NEGLIGIBLE]
+    height, width = image.shape[-2:]
+    for part in tiles(height, width, tile, halo):
+        core_weights = _cut(weights, part.core)
+        needed = [index for index in experts if float(core_weights[:, index].max()) > NEGLIGIBLE]
         if needed:
-            window = (..., *part.window)
-            outputs = {index: experts[index](image[window], sigma[window])[(..., *part.inner)] for index in needed}
-            mixed[(..., *part.core)] = softmix(image[(..., *part.core)], outputs, weights[(..., *part.core)])
+            window, window_sigma = _cut(image, part.window), _cut(sigma, part.window)
+            outputs = {index: _cut(experts[index](window, window_sigma), part.inner) for index in needed}
+            _cut(mixed, part.core).copy_(softmix(_cut(image, part.core), outputs, core_weights))
         if progress is not None:
             progress(1)
     return mixed
@@ -97,18 +99,27 @@ def score_tiled(
     halo: int = 256,
 ) -> ExpertLogits:
     """Gate logits ``(B, E, ceil(H/stride), ceil(W/stride))`` of an image of any size, computed tile by tile."""
-    height, width = (-(-side // stride) for side in image.shape[-2:])
+    height, width = image.shape[-2:]
     scores: torch.Tensor | None = None
-    for part in tiles(*image.shape[-2:], tile=tile, halo=halo):
-        window = gate(image[(..., *part.window)], sigma[(..., *part.window)])
+    for part in tiles(height, width, tile, halo):
+        window = gate(_cut(image, part.window), _cut(sigma, part.window))
         if scores is None:
-            scores = window.new_zeros(*window.shape[:2], height, width)
-        target = tuple(slice(core.start // stride, -(-core.stop // stride)) for core in part.core)
-        source = tuple(slice(inner.start // stride, -(-inner.stop // stride)) for inner in part.inner)
-        scores[(..., *target)] = window[(..., *source)]
+            scores = window.new_zeros(*window.shape[:2], -(-height // stride), -(-width // stride))
+        _cut(scores, _blocks(part.core, stride)).copy_(_cut(window, _blocks(part.inner, stride)))
     if scores is None:
         raise ValueError(f"an image needs at least one pixel, got shape {tuple(image.shape)}")
     return scores
+
+
+def _cut(image: torch.Tensor, where: tuple[slice, slice]) -> torch.Tensor:
+    """A view of rows and columns, all batches and channels."""
+    return image[..., where[0], where[1]]
+
+
+def _blocks(where: tuple[slice, slice], stride: int) -> tuple[slice, slice]:
+    """The blocks of ``stride`` pixels that rows and columns touch."""
+    rows, columns = (slice(part.start // stride, -(-part.stop // stride)) for part in where)
+    return rows, columns
 
 
 def _spans(length: int, tile: int, halo: int) -> Iterator[tuple[slice, slice]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from monai_sasm import bundles
 from monai_sasm.bundles import Bundle, BundleError
 from monai_sasm.dispatch import restore_tiled, score_tiled, tiles
 from monai_sasm.gate.display import to_display
+from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.gate.routing import route
 from monai_sasm.intensity import scaling_for
 from monai_sasm.io.derivation import Derivation
@@ -199,7 +200,7 @@ def gate_weights(
         options: ``top_k`` is used.
     """
     gate = _require_gate(house)
-    classes = gate.network.classes
+    classes = _classes(house)
     usable = torch.tensor(
         [
             index == 0 or (name in house.experts and house.experts[name].modality is modality)
@@ -212,7 +213,7 @@ def gate_weights(
         logits = score_tiled(shown, shown_sigma, gate.network)
         return route(
             logits,
-            size=tuple(image.shape[-2:]),
+            size=(image.shape[-2], image.shape[-1]),
             allowed=usable,
             temperature=gate.metadata["sasm"].get("temperature", 1.0),
             top_k=options.top_k,
@@ -245,9 +246,7 @@ class Pipeline(torch.nn.Module):
         self.modality = Modality(modality)
         self.options = Options(expert=expert, strength=strength, passes=passes)
         self.device = device
-        self._house: list[
-            House
-        ] = []  # in a list, and filled on first use: not a submodule, nothing read on construction
+        self._house: list[House] = []  # filled on first use: nothing is read on construction
 
     def forward(self, image: ImageBatch) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)``, working scale."""
@@ -271,7 +270,7 @@ class _Keeper:
     """Collects weights and noise levels of all slices, in full only when maps are wanted."""
 
     def __init__(self, house: House, options: Options, count: int) -> None:
-        classes = house.gate.network.classes if house.gate and not options.expert else ("clean", str(options.expert))
+        classes = ("clean", options.expert) if options.expert else _classes(house)
         self.names = ("identity", *classes[1:])
         self.keep, self.count = options.keep_maps, count
         self.means: list[dict[int, NDArray[np.float64]]] = []
@@ -339,8 +338,7 @@ def _weights(image: ImageBatch, sigma: NoiseMap, modality: Modality, house: Hous
 def _expert_calls(house: House, options: Options) -> dict[int, Callable[[ImageBatch, NoiseMap], ImageBatch]]:
     if options.expert is not None:
         return {1: house.experts[options.expert].restore}
-    classes = _require_gate(house).network.classes
-    return {index: house.experts[name].restore for index, name in enumerate(classes) if name in house.experts}
+    return {index: house.experts[name].restore for index, name in enumerate(_classes(house)) if name in house.experts}
 
 
 def _refine(image: ImageBatch, modality: Modality, house: House, options: Options) -> ImageBatch:
@@ -368,6 +366,10 @@ def _check_fits(modality: Modality, house: House, options: Options) -> None:
         )
     if options.refine and not any(bundle.modality is modality for bundle in house.refiners.values()):
         raise BundleError(f"no refiner bundle for {modality.value} is installed; leave refinement at 0")
+
+
+def _classes(house: House) -> tuple[str, ...]:
+    return cast(SpatialGate, _require_gate(house).network).classes
 
 
 def _require_gate(house: House) -> Bundle:

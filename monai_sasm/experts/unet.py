@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +60,7 @@ class ResidualUNet(nn.Module):
         self.tail = nn.Conv2d(channels[0], image_channels * UNSHUFFLE**2, 3, padding=1)
         if zero_init:
             nn.init.zeros_(self.tail.weight)
-            nn.init.zeros_(self.tail.bias)
+            nn.init.zeros_(cast(Tensor, self.tail.bias))
 
     def forward(self, image: ImageBatch, sigma: NoiseMap | None = None) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)``; ``sigma`` ``(B, 1, H, W)`` in the same unit is estimated if missing."""

@@ -67,6 +67,8 @@ class SpatialGate(nn.Module):
             nn.ReLU(),
         )
         self.head = nn.Conv2d(width + TAPS[HEAD_TAP], len(classes), 1)
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 

@@ -24,7 +24,7 @@ class Autocast(nn.Module):
         allowed = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
         if dtype != "auto" and dtype not in allowed:
             raise ValueError(f"dtype must be 'auto' or one of {sorted(allowed)}, got {dtype!r}")
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = (torch.bfloat16 if _fast_bfloat16() else None) if dtype == "auto" else allowed[dtype]
 
     def forward(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
