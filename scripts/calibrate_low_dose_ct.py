@@ -24,7 +24,7 @@ def read(path: Path) -> tuple[np.ndarray, float, float | None]:
     if path.suffix == ".IMA":
         ds = pydicom.dcmread(path)
         return ds.pixel_array * ds.RescaleSlope + ds.RescaleIntercept, float(ds.PixelSpacing[0]), float(ds.Exposure)
-    image = nibabel.load(path)
+    image = nibabel.Nifti1Image.from_filename(path)
     return image.get_fdata()[..., 0].T, float(image.header.get_zooms()[0]), None
 
 
@@ -47,8 +47,8 @@ for path in sorted(Path(sys.argv[1]).glob("*/full/*")):
     clean, sds, name = torch.tensor(full, dtype=torch.float32)[None, None], [], path.name.split(".")[0]
     for scanner in [Scanner()] + ([Scanner.of_exposure(mas)] if mas else []):
         model = LowDoseCt(spacing, (0.25, 0.25), "soft" if "B30f" in name else "sharp", scanner)
-        low = model.apply(clean, model.draw(clean.shape, torch.Generator().manual_seed(0)))[0, 0].numpy()
-        sds.append([float(np.std([(image - full)[s] for s in spots or [np.s_[:]]])) for image in (quarter, low)])
+        low = model.apply(clean, model.draw((1, 1, *full.shape), torch.Generator().manual_seed(0)))[0, 0].numpy()
+        sds.append([float(np.std([(image - full)[s] for s in spots or [np.s_[:, :]]])) for image in (quarter, low)])
     print(f"{name:16} {len(spots):7} {sds[0][0]:8.1f} {sds[0][1]:9.1f}", *(f"{s / r:8.3f}" for r, s in sds))
     if name in SHOWN:
         *pictures, plot = axes[SHOWN.index(name)]
