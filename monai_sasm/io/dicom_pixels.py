@@ -163,7 +163,8 @@ def encode(
     A pixel that equals its source keeps its integer, padding stays padding, and no other pixel becomes padding.
 
     Returns:
-        ``(rows, columns)`` integers, and how many pixels had to be clipped.
+        ``(rows, columns)`` integers, and how many pixels had to be clipped. An end of the range at which the source
+        frame itself is saturated (air below -1024 HU, mostly) does not count: nothing is lost there that was there.
     """
     stored, padding = source.values[frame], source.padding[frame]
     if not np.isfinite(restored).all():
@@ -171,7 +172,8 @@ def encode(
     wanted = np.rint((restored.astype(np.float64) - intercept) / slope)
     limited = np.clip(wanted, *source.limits)
     unchanged = padding | (restored == rescaled(stored, slope, intercept))
-    clipped = int(((wanted != limited) & ~unchanged).sum())
+    saturated = np.isin(limited, [end for end in source.limits if (stored == end).any()])
+    clipped = int(((wanted != limited) & ~unchanged & ~saturated).sum())
     result = limited.astype(np.int32)
     if source.padding_range is not None:
         low, high = source.padding_range
