@@ -105,7 +105,7 @@ def test_measured_pairs_are_used_when_they_are_there(name: str, tmp_path: Path) 
     assert latest_checkpoint(tmp_path / "run") is not None
 
 
-@pytest.mark.parametrize("overlay", ["train_cpu.yaml", "evaluate.yaml", "multi_gpu_train.yaml"])
+@pytest.mark.parametrize("overlay", ["train_cpu.yaml", "train_gpu.yaml", "evaluate.yaml", "multi_gpu_train.yaml"])
 @pytest.mark.parametrize("name", EXPERTS)
 def test_overlay_changes_what_is_there(name: str, overlay: str) -> None:
     """A misspelt key in an overlay would be added beside the one it means, and change nothing."""
