@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 ROUNDS = 7
+STRENGTHS = {  # as the tuning of the quality protocols finds them
+    ct.EXPERT: {"NLM fast": (1.4,), "BM3D": (1.4,)},
+    photo.EXPERT: {"NLM fast": (0.6,), "BM3D": (1.0,)},
+}
 SLOW_ROUNDS = 2  # of BM3D
 SERIES_SLICES = 300
 MEMORY_SLICES = 1000
@@ -198,7 +202,7 @@ def _head_to_head(
     if context.peers:
         kept = context.kept
         tuning = [Case("validation", case.level, case.clean, case.degraded, case.sigma)]
-        for method in peers.methods(("NLM fast", "BM3D"), tuning, kept, scale, strengths={"NLM fast": (0.8,)}):
+        for method in peers.methods(("NLM fast", "BM3D"), tuning, kept, scale, strengths=STRENGTHS[expert]):
             runs[method.name] = lambda method=method: method.restore(case)  # type: ignore[misc]
     ceiling = torch.nn.Conv2d(CEILING_CHANNELS, CEILING_CHANNELS, 3, padding=1).to(place).eval()
     block = torch.rand(1, CEILING_CHANNELS, CEILING_SIZE, CEILING_SIZE, device=place)
