@@ -52,3 +52,10 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
     """The newest ``checkpoint_*.pt`` in ``folder``, or ``None``."""
     checkpoints = sorted(Path(folder).glob("checkpoint_*.pt"), key=lambda path: path.stat().st_mtime)
     return checkpoints[-1] if checkpoints else None
+
+
+def starting_from(network: torch.nn.Module, weights: str | Path, device: str | torch.device) -> torch.nn.Module:
+    """``network`` on ``device``, filled from the state dict in the file ``weights``; an empty path leaves it random."""
+    if str(weights):
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return network.to(device)
