@@ -83,17 +83,17 @@ def fit_head(rows: dict[str, Tensor], weight: Tensor, bias: Tensor, steps: int =
         steps: most L-BFGS iterations.
 
     Returns:
-        New weight and bias.
+        New weight and bias, float32.
     """
-    features, target = rows["features"].float(), rows["target"].float()
-    mean = features.mean(0)
+    features, target, weight, bias = (x.double() for x in (rows["features"], rows["target"], weight, bias))
+    mean = features.mean(0)  # in double precision, or a constant feature would keep a trace of rounding
     # a feature that hardly varies here may vary elsewhere: rounding noise must not be blown up to a signal
     std = torch.maximum(features.std(0), 1e-3 * mean.abs()).clamp_min(1e-6)
-    inputs = (features - mean) / std
+    inputs, target = ((features - mean) / std).float(), target.float()
     forbidden = ~rows["allowed"]
-    start = (weight.float() * std).detach()
+    start = (weight * std).detach().float()
     fitted = start.clone().requires_grad_()
-    offset = (bias.float() + weight.float() @ mean).detach().clone().requires_grad_()
+    offset = (bias + weight @ mean).detach().float().clone().requires_grad_()
     optimizer = torch.optim.LBFGS([fitted, offset], max_iter=steps, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -105,7 +105,7 @@ def fit_head(rows: dict[str, Tensor], weight: Tensor, bias: Tensor, steps: int =
 
     optimizer.step(loss)
     new_weight = (fitted / std).detach()
-    return new_weight, (offset - new_weight @ mean).detach()
+    return new_weight.float(), (offset - new_weight @ mean).detach().float()
 
 
 def add_bundle(
@@ -129,9 +129,9 @@ def add_bundle(
         FileExistsError: a bundle of that name is already there.
     """
     folder, destination = Path(folder).resolve(), destination or user_folder()
-    expert = load(folder)
-    if expert.role != "expert" or expert.modality is None:
-        raise BundleError(f"{folder} has role {expert.role!r}; only bundles with role 'expert' can be added")
+    role = read_metadata(folder)["sasm"]["role"]
+    if role != "expert":
+        raise BundleError(f"{folder} has role {role!r}; only bundles with role 'expert' can be added")
     target = destination / folder.name
     if target.exists() or folder.name in available():
         raise FileExistsError(f"a bundle named {folder.name!r} exists already; remove it or rename the new one")
@@ -141,7 +141,9 @@ def add_bundle(
     rehearsal_path = gate_root / "models" / REHEARSAL_FILE
     if not rehearsal_path.is_file():
         raise BundleError(f"{rehearsal_path} is missing; without it a new head would forget the old classes")
-    gate = load(gate_root)
+    expert, gate = load(folder), load(gate_root)
+    if expert.modality is None:  # for type checkers: the metadata of experts name one
+        raise BundleError(f"{folder} names no modality in its metadata")
     old = torch.load(rehearsal_path, map_location="cpu", weights_only=True)
     classes = (*gate.network.classes, folder.name)
     source = _Examples(paired([examples], expert.modality.value), expert.modality, folder.name)

@@ -175,6 +175,7 @@ class SaveVolumed(MapTransform):
         bundle_root: bundle whose ``models/model.pt`` made the images; its hash goes into headers and sidecars.
         overwrite: replace existing files.
         source: key of the network's input.
+        derivation: called for the entry of headers and sidecars instead, where more than one bundle made the image.
     """
 
     def __init__(
@@ -186,10 +187,11 @@ class SaveVolumed(MapTransform):
         overwrite: bool = False,
         source: str = "image",
         allow_missing_keys: bool = False,
+        derivation: Callable[[], Derivation] | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.output_dir, self.input_dir, self.bundle_root = Path(output_dir), Path(input_dir), Path(bundle_root)
-        self.overwrite, self.source = overwrite, source
+        self.overwrite, self.source, self.derivation = overwrite, source, derivation
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write; the data are returned as they are."""
@@ -202,6 +204,8 @@ class SaveVolumed(MapTransform):
         return dict(data)
 
     def _derivation(self) -> Derivation:
+        if self.derivation is not None:
+            return self.derivation()
         from monai_sasm import __version__
 
         weights = self.bundle_root / "models" / "model.pt"

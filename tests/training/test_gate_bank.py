@@ -1,0 +1,153 @@
+"""What the gate is taught: shares that sum to one, the later fault first, nothing where nothing changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from monai_sasm.degradations.gaussian import GaussianNoise
+from monai_sasm.gate.display import to_display
+from monai_sasm.noise import NoiseEstimator
+from monai_sasm.training.gate_bank import DegradedSource, Example, GateBank, PairedSource
+from monai_sasm.types import Modality
+
+CLASSES = ("clean", "early", "late", "other")
+SIZE = 32
+
+
+class Given:
+    """A source of one example."""
+
+    def __init__(self, example: Example) -> None:
+        self.example = example
+
+    def draw(self, generator: torch.Generator) -> Example:
+        return self.example
+
+
+class Brighten:
+    """A fault that adds a constant to the left half and says so."""
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Brighten:
+        self.mask = torch.zeros(shape[0], 1, *shape[2:])
+        self.mask[..., : shape[3] // 2] = 1
+        return self
+
+    def apply(self, clean: torch.Tensor, params: Brighten) -> torch.Tensor:
+        return clean + 0.25 * params.mask
+
+
+def mask(value: float, columns: slice = slice(None)) -> torch.Tensor:
+    """``(1, SIZE, SIZE)`` with ``value`` in some columns."""
+    result = torch.zeros(1, SIZE, SIZE)
+    result[..., columns] = value
+    return result
+
+
+def item(faults: dict[str, torch.Tensor], changed: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """The bank's item of a grey CT example."""
+    clean = torch.linspace(-0.2, 0.3, SIZE).expand(1, SIZE, SIZE).contiguous()
+    degraded = clean + 0.1 * (mask(1) if changed is None else changed)
+    bank = GateBank([Given(Example(clean, degraded, faults, Modality.CT))], [1], CLASSES, {}, NoiseEstimator(), augment=False)
+    return bank[0]
+
+
+def photos() -> list[np.ndarray]:
+    """Two random photos, 8 bit."""
+    return [np.random.default_rng(seed).integers(0, 256, (3, 48, 48), dtype=np.uint8) for seed in (0, 1)]
+
+
+def test_shares_sum_to_one_and_the_later_fault_wins() -> None:
+    target = item({"early": mask(1, slice(0, 16)), "late": mask(0.75, slice(8, 24))})["target"]
+    assert target.shape == (4, 4, 4)
+    torch.testing.assert_close(target.sum(0), torch.ones(4, 4))
+    # blocks of 8 columns: early alone, both, late alone, none
+    expected = {"clean": [0, 0, 0.25, 1], "early": [1, 0.25, 0, 0], "late": [0, 0.75, 0.75, 0], "other": [0, 0, 0, 0]}
+    for name, shares in expected.items():
+        torch.testing.assert_close(target[CLASSES.index(name)], torch.tensor(shares).float().expand(4, 4))
+
+
+def test_a_fault_that_changed_nothing_is_clean() -> None:
+    target = item({"late": mask(1)}, changed=mask(1, slice(0, 8)))["target"]
+    torch.testing.assert_close(target[2], torch.tensor([1.0, 0, 0, 0]).expand(4, 4))
+    torch.testing.assert_close(target[0], torch.tensor([0.0, 1, 1, 1]).expand(4, 4))
+
+
+def test_a_partly_covered_block_gets_its_share() -> None:
+    assert float(item({"late": mask(1, slice(0, 2))})["target"][2, 0, 0]) == 0.25
+
+
+def test_the_item_holds_what_the_gate_sees_at_run_time() -> None:
+    got = item({"late": mask(1)})
+    degraded = torch.linspace(-0.2, 0.3, SIZE).expand(1, 1, SIZE, SIZE) + 0.1
+    shown, sigma = to_display(degraded, NoiseEstimator()(degraded), Modality.CT)
+    torch.testing.assert_close(got["display"], shown[0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(got["sigma"], sigma[0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(got["error"], torch.full((3, SIZE, SIZE), 0.1), atol=1e-4, rtol=0)
+    assert got["allowed"].tolist() == [True, False, True, False]
+    assert not got["corrections"].any()
+
+
+def test_a_flip_turns_everything_alike() -> None:
+    clean = torch.zeros(1, SIZE, SIZE)
+    example = Example(clean, mask(0.1, slice(0, 8)), {"late": mask(1, slice(0, 8))}, Modality.CT)
+    bank = GateBank([Given(example)], [1], CLASSES, {}, NoiseEstimator(), augment=True)
+    seen = set()
+    for _ in range(12):
+        got = bank[0]
+        left = bool(got["target"][2, 0, 0] == 1)
+        seen.add(left)
+        assert bool(got["error"][0, 0, 0] > 0) == left
+        assert bool(got["display"][0, 0, 0] > got["display"][0, 0, 16]) == left
+    assert seen == {True, False}
+
+
+def test_the_same_seed_gives_the_same_bank() -> None:
+    def bank(seed: int) -> GateBank:
+        source = DegradedSource(photos(), "PHOTO", {"late": GaussianNoise(sigma=(0.05, 0.2))}, size=SIZE, seed=seed)
+        return GateBank([source], [3], CLASSES, {}, NoiseEstimator(), seed=seed, augment=False)
+
+    first, again, other = bank(0), bank(0), bank(1)
+    assert all(torch.equal(first[i][key], again[i][key]) for i in range(3) for key in first[i])
+    assert any(not torch.equal(first[i]["display"], other[i]["display"]) for i in range(3))
+
+
+def test_faults_fill_only_their_region() -> None:
+    source = DegradedSource(
+        photos(), "PHOTO", {"early": Brighten(), "late": Brighten()}, size=SIZE, clean_share=0, region_share=1
+    )
+    generator = torch.Generator().manual_seed(0)
+    overlapped = 0
+    for _ in range(30):
+        example = source.draw(generator)
+        said = sum(example.faults.values())
+        torch.testing.assert_close(example.degraded - example.clean, 0.25 * said.expand(3, -1, -1))
+        assert not said[..., SIZE // 2 :].any()
+        overlapped += int(said.max() == 2)
+    assert overlapped > 0
+
+
+def test_clean_examples_have_no_fault() -> None:
+    example = DegradedSource(photos(), "PHOTO", {"late": Brighten()}, size=SIZE, clean_share=1).draw(torch.Generator())
+    assert torch.equal(example.degraded, example.clean)
+    assert not example.faults["late"].any()
+
+
+def test_pairs_give_the_clean_or_the_measured_image() -> None:
+    clean = np.random.default_rng(0).uniform(0, 1, (1, 40, 40)).astype(np.float32)
+    source = PairedSource([(clean, clean + 1)], "CT", "late", size=SIZE)
+    generator = torch.Generator().manual_seed(0)
+    examples = [source.draw(generator) for _ in range(12)]
+    faulty = [bool(example.faults["late"].all()) for example in examples]
+    assert set(faulty) == {True, False}
+    for example, wrong in zip(examples, faulty, strict=True):
+        torch.testing.assert_close(example.degraded - example.clean, torch.full((1, SIZE, SIZE), float(wrong)))
+
+
+def test_wrong_arguments_are_explained() -> None:
+    example = Example(mask(0), mask(1), {"unknown": mask(1)}, Modality.CT)
+    with pytest.raises(ValueError, match="faults must be classes of the gate .*got unknown"):
+        GateBank([Given(example)], [1], CLASSES, {}, NoiseEstimator())
+    with pytest.raises(ValueError, match="got 2 counts for 1 sources"):
+        GateBank([Given(example)], [1, 2], CLASSES, {}, NoiseEstimator())

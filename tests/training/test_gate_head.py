@@ -1,0 +1,148 @@
+"""A new expert joins: the re-fitted head knows it, and remembers the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from monai_sasm.bundles import BundleError, load
+from monai_sasm.restore import Options, gate_weights, load_house
+from monai_sasm.training.gate_head import REHEARSAL_FILE, add_bundle, fit_head
+from monai_sasm.types import Modality
+from tests.bundle_cases import ROOT
+from tests.toy_bundles import write_gain_expert
+from tests.toy_gate import copy_bundle, photos, write_gate, write_stand_ins
+
+DIM = 0.35  # what is left of the light
+EXPERTS = ("noise_photo_unet", "raindrop_photo_unet", "lowdose_ct_unet", "noise_mri_unet")
+
+
+def save_photo(image: np.ndarray, path: Path) -> None:
+    """``(3, H, W)`` uint8 as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image.transpose(1, 2, 0)).save(path)
+
+
+def dimmed(image: np.ndarray) -> np.ndarray:
+    """Less light, 8 bit."""
+    return np.round(image * DIM).astype(np.uint8)
+
+
+def example_folder(folder: Path) -> Path:
+    """Clean photos and their dimmed partners."""
+    for number, photo in enumerate(photos()):
+        for part, piece in enumerate((photo[:, :96], photo[:, :, :112])):
+            save_photo(piece, folder / "clean" / f"{number}-{part}.png")
+            save_photo(dimmed(piece), folder / "noisy" / f"{number}-{part}.png")
+    return folder
+
+
+def shipped_hashes() -> dict[str, str]:
+    """Every file of the shipped bundles, by content."""
+    files = sorted(path for path in (ROOT / "bundles").rglob("*") if path.is_file() and path.suffix != ".tmp")
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.parts[-2] == "configs"}
+
+
+def rows(count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Two features, of which the first tells class 0 from class 1; class 2 is forbidden."""
+    features = torch.randn(count, 2, generator=generator)
+    target = torch.zeros(count, 3)
+    target[torch.arange(count), (features[:, 0] > 0).long()] = 1
+    allowed = torch.tensor([True, True, False]).expand(count, 3)
+    return {"features": features * torch.tensor([5.0, 0.1]) + 3, "target": target, "allowed": allowed}
+
+
+def test_fit_recovers_a_separable_problem() -> None:
+    training, fresh = (rows(400, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    weight, bias = fit_head(training, torch.zeros(3, 2), torch.zeros(3))
+    predicted = (fresh["features"] @ weight.T + bias)[:, :2].argmax(1)
+    assert float((predicted == fresh["target"].argmax(1)).float().mean()) > 0.97
+    assert torch.equal(weight[2], torch.zeros(2)), "a class that no row allows stays where it was"
+
+
+def test_fit_leaves_a_right_head_alone() -> None:
+    """Targets that the old head gives itself are the optimum: a converged head must not wander off."""
+    training = rows(400, torch.Generator().manual_seed(0))
+    weight, bias = torch.tensor([[0.2, 1.0], [-0.3, 0.5], [0.1, 0.0]]), torch.tensor([0.3, -0.2, 0.0])
+    logits = (training["features"] @ weight.T + bias).masked_fill(~training["allowed"], -1e4)
+    new_weight, new_bias = fit_head(training | {"target": torch.softmax(logits, 1)}, weight, bias)
+    again = (training["features"] @ new_weight.T + new_bias).masked_fill(~training["allowed"], -1e4)
+    torch.testing.assert_close(torch.softmax(again, 1), torch.softmax(logits, 1), atol=2e-3, rtol=0)
+
+
+def test_a_constant_feature_gets_no_weight() -> None:
+    training = rows(100, torch.Generator().manual_seed(0))
+    training["features"][:, 1] = 0.1
+    weight, _ = fit_head(training, torch.zeros(3, 2), torch.zeros(3))
+    assert float(weight[:, 1].abs().max()) < 1e-2
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A user folder to which an expert for dimmed photos was added."""
+    root = tmp_path_factory.mktemp("joined")
+    user = root / "user"
+    before = shipped_hashes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SASM_BUNDLES", str(user))
+        write_gate(user)
+        write_stand_ins(user, EXPERTS)
+        expert = write_gain_expert(root / "dim_photo_toy", gain=1 / DIM)
+        gate = add_bundle(expert, example_folder(root / "examples"))
+        house = load_house("cpu")
+    assert shipped_hashes() == before
+    return {"gate": gate, "user": user, "expert": expert, "house": house}
+
+
+def test_the_new_gate_is_a_whole_bundle(joined: dict[str, Path]) -> None:
+    old, new = (json.loads((r / "configs" / "classes.json").read_text()) for r in (_shipped(), joined["gate"]))
+    assert joined["gate"] == joined["user"] / "gate_mobilenet"
+    assert new == [*old, "dim_photo_toy"]
+    assert load(joined["gate"]).network.classes == tuple(new)
+    metadata = json.loads((joined["gate"] / "configs" / "metadata.json").read_text())
+    assert metadata["network_data_format"]["outputs"]["pred"]["num_channels"] == len(new)
+    assert (joined["user"] / "dim_photo_toy" / "models" / "model.pt").is_file()
+    rehearsal = torch.load(joined["gate"] / "models" / REHEARSAL_FILE, weights_only=True)
+    assert {len(value) for value in rehearsal.values()} == {len(rehearsal["target"])}
+    assert rehearsal["target"].shape[1] == rehearsal["allowed"].shape[1] == len(new)
+    assert sorted(path.name for path in joined["user"].iterdir() if path.name.startswith("tmp")) == []
+
+
+@pytest.mark.parametrize(("number", "part"), [(0, 0), (1, 1), (2, 0)])
+def test_the_new_gate_calls_the_new_expert_where_it_helps(joined: dict, number: int, part: int) -> None:
+    clean = photos()[number][:, 32:, :96] if part else photos()[number][:, 24:120, 32:]
+    weights = {}
+    for name, image in (("clean", clean), ("dimmed", dimmed(clean))):
+        tensor = torch.from_numpy(image.astype(np.float32) / 255)[None]
+        sigma = joined["house"].noise_estimator(tensor)
+        mean = gate_weights(tensor, sigma, Modality.PHOTO, joined["house"], Options()).mean((0, 2, 3))
+        weights[name] = dict(zip(joined["house"].gate.network.classes, mean.tolist()))
+    assert max(weights["clean"], key=weights["clean"].get) == "clean"
+    assert max(weights["dimmed"], key=weights["dimmed"].get) == "dim_photo_toy"
+
+
+def test_an_expert_cannot_be_added_twice(joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SASM_BUNDLES", str(joined["user"]))
+    with pytest.raises(FileExistsError, match="'dim_photo_toy' exists already"):
+        add_bundle(joined["expert"], tmp_path)
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SASM_BUNDLES", str(tmp_path / "user"))
+    gate = copy_bundle("gate_mobilenet", tmp_path / "user", width=8)
+    (gate / "models" / REHEARSAL_FILE).unlink(missing_ok=True)
+    expert = write_gain_expert(tmp_path / "toy", gain=2.0)
+    with pytest.raises(BundleError, match=r"rehearsal_features.pt is missing.*forget the old classes"):
+        add_bundle(expert, tmp_path)
+    with pytest.raises(BundleError, match="role 'gate'; only bundles with role 'expert'"):
+        add_bundle(gate, tmp_path)
+
+
+def _shipped() -> Path:
+    return ROOT / "bundles" / "gate_mobilenet"
