@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -203,7 +204,8 @@ def _head_to_head(
         kept = context.kept
         tuning = [Case("validation", case.level, case.clean, case.degraded, case.sigma)]
         for method in peers.methods(("NLM fast", "BM3D"), tuning, kept, scale, strengths=STRENGTHS[expert]):
-            runs[method.name] = lambda method=method: method.restore(case)  # type: ignore[misc]
+            # a copy each time: slow peers remember the results of a case
+            runs[method.name] = lambda method=method: method.restore(replace(case))  # type: ignore[misc]
     ceiling = torch.nn.Conv2d(CEILING_CHANNELS, CEILING_CHANNELS, 3, padding=1).to(place).eval()
     block = torch.rand(1, CEILING_CHANNELS, CEILING_SIZE, CEILING_SIZE, device=place)
     quality_of = {name: quality(case, call()) for name, call in runs.items()}  # also warms up

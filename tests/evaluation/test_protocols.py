@@ -14,6 +14,7 @@ from monai_sasm.evaluation import ct, gate, mixed, photo, speed
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, data_hash
 from monai_sasm.evaluation.evaluate import evaluate_in
+from monai_sasm.evaluation.scoring import Case
 from monai_sasm.evaluation.series import write_ct_series
 from monai_sasm.metrics import psnr
 
@@ -171,6 +172,18 @@ def test_methods_take_turns() -> None:
     times = speed.interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, {"b": 2})
     assert calls == ["a", "b", "a", "b", "a"]
     assert set(times) == {"a", "b"}
+
+
+def test_slow_peers_are_really_run_in_every_round(context: Context) -> None:
+    pytest.importorskip("bm3d")
+    clean = np.full((1, 24, 24), 0.5, np.float32)
+    noisy = clean + 0.1 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    case = Case("x", "photo", clean, noisy, 0.1)
+    with_peers = Context(context.data, context.output, "cpu", restorers=context.restorers)
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    speed._head_to_head(with_peers, case, photo.EXPERT, 1.0, 0.1, lambda c, image: psnr(c.clean, image, 1.0), scores)
+    assert scores["BM3D"]["photo"]["seconds"] > 10 * scores["NLM fast"]["photo"]["seconds"] > 0
+    assert scores["ours"]["photo"]["x ours"] == 1.0
 
 
 def test_synthetic_series_is_read_in_hounsfield_units(tmp_path: Path) -> None:
