@@ -23,6 +23,10 @@ def evaluate(
         int | None, typer.Option(min=1, help="Only the first so many images: a quick look, marked as such.")
     ] = None,
     peers: Annotated[bool, typer.Option(help="Also run the methods of others (BM3D, non-local means, ...).")] = True,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=FILE", help="Further weights to measure, e.g. pair0=FILE for raindrop-real."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
 ) -> None:
@@ -38,10 +42,18 @@ def evaluate(
         unknown = sorted(set(protocols) - {*PROTOCOLS, "all"})
         if unknown:
             raise ValueError(f"unknown protocol {', '.join(unknown)}; choose all or some of: {NAMES}")
+        further = dict(_labelled(entry) for entry in weights or [])
         statuses = []
         for name in PROTOCOLS if "all" in protocols else dict.fromkeys(protocols):
             logger.info("measuring %s", name)
-            table = measure(name, data, output, device, limit, peers)
+            table = measure(name, data, output, device, limit, peers, further)
             statuses.append("skipped" if table.skipped else "ok")
             print(table.markdown(), flush=True)
         raise typer.Exit(exit_code(statuses))
+
+
+def _labelled(entry: str) -> tuple[str, Path]:
+    label, separator, path = entry.partition("=")
+    if not separator or not Path(path).is_file():
+        raise ValueError(f"--weights takes LABEL=FILE with an existing file, got {entry!r}")
+    return label, Path(path)

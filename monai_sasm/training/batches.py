@@ -28,6 +28,8 @@ class PrepareDegraded:
             weights travel as an additional last channel of the target (see
             :class:`monai_sasm.losses.ChangeWeightedL1`). 0 leaves the target as it is.
         threshold: smallest change, in image units, that counts.
+        grey: share of the images that are made grey, with the same noise in every channel: what a grey photo looks like
+            to a colour network.
         margin: pixels cut from each side after degrading, for degradations that act beyond a crop's border.
         seed: seed of the degradation draws.
         repeat: start over from ``seed`` after so many batches: the same degradations in every validation round.
@@ -41,6 +43,7 @@ class PrepareDegraded:
         estimated: float = 0.0,
         change_weight: float = 0.0,
         threshold: float = 0.02,
+        grey: float = 0.0,
         margin: int = 0,
         seed: int = 0,
         repeat: int | None = None,
@@ -49,7 +52,7 @@ class PrepareDegraded:
             raise ValueError(f"estimated={estimated} needs a noise_estimator")
         self.degradation, self.pass_sigma, self.margin = degradation, pass_sigma, margin
         self.noise_estimator, self.estimated = noise_estimator, estimated
-        self.change_weight, self.threshold = change_weight, threshold
+        self.change_weight, self.threshold, self.grey = change_weight, threshold, grey
         self.seed, self.repeat, self.calls = seed, repeat, 0
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -66,7 +69,13 @@ class PrepareDegraded:
         clean = batch["image"]
         batch_size, channels, height, width = clean.shape
         params = self.degradation.draw((batch_size, channels, height, width), self.generator)
-        degraded, clean = self._inner(self.degradation.apply(clean, params)), self._inner(clean)
+        degraded = self.degradation.apply(clean, params)
+        if self.grey:
+            chosen = torch.rand(batch_size, 1, 1, 1, generator=self.generator) < self.grey
+            error = (degraded - clean)[:, :1]
+            clean = torch.where(chosen, clean.mean(1, keepdim=True), clean)
+            degraded = torch.where(chosen, clean + error, degraded)
+        degraded, clean = self._inner(degraded), self._inner(clean)
         target = _weighted(clean, degraded, self.change_weight, self.threshold)
         arguments = (self._map(degraded, self._inner(params.sigma)),) if self.pass_sigma else ()
         return _to(degraded, target, arguments, device, non_blocking)

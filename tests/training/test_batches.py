@@ -37,6 +37,17 @@ def test_a_share_of_the_maps_is_estimated() -> None:
         PrepareDegraded(noise, estimated=0.5)
 
 
+def test_grey_pictures_have_grey_noise() -> None:
+    colour = {"image": torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
+    noisy, target, *_ = PrepareDegraded(GaussianNoise(sigma=(0.1, 0.1)), grey=1.0)(colour)
+    torch.testing.assert_close(target, colour["image"].mean(1, keepdim=True).expand(-1, 3, -1, -1))
+    assert float((noisy - noisy[:, :1]).abs().max()) < 1e-6
+    assert float((noisy - target).std()) == pytest.approx(0.1, rel=0.1)
+    noisy, target, *_ = PrepareDegraded(GaussianNoise(sigma=(0.1, 0.1)), grey=0.5, seed=1)(colour)
+    grey = ((target - target[:, :1]).abs().amax((1, 2, 3)) < 1e-6).sum()
+    assert 1 <= int(grey) <= 7
+
+
 def test_margin_is_cut_after_degrading() -> None:
     noisy, target, (sigma,), _ = PrepareDegraded(KspaceNoise(sigma=(0.1, 0.1)), margin=16)(CLEAN)
     assert noisy.shape == target.shape == sigma.shape == (4, 1, 32, 32)
