@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from monai_sasm.types import ImageBatch, NoiseMap
 
 PACKAGE = Path(__file__).parent
+PRECISIONS = ("float32", "bfloat16")
 ROLES = ("expert", "gate", "pipeline", "refiner", "segmenter")
 
 
@@ -45,6 +46,8 @@ class Bundle:
         sha256: of ``models/model.pt``.
         network: in evaluation mode, on its device.
         metadata: the whole ``metadata.json``.
+        precision: ``float32``, or ``bfloat16`` to run the network under autocast. Experts add their correction to the
+            untouched image in float32, so only the correction is rounded, to about three digits.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Bundle:
     sha256: str
     network: nn.Module
     metadata: dict[str, Any] = field(repr=False)
+    precision: str = "float32"
 
     def restore(
         self, image: ImageBatch, sigma: NoiseMap | None = None, label: torch.Tensor | None = None
@@ -66,8 +70,11 @@ class Bundle:
 
         arguments = (sigma,) if self.noise_map else ()
         keywords = {"label": label} if label is not None and self.metadata["sasm"].get("label") else {}
-        with torch.inference_mode():
-            return self.network(image, *arguments, **keywords)
+        # channels last: oneDNN's convolutions run 1.4 times as fast
+        image = image.contiguous(memory_format=torch.channels_last)
+        reduced = self.precision != "float32"
+        with torch.inference_mode(), torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=reduced):
+            return self.network(image, *arguments, **keywords).float()
 
 
 def bundles_folder() -> Path:
@@ -141,20 +148,29 @@ def read_metadata(root: Path) -> dict[str, Any]:
     return metadata
 
 
-def load(name_or_path: str | Path, device: str | torch.device = "cpu", extra: Sequence[Path] = ()) -> Bundle:
+def load(
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    extra: Sequence[Path] = (),
+    precision: str = "float32",
+) -> Bundle:
     """Build a bundle's network from ``configs/inference.yaml`` (or ``.json``) and load its weights.
 
     Args:
         name_or_path: name of an available bundle, or a trusted folder.
         device: where the network goes.
         extra: further folders to look the name up in, see :func:`available`.
+        precision: ``float32`` or ``bfloat16``.
 
     Raises:
+        ValueError: another precision.
         BundleError: unknown name, missing file, or weights that do not fit the network.
     """
     import torch
     from monai.bundle import ConfigParser
 
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     root = _find(name_or_path, extra)
     metadata = read_metadata(root)
     section = metadata["sasm"]
@@ -181,8 +197,9 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu", extra: Se
         noise_map=bool(section.get("noise_map", False)),
         version=str(metadata.get("version", "0")),
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
-        network=network.eval().requires_grad_(False).to(device),
+        network=network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last),
         metadata=metadata,
+        precision=precision,
     )
 
 

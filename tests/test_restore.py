@@ -160,6 +160,16 @@ def test_a_bundle_folder_becomes_an_expert(tmp_path: Path, monkeypatch: pytest.M
     assert loaded.models() == {"dim_photo_toy": bundles.load(folder).sha256}
 
 
+def test_bfloat16_rounds_the_correction_only() -> None:
+    image = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    exact, rounded = (bundles.load("noise_photo_unet", precision=kind) for kind in ("float32", "bfloat16"))
+    sigma = torch.full((1, 1, 40, 40), 0.1)
+    change = exact.restore(image, sigma) - image
+    assert float((rounded.restore(image, sigma) - image - change).abs().max()) < 0.05 * float(change.abs().max())
+    with pytest.raises(ValueError, match="precision must be one of .* got 'float16'"):
+        bundles.load("noise_photo_unet", precision="float16")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
