@@ -16,6 +16,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata, verify_net_in_out
 
 from tests.bundle_cases import BUNDLES, ROOT, SCHEMA, clean_image, degraded_image, load, save
+from tests.toy_gate import write_stand_ins
 
 REQUIRED = ("LICENSE", "configs/metadata.json", "configs/inference.yaml", "configs/logging.conf", "docs/README.md")
 TRAINABLE = ("configs/train.yaml", "configs/train_cpu.yaml")
@@ -208,3 +209,15 @@ def test_images_of_another_modality_are_refused(tmp_path: Path) -> None:
         restored(bundle, tmp_path / "in", tmp_path / "out")
     assert "no CT image to restore" in str(caught.value.__cause__)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fresh weights for the parts of the pipeline that are not trained yet."""
+    parts = [path.name for path in BUNDLES if section(path)["role"] in ("expert", "gate")]
+    return write_stand_ins(tmp_path_factory.mktemp("stand_ins"), parts)
+
+
+@pytest.fixture(autouse=True)
+def complete_house(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SASM_BUNDLES", str(stand_ins))

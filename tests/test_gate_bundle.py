@@ -129,6 +129,7 @@ def test_photos_share_one_weight_for_all_colours() -> None:
         inferer(torch.zeros(2, 3, 8, 8), BySlice())
 
 
+@pytest.mark.slow
 def test_training_learns_and_leaves_what_a_new_expert_needs(tmp_path: Path) -> None:
     data = dataset(tmp_path, "")
     settings = {**TINY, "max_epochs": 4, "lr": 0.01, "dataset_dir": str(data), "output_dir": str(tmp_path / "run")}
@@ -145,15 +146,23 @@ def test_training_learns_and_leaves_what_a_new_expert_needs(tmp_path: Path) -> N
     assert exported.keys() == workflow.parser.get_parsed_content("network").state_dict().keys()
     rehearsal = torch.load(tmp_path / "run" / REHEARSAL_FILE, weights_only=True)
     assert rehearsal["features"].shape[1] == 8 + 96
-    torch.testing.assert_close(rehearsal["target"].float().sum(1), torch.ones(len(rehearsal["target"])), atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        rehearsal["target"].float().sum(1), torch.ones(len(rehearsal["target"])), atol=2e-3, rtol=0
+    )
 
 
+@pytest.mark.slow
 def test_training_spreads_over_two_processes(tmp_path: Path) -> None:
     data = dataset(tmp_path, "")
     settings: dict[str, Any] = {**TINY, "batch_size": 2, "dataset_dir": data, "output_dir": tmp_path / "run"}
     settings["config_file"] = [str(CONFIGS / "train.yaml"), str(CONFIGS / "multi_gpu_train.yaml")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"]
-    command += ["run", *(part for key, value in settings.items() for part in (f"--{key}", str(value)))]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [
+        "-m",
+        "monai.bundle",
+        "run",
+        *(part for key, value in settings.items() for part in (f"--{key}", str(value))),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -181,7 +190,9 @@ class Halves:
         self.number += 1
         faulty = float(self.number % 2)
         clean = torch.full((3, 32, 32), 0.4)
-        return Example(clean, clean + 0.1 * faulty, {"noise_photo_unet": torch.full((1, 32, 32), faulty)}, Modality.PHOTO)
+        return Example(
+            clean, clean + 0.1 * faulty, {"noise_photo_unet": torch.full((1, 32, 32), faulty)}, Modality.PHOTO
+        )
 
 
 def test_evaluation_counts_rightly(tmp_path: Path) -> None:

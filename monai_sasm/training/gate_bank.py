@@ -174,7 +174,12 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
     ) -> None:
         if len(sources) != len(counts):
             raise ValueError(f"one count per source is needed, got {len(counts)} counts for {len(sources)} sources")
-        self.classes, self.experts, self.noise_estimator, self.augment = tuple(classes), experts, noise_estimator, augment
+        self.classes, self.experts, self.noise_estimator, self.augment = (
+            tuple(classes),
+            experts,
+            noise_estimator,
+            augment,
+        )
         generator = torch.Generator().manual_seed(seed)
         drawn = [source for source, count in zip(sources, counts, strict=True) for _ in range(count)]
         self.items = [self._prepare(source.draw(generator)) for source in tqdm(drawn, "gate examples", disable=None)]
@@ -190,7 +195,9 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
         corrections = torch.zeros(len(self.classes), *item["error"].shape)
         for position, correction in zip(item["acting"].tolist(), item["outputs"]):
             corrections[position] = correction
-        full = {key: item[key].float() for key in ("display", "sigma", "target", "error")} | {"corrections": corrections}
+        full = {key: item[key].float() for key in ("display", "sigma", "target", "error")} | {
+            "corrections": corrections
+        }
         if self.augment:
             dims = [dim for dim in (-2, -1) if float(torch.rand(1, generator=self.generator)) < 0.5]
             full = {key: value.flip(dims) for key, value in full.items()}

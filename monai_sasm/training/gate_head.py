@@ -53,7 +53,9 @@ class ExportRehearsal:
     def __call__(self, engine: Engine) -> None:
         rehearsal = collect(self.gate, self.bank, self.count)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({key: value.half() if value.is_floating_point() else value for key, value in rehearsal.items()}, self.path)
+        torch.save(
+            {key: value.half() if value.is_floating_point() else value for key, value in rehearsal.items()}, self.path
+        )
 
 
 def collect(gate: SpatialGate, bank: GateBank, count: int, seed: int = 0) -> dict[str, Tensor]:

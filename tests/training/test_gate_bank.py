@@ -49,7 +49,9 @@ def item(faults: dict[str, torch.Tensor], changed: torch.Tensor | None = None) -
     """The bank's item of a grey CT example."""
     clean = torch.linspace(-0.2, 0.3, SIZE).expand(1, SIZE, SIZE).contiguous()
     degraded = clean + 0.1 * (mask(1) if changed is None else changed)
-    bank = GateBank([Given(Example(clean, degraded, faults, Modality.CT))], [1], CLASSES, {}, NoiseEstimator(), augment=False)
+    bank = GateBank(
+        [Given(Example(clean, degraded, faults, Modality.CT))], [1], CLASSES, {}, NoiseEstimator(), augment=False
+    )
     return bank[0]
 
 
@@ -147,7 +149,7 @@ def test_pairs_give_the_clean_or_the_measured_image() -> None:
 
 def test_wrong_arguments_are_explained() -> None:
     example = Example(mask(0), mask(1), {"unknown": mask(1)}, Modality.CT)
-    with pytest.raises(ValueError, match="faults must be classes of the gate .*got unknown"):
+    with pytest.raises(ValueError, match=r"faults must be classes of the gate .*got unknown"):
         GateBank([Given(example)], [1], CLASSES, {}, NoiseEstimator())
     with pytest.raises(ValueError, match="got 2 counts for 1 sources"):
         GateBank([Given(example)], [1, 2], CLASSES, {}, NoiseEstimator())

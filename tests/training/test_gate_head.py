@@ -122,7 +122,7 @@ def test_the_new_gate_calls_the_new_expert_where_it_helps(joined: dict, number: 
         tensor = torch.from_numpy(image.astype(np.float32) / 255)[None]
         sigma = joined["house"].noise_estimator(tensor)
         mean = gate_weights(tensor, sigma, Modality.PHOTO, joined["house"], Options()).mean((0, 2, 3))
-        weights[name] = dict(zip(joined["house"].gate.network.classes, mean.tolist()))
+        weights[name] = dict(zip(joined["house"].gate.network.classes, mean.tolist(), strict=True))
     assert max(weights["clean"], key=weights["clean"].get) == "clean"
     assert max(weights["dimmed"], key=weights["dimmed"].get) == "dim_photo_toy"
 
