@@ -6,7 +6,7 @@ so their outputs are computed once and kept (as float16) beside the example.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,6 @@ from monai_sasm.bundles import Bundle, available, load
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.mask import region_labels
 from monai_sasm.gate.display import to_display
-from monai_sasm.noise import NoiseEstimator
 from monai_sasm.training.crops import CropDataset
 from monai_sasm.types import Modality
 
@@ -93,7 +92,7 @@ class DegradedSource:
         image = clean[None] * self.scale
         for position, name in enumerate(chosen):
             model = self.faults[name]
-            params = model.draw(tuple(image.shape), generator)
+            params = model.draw((1, len(clean), self.size, self.size), generator)
             spoiled = model.apply(image, params)
             where = regions[:, position : position + 1]
             image = image + where * (spoiled - image)
@@ -157,7 +156,7 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
         counts: how many from each source.
         classes: the gate's classes; the first is the identity.
         experts: class name -> frozen expert, for the mixing loss; may lack some.
-        noise_estimator: as used at run time.
+        noise_estimator: image -> noise map, as used at run time.
         seed: seed of the draws; the same seed gives the same bank.
         augment: flip at random when an item is asked for.
     """
@@ -168,7 +167,7 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
         counts: Sequence[int],
         classes: Sequence[str],
         experts: Mapping[str, Bundle],
-        noise_estimator: NoiseEstimator,
+        noise_estimator: Callable[[torch.Tensor], torch.Tensor],
         seed: int = 0,
         augment: bool = True,
     ) -> None:
@@ -193,7 +192,7 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
         the mixing loss, ``error`` (3, H, W) = degraded - clean and ``corrections`` (E, 3, H, W) of each class."""
         item = self.items[index]
         corrections = torch.zeros(len(self.classes), *item["error"].shape)
-        for position, correction in zip(item["acting"].tolist(), item["outputs"]):
+        for position, correction in zip(item["acting"].tolist(), item["outputs"], strict=True):
             corrections[position] = correction
         full = {key: item[key].float() for key in ("display", "sigma", "target", "error")} | {
             "corrections": corrections
@@ -240,7 +239,7 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
         target = torch.zeros(len(self.classes), *example.degraded.shape[-2:])
         rest = torch.ones(example.degraded.shape[-2:])
         changed = (example.degraded - example.clean).abs().amax(0) > 0
-        for name, mask in reversed(example.faults.items()):
+        for name, mask in reversed(list(example.faults.items())):
             share = (mask[0] * changed).clamp(0, 1) * rest
             target[self.classes.index(name)] = share
             rest = rest - share

@@ -65,7 +65,7 @@ def collect(gate: SpatialGate, bank: GateBank, count: int, seed: int = 0) -> dic
     device = next(gate.parameters()).device
     rows: dict[str, list[Tensor]] = {"features": [], "target": [], "allowed": []}
     gate.eval()
-    for item in bank:
+    for item in (bank[index] for index in range(len(bank))):
         with torch.inference_mode():
             features = gate.features(item["display"][None].to(device), item["sigma"][None].to(device))[0].cpu()
         chosen = torch.randperm(features[0].numel(), generator=generator)[:per_example]
@@ -143,36 +143,28 @@ def add_bundle(
     rehearsal_path = gate_root / "models" / REHEARSAL_FILE
     if not rehearsal_path.is_file():
         raise BundleError(f"{rehearsal_path} is missing; without it a new head would forget the old classes")
-    expert, gate = load(folder), load(gate_root)
-    if expert.modality is None:  # for type checkers: the metadata of experts name one
-        raise BundleError(f"{folder} names no modality in its metadata")
+    expert, network = load(folder), load(gate_root).network
+    if expert.modality is None or not isinstance(network, SpatialGate):
+        raise BundleError(f"{folder.name} must name its modality, and {gate_name} must be a SpatialGate")
     old = torch.load(rehearsal_path, map_location="cpu", weights_only=True)
-    classes = (*gate.network.classes, folder.name)
+    classes = (*network.classes, folder.name)
+    same_modality = torch.tensor(classes_for(network.classes, expert.modality.value, (destination,)))
     source = _Examples(paired([examples], expert.modality.value), expert.modality, folder.name)
-    bank = GateBank(
-        [source],
-        [len(source)],
-        classes,
-        {},
-        gate.network.noise_estimator or NoiseEstimator(),
-        augment=False,
-    )
-    old_allowed = old["allowed"]
-    new = collect(gate.network, bank, count=max(len(old_allowed) // (len(classes) - 1), 1000))
-    same_modality = torch.tensor(classes_for(gate.network.classes, expert.modality.value, (destination,)))
-    new["allowed"][:, :-1] = same_modality
-    rows = {
-        "features": torch.cat([old["features"].float(), new["features"]]),
-        "target": torch.cat([_widen(old["target"].float()), new["target"]]),
-        "allowed": torch.cat([_allow_new(old_allowed, same_modality), new["allowed"]]),
-    }
-    head = gate.network.head
-    weight = torch.cat([head.weight[..., 0, 0], torch.zeros(1, head.in_channels)])
-    bias = torch.cat([head.bias, torch.zeros(1)])
-    weight, bias = fit_head(rows, weight.detach(), bias.detach(), steps)
-    _publish(folder, gate_root, destination, classes, gate.network, weight, bias, rows)
+    estimator = network.noise_estimator or NoiseEstimator()
+    bank = GateBank([source], [len(source)], classes, {}, estimator, augment=False)
+    new = collect(network, bank, count=max(len(old["allowed"]) // len(network.classes), 1000))
+    rows = _joined(old, new, same_modality)
+    weight = torch.cat([network.head.weight[..., 0, 0], torch.zeros(1, network.head.in_channels)]).detach()
+    bias = torch.cat([_bias(network), torch.zeros(1)])
+    weight, bias = fit_head(rows, weight, bias, steps)
+    _publish(folder, gate_root, destination, classes, network, weight, bias, rows)
     logger.info("added %s; the gate now tells %d classes apart", folder.name, len(classes))
     return destination / gate_name
+
+
+def _bias(network: SpatialGate) -> Tensor:
+    bias = network.head.bias
+    return torch.zeros(network.head.out_channels) if bias is None else bias.detach()
 
 
 class _Examples:
@@ -194,6 +186,20 @@ class _Examples:
         item = self.items[self.next % len(self.items)]
         self.next += 1
         return item
+
+
+def _joined(old: dict[str, Tensor], new: dict[str, Tensor], same_modality: Tensor) -> dict[str, Tensor]:
+    """Rehearsed and new rows; ``same_modality`` ``(E,)`` says which old classes may act on the new images."""
+    return {
+        "features": torch.cat([old["features"].float(), new["features"]]),
+        "target": torch.cat([_widen(old["target"].float()), new["target"]]),
+        "allowed": torch.cat(
+            [
+                _allow_new(old["allowed"], same_modality),
+                torch.cat([same_modality, torch.ones(1, dtype=torch.bool)]).expand_as(new["allowed"]),
+            ]
+        ),
+    }
 
 
 def _widen(target: Tensor) -> Tensor:

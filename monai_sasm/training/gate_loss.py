@@ -9,11 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_sasm.gate.mobilenet import SpatialGate
+
 
 class GateLoss(nn.Module):
     r"""Cross-entropy against the fault masks + load balance + error of the mixed image.
 
-    .. math:: L = CE(w, m) + \lambda_b \sum_k (\bar w_k - \bar m_k)^2 + \lambda_x \| x + \sum_k w_k (E_k(x) - x) - y \|_1
+    .. math::
+        L = CE(w, m) + \lambda_b \sum_k (\bar w_k - \bar m_k)^2 + \lambda_x \| x + \sum_k w_k (E_k(x) - x) - y \|_1
 
     The soft masks (shares of a block) make the gate unsure where a block is only partly degraded; the mixing term then
     settles how to be unsure, since it is smallest for the weights whose blend is nearest to the clean image. Experts
@@ -63,7 +66,7 @@ class PrepareGate:
         return moved["display"], moved, (moved["sigma"],), {}
 
 
-def parameter_groups(gate: nn.Module, lr: float, trunk_factor: float = 0.1) -> list[dict[str, Any]]:
+def parameter_groups(gate: SpatialGate, lr: float, trunk_factor: float = 0.1) -> list[dict[str, Any]]:
     """Optimizer groups: the pretrained trunk learns ``trunk_factor`` times as fast as the new layers."""
     trunk = {id(parameter) for parameter in gate.trunk.parameters()}
     fresh = [parameter for parameter in gate.parameters() if id(parameter) not in trunk]
