@@ -48,7 +48,8 @@ for path in sorted(Path(sys.argv[1]).glob("*/full/*")):
     for scanner in [Scanner()] + ([Scanner.of_exposure(mas)] if mas else []):
         model = LowDoseCt(spacing, (0.25, 0.25), "soft" if "B30f" in name else "sharp", scanner)
         low = model.apply(clean, model.draw((1, 1, *full.shape), torch.Generator().manual_seed(0)))[0, 0].numpy()
-        sds.append([float(np.std([(image - full)[s] for s in spots or [np.s_[0:512, 0:512]]])) for image in (quarter, low)])
+        seen = spots or [np.s_[0:512, 0:512]]
+        sds.append([float(np.std([(image - full)[s] for s in seen])) for image in (quarter, low)])
     print(f"{name:16} {len(spots):7} {sds[0][0]:8.1f} {sds[0][1]:9.1f}", *(f"{s / r:8.3f}" for r, s in sds))
     if name in SHOWN:
         *pictures, plot = axes[SHOWN.index(name)]

@@ -166,7 +166,7 @@ def test_bfloat16_rounds_the_correction_only() -> None:
     sigma = torch.full((1, 1, 40, 40), 0.1)
     change = exact.restore(image, sigma) - image
     assert float((rounded.restore(image, sigma) - image - change).abs().max()) < 0.05 * float(change.abs().max())
-    with pytest.raises(ValueError, match="precision must be one of .* got 'float16'"):
+    with pytest.raises(ValueError, match=r"precision must be one of .* got 'float16'"):
         bundles.load("noise_photo_unet", precision="float16")
 
 
