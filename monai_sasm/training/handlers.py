@@ -70,7 +70,7 @@ class LogMeanLoss:
 
     def _collect(self, engine: Engine) -> None:
         output: Any = engine.state.output
-        self.losses.append(float((output[0] if isinstance(output, list) else output)["loss"]))
+        self.losses.append(float((output[0] if isinstance(output, list) else output)["loss"].detach()))
 
     def _log(self, engine: Engine) -> None:
         mean = sum(self.losses) / max(len(self.losses), 1)
