@@ -23,6 +23,8 @@ from monai_sasm.gate.display import to_display
 from monai_sasm.training.crops import CropDataset
 from monai_sasm.types import Modality
 
+FAINT = 0.05  # a fault whose mask is at most this is none
+
 
 @dataclass(frozen=True)
 class Example:
@@ -233,6 +235,7 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
     def _target(self, example: Example) -> torch.Tensor:
         """Share of each class in each 8x8 block, ``(E, H/8, W/8)``.
 
+        A half-transparent drop is a whole fault: its expert, not the gate, knows how much of the picture shows through.
         Where two faults lie on one pixel the later one is repaired first: noise was added to the drop, and the second
         pass removes the drop from a picture without noise.
         """
@@ -240,7 +243,7 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
         rest = torch.ones(example.degraded.shape[-2:])
         changed = (example.degraded - example.clean).abs().amax(0) > 0
         for name, mask in reversed(list(example.faults.items())):
-            share = (mask[0] * changed).clamp(0, 1) * rest
+            share = ((mask[0] > FAINT) & changed) * rest
             target[self.classes.index(name)] = share
             rest = rest - share
         target[0] = rest

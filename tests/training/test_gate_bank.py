@@ -61,13 +61,19 @@ def photos() -> list[np.ndarray]:
 
 
 def test_shares_sum_to_one_and_the_later_fault_wins() -> None:
+    """A half-transparent fault counts as whole, a mask of 0.05 as none."""
     target = item({"early": mask(1, slice(0, 16)), "late": mask(0.75, slice(8, 24))})["target"]
     assert target.shape == (4, 4, 4)
     torch.testing.assert_close(target.sum(0), torch.ones(4, 4))
     # blocks of 8 columns: early alone, both, late alone, none
-    expected = {"clean": [0, 0, 0.25, 1], "early": [1, 0.25, 0, 0], "late": [0, 0.75, 0.75, 0], "other": [0, 0, 0, 0]}
+    expected = {"clean": [0, 0, 0, 1], "early": [1, 0, 0, 0], "late": [0, 1, 1, 0], "other": [0, 0, 0, 0]}
     for name, shares in expected.items():
         torch.testing.assert_close(target[CLASSES.index(name)], torch.tensor(shares).float().expand(4, 4))
+
+
+def test_a_faint_fault_is_none() -> None:
+    target = item({"late": mask(0.05)})["target"]
+    assert float(target[0].min()) == 1
 
 
 def test_a_fault_that_changed_nothing_is_clean() -> None:
