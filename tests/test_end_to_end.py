@@ -17,8 +17,11 @@ from PIL import Image
 from monai_sasm.cli import main
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.kspace import KspaceNoise
+from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
 from monai_sasm.dispatch import restore_tiled
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.formats import read, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.metrics import psnr
 from monai_sasm.restore import House, Options, gate_weights, load_house, restore
@@ -116,18 +119,28 @@ def test_a_noisy_mr_volume_gets_clearer_and_keeps_its_header(tmp_path: Path, cap
 
 
 def test_a_ct_series_becomes_a_derived_series(tmp_path: Path, capsys: Any) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "slice").write_bytes(ct_small().read_bytes())
+    (clean,) = read(ct_small())
+    model = LowDoseCt(spacing=0.66, dose=(0.05, 0.05), kernel="sharp")
+    noisy = clean.from_slices(degrade(model, torch.from_numpy(clean.as_slices().copy())).numpy())
+    (source,) = write(noisy, tmp_path / "in", Derivation("test", "0"))
     (row,) = sasm("restore", tmp_path / "in", "-o", tmp_path / "out", capsys=capsys)
     (path,) = sorted((tmp_path / "out").rglob("*.dcm"))
-    before, after = pydicom.dcmread(ct_small()), pydicom.dcmread(path)
+    before, after = pydicom.dcmread(source), pydicom.dcmread(path)
     assert row["status"] == "ok"
     assert after.ImageType[0] == "DERIVED"
     assert after.SeriesInstanceUID != before.SeriesInstanceUID
     assert after.ImagePositionPatient == before.ImagePositionPatient
-    change = after.pixel_array.astype(int) - before.pixel_array
-    assert 0 < np.abs(change).mean() < 100
-    assert abs(change.mean()) < 5
+    assert after.SeriesDescription.count("[") == before.SeriesDescription.count("[") + 1
+    (result,) = read(path)
+    errors = [float(np.sqrt(((volume.array - clean.array) ** 2).mean())) for volume in (noisy, result)]
+    assert errors[1] < 0.6 * errors[0]
+    assert abs(float((result.array - noisy.array).mean())) < 3, "HU, the bias"
+
+
+def test_a_slice_of_full_dose_is_left_alone(house: House) -> None:
+    (volume,) = read(ct_small())
+    result = restore(volume, house)
+    assert float(np.abs(result.volume.array - volume.array).mean()) < 2, "HU"
 
 
 def test_ct_never_reaches_a_photo_expert(house: House) -> None:

@@ -19,18 +19,20 @@ from monai_sasm.evaluation.data import photo as read_photo
 from monai_sasm.evaluation.scoring import Image
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.metrics import expected_calibration_error, reliability
-from monai_sasm.types import Modality
+from monai_sasm.types import Degradation, Modality
 
 if TYPE_CHECKING:
     from monai_sasm.restore import House
 
 CLEAN = "clean"
-ACTING = 0.02  # mean weight of an expert below which an image counts as clean
+ACTING = 0.5  # mean weight from which an image counts as having a fault that fills it (noise, low dose)
+ACTING_LOCAL = 0.08  # the same for faults that cover a part of it (drops)
+LOCAL = (Degradation.RAINDROP,)
 PIXEL_STEP = 8  # calibration is judged at the gate's own resolution
 PHOTOS = 60
 DEFINITIONS = {
-    "accuracy": f"share of images with the right class: clean when no expert's mean weight reaches {ACTING:g}, "
-    "else the expert with "
+    "accuracy": f"share of images with the right class: clean when no expert's mean weight reaches {ACTING:g} "
+    f"({ACTING_LOCAL:g} for drops), else the expert with "
     "the largest mean weight",
     "foreign weight": "largest weight any expert of another modality got at any pixel (0: a CT or MR never reaches "
     "a photo expert)",
@@ -121,6 +123,7 @@ class _Gathered:
         self.house = house
         classes: tuple[str, ...] = house.gate.network.classes  # type: ignore[union-attr, assignment]
         self.names = [CLEAN, *classes[1:]]
+        self.thresholds = np.array([self._threshold(name) for name in classes[1:]])
         self.confusion = np.zeros((len(self.names),) * 2, int)
         self.groups: dict[str, dict[str, list[float]]] = {}
         self.confidence: list[NDArray[np.floating]] = []
@@ -131,7 +134,8 @@ class _Gathered:
         weights, probabilities = self._ask(sample)
         truth = self._index(sample)
         mean = weights[1:].mean((1, 2))
-        vote = 0 if mean.max() < ACTING else 1 + int(mean.argmax())
+        acting = np.where(mean >= self.thresholds, mean, 0)
+        vote = 0 if acting.max() == 0 else 1 + int(acting.argmax())
         self.confusion[truth, vote] += 1
         group = self.groups.setdefault(sample.group, {"right": [], "foreign": [], "pixels": []})
         group["right"].append(float(vote == truth))
@@ -180,6 +184,10 @@ class _Gathered:
             temperature = gate.metadata["sasm"].get("temperature", 1.0)  # type: ignore[union-attr]
             probabilities = route(logits, (image.shape[-2], image.shape[-1]), allowed=allowed, temperature=temperature)
         return weights[0].cpu().numpy(), probabilities[0].cpu().numpy()
+
+    def _threshold(self, name: str) -> float:
+        expert = self.house.experts.get(name)
+        return ACTING_LOCAL if expert is not None and expert.degradation in LOCAL else ACTING
 
     def _index(self, sample: Sample) -> int:
         if sample.truth == CLEAN:

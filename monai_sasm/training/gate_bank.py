@@ -62,6 +62,8 @@ class DegradedSource:
         clean_share: share of examples without any fault.
         region_share: among the others, share whose faults fill only random regions.
         scale: factor from working scale to the unit of the degradations (1000 where they work in HU).
+        tolerated: what is done to every example, the clean ones too, and does not count as a fault: the noise of a
+            normal image.
         min_std: crops that vary less are drawn again.
         seed: seed of the crops.
     """
@@ -76,16 +78,20 @@ class DegradedSource:
         region_share: float = 0.5,
         scale: float = 1.0,
         min_std: float = 0.0,
+        tolerated: DegradationModel | None = None,
         seed: int = 0,
     ) -> None:
         fitting = [image for image in images if min(image.shape[-2:]) >= size]
         self.crops = CropDataset(fitting, size, length=1, min_std=min_std, seed=seed)
         self.modality, self.faults, self.size = Modality(modality), dict(faults), size
         self.clean_share, self.region_share, self.scale = clean_share, region_share, scale
+        self.tolerated = tolerated
 
     def draw(self, generator: torch.Generator) -> Example:
         """One crop with its faults."""
         clean = self.crops[0]["image"]
+        if self.tolerated is not None:
+            clean = _spoil(self.tolerated, clean[None] * self.scale, generator)[0][0] / self.scale
         masks = {name: torch.zeros(1, self.size, self.size) for name in self.faults}
         if float(torch.rand(1, generator=generator)) < self.clean_share:
             return Example(clean, clean, masks, self.modality)
@@ -93,12 +99,10 @@ class DegradedSource:
         regions = self._regions(len(chosen), generator)
         image = clean[None] * self.scale
         for position, name in enumerate(chosen):
-            model = self.faults[name]
-            params = model.draw((1, len(clean), self.size, self.size), generator)
-            spoiled = model.apply(image, params)
+            spoiled, mask = _spoil(self.faults[name], image, generator)
             where = regions[:, position : position + 1]
             image = image + where * (spoiled - image)
-            masks[name] = (where * params.mask)[0]
+            masks[name] = (where * mask)[0]
         return Example(clean, image[0] / self.scale, masks, self.modality)
 
     def _choose(self, generator: torch.Generator) -> list[str]:
@@ -119,12 +123,17 @@ class DegradedSource:
 
 
 class PairedSource:
-    """Measured pairs: half of the examples are the clean image itself, half the degraded one.
+    """Measured pairs: half of the examples are clean, half degraded; the noise ``noisy - clean`` is scaled.
+
+    Patients and protocols differ in the noise of a normal image, and a few pairs do not show how far. A clean example
+    therefore holds a little of its pair's noise, and a degraded one more or less than all of it.
 
     Args:
         pairs: ``(clean, noisy)`` arrays ``(C, H, W)``.
         modality: of the images.
         fault: class of the fault in the noisy images.
+        tolerated: largest share of the noise that still counts as clean, 0 to 1.
+        faulty: smallest and largest share of the noise that counts as the fault.
         size: side of the crop in pixels.
         min_std: crops that vary less are drawn again.
         seed: seed of the crops.
@@ -137,8 +146,13 @@ class PairedSource:
         fault: str,
         size: int = 224,
         min_std: float = 0.0,
+        tolerated: float = 0.0,
+        faulty: tuple[float, float] = (1.0, 1.0),
         seed: int = 0,
     ) -> None:
+        if not 0 <= tolerated < faulty[0] <= faulty[1]:
+            raise ValueError(f"needed: 0 <= tolerated < faulty range, got tolerated={tolerated}, faulty={faulty}")
+        self.tolerated, self.faulty = tolerated, faulty
         self.crops = CropDataset(pairs, size, length=1, keys=("clean", "noisy"), min_std=min_std, seed=seed)
         self.modality, self.fault, self.size = Modality(modality), fault, size
 
@@ -146,8 +160,19 @@ class PairedSource:
         """One crop, clean or degraded."""
         crop = self.crops[0]
         faulty = float(torch.rand(1, generator=generator)) < 0.5
+        low, high = self.faulty if faulty else (0.0, self.tolerated)
+        share = low + (high - low) * float(torch.rand(1, generator=generator))
+        degraded = crop["clean"] + share * (crop["noisy"] - crop["clean"])
         mask = torch.full((1, self.size, self.size), float(faulty))
-        return Example(crop["clean"], crop["noisy" if faulty else "clean"], {self.fault: mask}, self.modality)
+        return Example(crop["clean"] if faulty else degraded, degraded, {self.fault: mask}, self.modality)
+
+
+def _spoil(
+    model: DegradationModel, image: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``image`` ``(1, C, H, W)`` degraded by a fresh draw, and the mask of that draw."""
+    params = model.draw((1, image.shape[1], image.shape[2], image.shape[3]), generator)
+    return model.apply(image, params), params.mask
 
 
 class GateBank(Dataset[dict[str, torch.Tensor]]):

@@ -159,3 +159,30 @@ def test_wrong_arguments_are_explained() -> None:
         GateBank([Given(example)], [1], CLASSES, {}, NoiseEstimator())
     with pytest.raises(ValueError, match="got 2 counts for 1 sources"):
         GateBank([Given(example)], [1, 2], CLASSES, {}, NoiseEstimator())
+
+
+def test_a_little_of_a_pairs_noise_is_clean_and_most_of_it_is_the_fault() -> None:
+    clean = np.zeros((1, 32, 32), np.float32)
+    noisy = clean + 0.1
+    source = PairedSource([(clean, noisy)], "CT", "late", size=SIZE, tolerated=0.4, faulty=(0.8, 1.2))
+    generator = torch.Generator().manual_seed(0)
+    drawn = [source.draw(generator) for _ in range(40)]
+    shares = {True: [], False: []}
+    for example in drawn:
+        faulty = bool(example.faults["late"].all())
+        shares[faulty].append(float(example.degraded.mean()) / 0.1)
+        if not faulty:
+            assert torch.equal(example.clean, example.degraded), "the tolerated noise is not to be repaired"
+    assert 0 <= min(shares[False]) < max(shares[False]) <= 0.4
+    assert 0.8 <= min(shares[True]) < max(shares[True]) <= 1.2
+    with pytest.raises(ValueError, match="tolerated < faulty"):
+        PairedSource([(clean, noisy)], "CT", "late", size=SIZE, tolerated=1.0)
+
+
+def test_tolerated_noise_is_in_every_example() -> None:
+    images, quiet = [np.full((1, 32, 32), 0.5, np.float32)], GaussianNoise((0.02, 0.02))
+    source = DegradedSource(images, "MR", {"late": quiet}, size=SIZE, clean_share=1.0, tolerated=quiet)
+    example = source.draw(torch.Generator().manual_seed(0))
+    assert float(example.degraded.std()) == pytest.approx(0.02, rel=0.2)
+    assert torch.equal(example.clean, example.degraded)
+    assert not example.faults["late"].any()
