@@ -1,7 +1,8 @@
 """``make demo``: restore three real images that come with the dependencies, and show what happened.
 
 A CT slice (pydicom; a twentieth of the dose, simulated in the sinogram), an MR volume (nibabel; Rician noise added in
-k-space) and a photo (scikit-image; raindrops here, noise there, nothing elsewhere) take the way of any user's files: read, gate, experts, mixing, write.
+k-space) and a photo (scikit-image; raindrops here, noise there, nothing elsewhere) take the way of any user's files:
+read, gate, experts, mixing, write.
 """
 
 from __future__ import annotations

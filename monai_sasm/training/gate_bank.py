@@ -7,7 +7,7 @@ so their outputs are computed once and kept (as float16) beside the example.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -35,12 +35,14 @@ class Example:
         degraded: same shape.
         faults: class name -> where and how much, ``(1, H, W)`` in [0, 1], in the order in which the faults happened.
         modality: of the image.
+        spread: class name -> pixels by which its target grows beyond what was changed visibly.
     """
 
     clean: torch.Tensor
     degraded: torch.Tensor
     faults: Mapping[str, torch.Tensor]
     modality: Modality
+    spread: Mapping[str, int] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -64,6 +66,8 @@ class DegradedSource:
         scale: factor from working scale to the unit of the degradations (1000 where they work in HU).
         tolerated: what is done to every example, the clean ones too, and does not count as a fault: the noise of a
             normal image.
+        spread: class name -> pixels by which its target grows: the veil around a real drop reaches further than the
+            drop that was drawn, and its expert does no harm there.
         min_std: crops that vary less are drawn again.
         seed: seed of the crops.
     """
@@ -79,13 +83,14 @@ class DegradedSource:
         scale: float = 1.0,
         min_std: float = 0.0,
         tolerated: DegradationModel | None = None,
+        spread: Mapping[str, int] | None = None,
         seed: int = 0,
     ) -> None:
         fitting = [image for image in images if min(image.shape[-2:]) >= size]
         self.crops = CropDataset(fitting, size, length=1, min_std=min_std, seed=seed)
         self.modality, self.faults, self.size = Modality(modality), dict(faults), size
         self.clean_share, self.region_share, self.scale = clean_share, region_share, scale
-        self.tolerated = tolerated
+        self.tolerated, self.spread = tolerated, dict(spread or {})
 
     def draw(self, generator: torch.Generator) -> Example:
         """One crop with its faults."""
@@ -103,7 +108,7 @@ class DegradedSource:
             where = regions[:, position : position + 1]
             image = image + where * (spoiled - image)
             masks[name] = (where * mask)[0]
-        return Example(clean, image[0] / self.scale, masks, self.modality)
+        return Example(clean, image[0] / self.scale, masks, self.modality, self.spread)
 
     def _choose(self, generator: torch.Generator) -> list[str]:
         names = list(self.faults)
@@ -268,7 +273,11 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
         rest = torch.ones(example.degraded.shape[-2:])
         changed = (example.degraded - example.clean).abs().amax(0) > 0
         for name, mask in reversed(list(example.faults.items())):
-            share = ((mask[0] > FAINT) & changed) * rest
+            present = ((mask[0] > FAINT) & changed).float()
+            reach = example.spread.get(name, 0)
+            if reach:
+                present = F.max_pool2d(present[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0]
+            share = present * rest
             target[self.classes.index(name)] = share
             rest = rest - share
         target[0] = rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,17 +46,23 @@ def photos(
     return images
 
 
-def slices(paths: Sequence[str | Path], modality: str, min_std: float = 0.02) -> list[NDArray[np.float32]]:
+ISOTROPIC = 1.3  # longest over shortest voxel side up to which a volume can be cut in any direction
+
+
+def slices(
+    paths: Sequence[str | Path], modality: str, min_std: float = 0.02, all_planes: bool = False
+) -> list[NDArray[np.float32]]:
     """All 2-D slices ``(1, H, W)`` of CT or MR files and folders, in working scale.
 
     Args:
         paths: NIfTI files or DICOM folders.
         modality: ``"CT"`` or ``"MR"``.
         min_std: leave out slices that vary less (air, end slices), in working scale.
+        all_planes: cut volumes with nearly cubic voxels in all three directions, not only along their slices.
     """
     found = []
     for path in paths:
-        for volume in _read(path, Modality(modality)):
+        for volume in (cut for read in _read(path, Modality(modality)) for cut in _cuts(read, all_planes)):
             found += [np.ascontiguousarray(part) for part in _working_scale(volume) if float(part.std()) >= min_std]
     if not found:
         raise FileNotFoundError(f"no {modality} slices in {[str(path) for path in paths]}")
@@ -117,6 +124,14 @@ def _read(path: str | Path, modality: Modality) -> list[Volume]:
     from monai_sasm.io.formats import read
 
     return read(Path(path), modality)
+
+
+def _cuts(volume: Volume, all_planes: bool) -> list[Volume]:
+    if not all_planes or volume.affine is None or volume.array.ndim != 4:
+        return [volume]
+    sides = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    cubic = sides.max() < ISOTROPIC * sides.min()
+    return [replace(volume, slice_axis=axis) for axis in range(3)] if cubic else [volume]
 
 
 def _working_scale(volume: Volume) -> NDArray[np.float32]:

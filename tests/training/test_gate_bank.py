@@ -186,3 +186,13 @@ def test_tolerated_noise_is_in_every_example() -> None:
     assert float(example.degraded.std()) == pytest.approx(0.02, rel=0.2)
     assert torch.equal(example.clean, example.degraded)
     assert not example.faults["late"].any()
+
+
+def test_a_spread_fault_grows_but_stays_behind_later_ones() -> None:
+    clean = torch.zeros(1, SIZE, SIZE)
+    degraded = clean + 0.1 * (mask(1, slice(0, 8)) + mask(1, slice(24, 32)))
+    faults = {"early": mask(1, slice(0, 8)), "late": mask(1, slice(24, 32))}
+    example = Example(clean, degraded, faults, Modality.CT, spread={"early": 8})
+    target = GateBank([Given(example)], [1], CLASSES, {}, NoiseEstimator(), augment=False)[0]["target"]
+    torch.testing.assert_close(target[CLASSES.index("early")], torch.tensor([1.0, 1, 0, 0]).expand(4, 4))
+    torch.testing.assert_close(target[CLASSES.index("late")], torch.tensor([0.0, 0, 0, 1]).expand(4, 4))

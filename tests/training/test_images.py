@@ -125,3 +125,15 @@ def test_window_maps_to_zero_and_one() -> None:
     torch.testing.assert_close(label, torch.tensor([0, 0, 0.5]))
     with pytest.raises(ValueError, match="low < high"):
         windowed(1, 0)
+
+
+def test_cubic_volumes_are_cut_in_all_directions(tmp_path: Path) -> None:
+    cubic, thick = (tmp_path / name for name in ("cubic.nii.gz", "thick.nii.gz"))
+    array = np.random.default_rng(0).uniform(1, 100, (6, 7, 8)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([1, 1.1, 1, 1])), cubic)
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([1, 1, 5, 1])), thick)
+    assert len(slices([cubic], "MR")) == 8
+    shapes = {image.shape[-2:] for image in slices([cubic], "MR", all_planes=True)}
+    assert shapes == {(7, 8), (6, 8), (6, 7)}
+    assert len(slices([cubic], "MR", all_planes=True)) == 6 + 7 + 8
+    assert len(slices([thick], "MR", all_planes=True)) == 8
