@@ -23,7 +23,7 @@ from monai_sasm.metrics import psnr
 Image = NDArray[np.float32]
 Denoiser = Callable[[Image, float, float], Image]
 
-BM3D_SUBSET = 8  # images per level; BM3D takes about 40 s per megapixel and channel pair
+BM3D_SUBSET = 4  # images per level; BM3D takes about 40 s per megapixel and channel pair
 
 
 @dataclass(frozen=True)
