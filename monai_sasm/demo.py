@@ -146,7 +146,7 @@ def _mr_case(output: Path) -> Case:
 
 
 def _photo_case(output: Path) -> Case:
-    """A cat behind a wet window: drops in one region, noise in another, nothing in the third."""
+    """A cup of coffee behind a wet window: drops in one region, noise in another, nothing in the third."""
     import torch
     from PIL import Image
     from skimage import data
@@ -156,7 +156,7 @@ def _photo_case(output: Path) -> Case:
     from monai_sasm.degradations.raindrop import Raindrop
 
     truth = output / "truth" / "window.png"
-    Image.fromarray(data.chelsea()).save(truth)
+    Image.fromarray(data.coffee()).save(truth)
     clean = _read(truth)
     image = torch.from_numpy(clean.array)[None]  # (1, 3, H, W)
     generator = torch.Generator().manual_seed(SEED)
