@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import skimage.data
 import torch
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.kspace import KspaceNoise
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
+from tests.data import ct_small
 
 ROOT = Path(__file__).parents[1]
 BUNDLES = sorted(path for path in (ROOT / "bundles").iterdir() if (path / "configs").is_dir())
@@ -25,21 +27,24 @@ MR_WHITE = 800.0
 
 
 def clean_image(modality: str, size: int = 128) -> NDArray[np.float32]:
-    """``(C, size, size)``: a photo in [0, 1], a head phantom in HU, or the same in MR magnitudes."""
+    """``(C, size, size)``: a photo in [0, 1], a real CT slice in HU, or a head phantom in MR magnitudes."""
     if modality == "PHOTO":
         return (skimage.data.astronaut()[60 : 60 + size, 160 : 160 + size].transpose(2, 0, 1) / 255).astype(np.float32)
+    if modality == "CT":
+        slice_ = pydicom.dcmread(ct_small())
+        return (slice_.pixel_array * slice_.RescaleSlope + slice_.RescaleIntercept).astype(np.float32)[
+            None, :size, :size
+        ]
     step = 400 // size
-    phantom = skimage.data.shepp_logan_phantom()[: size * step : step, : size * step : step][None].astype(np.float32)
-    # air, water, soft tissues, bone in HU for the phantom's grey levels
-    hounsfield = np.interp(phantom, [0, 0.1, 0.2, 0.3, 0.4, 1], [-1000, 0, 40, 90, 150, 800]).astype(np.float32)
-    return hounsfield if modality == "CT" else phantom * MR_WHITE
+    phantom = skimage.data.shepp_logan_phantom()[: size * step : step, : size * step : step][None]
+    return phantom.astype(np.float32) * MR_WHITE
 
 
 def degraded_image(modality: str, degradation: str, clean: NDArray[np.float32]) -> NDArray[np.float32]:
     """``clean`` with the fault that an expert of this modality and degradation repairs."""
     model: DegradationModel
     if modality == "CT":
-        model = LowDoseCt(spacing=2.5, dose=(0.02, 0.02))
+        model = LowDoseCt(spacing=0.66, dose=(0.05, 0.05), kernel="sharp")
     elif modality == "MR":
         model = KspaceNoise(sigma=(0.1, 0.1), scale=MR_WHITE)
     else:

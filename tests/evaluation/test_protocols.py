@@ -136,14 +136,16 @@ def test_routing_scores() -> None:
 
 
 def test_pixel_calibration_leaves_traces_of_water_out() -> None:
-    probabilities = np.zeros((2, 16, 16))
+    """Drops above, a trace of water and then nothing below; what is near a drop may be called either."""
+    probabilities = np.zeros((2, 16, 64))
     probabilities[1] = 0.9
     probabilities[0] = 0.1
-    mask = np.zeros((16, 16), np.float32)
-    mask[:8], mask[8:, :8] = 0.5, 0.05
+    mask = np.zeros((16, 64), np.float32)
+    mask[:8, :8], mask[8:, :8] = 0.5, 0.05
     confidence, hit = gate._pixels(probabilities, truth=1, mask=mask)
-    assert confidence.tolist() == [0.9] * 3
-    assert hit.tolist() == [True, True, False]
+    far = 2 * (64 - 8 - gate.RING) // 8
+    assert confidence.tolist() == [0.9] * (1 + far)
+    assert hit.tolist() == [True] + [False] * far
 
 
 def test_uniform_regions_avoid_anatomy() -> None:
