@@ -118,7 +118,7 @@ def load_house(
     Raises:
         BundleError: a bundle is incomplete.
     """
-    chosen = _device(device)
+    chosen = torch_device(device)
     found = bundles.available(trust)
     roles = {name: bundles.read_metadata(path)["sasm"]["role"] for name, path in found.items()}
     for name in only:
@@ -135,6 +135,15 @@ def load_house(
         device=chosen,
         precision=precision,
     )
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` becomes cuda, mps or cpu, whichever is there first."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def restore(
@@ -257,9 +266,7 @@ class Pipeline(torch.nn.Module):
 
     def forward(self, image: ImageBatch) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)``, working scale."""
-        if not self._house:
-            self._house.append(load_house(self.device))
-        house = self._house[0]
+        house = self._loaded()
         keeper = _Keeper(house, self.options, len(image))
         run = partial(
             _restore_slice, modality=self.modality, house=house, options=self.options, given=None, keeper=keeper
@@ -268,9 +275,12 @@ class Pipeline(torch.nn.Module):
 
     def derivation(self) -> Derivation:
         """What to write into the headers of the results; see :func:`derivation`."""
+        return derivation(self._loaded(), self.options)
+
+    def _loaded(self) -> House:
         if not self._house:
             self._house.append(load_house(self.device))
-        return derivation(self._house[0], self.options)
+        return self._house[0]
 
 
 class _Keeper:
@@ -383,11 +393,3 @@ def _require_gate(house: House) -> Bundle:
     if house.gate is None:
         raise BundleError("no gate bundle is installed; name an expert, or install a bundle with role 'gate'")
     return house.gate
-
-
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

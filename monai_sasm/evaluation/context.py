@@ -90,14 +90,10 @@ def bundle_restorer(name: str, device: str = "auto", weights: Path | None = None
 
 
 def torch_device(name: str) -> str:
-    """``auto`` becomes cuda, mps or cpu, whichever is there."""
-    import torch
+    """The device the house would take, as text."""
+    from monai_sasm import restore
 
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return str(restore.torch_device(name))
 
 
 def on_grey(restore: Restorer) -> Restorer:

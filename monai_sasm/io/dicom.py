@@ -14,6 +14,7 @@ from monai_sasm.io.dicom_multiframe import Slice
 from monai_sasm.io.dicom_pixels import StoredPixels, read_stored, rescaled
 from monai_sasm.io.dicom_values import quiet, text_of
 from monai_sasm.io.entry import RefusedError
+from monai_sasm.io.memory import free_memory
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -96,23 +97,12 @@ def instance_uid(dataset: Dataset) -> str:
 
 def check_memory(shape: tuple[int, ...], copies: int = 1) -> None:
     """Refuse ``copies`` float32 arrays that would not fit into the free memory, before allocating any."""
-    needed, free = 4 * copies * int(np.prod(shape, dtype=np.int64)), _free_memory()
+    needed, free = 4 * copies * int(np.prod(shape, dtype=np.int64)), free_memory()
     if free is not None and needed > MEMORY_SHARE * free:
         raise RefusedError(
             f"an array of {shape} needs {needed >> 20} MiB but only {free >> 20} MiB are free; "
             "restore fewer series at once or use a larger machine"
         )
-
-
-def _free_memory() -> int | None:
-    """Bytes that can be allocated without swapping; ``None`` where the system does not tell."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
 
 
 def _check_same(dataset: Dataset, one: Slice, pixels: StoredPixels) -> None:

@@ -30,7 +30,7 @@ def free_memory() -> int | None:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    except OSError:
+    except (OSError, ValueError, IndexError):
         pass
     names = getattr(os, "sysconf_names", {})
     for pages in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"):
