@@ -51,3 +51,13 @@ def torchvision() -> ModuleType:
             library.define(schema)
         _kept_alive.append(library)
         return importlib.import_module("torchvision")
+
+
+def diffusers() -> ModuleType:
+    """diffusers, which imports torchvision through transformers where that is installed (see :func:`torchvision`).
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    torchvision()
+    return require("diffusers", "this diffusion model", "pip install 'monai-sasm[diffusion]'")

@@ -61,9 +61,7 @@ def test_an_expert_without_weight_is_not_run() -> None:
         raise AssertionError("this expert has no weight anywhere")
 
     steps: list[int] = []
-    result = restore_tiled(
-        image, image, weights, {1: expert, 2: never}, tile=64, halo=32, progress=steps.append
-    )
+    result = restore_tiled(image, image, weights, {1: expert, 2: never}, tile=64, halo=32, progress=steps.append)
     assert seen == [(96, 64)], "only the first tile, with its halo below"
     assert sum(steps) == 5
     torch.testing.assert_close(result[..., :40, :], image[..., :40, :] + 0.5)

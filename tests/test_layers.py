@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "monai_sasm"
 CLI = {path.stem for path in PACKAGE.glob("cli*.py")}  # one room in several files, one per command
 LAYERS = [
     {"types", "optional"},
+    {"diffusion", "features"},
     {
         "io", "intensity", "noise", "gate", "experts", "mixing", "refine", "degradations", "transforms", "inferers",
         "losses", "metrics",

@@ -25,11 +25,6 @@ def data_root(given: Path | None = None) -> Path:
     return Path(given or os.environ.get("SASM_DATA") or CHECKOUT.parent / "shared" / "data")
 
 
-def weights_root() -> Path:
-    """Folder of third-party weights used by metrics: SASM_WEIGHTS or ``../shared/weights`` beside the checkout."""
-    return Path(os.environ.get("SASM_WEIGHTS") or CHECKOUT.parent / "shared" / "weights")
-
-
 def files(folder: Path, pattern: str = "*", limit: int | None = None) -> list[Path]:
     """Sorted files of a folder.
 

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.evaluation.data import weights_root
+from monai_sasm.features import VGG_N_FILE, weights_root
 
 Image = NDArray[np.float32]
 
-VGG_FILE = "vgg_normalised_conv3_1.pth"
-VGG_TAPS = (3, 10, 17)  # after the first convolution of each block
 LPIPS_FILES = "alexnet*.pth"
 
 
@@ -25,7 +23,7 @@ class PerceptualDistances:
     """
 
     def __init__(self, vgg: Path | None = None) -> None:
-        path = vgg or weights_root() / VGG_FILE
+        path = vgg or weights_root() / VGG_N_FILE
         self.vgg = path if path.is_file() else None
         self.lpips = _lpips_weights_present()
 
@@ -43,7 +41,7 @@ class PerceptualDistances:
         vgg = "distance of normalised VGG19 features (relu1_1, 2_1, 3_1), x 100; smaller is better. It is not LPIPS"
         lpips = "AlexNet LPIPS 0.1; smaller is better"
         return {
-            "VGG19-n": vgg if self.vgg is not None else f"not available ({VGG_FILE} not found; set SASM_WEIGHTS)",
+            "VGG19-n": vgg if self.vgg is not None else f"not available ({VGG_N_FILE} not found; set SASM_WEIGHTS)",
             "LPIPS": lpips if self.lpips else "not available (AlexNet weights are not in the torch cache)",
         }
 
@@ -52,30 +50,19 @@ def vgg_distance(reference: Image, image: Image, weights: Path) -> float:
     """Mean squared distance of channel-normalised features, summed over three depths, times 100."""
     import torch
 
-    network = _vgg(weights)
-    total = 0.0
+    from monai_sasm.features import feature_distance
+
+    features = _vgg(weights)
     with torch.inference_mode():
-        x = torch.from_numpy(np.stack([_rgb(reference), _rgb(image)])).float()
-        for index, layer in enumerate(network):
-            x = layer(x)
-            if index in VGG_TAPS:
-                unit = x / (x.norm(dim=1, keepdim=True) + 1e-8)
-                total += float((unit[0] - unit[1]).pow(2).sum(0).mean())
-    return 100 * total
+        x, y = (features(torch.from_numpy(_rgb(part))[None].float()) for part in (reference, image))
+        return 100 * float(feature_distance(x, y))
 
 
 @lru_cache(maxsize=1)
-def _vgg(path: Path):  # type: ignore[no-untyped-def]  # torch.nn.Sequential; torch is imported on first use
-    import torch
-    from torch import nn
+def _vgg(path: Path):  # type: ignore[no-untyped-def]  # Vgg19Features; torch is imported on first use
+    from monai_sasm.features import Vgg19Features
 
-    layers: list[nn.Module] = [nn.Conv2d(3, 3, 1)]
-    for channels_in, channels_out, pool in ((3, 64, 0), (64, 64, 1), (64, 128, 0), (128, 128, 1), (128, 256, 0)):
-        layers += [nn.ReflectionPad2d(1), nn.Conv2d(channels_in, channels_out, 3), nn.ReLU()]
-        layers += [nn.MaxPool2d(2, ceil_mode=True)] if pool else []
-    network = nn.Sequential(*layers)
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return network.eval()
+    return Vgg19Features(path)
 
 
 def _lpips_weights_present() -> bool:

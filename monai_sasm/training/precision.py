@@ -11,8 +11,9 @@ from torch import nn
 class Autocast(nn.Module):
     """Run ``network`` under autocast in channels-last layout and give float32 back.
 
-    bfloat16 trains a convolutional U-Net about three times faster on a CPU with AMX instructions; without them it is
-    emulated and an order of magnitude slower, so ``"auto"`` looks before it chooses.
+    bfloat16 trains a convolutional U-Net about three times faster on a CPU with AMX instructions, and 1.5 to 2 times
+    with AVX-512 BF16; without either it is emulated and an order of magnitude slower, so ``"auto"`` looks before it
+    chooses.
 
     Args:
         network: the module to run; save *its* state dict, not this wrapper's.
@@ -38,4 +39,4 @@ class Autocast(nn.Module):
 def _fast_bfloat16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported()
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
