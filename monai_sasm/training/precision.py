@@ -18,19 +18,21 @@ class Autocast(nn.Module):
     Args:
         network: the module to run; save *its* state dict, not this wrapper's.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (bfloat16 where the hardware has it).
+        channels_last: use that layout; 2-D networks only.
     """
 
-    def __init__(self, network: nn.Module, dtype: str = "auto") -> None:
+    def __init__(self, network: nn.Module, dtype: str = "auto", channels_last: bool = True) -> None:
         super().__init__()
         allowed = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
         if dtype != "auto" and dtype not in allowed:
             raise ValueError(f"dtype must be 'auto' or one of {sorted(allowed)}, got {dtype!r}")
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.dtype = (torch.bfloat16 if _fast_bfloat16() else None) if dtype == "auto" else allowed[dtype]
 
     def forward(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Same arguments as the wrapped network."""
-        image = image.contiguous(memory_format=torch.channels_last)
+        image = image.contiguous(memory_format=self.layout)
         with torch.autocast(image.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             output = self.network(image, *args, **kwargs)
         return output.float()
