@@ -19,9 +19,10 @@ LAYERS = [
         "losses", "metrics",
     },
     {"bundles", "dispatch"},
+    {"house"},
     {"restore"},
     {"training", "evaluation", "batch"},
-    {"web", "label"},
+    {"web", "label", "node"},
     CLI,
     {"demo"},
 ]  # fmt: skip

@@ -1,0 +1,204 @@
+"""Configuration of the node: who may send, where results go, where the spool lies."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+ANYONE = "*"
+MAX_AE_TITLE = 16  # characters of the value representation AE, PS3.5 table 6.2-1
+
+_DICOM_ADDRESS = re.compile(r"(?P<title>[^@]+)@(?P<host>\[[^\]]+\]|[^:@]+):(?P<port>\d+)")
+
+
+@dataclass(frozen=True)
+class DicomPeer:
+    """A DICOM application that takes C-STORE."""
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class WebPeer:
+    """A DICOMweb server. Credentials stay in environment variables, of which the configuration holds only the names.
+
+    Args:
+        name: what the configuration calls it.
+        url: root of the service, for example ``https://pacs.example/dicom-web``.
+        token_env: variable that holds a bearer token.
+        user_env: variable that holds a user name; needs ``password_env``.
+        password_env: variable that holds the password.
+        ca_bundle: file with certificates to trust instead of the system's.
+    """
+
+    name: str
+    url: str
+    token_env: str | None = None
+    user_env: str | None = None
+    password_env: str | None = None
+    ca_bundle: str | None = None
+
+    def secret(self, variable: str) -> str:
+        """The content of an environment variable that the configuration names."""
+        try:
+            return os.environ[variable]
+        except KeyError:
+            raise ValueError(f"{self.name}: the environment variable {variable} is not set; export it first") from None
+
+
+Peer = DicomPeer | WebPeer
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who may send: an AE title, which anybody can claim, and better also the address it comes from.
+
+    Args:
+        ae_title: calling AE title; ``"*"`` is any.
+        host: IP address; ``None`` is any.
+    """
+
+    ae_title: str
+    host: str | None = None
+
+    def admits(self, ae_title: str, host: str) -> bool:
+        """Whether a calling AE title from an address is this caller."""
+        return self.ae_title in (ANYONE, ae_title) and self.host in (None, host)
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """How one node runs.
+
+    Args:
+        spool: folder of everything in flight; it holds patient data and belongs on a local disk.
+        destinations: where each derived series goes, all of them.
+        allow: who may send; everybody else is refused.
+        ae_title: the node's own.
+        host: address to listen on; the default takes nothing from other machines.
+        port: of DICOM; 0 picks a free one.
+        http_port: of ``/healthz`` and ``/metrics``, on ``host``; 0 picks a free one, ``None`` is off.
+        quiet_seconds: a series is complete so long after its last object and its last association.
+        interrupted_seconds: the same where an association broke or the node was restarted, for the sender to try again.
+        retry_seconds: first pause before a destination is tried again; it doubles up to ``MAX_RETRY_SECONDS``.
+        min_free_mb: below so much free disk, objects are refused with "out of resources" (A700).
+        keep_private: keep private attributes in the derived series.
+        restore: options of :class:`monai_sasm.restore.Options`, and ``device``, ``precision``, ``trust``.
+    """
+
+    spool: Path
+    destinations: tuple[Peer, ...]
+    allow: tuple[Caller, ...]
+    ae_title: str = "SASM"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    http_port: int | None = 11180
+    quiet_seconds: float = 10.0
+    interrupted_seconds: float = 120.0
+    retry_seconds: float = 10.0
+    min_free_mb: int = 1024
+    keep_private: bool = False
+    restore: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.destinations:
+            raise ValueError("a node needs a destination for its results: --to NAME=AE@HOST:PORT or destinations: {...}")
+        if not self.allow:
+            raise ValueError(f"a node needs to know who may send: --allow AE or allow: [AE]; {ANYONE!r} allows everybody")
+        _check_title(self.ae_title)
+        for key in ("quiet_seconds", "interrupted_seconds", "retry_seconds", "min_free_mb"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
+
+
+def config_from(settings: Mapping[str, Any]) -> NodeConfig:
+    """A configuration from plain values, as YAML and the command line give them.
+
+    ``destinations`` maps names to peers (see :func:`peer_from`), ``send_to`` names those in use (all if left out),
+    ``allow`` lists ``AE`` or ``AE@ADDRESS``; the other keys are the fields of :class:`NodeConfig`.
+
+    Raises:
+        ValueError: an unknown key, an unknown destination, a value that is not allowed, or something is missing.
+    """
+    known = {one.name for one in fields(NodeConfig)} | {"send_to"}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise ValueError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    peers = peers_from(settings)
+    wanted = settings.get("send_to") or list(peers)
+    absent = [name for name in wanted if name not in peers]
+    if absent:
+        raise ValueError(f"send_to names {', '.join(absent)}, destinations has {', '.join(peers) or 'none'}")
+    if not settings.get("spool"):
+        raise ValueError("a node needs a folder for what is in flight: --spool DIR or spool: DIR")
+    rest = {key: value for key, value in settings.items() if key not in ("destinations", "send_to", "allow", "spool")}
+    return NodeConfig(
+        spool=Path(settings["spool"]),
+        destinations=tuple(peers[name] for name in wanted),
+        allow=tuple(_caller(entry) for entry in settings.get("allow") or ()),
+        **rest,
+    )
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file.
+
+    Raises:
+        ValueError: the file is no YAML mapping.
+    """
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path.name} must hold a mapping of settings, got a {type(settings).__name__}")
+    return settings
+
+
+def peers_from(settings: Mapping[str, Any]) -> dict[str, Peer]:
+    """Name -> peer of the ``destinations`` in settings."""
+    return {str(name): peer_from(str(name), value) for name, value in (settings.get("destinations") or {}).items()}
+
+
+def peer_from(name: str, value: str | Mapping[str, Any]) -> Peer:
+    """A peer from ``AE@HOST:PORT``, ``http(s)://...``, or a mapping with the fields of its class.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(value, Mapping):
+        kind = WebPeer if "url" in value else DicomPeer
+        allowed = {one.name for one in fields(kind)} - {"name"}
+        if set(value) - allowed or ("url" not in value and set(value) != allowed):
+            raise ValueError(f"{name}: a destination has {', '.join(sorted(allowed))}, got {', '.join(sorted(value))}")
+        peer = kind(name, **value)
+    elif value.startswith(("http://", "https://")):
+        peer = WebPeer(name, value)
+    elif match := _DICOM_ADDRESS.fullmatch(value):
+        peer = DicomPeer(name, match["title"], match["host"].strip("[]"), int(match["port"]))
+    else:
+        raise ValueError(f"{name}: a destination is AE@HOST:PORT or http(s)://..., got {value!r}")
+    if isinstance(peer, DicomPeer):
+        _check_title(peer.ae_title)
+    return peer
+
+
+def _caller(entry: str) -> Caller:
+    title, _, host = str(entry).partition("@")
+    if title != ANYONE:
+        _check_title(title)
+    return Caller(title, host or None)
+
+
+def _check_title(title: str) -> None:
+    if not 0 < len(title.strip()) <= MAX_AE_TITLE or "\\" in title or not title.isascii() or not title.isprintable():
+        raise ValueError(f"an AE title has 1 to {MAX_AE_TITLE} ASCII characters and no backslash, got {title!r}")
