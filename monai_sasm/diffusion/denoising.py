@@ -1,7 +1,7 @@
 """One view of every diffusion network: ``denoise(x, t, label) -> x_0``, whatever the network itself predicts.
 
-The noise schedule is MONAI's: :math:`x_t = \\sqrt{\\bar\\alpha_t} x_0 + \\sqrt{1 - \\bar\\alpha_t} \\epsilon` (Ho et al. 2020,
-eq. 4), with :math:`\\bar\\alpha` the scheduler's ``alphas_cumprod``.
+The noise schedule is MONAI's: :math:`x_t = \\sqrt{\\bar\\alpha_t} x_0 + \\sqrt{1 - \\bar\\alpha_t} \\epsilon`
+(Ho et al. 2020, eq. 4), with :math:`\\bar\\alpha` the scheduler's ``alphas_cumprod``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class Denoiser(nn.Module):
     """A network and its noise schedule as the function ``(x_t, t) -> x_0``.
 
     Args:
-        network: called as MONAI's ``DiffusionModelUNet``: ``network(x, timesteps=t)``, with ``class_labels=label`` when a
-            label is given.
-        scheduler: a MONAI scheduler; its ``prediction_type`` (``epsilon``, ``sample`` or ``v_prediction``) says what the
-            network predicts, its ``alphas_cumprod`` how noisy ``x_t`` is.
+        network: called as MONAI's ``DiffusionModelUNet``: ``network(x, timesteps=t)``, with ``class_labels=label`` when
+            a label is given.
+        scheduler: a MONAI scheduler; its ``prediction_type`` (``epsilon``, ``sample`` or ``v_prediction``) says what
+            the network predicts, its ``alphas_cumprod`` how noisy ``x_t`` is.
     """
 
     def __init__(self, network: nn.Module, scheduler: Any) -> None:
@@ -40,13 +40,13 @@ class Denoiser(nn.Module):
             condition: further input channels ``(B, K, H, W)``.
 
         Returns:
-            ``x_0``, shape of ``x``.
+            ``x_0``, shape and dtype of ``x``.
         """
         inputs = x if condition is None else torch.cat([x, condition], 1)
         keywords = {} if label is None else {"class_labels": label}
         predicted = self.network(inputs, timesteps=t, **keywords)
         kept = level(self.schedule, t, x)
-        return _TO_CLEAN[self.prediction](x, predicted, kept)
+        return _TO_CLEAN[self.prediction](x, predicted, kept).to(x.dtype)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """:meth:`denoise`, as a module."""
@@ -54,9 +54,14 @@ class Denoiser(nn.Module):
 
 
 def level(schedule: Tensor, t: Tensor, like: Tensor) -> Tensor:
-    r""":math:`\bar\alpha_t` ``(B, 1, 1, 1)``, at the device and dtype of ``like``; ``t`` -1 is the clean image."""
-    kept = torch.where(t.cpu() < 0, torch.ones(()), schedule.cpu()[t.cpu().clamp_min(0)])
-    return kept.view(-1, *[1] * (like.ndim - 1)).to(like)
+    r""":math:`\bar\alpha_t` ``(B, 1, 1, 1)`` on the device of ``like``; ``t`` -1 is the clean image.
+
+    At least float32, whatever ``like`` is: near 1, bfloat16 has steps of 0.004, and the first 80 times of the usual
+    schedule would collapse into 19.
+    """
+    t = t.to(like.device)
+    kept = schedule.to(like.device)[t.clamp_min(0)].masked_fill(t < 0, 1)
+    return kept.view(-1, *[1] * (like.ndim - 1)).to(torch.promote_types(like.dtype, torch.float32))
 
 
 def noise_to_signal(schedule: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Adapters that give every diffusion network the call of MONAI's ``DiffusionModelUNet`` and let it take any image size."""
+"""Adapters: the call of MONAI's ``DiffusionModelUNet`` for every diffusion network, and any image size."""
 
 from __future__ import annotations
 
@@ -43,6 +43,9 @@ class DiffusersUNet(nn.Module):
         pretrained: name or folder of a published model, such as ``google/ddpm-celebahq-256``, loaded through the normal
             hub cache; empty builds one with random weights from ``config``.
         config: arguments of ``UNet2DModel``.
+
+    Raises:
+        FileNotFoundError: ``pretrained`` is neither in the cache, nor to be had from the hub, nor such a folder.
     """
 
     def __init__(self, pretrained: str = "", **config: Any) -> None:
@@ -54,7 +57,7 @@ class DiffusersUNet(nn.Module):
                 f"a pretrained model brings its own config; drop {sorted(config)} or pretrained={pretrained!r}"
             )
         model = diffusers().UNet2DModel
-        self.unet: nn.Module = model.from_pretrained(pretrained) if pretrained else model(**config)
+        self.unet: nn.Module = _published(model, pretrained) if pretrained else model(**config)
 
     def forward(
         self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, class_labels: Tensor | None = None
@@ -64,6 +67,17 @@ class DiffusersUNet(nn.Module):
             raise ValueError("UNet2DModel has no cross-attention; pass conditions as input channels")
         predicted: Tensor = self.unet(x, timesteps, class_labels=class_labels, return_dict=False)[0]
         return predicted
+
+
+def _published(model: Any, name: str) -> nn.Module:
+    try:
+        network: nn.Module = model.from_pretrained(name)
+    except (OSError, ValueError) as error:  # what diffusers and the hub's client raise, offline as online
+        raise FileNotFoundError(
+            f"no UNet2DModel {name!r} here: fetch it into the hub's cache on a machine with internet access "
+            f"(hf download {name}), or name a folder written by UNet2DModel.save_pretrained"
+        ) from error
+    return network
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -14,9 +14,9 @@ def lowpass(image: Tensor, radius: float) -> Tensor:
     if not radius > 0:
         raise ValueError(f"radius must be positive, got {radius}")
     reach = math.ceil(2 * radius)
-    offsets = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
+    offsets = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / radius) ** 2)
-    kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, -1)
+    kernel = (kernel / kernel.sum()).to(image.dtype).expand(image.shape[1], 1, -1)
     blurred = F.conv2d(F.pad(image, (0, 0, reach, reach), mode="replicate"), kernel[..., None], groups=image.shape[1])
     padded = F.pad(blurred, (reach, reach, 0, 0), mode="replicate")
     return F.conv2d(padded, kernel[:, :, None], groups=image.shape[1])

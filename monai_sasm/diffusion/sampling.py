@@ -77,13 +77,13 @@ def _step(
 ) -> Tensor:
     """``x`` at the following time: the estimate, plus what is left of the present noise, plus fresh noise."""
     now, then = level(schedule, t, x), level(schedule, following, x)
-    tiny = torch.finfo(x.dtype).tiny
+    tiny = torch.finfo(now.dtype).tiny
     epsilon = (x - now.sqrt() * clean) / (1 - now).sqrt().clamp_min(tiny)
     fresh = eta * ((1 - then) / (1 - now).clamp_min(tiny) * (1 - now / then)).clamp_min(0).sqrt()
     moved = then.sqrt() * clean + (1 - then - fresh**2).clamp_min(0).sqrt() * epsilon
     if eta:
         moved = moved + fresh * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return torch.where(_per_image(t == following, x), x, moved)
+    return torch.where(_per_image(t == following, x), x, moved.to(x.dtype))
 
 
 def _per_image(chosen: Tensor, like: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class DdpmExpert(nn.Module):
         eta: share of fresh noise per step, see :func:`monai_sasm.diffusion.sampling.ddim`.
         pin: standard deviation in pixels of the low-pass pinned to the input, which keeps colours where they were; 0 is
             off.
+        mean: known mean of the noise, subtracted first; no method can tell it from the photo's own brightness.
         seed: of the noise when ``eta`` is positive.
         zero_init: start as the identity, by zeroing the network's last layer (the noise prediction is then 0).
     """
@@ -41,6 +42,7 @@ class DdpmExpert(nn.Module):
         steps: int = 1,
         eta: float = 0.0,
         pin: float = 16.0,
+        mean: float = 0.0,
         seed: int = 0,
         zero_init: bool = False,
     ) -> None:
@@ -49,7 +51,7 @@ class DdpmExpert(nn.Module):
             raise ValueError(f"steps must be at least 1, pin at least 0, eta in [0, 1]; got {steps}, {pin}, {eta}")
         self.denoiser = Denoiser(network, scheduler)
         self.noise_estimator = noise_estimator
-        self.steps, self.eta, self.pin, self.seed = steps, eta, pin, seed
+        self.steps, self.eta, self.pin, self.mean, self.seed = steps, eta, pin, mean, seed
         if zero_init:
             for parameter in list(network.parameters())[-2:]:  # weight and bias of the last convolution
                 nn.init.zeros_(parameter)
@@ -59,9 +61,10 @@ class DdpmExpert(nn.Module):
 
         The model knows one noise level per image: the root mean square of the map.
         """
+        image = image - self.mean
         noise = self.noise_estimator(image) if sigma is None else sigma
         t = start_time(2 * noise.double().square().mean((1, 2, 3)).sqrt(), self.denoiser.schedule)
-        x = level(self.denoiser.schedule, t, image).sqrt() * (2 * image - 1)
+        x = (level(self.denoiser.schedule, t, image).sqrt() * (2 * image - 1)).to(image.dtype)
         generator = torch.Generator(image.device).manual_seed(self.seed) if self.eta else None
         times = spaced_times(t, self.steps)
         clean = (ddim(self.denoiser, x, times, self.denoiser.schedule, self.eta, generator) + 1) / 2

@@ -30,7 +30,7 @@ class TimeBudget:
         self.optimizer, self.minutes, self.warmup = optimizer, minutes, warmup
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.spent = 0.0  # minutes of earlier runs
-        self.started = time.monotonic()
+        self.started: float | None = None  # clock at the start of this run
 
     def attach(self, engine: Engine) -> None:
         """Register on a trainer."""
@@ -39,11 +39,12 @@ class TimeBudget:
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_STARTED, self._set_rates)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._end)
+        engine.add_event_handler(Events.COMPLETED, self._stop)
 
     @property
     def passed(self) -> float:
         """Minutes trained so far, earlier runs included."""
-        return self.spent + (time.monotonic() - self.started) / 60
+        return self.spent + (0.0 if self.started is None else (time.monotonic() - self.started) / 60)
 
     def rate(self, share: float) -> float:
         """Learning rate relative to its start after ``share`` of the time."""
@@ -57,11 +58,13 @@ class TimeBudget:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the time that was left."""
-        self.spent = state["spent"]
-        self.started = time.monotonic()
+        self.spent = float(state["spent"])
 
     def _start(self) -> None:
         self.started = time.monotonic()
+
+    def _stop(self) -> None:
+        self.spent, self.started = self.passed, None
 
     def _set_rates(self) -> None:
         share = self.passed / (self.minutes or 1)

@@ -13,7 +13,7 @@ from monai_sasm.training.batches import Prepared
 
 
 class PrepareDenoising(DiffusionPrepareBatch):
-    """Input ``x_t``, target ``x_0``, ``t`` as second argument: what a :class:`~monai_sasm.diffusion.denoising.Denoiser` is asked.
+    """Input ``x_t``, target ``x_0``, ``t`` as second argument: what a ``Denoiser`` is asked.
 
     MONAI's own returns the clean image and leaves the noising to its inferer, with the noise as target; a loss on the
     image itself, such as a perceptual one, needs the estimate of ``x_0``.
@@ -29,6 +29,8 @@ class PrepareDenoising(DiffusionPrepareBatch):
         super().__init__(num_train_timesteps=scheduler.num_train_timesteps)
         if not 0 <= times[0] <= times[1] < scheduler.num_train_timesteps:
             raise ValueError(f"times must lie in 0 to {scheduler.num_train_timesteps - 1} and rise, got {tuple(times)}")
+        if not skew > 0:
+            raise ValueError(f"skew must be positive, got {skew}")
         self.scheduler, self.times, self.skew = scheduler, tuple(times), skew
         self.generator = torch.Generator().manual_seed(seed)
 

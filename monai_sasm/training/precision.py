@@ -38,6 +38,11 @@ class Autocast(nn.Module):
         return output.float()
 
 
+def reduced(dtype: str) -> bool:
+    """Whether :class:`Autocast` runs in 16 bits when asked for ``dtype``, here."""
+    return dtype in ("bfloat16", "float16") or (dtype == "auto" and _fast_bfloat16())
+
+
 def _fast_bfloat16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
