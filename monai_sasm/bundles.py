@@ -43,7 +43,7 @@ class Bundle:
         degradation: what an expert repairs.
         noise_map: whether the network takes a noise map as second argument.
         version: the bundle's version.
-        sha256: of ``models/model.pt``.
+        sha256: of the file of weights.
         network: in evaluation mode, on its device.
         metadata: the whole ``metadata.json``.
         precision: ``float32``, or ``bfloat16`` to run the network under autocast. Experts add their correction to the
@@ -153,6 +153,7 @@ def load(
     device: str | torch.device = "cpu",
     extra: Sequence[Path] = (),
     precision: str = "float32",
+    overlay: str | None = None,
 ) -> Bundle:
     """Build a bundle's network from ``configs/inference.yaml`` (or ``.json``) and load its weights.
 
@@ -161,6 +162,8 @@ def load(
         device: where the network goes.
         extra: further folders to look the name up in, see :func:`available`.
         precision: ``float32`` or ``bfloat16``.
+        overlay: a variant of the bundle: ``configs/<overlay>.yaml`` is laid over the configuration, and the weights
+            are ``models/<overlay>_model.pt``.
 
     Raises:
         ValueError: another precision.
@@ -178,10 +181,10 @@ def load(
     if config is None:
         raise BundleError(f"{root} has none of {_INFERENCE_CONFIGS}; it cannot be used for inference")
     parser = ConfigParser()
-    parser.read_config(str(config))
+    parser.read_config([str(path) for path in (config, *_overlay(root, overlay))])
     parser["bundle_root"] = str(root)
     network = parser.get_parsed_content("network_def")
-    weights = root / "models" / "model.pt"
+    weights = root / "models" / ("model.pt" if overlay is None else f"{overlay}_model.pt")
     if not weights.is_file():
         raise BundleError(f"{weights} is missing; train it with configs/train.yaml or copy the trained file there")
     try:
@@ -204,6 +207,13 @@ def load(
 
 
 _INFERENCE_CONFIGS = ("configs/inference.yaml", "configs/inference.json")
+
+
+def _overlay(root: Path, name: str | None) -> list[Path]:
+    path = root / "configs" / f"{name}.yaml"
+    if name is not None and not path.is_file():
+        raise BundleError(f"{path} is missing; the bundle has no variant {name!r}")
+    return [] if name is None else [path]
 
 
 def _find(name_or_path: str | Path, extra: Sequence[Path]) -> Path:

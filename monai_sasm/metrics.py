@@ -27,13 +27,13 @@ def psnr(reference: Array, image: Array, data_range: float) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
 
 
-def ssim(reference: Array, image: Array, data_range: float) -> float:
+def ssim(reference: Array, image: Array, data_range: float, where: NDArray[np.bool_] | None = None) -> float:
     """Structural similarity (Wang et al. 2004): Gaussian 11 x 11 window, sigma 1.5, border of 5 pixels left out, mean
-    of channels.
+    of channels and of the windows centred at the pixels ``where`` ``(H, W)``; NaN where all of those are in the border.
     """
     _difference(reference, image)
     if reference.ndim == 3:
-        return float(np.mean([ssim(a, b, data_range) for a, b in zip(reference, image, strict=True)]))
+        return float(np.mean([ssim(a, b, data_range, where) for a, b in zip(reference, image, strict=True)]))
     if min(reference.shape) < 2 * SSIM_RADIUS + 1:
         raise ValueError(f"SSIM needs at least 11 x 11 pixels, got {reference.shape}")
     x, y = reference.astype(np.float64), image.astype(np.float64)
@@ -43,7 +43,9 @@ def ssim(reference: Array, image: Array, data_range: float) -> float:
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-    return float(similarity[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS].mean())
+    inner = (slice(SSIM_RADIUS, -SSIM_RADIUS),) * 2
+    chosen = similarity[inner] if where is None else similarity[inner][where[inner]]
+    return float(chosen.mean()) if chosen.size else float("nan")
 
 
 def rmse(reference: Array, image: Array) -> float:

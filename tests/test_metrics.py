@@ -40,6 +40,17 @@ def test_psnr_and_ssim_equal_scikit_image(pair: tuple[np.ndarray, np.ndarray], d
     assert metrics.ssim(clean, noisy, data_range) == pytest.approx(expected, abs=1e-6)
 
 
+def test_ssim_of_chosen_pixels_is_the_mean_of_their_windows(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    clean, noisy = pair
+    where = np.zeros(clean.shape[1:], bool)
+    where[8:20, 10:40], where[:, :2] = True, True  # the second lies in the border, which does not count
+    _, windows = skimage_metrics.structural_similarity(
+        clean, noisy, data_range=1.0, channel_axis=0, gaussian_weights=True, use_sample_covariance=False, full=True
+    )
+    assert metrics.ssim(clean, noisy, 1.0, where) == pytest.approx(windows[:, 8:20, 10:40].mean(), abs=1e-6)
+    assert np.isnan(metrics.ssim(clean, noisy, 1.0, where & (np.arange(where.shape[1]) < 2)))
+
+
 def test_equal_images_are_perfect(pair: tuple[np.ndarray, np.ndarray]) -> None:
     clean, _ = pair
     assert metrics.psnr(clean, clean, 1.0) == float("inf")

@@ -12,7 +12,7 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import data_hash, files, photo
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Image, Method, batch_shape, score
-from monai_sasm.evaluation.table import Row, Table
+from monai_sasm.evaluation.table import Row, Table, merged
 from monai_sasm.metrics import delta_e, gradient_ratio, luma, psnr, ssim
 
 EXPERT = "raindrop_photo_unet"
@@ -80,7 +80,7 @@ def run_real(context: Context) -> Table:
         )
     definitions = {**DEFINITIONS, **perceptual.definitions()}
     return Table(
-        "raindrop-real", data_hash([*rain, *clean]), definitions, _merged([*rows, *published]), flags, (figure,)
+        "raindrop-real", data_hash([*rain, *clean]), definitions, merged([*rows, *published]), flags, (figure,)
     )
 
 
@@ -189,17 +189,6 @@ def _seen_pairs(context: Context) -> str:
         if seen
         else "shipped weights saw neither pair"
     )
-
-
-def _merged(rows: list[Row]) -> tuple[Row, ...]:
-    """Rows of one method on different levels become one."""
-    merged: dict[str, Row] = {}
-    for row in rows:
-        before = merged.get(row.method)
-        scores = {**(before.scores if before else {}), **row.scores}
-        counts = {**(before.n if before else {}), **row.n}
-        merged[row.method] = Row(row.method, scores, counts, row.seconds, row.note)
-    return tuple(merged.values())
 
 
 def _rgb_psnr(case: Case, image: Image) -> float:

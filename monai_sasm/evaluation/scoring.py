@@ -29,7 +29,7 @@ class Case:
         name: unique within its level.
         level: strength of the degradation, as printed.
         clean: reference, ``(C, H, W)``, in the protocol's unit.
-        degraded: same shape and unit.
+        degraded: same unit, and same shape unless the protocol is about size.
         sigma: noise standard deviation, same unit, as given to methods that want one.
         facts: further things a method or metric needs (spacing, masks).
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,17 @@ class Table:
             seconds = "-" if row.seconds is None else f"{row.seconds:.3g}"
             lines.append(f"| {row.method} | " + " | ".join(cells) + f" | {row.n.get(level, '-')} | {seconds} |")
         return lines
+
+
+def merged(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows of one method on different levels become one row, with the seconds and the note of the last."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        before = found.get(row.method)
+        scores = {**(before.scores if before else {}), **row.scores}
+        counts = {**(before.n if before else {}), **row.n}
+        found[row.method] = Row(row.method, scores, counts, row.seconds, row.note)
+    return tuple(found.values())
 
 
 def _cell(value: float | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monai_sasm.evaluation.report import report
-from monai_sasm.evaluation.table import Row, Table
+from monai_sasm.evaluation.table import Row, Table, merged
 
 
 @pytest.fixture
@@ -29,6 +29,12 @@ def test_round_trip_through_json(table: Table, tmp_path: Path) -> None:
     assert math.isnan(again.row("ours").scores["15"]["SSIM"])
     assert (again.data_hash, again.flags, again.figures) == (table.data_hash, table.flags, table.figures)
     assert again.details == {"x": [1.0, None]}
+
+
+def test_rows_of_one_method_become_one() -> None:
+    first, second = Row("ours", {"x2": {"PSNR": 30.0}}, {"x2": 68}, 0.1), Row("ours", {"x4": {"PSNR": 26.0}}, {"x4": 8})
+    (row,) = merged([first, second])
+    assert row == Row("ours", {"x2": {"PSNR": 30.0}, "x4": {"PSNR": 26.0}}, {"x2": 68, "x4": 8}, None)
 
 
 def test_report_prints_the_tables_numbers(table: Table, tmp_path: Path) -> None:
