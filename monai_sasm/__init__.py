@@ -14,13 +14,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "Degradation": "monai_sasm.types",
     "Derivation": "monai_sasm.io.derivation",
-    "House": "monai_sasm.restore",
+    "House": "monai_sasm.house",
     "Modality": "monai_sasm.types",
     "Options": "monai_sasm.restore",
     "RefusedError": "monai_sasm.io.entry",
     "Restored": "monai_sasm.restore",
     "Volume": "monai_sasm.io.volume",
-    "load_house": "monai_sasm.restore",
+    "load_house": "monai_sasm.house",
 }
 
 __all__ = [

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from monai_sasm import bundles
-from monai_sasm.bundles import Bundle, BundleError
+from monai_sasm.bundles import BundleError
 from monai_sasm.dispatch import restore_tiled, score_tiled, tiles
 from monai_sasm.gate.display import to_display
-from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.gate.routing import route
+from monai_sasm.house import House, load_house
 from monai_sasm.intensity import scaling_for
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.volume import Volume
 from monai_sasm.mixing import blend
-from monai_sasm.noise import NoiseEstimator
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality, NoiseMap
 
 DEFAULT_PASSES = {Modality.CT: 1, Modality.MR: 1, Modality.PHOTO: 2}
@@ -68,23 +65,6 @@ class Options:
 
 
 @dataclass(frozen=True)
-class House:
-    """Everything needed to restore, loaded once: experts by name, gate, refiners by name, device, precision."""
-
-    experts: dict[str, Bundle]
-    gate: Bundle | None
-    refiners: dict[str, Bundle]
-    device: torch.device
-    precision: str = "float32"
-    noise_estimator: NoiseEstimator = field(default_factory=NoiseEstimator)
-
-    def models(self) -> dict[str, str]:
-        """Bundle name -> sha256 of its weights."""
-        loaded = [*self.experts.values(), *self.refiners.values(), *([self.gate] if self.gate else [])]
-        return {bundle.name: bundle.sha256 for bundle in loaded}
-
-
-@dataclass(frozen=True)
 class Restored:
     """A restored volume with what was done to it.
 
@@ -103,49 +83,6 @@ class Restored:
     summary: dict[str, Any]
 
 
-def load_house(
-    device: str = "auto", trust: Sequence[Path] = (), only: Sequence[str] = (), precision: str = "float32"
-) -> House:
-    """Load the gate and every expert and refiner that is available.
-
-    Args:
-        device: ``auto`` (cuda, then mps, then cpu), or a torch device such as ``cuda:1``.
-        trust: further folders with bundles; their configs may run code.
-        only: load just these experts and no gate.
-        precision: ``float32``, or ``bfloat16`` for the networks: several times faster on processors with AMX and on
-            GPUs; the corrections, not the images, are then rounded to about three digits.
-
-    Raises:
-        BundleError: a bundle is incomplete.
-    """
-    chosen = torch_device(device)
-    found = bundles.available(trust)
-    roles = {name: bundles.read_metadata(path)["sasm"]["role"] for name, path in found.items()}
-    for name in only:
-        if roles.get(name) != "expert":
-            known = ", ".join(sorted(name for name, role in roles.items() if role == "expert"))
-            raise BundleError(f"no expert named {name!r}; available: {known}")
-    wanted = set(only) if only else {name for name, role in roles.items() if role in ("expert", "gate", "refiner")}
-    loaded = {name: bundles.load(found[name], chosen, precision=precision) for name in sorted(wanted)}
-    gates = [bundle for bundle in loaded.values() if bundle.role == "gate"]
-    return House(
-        experts={name: bundle for name, bundle in loaded.items() if bundle.role == "expert"},
-        gate=gates[-1] if gates else None,
-        refiners={name: bundle for name, bundle in loaded.items() if bundle.role == "refiner"},
-        device=chosen,
-        precision=precision,
-    )
-
-
-def torch_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` becomes cuda, mps or cpu, whichever is there first."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def restore(
     volume: Volume, house: House, options: Options | None = None, progress: Callable[[int], None] | None = None
 ) -> Restored:
@@ -153,7 +90,7 @@ def restore(
 
     Args:
         volume: what to restore.
-        house: see :func:`load_house`.
+        house: see :func:`monai_sasm.house.load_house`.
         options: see :class:`Options`.
         progress: called with 1 after each unit of :func:`work_units`.
 
@@ -215,8 +152,8 @@ def gate_weights(
         house: must have a gate.
         options: ``top_k`` is used.
     """
-    gate = _require_gate(house)
-    classes = _classes(house)
+    gate = house.require_gate()
+    classes = house.classes()
     usable = torch.tensor(
         [
             index == 0 or (name in house.experts and house.experts[name].modality is modality)
@@ -244,7 +181,7 @@ class Pipeline(torch.nn.Module):
 
     Args:
         modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; fixes working scale and experts.
-        device: see :func:`load_house`.
+        device: see :func:`monai_sasm.house.load_house`.
         expert: one expert to apply everywhere; by default the gate decides.
         strength: 0 to 1.
         passes: see :class:`Options`.
@@ -287,7 +224,7 @@ class _Keeper:
     """Collects weights and noise levels of all slices, in full only when maps are wanted."""
 
     def __init__(self, house: House, options: Options, count: int) -> None:
-        classes = ("clean", options.expert) if options.expert else _classes(house)
+        classes = ("clean", options.expert) if options.expert else house.classes()
         self.names = ("identity", *classes[1:])
         self.keep, self.count = options.keep_maps, count
         self.means: list[dict[int, NDArray[np.float64]]] = []
@@ -355,7 +292,7 @@ def _weights(image: ImageBatch, sigma: NoiseMap, modality: Modality, house: Hous
 def _expert_calls(house: House, options: Options) -> dict[int, Callable[[ImageBatch, NoiseMap], ImageBatch]]:
     if options.expert is not None:
         return {1: house.experts[options.expert].restore}
-    return {index: house.experts[name].restore for index, name in enumerate(_classes(house)) if name in house.experts}
+    return {index: house.experts[name].restore for index, name in enumerate(house.classes()) if name in house.experts}
 
 
 def _refine(image: ImageBatch, modality: Modality, house: House, options: Options) -> ImageBatch:
@@ -373,9 +310,12 @@ def _passes(modality: Modality, options: Options) -> int:
 
 def _check_fits(modality: Modality, house: House, options: Options) -> None:
     if options.expert is None:
-        _require_gate(house)
+        house.require_gate()
+        if modality in house.unusable:
+            raise BundleError(f"{house.unusable[modality]}; repair the bundle, or name an expert")
     elif options.expert not in house.experts:
-        raise BundleError(f"no expert named {options.expert!r}; available: {', '.join(sorted(house.experts))}")
+        known = ", ".join(sorted(house.experts)) or "none"
+        raise BundleError(f"no expert named {options.expert!r}; available: {known}; load_house(only=...) loads others")
     elif house.experts[options.expert].modality is not modality:
         raise BundleError(
             f"{options.expert} is for {house.experts[options.expert].modality}, this image is {modality.value}; "
@@ -383,13 +323,3 @@ def _check_fits(modality: Modality, house: House, options: Options) -> None:
         )
     if options.refine and not any(bundle.modality is modality for bundle in house.refiners.values()):
         raise BundleError(f"no refiner bundle for {modality.value} is installed; leave refinement at 0")
-
-
-def _classes(house: House) -> tuple[str, ...]:
-    return cast(SpatialGate, _require_gate(house).network).classes
-
-
-def _require_gate(house: House) -> Bundle:
-    if house.gate is None:
-        raise BundleError("no gate bundle is installed; name an expert, or install a bundle with role 'gate'")
-    return house.gate

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "monai_sasm"
 CLI = {path.stem for path in PACKAGE.glob("cli*.py")}  # one room in several files, one per command
 LAYERS = [
-    {"types", "optional"},
+    {"types", "optional", "reasons"},
     {"diffusion", "features"},
     {
         "io", "intensity", "noise", "gate", "experts", "mixing", "refine", "degradations", "transforms", "inferers",
@@ -21,6 +21,7 @@ LAYERS = [
     {"bundles", "dispatch"},
     {"house"},
     {"restore"},
+    {"series"},
     {"training", "evaluation", "batch"},
     {"web", "label", "node"},
     CLI,
@@ -29,6 +30,7 @@ LAYERS = [
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 ALLOWED = {
     ("intensity", "io"): {"volume"},  # scaling is defined on a Volume
+    ("experts", "degradations"): {"downsampling"},  # super-resolution is consistent with one model of downsampling
     ("transforms", "io"): None,  # a MONAI transform that reads or writes is a thin coat over io
 }
 SHAPELESS_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core"}

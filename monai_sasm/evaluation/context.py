@@ -33,6 +33,7 @@ class Context:
         peers: run the methods of others.
         weights: further checkpoints, label -> state dict file (``raindrop-real`` reads ``pair0`` and ``pair1``).
         restorers: expert name -> restorer; taken instead of the shipped bundles when given (tests, trials).
+        networks: the same for protocols that call a network's own methods: bundle, or ``bundle/overlay`` -> network.
     """
 
     data: Path
@@ -42,6 +43,7 @@ class Context:
     peers: bool = True
     weights: Mapping[str, Path] = field(default_factory=dict)
     restorers: Mapping[str, Restorer] = field(default_factory=dict)
+    networks: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def kept(self) -> Kept:
@@ -54,12 +56,31 @@ class Context:
             return self.restorers[name]
         return bundle_restorer(name, self.device, weights)
 
+    def network(self, name: str, overlay: str | None = None) -> Any:
+        """The network of bundle ``name``, ready to run on :attr:`device`, for what is more than one image to another.
+
+        Args:
+            name: bundle.
+            overlay: variant of the bundle, see :func:`monai_sasm.bundles.load`.
+
+        Raises:
+            BundleError: no such bundle or variant, or no weights.
+        """
+        from monai_sasm.bundles import BundleError, load
+
+        key = name if overlay is None else f"{name}/{overlay}"
+        if key in self.networks:
+            return self.networks[key]
+        if self.networks:
+            raise BundleError(f"no network {key!r} among those handed over: {', '.join(sorted(self.networks))}")
+        return load(name, torch_device(self.device), overlay=overlay).network
+
     @cached_property
     def house(self) -> House | None:
         """The whole house, or None where no gate is installed or restorers were handed over instead."""
         from monai_sasm.restore import load_house
 
-        if self.restorers:
+        if self.restorers or self.networks:
             return None
         house = load_house(self.device)
         return house if house.gate is not None else None
@@ -91,9 +112,9 @@ def bundle_restorer(name: str, device: str = "auto", weights: Path | None = None
 
 def torch_device(name: str) -> str:
     """The device the house would take, as text."""
-    from monai_sasm import restore
+    from monai_sasm import house
 
-    return str(restore.torch_device(name))
+    return str(house.torch_device(name))
 
 
 def on_grey(restore: Restorer) -> Restorer:
