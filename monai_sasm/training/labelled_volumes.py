@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 def labelled_volumes(folder: str | Path, first: int = 0, last: int | None = None) -> list[dict[str, str]]:
@@ -27,7 +31,38 @@ def labelled_volumes(folder: str | Path, first: int = 0, last: int | None = None
             pairs.append({"image": str(image), "label": str(label)})
     if not pairs:
         raise FileNotFoundError(
-            f"no cases {first} to {last or 'the last'} with image and label in {base}; expected {base}/images/NAME.nii.gz "
-            f"and {base}/labels/NAME.nii.gz"
+            f"no cases {first} to {last or 'the last'} with image and label in {base}; expected images/NAME.nii.gz and "
+            "labels/NAME.nii.gz there"
         )
     return pairs
+
+
+def labelled_slices(
+    folder: str | Path, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """2-D images with labels from ``<folder>/<patient>.npz`` files that hold ``image`` and ``label`` ``(N, H, W)``.
+
+    Args:
+        folder: one file per patient, as the Sunnybrook cine slices are kept.
+        include: patients (file stems) to take; all when empty.
+        exclude: patients to leave out.
+
+    Returns:
+        One dictionary per slice: ``image`` float32 and ``label`` uint8, each ``(1, H, W)``, and ``patient``.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    base = Path(folder)
+    stems = sorted(path.stem for path in base.glob("*.npz"))
+    chosen = [stem for stem in stems if (not include or stem in include) and stem not in exclude]
+    if not chosen or set(include) - set(stems):
+        raise FileNotFoundError(
+            f"{base} must hold one .npz per patient; missing: {sorted(set(include) - set(stems)) or 'all'}"
+        )
+    slices = []
+    for stem in chosen:
+        with np.load(base / f"{stem}.npz") as patient:
+            for image, label in zip(patient["image"], patient["label"], strict=True):
+                slices.append({"image": image[None].astype(np.float32), "label": label[None], "patient": stem})
+    return slices
