@@ -14,9 +14,9 @@ from monai_sasm.cli_report import (
     exit_code,
     logger,
     one_line_errors,
-    reason_of,
     set_up_logging,
 )
+from monai_sasm.reasons import reason_of
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:

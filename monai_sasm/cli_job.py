@@ -12,14 +12,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_sasm.cli_report import reason_of
+from monai_sasm.reasons import reason_of
 
 if TYPE_CHECKING:
     from monai_sasm.io.entry import Entry
-    from monai_sasm.restore import House, Options, Restored
+    from monai_sasm.restore import House, Options
 
 SCHEMA = "sasm.restore/1"
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 logger = logging.getLogger("monai_sasm")
 Row = dict[str, Any]
@@ -83,6 +82,8 @@ def _run(job: Job, entries: Sequence[Entry], house: House, options: Options) -> 
 
 def _attempt(job: Job, entry: Entry, row: Row, house: House, options: Options, number: int, total: int) -> Row:
     """What became of one image; an error ends this image, never the job."""
+    from monai_sasm.series import peak_mb
+
     started = time.perf_counter()
     try:
         done = _restore_one(job, entry, Path(row["output"]["path"]), house, options, f"{number}/{total}")
@@ -91,69 +92,31 @@ def _attempt(job: Job, entry: Entry, row: Row, house: House, options: Options, n
     except Exception as error:  # one broken series must not stop a night's work
         logger.debug("traceback", exc_info=True)
         return {"status": "failed", "reason": reason_of(error), "error": type(error).__name__}
-    return {"status": "ok", **done, "seconds": round(time.perf_counter() - started, 3), "peak_mb": _peak_mb()}
+    return {"status": "ok", **done, "seconds": round(time.perf_counter() - started, 3), "peak_mb": peak_mb()}
 
 
 def _restore_one(job: Job, entry: Entry, target: Path, house: House, options: Options, label: str) -> Row:
-    from monai_sasm import restore as room
-    from monai_sasm.io.formats import write
+    from monai_sasm import series
+    from monai_sasm.restore import work_units
 
     volume = entry.load()
-    with _progress(room.work_units(volume, options), label, job.bar) as advance:
-        restored = room.restore(volume, house, options, progress=advance)
-    derivation = room.derivation(house, options)
-    files = write(restored.volume, target, derivation, overwrite=job.overwrite, keep_private=job.keep_private)
-    maps = write_maps(restored, target, job.overwrite) if options.keep_maps else []
-    return {
-        "output": {"path": str(target), "files": len(files), "maps": [str(path) for path in maps]},
-        "models": dict(derivation.models),
-        "parameters": dict(derivation.parameters),
-        "summary": {key: value for key, value in restored.summary.items() if key != "seconds"},
-        "device": str(house.device),
-        "notes": list(restored.volume.notes),
-    }
-
-
-def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> list[Path]:
-    """Write ``<target>_weight-<class>`` of each class that acts, and ``<target>_change``, on the grid of the image.
-
-    NIfTI for CT and MR, in the image's unit; PNG for photos, the change as change / 2 + 0.5.
-    """
-    from monai_sasm.io.formats import write_map
-    from monai_sasm.types import Modality
-
-    volume = restored.volume
-    photo = volume.modality is Modality.PHOTO
-    stem = next((target.name[: -len(end)] for end in NIFTI_SUFFIXES if target.name.endswith(end)), None)
-    stem = stem or (target.stem if photo else target.name)
-    maps = {
-        f"weight-{name.replace(', ', '-').replace(' ', '')}": weight
-        for name, weight in restored.weights.items()
-        if weight.any()
-    }
-    if restored.change is not None:
-        maps["change"] = (restored.change / 2 + 0.5).clip(0, 1) if photo else restored.change
-    written = []
-    for name, array in maps.items():
-        if photo:
-            path = target.with_name(f"{stem}_{name}.png")
-            written += write_map(array[0], volume, path, overwrite=overwrite)
-            continue
-        path = target.with_name(f"{stem}_{name}.nii.gz")
-        on_grid = volume.from_slices(array[:, None]).array  # (C, *spatial), C counts time points
-        written += write_map(on_grid[0] if len(on_grid) == 1 else on_grid, volume, path, overwrite=overwrite)
-    return written
+    with _progress(work_units(volume, options), label, job.bar) as advance:
+        return series.restore_to(
+            volume,
+            target,
+            house,
+            options,
+            overwrite=job.overwrite,
+            keep_private=job.keep_private,
+            progress=advance,
+        )
 
 
 def _unsuitable(entry: Entry, house: House, options: Options) -> Row | None:
-    """A named expert passes over images of other modalities."""
-    if options.expert is None or entry.modality is None:
-        return None
-    wanted = house.experts[options.expert].modality
-    if wanted is entry.modality or wanted is None:
-        return None
-    reason = f"{options.expert} is for {wanted.value}, this image is {entry.modality.value}; leave --expert out"
-    return {"status": "skipped", "reason": reason}
+    from monai_sasm.series import mismatch
+
+    reason = mismatch(entry, house, options)
+    return None if reason is None else {"status": "skipped", "reason": reason}
 
 
 def _row(job: Job, entry: Entry) -> Row:
@@ -194,16 +157,6 @@ def _log(row: Row) -> None:
         logger.error("%s: failed: %s", name, row["reason"])
     else:
         logger.warning("%s: skipped: %s", name, row["reason"])
-
-
-def _peak_mb() -> int | None:
-    """Largest memory of this process so far, MiB; ``None`` on Windows."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    kilo = 1024 if sys.platform != "darwin" else 1024**2  # Linux counts KiB, macOS bytes
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / kilo)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from monai_sasm.cli_report import (
     one_line_errors,
     print_row,
     print_table,
-    reason_of,
     set_up_logging,
 )
+from monai_sasm.reasons import reason_of
 
 CHECK_SIZE = 64  # pixels along each side of the image that `check` sends through a network
 

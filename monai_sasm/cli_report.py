@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from monai_sasm.reasons import reason_of
+
 SUCCESS = 0
 USAGE = 2
 NOTHING_TO_DO = 3
@@ -68,17 +70,6 @@ def one_line_errors() -> Iterator[None]:
         logger.debug("traceback", exc_info=True)
         logger.error(reason_of(error))
         raise typer.Exit(USAGE) from None
-
-
-def reason_of(error: BaseException) -> str:
-    """An error in one line. Unforeseen ones give their type only: their text may quote header values."""
-    if isinstance(error, MemoryError):
-        return "not enough memory; restore fewer or smaller images at once"
-    if isinstance(error, RuntimeError) and "out of memory" in str(error):
-        return "the accelerator has not enough memory; use --device cpu"
-    if isinstance(error, (ValueError, OSError, ImportError, RuntimeError)) and str(error):
-        return " ".join(str(error).split())
-    return f"unforeseen {type(error).__name__}; run again with -vv for the traceback"
 
 
 def print_row(row: Mapping[str, Any]) -> None:

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm import __version__
-from monai_sasm.cli_job import write_maps
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.io.volume import Volume
@@ -179,6 +178,7 @@ def _restore(case: Case, house: House, output: Path) -> Outcome:
     from monai_sasm.intensity import scaling_for
     from monai_sasm.metrics import psnr
     from monai_sasm.restore import Options, derivation, restore
+    from monai_sasm.series import write_maps
 
     options = Options(keep_maps=True)
     entry = inventory(case.source, case.clean.modality if case.clean else None)[0]

@@ -1,0 +1,104 @@
+"""One image on disk: read, restored, written beside its maps, and what there is to tell about it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from monai_sasm.io.entry import Entry
+from monai_sasm.io.formats import write, write_map
+from monai_sasm.io.volume import Volume
+from monai_sasm.restore import House, Options, Restored, derivation, restore
+from monai_sasm.types import Modality
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+def restore_to(
+    volume: Volume,
+    target: Path,
+    house: House,
+    options: Options,
+    *,
+    overwrite: bool = False,
+    keep_private: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Restore a volume and write the result, with its maps where the options ask for them.
+
+    Args:
+        volume: as read.
+        target: file, or folder for DICOM.
+        house: see :func:`monai_sasm.house.load_house`.
+        options: see :class:`monai_sasm.restore.Options`.
+        overwrite: replace an existing target.
+        keep_private: keep private DICOM tags.
+        progress: called with 1 after each of :func:`monai_sasm.restore.work_units`.
+
+    Returns:
+        ``output`` (path, number of files, maps), ``models``, ``parameters``, ``summary``, ``device``, ``notes`` and
+        ``network_seconds``, the part of the time that gate, experts and mixing took.
+    """
+    restored = restore(volume, house, options, progress=progress)
+    done = derivation(house, options)
+    files = write(restored.volume, target, done, overwrite=overwrite, keep_private=keep_private)
+    maps = write_maps(restored, target, overwrite) if options.keep_maps else []
+    return {
+        "output": {"path": str(target), "files": len(files), "maps": [str(path) for path in maps]},
+        "models": dict(done.models),
+        "parameters": dict(done.parameters),
+        "summary": {key: value for key, value in restored.summary.items() if key != "seconds"},
+        "device": str(house.device),
+        "notes": list(restored.volume.notes),
+        "network_seconds": round(restored.summary["seconds"], 3),
+    }
+
+
+def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> list[Path]:
+    """Write ``<target>_weight-<class>`` of each class that acts, and ``<target>_change``, on the grid of the image.
+
+    NIfTI for CT and MR, in the image's unit; PNG for photos, the change as change / 2 + 0.5.
+    """
+    volume = restored.volume
+    photo = volume.modality is Modality.PHOTO
+    stem = next((target.name[: -len(end)] for end in NIFTI_SUFFIXES if target.name.endswith(end)), None)
+    stem = stem or (target.stem if photo else target.name)
+    maps = {
+        f"weight-{name.replace(', ', '-').replace(' ', '')}": weight
+        for name, weight in restored.weights.items()
+        if weight.any()
+    }
+    if restored.change is not None:
+        maps["change"] = (restored.change / 2 + 0.5).clip(0, 1) if photo else restored.change
+    written = []
+    for name, array in maps.items():
+        if photo:
+            path = target.with_name(f"{stem}_{name}.png")
+            written += write_map(array[0], volume, path, overwrite=overwrite)
+            continue
+        path = target.with_name(f"{stem}_{name}.nii.gz")
+        on_grid = volume.from_slices(array[:, None]).array  # (C, *spatial), C counts time points
+        written += write_map(on_grid[0] if len(on_grid) == 1 else on_grid, volume, path, overwrite=overwrite)
+    return written
+
+
+def mismatch(entry: Entry, house: House, options: Options) -> str | None:
+    """Why a named expert passes over this image: it is for another modality. ``None`` when it does not."""
+    if options.expert is None or entry.modality is None:
+        return None
+    wanted = house.experts[options.expert].modality
+    if wanted is entry.modality or wanted is None:
+        return None
+    return f"{options.expert} is for {wanted.value}, this image is {entry.modality.value}; leave --expert out"
+
+
+def peak_mb() -> int | None:
+    """Largest memory of this process so far, MiB; ``None`` on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    kilo = 1024 if sys.platform != "darwin" else 1024**2  # Linux counts KiB, macOS bytes
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / kilo)
