@@ -1,0 +1,196 @@
+"""One diffusion model for three jobs on photos: denoising, super-resolution and inpainting.
+
+Diffused is not the photo but what the simplest restoration, the base, lacks: :math:`z = 2 (x - base) / scale`. A
+network that predicts nothing thus returns the base, and one step from pure noise is plain regression: the mean of all
+photos that fit, which is the best PSNR. More steps draw one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from monai_sasm.degradations.downsampling import downsample, upsample
+from monai_sasm.diffusion.denoising import Denoiser
+from monai_sasm.diffusion.sampling import ddim, spaced_times
+from monai_sasm.experts.filling import fill_holes
+from monai_sasm.types import ImageBatch, NoiseMap
+
+JOBS = ("denoise", "superresolve x2", "superresolve x4", "inpaint")
+FACTORS = {"superresolve x2": 2, "superresolve x4": 4}
+CONDITIONS = 5  # channels: base (3), known pixels, noise level
+PERIOD = 128  # pixels after which the starting noise repeats; borders of tiles lie on multiples of it
+PROJECTIONS = 3  # rounds of back-projection at the end
+
+
+class EnhanceDiffusion(nn.Module):
+    """Denoises, enlarges and completes photos by conditional residual diffusion.
+
+    Args:
+        network: UNet with MONAI's call and as many classes as :data:`JOBS`; 3 channels of ``x_t`` and
+            :data:`CONDITIONS` more in, 3 out.
+        scheduler: MONAI scheduler whose last level is pure noise.
+        noise_estimator: image -> noise map, used when no map is given.
+        scale: about the root mean square of what a base lacks, in [-1, 1] units.
+        steps: DDIM steps; 1 gives the mean of the possible photos, more draw one.
+        eta: share of fresh noise per step, see :func:`monai_sasm.diffusion.sampling.ddim`.
+        seed: of all noise.
+        zero_init: start with a network that returns the base, by zeroing its last layer.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        scheduler: Any,
+        noise_estimator: Callable[[ImageBatch], NoiseMap],
+        scale: float = 0.4,
+        steps: int = 1,
+        eta: float = 0.0,
+        seed: int = 0,
+        zero_init: bool = False,
+    ) -> None:
+        super().__init__()
+        if steps < 1 or not 0 <= eta <= 1 or not scale > 0:
+            raise ValueError(
+                f"steps must be at least 1, eta in [0, 1], scale positive; got steps={steps}, eta={eta}, scale={scale}"
+            )
+        self.denoiser = Denoiser(network, scheduler)
+        self.noise_estimator = noise_estimator
+        self.scale, self.steps, self.eta, self.seed = scale, steps, eta, seed
+        initialize_output(network, zero_init)
+
+    def forward(self, image: ImageBatch, sigma: NoiseMap | None = None) -> ImageBatch:
+        """Denoise photos ``(B, 3, H, W)`` in [0, 1]; ``sigma`` ``(B, 1, H, W)`` is estimated if missing."""
+        noise = self.noise_estimator(image) if sigma is None else sigma
+        return self._sample("denoise", image, torch.ones_like(image[:, :1]), noise)
+
+    def inpaint(
+        self, image: ImageBatch, known: Tensor, steps: int | None = None, eta: float | None = None
+    ) -> ImageBatch:
+        """Complete photos.
+
+        Args:
+            image: ``(B, 3, H, W)`` in [0, 1]; values in holes do not matter.
+            known: ``(B, 1, H, W)``, 1 where measured, 0 in holes.
+            steps: DDIM steps; the configured number when ``None``.
+            eta: share of fresh noise per step; the configured one when ``None``.
+
+        Returns:
+            ``(B, 3, H, W)``: holes filled with values in [0, 1], known pixels as they came, to the last bit.
+        """
+        if known.shape != image[:, :1].shape:
+            raise ValueError(
+                f"known must be (B, 1, H, W) of the image, {tuple(image[:, :1].shape)}; got {tuple(known.shape)}"
+            )
+        known = (known > 0.5).to(image.dtype)
+        base = fill_holes(image, known)
+
+        def keep_known(estimate: Tensor) -> Tensor:
+            return torch.where(known > 0, base, estimate)
+
+        filled = self._sample("inpaint", base, known, torch.zeros_like(known), steps, eta, keep_known)
+        return torch.where(known > 0, image, filled.clamp(0, 1))
+
+    def superresolve(
+        self, image: ImageBatch, factor: int, steps: int | None = None, eta: float | None = None
+    ) -> ImageBatch:
+        """Enlarge photos ``(B, 3, h, w)`` in [0, 1] to ``(B, 3, h * factor, w * factor)`` in [0, 1].
+
+        The result comes close to ``image`` when downsampled again
+        (:func:`monai_sasm.degradations.downsampling.downsample`): it is back-projected (Irani & Peleg 1991).
+
+        Args:
+            image: the small photos.
+            factor: 2 or 4.
+            steps: DDIM steps; the configured number when ``None``.
+            eta: share of fresh noise per step; the configured one when ``None``.
+        """
+        job = next((job for job, known in FACTORS.items() if known == factor), None)
+        if job is None:
+            raise ValueError(f"factor must be one of {sorted(FACTORS.values())}, got {factor}")
+
+        def back_project(estimate: Tensor) -> Tensor:
+            return estimate + upsample(image - downsample(estimate, factor), factor)
+
+        base = upsample(image, factor)
+        everywhere = torch.ones_like(base[:, :1])
+        result = self._sample(job, base, everywhere, torch.zeros_like(everywhere), steps, eta, back_project)
+        for _ in range(PROJECTIONS):
+            result = back_project(result).clamp(0, 1)
+        return result
+
+    def _sample(
+        self,
+        job: str,
+        base: ImageBatch,
+        known: Tensor,
+        sigma: NoiseMap,
+        steps: int | None = None,
+        eta: float | None = None,
+        constrain: Callable[[Tensor], Tensor] | None = None,
+    ) -> ImageBatch:
+        """Sample photos from pure noise on; ``constrain`` acts on each estimate of the photo, in [0, 1]."""
+        label = torch.full((len(base),), JOBS.index(job), device=base.device)
+        condition = self.conditions(base, known, sigma)
+        generator = torch.Generator(base.device).manual_seed(self.seed)
+
+        def denoise(z: Tensor, t: Tensor) -> Tensor:
+            return self.denoiser.denoise(z, t, label, condition)
+
+        def constrain_diffused(z: Tensor) -> Tensor:
+            return z if constrain is None else self.lacking(constrain(self.completed(z, base)), base)
+
+        schedule = self.denoiser.schedule
+        times = spaced_times(label.new_full((len(base),), len(schedule) - 1), self.steps if steps is None else steps)
+        z = starting_noise(base, self.seed)
+        z = ddim(denoise, z, times, schedule, self.eta if eta is None else eta, generator, constrain_diffused)
+        return self.completed(z, base)
+
+    def lacking(self, image: ImageBatch, base: ImageBatch) -> Tensor:
+        """What is diffused, ``(B, 3, H, W)``: what ``base`` lacks of ``image``, both in [0, 1]."""
+        return 2 / self.scale * (image - base)  # 2: the step from [0, 1] to [-1, 1]
+
+    def completed(self, z: Tensor, base: ImageBatch) -> ImageBatch:
+        """The photo of which ``base`` lacks ``z``: :meth:`lacking` undone."""
+        return base + self.scale / 2 * z
+
+    def conditions(self, base: ImageBatch, known: Tensor, sigma: NoiseMap) -> Tensor:
+        """Further input channels ``(B, 5, H, W)``: base in [-1, 1], known pixels, noise level in the base's unit."""
+        return torch.cat([2 * base - 1, known, 2 * sigma], 1)
+
+
+def base_of(job: str, clean: ImageBatch, noisy: ImageBatch, known: Tensor) -> ImageBatch:
+    """The simplest restoration that a job starts from, for photos of which the truth is known.
+
+    Args:
+        job: one of :data:`JOBS`.
+        clean: ``(B, 3, H, W)``, sides multiples of 4.
+        noisy: the same with noise.
+        known: ``(B, 1, H, W)``, 0 in holes.
+    """
+    if job in FACTORS:
+        return upsample(downsample(clean, FACTORS[job]), FACTORS[job])
+    return fill_holes(clean, known) if job == "inpaint" else noisy
+
+
+def starting_noise(like: ImageBatch, seed: int) -> Tensor:
+    """Standard normal noise ``(B, C, H, W)`` that repeats every :data:`PERIOD` pixels, the same for every image.
+
+    So a pixel gets the same noise in whichever tile it lies.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    field = torch.randn(1, like.shape[1], PERIOD, PERIOD, generator=generator)
+    rows, columns = (torch.arange(side) % PERIOD for side in like.shape[-2:])
+    return field[:, :, rows][..., columns].to(like).expand(like.shape)
+
+
+def initialize_output(network: nn.Module, zero: bool) -> None:
+    """Zero the last convolution of ``network``, or draw it: MONAI's UNet comes with zeros."""
+    last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
+    last.reset_parameters()
+    if zero:
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
