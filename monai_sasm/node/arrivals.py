@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -55,8 +56,8 @@ class Arrivals:
                     series.last = self._clock()
                     series.interrupted |= broken
 
-    def take_complete(self) -> list[str]:
-        """Keys of the series that are complete now, in the order of their last object; they are forgotten here."""
+    def complete(self) -> list[str]:
+        """Keys of the series that are complete now, in the order of their last object."""
         with self._lock:
             now = self._clock()
             found = [
@@ -64,6 +65,17 @@ class Arrivals:
                 for key, series in self._series.items()
                 if not series.open and now - series.last >= (self._interrupted if series.interrupted else self._quiet)
             ]
-            for _, key in found:
-                del self._series[key]
         return [key for _, key in sorted(found)]
+
+    @contextmanager
+    def taking(self, key: str) -> Iterator[None]:
+        """Forget a series; should the block fail, it is complete as before."""
+        with self._lock:
+            taken = self._series.pop(key, None)
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                if taken is not None:
+                    self._series.setdefault(key, taken)
+            raise

@@ -109,9 +109,9 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         if not self.destinations:
-            raise ValueError("a node needs a destination for its results: --to NAME=AE@HOST:PORT or destinations: {...}")
+            raise ValueError("a node needs a destination: --to NAME=AE@HOST:PORT or destinations: {NAME: ...}")
         if not self.allow:
-            raise ValueError(f"a node needs to know who may send: --allow AE or allow: [AE]; {ANYONE!r} allows everybody")
+            raise ValueError(f"a node needs to know who may send: --allow AE or allow: [AE]; {ANYONE!r} is everybody")
         _check_title(self.ae_title)
         for key in ("quiet_seconds", "interrupted_seconds", "retry_seconds", "min_free_mb"):
             if getattr(self, key) < 0:

@@ -1,0 +1,75 @@
+"""``/healthz`` for whoever watches the node, ``/metrics`` for Prometheus; no patient data in either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+from monai_sasm.node.counters import NAMES
+
+
+class HealthServer:
+    """A small HTTP server in a thread of its own; starts on construction.
+
+    ``/healthz`` answers 200, or 503 when the node cannot do its work, with what it knows as JSON. A destination that
+    does not answer is told but is no failure: series wait for it in the spool.
+
+    Args:
+        address: host and port; port 0 picks a free one.
+        state: see :meth:`monai_sasm.node.service.Node.state`.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    def __init__(self, address: tuple[str, int], state: Callable[[], dict[str, Any]]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/healthz":
+                    known = state()
+                    self._answer(503 if known["problems"] else 200, "application/json", json.dumps(known))
+                elif self.path == "/metrics":
+                    self._answer(200, "text/plain; version=0.0.4", metrics(state()))
+                else:
+                    self._answer(404, "text/plain", "there are /healthz and /metrics\n")
+
+            def _answer(self, status: int, kind: str, text: str) -> None:
+                body = text.encode()
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                """Say nothing: a line per probe would drown the log."""
+
+        self._server = ThreadingHTTPServer(address, Handler)
+        self._server.daemon_threads = True
+        Thread(target=self._server.serve_forever, name="sasm-health", daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def metrics(state: dict[str, Any]) -> str:
+    """A node's state in the text format of Prometheus."""
+    lines = []
+    for name, count in state["counters"].items():
+        lines += [f"# HELP sasm_node_{name}_total {NAMES[name]}", f"# TYPE sasm_node_{name}_total counter"]
+        lines.append(f"sasm_node_{name}_total {count}")
+    lines.append("# TYPE sasm_node_series gauge")
+    lines += [f'sasm_node_series{{state="{name}"}} {count}' for name, count in state["waiting"].items()]
+    lines += ["# TYPE sasm_node_unreachable gauge", f"sasm_node_unreachable {len(state['unreachable'])}"]
+    lines += ["# TYPE sasm_node_free_bytes gauge", f"sasm_node_free_bytes {state['free_mb'] << 20}"]
+    return "\n".join(lines) + "\n"

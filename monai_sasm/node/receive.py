@@ -1,0 +1,142 @@
+"""The receiving side: C-ECHO and C-STORE from callers that are allowed; an object is acknowledged when it is on disk.
+
+What the node has nothing to do with (reports, structure sets, its own results) is acknowledged and dropped: a PACS that
+routes whole studies would take the refusal of one object for a failure of all. What it should restore and cannot is
+acknowledged and kept, and ends in quarantine.
+"""
+
+from __future__ import annotations
+
+import logging
+from threading import Lock
+from typing import Any
+
+from monai_sasm.io.dicom_header import Header
+from monai_sasm.io.dicom_support import modality_of
+from monai_sasm.node.arrivals import Arrivals
+from monai_sasm.node.config import ANYONE, NodeConfig
+from monai_sasm.node.counters import Counters
+from monai_sasm.node.spool import Spool
+from monai_sasm.optional import require
+
+SUCCESS, NOT_AUTHORISED, OUT_OF_RESOURCES = 0x0000, 0x0124, 0xA700  # PS3.7 annex C, PS3.4 table B.2-1
+MAX_ASSOCIATIONS = 32
+INSTALL = "pip install 'monai-sasm[node]'"
+
+logger = logging.getLogger(__name__)
+
+
+class Receiver:
+    """A C-STORE and C-ECHO service that fills a spool; starts on construction.
+
+    Args:
+        config: address, AE title, callers, least free disk.
+        spool: where objects go.
+        arrivals: is told what came and which associations ended.
+        counters: is told everything.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    def __init__(self, config: NodeConfig, spool: Spool, arrivals: Arrivals, counters: Counters) -> None:
+        pynetdicom = require("pynetdicom", "the DICOM node", INSTALL)
+        self._config, self._spool, self._arrivals, self._counters = config, spool, arrivals, counters
+        self._open: dict[int, Any] = {}
+        self._lock = Lock()
+        self._entity = entity = pynetdicom.AE(ae_title=config.ae_title)
+        entity.maximum_associations = MAX_ASSOCIATIONS
+        entity.require_called_aet = True
+        titles = {caller.ae_title for caller in config.allow}
+        entity.require_calling_aet = [] if ANYONE in titles else sorted(titles)
+        for context in pynetdicom.AllStoragePresentationContexts:
+            entity.add_supported_context(context.abstract_syntax, pynetdicom.ALL_TRANSFER_SYNTAXES)
+        entity.add_supported_context("1.2.840.10008.1.1")  # Verification
+        event = pynetdicom.evt
+        handlers = [
+            (event.EVT_C_ECHO, self._echo),
+            (event.EVT_C_STORE, self._store),
+            (event.EVT_RELEASED, self._ended, [False]),
+            (event.EVT_ABORTED, self._ended, [True]),
+            (event.EVT_REJECTED, self._rejected),
+        ]
+        self._server = entity.start_server((config.host, config.port), block=False, evt_handlers=handlers)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Abort open associations and listen no more."""
+        self._server.shutdown()
+        self._entity.shutdown()
+
+    def reap(self) -> None:
+        """End the associations whose threads died without a word."""
+        with self._lock:
+            dead = [number for number, association in self._open.items() if not association.is_alive()]
+        for number in dead:
+            self._close(number, broken=True)
+
+    def _echo(self, event: Any) -> int:
+        return SUCCESS if self._admits(event) else NOT_AUTHORISED
+
+    def _store(self, event: Any) -> int:
+        if not self._admits(event):
+            return NOT_AUTHORISED
+        try:
+            if self._spool.free_mb() < self._config.min_free_mb:
+                logger.error("an object was refused: less than %d MiB of disk are free", self._config.min_free_mb)
+                self._counters.add("out_of_resources")
+                return OUT_OF_RESOURCES
+            return self._keep(event.encoded_dataset(), event.assoc)
+        except OSError as error:
+            logger.error("an object was refused: the spool cannot be written (%s)", error.strerror)
+            self._counters.add("out_of_resources")
+            return OUT_OF_RESOURCES
+
+    def _keep(self, content: bytes, association: Any) -> int:
+        with self._spool.draft(content) as draft:
+            ignored = _ignored(draft.header)
+            if ignored:
+                self._counters.add(ignored)
+                return SUCCESS
+            with self._lock:
+                self._open[id(association)] = association
+            self._arrivals.arrived(draft.key, id(association))
+            self._spool.keep(draft)
+        self._counters.add("received")
+        return SUCCESS
+
+    def _admits(self, event: Any) -> bool:
+        caller = event.assoc.requestor
+        title, address = str(caller.ae_title).strip(), caller.address
+        if any(allowed.admits(title, address) for allowed in self._config.allow):
+            return True
+        logger.warning("a request from %s at %s was refused; allow it with --allow", title, address)
+        self._counters.add("not_authorised")
+        return False
+
+    def _rejected(self, event: Any) -> None:
+        caller = event.assoc.requestor
+        logger.warning("an association from %s at %s was rejected", str(caller.ae_title).strip(), caller.address)
+        self._counters.add("not_authorised")
+
+    def _ended(self, event: Any, broken: bool) -> None:
+        self._close(id(event.assoc), broken=broken)
+
+    def _close(self, number: int, *, broken: bool) -> None:
+        with self._lock:
+            known = self._open.pop(number, None)
+        if known is not None:
+            self._arrivals.closed(number, broken=broken)
+
+
+def _ignored(header: Header) -> str | None:
+    """The counter of an object the node has nothing to do with; ``None`` where it has."""
+    if header.derived_here:
+        return "ignored_own"
+    if header.broken is None and modality_of(header) is None:
+        return "ignored_other"
+    return None

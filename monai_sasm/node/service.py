@@ -1,0 +1,225 @@
+"""The node: what comes in is received, restored and sent, each at its own pace, and the spool lies between."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Protocol
+
+from monai_sasm.io.entry import RefusedError
+from monai_sasm.node.arrivals import Arrivals
+from monai_sasm.node.config import NodeConfig
+from monai_sasm.node.counters import Counters
+from monai_sasm.node.health import HealthServer
+from monai_sasm.node.receive import Receiver
+from monai_sasm.node.restorer import Outcome, reason_of
+from monai_sasm.node.sender import Sender
+from monai_sasm.node.spool import Job, Spool
+
+SCHEMA = "sasm.node/1"
+_POLL = 0.1  # seconds between two looks at the spool
+
+logger = logging.getLogger(__name__)
+Row = dict[str, Any]
+
+
+class Restores(Protocol):
+    """What the node needs of :class:`monai_sasm.node.restorer.Restorer`."""
+
+    @property
+    def digest(self) -> str:
+        """Equal digests give equal UIDs."""
+
+    def __call__(self, source: Path, derived: Path) -> Outcome:
+        """Restore a folder into a folder."""
+
+
+class Node:
+    """One DICOM node; listens from construction on, works while :meth:`run` runs.
+
+    Args:
+        config: see :class:`NodeConfig`.
+        restorer: what turns a received series into a derived one.
+        report: called with one row per series that is sent or set aside; without patient data.
+
+    Raises:
+        RefusedError: another node uses the spool.
+        OSError: a port is taken.
+    """
+
+    def __init__(self, config: NodeConfig, restorer: Restores, report: Callable[[Row], None] | None = None) -> None:
+        self.config, self._restorer = config, restorer
+        self._report = report or (lambda row: None)
+        self.counters = Counters()
+        self.spool = Spool(config.spool, restorer.digest)
+        self._arrivals = Arrivals(config.quiet_seconds, config.interrupted_seconds)
+        for key in self.spool.incoming():
+            self._arrivals.resume(key)
+        self._stop = Event()
+        self._sender = Sender(config, self.spool, self.counters, self._delivered, self._quarantine)
+        self._sending = Thread(target=self._send_until_stopped, name="sasm-sender", daemon=True)
+        self._health: HealthServer | None = None
+        try:
+            self._receiver = Receiver(config, self.spool, self._arrivals, self.counters)
+        except BaseException:
+            self.spool.close()
+            raise
+        if config.http_port is not None:
+            try:
+                self._health = HealthServer((config.host, config.http_port), self.state)
+            except BaseException:
+                self._receiver.close()
+                self.spool.close()
+                raise
+
+    @property
+    def port(self) -> int:
+        """DICOM port it listens on."""
+        return self._receiver.port
+
+    @property
+    def http_port(self) -> int | None:
+        """Port of ``/healthz`` and ``/metrics``."""
+        return self._health.port if self._health else None
+
+    def run(self) -> None:
+        """Restore and send until :meth:`stop` is called; then the ports are closed."""
+        self._sending.start()
+        try:
+            while not self._stop.is_set():
+                if not self._guarded(self.restore_next):
+                    self._stop.wait(_POLL)
+        finally:
+            self.close()
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to return after what it is doing."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Close the ports; what is in flight stays in the spool for the next start."""
+        self._stop.set()
+        self._receiver.close()
+        if self._sending.is_alive():
+            self._sending.join(timeout=30)
+        if self._health:
+            self._health.close()
+        self.spool.close()
+
+    def state(self) -> dict[str, Any]:
+        """What ``/healthz`` and ``/metrics`` tell."""
+        problems = []
+        if self.spool.free_mb() < self.config.min_free_mb:
+            problems.append("less disk is free than min_free_mb; nothing is accepted")
+        if self._sending.ident is not None and not self._sending.is_alive():
+            problems.append("the sending thread has ended")
+        counts = {name: len(self.spool.jobs(name)) for name in ("ready", "outgoing", "quarantine")}
+        return {
+            "problems": problems,
+            "unreachable": dict(self._sender.unreachable),
+            "counters": self.counters.snapshot(),
+            "waiting": {"incoming": len(self.spool.incoming()), **counts},
+            "free_mb": self.spool.free_mb(),
+        }
+
+    def restore_next(self) -> bool:
+        """Take the complete series over and restore the oldest one; whether there was one."""
+        self._receiver.reap()
+        for key in self._arrivals.complete():
+            with self._arrivals.taking(key):
+                job = self.spool.promote(key)
+            if job is not None:
+                self.counters.add("series")
+                logger.info("%s: complete with %d objects", job.name, len(job.received()))
+        waiting = self.spool.jobs("ready")
+        if waiting:
+            self._restore(waiting[0])
+        return bool(waiting)
+
+    def send_due(self) -> bool:
+        """Send what is restored; see :meth:`Sender.send_due`."""
+        return self._sender.send_due()
+
+    def _restore(self, job: Job) -> None:
+        repeated = self.spool.drop_known(job)
+        self.counters.add("repeated", repeated)
+        if not job.received():
+            logger.info("%s: restored and sent before", job.name)
+            self.spool.discard(job)
+            return
+        building = job.folder / "derived.tmp"
+        shutil.rmtree(building, ignore_errors=True)
+        started = time.monotonic()
+        try:
+            self.spool.start(job)
+            building.mkdir()
+            outcome = self._restorer(job.source, building)
+        except RefusedError as error:
+            self._quarantine(job, str(error))
+            return
+        except OSError:  # the disk, not the series
+            self.spool.stop(job)
+            raise
+        except Exception as error:
+            logger.debug("traceback", exc_info=True)
+            self._quarantine(job, reason_of(error))
+            return
+        except BaseException:  # asked to end: this start does not count
+            self.spool.stop(job)
+            raise
+        self.spool.stop(job)
+        if not outcome.written:
+            reasons = dict.fromkeys(reason for _, reason in outcome.refused)
+            self._quarantine(job, "; ".join(reasons) or "nothing in it is an image")
+            return
+        for files, reason in outcome.refused:
+            logger.warning("%s: %d objects set aside: %s", job.name, len(files), reason)
+            self.spool.set_aside(job, files, reason)
+            self.counters.add("quarantined")
+        self.spool.restored(job, building)
+        self.counters.add("restored", outcome.written)
+        seconds = time.monotonic() - started
+        logger.info("%s: %d objects restored in %.1f s", job.name, outcome.written, seconds)
+
+    def _quarantine(self, job: Job, reason: str) -> None:
+        shutil.rmtree(job.folder / "derived.tmp", ignore_errors=True)
+        self.spool.quarantine(job, reason)
+        self.counters.add("quarantined")
+        logger.error("%s: set aside: %s", job.name, reason)
+        self._report(_row(job, "quarantined", reason))
+
+    def _delivered(self, job: Job, files: int) -> None:
+        names = [peer.name for peer in self.config.destinations]
+        logger.info("%s: %d objects sent to %s", job.name, files, ", ".join(names))
+        self._report(_row(job, "sent") | {"files": files, "destinations": names})
+
+    def _send_until_stopped(self) -> None:
+        while not self._stop.is_set():
+            if not self._guarded(self.send_due):
+                self._stop.wait(_POLL)
+
+    def _guarded(self, step: Callable[[], bool]) -> bool:
+        """A fault of the node (a full disk, mostly) must not end it: the spool is as it was, and is tried again."""
+        try:
+            return step()
+        except Exception as error:
+            self.counters.add("errors")
+            logger.error("the node could not go on: %s; it will try again", reason_of(error))
+            logger.debug("traceback", exc_info=True)
+            self._stop.wait(self.config.retry_seconds)
+            return False
+
+
+def _row(job: Job, status: str, reason: str | None = None) -> Row:
+    return {
+        "schema": SCHEMA,
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "job": job.name,
+        "status": status,
+        "reason": reason,
+    }

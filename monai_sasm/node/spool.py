@@ -1,0 +1,315 @@
+"""The spool: everything in flight as files, its state told by the folder it lies in, so that a crash loses nothing.
+
+::
+
+    incoming/SERIES/*.dcm        being received; an object is acknowledged only once it lies here, synced to disk
+    ready/JOB/source/*.dcm       complete, waiting to be restored
+    outgoing/JOB/derived/...     restored, being sent; ``sent.log`` names what each destination has taken
+    quarantine/JOB/reason.json   not restored or not taken, with the reason; moved back to ready/ or outgoing/ by hand,
+                                 a job is tried again
+    ledger/DERIVATION/SERIES     which objects have been restored and sent with these models and options
+
+A state changes by one rename. Names are hashes of UIDs; the files themselves hold patient data. Files are named after
+their SOP Instance UID and their content, so that an object sent twice is one file, and a corrected one is another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from threading import Lock
+from typing import IO
+
+from monai_sasm.io.commit import replacing
+from monai_sasm.io.dicom_header import Header, read_header
+from monai_sasm.io.entry import RefusedError
+
+STATES = ("incoming", "ready", "outgoing", "quarantine", "done")
+MAX_STARTS = 3
+"""So often may the process die while it restores one series, before that series is set aside."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An object on disk that is not yet part of a series."""
+
+    path: Path
+    header: Header
+    content: str
+
+    @property
+    def key(self) -> str:
+        """Name of its series in the spool."""
+        header = self.header
+        return _hash("series", header.study, header.series) if header.series else _hash("object", self.content)
+
+    @property
+    def name(self) -> str:
+        """Name of its file in the spool."""
+        return f"{_hash(self.header.sop_instance)}-{self.content[:20]}.dcm"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One complete series, or the part of it that came together."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """``<time>-<series key>``: jobs sort by time."""
+        return self.folder.name
+
+    @property
+    def key(self) -> str:
+        """Key of the series."""
+        return self.name.partition("-")[2]
+
+    @property
+    def source(self) -> Path:
+        """Folder of what was received."""
+        return self.folder / "source"
+
+    @property
+    def derived(self) -> Path:
+        """Folder of what is to be sent; it is there only when it is whole."""
+        return self.folder / "derived"
+
+    def received(self) -> set[str]:
+        """File names of what was received."""
+        return {path.name for path in self.source.glob("*.dcm")}
+
+    def files(self) -> list[Path]:
+        """What is to be sent."""
+        return sorted(self.derived.rglob("*.dcm"))
+
+    def sent(self) -> set[tuple[str, str]]:
+        """(destination, SOP Instance UID) of what has been taken."""
+        lines = _lines(self.folder / "sent.log")
+        return {(name, uid) for uid, _, name in (line.partition(" ") for line in lines)}
+
+    def note_sent(self, destination: str, uids: Iterable[str]) -> None:
+        """Note what a destination has taken; on disk when this returns."""
+        _append(self.folder / "sent.log", [f"{uid} {destination}" for uid in uids])
+
+
+class Spool:
+    """See the module. One process at a time.
+
+    Args:
+        root: its folder; created where missing, readable for its owner only.
+        derivation: digest of models and options; the ledger is kept per derivation.
+
+    Raises:
+        RefusedError: another process uses the folder.
+    """
+
+    def __init__(self, root: Path, derivation: str) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock_file = _locked(root / "lock")
+        for state in STATES:
+            (root / state).mkdir(exist_ok=True)
+        self._ledger = root / "ledger" / derivation[:16]
+        self._ledger.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock()
+        self._clean_up()
+
+    def close(self) -> None:
+        """Let another process use it."""
+        self._lock_file.close()
+
+    def free_mb(self) -> int:
+        """Free disk where the spool lies, MiB."""
+        return shutil.disk_usage(self.root).free >> 20
+
+    def incoming(self) -> list[str]:
+        """Keys of the series being received."""
+        return sorted(path.name for path in (self.root / "incoming").iterdir() if path.is_dir())
+
+    def jobs(self, state: str) -> list[Job]:
+        """Jobs in a state, the oldest first."""
+        return [Job(path) for path in sorted((self.root / state).iterdir()) if path.is_dir()]
+
+    @contextmanager
+    def draft(self, content: bytes) -> Iterator[Draft]:
+        """Write an object to disk and look at its header; unless kept, it is gone when the block ends."""
+        path = self.root / "incoming" / f".{secrets.token_hex(8)}.tmp"
+        try:
+            with open(path, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            header = read_header(path) or Header(path, broken="it is no DICOM object")
+            yield Draft(path, header, hashlib.sha256(content).hexdigest())
+        finally:
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+    def keep(self, draft: Draft) -> None:
+        """Make an object part of its series; it survives a crash when this returns."""
+        folder = self.root / "incoming" / draft.key
+        with self._lock:
+            folder.mkdir(exist_ok=True)
+            os.replace(draft.path, folder / draft.name)
+            for older in folder.glob(f"{draft.name.partition('-')[0]}-*.dcm"):
+                if older.name != draft.name:
+                    older.unlink()  # the same instance with other content: the later one counts
+        _sync(folder)
+        _sync(folder.parent)
+
+    def promote(self, key: str) -> Job | None:
+        """incoming -> ready; ``None`` when nothing of the series is there."""
+        arrived = self.root / "incoming" / key
+        job = Job(self.root / "ready" / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}-{key}")
+        with self._lock:
+            if not arrived.is_dir():
+                return None
+            job.folder.mkdir()
+            os.rename(arrived, job.source)
+        _sync(job.folder)
+        _sync(job.folder.parent)
+        return job
+
+    def drop_known(self, job: Job) -> int:
+        """Take out of a job in ready what was restored and sent before, or is on its way; how many objects that is."""
+        known: set[str] = set()
+        for other in self.jobs(
+            "outgoing"
+        ):  # first these, then the ledger: a job delivered in between is in one of them
+            known |= other.received() if other.key == job.key else set()
+        known |= set(_lines(self._ledger / job.key))
+        repeated = job.received() & known
+        for name in repeated:
+            (job.source / name).unlink()
+        return len(repeated)
+
+    def start(self, job: Job) -> None:
+        """Count a start of the restoration, so that a series that kills the process is found out.
+
+        Raises:
+            RefusedError: it has been started too often.
+        """
+        record = job.folder / "starts"
+        if len(_lines(record)) >= MAX_STARTS:
+            raise RefusedError(f"the process ended {MAX_STARTS} times while it restored this series")
+        _append(record, [datetime.now(timezone.utc).isoformat()])
+
+    def stop(self, job: Job) -> None:
+        """The restoration has ended without killing the process."""
+        (job.folder / "starts").unlink(missing_ok=True)
+
+    def set_aside(self, job: Job, files: Iterable[Path], reason: str) -> None:
+        """Copy part of a job to quarantine; doing so again changes nothing."""
+        part = Job(self.root / "quarantine" / f"{job.name}-{_hash(reason)[:8]}")
+        part.source.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copyfile(file, part.source / file.name)
+        _write_reason(part, reason)
+
+    def restored(self, job: Job, building: Path) -> None:
+        """ready -> outgoing, with the derived files in ``building``, a folder within the job's."""
+        for path in [*building.rglob("*"), building]:
+            _sync(path)
+        os.rename(building, job.derived)
+        _sync(job.folder)
+        self._move(job, "outgoing")
+
+    def delivered(self, job: Job) -> None:
+        """Everything has been sent: note it in the ledger, then forget the files."""
+        _append(self._ledger / job.key, sorted(job.received()))
+        self.discard(job)
+
+    def discard(self, job: Job) -> None:
+        """Delete a job; a crash half-way leaves nothing that would be worked on."""
+        gone = self._move(job, "done")
+        shutil.rmtree(gone.folder)
+
+    def quarantine(self, job: Job, reason: str) -> None:
+        """Any state -> quarantine."""
+        (job.folder / "starts").unlink(missing_ok=True)
+        _write_reason(job, reason)
+        self._move(job, "quarantine")
+
+    def _move(self, job: Job, state: str) -> Job:
+        target = self.root / state / job.name
+        previous = job.folder.parent
+        os.rename(job.folder, target)
+        _sync(target.parent)
+        _sync(previous)
+        return Job(target)
+
+    def _clean_up(self) -> None:
+        """What a crash left between two states."""
+        for draft in (self.root / "incoming").glob(".*.tmp"):
+            draft.unlink()
+        for job in self.jobs("done"):
+            shutil.rmtree(job.folder)
+        for job in self.jobs("ready"):
+            if job.derived.is_dir():
+                self._move(job, "outgoing")
+            elif not job.source.is_dir():
+                shutil.rmtree(job.folder)
+
+
+def _write_reason(job: Job, reason: str) -> None:
+    record = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "reason": reason}
+    with replacing(job.folder / "reason.json") as file:
+        file.write(json.dumps(record, ensure_ascii=False).encode())
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a record; what a crash cut off belongs to no line."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
+def _append(path: Path, lines: Iterable[str]) -> None:
+    with open(path, "ab+") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            file.write(b"\n")  # a crash cut the last line off
+        file.write("".join(f"{line}\n" for line in lines).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, survive a power cut."""
+    if os.name == "nt":
+        return  # Windows cannot sync a folder
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """An open file that no other process can lock until it is closed or this process ends."""
+    file = open(path, "ab")  # noqa: SIM115, kept open
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows: the port is the only lock
+        return file
+    except OSError:
+        file.close()
+        raise RefusedError(f"another node uses the spool {path.parent}; stop it or choose another folder") from None
+    return file
