@@ -1,4 +1,4 @@
-"""The command line: ``sasm restore | degrade | evaluate | bundles``; each command lives in its own file."""
+"""The command line: ``sasm restore | degrade | evaluate | node | pull | push | bundles``; each command lives in its own file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from monai_sasm import __version__
 from monai_sasm.cli_degrade import degrade
 from monai_sasm.cli_evaluate import evaluate
 from monai_sasm.cli_manage import bundles
+from monai_sasm.cli_node import node, pull, push
 from monai_sasm.cli_restore import restore
 
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
@@ -22,6 +23,9 @@ app = typer.Typer(name="sasm", no_args_is_help=True, pretty_exceptions_enable=Fa
 app.command()(restore)
 app.command()(degrade)
 app.command()(evaluate)
+app.command()(node)
+app.command()(pull)
+app.command()(push)
 app.add_typer(bundles, name="bundles")
 
 

@@ -102,10 +102,10 @@ class Receiver:
             if ignored:
                 self._counters.add(ignored)
                 return SUCCESS
+            self._spool.keep(draft)
             with self._lock:
                 self._open[id(association)] = association
-            self._arrivals.arrived(draft.key, id(association))
-            self._spool.keep(draft)
+            self._arrivals.arrived(draft.key, id(association))  # after it lies there, or nobody would come for it
         self._counters.add("received")
         return SUCCESS
 
