@@ -23,7 +23,8 @@ JOBS = ("denoise", "superresolve x2", "superresolve x4", "inpaint")
 FACTORS = {"superresolve x2": 2, "superresolve x4": 4}
 CONDITIONS = 5  # channels: base (3), known pixels, noise level
 PERIOD = 128  # pixels after which the starting noise repeats; borders of tiles lie on multiples of it
-PROJECTIONS = 3  # rounds of back-projection at the end
+BASE_PROJECTIONS = 2  # rounds of back-projection after bicubic upsampling
+PROJECTIONS = 10  # rounds at the end: a mean error below 0.1 grey levels of 255
 
 
 class EnhanceDiffusion(nn.Module):
@@ -100,7 +101,7 @@ class EnhanceDiffusion(nn.Module):
         """Enlarge photos ``(B, 3, h, w)`` in [0, 1] to ``(B, 3, h * factor, w * factor)`` in [0, 1].
 
         The result comes close to ``image`` when downsampled again
-        (:func:`monai_sasm.degradations.downsampling.downsample`): it is back-projected (Irani & Peleg 1991).
+        (:func:`monai_sasm.degradations.downsampling.downsample`), see :func:`back_project`.
 
         Args:
             image: the small photos.
@@ -112,14 +113,14 @@ class EnhanceDiffusion(nn.Module):
         if job is None:
             raise ValueError(f"factor must be one of {sorted(FACTORS.values())}, got {factor}")
 
-        def back_project(estimate: Tensor) -> Tensor:
-            return estimate + upsample(image - downsample(estimate, factor), factor)
+        def consistent(estimate: Tensor) -> Tensor:
+            return back_project(estimate, image, factor)
 
-        base = upsample(image, factor)
+        base = enlarged(image, factor)
         everywhere = torch.ones_like(base[:, :1])
-        result = self._sample(job, base, everywhere, torch.zeros_like(everywhere), steps, eta, back_project)
+        result = self._sample(job, base, everywhere, torch.zeros_like(everywhere), steps, eta, consistent)
         for _ in range(PROJECTIONS):
-            result = back_project(result).clamp(0, 1)
+            result = consistent(result).clamp(0, 1)
         return result
 
     def _sample(
@@ -172,8 +173,21 @@ def base_of(job: str, clean: ImageBatch, noisy: ImageBatch, known: Tensor) -> Im
         known: ``(B, 1, H, W)``, 0 in holes.
     """
     if job in FACTORS:
-        return upsample(downsample(clean, FACTORS[job]), FACTORS[job])
+        return enlarged(downsample(clean, FACTORS[job]), FACTORS[job])
     return fill_holes(clean, known) if job == "inpaint" else noisy
+
+
+def enlarged(small: ImageBatch, factor: int) -> ImageBatch:
+    """The base of super-resolution: bicubic upsampling, back-projected."""
+    image = upsample(small, factor)
+    for _ in range(BASE_PROJECTIONS):
+        image = back_project(image, small, factor)
+    return image
+
+
+def back_project(image: ImageBatch, small: ImageBatch, factor: int) -> ImageBatch:
+    """One round towards an ``image`` that gives ``small`` when downsampled (Irani & Peleg 1991, CVGIP 53(3))."""
+    return image + upsample(small - downsample(image, factor), factor)
 
 
 def starting_noise(like: ImageBatch, seed: int) -> Tensor:
