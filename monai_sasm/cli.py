@@ -1,4 +1,4 @@
-"""The command line: ``sasm restore | degrade | evaluate | node | pull | push | bundles``; each command lives in its own file."""
+"""The command line: ``sasm restore | batch | degrade | ...``; each command lives in its own file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from monai_sasm import __version__
+from monai_sasm.cli_batch import batch
 from monai_sasm.cli_degrade import degrade
 from monai_sasm.cli_evaluate import evaluate
 from monai_sasm.cli_manage import bundles
@@ -21,6 +22,7 @@ TERMINATED = 143  # 128 + SIGTERM, as shells report it
 
 app = typer.Typer(name="sasm", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(restore)
+app.command(context_settings={"auto_envvar_prefix": "SASM_BATCH"})(batch)
 app.command()(degrade)
 app.command()(evaluate)
 app.command()(node)

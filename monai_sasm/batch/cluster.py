@@ -1,0 +1,202 @@
+"""The engine for many machines: Dask.distributed, under five conditions that keep a crash from costing more than itself.
+
+1. A window: no more tasks are handed over than there are workers, and one; the rest waits here.
+2. Workers take one task at a time (``worker-saturation`` 1.0, one thread), so that no innocent one dies along.
+3. Results are one small row, and released at once: a worker that dies takes no finished work with it.
+4. The commit is atomic and idempotent (:mod:`monai_sasm.batch.ledger`): a task may run twice, its result is there once.
+5. Errors are rows. A task whose process dies again and again is given up by itself (:mod:`monai_sasm.batch.task`).
+
+Input and output must have the same paths on all workers. Dask does not encrypt or authenticate unless told to (see
+"TLS" in its manual): whoever reaches the scheduler's port can run code as its user.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monai_sasm.batch.job import Job, Task
+from monai_sasm.batch.manifest import Row
+from monai_sasm.batch.rows import describe
+from monai_sasm.batch.run import Engine, StoppedError
+from monai_sasm.batch.task import MAX_DEATHS, run_task
+from monai_sasm.optional import require
+
+INSTALL = "pip install 'monai-sasm[cluster]'"
+KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
+PATIENCE = 600.0  # seconds without any worker, for a queue to start one or a node to come back
+POLL = 5.0  # seconds between looks at the number of workers
+_CONDITIONS = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.allowed-failures": MAX_DEATHS}
+
+logger = logging.getLogger("monai_sasm")
+
+
+@contextmanager
+def connected(scheduler: str | None = None, cluster: Path | None = None) -> Iterator[Engine]:
+    """An engine on a running scheduler, or on a cluster that is started for the block.
+
+    Args:
+        scheduler: address such as ``tcp://host:8786``, or a scheduler file.
+        cluster: YAML file; see :func:`start`.
+
+    Raises:
+        MissingExtraError: Dask is not installed.
+        ValueError: the file does not say what it must.
+        OSError: the scheduler does not answer.
+    """
+    distributed = require("distributed", "a batch on a cluster", INSTALL)
+    with ExitStack() as stack:
+        if cluster is not None:
+            stack.enter_context(require("dask", "a batch on a cluster", INSTALL).config.set(_CONDITIONS))
+            where = {"address": stack.enter_context(start(yaml.safe_load(cluster.read_text(encoding="utf-8"))))}
+        else:
+            where = {"scheduler_file" if Path(str(scheduler)).is_file() else "address": scheduler}
+        client = stack.enter_context(distributed.Client(**where, set_as_default=False))
+        _warn_about(client)
+        yield partial(rows, client=client)
+
+
+@contextmanager
+def start(options: dict[str, Any]) -> Iterator[Any]:
+    """Start a cluster; it ends with the block.
+
+    Args:
+        options: ``kind`` (``slurm``, ``pbs``, ``sge``, ``lsf``, or ``local`` for worker processes on this machine),
+            ``jobs`` (number of workers) and, for ``kind`` other than ``local``, whatever dask-jobqueue knows:
+            ``queue``, ``account``, ``cores`` and ``memory`` of one worker, ``walltime``, ``job_extra_directives``, ...
+
+    Raises:
+        ValueError: ``kind`` or ``jobs`` is missing or wrong.
+    """
+    if not isinstance(options, dict) or options.get("kind") not in (*KINDS, "local"):
+        raise ValueError(f"the cluster file needs 'kind', one of {', '.join((*KINDS, 'local'))}")
+    more = {key: value for key, value in options.items() if key not in ("kind", "jobs")}
+    jobs = options.get("jobs")
+    if not isinstance(jobs, int) or jobs < 1:
+        raise ValueError(f"the cluster file needs 'jobs', the number of workers, got {jobs!r}")
+    if options["kind"] == "local":
+        distributed = require("distributed", "a batch on a cluster", INSTALL)
+        settings = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None} | more
+        with distributed.LocalCluster(**settings) as local:
+            yield local
+        return
+    jobqueue = require("dask_jobqueue", f"a batch on {options['kind']}", INSTALL)
+    with getattr(jobqueue, KINDS[options["kind"]])(**one_task_each(options["kind"], more)) as queue:
+        queue.scale(jobs=jobs)
+        yield queue
+
+
+def one_task_each(kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of dask-jobqueue for jobs of one worker with one thread for tasks and all cores for the networks."""
+    cores = int(options.get("cores", 1))
+    wanted = {"job_cpu": cores} if kind == "slurm" else {"ncpus": cores} if kind == "lsf" else {}
+    if kind == "pbs" and "resource_spec" not in options:
+        wanted["resource_spec"] = f"select=1:ncpus={cores}:mem={options.get('memory', '8GB')}"
+    environment = [f"export {name}={cores}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
+    prologue = [*options.get("job_script_prologue", ()), *environment]
+    return wanted | options | {"cores": 1, "processes": 1, "job_script_prologue": prologue}
+
+
+def rows(tasks: Iterable[Task], job: Job, client: Any, patience: float = PATIENCE) -> Iterator[Row]:
+    """Run tasks on the workers of a client; yields each row as it comes.
+
+    Args:
+        tasks: what to run.
+        job: see :class:`monai_sasm.batch.job.Job`.
+        client: ``distributed.Client``.
+        patience: seconds to wait while there is no worker at all.
+
+    Raises:
+        StoppedError: the scheduler is gone, or no worker came in time.
+    """
+    waiting = iter(tasks)
+    running: dict[Any, tuple[Task, int]] = {}
+    try:
+        while True:
+            free = _workers(client, patience) + 1 - len(running)
+            for task in (task for _, task in zip(range(free), waiting, strict=False)):
+                running[_submit(client, task, job, 1)] = task, 1
+            if not running:
+                return
+            for future in _finished(list(running)):
+                task, attempt = running.pop(future)
+                outcome = _outcome(future, task, job, attempt)
+                future.release()
+                if outcome is None:
+                    running[_submit(client, task, job, attempt + 1)] = task, attempt + 1
+                else:
+                    yield outcome
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _submit(client: Any, task: Task, job: Job, attempt: int) -> Any:
+    return client.submit(run_task, task, job, key=f"sasm-{job.run}-{task.id}-{attempt}", pure=False)
+
+
+def _outcome(future: Any, task: Task, job: Job, attempt: int) -> Row | None:
+    """The row of a finished future; ``None`` when its worker died and it should be tried again."""
+    if future.status == "finished":
+        row: Row = future.result()
+        return row
+    if future.status in ("cancelled", "lost"):
+        raise StoppedError("the scheduler is gone or was reset; start it, then run again with --resume")
+    error = future.exception()
+    killed = type(error).__name__ == "KilledWorker"
+    if killed and attempt <= MAX_DEATHS:
+        return None  # the task knows by itself when it has died too often; here an innocent one gets another chance
+    reason = "its worker died again and again before it could start" if killed else "the worker could not run it"
+    return describe(task, job) | {"status": "failed", "reason": reason, "error": type(error).__name__}
+
+
+def _finished(futures: list[Any]) -> list[Any]:
+    """Futures that are no longer pending, as soon as there is one, or none after :data:`POLL` seconds."""
+    distributed = require("distributed", "a batch on a cluster", INSTALL)
+    try:
+        done: set[Any] = distributed.wait(futures, timeout=POLL, return_when="FIRST_COMPLETED").done
+    except (TimeoutError, distributed.TimeoutError):
+        return []
+    except distributed.CancelledError:
+        done = {future for future in futures if future.status != "pending"}
+    return sorted(done, key=futures.index)
+
+
+def _workers(client: Any, patience: float) -> int:
+    """How many workers there are; waits for the first one."""
+    waited = 0.0
+    while True:
+        if client.status != "running":
+            raise StoppedError("the scheduler is gone; start it, then run again with --resume")
+        count = len(client.nthreads())
+        if count:
+            return count
+        if waited >= patience:
+            raise StoppedError(f"no worker for {patience:.0f} s; start some, then run again with --resume")
+        time.sleep(0.2)
+        waited += 0.2
+
+
+def _warn_about(client: Any) -> None:
+    """A scheduler that others started may be set up otherwise; then a dying worker can take innocent tasks along."""
+
+    def settings(dask_scheduler: Any) -> tuple[float, int]:
+        return float(dask_scheduler.WORKER_SATURATION), int(dask_scheduler.allowed_failures)
+
+    saturation, failures = client.run_on_scheduler(settings)
+    if saturation > 1 or failures < 1:
+        logger.warning(
+            "the scheduler has worker-saturation %g and allowed-failures %d; start it with "
+            "DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION=1.0, or a crash costs more than the task at fault",
+            saturation,
+            failures,
+        )
+    if any(threads > 1 for threads in client.nthreads().values()):
+        logger.warning("workers with several threads run several series at once in one process; use --nthreads 1")
