@@ -9,7 +9,10 @@ import typer
 
 from monai_sasm.cli_report import exit_code, logger, one_line_errors, set_up_logging
 
-NAMES = "photo-awgn, raindrop-real, raindrop-synth, ct-lowdose, ct-simulated, mri-noise, mixed, gate, speed"
+NAMES = (
+    "photo-awgn, raindrop-real, raindrop-synth, superres-photo, inpaint, ct-lowdose, ct-simulated, mri-noise, mixed, "
+    "gate, speed"
+)
 
 
 def evaluate(

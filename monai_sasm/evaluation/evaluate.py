@@ -15,6 +15,8 @@ PROTOCOLS = {
     "photo-awgn": "photo:run",
     "raindrop-real": "raindrop:run_real",
     "raindrop-synth": "raindrop:run_synthetic",
+    "superres-photo": "superres:run",
+    "inpaint": "inpaint:run",
     "ct-lowdose": "ct:run_real",
     "ct-simulated": "ct:run_simulated",
     "mri-noise": "mri:run",

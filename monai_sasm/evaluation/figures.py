@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,44 @@ def curves(
         axes[0][0].plot(x, y, label=name, linewidth=2 if name.startswith("ours") else 1)
     axes[0][0].set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     axes[0][0].legend(fontsize=7)
+    return _save(plot, path)
+
+
+@dataclass(frozen=True)
+class StepPanel:
+    """One panel of :func:`step_curves`.
+
+    Args:
+        title: what is drawn.
+        values: steps -> value.
+        others: method without steps -> value, a dashed line.
+    """
+
+    title: str
+    values: Mapping[int, float]
+    others: Mapping[str, float]
+
+
+def step_curves(path: Path, panels: Sequence[StepPanel], seconds: Mapping[int, float]) -> str:
+    """Quality over sampling steps, two panels a line; ``seconds`` per image are written below the steps."""
+    plot, axes = _grid(-(-len(panels) // 2), 2, size=3.4)
+    flat = [axis for row in axes for axis in row]
+    for axis, panel in zip(flat, panels, strict=False):  # the last line may have an empty place
+        steps = list(panel.values)
+        axis.plot(steps, list(panel.values.values()), "o-", color="C0", label="ours")
+        for colour, (name, value) in enumerate(panel.others.items(), start=1):
+            axis.axhline(value, linestyle="--", linewidth=1, color=f"C{colour}", label=name)
+        axis.set_xscale("log")
+        axis.set_xticks(
+            steps, [f"{count}\n{seconds[count]:.2g} s" if count in seconds else f"{count}" for count in steps]
+        )
+        axis.minorticks_off()
+        axis.set_title(panel.title, fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.set_xlabel("steps", fontsize=7)
+        axis.legend(fontsize=7)
+    for axis in flat[len(panels) :]:
+        axis.axis("off")
     return _save(plot, path)
 
 

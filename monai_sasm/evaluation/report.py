@@ -10,6 +10,8 @@ ORDER = (
     "photo-awgn",
     "raindrop-real",
     "raindrop-synth",
+    "superres-photo",
+    "inpaint",
     "ct-lowdose",
     "ct-simulated",
     "mri-noise",
