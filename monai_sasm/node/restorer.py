@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_sasm import restore as room
+from monai_sasm import __version__
+from monai_sasm.house import DEFAULT_REFINER, load_house
 from monai_sasm.io.entry import RefusedError
-from monai_sasm.io.formats import inventory, write
+from monai_sasm.io.formats import inventory
+from monai_sasm.node.outcome import Outcome
+from monai_sasm.reasons import reason_of
 from monai_sasm.restore import Options
+from monai_sasm.series import restore_to
 
 if TYPE_CHECKING:
     from monai_sasm.io.entry import Entry
 
 _HOUSE_SETTINGS = ("device", "precision", "trust")
-_OPTION_SETTINGS = tuple(one.name for one in fields(Options) if one.name != "keep_maps")
+_NOT_FOR_SERIES = ("keep_maps", "upscale")
+_OPTION_SETTINGS = tuple(one.name for one in fields(Options) if one.name not in _NOT_FOR_SERIES)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one folder.
-
-    Args:
-        written: derived files.
-        refused: files that were not restored, with the reason.
-    """
-
-    written: int
-    refused: tuple[tuple[tuple[Path, ...], str], ...]
 
 
 class Restorer:
@@ -54,22 +48,24 @@ class Restorer:
             raise ValueError(f"unknown restore setting {', '.join(unknown)}; known are {known}")
         self._options = Options(**{key: value for key, value in settings.items() if key in _OPTION_SETTINGS})
         self._keep_private = keep_private
-        self._house = room.load_house(
+        self._house = load_house(
             settings.get("device", "auto"),
             [Path(folder) for folder in settings.get("trust", ())],
             only=[self._options.expert] if self._options.expert else [],
             precision=settings.get("precision", "float32"),
+            refiner=settings.get("refiner", DEFAULT_REFINER) if self._options.refine else None,
         )
-        self._derivation = room.derivation(self._house, self._options)
 
     @property
     def digest(self) -> str:
-        """Hexadecimal digest of models and options: equal digests give equal UIDs."""
-        return self._derivation.digest
+        """Hexadecimal digest of everything that determines pixels and UIDs: version, models and options."""
+        record = [__version__, self._house.models(), self._house.precision, asdict(self._options)]
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def __call__(self, source: Path, derived: Path) -> Outcome:
         """Restore every series in ``source`` into a folder of its own below ``derived``."""
-        written, refused = 0, []
+        written = 0
+        refused: list[tuple[tuple[Path, ...], str]] = []
         for entry in inventory(source):
             try:
                 written += self._restore(entry, derived / entry.name)
@@ -84,17 +80,6 @@ class Restorer:
         if entry.refusal is not None:
             raise RefusedError(entry.refusal)
         if entry.geometry == "multiframe":
-            raise RefusedError(
-                "an Enhanced multi-frame result cannot be written as DICOM; use `sasm restore` for NIfTI"
-            )
-        restored = room.restore(entry.load(), self._house, self._options)
-        return len(write(restored.volume, folder, self._derivation, keep_private=self._keep_private))
-
-
-def reason_of(error: BaseException) -> str:
-    """An error in one line. Unforeseen ones give their type only: their text may quote header values."""
-    if isinstance(error, MemoryError):
-        return "not enough memory for this series"
-    if isinstance(error, (ValueError, OSError, RuntimeError, ImportError)) and str(error):
-        return " ".join(str(error).split())
-    return f"unforeseen {type(error).__name__}"
+            raise RefusedError("an Enhanced multi-frame result is no DICOM series; use `sasm restore` for NIfTI")
+        done = restore_to(entry.load(), folder, self._house, self._options, keep_private=self._keep_private)
+        return int(done["output"]["files"])

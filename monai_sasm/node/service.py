@@ -7,36 +7,25 @@ import shutil
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
-from pathlib import Path
 from threading import Event, Thread
-from typing import Any, Protocol
+from typing import Any
 
 from monai_sasm.io.entry import RefusedError
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.config import NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.health import HealthServer
+from monai_sasm.node.outcome import Restores
 from monai_sasm.node.receive import Receiver
-from monai_sasm.node.restorer import Outcome, reason_of
 from monai_sasm.node.sender import Sender
 from monai_sasm.node.spool import Job, Spool
+from monai_sasm.reasons import reason_of
 
 SCHEMA = "sasm.node/1"
 _POLL = 0.1  # seconds between two looks at the spool
 
 logger = logging.getLogger(__name__)
 Row = dict[str, Any]
-
-
-class Restores(Protocol):
-    """What the node needs of :class:`monai_sasm.node.restorer.Restorer`."""
-
-    @property
-    def digest(self) -> str:
-        """Equal digests give equal UIDs."""
-
-    def __call__(self, source: Path, derived: Path) -> Outcome:
-        """Restore a folder into a folder."""
 
 
 class Node:
