@@ -77,6 +77,16 @@ class StackInferer(Inferer):
         return restored.mean(1, keepdim=True) if grey else restored
 
 
+class ClassifyInferer(Inferer):
+    """A classifier's scores ``(B, classes)`` instead of its image: calls ``network.classify``."""
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """``inputs``: photos ``(B, 3, H, W)`` in [0, 1], or grey ones ``(B, 1, H, W)``."""
+        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        scores: Tensor = network.classify(plain.expand(-1, 3, -1, -1))
+        return scores
+
+
 def _slice_axis(inputs: Tensor) -> int:
     meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
     axis = meta.get("slice_axis", 2)  # a batch's metadata are collated: one number per volume
