@@ -12,6 +12,7 @@ from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
+from monai_sasm.degradations.regions import InRegions
 
 BATCH, HEIGHT, WIDTH = 2, 45, 64
 
@@ -43,6 +44,11 @@ CASES = {
     "gaussian, clipped": Case(GaussianNoise((0.1, 0.1), clip=True), GaussianNoise((0.0, 0.0), clip=True), channels=3),
     "raindrop": Case(
         Raindrop(coverage=(0.1, 0.1), blur=(0.004, 0.01)), Raindrop(coverage=(0.0, 0.0)), channels=3, noisy=False
+    ),
+    "noise and drops in regions": Case(
+        InRegions([GaussianNoise((0.1, 0.1)), Raindrop(coverage=(0.1, 0.1), blur=(0.004, 0.01))]),
+        InRegions([GaussianNoise((0.0, 0.0)), Raindrop(coverage=(0.0, 0.0))]),
+        channels=3,
     ),
     "low-dose CT": Case(
         LowDoseCt(spacing=6.0, dose=(0.1, 0.1), views=90),

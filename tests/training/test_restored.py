@@ -1,0 +1,63 @@
+"""Restored pairs are made once, each photo from its own stream, and a run that was cut off goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from monai_sasm.degradations.gaussian import GaussianNoise
+from monai_sasm.training.restored import restored_pairs
+
+RANDOM = np.random.default_rng(0)
+PHOTOS = [RANDOM.integers(0, 256, (3, 24, 32), dtype=np.uint8), RANDOM.integers(0, 256, (3, 20, 20), dtype=np.uint8)]
+
+
+class Halved:
+    """A restoration that can be told from the input, and counts its calls; fails at a chosen call."""
+
+    def __init__(self, fails_at: int = 99) -> None:
+        self.calls, self.fails_at = 0, fails_at
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise KeyboardInterrupt
+        assert image.shape[:2] == (1, 3)
+        return image / 2
+
+
+def make(folder: Path, restore: Halved, sigma: float = 0.1) -> list[tuple[np.ndarray, ...]]:
+    noise = GaussianNoise((sigma, sigma))
+    return restored_pairs(lambda: PHOTOS, restore, noise, folder / "pairs.npz", draws=2)
+
+
+def test_pairs_are_the_restored_photos(tmp_path: Path) -> None:
+    pairs = make(tmp_path, Halved(), sigma=0.0)
+    assert len(pairs) == 4
+    for (clean, restored), photo in zip(pairs, (PHOTOS[0], PHOTOS[0], PHOTOS[1], PHOTOS[1]), strict=True):
+        np.testing.assert_array_equal(clean, photo)
+        np.testing.assert_array_equal(restored, np.round(photo / 2).astype(np.uint8))
+        assert restored.dtype == np.uint8
+
+
+def test_draws_differ_and_the_file_is_read_again(tmp_path: Path) -> None:
+    restore = Halved()
+    first = make(tmp_path, restore)
+    assert not np.array_equal(first[0][1], first[1][1])
+    again = restored_pairs(lambda: pytest.fail("the cache is there"), restore, GaussianNoise(), tmp_path / "pairs.npz")
+    assert restore.calls == 4
+    for pair, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(pair[1], other[1])
+
+
+def test_a_run_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "a", Halved(fails_at=3))
+    rest = Halved()
+    resumed, whole = make(tmp_path / "a", rest), make(tmp_path / "b", Halved())
+    assert rest.calls == 2
+    for pair, other in zip(resumed, whole, strict=True):
+        np.testing.assert_array_equal(pair[1], other[1])
