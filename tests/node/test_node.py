@@ -1,0 +1,346 @@
+"""The node in this process, with a restorer that only renames: who may send, what is dropped, what is set aside."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+
+from monai_sasm.io.entry import RefusedError
+from monai_sasm.node.config import config_from
+from monai_sasm.node.outcome import Outcome
+from monai_sasm.node.service import Node
+from tests.io.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
+from tests.node.orthanc import free_port
+
+pynetdicom = pytest.importorskip("pynetdicom")
+
+STRUCTURED_REPORT = "1.2.840.10008.5.1.4.1.1.88.11"
+SLICES = 4
+
+
+class Renamer:
+    """Gives each file another SOP Instance UID; ``refuse`` says of a file why not, ``fail`` of the whole."""
+
+    digest = "0" * 64
+
+    def __init__(self) -> None:
+        self.refuse: Callable[[Dataset], str | None] = lambda dataset: None
+        self.fail: Exception | None = None
+
+    def __call__(self, source: Path, derived: Path) -> Outcome:
+        if self.fail is not None:
+            raise self.fail
+        written, refused = 0, []
+        for file in sorted(source.glob("*.dcm")):
+            dataset = pydicom.dcmread(file)
+            reason = self.refuse(dataset)
+            if reason:
+                refused.append(((file,), reason))
+                continue
+            dataset.SOPInstanceUID = uid("derived", dataset.SOPInstanceUID)
+            save(dataset, derived / "series" / file.name)
+            written += 1
+        return Outcome(written, tuple(refused))
+
+
+class Archive:
+    """A C-STORE server that notes what it takes, and answers with ``status``."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.status = 0x0000
+        self.port = free_port()
+        self._server: Any = None
+
+    def start(self) -> None:
+        entity = pynetdicom.AE(ae_title="ARCHIVE")
+        entity.require_calling_aet = ["SASM"]
+        entity.add_supported_context(CT)
+        handlers = [(pynetdicom.evt.EVT_C_STORE, self._store)]
+        self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+
+    def _store(self, event: Any) -> int:
+        if self.status == 0:
+            self.taken.append(str(event.dataset.SOPInstanceUID))
+        return self.status
+
+
+@pytest.fixture
+def archive() -> Iterator[Archive]:
+    server = Archive()
+    server.start()
+    yield server
+    server.close()
+
+
+@contextmanager
+def running(
+    folder: Path, archive: Archive, restorer: Renamer | None = None, **settings: Any
+) -> Iterator[tuple[Node, list[dict[str, Any]]]]:
+    """A node at work, and the rows it has reported."""
+    values = {
+        "spool": folder / "spool", "allow": ["SCANNER"],
+        "destinations": {"archive": f"ARCHIVE@127.0.0.1:{archive.port}"},
+        "port": 0, "http_port": 0, "quiet_seconds": 0.2, "interrupted_seconds": 0.2, "retry_seconds": 0.1,
+    }  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    node = Node(config_from({**values, **settings}), restorer or Renamer(), rows.append)
+    thread = Thread(target=node.run)
+    thread.start()
+    try:
+        yield node, rows
+    finally:
+        node.stop()
+        thread.join()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{seconds} s have passed in vain"
+        time.sleep(0.02)
+
+
+def send(node: Node, datasets: Sequence[Dataset], title: str = "SCANNER") -> list[int]:
+    """C-STORE over one association; the statuses."""
+    entity = pynetdicom.AE(ae_title=title)
+    for sop_class in {dataset.SOPClassUID for dataset in datasets}:
+        entity.add_requested_context(sop_class, pydicom.uid.ExplicitVRLittleEndian)
+    association = entity.associate("127.0.0.1", node.port, ae_title="SASM")
+    assert association.is_established
+    statuses = []
+    for dataset in datasets:
+        dataset.file_meta = file_meta_of(dataset)
+        statuses.append(int(association.send_c_store(dataset).Status))
+    association.release()
+    return statuses
+
+
+def series(name: str = "plain", count: int = SLICES) -> list[Dataset]:
+    return [ct_slice(number, series=name) for number in range(count)]
+
+
+def health(node: Node, path: str = "/healthz") -> tuple[int, str]:
+    try:
+        with urlopen(f"http://127.0.0.1:{node.http_port}{path}") as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def dicom_in(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.dcm"))
+
+
+def test_a_series_is_sent_once_and_a_late_slice_follows(
+    tmp_path: Path, archive: Archive, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "monai_sasm")
+    with running(tmp_path, archive) as (node, rows):
+        assert send(node, series(count=3)) == [0] * 3
+        wait_for(lambda: rows)
+        assert send(node, series()) == [0] * SLICES, "three known ones and the late one"
+        wait_for(lambda: len(rows) == 2)
+        assert send(node, series()) == [0] * SLICES
+        wait_for(lambda: node.counters.snapshot()["repeated"] == 3 + SLICES)
+        assert sorted(archive.taken) == sorted(uid("derived", uid("plain", number)) for number in range(SLICES))
+        assert [(row["status"], row["files"], row["destinations"]) for row in rows] == [
+            ("sent", 3, ["archive"]),
+            ("sent", 1, ["archive"]),
+        ]
+        wait_for(lambda: not dicom_in(tmp_path))
+        status, text = health(node, "/metrics")
+        assert status == 200
+        assert "sasm_node_sent_total 4\n" in text
+        assert 'sasm_node_series{state="outgoing"} 0\n' in text
+    written = caplog.text + json.dumps(rows)
+    assert "objects sent to archive" in written
+    assert not [text for text in ("Müller", "SECRET-17", uid("plain"), uid("study")) if text in written]
+
+
+def test_only_allowed_callers(tmp_path: Path, archive: Archive) -> None:
+    allow = ["SCANNER@127.0.0.1", "ELSEWHERE@10.9.8.7"]
+    with running(tmp_path, archive, allow=allow) as (node, _):
+        answers = {}
+        for title, called in (("SCANNER", "SASM"), ("ELSEWHERE", "SASM"), ("STRANGER", "SASM"), ("SCANNER", "OTHER")):
+            entity = pynetdicom.AE(ae_title=title)
+            entity.add_requested_context("1.2.840.10008.1.1")
+            association = entity.associate("127.0.0.1", node.port, ae_title=called)
+            if association.is_established:
+                answers[title, called] = int(association.send_c_echo().Status)
+                association.release()
+            else:
+                answers[title, called] = -1 if association.is_rejected else -2
+        assert answers == {
+            ("SCANNER", "SASM"): 0x0000,
+            ("ELSEWHERE", "SASM"): 0x0124,
+            ("STRANGER", "SASM"): -1,
+            ("SCANNER", "OTHER"): -1,
+        }
+        assert send(node, series(count=1), "ELSEWHERE") == [0x0124]
+        assert node.counters.snapshot()["not_authorised"] == 4
+        assert not dicom_in(tmp_path)
+
+
+def test_reports_and_own_results_are_acknowledged_and_dropped(tmp_path: Path, archive: Archive) -> None:
+    own = ct_slice(0)
+    item = Dataset()
+    item.ManufacturerModelName = "monai_sasm"
+    own.ContributingEquipmentSequence = Items([item])
+    with running(tmp_path, archive) as (node, _):
+        assert send(node, [own, other_object(STRUCTURED_REPORT, "SR")]) == [0, 0]
+        counts = node.counters.snapshot()
+        assert (counts["ignored_own"], counts["ignored_other"], counts["received"]) == (1, 1, 0)
+        assert not dicom_in(tmp_path)
+
+
+def test_what_cannot_be_restored_is_set_aside_with_the_reason(tmp_path: Path, archive: Archive) -> None:
+    restorer = Renamer()
+    restorer.fail = RefusedError("slices are missing; send them")
+    with running(tmp_path, archive, restorer) as (node, rows):
+        send(node, series())
+        wait_for(lambda: rows)
+        (job,) = node.spool.jobs("quarantine")
+        assert json.loads((job.folder / "reason.json").read_text())["reason"] == "slices are missing; send them"
+        assert len(dicom_in(job.folder)) == SLICES
+        assert rows[0]["reason"] == "slices are missing; send them"
+        restorer.fail = KeyError("Müller")
+        send(node, series("second"))
+        wait_for(lambda: len(rows) == 2)
+        assert "Müller" not in rows[1]["reason"]
+        assert "KeyError" in rows[1]["reason"]
+        restorer.fail = None
+        job.folder.rename(node.spool.root / "ready" / job.name)  # by hand: try it again
+        wait_for(lambda: len(archive.taken) == SLICES)
+
+
+def test_part_of_a_series_is_set_aside(tmp_path: Path, archive: Archive) -> None:
+    restorer = Renamer()
+    restorer.refuse = lambda dataset: "a localizer" if dataset.InstanceNumber == 1 else None
+    with running(tmp_path, archive, restorer) as (node, rows):
+        send(node, series())
+        wait_for(lambda: rows)
+        assert len(archive.taken) == SLICES - 1
+        (part,) = node.spool.jobs("quarantine")
+        (file,) = dicom_in(part.folder)
+        assert pydicom.dcmread(file).SOPInstanceUID == uid("plain", 0)
+
+
+def test_a_full_disk_is_said_to_the_sender(tmp_path: Path, archive: Archive) -> None:
+    with running(tmp_path, archive, min_free_mb=1 << 40) as (node, _):
+        assert send(node, series(count=1)) == [0xA700]
+        status, text = health(node)
+        assert status == 503
+        assert "less disk is free" in json.loads(text)["problems"][0]
+        assert not dicom_in(tmp_path)
+
+
+def test_a_failing_disk_during_restoration_is_tried_again(tmp_path: Path, archive: Archive) -> None:
+    restorer = Renamer()
+    restorer.fail = OSError(28, "No space left on device")
+    with running(tmp_path, archive, restorer) as (node, rows):
+        send(node, series())
+        wait_for(lambda: node.counters.snapshot()["errors"] > 4)
+        assert not rows
+        restorer.fail = None
+        wait_for(lambda: len(archive.taken) == SLICES)
+
+
+def test_a_destination_that_is_down_gets_everything_later(tmp_path: Path) -> None:
+    archive = Archive()
+    with running(tmp_path, archive) as (node, rows):
+        send(node, series())
+        wait_for(lambda: node.counters.snapshot()["send_failures"] > 1)
+        status, text = health(node)
+        assert status == 200, "the node itself is well"
+        assert json.loads(text)["unreachable"] == {"archive": "archive does not answer"}
+    assert not rows
+    archive.start()
+    try:
+        with running(tmp_path, archive) as (node, rows):
+            wait_for(lambda: rows)
+            assert len(archive.taken) == len(set(archive.taken)) == SLICES
+            assert json.loads(health(node)[1])["unreachable"] == {}
+    finally:
+        archive.close()
+
+
+def test_a_destination_out_of_resources_is_asked_again(tmp_path: Path, archive: Archive) -> None:
+    archive.status = 0xA700
+    with running(tmp_path, archive) as (node, rows):
+        send(node, series())
+        wait_for(lambda: node.counters.snapshot()["send_failures"] > 3)
+        archive.status = 0
+        wait_for(lambda: rows)
+        assert rows[0]["status"] == "sent"
+
+
+def test_a_destination_that_refuses_for_good_blocks_nobody(tmp_path: Path, archive: Archive) -> None:
+    archive.status = 0xC000
+    with running(tmp_path, archive) as (node, rows):
+        send(node, series("refused"))
+        wait_for(lambda: rows)
+        assert rows[0]["status"] == "quarantined"
+        assert "C000" in rows[0]["reason"]
+        (job,) = node.spool.jobs("quarantine")
+        assert len(job.files()) == SLICES, "the derived files are kept"
+        archive.status = 0
+        send(node, series("taken"))
+        wait_for(lambda: len(rows) == 2)
+        assert rows[1]["status"] == "sent"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"allow": []}, "who may send"),
+        ({"destinations": {}}, "needs a destination"),
+        ({"send_to": ["nowhere"]}, "nowhere"),
+        ({"destinations": {"pacs": "somewhere"}}, "AE@HOST:PORT"),
+        ({"destinations": {"pacs": {"ae_title": "A"}}}, "destination has"),
+        ({"ae_title": "LONGER THAN SIXTEEN"}, "16 ASCII"),
+        ({"quiet": 3}, "unknown setting quiet"),
+        ({"spool": None}, "what is in flight"),
+        ({"retry_seconds": -1}, "negative"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    good = {"spool": "spool", "destinations": {"pacs": "PACS@pacs.example:104"}, "allow": ["CT1"]}
+    assert config_from(good).port == 11112
+    assert config_from(good).host == "127.0.0.1"
+    with pytest.raises(ValueError, match=message):
+        config_from({**good, **settings})
+
+
+def test_peers_are_read_in_every_spelling() -> None:
+    settings = {
+        "spool": "spool",
+        "allow": ["*"],
+        "destinations": {
+            "a": "PACS@[::1]:104",
+            "b": {"ae_title": "PACS", "host": "pacs", "port": 104},
+            "c": {"url": "https://pacs/dicom-web", "token_env": "TOKEN"},
+            "d": "http://pacs/dicom-web",
+        },
+        "send_to": ["c", "a"],
+    }
+    first, second = config_from(settings).destinations
+    assert (first.name, getattr(first, "token_env", None)) == ("c", "TOKEN")
+    assert (second.name, getattr(second, "host", None), getattr(second, "port", None)) == ("a", "::1", 104)
