@@ -60,6 +60,7 @@ class EnhanceDiffusion(nn.Module):
             )
         self.denoiser = Denoiser(network, scheduler)
         self.noise_estimator = noise_estimator
+        self.channels, self.patch = 3, 1  # of what is diffused; a subclass may diffuse something coarser
         self.scale, self.steps, self.eta, self.seed = scale, steps, eta, seed
         initialize_output(network, zero_init)
 
@@ -131,7 +132,7 @@ class EnhanceDiffusion(nn.Module):
         sigma: NoiseMap,
         steps: int | None = None,
         eta: float | None = None,
-        constrain: Callable[[Tensor], Tensor] | None = None,
+        constrain: Callable[[ImageBatch], ImageBatch] | None = None,
     ) -> ImageBatch:
         """Sample photos from pure noise on; ``constrain`` acts on each estimate of the photo, in [0, 1]."""
         label = torch.full((len(base),), JOBS.index(job), device=base.device)
@@ -142,11 +143,11 @@ class EnhanceDiffusion(nn.Module):
             return self.denoiser.denoise(z, t, label, condition)
 
         def constrain_diffused(z: Tensor) -> Tensor:
-            return z if constrain is None else self.lacking(constrain(self.completed(z, base)), base)
+            return z if constrain is None else self.constrained(z, base, constrain)
 
         schedule = self.denoiser.schedule
         times = spaced_times(label.new_full((len(base),), len(schedule) - 1), self.steps if steps is None else steps)
-        z = starting_noise(base, self.seed)
+        z = starting_noise(condition[:, : self.channels], self.seed, PERIOD // self.patch)
         z = ddim(denoise, z, times, schedule, self.eta if eta is None else eta, generator, constrain_diffused)
         return self.completed(z, base)
 
@@ -157,6 +158,10 @@ class EnhanceDiffusion(nn.Module):
     def completed(self, z: Tensor, base: ImageBatch) -> ImageBatch:
         """The photo of which ``base`` lacks ``z``: :meth:`lacking` undone."""
         return base + self.scale / 2 * z
+
+    def constrained(self, z: Tensor, base: ImageBatch, constrain: Callable[[ImageBatch], ImageBatch]) -> Tensor:
+        """``z`` after ``constrain`` has put measured data back into its photo."""
+        return self.lacking(constrain(self.completed(z, base)), base)
 
     def conditions(self, base: ImageBatch, known: Tensor, sigma: NoiseMap) -> Tensor:
         """Further input channels ``(B, 5, H, W)``: base in [-1, 1], known pixels, noise level in the base's unit."""
@@ -190,14 +195,14 @@ def back_project(image: ImageBatch, small: ImageBatch, factor: int) -> ImageBatc
     return image + upsample(small - downsample(image, factor), factor)
 
 
-def starting_noise(like: ImageBatch, seed: int) -> Tensor:
-    """Standard normal noise ``(B, C, H, W)`` that repeats every :data:`PERIOD` pixels, the same for every image.
+def starting_noise(like: Tensor, seed: int, period: int = PERIOD) -> Tensor:
+    """Standard normal noise ``(B, C, H, W)`` that repeats every ``period`` pixels, the same for every image.
 
     So a pixel gets the same noise in whichever tile it lies.
     """
     generator = torch.Generator().manual_seed(seed)
-    field = torch.randn(1, like.shape[1], PERIOD, PERIOD, generator=generator)
-    rows, columns = (torch.arange(side) % PERIOD for side in like.shape[-2:])
+    field = torch.randn(1, like.shape[1], period, period, generator=generator)
+    rows, columns = (torch.arange(side) % period for side in like.shape[-2:])
     return field[:, :, rows][..., columns].to(like).expand(like.shape)
 
 

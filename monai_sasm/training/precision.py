@@ -30,12 +30,12 @@ class Autocast(nn.Module):
         self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.dtype = (torch.bfloat16 if _fast_bfloat16() else None) if dtype == "auto" else allowed[dtype]
 
-    def forward(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Same arguments as the wrapped network."""
+    def forward(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Same arguments as the wrapped network; a tensor, or the tuple of tensors that it returns."""
         image = image.contiguous(memory_format=self.layout)
         with torch.autocast(image.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             output = self.network(image, *args, **kwargs)
-        return output.float()
+        return output.float() if isinstance(output, torch.Tensor) else tuple(part.float() for part in output)
 
 
 def reduced(dtype: str) -> bool:
