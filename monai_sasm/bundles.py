@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from monai_sasm.types import Degradation, Modality
 
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from monai_sasm.refine.refiner import Refined, Refiner
     from monai_sasm.types import ImageBatch, NoiseMap
 
 PACKAGE = Path(__file__).parent
 PRECISIONS = ("float32", "bfloat16")
-ROLES = ("expert", "gate", "pipeline", "refiner", "segmenter")
+ROLES = ("classifier", "expert", "gate", "pipeline", "refiner", "segmenter")
 
 
 class BundleError(ValueError):
@@ -38,7 +40,7 @@ class Bundle:
     Args:
         name: folder name; for an expert also the name of its gate class.
         root: folder.
-        role: ``expert``, ``gate``, ``pipeline``, ``refiner`` or ``segmenter``.
+        role: one of :data:`ROLES`.
         modality: what it may be applied to; ``None`` for gates and pipelines, which serve all.
         degradation: what an expert repairs.
         noise_map: whether the network takes a noise map as second argument.
@@ -66,15 +68,40 @@ class Bundle:
         self, image: ImageBatch, sigma: NoiseMap | None = None, label: torch.Tensor | None = None
     ) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)`` in working scale; the contract of :class:`experts.expert.Expert`."""
-        import torch
-
         arguments = (sigma,) if self.noise_map else ()
         keywords = {"label": label} if label is not None and self.metadata["sasm"].get("label") else {}
-        # channels last: oneDNN's convolutions run 1.4 times as fast
-        image = image.contiguous(memory_format=torch.channels_last)
+        with self._running(image) as laid_out:
+            return self.network(laid_out, *arguments, **keywords).float()
+
+    def refine(self, anchor: ImageBatch) -> Refined:
+        """Refined images and their trust; for refiners, see :class:`refine.refiner.Refiner`."""
+        with self._running(anchor) as laid_out:
+            return cast("Refiner", self.network).refine(laid_out)
+
+    def enlarge(self, anchor: ImageBatch) -> ImageBatch:
+        """Refined images ``sasm.scale`` times as high and wide; for refiners that enlarge."""
+        with self._running(anchor) as laid_out:
+            return cast(Any, self.network).enlarge(laid_out)
+
+    @property
+    def scale(self) -> int:
+        """How many times higher and wider :meth:`enlarge` makes an image; 1 for most."""
+        return int(self.metadata["sasm"].get("scale", 1))
+
+    def prepare(self) -> None:
+        """Have the network load what it keeps outside its bundle, to learn before any work whether it is there."""
+        prepare = getattr(self.network, "prepare", None)
+        if prepare is not None:
+            prepare()
+
+    @contextmanager
+    def _running(self, image: ImageBatch) -> Iterator[ImageBatch]:
+        import torch
+
         reduced = self.precision != "float32"
         with torch.inference_mode(), torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=reduced):
-            return self.network(image, *arguments, **keywords).float()
+            # channels last: oneDNN's convolutions run 1.4 times as fast
+            yield image.contiguous(memory_format=torch.channels_last)
 
 
 def bundles_folder() -> Path:
@@ -108,7 +135,7 @@ def bundle_root(name: str) -> str:
 
 
 def gate_classes(root: str) -> list[str]:
-    """Class names of the gate bundle in ``root``, from its ``configs/classes.json``; the first is the identity."""
+    """Class names of a gate or classifier, from its ``configs/classes.json``; a gate's first is the identity."""
     classes: list[str] = json.loads((Path(root) / "configs" / "classes.json").read_text(encoding="utf-8"))
     return classes
 

@@ -20,7 +20,7 @@ from monai_sasm.cli_report import (
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
-    from monai_sasm.restore import House
+    from monai_sasm.restore import House, Options
 
 Input = Annotated[
     Path,
@@ -40,9 +40,17 @@ TopK = Annotated[int | None, typer.Option(min=1, help="How many experts may act 
 Passes = Annotated[
     int | None, typer.Option(min=1, help="How often gate and experts look at it; by default 1, photos 2.")
 ]
-Refine = Annotated[float, typer.Option(min=0, max=1, help="Strength of the diffusion refiner; 0 is off.")]
+Refine = Annotated[float, typer.Option(min=0, max=1, help="Strength of the diffusion refiner, photos only; 0 is off.")]
+Refiner = Annotated[str | None, typer.Option(help="Another refiner than the default; see `sasm bundles list`.")]
+ForceRefiner = Annotated[
+    bool, typer.Option("--force-refiner", help="Let the named refiner draw into CT or MR, too; the result is marked.")
+]
+Upscale = Annotated[
+    bool, typer.Option("--upscale", help="Keep the larger photo of a refiner that enlarges, upscale_photo_sd4x: x 4.")
+]
 SaveMaps = Annotated[
-    bool, typer.Option("--save-maps", help="Also write expert weights and the change (photos: change / 2 + 0.5).")
+    bool,
+    typer.Option("--save-maps", help="Also write expert weights, trust and the change (photos: change / 2 + 0.5)."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[
@@ -72,6 +80,9 @@ def restore(
     top_k: TopK = None,
     passes: Passes = None,
     refine: Refine = 0.0,
+    refiner: Refiner = None,
+    force_refiner: ForceRefiner = False,
+    upscale: Upscale = False,
     save_maps: SaveMaps = False,
     device: Device = "auto",
     precision: Precision = "float32",
@@ -102,8 +113,10 @@ def restore(
         else:
             from monai_sasm.restore import Options
 
-            options = Options(expert, strength, top_k, passes, sigma, refine, save_maps)
-            results = run(job, entries, _open_house(device, precision, trust or [], expert), options)
+            options = Options(
+                expert, strength, top_k, passes, sigma, refine, save_maps, refiner, force_refiner, upscale
+            )
+            results = run(job, entries, _open_house(device, precision, trust or [], options), options)
         statuses = []
         for row in results:
             statuses.append(row["status"])
@@ -114,7 +127,7 @@ def restore(
         raise typer.Exit(exit_code(statuses))
 
 
-def _open_house(device: str, precision: str, trust: list[Path], expert: str | None) -> House:
+def _open_house(device: str, precision: str, trust: list[Path], options: Options) -> House:
     import torch
 
     from monai_sasm.restore import load_house
@@ -124,7 +137,10 @@ def _open_house(device: str, precision: str, trust: list[Path], expert: str | No
     if not present.get(kind, False):
         choices = ", ".join(name for name, there in present.items() if there)
         raise ValueError(f"device {device!r} is not there; choose one of {choices}")
-    return load_house(device, trust, only=[expert] if expert else [], precision=precision)
+    house = load_house(device, trust, only=[options.expert] if options.expert else [], precision=precision)
+    if options.refiner:
+        house.refiner(options.refiner)  # a wrong name ends the job, not each image
+    return house
 
 
 def _print_plan(rows: list[Row], source: Path, as_json: bool) -> None:

@@ -1,9 +1,9 @@
-"""Everything needed to restore, loaded once: the gate, the experts it can call, and a refiner when one is wanted."""
+"""Everything needed to restore, loaded once: the gate and the experts it can call; refiners when first used."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,39 @@ from monai_sasm.noise import NoiseEstimator
 from monai_sasm.types import Modality
 
 log = logging.getLogger(__name__)
-DEFAULT_REFINER = "default"  # instead of a name: for each modality the refiner whose metadata say sasm.default
+_NOTHING: Mapping[str, dict[str, Any]] = {}
+
+
+class Shelf(Mapping[str, Bundle]):
+    """Bundles by name, each loaded when it is first taken.
+
+    Args:
+        sections: name -> ``sasm`` section of its metadata, which can be read without loading anything.
+        load: name -> bundle.
+    """
+
+    def __init__(
+        self, sections: Mapping[str, dict[str, Any]] = _NOTHING, load: Callable[[str], Bundle] = bundles.load
+    ) -> None:
+        self.sections = dict(sections)
+        self._load = load
+        self._taken: dict[str, Bundle] = {}
+
+    def __getitem__(self, name: str) -> Bundle:
+        if name not in self.sections:
+            raise KeyError(name)
+        if name not in self._taken:
+            self._taken[name] = self._load(name)
+        return self._taken[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.sections
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sections)
+
+    def __len__(self) -> int:
+        return len(self.sections)
 
 
 @dataclass(frozen=True)
@@ -25,21 +57,22 @@ class House:
     """Experts by name, gate, refiners by name, device, precision.
 
     Args:
+        refiners: on a shelf, so that a refiner nobody asks for costs nothing.
         unusable: modality -> why images of it cannot be restored with the gate: an expert it may call is there but
             cannot be loaded. Other modalities, and experts called by name, do not care.
     """
 
     experts: dict[str, Bundle]
     gate: Bundle | None
-    refiners: dict[str, Bundle]
+    refiners: Shelf
     device: torch.device
     precision: str = "float32"
     noise_estimator: NoiseEstimator = field(default_factory=NoiseEstimator)
     unusable: Mapping[Modality, str] = field(default_factory=dict)
 
     def models(self) -> dict[str, str]:
-        """Bundle name -> sha256 of its weights."""
-        loaded = [*self.experts.values(), *self.refiners.values(), *([self.gate] if self.gate else [])]
+        """Bundle name -> sha256 of its weights, of gate and experts."""
+        loaded = [*self.experts.values(), *([self.gate] if self.gate else [])]
         return {bundle.name: bundle.sha256 for bundle in loaded}
 
     def require_gate(self) -> Bundle:
@@ -56,15 +89,59 @@ class House:
         """Names of the gate's classes, the identity first; the others are names of experts."""
         return cast(SpatialGate, self.require_gate().network).classes
 
+    def refiner(self, name: str) -> Bundle:
+        """The refiner of that name, loaded.
+
+        Raises:
+            BundleError: there is none, or it is incomplete.
+        """
+        if name not in self.refiners:
+            raise BundleError(f"no refiner named {name!r}; available: {', '.join(sorted(self.refiners)) or 'none'}")
+        return self.refiners[name]
+
+    def choose_refiner(self, modality: Modality, name: str | None = None, force: bool = False) -> str:
+        """Name of the refiner for images of a modality; nothing is loaded.
+
+        A refiner draws detail as it has seen it in its training images. It is refused for images of another kind,
+        where that detail would be invented.
+
+        Args:
+            modality: of the image.
+            name: a certain refiner; by default the one whose metadata say ``default`` for this modality.
+            force: take the named one although it is made for another modality.
+
+        Raises:
+            BundleError: there is none, or it is made for another modality and not forced.
+        """
+        sections = self.refiners.sections
+        if name is None:
+            fitting = [n for n, s in sections.items() if s.get("default") and s.get("modality") == modality.value]
+            if not fitting:
+                raise BundleError(
+                    f"no refiner is the default for {modality.value}; leave refinement at 0, or name a refiner "
+                    f"(installed: {', '.join(sorted(sections)) or 'none'})"
+                )
+            return fitting[-1]
+        if name not in sections:
+            return self.refiner(name).name  # raises, naming what there is
+        if sections[name].get("modality") != modality.value and not force:
+            raise BundleError(
+                f"{name} is made for {sections[name].get('modality')} and would draw detail into this {modality.value} "
+                "image that was never measured, so it is refused; leave refinement at 0, or pass --force-refiner "
+                "(force_refiner), and the metadata of the result will say so"
+            )
+        return name
+
 
 def load_house(
     device: str = "auto",
     trust: Sequence[Path] = (),
     only: Sequence[str] = (),
     precision: str = "float32",
-    refiner: str | None = None,
 ) -> House:
-    """Load the gate and the experts that are its classes; other bundles are not touched, whatever state they are in.
+    """Load the gate and the experts that are its classes.
+
+    Other bundles are not touched, whatever state they are in; a refiner is loaded when it is first used.
 
     Args:
         device: ``auto`` (cuda, then mps, then cpu), or a torch device such as ``cuda:1``.
@@ -72,7 +149,6 @@ def load_house(
         only: load just these experts and no gate.
         precision: ``float32``, or ``bfloat16`` for the networks: several times faster on processors with AMX and on
             GPUs; the corrections, not the images, are then rounded to about three digits.
-        refiner: name of a refiner to load as well, or ``"default"`` for the default refiner of each modality.
 
     Raises:
         BundleError: the gate, or a bundle that was named, is missing or incomplete.
@@ -85,7 +161,7 @@ def load_house(
         return bundles.load(found[name], chosen, precision=precision)
 
     for name in only:
-        _check_name(name, "expert", found, sections)
+        _check_expert(name, found, sections)
     gates = [name for name, section in sorted(sections.items()) if section["role"] == "gate"]
     gate = load(gates[-1]) if gates and not only else None
     called = only or (cast(SpatialGate, gate.network).classes[1:] if gate else ())
@@ -100,7 +176,7 @@ def load_house(
             if only:
                 raise
             unusable[Modality(sections[name]["modality"])] = f"{name} cannot be loaded: {error}"
-    refiners = {name: load(name) for name in _refiners(refiner, found, sections)}
+    refiners = Shelf({name: section for name, section in sections.items() if section["role"] == "refiner"}, load)
     return House(experts, gate, refiners, chosen, precision, unusable=unusable)
 
 
@@ -123,18 +199,9 @@ def _section(path: Path) -> dict[str, Any] | None:
     return section
 
 
-def _refiners(wanted: str | None, found: Mapping[str, Path], sections: Mapping[str, dict[str, Any]]) -> list[str]:
-    if wanted is None:
-        return []
-    if wanted != DEFAULT_REFINER:
-        _check_name(wanted, "refiner", found, sections)
-        return [wanted]
-    return [name for name, section in sections.items() if section["role"] == "refiner" and section.get("default")]
-
-
-def _check_name(name: str, role: str, found: Mapping[str, Path], sections: Mapping[str, dict[str, Any]]) -> None:
+def _check_expert(name: str, found: Mapping[str, Path], sections: Mapping[str, dict[str, Any]]) -> None:
     if name in found:
         bundles.read_metadata(found[name])  # one that is named and broken says what is wrong with it
-    if sections.get(name, {}).get("role") != role:
-        known = ", ".join(sorted(name for name, section in sections.items() if section["role"] == role)) or "none"
-        raise BundleError(f"no {role} named {name!r}; available: {known}")
+    if sections.get(name, {}).get("role") != "expert":
+        known = ", ".join(sorted(name for name, section in sections.items() if section["role"] == "expert")) or "none"
+        raise BundleError(f"no expert named {name!r}; available: {known}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from monai_sasm.bundles import BundleError
+from monai_sasm.bundles import Bundle, BundleError
 from monai_sasm.dispatch import restore_tiled, score_tiled, tiles
 from monai_sasm.gate.display import to_display
 from monai_sasm.gate.routing import route
 from monai_sasm.house import House, load_house
 from monai_sasm.intensity import scaling_for
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.mixing import blend
+from monai_sasm.refinement import check_upscale, enlarged, refined, refined_and_enlarged, refined_derivation
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality, NoiseMap
 
 DEFAULT_PASSES = {Modality.CT: 1, Modality.MR: 1, Modality.PHOTO: 2}
@@ -38,8 +40,11 @@ class Options:
         passes: how often gate and experts look at the image; by default 1 for CT and MR, 2 for photos, where
             raindrops may lie on noise.
         sigma: noise standard deviation in the volume's unit (HU, MR magnitude, sRGB [0, 1]); estimated if ``None``.
-        refine: strength of the diffusion refiner, 0 (off) to 1.
-        keep_maps: also return weight and change maps.
+        refine: strength of the refiner, 0 (off) to 1.
+        keep_maps: also return weight, trust and change maps.
+        refiner: name of the refiner; by default the one meant for the image's modality.
+        force_refiner: apply the named refiner although it is made for another modality; the result's metadata say so.
+        upscale: keep the larger image of a refiner that enlarges (``upscale_photo_sd4x``: four times); photos only.
     """
 
     expert: str | None = None
@@ -49,6 +54,9 @@ class Options:
     sigma: float | None = None
     refine: float = 0.0
     keep_maps: bool = False
+    refiner: str | None = None
+    force_refiner: bool = False
+    upscale: bool = False
 
     def __post_init__(self) -> None:
         for name in ("strength", "refine"):
@@ -62,6 +70,10 @@ class Options:
             )
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+        if not self.refine and (self.refiner or self.force_refiner or self.upscale):
+            raise ValueError("a refiner acts with the strength of refine, which is 0; set it above 0, 1 for all of it")
+        if self.refiner is None and (self.force_refiner or self.upscale):
+            raise ValueError("force_refiner and upscale need the name of a refiner; set refiner")
 
 
 @dataclass(frozen=True)
@@ -69,18 +81,21 @@ class Restored:
     """A restored volume with what was done to it.
 
     Args:
-        volume: same geometry, header and unit as the input.
+        volume: same geometry, header and unit as the input; larger with ``upscale``, and the maps with it.
         weights: class name -> ``(N, H, W)`` weight of each pixel in each slice (later passes as ``"name, pass 2"``);
             empty unless ``keep_maps``.
         change: ``(N, H, W)`` restored minus input, in the volume's unit, mean over colours; ``None`` unless
             ``keep_maps``.
-        summary: mean weight per expert, median noise estimate in the volume's unit, passes, seconds.
+        summary: mean weight per expert, median noise estimate in the volume's unit, passes, seconds, mean trust.
+        trust: ``(N, H, W)`` share of the refiner's change that was used, before its strength; ``None`` unless
+            ``keep_maps`` and refined.
     """
 
     volume: Volume
     weights: dict[str, NDArray[np.float32]]
     change: NDArray[np.float32] | None
     summary: dict[str, Any]
+    trust: NDArray[np.float32] | None = None
 
 
 def restore(
@@ -102,18 +117,27 @@ def restore(
     started = time.perf_counter()
     scaling = scaling_for(volume)
     slices = volume.as_slices()  # (N, c, H, W), native unit
-    restored = np.empty_like(slices)
+    factor = _refiner(volume.modality, house, options).scale if options.upscale else 1
+    height, width = (factor * side for side in slices.shape[-2:])
+    if options.upscale:
+        check_size(width, height)
+    restored = np.empty((*slices.shape[:2], height, width), np.float32)
+    changes = np.empty((len(slices), height, width), np.float32) if options.keep_maps else None
     keeper = _Keeper(house, options, len(slices))
     for index, native in enumerate(slices):
         image = torch.from_numpy(scaling.forward(np.ascontiguousarray(native)))[None].to(house.device)  # (1, c, H, W)
         given = None if options.sigma is None else options.sigma / scaling.scale
-        correction = _restore_slice(image, volume.modality, house, options, given, keeper, progress) - image
+        result = _restore_slice(image, volume.modality, house, options, given, keeper, progress)
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
-        restored[index] = native + scaling.scale * correction[0].cpu().numpy()
-    result = volume.from_slices(restored)
+        correction = scaling.scale * (result - enlarged(image, factor))[0].cpu().numpy()
+        start = native if factor == 1 else enlarged(torch.from_numpy(native)[None], factor)[0].numpy()
+        restored[index] = start + correction
+        if changes is not None:
+            changes[index] = (restored[index] - start).mean(0)
     summary = keeper.summary(scaling.scale) | {"seconds": time.perf_counter() - started}
-    change = (restored - slices).mean(1) if options.keep_maps else None
-    return Restored(volume=result, weights=keeper.maps(), change=change, summary=summary)
+    weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in keeper.maps().items()}
+    done = volume.from_slices(restored) if factor == 1 else volume.enlarged(restored[0])
+    return Restored(_noted(done, house, options), weights, changes, summary, keeper.trust())
 
 
 def work_units(volume: Volume, options: Options | None = None) -> int:
@@ -122,11 +146,16 @@ def work_units(volume: Volume, options: Options | None = None) -> int:
     return len(slices) * len(tiles(*slices.shape[-2:])) * _passes(volume.modality, options or Options())
 
 
-def derivation(house: House, options: Options) -> Derivation:
-    """What to write into the headers of a result made with this house and these options."""
+def derivation(house: House, options: Options, modality: Modality | None = None) -> Derivation:
+    """What to write into the headers of a result made with this house and these options.
+
+    Args:
+        house: see :func:`monai_sasm.house.load_house`.
+        options: see :class:`Options`.
+        modality: of the image; needed where it was refined.
+    """
     from monai_sasm import __version__
 
-    used = {name: digest for name, digest in house.models().items() if options.refine or name not in house.refiners}
     chosen = {
         "expert": options.expert or "gate",
         "strength": options.strength,
@@ -137,7 +166,12 @@ def derivation(house: House, options: Options) -> Derivation:
         "precision": house.precision,
     }
     parameters = {key: value for key, value in chosen.items() if value is not None}
-    return Derivation("monai_sasm", __version__, used, parameters, summary="Noise and artefact reduction")
+    plain = Derivation("monai_sasm", __version__, house.models(), parameters, summary="Noise and artefact reduction")
+    if not options.refine:
+        return plain
+    if modality is None:
+        raise ValueError("how an image was refined depends on its modality; pass derivation(..., modality=...)")
+    return refined_derivation(plain, _refiner(modality, house, options), modality, options.upscale)
 
 
 def gate_weights(
@@ -184,7 +218,7 @@ class Pipeline(torch.nn.Module):
         device: see :func:`monai_sasm.house.load_house`.
         expert: one expert to apply everywhere; by default the gate decides.
         strength: 0 to 1.
-        passes: see :class:`Options`.
+        passes, refine, refiner: see :class:`Options`.
     """
 
     def __init__(
@@ -194,10 +228,12 @@ class Pipeline(torch.nn.Module):
         expert: str | None = None,
         strength: float = 1.0,
         passes: int | None = None,
+        refine: float = 0.0,
+        refiner: str | None = None,
     ) -> None:
         super().__init__()
         self.modality = Modality(modality)
-        self.options = Options(expert=expert, strength=strength, passes=passes)
+        self.options = Options(expert=expert, strength=strength, passes=passes, refine=refine, refiner=refiner)
         self.device = device
         self._house: list[House] = []  # filled on first use: nothing is read on construction
 
@@ -212,11 +248,12 @@ class Pipeline(torch.nn.Module):
 
     def derivation(self) -> Derivation:
         """What to write into the headers of the results; see :func:`derivation`."""
-        return derivation(self._loaded(), self.options)
+        return derivation(self._loaded(), self.options, self.modality)
 
     def _loaded(self) -> House:
         if not self._house:
-            self._house.append(load_house(self.device))
+            only = [self.options.expert] if self.options.expert else []
+            self._house.append(load_house(self.device, only=only))
         return self._house[0]
 
 
@@ -230,6 +267,8 @@ class _Keeper:
         self.means: list[dict[int, NDArray[np.float64]]] = []
         self.kept: dict[str, list[NDArray[np.float32]]] = {}
         self.sigmas: list[float] = []
+        self.trusts: list[NDArray[np.float32]] = []
+        self.mean_trusts: list[float] = []
 
     def add(self, weights: ExpertWeights, sigma: NoiseMap, number: int) -> None:
         if number == 0:
@@ -241,6 +280,14 @@ class _Keeper:
                 label = name if number == 0 else f"{name}, pass {number + 1}"
                 self.kept.setdefault(label, []).append(weights[0, index].cpu().numpy())
 
+    def add_trust(self, trust: NoiseMap) -> None:
+        self.mean_trusts.append(float(trust.mean()))
+        if self.keep:
+            self.trusts.append(trust[0, 0].cpu().numpy())
+
+    def trust(self) -> NDArray[np.float32] | None:
+        return np.stack(self.trusts) if self.trusts else None
+
     def maps(self) -> dict[str, NDArray[np.float32]]:
         """Maps of every pass that ran for all slices; a skipped later pass is left out."""
         return {name: np.stack(maps) for name, maps in self.kept.items() if len(maps) == self.count}
@@ -251,7 +298,7 @@ class _Keeper:
             "weights": {name: round(float(weight), 4) for name, weight in zip(self.names, first, strict=True)},
             "noise": float(np.median(self.sigmas)) * scale,
             "passes": max(len(means) for means in self.means),
-        }
+        } | ({"trust": round(float(np.mean(self.mean_trusts)), 4)} if self.mean_trusts else {})
 
 
 def _restore_slice(
@@ -277,7 +324,13 @@ def _restore_slice(
             break  # nothing left to repair
         keeper.add(weights, sigma, number)
         current = restore_tiled(current, sigma, weights, _expert_calls(house, options), progress=progress)
-    current = _refine(current, modality, house, options)
+    if options.upscale:
+        refiner = _refiner(modality, house, options)
+        start, current = enlarged(start, refiner.scale), refined_and_enlarged(current, refiner, options.refine)
+    elif options.refine:
+        refiner = _refiner(modality, house, options)
+        current, trust = refined(current, refiner, modality, options.refine)
+        keeper.add_trust(trust)
     current = blend(start, current, options.strength)
     return current.mean(1, keepdim=True) if grey_photo else current
 
@@ -295,11 +348,17 @@ def _expert_calls(house: House, options: Options) -> dict[int, Callable[[ImageBa
     return {index: house.experts[name].restore for index, name in enumerate(house.classes()) if name in house.experts}
 
 
-def _refine(image: ImageBatch, modality: Modality, house: House, options: Options) -> ImageBatch:
+def _refiner(modality: Modality, house: House, options: Options) -> Bundle:
+    return house.refiner(house.choose_refiner(modality, options.refiner, options.force_refiner))
+
+
+def _noted(volume: Volume, house: House, options: Options) -> Volume:
+    """The volume with a note where a refiner did what its user should be reminded of."""
     if not options.refine:
-        return image
-    refiner = next(bundle for bundle in house.refiners.values() if bundle.modality is modality)
-    return blend(image, refiner.restore(image), options.refine)
+        return volume
+    done = derivation(house, options, volume.modality)
+    enlarged_by = (f"enlarged {done.parameters['enlarged']} times by {options.refiner}",) if options.upscale else ()
+    return replace(volume, notes=(*volume.notes, *enlarged_by, *((done.warning,) if done.warning else ())))
 
 
 def _passes(modality: Modality, options: Options) -> int:
@@ -321,5 +380,8 @@ def _check_fits(modality: Modality, house: House, options: Options) -> None:
             f"{options.expert} is for {house.experts[options.expert].modality}, this image is {modality.value}; "
             "choose an expert of its modality, or leave --expert out"
         )
-    if options.refine and not any(bundle.modality is modality for bundle in house.refiners.values()):
-        raise BundleError(f"no refiner bundle for {modality.value} is installed; leave refinement at 0")
+    if options.refine:
+        refiner = _refiner(modality, house, options)
+        if options.upscale:
+            check_upscale(refiner, modality)
+        refiner.prepare()

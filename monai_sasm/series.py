@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from monai_sasm.bundles import BundleError
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import write, write_map
 from monai_sasm.io.volume import Volume
@@ -42,7 +43,7 @@ def restore_to(
         ``network_seconds``, the part of the time that gate, experts and mixing took.
     """
     restored = restore(volume, house, options, progress=progress)
-    done = derivation(house, options)
+    done = derivation(house, options, volume.modality)
     files = write(restored.volume, target, done, overwrite=overwrite, keep_private=keep_private)
     maps = write_maps(restored, target, overwrite) if options.keep_maps else []
     return {
@@ -57,9 +58,9 @@ def restore_to(
 
 
 def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> list[Path]:
-    """Write ``<target>_weight-<class>`` of each class that acts, and ``<target>_change``, on the grid of the image.
+    """Write ``<target>_weight-<class>`` of each class that acts, ``<target>_trust`` and ``<target>_change``.
 
-    NIfTI for CT and MR, in the image's unit; PNG for photos, the change as change / 2 + 0.5.
+    On the grid of the image: NIfTI for CT and MR, in the image's unit; PNG for photos, the change as change / 2 + 0.5.
     """
     volume = restored.volume
     photo = volume.modality is Modality.PHOTO
@@ -70,6 +71,8 @@ def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> lis
         for name, weight in restored.weights.items()
         if weight.any()
     }
+    if restored.trust is not None:
+        maps["trust"] = restored.trust
     if restored.change is not None:
         maps["change"] = (restored.change / 2 + 0.5).clip(0, 1) if photo else restored.change
     written = []
@@ -85,13 +88,19 @@ def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> lis
 
 
 def mismatch(entry: Entry, house: House, options: Options) -> str | None:
-    """Why a named expert passes over this image: it is for another modality. ``None`` when it does not."""
-    if options.expert is None or entry.modality is None:
+    """Why a named expert or a refiner passes over this image: it is for another modality. ``None`` when it does not."""
+    if entry.modality is None:
         return None
-    wanted = house.experts[options.expert].modality
-    if wanted is entry.modality or wanted is None:
-        return None
-    return f"{options.expert} is for {wanted.value}, this image is {entry.modality.value}; leave --expert out"
+    if options.expert is not None:
+        wanted = house.experts[options.expert].modality
+        if wanted not in (entry.modality, None):
+            return f"{options.expert} is for {wanted.value}, this image is {entry.modality.value}; leave --expert out"
+    if options.refine:
+        try:
+            house.choose_refiner(entry.modality, options.refiner, options.force_refiner)
+        except BundleError as error:
+            return str(error)
+    return None
 
 
 def peak_mb() -> int | None:

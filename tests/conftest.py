@@ -32,6 +32,7 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     from monai_sasm import restore
     from monai_sasm.bundles import Bundle
+    from monai_sasm.house import Shelf
     from monai_sasm.types import Degradation, Modality
 
     class Half(torch.nn.Module):
@@ -72,6 +73,6 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
         Undecided(),
         {"sasm": {"role": "gate"}},
     )
-    house = restore.House(experts=experts, gate=gate, refiners={}, device=torch.device("cpu"))
+    house = restore.House(experts=experts, gate=gate, refiners=Shelf(), device=torch.device("cpu"))
     monkeypatch.setattr(restore, "load_house", lambda *_, **__: house)
     return house

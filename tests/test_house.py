@@ -109,14 +109,29 @@ def test_refiners_are_loaded_on_request(shelf: Path) -> None:
     write_refiner(shelf / "heavy", opt_in=True)
     break_weights(write_refiner(shelf / "broken"))
 
-    def loaded(refiner: str | None) -> set[str]:
-        return set(load_house("cpu", refiner=refiner).refiners)
-
-    assert (loaded(None), loaded("default"), loaded("heavy")) == (set(), {"fine"}, {"heavy"})
+    house = load_house("cpu")
+    assert list(house.refiners) == ["broken", "fine", "heavy"]
+    assert set(house.models()) == {"gate", "photo_twice", "mr_thrice"}
+    assert house.choose_refiner(Modality.PHOTO) == "fine"
+    assert house.choose_refiner(Modality.PHOTO, "heavy") == "heavy"
+    assert house.refiner("heavy") is house.refiner("heavy"), "loaded once"
+    assert house.refiner("heavy").role == "refiner"
     with pytest.raises(BundleError, match="no refiner named 'photo_slow'; available: broken, fine, heavy"):
-        load_house("cpu", refiner="photo_slow")
+        house.refiner("photo_slow")
     with pytest.raises(BundleError, match=r"model.pt is missing"):
-        load_house("cpu", refiner="broken")
+        house.refiner("broken")
+
+
+def test_a_refiner_of_another_modality_must_be_forced(shelf: Path) -> None:
+    write_refiner(shelf / "fine", default=True)
+    house = load_house("cpu")
+    with pytest.raises(BundleError, match=r"no refiner is the default for CT; .* \(installed: fine\)"):
+        house.choose_refiner(Modality.CT)
+    with pytest.raises(BundleError, match=r"fine is made for PHOTO .* this CT image .* --force-refiner"):
+        house.choose_refiner(Modality.CT, "fine")
+    assert house.choose_refiner(Modality.CT, "fine", force=True) == "fine"
+    with pytest.raises(BundleError, match="no refiner is the default for CT"):
+        house.choose_refiner(Modality.CT, force=True)
 
 
 def test_the_shipped_gate_finds_its_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,4 +139,4 @@ def test_the_shipped_gate_finds_its_experts(tmp_path: Path, monkeypatch: pytest.
     house: House = load_house("cpu")
     classes = json.loads((bundles.bundles_folder() / "gate_mobilenet" / "configs" / "classes.json").read_text())
     assert sorted(house.experts) == sorted(classes[1:])
-    assert (house.refiners, dict(house.unusable)) == ({}, {})
+    assert dict(house.unusable) == {}

@@ -19,7 +19,7 @@ LAYERS = [
         "losses", "metrics",
     },
     {"bundles", "dispatch"},
-    {"house"},
+    {"house", "refinement"},
     {"restore"},
     {"series"},
     {"training", "evaluation", "batch"},

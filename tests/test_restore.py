@@ -10,6 +10,7 @@ import torch
 
 from monai_sasm import bundles
 from monai_sasm.bundles import Bundle, BundleError
+from monai_sasm.house import Shelf
 from monai_sasm.io.volume import Volume
 from monai_sasm.restore import House, Options, derivation, load_house, restore, work_units
 from monai_sasm.types import Degradation, Modality
@@ -50,7 +51,7 @@ def house(modality: Modality = Modality.MR) -> House:
         "plus": _bundle("plus", "expert", modality, _Add(0.1)),
         "minus": _bundle("minus", "expert", modality, _Add(-0.1)),
     }
-    return House(experts, _bundle("gate", "gate", None, _LeftRight()), {}, torch.device("cpu"))
+    return House(experts, _bundle("gate", "gate", None, _LeftRight()), Shelf(), torch.device("cpu"))
 
 
 @pytest.fixture
@@ -133,12 +134,12 @@ def test_options_are_checked(wrong: dict, message: str) -> None:
 
 def test_missing_pieces_are_named(volume: Volume) -> None:
     complete = house()
-    without_gate = House(complete.experts, None, {}, complete.device)
+    without_gate = House(complete.experts, None, Shelf(), complete.device)
     with pytest.raises(BundleError, match="no gate bundle is installed"):
         restore(volume, without_gate)
     with pytest.raises(BundleError, match="no expert named 'x'; available: minus, plus"):
         restore(volume, complete, Options(expert="x"))
-    with pytest.raises(BundleError, match="no refiner bundle for MR is installed"):
+    with pytest.raises(BundleError, match="no refiner is the default for MR; leave refinement at 0"):
         restore(volume, complete, Options(refine=0.5))
 
 

@@ -19,6 +19,7 @@ class Derivation:
         parameters: options that change pixels (strength, passes, expert, ...).
         summary: one sentence for people, for example ``"noise reduction"``.
         label: short tag appended to the series description and used in file names, for example ``"SASM"``.
+        warning: what every viewer of the image must be told, even where nothing else of this is written (PNG photos).
     """
 
     software: str
@@ -27,6 +28,7 @@ class Derivation:
     parameters: Mapping[str, object] = field(default_factory=dict)
     summary: str = "image restoration"
     label: str = "SASM"
+    warning: str = ""
 
     @property
     def digest(self) -> str:

@@ -82,6 +82,11 @@ def encode(pixels: Pixels) -> bytes:
     return b"".join([plain[:after_ihdr], *first, plain[after_ihdr:end], *last, plain[end:]])
 
 
+def with_warning(header: PngHeader, text: str) -> PngHeader:
+    """The header with a text chunk under the registered keyword "Warning" (clause 11.3.3.2: nature of the content)."""
+    return PngHeader((*header.chunks, (b"iTXt", b"Warning\0\0\0\0\0" + text.encode())))
+
+
 def encode_plain(pixels: NDArray[Any]) -> bytes:
     """A PNG file without metadata of uint8 or uint16 ``(H, W[, 2..4])``."""
     import imagecodecs

@@ -99,8 +99,8 @@ def read(path: Path, name: str | None = None) -> Volume:
 def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False) -> list[Path]:
     """Write a photo that :func:`read` made, with new pixels, as the same kind of file.
 
-    Values are clipped to [0, 1] and rounded to the bit depth of the source. The metadata stays the source's;
-    ``derivation`` is not written into photos.
+    Values are clipped to [0, 1] and rounded to the bit depth of the source. The metadata stays the source's; of
+    ``derivation`` only a warning is written, and only into PNG. Alpha grows with an enlarged photo.
 
     Raises:
         FileExistsError: the target exists and ``overwrite`` is off.
@@ -114,7 +114,13 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     if not np.isfinite(volume.array).all():
         raise ValueError("a photo to be written must be finite, got NaN or infinite pixels; check the restoration")
     values = to_samples(np.moveaxis(volume.array, 0, 2), source.pixels.values.dtype)
-    encoded = _CODECS[source.kind].encode(Pixels(values, source.pixels.alpha, source.pixels.header))
+    alpha, header = source.pixels.alpha, source.pixels.header
+    if alpha is not None:
+        factor = len(values) // len(alpha)
+        alpha = alpha.repeat(factor, 0).repeat(factor, 1)
+    if derivation.warning and source.kind == "PNG":
+        header = png.with_warning(header, derivation.warning)
+    encoded = _CODECS[source.kind].encode(Pixels(values, alpha, header))
     with replacing(path) as file:
         file.write(encoded)
     return [path]

@@ -62,6 +62,16 @@ class Volume:
             )
         return replace(self, array=np.asarray(array, dtype=np.float32))
 
+    def enlarged(self, array: NDArray[np.float32]) -> Volume:
+        """The same photo with pixels ``(C, k * H, k * W)``; refused for images whose pixels lie on a grid in space."""
+        if self.modality is not Modality.PHOTO or self.affine is not None:
+            raise ValueError(f"only photos may be enlarged; a {self.modality.value} image must keep its geometry")
+        channels, height, width = self.array.shape
+        factor = array.shape[1] // height
+        if array.shape != (channels, factor * height, factor * width):
+            raise ValueError(f"an enlarged photo is a whole multiple of {self.array.shape}, got {array.shape}")
+        return replace(self, array=np.asarray(array, dtype=np.float32))
+
     def as_slices(self) -> NDArray[np.float32]:
         """The image as a stack of 2-D slices ``(N, c, H, W)``: a view where possible.
 
