@@ -101,7 +101,7 @@ def _attempt(
         _check_free(task, job, earlier)
     content = input_hash(task.entry)
     row["input"]["sha256"] = content
-    key = _key(content, derivation(house, job.options), job)
+    key = _key(content, derivation(house, job.options, task.entry.modality), job)
     if earlier is not None and job.resume and earlier["key"] == key:
         return _row(earlier)
     if not job.overwrite:
