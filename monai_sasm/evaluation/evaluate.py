@@ -21,6 +21,7 @@ PROTOCOLS = {
     "ct-simulated": "ct:run_simulated",
     "mri-noise": "mri:run",
     "mixed": "mixed:run",
+    "refine": "refine:run",
     "gate": "gate:run",
     "speed": "speed:run",
 }

@@ -37,7 +37,7 @@ def comparison(
         crop: side of the crop with the most structure, pixels; ``None`` shows the whole image.
     """
     images = {method.name: method.restore(case) for method in methods}
-    box = _busiest_crop(case.clean, crop) if crop else (slice(None),) * 3
+    box = busiest_crop(case.clean, crop) if crop else (slice(None),) * 3
     plot, axes = _grid(2, len(images) + 1)
     _show(axes[0][0], case.clean[box], window)
     axes[0][0].set_title("clean", fontsize=8)
@@ -158,7 +158,7 @@ def _show(axis: Any, image: Image, window: tuple[float, float]) -> None:
     axis.axis("off")
 
 
-def _busiest_crop(image: Image, crop: int) -> tuple[slice, slice, slice]:
+def busiest_crop(image: Image, crop: int) -> tuple[slice, slice, slice]:
     """The crop with the largest gradient energy on a coarse grid of positions."""
     height, width = image.shape[-2:]
     side = min(crop, height, width)
