@@ -78,7 +78,9 @@ def test_there_are_bundles_and_experts() -> None:
 @all_bundles
 def test_files_are_there(bundle: Path) -> None:
     role = section(bundle)["role"]
-    required = REQUIRED + (EXPERT if role == "expert" else TRAINABLE if role in ("gate", "refiner", "classifier") else ())
+    required = REQUIRED + (
+        EXPERT if role == "expert" else TRAINABLE if role in ("gate", "refiner", "classifier") else ()
+    )
     assert [name for name in required if not (bundle / name).is_file()] == []
     assert not (bundle / "scripts").exists(), "code belongs in the package: scripts/ of two bundles would clash"
     assert "Apache License" in (bundle / "LICENSE").read_text()
