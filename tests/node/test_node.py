@@ -111,7 +111,7 @@ def running(
         thread.join()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{seconds} s have passed in vain"

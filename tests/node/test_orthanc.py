@@ -48,7 +48,7 @@ class NodeProcess:
         command = [sys.executable, "-m", "monai_sasm.cli", "node", *self.options, *ports, "--json"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=CHECKOUT)
-        wait_for(lambda: self.state() is not None, 60)
+        wait_for(lambda: self.state() is not None)
 
     def end(self, number: signal.Signals) -> int:
         assert self.process is not None
@@ -89,7 +89,7 @@ class Network:
         return files
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 180) -> Any:
     """The first true value of a condition."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -113,8 +113,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
             "--to", f"pacs={TITLE}@127.0.0.1:{pacs.dicom_port}", "--to", f"web={web.web}",
             "--quiet-seconds", "0.5", "--expert", EXPERT, "--trust", str(bundle), "--device", "cpu",
         ]  # fmt: skip
-        node.start()
         try:
+            node.start()
             yield Network(pacs, web, node, bundle, folder)
         finally:
             if node.process is not None and node.process.poll() is None:
