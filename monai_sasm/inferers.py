@@ -91,3 +91,92 @@ def _slice_axis(inputs: Tensor) -> int:
     meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
     axis = meta.get("slice_axis", 2)  # a batch's metadata are collated: one number per volume
     return int(torch.as_tensor(axis).flatten()[0])
+
+
+class EnlargingInferer(Inferer):
+    """Enlarges photos with a network's ``superresolve``, large ones in tiles.
+
+    Args:
+        factor: 2 or 4.
+        steps: steps of sampling.
+        eta: share of fresh noise per step.
+        tiles: (height, width) of the small photo -> tiles, see :func:`monai_sasm.dispatch.tiles`; ``None`` runs whole
+            photos.
+    """
+
+    def __init__(
+        self,
+        factor: int = 4,
+        steps: int | None = None,
+        eta: float | None = None,
+        tiles: Callable[[int, int], Iterable[Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.factor, self.steps, self.eta, self.tiles = factor, steps, eta, tiles
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """``inputs`` ``(B, C, h, w)`` with 1 or 3 channels -> ``(B, C, h * factor, w * factor)``."""
+
+        def enlarge(image: Tensor) -> Tensor:
+            return network.superresolve(image, self.factor, steps=self.steps, eta=self.eta)
+
+        return _in_colour(inputs, lambda image: _tiled(enlarge, self.tiles, self.factor, image))
+
+
+class InpaintingInferer(Inferer):
+    """Completes photos with a network's ``inpaint``, large ones in tiles.
+
+    Args:
+        steps: steps of sampling.
+        eta: share of fresh noise per step.
+        tiles: (height, width) -> tiles, see :func:`monai_sasm.dispatch.tiles`; ``None`` runs whole photos.
+    """
+
+    def __init__(
+        self,
+        steps: int | None = None,
+        eta: float | None = None,
+        tiles: Callable[[int, int], Iterable[Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.steps, self.eta, self.tiles = steps, eta, tiles
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """``inputs`` ``(B, C, H, W)`` with 1 or 3 channels and known pixels ``(B, 1, H, W)`` -> completed photos."""
+        known = args[0] if args else kwargs["known"]
+
+        def complete(image: Tensor, mask: Tensor) -> Tensor:
+            return network.inpaint(image, mask, steps=self.steps, eta=self.eta)
+
+        plain = known.as_tensor() if isinstance(known, MetaTensor) else known
+        filled = _in_colour(inputs, lambda image: _tiled(complete, self.tiles, 1, image, plain))
+        return torch.where(plain > 0.5, inputs, filled)  # the mean of three equal channels may differ in the last bit
+
+
+def _in_colour(inputs: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """``run`` on photos with three channels; grey ones are repeated and the result averaged."""
+    plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+    grey = plain.shape[1] == 1
+    result = run(plain.expand(-1, 3, -1, -1) if grey else plain)
+    result = result.mean(1, keepdim=True) if grey else result
+    return MetaTensor(result, meta=inputs.meta) if isinstance(inputs, MetaTensor) else result
+
+
+def _tiled(
+    run: Callable[..., Tensor], tiles: Callable[[int, int], Iterable[Any]] | None, factor: int, *images: Tensor
+) -> Tensor:
+    """``run`` on aligned images tile by tile; its result is ``factor`` times as high and wide."""
+    if tiles is None:
+        return run(*images)
+
+    def times(where: slice) -> slice:
+        return slice(where.start * factor, where.stop * factor)
+
+    height, width = images[0].shape[-2:]
+    result = images[0].new_empty(*images[0].shape[:2], height * factor, width * factor)
+    for tile in tiles(height, width):
+        (rows, columns), (inner_rows, inner_columns) = tile.window, tile.inner
+        window = run(*(image[..., rows, columns] for image in images))
+        top, left = map(times, tile.core)
+        result[..., top, left] = window[..., times(inner_rows), times(inner_columns)]
+    return result

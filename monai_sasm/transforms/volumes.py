@@ -172,9 +172,10 @@ class SaveVolumed(MapTransform):
         keys: keys with images in their own unit.
         output_dir: folder, made if missing; the folder structure of the input is repeated in it.
         input_dir: folder or file that :func:`find_images` was given.
-        bundle_root: bundle whose ``models/model.pt`` made the images; its hash goes into headers and sidecars.
+        bundle_root: bundle that made the images; the hash of its weights goes into headers and sidecars.
         overwrite: replace existing files.
         source: key of the network's input.
+        weights: file of these weights; ``models/model.pt`` in the bundle when ``None``.
         derivation: called for the entry of headers and sidecars instead, where more than one bundle made the image.
     """
 
@@ -188,16 +189,19 @@ class SaveVolumed(MapTransform):
         source: str = "image",
         allow_missing_keys: bool = False,
         derivation: Callable[[], Derivation] | None = None,
+        weights: str | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.output_dir, self.input_dir, self.bundle_root = Path(output_dir), Path(input_dir), Path(bundle_root)
+        self.weights = self.bundle_root / "models" / "model.pt" if weights is None else Path(weights)
         self.overwrite, self.source, self.derivation = overwrite, source, derivation
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write; the data are returned as they are."""
+        """Write; the data are returned as they are. Photos may have become larger by a whole factor."""
         path, volume = data[f"{self.source}{SOURCE}"], _volume(data, self.source)
         for key in self.key_iterator(dict(data)):
-            restored = volume.with_array(np.asarray(data[key], dtype=np.float32))
+            array = np.asarray(data[key], dtype=np.float32)
+            restored = volume.with_array(array) if array.shape == volume.array.shape else volume.enlarged(array)
             target = output_path(path.entry, self.input_dir, self.output_dir)
             files = write(restored, target, self._derivation(), overwrite=self.overwrite)
             log.info("wrote %d file(s) for %s", len(files), path.entry.name)
@@ -208,8 +212,7 @@ class SaveVolumed(MapTransform):
             return self.derivation()
         from monai_sasm import __version__
 
-        weights = self.bundle_root / "models" / "model.pt"
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
         return Derivation("monai_sasm", __version__, {self.bundle_root.name: digest}, {"expert": self.bundle_root.name})
 
 

@@ -1,0 +1,64 @@
+"""Pictures of photos before and after, side by side, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from torch import Tensor
+
+HOLE = 0.5  # grey level in which holes are shown
+
+
+class SaveComparisond(MapTransform):
+    """Write ``<output_dir>/pictures/<name>.png``: the input, then the result.
+
+    A smaller input is enlarged to blocks of equal pixels; holes of the input are shown grey.
+
+    Args:
+        keys: keys with results, photos ``(C, H, W)`` in [0, 1].
+        output_dir: folder of the results.
+        input_dir: folder or file that the photos came from; its folder structure is repeated.
+        source: key of the input.
+        known: key of the mask of known pixels, where there is one.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str,
+        input_dir: str,
+        source: str = "image",
+        known: str = "known",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.folder, self.input_dir = Path(output_dir) / "pictures", Path(input_dir)
+        self.source, self.known = source, known
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write; the data are returned as they are."""
+        from PIL import Image
+
+        before = torch.as_tensor(data[self.source]).float().cpu()
+        if self.known in data:
+            before = torch.where(torch.as_tensor(data[self.known]).cpu() > 0.5, before, torch.tensor(HOLE))
+        path = Path(data[f"{self.source}_source"])
+        parent = path.parent.relative_to(self.input_dir) if self.input_dir.is_dir() else Path()
+        target = self.folder / parent / f"{path.stem}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for key in self.key_iterator(dict(data)):
+            after = torch.as_tensor(data[key]).float().cpu()
+            pair = torch.cat([_as_large(before, after), after], -1).clamp(0, 1).expand(3, -1, -1)
+            Image.fromarray(np.round(255 * pair.numpy().transpose(1, 2, 0)).astype(np.uint8)).save(target)
+        return dict(data)
+
+
+def _as_large(image: Tensor, like: Tensor) -> Tensor:
+    return image if image.shape == like.shape else F.interpolate(image[None], size=like.shape[-2:], mode="nearest")[0]
