@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ from monai_sasm.evaluation.table import Row
 BUNDLE = "enhance_photo_diffusion"
 LATENT = "latent"  # its variant that diffuses in the space of an autoencoder
 STEPS = (1, 2, 4, 10, 25, 50)
+LATENT_STEPS = (1, 10)
 STEPS_OF = {f"ours, {steps} step{'s' * (steps > 1)}": steps for steps in STEPS}
+LATENT_STEPS_OF = {
+    name.replace("ours", "ours, latent"): steps for name, steps in STEPS_OF.items() if steps in LATENT_STEPS
+}
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,11 @@ class Enhancer:
     network: Any
     device: str = "cpu"
 
-    def superresolve(self, image: Image, factor: int, steps: int | None = None) -> Image:
-        """``(3, h, w)`` in [0, 1] -> ``(3, h * factor, w * factor)``; ``steps=None``: as configured."""
+    def superresolve(self, image: Image, factor: int, steps: int) -> Image:
+        """``(3, h, w)`` in [0, 1] -> ``(3, h * factor, w * factor)``."""
         return self._run(lambda x: self.network.superresolve(x, factor, steps=steps), image)
 
-    def inpaint(self, image: Image, known: Image, steps: int | None = None) -> Image:
+    def inpaint(self, image: Image, known: Image, steps: int) -> Image:
         """``(3, H, W)`` in [0, 1] with holes where ``known`` ``(1, H, W)`` is 0 -> the same without."""
         return self._run(lambda x, mask: self.network.inpaint(x, mask, steps=steps), image, known)
 
@@ -66,27 +71,20 @@ def enhancers(context: Context) -> tuple[Enhancer, Enhancer | None]:
 
 
 def methods_over_steps(
-    run: Callable[[Enhancer, Case, int | None], Image],
-    model: Enhancer,
-    latent: Enhancer | None,
-    steps: Sequence[int] = STEPS,
+    run: Callable[[Enhancer, Case, int], Image], model: Enhancer, latent: Enhancer | None, most: int = max(STEPS)
 ) -> list[Method]:
-    """A method per number of steps, then the latent variant with its configured number.
+    """A method per number of steps, then the same of the latent variant for :data:`LATENT_STEPS`.
 
     Args:
         run: (model, case, steps) -> restored image.
         model: the pixel model.
         latent: left out when ``None``.
-        steps: some of :data:`STEPS`.
+        most: largest number of steps.
     """
-    chosen = {name: count for name, count in STEPS_OF.items() if count in steps}
-    methods = [
-        Method(name, lambda case, count=count: run(model, case, count))  # type: ignore[misc]
-        for name, count in chosen.items()
-    ]
+    named = [(name, model, steps) for name, steps in STEPS_OF.items()]
     if latent is not None:
-        methods.append(Method("ours, latent", lambda case: run(latent, case, None), note="steps as configured"))
-    return methods
+        named += [(name, latent, steps) for name, steps in LATENT_STEPS_OF.items()]
+    return [Method(name, partial(run, network, steps=steps)) for name, network, steps in named if steps <= most]
 
 
 def step_figure(
