@@ -67,7 +67,7 @@ def _restored(
     generator: torch.Generator,
 ) -> Photo:
     clean = torch.from_numpy(np.ascontiguousarray(image)).float()[None] / 255
-    params = degradation.draw((1, *clean.shape[1:]), generator)  # type: ignore[arg-type]  # a Size is a tuple of ints
+    params = degradation.draw((1, *clean.shape[1:]), generator)
     with torch.inference_mode():
         result = restore(degradation.apply(clean, params))[0]
     return (255 * result).round().clamp(0, 255).byte().cpu().numpy()
