@@ -33,7 +33,7 @@ class EnhanceDiffusion(nn.Module):
     Args:
         network: UNet with MONAI's call and as many classes as :data:`JOBS`; 3 channels of ``x_t`` and
             :data:`CONDITIONS` more in, 3 out.
-        scheduler: MONAI scheduler whose last level is pure noise.
+        scheduler: MONAI scheduler whose last level is almost pure noise.
         noise_estimator: image -> noise map, used when no map is given.
         scale: about the root mean square of what a base lacks, in [-1, 1] units.
         steps: DDIM steps; 1 gives the mean of the possible photos, more draw one.
@@ -59,6 +59,8 @@ class EnhanceDiffusion(nn.Module):
                 f"steps must be at least 1, eta in [0, 1], scale positive; got steps={steps}, eta={eta}, scale={scale}"
             )
         self.denoiser = Denoiser(network, scheduler)
+        # pure noise to the last digit (Lin et al. 2024, WACV): cosine schedules end with 2e-9 of the signal's variance
+        self.denoiser.schedule = torch.cat([self.denoiser.schedule[:-1], torch.zeros(1)])
         self.noise_estimator = noise_estimator
         self.channels, self.patch = 3, 1  # of what is diffused; a subclass may diffuse something coarser
         self.scale, self.steps, self.eta, self.seed = scale, steps, eta, seed
