@@ -128,19 +128,9 @@ def restore(
 
 
 def _open_house(device: str, precision: str, trust: list[Path], options: Options) -> House:
-    import torch
+    from monai_sasm.series import open_house
 
-    from monai_sasm.restore import load_house
-
-    kind = device.split(":")[0]
-    present = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(kind, False):
-        choices = ", ".join(name for name, there in present.items() if there)
-        raise ValueError(f"device {device!r} is not there; choose one of {choices}")
-    house = load_house(device, trust, only=[options.expert] if options.expert else [], precision=precision)
-    if options.refiner:
-        house.refiner(options.refiner)  # a wrong name ends the job, not each image
-    return house
+    return open_house(device, precision, trust, options)
 
 
 def _print_plan(rows: list[Row], source: Path, as_json: bool) -> None:

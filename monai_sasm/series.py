@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from monai_sasm import restore as room
 from monai_sasm.bundles import BundleError
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import write, write_map
@@ -15,6 +18,29 @@ from monai_sasm.restore import House, Options, Restored, derivation, restore
 from monai_sasm.types import Modality
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+def open_house(device: str, precision: str, trust: Sequence[Path], options: Options) -> House:
+    """The house these options need; what is wrong with them ends the job here, and not each image.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: ``float32`` or ``bfloat16``.
+        trust: further folders of bundles.
+        options: ``expert`` and ``refiner`` are used.
+
+    Raises:
+        ValueError: there is no such device.
+        BundleError: a bundle is missing or incomplete.
+    """
+    present = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(device.split(":")[0], False):
+        choices = ", ".join(name for name, there in present.items() if there)
+        raise ValueError(f"device {device!r} is not there; choose one of {choices}")
+    house = room.load_house(device, trust, only=[options.expert] if options.expert else [], precision=precision)
+    if options.refiner:
+        house.refiner(options.refiner)
+    return house
 
 
 def restore_to(

@@ -1,4 +1,4 @@
-"""The engine for many machines: Dask.distributed, under five conditions that keep a crash from costing more than itself.
+"""The engine for many machines: Dask.distributed, under five conditions that keep a crash cheap.
 
 1. A window: no more tasks are handed over than there are workers, and one; the rest waits here.
 2. Workers take one task at a time (``worker-saturation`` 1.0, one thread), so that no innocent one dies along.
@@ -58,7 +58,7 @@ def connected(scheduler: str | None = None, cluster: Path | None = None) -> Iter
             where = {"address": stack.enter_context(start(yaml.safe_load(cluster.read_text(encoding="utf-8"))))}
         else:
             where = {"scheduler_file" if Path(str(scheduler)).is_file() else "address": scheduler}
-        client = stack.enter_context(distributed.Client(**where, set_as_default=False))
+        client = stack.enter_context(distributed.Client(**where))
         _warn_about(client)
         yield partial(rows, client=client)
 

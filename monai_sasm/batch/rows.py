@@ -1,4 +1,4 @@
-"""Rows of the manifest: what is said about a series, and what is not, for folders and files are named after patients."""
+"""Rows of the manifest: what is said about a series, and what is not, for folders may be named after patients."""
 
 from __future__ import annotations
 

@@ -116,9 +116,11 @@ def _refused(job: Job, plan: Plan) -> Iterator[Row]:
 
 
 def _write(manifest: Manifest, row: Row) -> None:
-    known = manifest.latest(row["input"]["id"])
-    if known is not None and all(known.get(key) == row.get(key) for key in ("status", "reason", "commit")):
+    known = manifest.latest(row["input"]["id"]) or {}
+    if all(known.get(key) == row.get(key) for key in ("status", "reason", "commit")):
         return
+    if known.get("status") == "ok" and row["status"] == "skipped":
+        return  # its result is still in place
     try:
         manifest.append(row)
     except OSError as error:

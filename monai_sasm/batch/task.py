@@ -18,12 +18,12 @@ from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.manifest import Row
 from monai_sasm.batch.rows import describe, kind_of, reason_without_names
-from monai_sasm.house import House, load_house
+from monai_sasm.house import House
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.nifti import stem
 from monai_sasm.restore import derivation, work_units
-from monai_sasm.series import mismatch, peak_mb, restore_to
+from monai_sasm.series import mismatch, open_house, peak_mb, restore_to
 
 MAX_DEATHS = 3  # of its process, after which a task is given up
 _CHUNK = 1 << 22
@@ -66,7 +66,7 @@ def house_of(job: Job) -> House:
     Raises:
         BundleError: a bundle is missing or incomplete.
     """
-    return _house(job.device, job.precision, job.trust, job.options.expert)
+    return _house(job.device, job.precision, job.trust, job.options)
 
 
 def input_hash(entry: Entry) -> str:
@@ -80,9 +80,7 @@ def input_hash(entry: Entry) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=1)
-def _house(device: str, precision: str, trust: tuple[Path, ...], expert: str | None) -> House:
-    return load_house(device, trust, only=[expert] if expert else [], precision=precision)
+_house = lru_cache(maxsize=1)(open_house)
 
 
 def _attempt(
