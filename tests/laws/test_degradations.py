@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.downsampling import Downsampling
 from monai_sasm.degradations.gaussian import GaussianNoise
+from monai_sasm.degradations.holes import Holes
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
@@ -50,6 +52,8 @@ CASES = {
         InRegions([GaussianNoise((0.0, 0.0)), Raindrop(coverage=(0.0, 0.0))]),
         channels=3,
     ),
+    "downsampling": Case(Downsampling((4,)), Downsampling((1,)), channels=3, random=False, noisy=False),
+    "holes": Case(Holes((0.2, 0.4)), Holes((0.0, 0.0)), channels=3, noisy=False),
     "low-dose CT": Case(
         LowDoseCt(spacing=6.0, dose=(0.1, 0.1), views=90),
         LowDoseCt(spacing=6.0, dose=(1.0, 1.0), views=90),
