@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -79,6 +79,26 @@ def save_png(picture: Tensor, path: str | Path, scale: int = 2) -> None:
     pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     size = (pixels.shape[1] * scale, pixels.shape[0] * scale)
     Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST).save(path, optimize=True)
+
+
+def noise_histograms(path: str | Path, noise: Mapping[int, tuple[Tensor, Tensor]]) -> None:
+    """Histograms of true and predicted noise side by side, one plot per time index, as a PNG file.
+
+    Predicted noise is narrower wherever the noise cannot be told from the image: the network predicts its mean.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    plot = Figure(figsize=(3.2 * len(noise), 2.6), dpi=80, layout="constrained")
+    FigureCanvasAgg(plot)
+    edges = torch.linspace(-4, 4, 65).tolist()
+    for axis, (time, parts) in zip(plot.subplots(1, len(noise), squeeze=False)[0], noise.items(), strict=True):
+        for name, values in zip(("true", "predicted"), parts, strict=True):
+            axis.hist(values.flatten().numpy(), edges, density=True, histtype="step", label=name)
+        axis.set_title(f"noise at t = {time}", fontsize=8)
+        axis.legend(fontsize=7)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    plot.savefig(path)
 
 
 def _shown(images: Tensor) -> Tensor:

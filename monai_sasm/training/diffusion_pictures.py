@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from monai_sasm.diffusion.strips import Recorder, forward_strip, save_png, tiled
+from monai_sasm.diffusion.strips import Recorder, forward_strip, noise_histograms, save_png, tiled
 from monai_sasm.experts.diffusion_classifier import DiffusionClassifier
 
 FORWARD_TIMES = (-1, 50, 100, 200, 300, 500, 700, 999)
@@ -126,11 +125,7 @@ class DiffusionPictures:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        plot = Figure(figsize=(3.2 * len(noise), 2.6), dpi=80, layout="constrained")
-        FigureCanvasAgg(plot)
-        for axis, (time, parts) in zip(plot.subplots(1, len(noise), squeeze=False)[0], noise.items(), strict=True):
-            draw_noise_histogram(axis, *parts, title=f"t = {time}")
-        plot.savefig(self._path(f"noise_{epoch:04d}"))
+        noise_histograms(self._path(f"noise_{epoch:04d}"), noise)
         curve = Figure(figsize=(4, 3), dpi=80, layout="constrained")
         FigureCanvasAgg(curve)
         axis = curve.subplots()
@@ -160,12 +155,3 @@ def save_samples(
         samples = network.eval().generate(labels, guidance, steps, seed, size)
     save_png(tiled(samples.clamp(0, 1), per_class), path)
     return Path(path)
-
-
-def draw_noise_histogram(axis: Any, true: Tensor, predicted: Tensor, title: str, bins: Sequence[float] = ()) -> None:
-    """True and predicted noise as two histograms on a matplotlib axis."""
-    edges = list(bins) or torch.linspace(-4, 4, 65).tolist()
-    for name, values in (("true", true), ("predicted", predicted)):
-        axis.hist(values.flatten().numpy(), edges, density=True, histtype="step", label=name)
-    axis.set_title(title, fontsize=8)
-    axis.legend(fontsize=7)
