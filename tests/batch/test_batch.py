@@ -1,0 +1,307 @@
+"""``sasm batch`` in one process: the tree, the manifest, going on, refusing, and callers that use the environment."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from monai_sasm.batch import task as room
+from monai_sasm.batch.ledger import FOLDER
+from monai_sasm.batch.lock import held
+from monai_sasm.batch.manifest import read
+from monai_sasm.cli import main
+from tests.batch.studies import write_studies
+from tests.data import mr_volume
+
+
+@pytest.fixture
+def sasm(capsys: pytest.CaptureFixture[str], toy_house: Any) -> Iterator[Any]:
+    """Run ``sasm batch ARGUMENTS`` in this process with toy experts; gives exit code, stdout and stderr."""
+    room._house.cache_clear()
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["batch", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    yield run
+    room._house.cache_clear()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two CT studies, a BIDS volume and a photo, in folders named after patients."""
+    source = tmp_path / "in"
+    write_studies(source / "ct", 2)
+    image = source / "sub-1" / "anat" / "sub-1_T1w.nii"
+    image.parent.mkdir(parents=True)
+    shutil.copy(mr_volume(), image)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(source / "Smith_John.png")
+    return source
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Relative path -> sha256, of every file but the ledger's."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and FOLDER not in path.parts
+    }
+
+
+def test_a_tree_is_restored_and_told_about(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    before, output = hashes(tree), tmp_path / "out"
+    (tree / "notes.txt").write_text("not an image")
+    code, out, err = sasm(tree, output, "--save-maps")
+    rows = read(output / "manifest.jsonl")
+    assert code == 0
+    assert len(rows) == len(out.splitlines()) == 4
+    assert all(Path(line).exists() for line in out.splitlines())
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["schema"] for row in rows} == {"sasm.batch/1"}
+    assert len({row["run"] for row in rows}) == 1
+    assert {row["input"]["modality"] for row in rows} == {"CT", "MR", "PHOTO"}
+    for row in rows:
+        assert row["models"]["toy_gate"] == "1" * 64
+        assert row["parameters"]["strength"] == 1.0
+        assert row["seconds"] >= row["network_seconds"] >= 0
+        assert row["output"]["maps"] >= 2
+        assert len(row["input"]["sha256"]) == 64
+    found = hashes(output)
+    assert "Smith_John.png" in found
+    assert "Smith_John_change.png" in found
+    assert "sub-1/anat/sub-1_desc-denoised_T1w.nii" in found
+    assert sum(name.endswith(".dcm") for name in found) == 2
+    assert "4 restored" in err
+    assert "everything else" in err
+    assert hashes(tree) == before | {"notes.txt": hashlib.sha256(b"not an image").hexdigest()}
+    sidecar = json.loads((output / "sub-1" / "anat" / "sub-1_desc-denoised_T1w.json").read_text())
+    assert sidecar["Sources"] == ["sub-1_T1w.nii"]  # the input is named like BIDS, but is no data set
+
+
+def test_a_bids_derivative_names_its_source(sasm: Any, tree: Path) -> None:
+    (tree / "dataset_description.json").write_text('{"Name": "Heads", "BIDSVersion": "1.8.0"}')
+    output = tree / "derivatives" / "sasm"
+    assert sasm(tree, output)[0] == 0
+    sidecar = json.loads((output / "sub-1" / "anat" / "sub-1_desc-denoised_T1w.json").read_text())
+    assert sidecar["Sources"] == ["bids:raw:sub-1/anat/sub-1_T1w.nii"]
+    assert sidecar["SkullStripped"] is False
+    assert json.loads((output / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+    assert sasm(tree, output, "--resume")[0] == 0
+    assert len(read(output / "manifest.jsonl")) == 4  # results are no input
+
+
+def test_the_manifest_names_nobody_unless_asked(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    (tree / "Brown_Ann.png").write_bytes((tree / "Smith_John.png").read_bytes()[:400])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "Smith_John.png").write_text("taken")
+    code, _, _ = sasm(tree, tmp_path / "out")
+    text = (tmp_path / "out" / "manifest.jsonl").read_text()
+    dataset = pydicom.dcmread(next(tree.rglob("*.dcm")))
+    names = ["Smith", "Brown", "Doe", "Jane", "sub-1", str(tmp_path)]
+    identifiers = [str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.PatientID)]
+    assert code == 8
+    assert {row["status"] for row in map(json.loads, text.splitlines())} == {"ok", "failed", "skipped"}
+    assert not [name for name in names + identifiers if name in text]
+    sasm(tree, tmp_path / "told", "--identify")
+    told = (tmp_path / "told" / "manifest.jsonl").read_text()
+    assert all(name in told for name in ("Smith_John.png", "Doe_Jane_000", *identifiers[:2]))
+    assert str(dataset.PatientID) not in told
+
+
+def test_resume_does_what_is_left_and_nothing_else(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert sasm(tree, output)[0] == 0
+    first, lines = hashes(output), read(output / "manifest.jsonl")
+    code, out, err = sasm(tree, output, "--resume")
+    assert code == 0
+    assert len(out.splitlines()) == 4
+    assert "4 done before" in err
+    assert hashes(output) == first
+    shutil.rmtree(next(output.rglob("*.dcm")).parent)  # a lost result is made again
+    assert "1 restored, 3 done before" in sasm(tree, output, "--resume")[2]
+    assert hashes(output).keys() == first.keys()
+    assert len(read(output / "manifest.jsonl")) == len(lines) + 1
+
+
+def test_other_input_or_parameters_need_overwrite(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    sasm(tree, output)
+    first = hashes(output)
+    pixels = np.full((40, 56, 3), 80, dtype=np.uint8)
+    Image.fromarray(pixels).save(tree / "Smith_John.png")
+    code, _, err = sasm(tree, output, "--resume")
+    assert code == 0
+    assert "another input" in err
+    assert hashes(output) == first
+    code, _, err = sasm(tree, output, "--resume", "--overwrite")
+    assert code == 0
+    assert "1 restored, 3 done before" in err
+    changed = {name for name, digest in hashes(output).items() if first.get(name) != digest}
+    assert changed == {"Smith_John.png", "manifest.jsonl"}
+    assert "4 restored" in sasm(tree, output, "--resume", "--overwrite", "--strength", "0.5")[2]
+
+
+def test_without_resume_nothing_is_done_twice(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    sasm(tree, output)
+    first = hashes(output)
+    code, out, err = sasm(tree, output)
+    assert (code, out) == (3, "")
+    assert "--resume" in err
+    assert hashes(output) == first
+
+
+def test_two_runs_on_one_output(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out" / FOLDER
+    folder.mkdir(parents=True)
+    with held(folder / "lock"):
+        code, out, err = sasm(tree, tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "another run writes into" in err
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+    assert sasm(tree, tmp_path / "out")[0] == 0
+
+
+def test_an_output_that_cannot_be_written_to(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    code, out, err = sasm(tree, tmp_path / "file" / "out", "-q")
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("where", ["result", "manifest"])
+def test_a_full_disk_ends_the_run(
+    sasm: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret/Smith_John")
+
+    target = "monai_sasm.batch.task.restore_to" if where == "result" else "monai_sasm.batch.run.Manifest.append"
+    with monkeypatch.context() as patch:
+        patch.setattr(target, full)
+        code, out, err = sasm(tree, tmp_path / "out")
+    assert (code, out) == (4, "")
+    assert "3 left" in err or "4 left" in err
+    rows = read(tmp_path / "out" / "manifest.jsonl")
+    assert [row["error"] for row in rows] == (["ENOSPC"] if where == "result" else [])
+    assert "Smith" not in (tmp_path / "out" / "manifest.jsonl").read_text()
+    assert sasm(tree, tmp_path / "out", "--resume")[0] == 0
+    assert sorted(row["status"] for row in read(tmp_path / "out" / "manifest.jsonl") if row["status"] == "ok") == (
+        ["ok"] * 4
+    )
+
+
+def test_ctrl_c_leaves_nothing_half_written(
+    sasm: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, real = tmp_path / "out", room.restore_to
+
+    def interrupted(volume: Any, target: Path, *arguments: Any, **options: Any) -> Any:
+        done = real(volume, target, *arguments, **options)
+        if target.suffix == ".nii":
+            raise KeyboardInterrupt
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "restore_to", interrupted)
+        code, _, err = sasm(tree, output)
+    assert code == 130
+    assert "--resume" in err
+    assert "Traceback" not in err
+    assert "3 restored, 1 left" in err
+    assert not list(output.rglob("*.nii"))
+    assert not list((output / FOLDER / "staging").iterdir())
+    assert not list((output / FOLDER / "starts").iterdir())
+    assert sasm(tree, output, "--resume")[0] == 0
+    assert len(list(output.rglob("*.nii"))) == 1
+
+
+def test_a_deadly_series_is_given_up(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    _, out, _ = sasm(tree, tmp_path / "out", "--dry-run", "--json")
+    identity = json.loads(out.splitlines()[0])["input"]["id"]
+    starts = tmp_path / "out" / FOLDER / "starts"
+    starts.mkdir(parents=True)
+    (starts / identity).write_bytes(b"." * room.MAX_DEATHS)
+    code, _, err = sasm(tree, tmp_path / "out")
+    assert code == 8
+    assert f"{identity}: its process ended {room.MAX_DEATHS} times" in err
+    assert sasm(tree, tmp_path / "out", "--resume")[0] == 0, "on request it is tried again"
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        ("MERCURE_IN_DIR", "MERCURE_OUT_DIR"),
+        ("MONAI_INPUTPATH", "MONAI_OUTPUTPATH"),
+        ("HOLOSCAN_INPUT_PATH", "HOLOSCAN_OUTPUT_PATH"),
+    ],
+)
+def test_orchestrators_name_the_folders_in_the_environment(
+    sasm: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, outside: str
+) -> None:
+    monkeypatch.setenv(inside, str(tree / "ct"))
+    monkeypatch.setenv(outside, str(tmp_path / "out"))
+    monkeypatch.setenv("SASM_BATCH_STRENGTH", "0.5")
+    code, _, _ = sasm()
+    assert code == 0
+    results = list((tmp_path / "out").rglob("*.dcm"))
+    assert len(results) == 2
+    if outside == "MERCURE_OUT_DIR":  # its sender does not look into folders
+        for path in results:
+            dataset = pydicom.dcmread(path, stop_before_pixels=True)
+            assert path == tmp_path / "out" / f"{dataset.SeriesInstanceUID}#{dataset.SOPInstanceUID}.dcm"
+        assert sasm("--resume")[0] == 0
+        assert len(list((tmp_path / "out").rglob("*.dcm"))) == 2
+    else:
+        assert all(path.parent.parent.parent == tmp_path / "out" for path in results)
+    assert {row["parameters"]["strength"] for row in read(tmp_path / "out" / "manifest.jsonl")} == {0.5}
+
+
+def test_arguments_win_over_the_environment(
+    sasm: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MERCURE_IN_DIR", str(tmp_path / "absent"))
+    monkeypatch.setenv("MERCURE_OUT_DIR", str(tmp_path / "unused"))
+    assert sasm(tree / "ct", tmp_path / "out")[0] == 0
+    assert not (tmp_path / "unused").exists()
+    assert not list((tmp_path / "out").glob("*.dcm"))
+
+
+def test_dry_run_maps_ids_to_places_and_writes_nothing(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    shutil.copy(mr_volume(), tree / "unknown.nii")
+    code, out, _ = sasm(tree, tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert not (tmp_path / "out").exists()
+    assert [line.split()[0] for line in out.splitlines()] == ["plan", *["restore"] * 4, "skip"]
+    assert "--modality" in out
+    sasm(tree, tmp_path / "out")
+    for row in read(tmp_path / "out" / "manifest.jsonl"):
+        assert row["input"]["id"] in out
+
+
+@pytest.mark.parametrize("wrong", [["--scheduler", "tcp://127.0.0.1:1", "--cluster", "FILE"], ["--device", "abacus"]])
+def test_wrong_use_is_code_2(sasm: Any, tree: Path, tmp_path: Path, wrong: list[str]) -> None:
+    (tmp_path / "cluster.yaml").write_text("kind: local")
+    arguments = [argument.replace("FILE", str(tmp_path / "cluster.yaml")) for argument in wrong]
+    code, out, err = sasm(tree, tmp_path / "out", *arguments)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+
+
+def test_nothing_to_do_is_code_3(sasm: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    assert sasm(tmp_path / "in", tmp_path / "out")[0] == 3
+    assert sasm(tmp_path / "absent", tmp_path / "out")[0] == 2

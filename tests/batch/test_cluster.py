@@ -1,0 +1,156 @@
+"""The cluster's edges without a cluster: files that say too little, job scripts, and what becomes of lost tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monai_sasm.batch import cluster
+from monai_sasm.batch.job import Job, Task
+from monai_sasm.batch.run import StoppedError
+from monai_sasm.io.entry import Entry
+from monai_sasm.restore import Options
+from monai_sasm.types import Modality
+
+pytest.importorskip("distributed")
+
+
+class KilledWorker(Exception):  # noqa: N818  (the name of Dask's)
+    """Stands for ``distributed.scheduler.KilledWorker``, which is known by its name."""
+
+
+class Future:
+    """What a task came to: a row, an error, or a status such as ``cancelled``."""
+
+    def __init__(self, outcome: Any) -> None:
+        self.outcome = outcome
+        self.status = outcome if isinstance(outcome, str) else "error" if isinstance(outcome, Exception) else "finished"
+        self.gone = False
+
+    def result(self) -> Any:
+        return self.outcome
+
+    def exception(self) -> Any:
+        return self.outcome
+
+    def release(self) -> None:
+        self.gone = True
+
+    def cancel(self) -> None:
+        self.gone = True
+
+
+class Client:
+    """A client with ``workers`` workers, whose tasks come to ``outcome(task, attempt)``."""
+
+    status = "running"
+
+    def __init__(self, outcome: Callable[[Task, int], Any], workers: int = 2) -> None:
+        self.outcome, self.workers = outcome, workers
+        self.futures: list[Future] = []
+        self.most = 0
+
+    def nthreads(self) -> dict[str, int]:
+        return {f"tcp://{number}": 1 for number in range(self.workers)}
+
+    def submit(self, function: Any, task: Task, job: Job, key: str, pure: bool) -> Future:
+        future = Future(self.outcome(task, int(key.rsplit("-", 1)[1])))
+        self.futures.append(future)
+        self.most = max(self.most, sum(not one.gone for one in self.futures))
+        return future
+
+
+def entry() -> Entry:
+    def load() -> Any:
+        raise NotImplementedError
+
+    return Entry("CT", "dicom", (Path("a.dcm"),), Modality.CT, "single", None, (), load)
+
+
+TASKS = [Task(f"{number:016x}", entry(), Path(f"CT-{number}")) for number in range(20)]
+JOB = Job(Path("in"), Path("out"), Options())
+
+
+@pytest.fixture(autouse=True)
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_finished", lambda futures: futures[:1])
+
+
+def run(client: Client, patience: float = 0.0) -> list[dict[str, Any]]:
+    return list(cluster.rows(TASKS, JOB, client, patience))
+
+
+def test_no_more_than_a_window_is_handed_over_and_all_is_released() -> None:
+    client = Client(lambda task, attempt: {"id": task.id}, workers=3)
+    assert [row["id"] for row in run(client)] == [task.id for task in TASKS]
+    assert client.most == 4
+    assert all(future.gone for future in client.futures)
+
+
+def test_a_task_whose_worker_died_gets_other_chances() -> None:
+    client = Client(lambda task, attempt: KilledWorker() if task is TASKS[3] and attempt < 3 else {"id": task.id})
+    assert {row["id"] for row in run(client)} == {task.id for task in TASKS}
+    assert len(client.futures) == len(TASKS) + 2
+
+
+def test_one_that_never_starts_is_a_row() -> None:
+    client = Client(lambda task, attempt: KilledWorker() if task is TASKS[3] else {"id": task.id})
+    (failed,) = [row for row in run(client) if row.get("status") == "failed"]
+    assert failed["input"]["id"] == TASKS[3].id
+    assert "died again and again" in failed["reason"]
+    assert len(client.futures) == len(TASKS) + cluster.MAX_DEATHS
+
+
+def test_an_error_outside_the_task_is_a_row_without_its_text() -> None:
+    secret = ModuleNotFoundError("No module named 'patient_smith'")
+    client = Client(lambda task, attempt: secret if task is TASKS[0] else {"id": task.id})
+    (failed,) = [row for row in run(client) if row.get("status") == "failed"]
+    assert failed["error"] == "ModuleNotFoundError"
+    assert "smith" not in str(failed)
+
+
+def test_a_lost_scheduler_ends_the_run_and_cancels_what_is_under_way() -> None:
+    client = Client(lambda task, attempt: "cancelled" if task is TASKS[5] else {"id": task.id})
+    with pytest.raises(StoppedError, match="--resume"):
+        run(client)
+    assert all(future.gone for future in client.futures if future.status == "finished")
+    client.status = "closed"
+    with pytest.raises(StoppedError, match="scheduler is gone"):
+        run(client)
+
+
+def test_without_workers_it_does_not_wait_for_ever() -> None:
+    with pytest.raises(StoppedError, match="no worker for"):
+        run(Client(lambda task, attempt: {}, workers=0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (None, "kind"),
+        ({"kind": "abacus", "jobs": 2}, "slurm, pbs, sge, lsf, local"),
+        ({"kind": "slurm"}, "jobs"),
+        ({"kind": "local", "jobs": "many"}, "jobs"),
+    ],
+)
+def test_a_cluster_file_says_what_it_must(options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message), cluster.start(options):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "cores"), [("slurm", "--cpus-per-task=8"), ("pbs", "ncpus=8"), ("lsf", "#BSUB -n 8"), ("sge", None)]
+)
+def test_a_job_is_one_worker_with_one_task_and_all_cores(kind: str, cores: str | None) -> None:
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    options = {"cores": 8, "memory": "32GB", "queue": "gpu", "walltime": "08:00", "job_extra_directives": ["--x=1"]}
+    job_class = getattr(jobqueue, cluster.KINDS[kind]).job_cls
+    script = job_class(scheduler="tcp://host:8786", name="sasm", **cluster.one_task_each(kind, options)).job_script()
+    assert "--nthreads 1" in script
+    assert "--nworkers" not in script
+    assert "export OMP_NUM_THREADS=8" in script
+    assert "--x=1" in script
+    assert cores is None or cores in script

@@ -1,0 +1,166 @@
+"""The proof: processes are killed with SIGKILL in the middle of a batch, and every other study is done, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+
+from monai_sasm.batch.ledger import FOLDER
+from monai_sasm.batch.manifest import read
+from tests.batch.studies import EXPERT, write_fragile_expert, write_studies
+from tests.data import CHECKOUT
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+
+STUDIES = 200
+DEADLY = 120
+LAUNCHER = """
+import os, sys
+import monai.bundle, monai_sasm.batch.local, monai_sasm.batch.run
+from monai_sasm.cli import main
+for line in sys.stdin:  # the imports take seconds, a fork none
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        main(line.split())
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> tuple[Path, Path, list[str]]:
+    """200 studies, one of them deadly, where results go, and the arguments of a batch over them."""
+    write_studies(tmp_path / "in", STUDIES, DEADLY)
+    trust = write_fragile_expert(tmp_path / "trust")
+    arguments = ["batch", str(tmp_path / "in"), str(tmp_path / "out"), "--trust", str(trust), "--expert", EXPERT, "-q"]
+    return tmp_path / "in", tmp_path / "out", arguments
+
+
+def wait_for_rows(output: Path, count: int, seconds: float = 120) -> None:
+    """Until the manifest has that many lines."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        manifest = output / "manifest.jsonl"
+        if manifest.exists() and manifest.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.005)
+    raise TimeoutError(f"{count} rows were not written in {seconds} s")
+
+
+def check_all_done_once(source: Path, output: Path) -> None:
+    """Every study but the deadly one is restored and committed once; nothing else is left behind."""
+    rows = read(output / "manifest.jsonl")
+    done = [row for row in rows if row["status"] == "ok"]
+    failed = [row for row in rows if row["status"] == "failed"]
+    assert len(done) == len({row["input"]["id"] for row in done}) == STUDIES - 1
+    assert len(rows) == STUDIES
+    assert [row["error"] for row in failed] == ["ProcessDied"]
+    records = {path.stem: json.loads(path.read_text())["row"] for path in (output / FOLDER / "done").iterdir()}
+    assert {row["input"]["id"]: row["commit"] for row in done} == {key: row["commit"] for key, row in records.items()}
+    for folder in ("staging", "ready", "starts"):
+        assert not list((output / FOLDER / folder).iterdir())
+    assert not list(output.rglob("*.tmp"))
+    results = sorted(output.rglob("*.dcm"))
+    assert len(results) == STUDIES - 1
+    missing = {path.name for path in source.iterdir()} - {path.relative_to(output).parts[0] for path in results}
+    assert missing == {f"Doe_Jane_{DEADLY:03d}"}
+    for path in results[:: STUDIES // 10]:
+        before = pydicom.dcmread(source / path.relative_to(output).parts[0] / "slice.dcm")
+        after = pydicom.dcmread(path)
+        halved = (before.pixel_array * float(before.RescaleSlope) + float(before.RescaleIntercept)) / 2
+        assert np.abs(after.pixel_array * after.RescaleSlope + after.RescaleIntercept - halved).max() <= 1
+
+
+@contextmanager
+def launcher() -> Iterator[Any]:
+    """``start(arguments)`` runs a command in a process of its own; gives its id, and a function that waits for it."""
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", LAUNCHER]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def start(arguments: list[str]) -> tuple[int, Any]:
+            process.stdin.write(" ".join(arguments) + "\n")
+            process.stdin.flush()
+            return int(process.stdout.readline()), lambda: int(process.stdout.readline())
+
+        yield start
+        process.stdin.close()
+
+
+def test_a_killed_run_goes_on_where_it_was(clinic: tuple[Path, Path, list[str]]) -> None:
+    source, output, arguments = clinic
+    with launcher() as start:
+        for rows in (1, 40, 80):
+            process, wait = start([*arguments, "--resume"])
+            wait_for_rows(output, rows)
+            os.kill(process, signal.SIGKILL)
+            assert wait() == -signal.SIGKILL
+        for _ in range(3):  # the deadly study does it by itself, until it is given up
+            _, wait = start([*arguments, "--resume"])
+            assert wait() == -signal.SIGKILL
+        _, wait = start([*arguments, "--resume"])
+        assert wait() == 8
+        check_all_done_once(source, output)
+        before = (output / "manifest.jsonl").read_bytes()
+        results = {path: path.stat().st_mtime_ns for path in output.rglob("*.dcm")}
+        _, wait = start([*arguments, "--resume", "--dry-run"])
+        assert wait() == 0
+    assert (output / "manifest.jsonl").read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*.dcm")} == results
+
+
+def test_workers_die_and_every_other_study_is_done(
+    clinic: tuple[Path, Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dask = pytest.importorskip("dask")
+    distributed = pytest.importorskip("distributed")
+    from distributed.utils import get_mp_context
+
+    from monai_sasm.cli import main
+
+    source, output, arguments = clinic
+    killed = []
+    settings = {
+        "distributed.worker.multiprocessing-method": "forkserver",  # the imports take seconds, a fork none
+        "distributed.scheduler.worker-saturation": 1.0,
+    }
+    with dask.config.set(settings):
+        get_mp_context().set_forkserver_preload(["distributed", "monai.bundle", "monai_sasm.batch.task"])
+        with (
+            distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
+            distributed.Client(cluster, set_as_default=False) as client,
+        ):
+
+            def kill() -> None:
+                for rows in (30, 90):
+                    wait_for_rows(output, rows)
+                    process = sorted(client.run(os.getpid).values())[0]
+                    os.kill(process, signal.SIGKILL)
+                    killed.append(process)
+
+            killer = threading.Thread(target=kill)
+            killer.start()
+            with pytest.raises(SystemExit) as ended:
+                main([*arguments, "--scheduler", cluster.scheduler_address])
+            killer.join()
+    assert ended.value.code == 8
+    assert len(killed) == 2
+    assert len(capsys.readouterr().out.splitlines()) == STUDIES - 1
+    check_all_done_once(source, output)

@@ -1,0 +1,133 @@
+"""The ledger: a result is committed once, whole, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monai_sasm.batch import ledger as room
+from monai_sasm.batch.ledger import Ledger
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    made = Ledger(tmp_path / "out")
+    made.open()
+    return made
+
+
+def record(run: str = "run", key: str = "key", token: str = "first") -> dict[str, Any]:
+    return {"key": key, "row": {"run": run, "commit": token}}
+
+
+def stage(ledger: Ledger, files: dict[str, str], identity: str = "id", **more: Any) -> dict[str, Any]:
+    """Write files into a staging folder and commit them."""
+    with ledger.staging("run", identity) as staged:
+        for name, text in files.items():
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            (staged / name).write_text(text)
+        overwrite = more.pop("overwrite", False)
+        return ledger.commit(identity, staged, record(**more), overwrite=overwrite)
+
+
+def test_files_and_series_folders_arrive_with_their_record(ledger: Ledger) -> None:
+    files = {"a/CT/IM0001.dcm": "1", "a/CT/IM0002.dcm": "2", "a/CT_change.nii.gz": "3"}
+    stage(ledger, files)
+    assert {name: (ledger.output / name).read_text() for name in files} == files
+    found = ledger.record("id")
+    assert found is not None
+    assert found["units"] == ["a/CT", "a/CT_change.nii.gz"]
+    assert not list((ledger.folder / "staging" / "run").iterdir())
+    assert not list((ledger.folder / "ready").iterdir())
+
+
+def test_an_error_while_writing_leaves_nothing(ledger: Ledger) -> None:
+    def half() -> None:
+        with ledger.staging("run", "id") as staged:
+            (staged / "half.png").write_text("half")
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        half()
+    assert not list((ledger.folder / "staging" / "run").iterdir())
+    assert ledger.record("id") is None
+
+
+def test_a_second_execution_of_one_run_changes_nothing(ledger: Ledger) -> None:
+    stage(ledger, {"a.png": "first"})
+    second = stage(ledger, {"a.png": "second"}, token="second")
+    assert second["row"]["commit"] == "first"
+    assert (ledger.output / "a.png").read_text() == "first"
+
+
+def test_a_crash_between_commit_and_moving_is_made_up_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+
+    def one_then_die(source: Path, target: Path) -> None:
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(target)
+        os.replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "_move", one_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            stage(ledger, {"a.nii.gz": "voxels", "a.json": "sidecar"})
+    assert ledger.record("id") is None
+    assert [path.name for path in ledger.output.iterdir() if path.is_file()] == ["a.json"]
+    ledger.recover()
+    assert (ledger.output / "a.nii.gz").read_text() == "voxels"
+    assert ledger.record("id") is not None
+    assert not list((ledger.folder / "ready").iterdir())
+
+
+def test_a_crash_before_the_commit_leaves_no_trace(ledger: Ledger) -> None:
+    left = ledger.folder / "staging" / "dead" / "id-1" / "files"
+    left.mkdir(parents=True)
+    (left / "a.png").write_text("half")
+    ledger.recover()
+    assert not list((ledger.folder / "staging").iterdir())
+    assert [path.name for path in ledger.output.iterdir()] == [room.FOLDER]
+
+
+def test_what_is_not_ours_is_not_replaced(ledger: Ledger) -> None:
+    (ledger.output / "a.png").write_text("mine")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        stage(ledger, {"a.png": "result"})
+    assert (ledger.output / "a.png").read_text() == "mine"
+    stage(ledger, {"a.png": "result"}, overwrite=True)
+    assert (ledger.output / "a.png").read_text() == "result"
+
+
+def test_a_folder_is_never_replaced_by_a_file(ledger: Ledger) -> None:
+    (ledger.output / "a.png").mkdir()
+    (ledger.output / "a.png" / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="no result of this kind"):
+        stage(ledger, {"a.png": "result"}, overwrite=True)
+    assert (ledger.output / "a.png" / "mine.txt").read_text() == "mine"
+
+
+def test_a_shorter_series_replaces_a_longer_one_whole(ledger: Ledger) -> None:
+    stage(ledger, {"CT/IM0001.dcm": "old 1", "CT/IM0002.dcm": "old 2"}, run="earlier")
+    (ledger.output / "CT" / "notes.txt").write_text("mine")
+    stage(ledger, {"CT/IM0001.dcm": "new"}, key="other")
+    assert {path.name: path.read_text() for path in (ledger.output / "CT").iterdir()} == {
+        "IM0001.dcm": "new",
+        "notes.txt": "mine",
+    }
+
+
+def test_a_record_without_its_files_does_not_count(ledger: Ledger) -> None:
+    stage(ledger, {"a.png": "result"})
+    (ledger.output / "a.png").unlink()
+    assert ledger.record("id") is None
+
+
+def test_starts_are_counted_until_an_end(ledger: Ledger) -> None:
+    assert [ledger.start("id") for _ in range(3)] == [1, 2, 3]
+    ledger.end("id")
+    ledger.end("id")
+    assert ledger.start("id") == 1
