@@ -19,7 +19,7 @@ from monai_sasm.reasons import reason_of
 
 CHECK_SIZE = 64  # pixels along each side of the image that `check` sends through a network
 
-bundles = typer.Typer(no_args_is_help=True, help="List, add or check the bundles: experts, gate and pipeline.")
+bundles = typer.Typer(no_args_is_help=True, help="List, add, download or check bundles: experts, gate, refiners, ...")
 
 Trust = Annotated[
     list[Path] | None,
@@ -64,13 +64,36 @@ def add(
 
 
 @bundles.command()
+def download(
+    name: Annotated[str, typer.Argument(help="A bundle whose weights are kept elsewhere, such as upscale_photo_sd4x.")],
+    trust: Trust = None,
+) -> None:
+    """Fetch the weights that a bundle takes from the Hugging Face hub into the hub's cache."""
+    set_up_logging(0)
+    with one_line_errors():
+        from monai_sasm.bundles import load
+
+        bundle = load(name, extra=trust or ())
+        hub = bundle.metadata["sasm"].get("hub")
+        if hub is None:
+            raise ValueError(f"{name} needs no download; its weights are in models/model.pt")
+        network: Any = bundle.network
+        network.download = True
+        bundle.prepare()
+        print(hub)
+
+
+@bundles.command()
 def check(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Bundles; all if left out.")] = None,
     trust: Trust = None,
     as_json: AsJson = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
 ) -> None:
-    """Read each bundle's metadata, build its network, load its weights and send an image through every expert."""
+    """Read each bundle's metadata, build its network, load its weights, send an image through experts and refiners.
+
+    What a missing extra or download keeps from running is skipped with the reason.
+    """
     set_up_logging(verbose)
     with one_line_errors():
         found = _available(trust)
@@ -101,17 +124,32 @@ def _describe(name: str, folder: Path) -> dict[str, Any]:
         logger.error("%s: %s", name, reason_of(error))
         metadata = {"sasm": {"role": "broken"}}
     section = metadata["sasm"]
-    there = (folder / "models" / "model.pt").is_file()
-    weights = "yes" if there else "not needed" if _owns_none(section) else "missing"
     return {
         "name": name,
         "role": section["role"],
         "modality": section.get("modality"),
         "degradation": section.get("degradation"),
         "version": metadata.get("version"),
-        "weights": weights,
+        "weights": _weights(folder, section),
         "path": str(folder),
     }
+
+
+def _weights(folder: Path, section: dict[str, Any]) -> str:
+    if "hub" in section:
+        return "downloaded" if _is_cached(section["hub"]) else "not downloaded"
+    return "yes" if (folder / "models" / "model.pt").is_file() else "not needed" if _owns_none(section) else "missing"
+
+
+def _is_cached(model: str) -> bool:
+    """Whether a model of the hub is in its cache."""
+    from monai_sasm.optional import MissingExtraError, require
+
+    try:
+        hub = require("huggingface_hub", "a model of the hub", "pip install 'monai-sasm[diffusion]'")
+    except MissingExtraError:
+        return False
+    return isinstance(hub.try_to_load_from_cache(model, "model_index.json"), str)
 
 
 def _owns_none(section: dict[str, Any]) -> bool:
@@ -120,13 +158,17 @@ def _owns_none(section: dict[str, Any]) -> bool:
 
 def _check(name: str, folder: Path) -> dict[str, Any]:
     from monai_sasm.bundles import load, read_metadata
+    from monai_sasm.optional import MissingExtraError
+    from monai_sasm.refine.upscale import NotDownloadedError
 
     try:
         section = read_metadata(folder)["sasm"]
         if not _owns_none(section):
             bundle = load(folder)
-            if bundle.role == "expert":
+            if bundle.role in ("expert", "refiner"):
                 _run(bundle)
+    except (MissingExtraError, NotDownloadedError) as error:
+        return {"name": name, "status": "skipped", "reason": reason_of(error)}
     except Exception as error:  # a foreign config may fail in any way; the others are still checked
         logger.debug("traceback", exc_info=True)
         return {"name": name, "status": "failed", "reason": reason_of(error)}

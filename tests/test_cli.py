@@ -303,6 +303,7 @@ def test_bundles_list(sasm: Any, tmp_path: Path) -> None:
     assert code == 0
     assert rows["noise_photo_unet"]["role"] == "expert"
     assert rows["noise_photo_unet"]["modality"] == "PHOTO"
+    assert rows["upscale_photo_sd4x"]["weights"] in ("downloaded", "not downloaded")
     assert rows["broken_expert"]["role"] == "broken"
     assert "broken_expert" in err
     code, out, _ = sasm("bundles", "list")
@@ -317,3 +318,23 @@ def test_bundles_check_names_what_is_wrong(sasm: Any, tmp_path: Path) -> None:
     assert "role" in out
     assert "Traceback" not in err
     assert sasm("bundles", "check", "no_such_bundle")[0] == 2
+
+
+def test_weights_that_are_elsewhere_are_skipped_with_the_way_to_get_them(
+    sasm: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from monai_sasm.refine.upscale import NotDownloadedError, SdUpscaler
+
+    def absent(self: SdUpscaler) -> None:
+        raise NotDownloadedError(f"not on this machine, download={self.download}")
+
+    monkeypatch.setattr(SdUpscaler, "_load", absent)
+    code, out, _ = sasm("bundles", "check", "upscale_photo_sd4x", "--json")
+    row = json.loads(out)
+    assert (code, row["status"], row["reason"]) == (3, "skipped", "not on this machine, download=False")
+    code, out, err = sasm("bundles", "download", "upscale_photo_sd4x")
+    assert (code, out, "download=True" in err) == (2, "", True)
+    monkeypatch.setattr(SdUpscaler, "_load", lambda self: object())
+    assert sasm("bundles", "download", "upscale_photo_sd4x")[:2] == (0, "stabilityai/stable-diffusion-x4-upscaler\n")
+    code, _, err = sasm("bundles", "download", "noise_photo_unet")
+    assert (code, "needs no download" in err) == (2, True)

@@ -114,7 +114,7 @@ def test_constraints_pin_every_requirement() -> None:
     config = setup_cfg()
     pinned = names((ROOT / "constraints.txt").read_text())
     wanted = names(config["options"]["install_requires"])
-    for extra in ("test", "dev", "lpips"):
+    for extra in ("test", "dev", "diffusion", "lpips"):
         wanted |= names(config["options.extras_require"][extra])
     assert not wanted - pinned
 

@@ -1,0 +1,184 @@
+"""The x4 upscaler on a random pipeline of its classes: sizes, seams, pinning, no downloads, the same as diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from monai_sasm import optional
+from monai_sasm.bundles import load
+from monai_sasm.diffusion.pinning import lowpass
+from monai_sasm.refine.upscale import NotDownloadedError, SdUpscaler, shrunk
+from tests.bundle_cases import ROOT, clean_image
+from tests.tiny_upscaler import write_pipeline
+
+BUNDLE = ROOT / "bundles" / "upscale_photo_sd4x"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline, saved to disk."""
+    return write_pipeline(tmp_path_factory.mktemp("upscaler"))
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> Any:
+    """The pipeline, loaded once."""
+    return upscaler_at(folder)._load()
+
+
+def upscaler_at(folder: Path, **chosen: Any) -> SdUpscaler:
+    return SdUpscaler(model=str(folder), variant="", **{"steps": 2, **chosen})
+
+
+@pytest.fixture
+def upscaler(folder: Path, loaded: Any) -> Any:
+    """Builds an upscaler of two steps with that pipeline."""
+
+    def build(**chosen: Any) -> SdUpscaler:
+        made = upscaler_at(folder, **chosen)
+        made.pipeline = loaded
+        return made
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def photo() -> torch.Tensor:
+    """``(1, 3, 24, 32)`` of a photo."""
+    return torch.from_numpy(clean_image("PHOTO", 32)[:, :24])[None]
+
+
+def test_one_tile_is_what_diffusers_pipeline_gives(upscaler: Any, loaded: Any, photo: torch.Tensor) -> None:
+    """Same noise, same steps, with and without a prompt; the pipeline draws its noise in the same order."""
+    for chosen, prompt, guidance in (({}, "", 1.0), ({"prompt": "a cat", "guidance": 4.0}, "a cat", 4.0)):
+        ours = upscaler(pin=0, **chosen).enlarge(photo)
+        theirs = loaded(
+            prompt=prompt,
+            image=photo,
+            num_inference_steps=2,
+            guidance_scale=guidance,
+            noise_level=20,
+            generator=torch.Generator().manual_seed(0),
+            output_type="pt",
+        ).images
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9), (24, 31)], ids=str)
+def test_any_size_is_kept_or_multiplied_by_four(upscaler: Any, size: tuple[int, int]) -> None:
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    network = upscaler(steps=1, tile=16, overlap=8)
+    refined = network.refine(image)
+    assert refined.image.shape == image.shape
+    assert refined.trust.shape == (1, 1, *size)
+    assert network.enlarge(image).shape == (1, 3, 4 * size[0], 4 * size[1])
+    assert network(image.double()).dtype == torch.float64
+
+
+def test_the_seed_decides(upscaler: Any, photo: torch.Tensor) -> None:
+    first = upscaler().forward(photo)
+    assert torch.equal(upscaler().forward(photo), first)
+    assert not torch.allclose(upscaler(seed=1).forward(photo), first, atol=1e-3)
+
+
+def test_each_photo_of_a_batch_stands_alone(upscaler: Any, photo: torch.Tensor) -> None:
+    network = upscaler(steps=1)
+    assert torch.equal(network(torch.cat([photo, photo.flip(-1)]))[:1], network(photo))
+
+
+class _Local(torch.nn.Module):
+    """Stands for U-Net and decoder: what comes out at a pixel depends on this pixel alone."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.config, self.device, self.dtype = network.config, network.device, network.dtype
+        self.tiles: list[tuple[int, ...]] = []
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+        self.tiles.append(tuple(x.shape[-2:]))
+        return (0.7 * x[:, :4] + 0.3 * x[:, 4:5],)
+
+    def decode(self, x: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        self.tiles.append(tuple(x.shape[-2:]))
+        return (0.03 * x[:, :3].repeat_interleave(4, -1).repeat_interleave(4, -2),)
+
+
+def test_tiles_of_a_local_model_equal_the_whole(
+    upscaler: Any, loaded: Any, photo: torch.Tensor, monkeypatch: Any
+) -> None:
+    """All noise is the image's, not a tile's: nothing but the networks' sight can make a seam."""
+    unet, vae = _Local(loaded.unet), _Local(loaded.vae)
+    monkeypatch.setattr(loaded, "unet", unet)
+    monkeypatch.setattr(loaded, "vae", vae)
+    whole = upscaler().enlarge(photo)
+    assert {*unet.tiles, *vae.tiles} == {(24, 32)}
+    unet.tiles.clear()
+    vae.tiles.clear()
+    tiled = upscaler(tile=16, overlap=8).enlarge(photo)
+    torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=0)
+    assert {*unet.tiles, *vae.tiles} == {(16, 16)}, "memory follows the tile"
+    assert len(unet.tiles) == 2 * len(vae.tiles) == 2 * 2 * 3
+
+
+def test_seams_of_the_real_networks_are_no_edges(upscaler: Any, photo: torch.Tensor) -> None:
+    """Across the borders of tiles the picture is no rougher than elsewhere."""
+    wide = torch.cat([photo, photo.flip(-1)], -1)
+    large = upscaler(tile=24, overlap=8, pin=0).enlarge(wide)[0].mean(0)
+    steps = large.diff(dim=-1).abs().mean(0)
+    borders = [4 * column - 1 for column in (16, 24, 32, 40)]
+    assert float(steps[borders].max()) < 3 * float(steps.mean())
+
+
+def test_low_frequencies_are_the_anchors(upscaler: Any, photo: torch.Tensor) -> None:
+    free, pinned = (upscaler(pin=pin)(photo) for pin in (0.0, 4.0))
+    far, near = (float(lowpass(image - photo, 4.0).abs().mean()) for image in (free, pinned))
+    assert near < 0.25 * far
+    large = upscaler(pin=4.0).enlarge(photo)
+    assert float(lowpass(shrunk(large) - photo, 4.0).abs().mean()) < 0.3 * far
+
+
+def test_shrinking_does_not_alias() -> None:
+    """The finest pattern of a large image is none in the small one; a ramp stays a ramp."""
+    stripes = (torch.arange(64) % 2).float().expand(1, 1, 64, 64)
+    assert float((shrunk(stripes)[..., 2:-2] - 0.5).abs().max()) < 1e-3
+    ramp = torch.linspace(0, 1, 64).expand(1, 1, 64, 64)
+    expected = ramp.view(64, 64)[0].view(16, 4).mean(1)
+    torch.testing.assert_close(shrunk(ramp)[0, 0, 0, 2:-2], expected[2:-2], atol=1e-3, rtol=0)
+
+
+def test_without_weights_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    asked: list[dict[str, Any]] = []
+    pipeline = optional.diffusers().StableDiffusionUpscalePipeline
+    original = pipeline.from_pretrained
+
+    def from_pretrained(name: str, **options: Any) -> Any:
+        asked.append(options)
+        return original(name, cache_dir=tmp_path, **options)
+
+    monkeypatch.setattr(pipeline, "from_pretrained", from_pretrained)
+    network = load("upscale_photo_sd4x").network
+    assert asked == [], "building loads nothing"
+    with pytest.raises(NotDownloadedError) as caught:
+        network.prepare()
+    for part in ("stabilityai/stable-diffusion-x4-upscaler", "1.7 GB", "sasm bundles download upscale_photo_sd4x"):
+        assert part in str(caught.value)
+    assert [options["local_files_only"] for options in asked] == [True]
+
+
+def test_the_bundle_is_an_opt_in_refiner_without_weights() -> None:
+    bundle = load("upscale_photo_sd4x")
+    assert (bundle.role, bundle.scale, dict(bundle.network.state_dict())) == ("refiner", 4, {})
+    assert bundle.metadata["sasm"]["opt_in"]
+    assert "default" not in bundle.metadata["sasm"]
+    assert bundle.network.model == bundle.metadata["sasm"]["hub"]
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"tile": 20}, {"tile": 0}, {"overlap": 128}, {"pin": -1.0}])
+def test_arguments_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="tile a multiple of 8"):
+        SdUpscaler(**wrong)
