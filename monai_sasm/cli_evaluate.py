@@ -10,8 +10,8 @@ import typer
 from monai_sasm.cli_report import exit_code, logger, one_line_errors, set_up_logging
 
 NAMES = (
-    "photo-awgn, raindrop-real, raindrop-synth, superres-photo, inpaint, ct-lowdose, ct-simulated, mri-noise, mixed, "
-    "refine, gate, speed"
+    "photo-awgn, photo-ddpm, raindrop-real, raindrop-synth, superres-photo, inpaint, ct-lowdose, ct-simulated, "
+    "mri-noise, mixed, refine, cifar10, gate, speed"
 )
 
 

@@ -87,6 +87,14 @@ def delta_e(reference: Array, image: Array) -> float:
     return float(np.linalg.norm(_lab(reference) - _lab(image), axis=0).mean())
 
 
+def colour_shift(reference: Array, image: Array, radius: float = 8.0) -> float:
+    """:func:`delta_e` after a Gaussian blur of ``radius`` pixels: colour that moved, without noise and detail."""
+    from scipy.ndimage import gaussian_filter
+
+    _difference(reference, image)
+    return delta_e(*(gaussian_filter(part.astype(np.float64), (0, radius, radius)) for part in (reference, image)))
+
+
 def noise_power_spectrum(patches: Array, spacing: float, bins: int = 24) -> tuple[Array, Array]:
     """Radial noise power spectrum of uniform regions (ICRU 87), planes removed.
 

@@ -88,6 +88,30 @@ def test_colour_difference_equals_scikit_image(pair: tuple[np.ndarray, np.ndarra
     assert metrics.delta_e(clean, noisy) == pytest.approx(expected, rel=1e-3)
 
 
+def test_published_colour_pair() -> None:
+    """Lab of sRGB primaries (Bruce Lindbloom): red (53.23, 80.11, 67.22), blue (32.30, 79.20, -107.86)."""
+    red, blue = (np.zeros((3, 4, 4)) for _ in range(2))
+    red[0], blue[2] = 1, 1
+    expected = np.linalg.norm(np.array([53.23, 80.11, 67.22]) - np.array([32.30, 79.20, -107.86]))
+    assert metrics.delta_e(red, blue) == pytest.approx(expected, abs=0.1)
+
+
+def test_colour_shift_sees_a_cast_and_not_noise(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    flat = np.full((3, 96, 96), 0.5)
+    noise = flat + 0.1 * np.random.default_rng(0).standard_normal(flat.shape)
+    cast = flat + np.array([0.02, 0.0, -0.02])[:, None, None]
+    assert metrics.delta_e(flat, noise) > 10
+    assert metrics.colour_shift(flat, noise) < 0.9
+    assert metrics.colour_shift(flat, cast) == pytest.approx(metrics.delta_e(flat, cast)) == pytest.approx(3.7, abs=0.2)
+
+
+def test_gradient_ratio_of_a_known_blur() -> None:
+    """A blur of sigma s leaves exp(-(k s)^2 / 2) of a wave of wavenumber k."""
+    wave = np.broadcast_to(0.5 + 0.2 * np.sin(2 * np.pi * np.arange(240) / 12), (240, 240))
+    blurred = gaussian_filter(wave, (0, 1.5), mode="wrap")
+    assert metrics.gradient_ratio(wave, blurred) == pytest.approx(np.exp(-((2 * np.pi / 12 * 1.5) ** 2) / 2), rel=0.01)
+
+
 def test_as_8_bit_rounds_and_clips() -> None:
     assert metrics.as_8_bit(np.array([-0.2, 0.5001, 1.4])) == pytest.approx([0, 128 / 255, 1])
 

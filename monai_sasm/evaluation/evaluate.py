@@ -13,6 +13,7 @@ from monai_sasm.evaluation.table import Table
 
 PROTOCOLS = {
     "photo-awgn": "photo:run",
+    "photo-ddpm": "photo_ddpm:run",
     "raindrop-real": "raindrop:run_real",
     "raindrop-synth": "raindrop:run_synthetic",
     "superres-photo": "superres:run",
@@ -22,6 +23,7 @@ PROTOCOLS = {
     "mri-noise": "mri:run",
     "mixed": "mixed:run",
     "refine": "refine:run",
+    "cifar10": "cifar10:run",
     "gate": "gate:run",
     "speed": "speed:run",
 }

@@ -47,8 +47,7 @@ class DdpmExpert(nn.Module):
         zero_init: bool = False,
     ) -> None:
         super().__init__()
-        if steps < 1 or pin < 0 or not 0 <= eta <= 1:
-            raise ValueError(f"steps must be at least 1, pin at least 0, eta in [0, 1]; got {steps}, {pin}, {eta}")
+        _check(steps, eta, pin)
         self.denoiser = Denoiser(network, scheduler)
         self.noise_estimator = noise_estimator
         self.steps, self.eta, self.pin, self.mean, self.seed = steps, eta, pin, mean, seed
@@ -56,18 +55,36 @@ class DdpmExpert(nn.Module):
             for parameter in list(network.parameters())[-2:]:  # weight and bias of the last convolution
                 nn.init.zeros_(parameter)
 
-    def forward(self, image: ImageBatch, sigma: NoiseMap | None = None) -> ImageBatch:
+    def forward(
+        self,
+        image: ImageBatch,
+        sigma: NoiseMap | None = None,
+        *,
+        steps: int | None = None,
+        eta: float | None = None,
+        pin: float | None = None,
+    ) -> ImageBatch:
         """Restore photos ``(B, 3, H, W)`` in [0, 1]; ``sigma`` ``(B, 1, H, W)`` is estimated if missing.
 
-        The model knows one noise level per image: the root mean square of the map.
+        The model knows one noise level per image: the root mean square of the map. ``steps``, ``eta`` and ``pin`` take
+        the place of the configured ones.
         """
+        steps = self.steps if steps is None else steps
+        eta = self.eta if eta is None else eta
+        pin = self.pin if pin is None else pin
+        _check(steps, eta, pin)
         image = image - self.mean
         noise = self.noise_estimator(image) if sigma is None else sigma
         t = start_time(2 * noise.double().square().mean((1, 2, 3)).sqrt(), self.denoiser.schedule)
         x = (level(self.denoiser.schedule, t, image).sqrt() * (2 * image - 1)).to(image.dtype)
-        generator = torch.Generator(image.device).manual_seed(self.seed) if self.eta else None
-        times = spaced_times(t, self.steps)
-        clean = (ddim(self.denoiser, x, times, self.denoiser.schedule, self.eta, generator) + 1) / 2
-        pinned = pin_low_frequencies(clean, image, self.pin) if self.pin else clean
+        generator = torch.Generator(image.device).manual_seed(self.seed) if eta else None
+        times = spaced_times(t, steps)
+        clean = (ddim(self.denoiser, x, times, self.denoiser.schedule, eta, generator) + 1) / 2
+        pinned = pin_low_frequencies(clean, image, pin) if pin else clean
         noisy: Tensor = (t >= 0).view(-1, 1, 1, 1).to(image.device)
         return torch.where(noisy, pinned, image)
+
+
+def _check(steps: int, eta: float, pin: float) -> None:
+    if steps < 1 or pin < 0 or not 0 <= eta <= 1:
+        raise ValueError(f"steps must be at least 1, pin at least 0, eta in [0, 1]; got {steps}, {pin}, {eta}")
