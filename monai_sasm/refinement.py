@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +73,11 @@ def check_upscale(refiner: Bundle, modality: Modality) -> None:
 def refined_derivation(plain: Derivation, refiner: Bundle, modality: Modality, upscale: bool) -> Derivation:
     """The derivation of an image that was also refined; a forced refiner is named in every place a reader may look."""
     forced = refiner.modality is not modality
-    chosen = {"refiner": refiner.name} | ({"enlarged": refiner.scale} if upscale else {})
+    chosen: dict[str, object] = {"refiner": refiner.name}
+    if "hub" in refiner.metadata["sasm"]:  # model.pt is empty, its hash says nothing
+        chosen["refiner_weights"] = cast(Any, refiner.network).source()
+    if upscale:
+        chosen["enlarged"] = refiner.scale
     summary = f"{plain.summary}, generative refinement by {refiner.name}"
     done = replace(
         plain,

@@ -34,7 +34,19 @@ ALLOWED = {
     ("transforms", "io"): None,  # a MONAI transform that reads or writes is a thin coat over io
 }
 SHAPELESS_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core"}
-HEAVY = {"torch", "monai", "ignite", "torchvision", "scipy", "skimage", "matplotlib", "pydicom", "SimpleITK"}
+HEAVY = {
+    "torch",
+    "monai",
+    "diffusers",
+    "transformers",
+    "ignite",
+    "torchvision",
+    "scipy",
+    "skimage",
+    "matplotlib",
+    "pydicom",
+    "SimpleITK",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

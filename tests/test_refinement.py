@@ -22,7 +22,7 @@ from monai_sasm.io.volume import Volume
 from monai_sasm.refine.refiner import Refined
 from monai_sasm.refine.tiling import blended_tiles
 from monai_sasm.refinement import refined
-from monai_sasm.restore import Options, derivation, restore
+from monai_sasm.restore import Options, Pipeline, derivation, restore
 from monai_sasm.series import mismatch, restore_to, write_maps
 from monai_sasm.types import Modality
 from tests.bundle_cases import clean_image
@@ -319,3 +319,16 @@ def test_the_command_line_refuses_forces_and_enlarges(
     Image.fromarray(np.full((8, 12, 3), 100, np.uint8)).save(tmp_path / "a.png")
     code, out, _ = sasm(tmp_path / "a.png", "--expert", "same_PHOTO", "--refiner", "large", "--upscale")
     assert (code, Image.open(out.strip()).size) == (0, (48, 32))
+
+
+def test_the_pipeline_network_refines_photos_and_nothing_else(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monai_sasm.restore.load_house", lambda *_, **__: house)
+    image = torch.full((2, 3, 8, 12), 0.5)
+    network = Pipeline("PHOTO", expert="same_PHOTO", refine=0.5)
+    result = network(image)
+    torch.testing.assert_close(result[..., :6], image[..., :6] + 0.1)
+    assert torch.equal(result[..., 6:], image[..., 6:])
+    assert network.derivation().parameters["refiner"] == "fine"
+    assert torch.equal(Pipeline("PHOTO", expert="same_PHOTO")(image), image)
+    with pytest.raises(BundleError, match="fine is made for PHOTO"):
+        Pipeline("CT", expert="same_CT", refine=0.5, refiner="fine")(image[:, :1])

@@ -8,6 +8,7 @@ networks does not grow with the image. One tile gives what the pipeline gives.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,6 +104,14 @@ class SdUpscaler(nn.Module):
         """
         if self.pipeline is None:
             self.pipeline = self._load()
+
+    def source(self) -> str:
+        """Which weights these are: the model's name, with the commit on the hub where it came from there."""
+        hub = optional.require("huggingface_hub", "the x4 upscaler", "pip install 'monai-sasm[diffusion]'")
+        if Path(self.model).is_dir():
+            return Path(self.model).name
+        cached = hub.try_to_load_from_cache(self.model, "model_index.json")  # .../snapshots/<commit>/model_index.json
+        return f"{self.model}@{Path(cached).parent.name}" if isinstance(cached, str) else self.model
 
     def _load(self) -> Any:
         diffusers = optional.diffusers()

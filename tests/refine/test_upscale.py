@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from monai_sasm import optional
 from monai_sasm.bundles import load
+from monai_sasm.cli import main
 from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.refine.upscale import NotDownloadedError, SdUpscaler, shrunk
-from tests.bundle_cases import ROOT, clean_image
+from tests.bundle_cases import ROOT, clean_image, save
 from tests.tiny_upscaler import write_pipeline
 
 BUNDLE = ROOT / "bundles" / "upscale_photo_sd4x"
@@ -176,6 +180,44 @@ def test_the_bundle_is_an_opt_in_refiner_without_weights() -> None:
     assert bundle.metadata["sasm"]["opt_in"]
     assert "default" not in bundle.metadata["sasm"]
     assert bundle.network.model == bundle.metadata["sasm"]["hub"]
+
+
+def test_weights_are_named_with_their_commit(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hash of the bundle's empty ``model.pt`` would say nothing."""
+    assert upscaler_at(folder).source() == folder.name
+    index = tmp_path / "snapshots" / "abc123" / "model_index.json"
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(index))
+    assert SdUpscaler().source() == "stabilityai/stable-diffusion-x4-upscaler@abc123"
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    assert SdUpscaler().source() == "stabilityai/stable-diffusion-x4-upscaler"
+
+
+def test_a_photo_is_restored_refined_and_enlarged_by_command(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped bundle, with its model replaced by the random one: first at its size, then four times as large."""
+    bundle = tmp_path / "user" / BUNDLE.name
+    shutil.copytree(BUNDLE, bundle)
+    config = bundle / "configs" / "inference.yaml"
+    text = config.read_text().replace("stabilityai/stable-diffusion-x4-upscaler", str(folder))
+    config.write_text(text.replace("variant: fp16", 'variant: ""').replace("steps: 25", "steps: 1"))
+    monkeypatch.setenv("SASM_BUNDLES", str(bundle.parent))
+    source = save(clean_image("PHOTO", 40), "PHOTO", tmp_path / "in")
+    command = ["restore", source, "-o", tmp_path / "out", "--expert", "noise_photo_unet", "--overwrite", "--json", "-q"]
+    command += ["--refine", "0.5", "--refiner", BUNDLE.name, "--device", "cpu", "--save-maps"]
+    rows = []
+    for further, size in (([], (40, 40)), (["--upscale"], (160, 160))):
+        with pytest.raises(SystemExit) as ended:
+            main([str(part) for part in (*command, *further)])
+        assert not ended.value.code
+        rows.append(json.loads(capsys.readouterr().out))
+        with Image.open(tmp_path / "out" / source.name) as result:
+            assert result.size == size
+    assert [row["parameters"].get("enlarged") for row in rows] == [None, 4]
+    assert rows[0]["parameters"]["refiner_weights"] == folder.name
+    assert rows[0]["summary"]["trust"] == 1
+    assert any(path.endswith("image_trust.png") for path in rows[0]["output"]["maps"])
+    assert rows[1]["notes"] == [f"enlarged 4 times by {BUNDLE.name}"]
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"tile": 20}, {"tile": 0}, {"overlap": 128}, {"pin": -1.0}])
