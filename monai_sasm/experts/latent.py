@@ -34,7 +34,7 @@ class PhotoAutoencoder(nn.Module):
             raise ValueError(f"patch must be at least 1, got {patch}")
         self.autoencoder: Any = autoencoder
         self.patch = patch
-        self.channels = int(self.autoencoder.latent_channels)
+        self.channels: int = self.autoencoder.latent_channels
 
     def distribution(self, image: ImageBatch) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation ``(B, channels, ceil(H / patch), ceil(W / patch))`` of the latents.
@@ -78,6 +78,7 @@ class LatentEnhanceDiffusion(EnhanceDiffusion):
             raise ValueError(f"spread must be positive, got {spread}")
         self.autoencoder = autoencoder.requires_grad_(False)
         self.channels, self.patch, self.spread = autoencoder.channels, autoencoder.patch, spread
+        self.denoiser.network.channels = self.channels
 
     def lacking(self, image: ImageBatch, base: ImageBatch) -> Tensor:
         """Difference of the latents ``(B, channels, h, w)``, scaled."""

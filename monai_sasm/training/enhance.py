@@ -23,7 +23,7 @@ class PrepareEnhancement(VPredictionPrepareBatch):
         noise: draws the noise of the job denoise.
         holes: draws the holes of the job inpaint.
         shares: relative frequency of each job, in the order of :data:`~monai_sasm.experts.enhance.JOBS`.
-        last: share of the times that are the last, pure noise: training for one step; the others are uniform.
+        last: share of the times that are the last: training for one step; the others are uniform.
         seed: of jobs, degradations, times and noise.
     """
 
@@ -34,7 +34,7 @@ class PrepareEnhancement(VPredictionPrepareBatch):
         noise: DegradationModel,
         holes: DegradationModel,
         shares: tuple[float, ...] = (0.35, 0.1, 0.3, 0.25),
-        last: float = 0.5,
+        last: float = 0.6,
         seed: int = 0,
     ) -> None:
         super().__init__(scheduler, scheduler.num_train_timesteps)
@@ -107,4 +107,4 @@ class LabelledInferer(DiffusionInferer):
             return prediction
 
         unet: Any = labelled
-        return super().__call__(inputs, unet, *args, mode="concat", **kwargs)
+        return super().__call__(inputs, unet, *args, **{**kwargs, "mode": "concat"})

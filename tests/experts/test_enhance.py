@@ -38,7 +38,7 @@ class Guess(nn.Module):
         self.convolution = nn.Conv2d(channels + conditions, channels, 3, padding=1)
         self.labels: list[int] = []
 
-    def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, context: None, class_labels: Tensor) -> Tensor:
         self.labels += class_labels.tolist()
         return self.convolution(x)
 
@@ -50,8 +50,9 @@ class Oracle(nn.Module):
         super().__init__()
         self.z, self.schedule, self.last = z, scheduler().alphas_cumprod, nn.Conv2d(1, 1, 1)
 
-    def forward(self, x: Tensor, timesteps: Tensor, class_labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, context: None, class_labels: Tensor) -> Tensor:
         kept = self.schedule[timesteps].view(-1, 1, 1, 1)
+        kept = torch.where((timesteps == 999).view(-1, 1, 1, 1), 0, kept)
         return (kept.sqrt() * x[:, :3] - self.z(x[:, 3:])) / (1 - kept).sqrt()
 
 
@@ -166,6 +167,22 @@ def test_steps_and_seed_matter_and_runs_repeat() -> None:
     assert not torch.equal(first, model(steps=3, seed=1).inpaint(image, holes(image)))
     assert not torch.equal(first, model(steps=2).inpaint(image, holes(image)))
     assert not torch.equal(first, model(steps=3, eta=1.0).inpaint(image, holes(image)))
+
+
+@torch.inference_mode()
+def test_the_network_is_not_shown_the_noise_it_starts_from() -> None:
+    shown: list[tuple[int, Tensor]] = []
+    network = Guess()
+    network.register_forward_pre_hook(
+        lambda _, args, kwargs: shown.append((int(kwargs["timesteps"]), args[0])), with_kwargs=True
+    )
+    model(network, steps=2)(photo(), torch.zeros(1, 1, 64, 80))
+    (last, first_input), (later, second_input) = shown
+    assert (last, later) == (999, 499)
+    assert not first_input[:, :3].any()
+    assert torch.equal(first_input[:, 3:6], 2 * photo() - 1)
+    kept = float(scheduler().alphas_cumprod[499])
+    assert float(second_input[:, :3].std()) > 0.9 * (1 - kept) ** 0.5, "the noise joins in the second step"
 
 
 def test_tiles_meet_the_same_noise() -> None:
