@@ -17,7 +17,7 @@ Config = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per series on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")]
-Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv with tracebacks.")]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done; -vv with tracebacks.")]
 Server = Annotated[str, typer.Argument(metavar="SERVER", help="http(s)://... of DICOMweb, or a destination's name.")]
 
 
@@ -43,13 +43,15 @@ def node(
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    verbose: Verbose = 0,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="With tracebacks and warnings, which may quote patient data.")
+    ] = False,
 ) -> None:
     """Receive CT and MR series by C-STORE, restore them, and send the derived series to a PACS.
 
     Runs until it is interrupted. What is in flight lies in the spool and survives; no series is lost or sent twice.
     """
-    set_up_logging(-1 if quiet else 1 + verbose)
+    set_up_logging(-1 if quiet else 2 if verbose else 1)
     with one_line_errors():
         from monai_sasm.node.config import config_from, read_settings
 

@@ -1,4 +1,16 @@
-"""Configuration of the node: who may send, where results go, where the spool lies."""
+"""Configuration of the node: who may send, where results go, where the spool lies.
+
+A configuration file, of which the command line may replace any line::
+
+    spool: /var/spool/sasm
+    allow: [ORTHANC@127.0.0.1, CT1@10.1.2.3]
+    destinations:
+      pacs: ORTHANC@127.0.0.1:4242
+      web: {url: "https://pacs.example/dicom-web", token_env: PACS_TOKEN}
+    send_to: [pacs]
+    quiet_seconds: 10
+    restore: {strength: 0.8, device: auto}
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 32 << 20
 """About so much goes into one STOW-RS request; it is held in memory."""
-_UNCOMPRESSED = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
+_UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 _RESOURCES = range(0xA700, 0xA800)
 _WARNINGS = range(0xB000, 0xC000)
 
@@ -33,11 +33,11 @@ class NotTakenError(ValueError):
 
 
 def deliver(peer: Peer, files: Sequence[Path], calling: str, taken: Callable[[list[str]], None]) -> None:
-    """Send files that this software wrote.
+    """Send DICOM files as they are.
 
     Args:
         peer: where to.
-        files: DICOM files in Explicit VR Little Endian.
+        files: what to send.
         calling: own AE title.
         taken: called with the SOP Instance UIDs the destination has just acknowledged.
 
@@ -56,8 +56,8 @@ def deliver(peer: Peer, files: Sequence[Path], calling: str, taken: Callable[[li
 def _c_store(peer: DicomPeer, files: Sequence[Path], calling: str, taken: Callable[[list[str]], None]) -> None:
     pynetdicom = require("pynetdicom", "sending by C-STORE", INSTALL)
     entity = pynetdicom.AE(ae_title=calling)
-    for sop_class in sorted({header.sop_class for file in files if (header := read_header(file))}):
-        entity.add_requested_context(sop_class, _UNCOMPRESSED)
+    for sop_class, syntaxes in _contexts(files):
+        entity.add_requested_context(sop_class, list(syntaxes))
     association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title)
     if not association.is_established:
         why = "rejects the association" if association.is_rejected else "does not answer"
@@ -76,6 +76,13 @@ def _c_store(peer: DicomPeer, files: Sequence[Path], calling: str, taken: Callab
         association.release()
     if refused:
         raise NotTakenError(f"{peer.name} refused {len(refused)} of {len(files)} objects (status {refused[0]:04X})")
+
+
+def _contexts(files: Sequence[Path]) -> list[tuple[str, tuple[str, ...]]]:
+    """SOP class and transfer syntaxes to propose; a compressed one alone, or the peer might choose another for it."""
+    headers = [header for file in files if (header := read_header(file))]
+    kinds = {(one.sop_class, one.transfer_syntax) for one in headers}
+    return sorted({(kind, _UNCOMPRESSED if syntax in _UNCOMPRESSED else (syntax,)) for kind, syntax in kinds})
 
 
 def _send(association: Any, file: Path, peer: DicomPeer) -> int:

@@ -19,7 +19,7 @@ from monai_sasm.optional import require
 
 TIMEOUT = (10, 300)
 """Seconds to connect, and between two pieces of an answer."""
-_UID = re.compile(r"[0-9.]{1,64}")
+_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 _AS_STORED = (("application/dicom", "*"),)
 
 
@@ -77,22 +77,26 @@ def find_series(client: Any, filters: Mapping[str, str]) -> list[SeriesFound]:
     study = filters.get("StudyInstanceUID")
     rest = {key: value for key, value in filters.items() if key != "StudyInstanceUID"}
     wanted = ["StudyInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances"]
-    with _errors_in_words():
-        rows = client.search_for_series(
-            study_instance_uid=study, search_filters=rest, fields=wanted, get_remaining=True
-        )
-    found = []
-    for row in rows:
-        count = _first(row, "00201209")
-        found.append(
-            SeriesFound(
-                study=str(_first(row, "0020000D") or study or ""),
-                series=str(_first(row, "0020000E") or ""),
-                modality=str(_first(row, "00080060") or ""),
-                instances=None if count is None else int(count),
-            )
-        )
-    return sorted(set(found), key=lambda one: (one.study, one.series))
+    found: set[SeriesFound] = set()
+    seen = 0
+    while True:  # page by page; a server that ignores the offset repeats itself
+        with _errors_in_words():
+            rows = client.search_for_series(study, search_filters=rest, fields=wanted, offset=seen or None)
+        new = {_series_found(row, study) for row in rows} - found
+        if not new:
+            return sorted(found, key=lambda one: (one.study, one.series))
+        found |= new
+        seen += len(rows)
+
+
+def _series_found(row: Mapping[str, Any], study: str | None) -> SeriesFound:
+    count = _first(row, "00201209")
+    return SeriesFound(
+        study=str(_first(row, "0020000D") or study or ""),
+        series=str(_first(row, "0020000E") or ""),
+        modality=str(_first(row, "00080060") or ""),
+        instances=None if count is None else int(count),
+    )
 
 
 def fetch_series(client: Any, found: SeriesFound, output: Path) -> Path:

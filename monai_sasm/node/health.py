@@ -47,7 +47,10 @@ class HealthServer:
             def log_message(self, *args: Any) -> None:
                 """Say nothing: a line per probe would drown the log."""
 
-        self._server = ThreadingHTTPServer(address, Handler)
+        try:
+            self._server = ThreadingHTTPServer(address, Handler)
+        except OSError as error:
+            raise OSError(f"port {address[1]} of {address[0]} cannot be listened on: {error.strerror}") from error
         self._server.daemon_threads = True
         Thread(target=self._server.serve_forever, name="sasm-health", daemon=True).start()
 

@@ -60,7 +60,10 @@ class Receiver:
             (event.EVT_ABORTED, self._ended, [True]),
             (event.EVT_REJECTED, self._rejected),
         ]
-        self._server = entity.start_server((config.host, config.port), block=False, evt_handlers=handlers)
+        try:
+            self._server = entity.start_server((config.host, config.port), block=False, evt_handlers=handlers)
+        except OSError as error:
+            raise OSError(f"port {config.port} of {config.host} cannot be listened on: {error.strerror}") from error
 
     @property
     def port(self) -> int:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_sasm import __version__
-from monai_sasm.house import DEFAULT_REFINER, load_house
+from monai_sasm.bundles import BundleError
 from monai_sasm.io.entry import RefusedError
 from monai_sasm.io.formats import inventory
 from monai_sasm.node.outcome import Outcome
 from monai_sasm.reasons import reason_of
-from monai_sasm.restore import Options
-from monai_sasm.series import restore_to
+from monai_sasm.restore import Options, derivation
+from monai_sasm.series import open_house, restore_to
+from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.io.entry import Entry
@@ -48,19 +47,23 @@ class Restorer:
             raise ValueError(f"unknown restore setting {', '.join(unknown)}; known are {known}")
         self._options = Options(**{key: value for key, value in settings.items() if key in _OPTION_SETTINGS})
         self._keep_private = keep_private
-        self._house = load_house(
+        self._house = open_house(
             settings.get("device", "auto"),
+            settings.get("precision", "float32"),
             [Path(folder) for folder in settings.get("trust", ())],
-            only=[self._options.expert] if self._options.expert else [],
-            precision=settings.get("precision", "float32"),
-            refiner=settings.get("refiner", DEFAULT_REFINER) if self._options.refine else None,
+            self._options,
         )
 
     @property
     def digest(self) -> str:
-        """Hexadecimal digest of everything that determines pixels and UIDs: version, models and options."""
-        record = [__version__, self._house.models(), self._house.precision, asdict(self._options)]
-        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        """Hexadecimal digest of version, models and options: what UIDs depend on besides those of the source."""
+        digests = []
+        for modality in (Modality.CT, Modality.MR):
+            try:
+                digests.append(derivation(self._house, self._options, modality).digest)
+            except BundleError:  # series of this modality will be refused, with the reason
+                digests.append("refused")
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def __call__(self, source: Path, derived: Path) -> Outcome:
         """Restore every series in ``source`` into a folder of its own below ``derived``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
 from monai_sasm.io.entry import RefusedError
+from monai_sasm.node import config
 from monai_sasm.node.config import config_from
 from monai_sasm.node.outcome import Outcome
 from monai_sasm.node.service import Node
@@ -327,6 +329,23 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
     assert config_from(good).host == "127.0.0.1"
     with pytest.raises(ValueError, match=message):
         config_from({**good, **settings})
+
+
+def test_the_example_of_a_configuration_is_right(tmp_path: Path) -> None:
+    text = str(config.__doc__).partition("::")[2]
+    (tmp_path / "node.yaml").write_text(textwrap.dedent(text))
+    read = config.config_from(config.read_settings(tmp_path / "node.yaml"))
+    assert [caller.host for caller in read.allow] == ["127.0.0.1", "10.1.2.3"]
+    assert [peer.name for peer in read.destinations] == ["pacs"]
+    assert read.restore["strength"] == 0.8
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, archive: Archive) -> None:
+    with pytest.raises(OSError, match=f"port {archive.port} of 127.0.0.1 cannot be listened on"):  # noqa: SIM117
+        with running(tmp_path, archive, port=archive.port):
+            pass
+    with running(tmp_path, archive) as (node, _):
+        assert health(node)[0] == 200, "the spool was let go"
 
 
 def test_peers_are_read_in_every_spelling() -> None:

@@ -1,0 +1,191 @@
+"""DICOMweb against a server that says what the test wants: refusals, outages, lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pydicom
+import pytest
+
+from monai_sasm.cli import main
+from monai_sasm.node.config import WebPeer
+from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver
+from monai_sasm.node.dicomweb import SeriesFound, connect, fetch_series, find_series
+from tests.io.dicom_cases import ct_slice, save, uid
+
+pytest.importorskip("dicomweb_client")
+
+BOUNDARY = "a-boundary"
+SLICES = 3
+Answer = tuple[int, str, bytes]
+
+
+class Server:
+    """Answers with ``answer(method, path, body)`` and keeps the requests."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[str, str, bytes], Answer] = lambda method, path, body: (200, "application/json", b"[]")
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._answer(b"")
+
+            def do_POST(self) -> None:
+                self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+            def _answer(self, body: bytes) -> None:
+                outer.requests.append((self.command, self.path, dict(self.headers)))
+                status, kind, content = outer.answer(self.command, self.path, body)
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/web"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    one = Server()
+    yield one
+    one.server.shutdown()
+    one.server.server_close()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return [save(ct_slice(number), tmp_path / "source" / f"{number}.dcm") for number in range(SLICES)]
+
+
+def multipart(files: list[Path]) -> Answer:
+    parts = [
+        f"--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode() + file.read_bytes() + b"\r\n"
+        for file in files
+    ]
+    kind = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
+    return 200, kind, b"".join(parts) + f"--{BOUNDARY}--".encode()
+
+
+def series_row(series: str, count: int) -> dict[str, Any]:
+    values = {"0020000D": uid("study"), "0020000E": series, "00080060": "CT", "00201209": count}
+    return {tag: {"vr": "UI", "Value": [value]} for tag, value in values.items()}
+
+
+def serving(files: list[Path], announced: int, series: str = uid("plain")) -> Callable[[str, str, bytes], Answer]:
+    """A server with one series, of which it announces so many objects."""
+
+    def answer(method: str, path: str, body: bytes) -> Answer:
+        if path.split("?")[0].endswith("/series"):
+            return 200, "application/dicom+json", json.dumps([series_row(series, announced)]).encode()
+        return multipart(files)
+
+    return answer
+
+
+def sasm(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def test_pull_fetches_a_series_once(server: Server, files: list[Path], tmp_path: Path, capsys: Any) -> None:
+    server.answer = serving(files, SLICES)
+    command = ("pull", server.url, "-o", tmp_path / "out", "--study", uid("study"), "--json")
+    assert sasm(*command) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["status"], row["instances"]) == ("ok", SLICES)
+    got = {pydicom.dcmread(file).SOPInstanceUID: file for file in Path(row["path"]).iterdir()}
+    assert set(got) == {uid("plain", number) for number in range(SLICES)}
+    assert sasm(*command) == 3
+    assert "exists already" in json.loads(capsys.readouterr().out)["reason"]
+
+
+def test_an_incomplete_answer_leaves_nothing(server: Server, files: list[Path], tmp_path: Path, capsys: Any) -> None:
+    server.answer = serving(files[:2], SLICES)
+    assert sasm("pull", server.url, "-o", tmp_path / "out", "--series", uid("plain")) == 4
+    assert "announced 3 objects and sent 2" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "..", "1.2/3", "", "1" * 65])
+def test_a_uid_that_is_none_never_becomes_a_path(server: Server, tmp_path: Path, name: str) -> None:
+    client = connect(WebPeer("server", server.url))
+    with pytest.raises(ValueError, match="no UIDs"):
+        fetch_series(client, SeriesFound(uid("study"), name, "CT", 1), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_series_than_asked_for_is_refused(server: Server, files: list[Path], tmp_path: Path) -> None:
+    server.answer = serving(files, SLICES)
+    client = connect(WebPeer("server", server.url))
+    with pytest.raises(ValueError, match="another series"):
+        fetch_series(client, SeriesFound(uid("study"), uid("other"), "CT", None), tmp_path / "out")
+
+
+def test_pull_without_a_question_or_a_server(tmp_path: Path, capsys: Any) -> None:
+    assert sasm("pull", "http://127.0.0.1:1/web", "-o", tmp_path) == 2
+    assert "say what to fetch" in capsys.readouterr().err
+    assert sasm("pull", "http://127.0.0.1:1/web", "-o", tmp_path, "--study", "1.2") == 2
+    assert "does not answer" in capsys.readouterr().err
+    assert sasm("pull", "PACS@127.0.0.1:104", "-o", tmp_path, "--study", "1.2") == 2
+    assert "DICOMweb" in capsys.readouterr().err
+
+
+def test_credentials_come_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = WebPeer("server", server.url, token_env="A_TOKEN")
+    with pytest.raises(ValueError, match="A_TOKEN is not set"):
+        connect(peer)
+    monkeypatch.setenv("A_TOKEN", "very secret")
+    assert find_series(connect(peer), {"Modality": "CT"}) == []
+    assert server.requests[-1][2]["Authorization"] == "Bearer very secret"
+
+
+def test_push_says_what_was_refused(server: Server, files: list[Path], capsys: Any) -> None:
+    """A server that answers 409 to everything with the second object in it."""
+    unwanted = uid("plain", 1).encode()
+
+    def answer(method: str, path: str, body: bytes) -> Answer:
+        return (409 if unwanted in body else 200, "application/dicom+json", b"{}")
+
+    server.answer = answer
+    assert sasm("push", server.url, files[0].parent, "--json") == 8
+    row = json.loads(capsys.readouterr().out)
+    assert (row["files"], row["taken"], row["status"]) == (SLICES, SLICES - 1, "failed")
+    assert row["reason"] == "server refused 1 of 3 objects"
+
+
+def test_the_failed_sequence_is_heard(server: Server, files: list[Path]) -> None:
+    failed = {"00081198": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid("plain", 2)]}}]}}
+    server.answer = lambda method, path, body: (202, "application/dicom+json", json.dumps(failed).encode())
+    taken: list[str] = []
+    with pytest.raises(NotTakenError, match="refused 1 of 3"):
+        deliver(WebPeer("web", server.url), files, "SASM", taken.extend)
+    assert taken == [uid("plain", 0), uid("plain", 1)]
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+def test_an_outage_is_no_refusal(server: Server, files: list[Path], status: int) -> None:
+    server.answer = lambda method, path, body: (status, "text/plain", b"")
+    with pytest.raises(UnreachableError, match=f"HTTP {status}"):
+        deliver(WebPeer("web", server.url), files, "SASM", lambda uids: None)
+    assert len(server.requests) == 1
+
+
+def test_push_without_files(server: Server, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "notes.txt").write_text("no DICOM")
+    assert sasm("push", server.url, tmp_path) == 3
+    assert "holds no DICOM" in capsys.readouterr().err
+    assert server.requests == []
