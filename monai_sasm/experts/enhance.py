@@ -40,6 +40,8 @@ class EnhanceDiffusion(nn.Module):
         eta: share of fresh noise per step, see :func:`monai_sasm.diffusion.sampling.ddim`.
         seed: of all noise.
         zero_init: start with a network that returns the base, by zeroing its last layer.
+        channels: of what is diffused; other than 3 in the latent variant.
+        patch: side in photo pixels of one pixel of what is diffused.
     """
 
     def __init__(
@@ -52,14 +54,16 @@ class EnhanceDiffusion(nn.Module):
         eta: float = 0.0,
         seed: int = 0,
         zero_init: bool = False,
+        channels: int = 3,
+        patch: int = 1,
     ) -> None:
         super().__init__()
         if steps < 1 or not 0 <= eta <= 1 or not scale > 0:
             raise ValueError(
                 f"steps must be at least 1, eta in [0, 1], scale positive; got steps={steps}, eta={eta}, scale={scale}"
             )
-        self.channels, self.patch = 3, 1  # of what is diffused; a subclass may diffuse something coarser
-        self.denoiser = Denoiser(BlankStart(network, self.channels, scheduler.num_train_timesteps - 1), scheduler)
+        self.channels, self.patch = channels, patch
+        self.denoiser = Denoiser(BlankStart(network, channels, scheduler.num_train_timesteps - 1), scheduler)
         # pure noise to the last digit (Lin et al. 2024, WACV): cosine schedules end with 2e-9 of the signal's variance
         self.denoiser.schedule = torch.cat([self.denoiser.schedule[:-1], torch.zeros(1)])
         self.noise_estimator = noise_estimator

@@ -28,13 +28,13 @@ class PhotoAutoencoder(nn.Module):
         patch: side of a block in pixels, and of the area that one latent pixel describes.
     """
 
-    def __init__(self, autoencoder: nn.Module, patch: int = 4) -> None:
+    def __init__(self, autoencoder: Any, patch: int = 4) -> None:
         super().__init__()
         if patch < 1:
             raise ValueError(f"patch must be at least 1, got {patch}")
-        self.autoencoder: Any = autoencoder
+        self.autoencoder = autoencoder
         self.patch = patch
-        self.channels: int = self.autoencoder.latent_channels
+        self.channels: int = autoencoder.latent_channels
 
     def distribution(self, image: ImageBatch) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation ``(B, channels, ceil(H / patch), ceil(W / patch))`` of the latents.
@@ -73,12 +73,11 @@ class LatentEnhanceDiffusion(EnhanceDiffusion):
     """
 
     def __init__(self, network: nn.Module, autoencoder: PhotoAutoencoder, spread: float = 1.0, **keywords: Any) -> None:
-        super().__init__(network, **keywords)
+        super().__init__(network, channels=autoencoder.channels, patch=autoencoder.patch, **keywords)
         if not spread > 0:
             raise ValueError(f"spread must be positive, got {spread}")
         self.autoencoder = autoencoder.requires_grad_(False)
-        self.channels, self.patch, self.spread = autoencoder.channels, autoencoder.patch, spread
-        self.denoiser.network.channels = self.channels
+        self.spread = spread
 
     def lacking(self, image: ImageBatch, base: ImageBatch) -> Tensor:
         """Difference of the latents ``(B, channels, h, w)``, scaled."""
