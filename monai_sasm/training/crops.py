@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
+
+from monai_sasm.training.images import read_photo
 
 
 class CropDataset(Dataset[dict[str, torch.Tensor]]):
@@ -75,6 +78,31 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         top = int(self.random.integers(height - self.size + 1))
         left = int(self.random.integers(width - self.size + 1))
         return [array[..., top : top + self.size, left : left + self.size] for array in entry]
+
+
+class FileCropDataset(CropDataset):
+    """Crops of more photos than memory holds: each crop reads its file.
+
+    Args:
+        files: photos; those less than ``size`` wide or high are passed over.
+        size: side of the crop in pixels.
+        length: crops per epoch.
+        seed: seed of the choice of photos and crops.
+        fixed: the same crops every epoch.
+    """
+
+    def __init__(self, files: Sequence[Path], size: int, length: int, seed: int = 0, fixed: bool = False) -> None:
+        placeholder = np.zeros((3, size, size), np.uint8)
+        super().__init__([placeholder], size, length, seed=seed, fixed=fixed)
+        self.files = list(files)
+
+    def _crop(self) -> list[NDArray[np.generic]]:
+        for _ in range(100):
+            photo = read_photo(self.files[self.random.integers(len(self.files))])
+            if min(photo.shape[-2:]) >= self.size:
+                self.images = [(photo,)]
+                return super()._crop()
+        raise ValueError(f"of 100 photos none was at least {self.size} pixels wide and high, the last {photo.shape}")
 
 
 class WholeDataset(Dataset[dict[str, Any]]):

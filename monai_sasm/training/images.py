@@ -16,34 +16,44 @@ PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 
 
 def photos(
-    folders: Sequence[str | Path], exclude: Iterable[str] = (), limit: int | None = None
+    folders: Sequence[str | Path], exclude: Iterable[str] = (), limit: int | None = None, recursive: bool = False
 ) -> list[NDArray[np.uint8]]:
-    """All photos in ``folders`` (not recursive, sorted by name) as RGB uint8 ``(3, H, W)``.
+    """All photos in ``folders`` as RGB uint8 ``(3, H, W)``; arguments and errors as for :func:`photo_files`."""
+    return [read_photo(path) for path in photo_files(folders, exclude, limit, recursive)]
+
+
+def photo_files(
+    folders: Sequence[str | Path], exclude: Iterable[str] = (), limit: int | None = None, recursive: bool = False
+) -> list[Path]:
+    """Files of all photos in ``folders``, sorted by name.
 
     Args:
         folders: one or more folders.
         exclude: file stems to leave out, for example a test set's.
         limit: keep only the first so many.
+        recursive: look into subfolders, too.
 
     Raises:
         FileNotFoundError: nothing found.
     """
-    from PIL import Image
-
     excluded = set(exclude)
     paths = [
         path
         for folder in folders
-        for path in sorted(Path(folder).glob("*"))
+        for path in sorted(Path(folder).rglob("*") if recursive else Path(folder).glob("*"))
         if path.suffix.lower() in PHOTO_SUFFIXES and path.stem not in excluded
     ][:limit]
     if not paths:
         raise FileNotFoundError(f"no photos ({', '.join(sorted(PHOTO_SUFFIXES))}) in {[str(f) for f in folders]}")
-    images = []
-    for path in paths:
-        with Image.open(path) as image:
-            images.append(np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1)))
-    return images
+    return paths
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """One photo as RGB ``(3, H, W)``."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
 
 ISOTROPIC = 1.3  # longest over shortest voxel side up to which a volume can be cut in any direction
