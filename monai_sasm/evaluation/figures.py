@@ -94,7 +94,7 @@ def step_curves(path: Path, panels: Sequence[StepPanel], seconds: Mapping[int, f
             axis.axhline(value, linestyle="--", linewidth=1, color=f"C{colour}", label=name)
         axis.set_xscale("log")
         axis.set_xticks(
-            steps, [f"{count}\n{seconds[count]:.2g} s" if count in seconds else f"{count}" for count in steps]
+            steps, [f"{count}\n{seconds[count]:.3g} s" if count in seconds else f"{count}" for count in steps]
         )
         axis.minorticks_off()
         axis.set_title(panel.title, fontsize=8)

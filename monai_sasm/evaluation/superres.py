@@ -86,7 +86,7 @@ def run(context: Context) -> Table:
             *(() if latent else ("the latent variant has no weights yet",)),
         ),
         (
-            figures.comparison(context.output / f"{PROTOCOL}.png", example, shown, _psnr_text),
+            figures.comparison(context.output / f"{PROTOCOL}.png", example, shown, _psnr_text, error=0.2),
             step_figure(
                 context.output / f"{PROTOCOL}-steps.png",
                 rows,
