@@ -218,6 +218,9 @@ def load(
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except RuntimeError as error:
         raise BundleError(f"{weights} does not fit the network of {config.name}: {error}") from error
+    network = network.eval().requires_grad_(False).to(device)
+    if all(weight.ndim <= 4 for weight in network.parameters()):  # convolutions of volumes have no such order
+        network = network.to(memory_format=torch.channels_last)
     return Bundle(
         name=root.name,
         root=root,
@@ -227,7 +230,7 @@ def load(
         noise_map=bool(section.get("noise_map", False)),
         version=str(metadata.get("version", "0")),
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
-        network=network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last),
+        network=network,
         metadata=metadata,
         precision=precision,
     )

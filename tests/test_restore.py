@@ -14,7 +14,7 @@ from monai_sasm.house import Shelf
 from monai_sasm.io.volume import Volume
 from monai_sasm.restore import House, Options, derivation, load_house, restore, work_units
 from monai_sasm.types import Degradation, Modality
-from tests.toy_bundles import write_gain_expert
+from tests.toy_bundles import write_bundle, write_gain_expert
 
 CLASSES = ("clean", "plus", "minus")
 
@@ -169,6 +169,15 @@ def test_bfloat16_rounds_the_correction_only() -> None:
     assert float((rounded.restore(image, sigma) - image - change).abs().max()) < 0.05 * float(change.abs().max())
     with pytest.raises(ValueError, match=r"precision must be one of .* got 'float16'"):
         bundles.load("noise_photo_unet", precision="float16")
+
+
+def test_a_network_of_volumes_is_loaded(tmp_path: Path) -> None:
+    """Three-dimensional convolutions, as segmenters have, know no channels-last order of images."""
+    config = "network_def: {_target_: torch.nn.Conv3d, in_channels: 1, out_channels: 1, kernel_size: 1}"
+    state = {"weight": torch.full((1, 1, 1, 1, 1), 3.0), "bias": torch.zeros(1)}
+    folder = write_bundle(tmp_path / "toy", config, {"role": "segmenter", "modality": "MR"}, state)
+    volume = torch.rand(1, 1, 2, 3, 4)
+    torch.testing.assert_close(bundles.load(folder).network(volume), 3 * volume)
 
 
 @pytest.mark.parametrize(
