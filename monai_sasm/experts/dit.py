@@ -95,7 +95,8 @@ class DiT(nn.Module):
             tokens = block(tokens, about)
         shift, scale = self.modulation(about)[:, None].chunk(2, -1)
         patches = self.head(self.norm(tokens) * (1 + scale) + shift)  # (B, N, C_out * patch**dims)
-        return self._assemble(patches, shape)[(..., *(slice(side) for side in size))]
+        crop = (slice(None), slice(None), *(slice(side) for side in size))
+        return self._assemble(patches, shape)[crop]
 
     def _assemble(self, patches: Tensor, grid: Sequence[int]) -> Tensor:
         """Tokens back to pixels."""
