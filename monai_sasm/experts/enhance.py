@@ -7,7 +7,7 @@ all photos that fit, which is the best PSNR. More steps draw one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from monai_sasm.degradations.downsampling import downsample, upsample
 from monai_sasm.diffusion.denoising import Denoiser
+from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.diffusion.sampling import ddim, spaced_times
 from monai_sasm.experts.filling import fill_holes
 from monai_sasm.types import ImageBatch, NoiseMap
 
 JOBS = ("denoise", "superresolve x2", "superresolve x4", "inpaint")
 FACTORS = {"superresolve x2": 2, "superresolve x4": 4}
-CONDITIONS = 5  # channels: base (3), known pixels, noise level
+CONDITIONS = 8  # channels: base (3), its detail (3), known pixels, noise level
+DETAIL = 2.0  # pixels; detail is what a Gaussian blur this wide removes
 PERIOD = 128  # pixels after which the starting noise repeats; borders of tiles lie on multiples of it
 BASE_PROJECTIONS = 2  # rounds of back-projection after bicubic upsampling
 PROJECTIONS = 10  # rounds at the end: a mean error below 0.1 grey levels of 255
@@ -35,7 +37,8 @@ class EnhanceDiffusion(nn.Module):
             :data:`CONDITIONS` more in, 3 out.
         scheduler: MONAI scheduler whose last level is almost pure noise.
         noise_estimator: image -> noise map, used when no map is given.
-        scale: about the root mean square of what a base lacks, in [-1, 1] units.
+        scale: about the root mean square of what the base of each job lacks, in [-1, 1] units; in the order of
+            :data:`JOBS`. Scaled so, the jobs weigh the same in a squared error.
         steps: DDIM steps; 1 gives the mean of the possible photos, more draw one.
         eta: share of fresh noise per step, see :func:`monai_sasm.diffusion.sampling.ddim`.
         seed: of all noise.
@@ -49,7 +52,7 @@ class EnhanceDiffusion(nn.Module):
         network: nn.Module,
         scheduler: Any,
         noise_estimator: Callable[[ImageBatch], NoiseMap],
-        scale: float = 0.4,
+        scale: Sequence[float] = (0.4, 0.15, 0.22, 0.3),
         steps: int = 1,
         eta: float = 0.0,
         seed: int = 0,
@@ -58,16 +61,16 @@ class EnhanceDiffusion(nn.Module):
         patch: int = 1,
     ) -> None:
         super().__init__()
-        if steps < 1 or not 0 <= eta <= 1 or not scale > 0:
-            raise ValueError(
-                f"steps must be at least 1, eta in [0, 1], scale positive; got steps={steps}, eta={eta}, scale={scale}"
-            )
+        if steps < 1 or not 0 <= eta <= 1:
+            raise ValueError(f"steps must be at least 1 and eta in [0, 1], got steps={steps} and eta={eta}")
+        if len(scale) != len(JOBS) or not min(scale) > 0:
+            raise ValueError(f"scale must be {len(JOBS)} positive numbers, one per job {JOBS}; got {list(scale)}")
         self.channels, self.patch = channels, patch
         self.denoiser = Denoiser(BlankStart(network, channels, scheduler.num_train_timesteps - 1), scheduler)
         # pure noise to the last digit (Lin et al. 2024, WACV): cosine schedules end with 2e-9 of the signal's variance
         self.denoiser.schedule = torch.cat([self.denoiser.schedule[:-1], torch.zeros(1)])
         self.noise_estimator = noise_estimator
-        self.scale, self.steps, self.eta, self.seed = scale, steps, eta, seed
+        self.scale, self.steps, self.eta, self.seed = tuple(scale), steps, eta, seed
         initialize_output(network, zero_init)
 
     def forward(self, image: ImageBatch, sigma: NoiseMap | None = None) -> ImageBatch:
@@ -142,36 +145,47 @@ class EnhanceDiffusion(nn.Module):
     ) -> ImageBatch:
         """Sample photos from pure noise on; ``constrain`` acts on each estimate of the photo, in [0, 1]."""
         label = torch.full((len(base),), JOBS.index(job), device=base.device)
-        condition = self.conditions(base, known, sigma)
+        condition = self.conditions(base, known, sigma, label)
         generator = torch.Generator(base.device).manual_seed(self.seed)
 
         def denoise(z: Tensor, t: Tensor) -> Tensor:
             return self.denoiser.denoise(z, t, label, condition)
 
         def constrain_diffused(z: Tensor) -> Tensor:
-            return z if constrain is None else self.constrained(z, base, constrain)
+            return z if constrain is None else self.constrained(z, base, label, constrain)
 
         schedule = self.denoiser.schedule
         times = spaced_times(label.new_full((len(base),), len(schedule) - 1), self.steps if steps is None else steps)
         z = starting_noise(condition[:, : self.channels], self.seed, PERIOD // self.patch)
         z = ddim(denoise, z, times, schedule, self.eta if eta is None else eta, generator, constrain_diffused)
-        return self.completed(z, base)
+        return self.completed(z, base, label)
 
-    def lacking(self, image: ImageBatch, base: ImageBatch) -> Tensor:
-        """What is diffused, ``(B, 3, H, W)``: what ``base`` lacks of ``image``, both in [0, 1]."""
-        return 2 / self.scale * (image - base)  # 2: the step from [0, 1] to [-1, 1]
+    def lacking(self, image: ImageBatch, base: ImageBatch, job: Tensor) -> Tensor:
+        """What is diffused, ``(B, 3, H, W)``: what ``base`` lacks of ``image``, both in [0, 1]; ``job`` ``(B,)``."""
+        return 2 * (image - base) / self.scale_of(job, base)  # 2: the step from [0, 1] to [-1, 1]
 
-    def completed(self, z: Tensor, base: ImageBatch) -> ImageBatch:
+    def completed(self, z: Tensor, base: ImageBatch, job: Tensor) -> ImageBatch:
         """The photo of which ``base`` lacks ``z``: :meth:`lacking` undone."""
-        return base + self.scale / 2 * z
+        return base + self.scale_of(job, base) / 2 * z
 
-    def constrained(self, z: Tensor, base: ImageBatch, constrain: Callable[[ImageBatch], ImageBatch]) -> Tensor:
+    def constrained(
+        self, z: Tensor, base: ImageBatch, job: Tensor, constrain: Callable[[ImageBatch], ImageBatch]
+    ) -> Tensor:
         """``z`` after ``constrain`` has put measured data back into its photo."""
-        return self.lacking(constrain(self.completed(z, base)), base)
+        return self.lacking(constrain(self.completed(z, base, job)), base, job)
 
-    def conditions(self, base: ImageBatch, known: Tensor, sigma: NoiseMap) -> Tensor:
-        """Further input channels ``(B, 5, H, W)``: base in [-1, 1], known pixels, noise level in the base's unit."""
-        return torch.cat([2 * base - 1, known, 2 * sigma], 1)
+    def conditions(self, base: ImageBatch, known: Tensor, sigma: NoiseMap, job: Tensor) -> Tensor:
+        """Further input channels ``(B, 8, H, W)``: base, its detail, known pixels, noise level.
+
+        All in the units of [-1, 1] but the detail, which is in the scale of z: faint beside the contrast of the base,
+        it says most about what is lacking.
+        """
+        detail = 2 * (base - lowpass(base, DETAIL)) / self.scale_of(job, base)
+        return torch.cat([2 * base - 1, detail, known, 2 * sigma], 1)
+
+    def scale_of(self, job: Tensor, like: Tensor) -> Tensor:
+        """:attr:`scale` of each job ``(B,)`` as ``(B, 1, 1, 1)``."""
+        return torch.tensor(self.scale).to(like)[job].view(-1, 1, 1, 1)
 
 
 class BlankStart(nn.Module):

@@ -79,25 +79,28 @@ class LatentEnhanceDiffusion(EnhanceDiffusion):
         self.autoencoder = autoencoder.requires_grad_(False)
         self.spread = spread
 
-    def lacking(self, image: ImageBatch, base: ImageBatch) -> Tensor:
+    def lacking(self, image: ImageBatch, base: ImageBatch, job: Tensor) -> Tensor:
         """Difference of the latents ``(B, channels, h, w)``, scaled."""
-        return (self.autoencoder.encode(image) - self.autoencoder.encode(base)) / self.scale
+        return (self.autoencoder.encode(image) - self.autoencoder.encode(base)) / self.scale_of(job, base)
 
-    def completed(self, z: Tensor, base: ImageBatch) -> ImageBatch:
+    def completed(self, z: Tensor, base: ImageBatch, job: Tensor) -> ImageBatch:
         """The base, changed by what the change ``z`` of its latents changes.
 
         Decoding the difference leaves what the autoencoder cannot express as it is in the base.
         """
         height, width = base.shape[-2:]
         latent = self.autoencoder.encode(base)
-        changed, same = self.autoencoder.decode(torch.cat([latent + self.scale * z, latent])).chunk(2)
+        change = self.scale_of(job, base) * z
+        changed, same = self.autoencoder.decode(torch.cat([latent + change, latent])).chunk(2)
         return base + (changed - same)[..., :height, :width]
 
-    def conditions(self, base: ImageBatch, known: Tensor, sigma: NoiseMap) -> Tensor:
+    def conditions(self, base: ImageBatch, known: Tensor, sigma: NoiseMap, job: Tensor) -> Tensor:
         """Further input channels ``(B, channels + 2, h, w)``: encoded base, share of known pixels, noise level."""
         maps = pad_to_multiple(torch.cat([known, 2 * sigma], 1), self.patch)
         return torch.cat([self.autoencoder.encode(base) / self.spread, F.avg_pool2d(maps, self.patch)], 1)
 
-    def constrained(self, z: Tensor, base: ImageBatch, constrain: Callable[[ImageBatch], ImageBatch]) -> Tensor:
+    def constrained(
+        self, z: Tensor, base: ImageBatch, job: Tensor, constrain: Callable[[ImageBatch], ImageBatch]
+    ) -> Tensor:
         """``z`` as it is."""
         return z

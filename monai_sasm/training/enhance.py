@@ -33,7 +33,7 @@ class PrepareEnhancement(VPredictionPrepareBatch):
         scheduler: Any,
         noise: DegradationModel,
         holes: DegradationModel,
-        shares: tuple[float, ...] = (0.35, 0.1, 0.3, 0.25),
+        shares: tuple[float, ...] = (0.3, 0.1, 0.3, 0.3),
         last: float = 0.6,
         seed: int = 0,
     ) -> None:
@@ -88,8 +88,8 @@ class PrepareEnhancement(VPredictionPrepareBatch):
         parts = (clean, *self.tasks(clean))
         clean, base, known, sigma, jobs = (part.to(device, non_blocking=non_blocking) for part in parts)
         with torch.no_grad():
-            task = {"image": self.expert.lacking(clean, base), "label": clean}
-            condition = self.expert.conditions(base, known, sigma)
+            task = {"image": self.expert.lacking(clean, base, jobs), "label": clean}
+            condition = self.expert.conditions(base, known, sigma, jobs)
         images, target, args, keywords = super().__call__(task, device, non_blocking, **kwargs)
         return images, target, args, {**keywords, "condition": condition, "label": jobs}
 

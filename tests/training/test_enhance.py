@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.holes import Holes
-from monai_sasm.experts.enhance import JOBS, EnhanceDiffusion
+from monai_sasm.experts.enhance import CONDITIONS, JOBS, EnhanceDiffusion
 from monai_sasm.experts.latent import PhotoAutoencoder
 from monai_sasm.noise import NoiseEstimator
 from monai_sasm.training.autoencoder import AutoencoderLoss, DrawnLatents
 from monai_sasm.training.enhance import LabelledInferer, PrepareEnhancement
 from monai_sasm.training.precision import Autocast
+
+SCALES = (0.4, 0.2, 0.1, 0.3)
 
 
 def scheduler(prediction: str = "v_prediction") -> DDIMScheduler:
@@ -23,7 +25,7 @@ def scheduler(prediction: str = "v_prediction") -> DDIMScheduler:
 
 
 def expert() -> EnhanceDiffusion:
-    return EnhanceDiffusion(nn.Conv2d(8, 3, 1), scheduler(), NoiseEstimator(), scale=0.4)
+    return EnhanceDiffusion(nn.Conv2d(3 + CONDITIONS, 3, 1), scheduler(), NoiseEstimator(), scale=SCALES)
 
 
 def prepare(**keywords: object) -> PrepareEnhancement:
@@ -40,9 +42,10 @@ def test_input_and_conditions_make_the_clean_photo() -> None:
     z, _, arguments, keywords = prepare(shares=(1, 1, 1, 1))(batch(), "cpu")
     condition, clean = keywords["condition"], batch()["image"]
     assert arguments == ()
-    assert condition.shape == (16, 5, 32, 32)
-    torch.testing.assert_close((condition[:, :3] + 1) / 2 + 0.2 * z, clean, atol=1e-5, rtol=0)
-    known, sigma = condition[:, 3], condition[:, 4]
+    assert condition.shape == (16, CONDITIONS, 32, 32)
+    scale = torch.tensor(SCALES)[keywords["label"]].view(-1, 1, 1, 1)
+    torch.testing.assert_close((condition[:, :3] + 1) / 2 + scale / 2 * z, clean, atol=1e-5, rtol=0)
+    known, sigma = condition[:, -2], condition[:, -1]
     for job, shown, level in zip(keywords["label"].tolist(), known.mean((1, 2)), sigma.mean((1, 2)), strict=True):
         assert float(shown) == pytest.approx(0.8 if JOBS[job] == "inpaint" else 1, abs=1e-3)
         assert float(level) == pytest.approx(0.2 if JOBS[job] == "denoise" else 0)
