@@ -148,7 +148,7 @@ def push(
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
-        from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver
+        from monai_sasm.node.deliver import UnreachableError, deliver
         from monai_sasm.node.dicomweb import dicom_files
 
         peer = _peer(server, config)
@@ -158,7 +158,7 @@ def push(
             row: dict[str, Any] = {"path": str(path), "files": len(files), "status": "ok", "reason": None}
             try:
                 deliver(peer, files, ae_title, taken.extend)
-            except (UnreachableError, NotTakenError) as error:
+            except (UnreachableError, ValueError) as error:
                 row |= {"status": "failed", "reason": reason_of(error)}
                 statuses += ["ok"] if taken else []  # some of it has arrived
             if not files:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,8 @@ _UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 _RESOURCES = range(0xA700, 0xA800)
 _WARNINGS = range(0xB000, 0xC000)
 
-logger = logging.getLogger(__name__)
+Instances = Mapping[Path, str]
+"""File -> its SOP Instance UID."""
 
 
 class UnreachableError(OSError):
@@ -44,16 +44,30 @@ def deliver(peer: Peer, files: Sequence[Path], calling: str, taken: Callable[[li
     Raises:
         UnreachableError: it does not answer, rejects the association, or is out of resources.
         NotTakenError: it refused some for good.
+        ValueError: a file is damaged; nothing has been sent.
     """
+    instances = {file: sop_instance(file) for file in files}
     if not files:
         return
     if isinstance(peer, DicomPeer):
-        _c_store(peer, files, calling, taken)
+        _c_store(peer, instances, calling, taken)
     else:
-        _stow(peer, files, taken)
+        _stow(peer, instances, taken)
 
 
-def _c_store(peer: DicomPeer, files: Sequence[Path], calling: str, taken: Callable[[list[str]], None]) -> None:
+def sop_instance(file: Path) -> str:
+    """SOP Instance UID of a DICOM file.
+
+    Raises:
+        ValueError: it has none, or cannot be read.
+    """
+    header = read_header(file)
+    if header is None or header.broken or not header.sop_instance:
+        raise ValueError(f"{file.name} is damaged")
+    return header.sop_instance
+
+
+def _c_store(peer: DicomPeer, files: Instances, calling: str, taken: Callable[[list[str]], None]) -> None:
     pynetdicom = require("pynetdicom", "sending by C-STORE", INSTALL)
     entity = pynetdicom.AE(ae_title=calling)
     for sop_class, syntaxes in _contexts(files):
@@ -64,10 +78,10 @@ def _c_store(peer: DicomPeer, files: Sequence[Path], calling: str, taken: Callab
         raise UnreachableError(f"{peer.name} {why}")
     refused: list[int] = []
     try:
-        for file in files:
+        for file, uid in files.items():
             status = _send(association, file, peer)
             if status == 0 or status in _WARNINGS:
-                taken([_uid(file)])
+                taken([uid])
             elif status in _RESOURCES:
                 raise UnreachableError(f"{peer.name} is out of resources ({status:04X})")
             else:
@@ -78,7 +92,7 @@ def _c_store(peer: DicomPeer, files: Sequence[Path], calling: str, taken: Callab
         raise NotTakenError(f"{peer.name} refused {len(refused)} of {len(files)} objects (status {refused[0]:04X})")
 
 
-def _contexts(files: Sequence[Path]) -> list[tuple[str, tuple[str, ...]]]:
+def _contexts(files: Iterable[Path]) -> list[tuple[str, tuple[str, ...]]]:
     """SOP class and transfer syntaxes to propose; a compressed one alone, or the peer might choose another for it."""
     headers = [header for file in files if (header := read_header(file))]
     kinds = {(one.sop_class, one.transfer_syntax) for one in headers}
@@ -98,18 +112,18 @@ def _send(association: Any, file: Path, peer: DicomPeer) -> int:
     return int(answer.Status)
 
 
-def _stow(peer: WebPeer, files: Sequence[Path], taken: Callable[[list[str]], None]) -> None:
+def _stow(peer: WebPeer, files: Instances, taken: Callable[[list[str]], None]) -> None:
     from monai_sasm.node.dicomweb import connect
 
     client = connect(peer)
     refused = 0
     for batch in _batches(files):
-        refused += _store_batch(client, peer, batch, taken)
+        refused += _store_batch(client, peer, {file: files[file] for file in batch}, taken)
     if refused:
         raise NotTakenError(f"{peer.name} refused {refused} of {len(files)} objects")
 
 
-def _batches(files: Sequence[Path]) -> list[list[Path]]:
+def _batches(files: Iterable[Path]) -> list[list[Path]]:
     batches: list[list[Path]] = []
     size = BATCH_BYTES
     for file in files:
@@ -122,7 +136,7 @@ def _batches(files: Sequence[Path]) -> list[list[Path]]:
     return batches
 
 
-def _store_batch(client: Any, peer: WebPeer, files: list[Path], taken: Callable[[list[str]], None]) -> int:
+def _store_batch(client: Any, peer: WebPeer, files: Instances, taken: Callable[[list[str]], None]) -> int:
     """Send one request; how many objects the server has refused."""
     from pydicom import dcmread
 
@@ -135,11 +149,11 @@ def _store_batch(client: Any, peer: WebPeer, files: list[Path], taken: Callable[
             raise UnreachableError(f"{peer.name} answers HTTP {code}") from error
         if len(files) == 1:
             return 1
-        return sum(_store_batch(client, peer, [file], taken) for file in files)  # which one is it?
+        return sum(_store_batch(client, peer, {file: uid}, taken) for file, uid in files.items())  # which one is it?
     except requests.RequestException as error:
         raise UnreachableError(f"{peer.name} does not answer ({type(error).__name__})") from error
     failed = _failed(answer)
-    accepted = [uid for uid in map(_uid, files) if uid not in failed]
+    accepted = [uid for uid in files.values() if uid not in failed]
     taken(accepted)
     return len(files) - len(accepted)
 
@@ -147,10 +161,3 @@ def _store_batch(client: Any, peer: WebPeer, files: list[Path], taken: Callable[
 def _failed(answer: Dataset) -> set[str]:
     """SOP Instance UIDs in the Failed SOP Sequence of a STOW-RS response, PS3.18 table 10.5.3-1."""
     return {str(item.ReferencedSOPInstanceUID) for item in answer.get("FailedSOPSequence") or []}
-
-
-def _uid(file: Path) -> str:
-    header = read_header(file)
-    if header is None or not header.sop_instance:
-        raise ValueError(f"{file.name} has no SOP Instance UID")
-    return header.sop_instance

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,8 @@ class Restores(Protocol):
 
     def __call__(self, source: Path, derived: Path) -> Outcome:
         """Restore every series in ``source`` into a folder of its own below ``derived``."""
+
+
+def is_disk_fault(error: BaseException) -> bool:
+    """Whether the disk is full or failing: no fault of the series, which is tried again."""
+    return isinstance(error, OSError) and error.errno in _DISK

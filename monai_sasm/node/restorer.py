@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from monai_sasm.bundles import BundleError
 from monai_sasm.io.entry import RefusedError
 from monai_sasm.io.formats import inventory
-from monai_sasm.node.outcome import Outcome
+from monai_sasm.node.outcome import Outcome, is_disk_fault
 from monai_sasm.reasons import reason_of
 from monai_sasm.restore import Options, derivation
 from monai_sasm.series import open_house, restore_to
@@ -72,9 +72,9 @@ class Restorer:
         for entry in inventory(source):
             try:
                 written += self._restore(entry, derived / entry.name)
-            except OSError:  # the disk, not the series
-                raise
             except Exception as error:  # one volume of a series must not stop the others
+                if is_disk_fault(error):
+                    raise
                 logger.debug("traceback", exc_info=True)
                 refused.append((entry.paths, reason_of(error)))
         return Outcome(written, tuple(refused))

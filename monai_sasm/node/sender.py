@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from monai_sasm.io.dicom_header import read_header
 from monai_sasm.node.config import NodeConfig, Peer
 from monai_sasm.node.counters import Counters
-from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver
+from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver, sop_instance
 from monai_sasm.node.spool import Job, Spool
 
 MAX_RETRY_SECONDS = 600.0
@@ -55,7 +54,11 @@ class Sender:
         return progress
 
     def _send(self, job: Job) -> bool:
-        uids = {file: _uid(file) for file in job.files()}
+        try:
+            uids = {file: sop_instance(file) for file in job.files()}
+        except ValueError as error:
+            self._set_aside(job, f"{error}; move its job to ready/ without derived/")
+            return True
         before = job.sent()
         complete = True
         for peer in self._config.destinations:
@@ -106,10 +109,3 @@ class Sender:
 
 def _pair(peer: Peer, job: Job) -> str:
     return f"{peer.name} {job.name}"
-
-
-def _uid(file: Path) -> str:
-    header = read_header(file)
-    if header is None or not header.sop_instance:
-        raise ValueError("a derived file in the spool is damaged; move its job back to ready/ without derived/")
-    return header.sop_instance

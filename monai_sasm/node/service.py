@@ -10,12 +10,11 @@ from datetime import datetime, timezone
 from threading import Event, Thread
 from typing import Any
 
-from monai_sasm.io.entry import RefusedError
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.config import NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.health import HealthServer
-from monai_sasm.node.outcome import Restores
+from monai_sasm.node.outcome import Restores, is_disk_fault
 from monai_sasm.node.receive import Receiver
 from monai_sasm.node.sender import Sender
 from monai_sasm.node.spool import Job, Spool
@@ -148,13 +147,10 @@ class Node:
             self.spool.start(job)
             building.mkdir()
             outcome = self._restorer(job.source, building)
-        except RefusedError as error:
-            self._quarantine(job, str(error))
-            return
-        except OSError:  # the disk, not the series
-            self.spool.stop(job)
-            raise
         except Exception as error:
+            if is_disk_fault(error):
+                self.spool.stop(job)
+                raise
             logger.debug("traceback", exc_info=True)
             self._quarantine(job, reason_of(error))
             return

@@ -265,6 +265,25 @@ def test_a_failing_disk_during_restoration_is_tried_again(tmp_path: Path, archiv
         wait_for(lambda: len(archive.taken) == SLICES)
 
 
+def test_a_derived_file_that_is_damaged_blocks_nobody(tmp_path: Path) -> None:
+    archive = Archive()
+    with running(tmp_path, archive) as (node, _):
+        send(node, series("damaged"))
+        wait_for(lambda: node.spool.jobs("outgoing"))
+        (job,) = node.spool.jobs("outgoing")
+    file = job.files()[0]
+    file.write_bytes(file.read_bytes()[:200])
+    archive.start()
+    try:
+        with running(tmp_path, archive) as (node, rows):
+            send(node, series("sound"))
+            wait_for(lambda: len(rows) == 2)
+        assert [row["status"] for row in rows] == ["quarantined", "sent"]
+        assert "is damaged" in rows[0]["reason"]
+    finally:
+        archive.close()
+
+
 def test_a_destination_that_is_down_gets_everything_later(tmp_path: Path) -> None:
     archive = Archive()
     with running(tmp_path, archive) as (node, rows):
