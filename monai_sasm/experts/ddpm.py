@@ -41,7 +41,7 @@ class DdpmExpert(nn.Module):
         noise_estimator: Callable[[ImageBatch], NoiseMap],
         steps: int = 1,
         eta: float = 0.0,
-        pin: float = 16.0,
+        pin: float = 24.0,
         mean: float = 0.0,
         seed: int = 0,
         zero_init: bool = False,
