@@ -28,7 +28,7 @@ def test_lowpass_is_scipys_gaussian_over_the_pixels_there_are(radius: float) -> 
 
 
 def test_noise_of_the_border_counts_no_more_than_that_of_the_middle() -> None:
-    """Half the pixels on an edge, a quarter in a corner: 2 ** 0.5 and 2 times the noise, not the many of a repeated one."""
+    """Half the pixels on an edge, a quarter in a corner: 2 ** 0.5 and 2 times the noise."""
     noise = torch.randn(4000, 1, 24, 24, generator=torch.Generator().manual_seed(0))
     spread = lowpass(noise, 2.0).std(0)[0]
     middle = float(spread[8:16, 8:16].mean())
