@@ -63,11 +63,18 @@ class Ledger:
 
     def record(self, identity: str) -> dict[str, Any] | None:
         """The record of a task whose result lies in its place: ``row``, ``key`` and ``units``; ``None`` without."""
+        record = self._record(identity)
+        if record is None or not all((self.output / unit).exists() for unit in record["units"]):
+            return None
+        return record
+
+    def _record(self, identity: str) -> dict[str, Any] | None:
+        """The same, whether or not somebody has removed some of the result."""
         try:
             record: dict[str, Any] = json.loads((self.folder / "done" / f"{identity}.json").read_bytes())
         except (FileNotFoundError, json.JSONDecodeError):
             return None
-        return record if all((self.output / unit).exists() for unit in record["units"]) else None
+        return record
 
     def start(self, identity: str) -> int:
         """Note that a task starts; returns how often it has started without reaching an end, this one included."""
@@ -110,8 +117,8 @@ class Ledger:
         done = self.record(identity)
         if done is not None and done["key"] == record["key"] and done["row"]["run"] == record["row"]["run"]:
             return done  # the scheduler ran it twice, and the other one was faster
-        units = [path.relative_to(staged).as_posix() for path in _units(staged)]
-        mine = done["units"] if done else []
+        units = {path.relative_to(staged).as_posix(): _names(path) for path in _units(staged)}
+        mine = (self._record(identity) or {"units": {}})["units"]
         taken = [unit for unit in units if unit not in mine and os.path.lexists(self.output / unit)]
         if taken and not overwrite:
             raise FileExistsError(f"{self.output / taken[0]} exists; choose another output or pass --overwrite")
@@ -136,9 +143,8 @@ class Ledger:
         except FileNotFoundError:
             shutil.rmtree(ready, ignore_errors=True)
             return
-        for unit in units:
-            with suppress(FileNotFoundError):  # moved already, before a crash or by another process
-                _move(ready / _FILES / unit, self.output / unit)
+        for unit, names in units.items():
+            _move(ready / _FILES / unit, self.output / unit, names)
         with suppress(FileNotFoundError):
             os.replace(ready / _RECORD, self.folder / "done" / f"{identity}.json")
         shutil.rmtree(ready, ignore_errors=True)
@@ -153,17 +159,26 @@ def _units(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _move(source: Path, target: Path) -> None:
-    """Rename into place. Files of an existing series folder are replaced one by one, and those of the old are gone."""
+def _names(unit: Path) -> list[str]:
+    """The files in a folder that is moved as one; nothing for a file."""
+    return sorted(path.name for path in unit.iterdir()) if unit.is_dir() else []
+
+
+def _move(source: Path, target: Path, names: list[str]) -> None:
+    """Rename into place. Files of an existing series folder are replaced one by one, and the others of the old go.
+
+    What is missing has been moved already, before a crash or by another process.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.is_dir():
-        os.replace(source, target)
-        return
-    new = {path.name for path in source.iterdir()}
-    for name in sorted(new):
-        os.replace(source / name, target / name)
+    with suppress(FileNotFoundError):
+        if not target.is_dir():
+            os.replace(source, target)
+            return
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.replace(source / name, target / name)
     for old in target.glob("IM*.dcm"):
-        if old.name not in new:
+        if names and old.name not in names:
             old.unlink()
 
 

@@ -50,7 +50,7 @@ def clinic(tmp_path: Path) -> tuple[Path, Path, list[str]]:
     return tmp_path / "in", tmp_path / "out", arguments
 
 
-def wait_for_rows(output: Path, count: int, seconds: float = 120) -> None:
+def wait_for_rows(output: Path, count: int, seconds: float = 600) -> None:
     """Until the manifest has that many lines."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

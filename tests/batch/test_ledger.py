@@ -39,7 +39,7 @@ def test_files_and_series_folders_arrive_with_their_record(ledger: Ledger) -> No
     assert {name: (ledger.output / name).read_text() for name in files} == files
     found = ledger.record("id")
     assert found is not None
-    assert found["units"] == ["a/CT", "a/CT_change.nii.gz"]
+    assert list(found["units"]) == ["a/CT", "a/CT_change.nii.gz"]
     assert not list((ledger.folder / "staging" / "run").iterdir())
     assert not list((ledger.folder / "ready").iterdir())
 
@@ -66,7 +66,7 @@ def test_a_second_execution_of_one_run_changes_nothing(ledger: Ledger) -> None:
 def test_a_crash_between_commit_and_moving_is_made_up_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     moved = []
 
-    def one_then_die(source: Path, target: Path) -> None:
+    def one_then_die(source: Path, target: Path, names: list[str]) -> None:
         if moved:
             raise KeyboardInterrupt
         moved.append(target)
@@ -118,6 +118,34 @@ def test_a_shorter_series_replaces_a_longer_one_whole(ledger: Ledger) -> None:
         "IM0001.dcm": "new",
         "notes.txt": "mine",
     }
+
+
+def test_a_crash_while_a_series_is_replaced_loses_no_slice(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage(ledger, {f"CT/IM000{number}.dcm": "old" for number in range(1, 5)}, run="earlier")
+    replace, replaced = os.replace, []
+
+    def second_one_dies(source: Path, target: Path) -> None:
+        replaced.append(target)
+        if len(replaced) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", second_one_dies)
+        with pytest.raises(KeyboardInterrupt):
+            stage(ledger, {f"CT/IM000{number}.dcm": "new" for number in range(1, 4)}, key="other")
+    ledger.recover()
+    assert {path.name: path.read_text() for path in (ledger.output / "CT").iterdir()} == {
+        f"IM000{number}.dcm": "new" for number in range(1, 4)
+    }
+
+
+def test_a_result_of_which_some_was_removed_is_still_ours(ledger: Ledger) -> None:
+    stage(ledger, {"a.png": "result", "a_change.png": "map"}, run="earlier")
+    (ledger.output / "a.png").unlink()
+    stage(ledger, {"a.png": "again", "a_change.png": "map again"}, key="other")
+    assert (ledger.output / "a.png").read_text() == "again"
+    assert (ledger.output / "a_change.png").read_text() == "map again"
 
 
 def test_a_record_without_its_files_does_not_count(ledger: Ledger) -> None:
