@@ -71,12 +71,12 @@ def enhancers(context: Context) -> tuple[Enhancer, Enhancer | None]:
 
 
 def methods_over_steps(
-    run: Callable[[Enhancer, Case, int], Image], model: Enhancer, latent: Enhancer | None, most: int = max(STEPS)
+    run: Callable[[Enhancer, int, Case], Image], model: Enhancer, latent: Enhancer | None, most: int = max(STEPS)
 ) -> list[Method]:
     """A method per number of steps, then the same of the latent variant for :data:`LATENT_STEPS`.
 
     Args:
-        run: (model, case, steps) -> restored image.
+        run: (model, steps, case) -> restored image.
         model: the pixel model.
         latent: left out when ``None``.
         most: largest number of steps.
@@ -84,7 +84,7 @@ def methods_over_steps(
     named = [(name, model, steps) for name, steps in STEPS_OF.items()]
     if latent is not None:
         named += [(name, latent, steps) for name, steps in LATENT_STEPS_OF.items()]
-    return [Method(name, partial(run, network, steps=steps)) for name, network, steps in named if steps <= most]
+    return [Method(name, partial(run, network, steps)) for name, network, steps in named if steps <= most]
 
 
 def step_figure(

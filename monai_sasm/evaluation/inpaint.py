@@ -191,7 +191,7 @@ def push_and_pull(case: Case) -> Image:
     return filled
 
 
-def _restore(model: Enhancer, case: Case, steps: int) -> Image:
+def _restore(model: Enhancer, steps: int, case: Case) -> Image:
     return model.inpaint(case.degraded, case.facts["known"], steps)
 
 

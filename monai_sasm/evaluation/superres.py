@@ -169,7 +169,7 @@ def back_projected(low: Image, factor: int, rounds: int = ROUNDS) -> Image:
     return result
 
 
-def _restore(model: Enhancer, case: Case, steps: int) -> Image:
+def _restore(model: Enhancer, steps: int, case: Case) -> Image:
     return model.superresolve(case.degraded, case.facts["factor"], steps)
 
 
