@@ -13,17 +13,21 @@ def lowpass(image: Tensor, radius: float) -> Tensor:
     """Gaussian blur of ``image`` ``(B, C, H, W)`` with standard deviation ``radius`` pixels.
 
     At the border the mean is taken over the pixels there are. Repeating the border instead would give its noise the
-    weight of all the pixels beyond.
+    weight of all the pixels beyond. Computed in float32 at least, also under autocast: 16 bits are too few for a sum
+    over thousands of pixels, and CPUs take minutes for such kernels in bfloat16.
     """
     if not radius > 0:
         raise ValueError(f"radius must be positive, got {radius}")
-    channels = image.shape[1]
-    down = _kernel(radius, image.shape[-2], image)[None, None, :, None]
-    across = _kernel(radius, image.shape[-1], image)[None, None, None, :]
-    blurred = F.conv2d(image, down.expand(channels, -1, -1, -1), padding="same", groups=channels)
-    blurred = F.conv2d(blurred, across.expand(channels, -1, -1, -1), padding="same", groups=channels)
-    rows, columns = (torch.ones_like(image[:1, :1, :, :1]), torch.ones_like(image[:1, :1, :1, :]))
-    return blurred / F.conv2d(rows, down, padding="same") / F.conv2d(columns, across, padding="same")
+    wide = image.to(torch.promote_types(image.dtype, torch.float32))
+    channels = wide.shape[1]
+    down = _kernel(radius, wide.shape[-2], wide)[None, None, :, None]
+    across = _kernel(radius, wide.shape[-1], wide)[None, None, None, :]
+    rows, columns = (torch.ones_like(wide[:1, :1, :, :1]), torch.ones_like(wide[:1, :1, :1, :]))
+    with torch.autocast(image.device.type, enabled=False):
+        blurred = F.conv2d(wide, down.expand(channels, -1, -1, -1), padding="same", groups=channels)
+        blurred = F.conv2d(blurred, across.expand(channels, -1, -1, -1), padding="same", groups=channels)
+        blurred = blurred / F.conv2d(rows, down, padding="same") / F.conv2d(columns, across, padding="same")
+    return blurred.to(image.dtype)
 
 
 def _kernel(radius: float, side: int, like: Tensor) -> Tensor:
