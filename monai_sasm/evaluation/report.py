@@ -16,6 +16,7 @@ ORDER = (
     "ct-simulated",
     "mri-noise",
     "mixed",
+    "cifar10",
     "gate",
     "speed",
 )
