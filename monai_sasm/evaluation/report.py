@@ -8,6 +8,7 @@ from monai_sasm.evaluation.table import Table
 
 ORDER = (
     "photo-awgn",
+    "photo-ddpm",
     "raindrop-real",
     "raindrop-synth",
     "superres-photo",
@@ -16,6 +17,7 @@ ORDER = (
     "ct-simulated",
     "mri-noise",
     "mixed",
+    "refine",
     "cifar10",
     "gate",
     "speed",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from monai_sasm.evaluation.report import report
+from monai_sasm.evaluation.evaluate import PROTOCOLS
+from monai_sasm.evaluation.report import ORDER, report
 from monai_sasm.evaluation.table import Row, Table, merged
 
 
@@ -68,3 +69,7 @@ def test_unknown_protocol_names_the_known_ones() -> None:
 def test_unknown_row_names_the_known_ones(table: Table) -> None:
     with pytest.raises(KeyError, match="input"):
         table.row("theirs")
+
+
+def test_every_protocol_has_its_place_on_the_page() -> None:
+    assert list(ORDER) == list(PROTOCOLS)
