@@ -65,7 +65,8 @@ class DiffusionClassifier(DdpmExpert):
             seed=seed,
             zero_init=zero_init,
         )
-        self.classes, self.times, self.rounds = classes, tuple(times), [tuple(entry) for entry in rounds]
+        self.classes, self.times = classes, tuple(times)
+        self.rounds = [(labels, pairs) for labels, pairs in rounds]
         if self.denoiser.prediction != "epsilon":
             raise ValueError(
                 f"classification compares noise; prediction_type must be 'epsilon', got {self.denoiser.prediction!r}"
