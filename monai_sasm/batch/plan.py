@@ -9,7 +9,6 @@ from pathlib import Path
 
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import Job, Task
-from monai_sasm.batch.ledger import FOLDER
 from monai_sasm.batch.rows import reason_without_names
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, output_path
@@ -64,7 +63,7 @@ def plan(job: Job, modality: Modality | None = None) -> Plan:
 
 
 def _entries(job: Job, modality: Modality | None) -> Iterator[Entry]:
-    hidden = [job.output, job.output / FOLDER]
+    hidden = [job.output]
     if bids.is_root(job.source):
         hidden += [job.source / name for name in bids.NOT_RAW]
     for entry in inventory(job.source, modality):
