@@ -27,7 +27,7 @@ class Sender:
         config: destinations, own AE title, first pause between attempts.
         spool: where the jobs lie.
         counters: is told what was sent and what failed.
-        delivered: called with a job that every destination has, and the number of its files, before it is forgotten.
+        delivered: called with a job that every destination has, and the number of its files.
         set_aside: called with a job that a destination refuses for good, and the reason; must quarantine it.
     """
 
@@ -42,6 +42,7 @@ class Sender:
         self._config, self._spool, self._counters = config, spool, counters
         self._delivered, self._set_aside = delivered, set_aside
         self._due: dict[str, float] = {}  # destination, or destination and job -> not before
+        self._wakes: dict[str, float] = {}  # job -> when to look at it again; a long queue is not read over and over
         self._failures: Counter[str] = Counter()  # the same -> failures in a row
         self.unreachable: dict[str, str] = {}
         """Destination -> why it took nothing at the last attempt."""
@@ -50,34 +51,51 @@ class Sender:
         """Send every job whose destinations are due; whether any got further."""
         progress = False
         for job in self._spool.jobs("outgoing"):
-            progress |= self._send(job)
+            if time.monotonic() >= self._wakes.get(job.name, 0):
+                progress |= self._send(job)
         return progress
 
     def _send(self, job: Job) -> bool:
         try:
             uids = {file: sop_instance(file) for file in job.files()}
         except ValueError as error:
-            self._set_aside(job, f"{error}; move its job to ready/ without derived/")
+            self._give_up(job, f"{error}; move its job to ready/ without derived/")
             return True
         before = job.sent()
-        complete = True
+        waiting = []
         for peer in self._config.destinations:
             missing = [file for file, uid in uids.items() if (peer.name, uid) not in before]
-            complete &= not missing or self._send_to(peer, job, missing)
-        if complete:
-            self._delivered(job, len(uids))
+            if missing and not self._send_to(peer, job, missing):
+                waiting.append(peer)
+        if not waiting:
+            self._forget(job)
             self._spool.delivered(job)
+            self._delivered(job, len(uids))
             return True
-        for peer in self._config.destinations:
-            refusals = self._failures.get(_pair(peer, job), 0)
+        for peer in waiting:
+            refusals = self._failures[_pair(peer, job)]
             if refusals >= MAX_REFUSALS:
-                self._set_aside(job, f"{peer.name} refused objects {refusals} times: {self.unreachable.get(peer.name)}")
+                self._give_up(job, f"{peer.name} refused objects {refusals} times: {self.unreachable.get(peer.name)}")
                 return True
+        self._wakes[job.name] = min(self._due_time(peer, job) for peer in waiting)
         return job.sent() != before
+
+    def _give_up(self, job: Job, reason: str) -> None:
+        self._forget(job)
+        self._set_aside(job, reason)
+
+    def _forget(self, job: Job) -> None:
+        self._wakes.pop(job.name, None)
+        for peer in self._config.destinations:
+            self._due.pop(_pair(peer, job), None)
+            self._failures.pop(_pair(peer, job), None)
+
+    def _due_time(self, peer: Peer, job: Job) -> float:
+        return max(self._due.get(peer.name, 0), self._due.get(_pair(peer, job), 0))
 
     def _send_to(self, peer: Peer, job: Job, files: list[Path]) -> bool:
         """Whether a destination now has all files."""
-        if time.monotonic() < max(self._due.get(peer.name, 0), self._due.get(_pair(peer, job), 0)):
+        if time.monotonic() < self._due_time(peer, job):
             return False
 
         def taken(uids: list[str]) -> None:

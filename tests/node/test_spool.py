@@ -211,6 +211,36 @@ def test_killed_at_any_change_of_the_disk(tmp_path: Path, monkeypatch: pytest.Mo
     assert twice <= 2 * SLICES, "only a crash between taking and noting sends an object again"
 
 
+def test_a_destination_that_is_down_costs_nothing_until_it_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = Spool(tmp_path / "spool", "d")
+    (key,) = {keep(box, one) for one in objects(tmp_path / "a")}
+    job = box.promote(key)
+    assert job is not None
+    box.restored(job, derive(job))
+    looked: list[Path] = []
+    read = sender.sop_instance
+    monkeypatch.setattr(sender, "sop_instance", lambda file: (looked.append(file), read(file))[1])
+    settings = {
+        "spool": tmp_path, "destinations": {"one": "A@127.0.0.1:1", "two": "A@127.0.0.1:2"}, "allow": ["*"],
+        "retry_seconds": 1000,
+    }  # fmt: skip
+    asked: list[str] = []
+
+    def down(peer: Any, *arguments: Any) -> None:
+        asked.append(peer.name)
+        raise sender.UnreachableError(f"{peer.name} does not answer")
+
+    monkeypatch.setattr(sender, "deliver", down)
+    pump = Sender(config_from(settings), box, Counters(), lambda job, files: None, box.quarantine)
+    for _ in range(20):
+        assert not pump.send_due()
+    assert asked == ["one", "two"]
+    assert len(looked) == SLICES
+    assert set(pump.unreachable) == {"one", "two"}
+
+
 class TestArrivals:
     @pytest.fixture
     def clock(self) -> list[float]:
