@@ -84,8 +84,11 @@ class Job:
         return self.folder / "derived"
 
     def received(self) -> set[str]:
-        """File names of what was received."""
-        return {path.name for path in self.source.glob("*.dcm")}
+        """File names of what was received; none where the job has just been moved on by another thread."""
+        try:
+            return set(os.listdir(self.source))
+        except FileNotFoundError:
+            return set()
 
     def files(self) -> list[Path]:
         """What is to be sent."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from monai_sasm.node.outcome import Outcome
 from monai_sasm.node.service import Node
 from tests.io.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
 from tests.node.orthanc import free_port
+from tests.node.waiting import dicom_in, wait_for
 
 pynetdicom = pytest.importorskip("pynetdicom")
 
@@ -113,13 +113,6 @@ def running(
         thread.join()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{seconds} s have passed in vain"
-        time.sleep(0.02)
-
-
 def send(node: Node, datasets: Sequence[Dataset], title: str = "SCANNER") -> list[int]:
     """C-STORE over one association; the statuses."""
     entity = pynetdicom.AE(ae_title=title)
@@ -145,10 +138,6 @@ def health(node: Node, path: str = "/healthz") -> tuple[int, str]:
             return answer.status, answer.read().decode()
     except HTTPError as error:
         return error.code, error.read().decode()
-
-
-def dicom_in(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.dcm"))
 
 
 def test_a_series_is_sent_once_and_a_late_slice_follows(

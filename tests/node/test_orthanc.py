@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from monai_sasm.cli import main
 from tests.data import CHECKOUT
 from tests.io.dicom_cases import SLICES, ct_slice, save, uid
 from tests.node.orthanc import TITLE, Orthanc, free_port, running_orthanc
+from tests.node.waiting import dicom_in, wait_for
 from tests.toy_bundles import write_gain_expert
 
 pytest.importorskip("pynetdicom")
@@ -87,16 +87,6 @@ class Network:
         ]
         self.pacs.upload(files)
         return files
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 180) -> Any:
-    """The first true value of a condition."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    pytest.fail(f"{seconds} s have passed in vain")
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +208,9 @@ def test_killed_in_the_middle_of_a_series(network: Network) -> None:
     }
     for server in (network.pacs, network.web):
         assert times_stored(server, derived) == [1] * SLICES
-    assert not list((network.folder / "spool").rglob("*.dcm")), "nothing of a patient stays behind"
+    state = wait_for(lambda: (state := network.node.state()) and not state["waiting"]["outgoing"] and state)
+    assert not any(state["waiting"].values())
+    wait_for(lambda: not dicom_in(network.folder / "spool"))
 
 
 def test_it_ends_when_asked_and_its_log_names_no_patient(network: Network) -> None:

@@ -178,8 +178,8 @@ def _work(folder: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_any_change_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each step one process dies; the next one finishes the job. At most the object in flight is taken twice."""
-    contents = objects(tmp_path / "source")
-    expected = {uid("derived", uid("plain", number)) for number in range(SLICES)}
+    contents = objects(tmp_path / "source")[:2]
+    expected = {uid("derived", uid("plain", number)) for number in range(2)}
     died = twice = 0
     for step in count(1):
         folder = tmp_path / str(step)
@@ -199,8 +199,8 @@ def test_killed_at_any_change_of_the_disk(tmp_path: Path, monkeypatch: pytest.Mo
             _work(folder, contents, patch)
         taken = (folder / "taken").read_text().split()
         assert set(taken) == expected, f"lost after a crash at step {step}"
-        assert len(taken) <= SLICES + 1, f"sent again after a crash at step {step}"
-        twice += len(taken) > SLICES
+        assert len(taken) <= 2 + 1, f"sent again after a crash at step {step}"
+        twice += len(taken) > 2
         box = Spool(folder / "spool", "d")
         assert not names(box.root), f"step {step} left files behind"
         box.close()
@@ -208,7 +208,7 @@ def test_killed_at_any_change_of_the_disk(tmp_path: Path, monkeypatch: pytest.Mo
             break
         died += 1
     assert died > 30, "the crashes must have happened for this to mean anything"
-    assert twice <= 2 * SLICES, "only a crash between taking and noting sends an object again"
+    assert twice <= 2 * 2, "only a crash between taking and noting sends an object again"
 
 
 def test_a_destination_that_is_down_costs_nothing_until_it_is_due(
