@@ -147,7 +147,7 @@ def test_classify_writes_a_line_per_photo(data: Path, tmp_path: Path) -> None:
         dataset_dir=str(data / "test" / "cat"),
         output_dir=str(tmp_path / "out"),
         weights=fresh_weights(tmp_path),
-        **{"network_def::rounds": [[10, 1]]},
+        rounds=[[10, 1]],
     )
     with (tmp_path / "out" / "classes.csv").open(newline="") as file:
         table = list(csv.reader(file))

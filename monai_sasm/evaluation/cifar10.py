@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 BUNDLE = "cifar10_diffusion"
 SIGMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # of images in [0, 1]
-ESTIMATED = (0.0, 0.1, 0.3)  # levels at which the noise level is also estimated from the image
-NOISY_IMAGES = 300  # test images per noise level; all are used without noise
-EXHAUSTIVE_IMAGES = 150  # test images on which every label is asked on every pair
+ESTIMATED = (0.0, 0.2)  # levels at which the noise level is also estimated from the image
+NOISY_IMAGES = 150  # test images per noise level; all are used without noise
+EXHAUSTIVE_IMAGES = 60  # test images on which every label is asked on every pair
 TIMES = (10, 50, 100, 200, 400, 700)
 STEPS = (1, 2, 4, 10, 25, 50)
 DENOISED = (0.1, 0.2)
-DENOISED_IMAGES = 100
-CNN_EPOCHS = 20
+DENOISED_IMAGES = 40
+CNN_EPOCHS = 10
 GUIDANCE = (1.0, 3.0)
 BATCH = 50
 TOP1 = "top-1 accuracy"

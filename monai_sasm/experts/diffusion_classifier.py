@@ -38,6 +38,8 @@ class DiffusionClassifier(DdpmExpert):
         classes: number of classes.
         times: noise added for classification, as first and last time index for an image without noise of its own.
         rounds: (labels still asked, pairs) of each round of the elimination; labels must not rise.
+        relative: divide the errors of a pair by their mean over the labels, so that times with much noise, where all
+            errors are small, count as much as those with little.
         steps, eta, pin, seed, zero_init: see :class:`~monai_sasm.experts.ddpm.DdpmExpert`.
     """
 
@@ -49,6 +51,7 @@ class DiffusionClassifier(DdpmExpert):
         classes: int = 10,
         times: tuple[int, int] = (20, 300),
         rounds: Sequence[tuple[int, int]] = ((10, 4), (5, 4), (3, 8), (2, 16)),
+        relative: bool = False,
         steps: int = 1,
         eta: float = 0.0,
         pin: float = 0.0,
@@ -65,7 +68,7 @@ class DiffusionClassifier(DdpmExpert):
             seed=seed,
             zero_init=zero_init,
         )
-        self.classes, self.times = classes, tuple(times)
+        self.classes, self.times, self.relative = classes, tuple(times), relative
         self.rounds = [(labels, pairs) for labels, pairs in rounds]
         if self.denoiser.prediction != "epsilon":
             raise ValueError(
@@ -148,7 +151,7 @@ class DiffusionClassifier(DdpmExpert):
         return round(first + (last - first) * ((0.5 + pair * GOLDEN) % 1))
 
     def _errors(self, image: ImageBatch, own: Tensor, labels: Tensor, time: int, noise: Tensor) -> Tensor:
-        """Mean squared error ``(B, L)`` of the added noise for each of ``labels`` ``(B, L)``.
+        """Mean squared error ``(B, L)`` of the added noise for each of ``labels`` ``(B, L)``, relative if asked for.
 
         Args:
             image: in [0, 1].
@@ -170,7 +173,8 @@ class DiffusionClassifier(DdpmExpert):
             x.repeat_interleave(asked, 0), timesteps=t.repeat_interleave(asked), class_labels=labels.flatten()
         ).unflatten(0, (-1, asked))
         share = (missing / (1 - kept).sqrt())[:, None]
-        return (noise - share * predicted).float().square().mean((2, 3, 4))
+        errors = (noise - share * predicted).float().square().mean((2, 3, 4))
+        return errors / errors.mean(1, keepdim=True) if self.relative else errors
 
 
 def _scores(errors: Tensor, kept: Tensor) -> Tensor:

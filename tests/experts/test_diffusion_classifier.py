@@ -88,6 +88,18 @@ def test_elimination_asks_as_often_as_it_says_and_finds_the_same() -> None:
     assert int((fast.argsort(1, descending=True)[:, :2] == full.argsort(1, descending=True)[:, :2]).sum()) == 8
 
 
+def test_relative_errors_have_mean_one() -> None:
+    model, generator = classifier(relative=True), torch.Generator().manual_seed(0)
+    image, own = even(torch.tensor([1, 3])), torch.full((2,), 0.3, dtype=torch.double)
+    labels = torch.arange(CLASSES).expand(2, -1)
+    noise = torch.randn(3, 16, 16, generator=generator)
+    for time in (50, 400):
+        errors = model._errors(image, own, labels, time, noise)
+        torch.testing.assert_close(errors.mean(1), torch.ones(2))
+    scores = model.classify(image, torch.full((2, 1, 16, 16), 0.15))
+    assert scores.argmax(1).tolist() == [1, 3]
+
+
 def test_an_image_is_classified_alike_alone_and_in_company() -> None:
     labels = torch.tensor([3, 0, 1])
     image, sigma = even(labels), torch.full((3, 1, 16, 16), 0.05)
