@@ -1,4 +1,4 @@
-"""Batches for training a flow refiner: pairs of clean and mixed photos become ``x_s``, its time and the anchor."""
+"""Batches and loss for training a flow refiner: clean and mixed photos become ``x_s``, its time and the anchor."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from typing import Any
 
 import torch
 from monai.engines import DiffusionPrepareBatch
-from torch import Tensor
+from torch import Tensor, nn
 
+from monai_sasm.features import Vgg19Features, feature_distance
 from monai_sasm.training.batches import Prepared
+
+FLOOR = 4e-4  # squared error, [-1, 1]: anchors nearer to the truth than 2.5 of 255 grey levels weigh no more
 
 
 class PrepareFlow(DiffusionPrepareBatch):
     """Input ``x_s``, target ``x_0``, time and anchor as further arguments: what a :class:`FlowEstimate` is asked.
 
-    The source of the flow is the mixed photo, the anchor, plus source noise. Squared error of the estimate of ``x_0``
-    is the flow-matching loss weighted by ``s**2``, which leaves the weight where few-step sampling needs it.
+    The source of the flow is the mixed photo, the anchor, plus source noise. Errors of the experts differ a
+    hundredfold between photos (a drop that was missed, hardly any noise), and what is left of a drop cannot be learnt;
+    so the target has a last channel with a weight for :class:`FlowLoss`: one over the anchor's mean squared error.
 
     Args:
         scheduler: MONAI's ``RFlowScheduler``, which places ``x_s`` on the line.
@@ -52,5 +56,45 @@ class PrepareFlow(DiffusionPrepareBatch):
         clean, anchor = (2 * batchdata[key] - 1 for key in ("clean", "noisy"))
         source, times = self.get_noise(anchor), self.get_timesteps(anchor)
         x = self.scheduler.add_noise(original_samples=clean, noise=source, timesteps=times)
-        moved = [part.to(device, non_blocking=non_blocking) for part in (x, clean, times, anchor)]
+        weight = 1 / (FLOOR + (anchor - clean).square().mean((1, 2, 3), keepdim=True))
+        target = torch.cat([clean, weight.expand(-1, 1, *clean.shape[2:])], 1)
+        moved = [part.to(device, non_blocking=non_blocking) for part in (x, target, times, anchor)]
         return moved[0], moved[1], (moved[2], moved[3]), {}
+
+
+class FlowLoss(nn.Module):
+    """Squared error relative to the anchor's, plus ``perceptual`` times the distance of VGG19 features.
+
+    The first term is the flow-matching loss weighted by ``s**2`` over the anchor's error: the mean of relative errors,
+    as decibels count them. The second is the distance of :func:`monai_sasm.features.feature_distance`, between 0 and
+    about 1. Both are of the estimate of ``x_0``.
+
+    Args:
+        perceptual: weight of the feature distance; 0 needs no VGG19.
+        reduced: run the feature network in bfloat16.
+    """
+
+    def __init__(self, perceptual: float = 2.0, reduced: bool = False) -> None:
+        super().__init__()
+        if perceptual < 0:
+            raise ValueError(f"perceptual must not be negative, got {perceptual}")
+        self.perceptual, self.reduced = perceptual, reduced
+        self.features = Vgg19Features() if perceptual else None
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """``prediction`` ``(B, 3, H, W)`` in [-1, 1]; ``target`` ``(B, 4, H, W)``, the weight last."""
+        clean, weight = target[:, :3], target[:, 3:]
+        relative = (weight * (prediction - clean).square()).mean()
+        if self.features is None:
+            return relative
+        features = self.features.to(prediction.device)
+        with torch.autocast(prediction.device.type, dtype=torch.bfloat16, enabled=self.reduced):
+            ours = features(_unit(prediction))
+            with torch.no_grad():
+                truth = features(_unit(clean))
+        distance = feature_distance([part.float() for part in ours], [part.float() for part in truth])
+        return relative + self.perceptual * distance.mean()
+
+
+def _unit(image: Tensor) -> Tensor:
+    return ((image + 1) / 2).contiguous(memory_format=torch.channels_last)

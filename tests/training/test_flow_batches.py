@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.networks.schedulers import RFlowScheduler
 
-from monai_sasm.training.flow import PrepareFlow
+from monai_sasm.training.flow import FLOOR, FlowLoss, PrepareFlow
 
 CLEAN = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 ANCHOR = (CLEAN + 0.1).clamp(0, 1)
@@ -15,6 +15,7 @@ BATCH = {"clean": CLEAN, "noisy": ANCHOR}
 
 def test_input_lies_between_noisy_anchor_and_clean_photo() -> None:
     x, target, (times, anchor), keywords = PrepareFlow(RFlowScheduler(), noise=0.05)(BATCH)
+    target = target[:, :3]
     torch.testing.assert_close(target, 2 * CLEAN - 1)
     torch.testing.assert_close(anchor, 2 * ANCHOR - 1)
     share = (times / 1000).view(-1, 1, 1, 1)
@@ -42,3 +43,32 @@ def test_draws_depend_on_the_seed_alone() -> None:
 def test_first_is_a_share() -> None:
     with pytest.raises(ValueError, match="share of the batch"):
         PrepareFlow(RFlowScheduler(), first=1.5)
+
+
+def test_error_counts_relative_to_the_anchors() -> None:
+    """An estimate as wrong as its anchor costs 1, whether the experts left much or little; half as wrong a quarter."""
+    left = torch.linspace(0.05, 0.5, 64).view(-1, 1, 1, 1)
+    anchor = CLEAN + left
+    _, target, *_ = PrepareFlow(RFlowScheduler())({"clean": CLEAN, "noisy": anchor})
+    loss = FlowLoss(perceptual=0)
+    expected = float((4 * left**2 / (4 * left**2 + FLOOR)).mean())
+    assert float(loss(2 * anchor - 1, target)) == pytest.approx(expected, rel=1e-4)
+    assert expected > 0.98
+    assert float(loss(2 * (CLEAN + left / 2) - 1, target)) == pytest.approx(expected / 4, rel=1e-3)
+    assert float(loss(2 * CLEAN - 1, target)) == pytest.approx(0, abs=1e-6)
+
+
+def test_feature_distance_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shown(torch.nn.Module):
+        """Stands in for VGG19: two channels whose angle is the colour."""
+
+        def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+            return [torch.cat([image[:, :1], 1 - image[:, :1]], 1)]
+
+    monkeypatch.setattr("monai_sasm.training.flow.Vgg19Features", Shown)
+    black, white = -torch.ones(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
+    target = torch.cat([black, torch.zeros(2, 1, 8, 8)], 1)  # weight 0: the features alone count
+    assert float(FlowLoss(perceptual=3.0)(white, target)) == pytest.approx(6.0)  # orthogonal unit vectors: 2
+    assert float(FlowLoss(perceptual=3.0)(black, target)) == 0
+    with pytest.raises(ValueError, match="not be negative"):
+        FlowLoss(perceptual=-1.0)
