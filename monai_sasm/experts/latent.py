@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_sasm.diffusion.networks import pad_to_multiple
-from monai_sasm.experts.enhance import EnhanceDiffusion
+from monai_sasm.experts.enhance import JOBS, EnhanceDiffusion
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
@@ -86,13 +86,15 @@ class LatentEnhanceDiffusion(EnhanceDiffusion):
     def completed(self, z: Tensor, base: ImageBatch, job: Tensor) -> ImageBatch:
         """The base, changed by what the change ``z`` of its latents changes.
 
-        Decoding the difference leaves what the autoencoder cannot express as it is in the base.
+        Decoding the difference leaves what the autoencoder cannot express as it is in the base: detail of a photo, but
+        noise in the job denoise, where the changed latents are decoded as they are.
         """
         height, width = base.shape[-2:]
         latent = self.autoencoder.encode(base)
         change = self.scale_of(job, base) * z
         changed, same = self.autoencoder.decode(torch.cat([latent + change, latent])).chunk(2)
-        return base + (changed - same)[..., :height, :width]
+        noisy = (job == JOBS.index("denoise")).view(-1, 1, 1, 1)
+        return torch.where(noisy, changed[..., :height, :width], base + (changed - same)[..., :height, :width])
 
     def conditions(self, base: ImageBatch, known: Tensor, sigma: NoiseMap, job: Tensor) -> Tensor:
         """Further input channels ``(B, channels + 2, h, w)``: encoded base, share of known pixels, noise level."""
