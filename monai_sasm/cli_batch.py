@@ -223,14 +223,15 @@ def _print_plan(plan: Plan, job: Job, as_json: bool) -> None:
             print_row(describe(task, job) | {"status": "skipped", "reason": reason})
         return
     cells: list[tuple[str, ...]] = []
-    for task, reason in [*((task, None) for task in plan.tasks), *plan.refused]:
+    rows: list[tuple[Task, str | None]] = [*((task, None) for task in plan.tasks), *plan.refused]
+    for task, why in rows:
         entry = task.entry
         place = entry.paths[0] if len(entry.paths) == 1 else entry.paths[0].parent
-        what = f"-> {task.target}" if reason is None else reason
+        what = f"-> {task.target}" if why is None else why
         kind = entry.modality.value if entry.modality else "?"
         cells.append(
             (
-                "restore" if reason is None else "skip",
+                "restore" if why is None else "skip",
                 task.id,
                 kind,
                 entry.geometry,

@@ -96,7 +96,7 @@ def start(options: dict[str, Any]) -> Iterator[Any]:
 def one_task_each(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     """Options of dask-jobqueue for jobs of one worker with one thread for tasks and all cores for the networks."""
     cores = int(options.get("cores", 1))
-    wanted = {"job_cpu": cores} if kind == "slurm" else {"ncpus": cores} if kind == "lsf" else {}
+    wanted: dict[str, Any] = {"job_cpu": cores} if kind == "slurm" else {"ncpus": cores} if kind == "lsf" else {}
     if kind == "pbs" and "resource_spec" not in options:
         wanted["resource_spec"] = f"select=1:ncpus={cores}:mem={options.get('memory', '8GB')}"
     environment = [f"export {name}={cores}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]

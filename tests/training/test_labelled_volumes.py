@@ -30,7 +30,7 @@ def test_cases_are_split_by_number_and_need_a_label(tmp_path: Path, suffix: str)
 
 
 def test_an_empty_range_names_the_layout(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no cases 5 to 9 .* expected images/NAME"):
+    with pytest.raises(FileNotFoundError, match=r"no cases 5 to 9 .* expected images/NAME"):
         labelled_volumes(decathlon(tmp_path, [1]), 5, 9)
 
 
