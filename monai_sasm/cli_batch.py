@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -216,29 +217,19 @@ def _tell(row: dict[str, Any], task: Task, job: Job, as_json: bool) -> None:
 def _print_plan(plan: Plan, job: Job, as_json: bool) -> None:
     from monai_sasm.batch.rows import describe
 
+    found: list[tuple[Task, str | None]] = [*((task, None) for task in plan.tasks), *plan.refused]
     if as_json:
-        for task in plan.tasks:
-            print_row(describe(task, job) | {"status": "planned"})
-        for task, reason in plan.refused:
-            print_row(describe(task, job) | {"status": "skipped", "reason": reason})
+        named = replace(job, identify=True)  # for whoever looks for the series of an id; nothing is kept
+        for task, reason in found:
+            print_row(describe(task, named) | {"status": "skipped" if reason else "planned", "reason": reason})
         return
     cells: list[tuple[str, ...]] = []
-    rows: list[tuple[Task, str | None]] = [*((task, None) for task in plan.tasks), *plan.refused]
-    for task, why in rows:
+    for task, reason in found:
         entry = task.entry
-        place = entry.paths[0] if len(entry.paths) == 1 else entry.paths[0].parent
-        what = f"-> {task.target}" if why is None else why
+        place = os.path.relpath(entry.paths[0] if len(entry.paths) == 1 else entry.paths[0].parent, job.source)
         kind = entry.modality.value if entry.modality else "?"
-        cells.append(
-            (
-                "restore" if why is None else "skip",
-                task.id,
-                kind,
-                entry.geometry,
-                str(len(entry.paths)),
-                f"{os.path.relpath(place, job.source)} {what}",
-            )
-        )
+        what = f"{place} -> {task.target}" if reason is None else f"{place}: {reason}"
+        cells.append(("skip" if reason else "restore", task.id, kind, entry.geometry, str(len(entry.paths)), what))
     print_table(("plan", "id", "what", "geometry", "files", "place below IN, and result or reason"), cells)
 
 

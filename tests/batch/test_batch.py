@@ -287,6 +287,8 @@ def test_dry_run_maps_ids_to_places_and_writes_nothing(sasm: Any, tree: Path, tm
     assert not (tmp_path / "out").exists()
     assert [line.split()[0] for line in out.splitlines()] == ["plan", *["restore"] * 4, "skip"]
     assert "--modality" in out
+    planned = map(json.loads, sasm(tree, tmp_path / "out", "--dry-run", "--json")[1].splitlines())
+    assert str(tree / "Smith_John.png") in [row["input"]["path"] for row in planned]
     sasm(tree, tmp_path / "out")
     for row in read(tmp_path / "out" / "manifest.jsonl"):
         assert row["input"]["id"] in out
