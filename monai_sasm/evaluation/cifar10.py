@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 BUNDLE = "cifar10_diffusion"
 SIGMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # of images in [0, 1]
 ESTIMATED = (0.0, 0.2)  # levels at which the noise level is also estimated from the image
-NOISY_IMAGES = 150  # test images per noise level; all are used without noise
-EXHAUSTIVE_IMAGES = 60  # test images on which every label is asked on every pair
+NOISY_IMAGES = 200  # test images per noise level; all are used without noise
+EXHAUSTIVE_IMAGES = 100  # test images on which every label is asked on every pair
 TIMES = (10, 50, 100, 200, 400, 700)
 STEPS = (1, 2, 4, 10, 25, 50)
 DENOISED = (0.1, 0.2)
 DENOISED_IMAGES = 40
-CNN_EPOCHS = 10
+CNN_EPOCHS = 20
 GUIDANCE = (1.0, 3.0)
 BATCH = 50
 TOP1 = "top-1 accuracy"
@@ -93,14 +93,6 @@ def noisy(images: NDArray[np.uint8], sigma: float) -> torch.Tensor:
     return torch.from_numpy(images.astype(np.float32) / 255 + np.float32(sigma) * noise)
 
 
-def reduced_precision(device: str) -> torch.autocast:
-    """bfloat16 where the processor has it, which halves the time of training and measuring."""
-    import torch
-
-    fast = not device.startswith("cpu") or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=fast)
-
-
 def _shuffled(data: LabelledImages, limit: int | None) -> LabelledImages:
     return data[np.random.RandomState(0).permutation(len(data))[:limit]]
 
@@ -117,9 +109,11 @@ def _running(network: Any, function: Callable[[ImageBatch, slice], torch.Tensor]
     """Results of a function of ``(some images, where they lie)``, a batch at a time, in bfloat16 where it is fast."""
     import torch
 
+    from monai_sasm.evaluation.plain_cnn import reduced_precision
+
     place = next(network.parameters()).device
     results = []
-    with torch.inference_mode(), reduced_precision(place.type):
+    with torch.inference_mode(), reduced_precision(place):
         for start in range(0, len(images), BATCH):
             part = slice(start, start + BATCH)
             results.append(function(images[part].to(place), part).float().cpu())
@@ -177,8 +171,7 @@ def _cnn(
     key = f"{name}|{noise}|{CNN_EPOCHS}|{WIDTHS}|" + fingerprint(training.images, some.images, test.images)
     scores = kept.get(key)
     if scores is None:
-        with reduced_precision(torch_device(device)):
-            network = train(training, CNN_EPOCHS, noise, device=torch_device(device))
+        network = train(training, CNN_EPOCHS, noise, device=torch_device(device))
         scores = {
             _column(sigma): float(np.mean(predict(network, noisy(some.images, sigma)).numpy() == some.labels))
             for sigma in SIGMAS

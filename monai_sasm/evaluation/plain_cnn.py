@@ -78,10 +78,18 @@ def predict(network: nn.Module, images: ImageBatch) -> Tensor:
         return torch.cat([_scores(network, part.to(place)).argmax(1).cpu() for part in images.split(250)])
 
 
+def reduced_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 where the processor has it, which halves the time of training and measuring."""
+    fast = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
+
+
 def _scores(network: nn.Module, images: Tensor) -> Tensor:
     scaled = (4 * images - 2).contiguous(memory_format=torch.channels_last)  # about mean 0 and variance 1
-    scores: Tensor = network(scaled)
-    return scores
+    # entered anew for every batch: autocast keeps the rounded weights until it is left
+    with reduced_precision(scaled.device):
+        scores: Tensor = network(scaled)
+    return scores.float()
 
 
 def _convolution(before: int, width: int, stride: int = 1) -> nn.Sequential:

@@ -49,7 +49,7 @@ def test_recorder_keeps_evenly_spaced_steps_and_the_result() -> None:
 
 def test_files_show_every_pixel_enlarged(tmp_path: Path) -> None:
     save_png(torch.rand(3, 4, 5), tmp_path / "new" / "a.png", scale=3)
-    pixels = np.asarray(Image.open(tmp_path / "new" / "a.png"))
+    pixels = np.asarray(Image.open(tmp_path / "new" / "a.png").convert("RGB"))
     assert pixels.shape == (12, 15, 3)
     assert (pixels[:3, :3] == pixels[0, 0]).all()
     noise_histograms(tmp_path / "b.png", {5: (torch.randn(100), torch.randn(100)), 9: (torch.zeros(9), torch.ones(9))})
