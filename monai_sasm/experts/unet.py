@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_sasm.diffusion.networks import pad_to_multiple
 from monai_sasm.types import ImageBatch, NoiseMap
 
 UNSHUFFLE = 2  # pixels of each axis folded into channels before the first convolution
@@ -68,7 +69,7 @@ class ResidualUNet(nn.Module):
         x = image
         if self.noise_estimator is not None:
             x = torch.cat([x, self.noise_estimator(image) if sigma is None else sigma.to(image)], 1)  # (B, C+1, H, W)
-        x = self.head(F.pixel_unshuffle(_pad_to_multiple(x, self.multiple), UNSHUFFLE))  # (B, c0, H/2, W/2)
+        x = self.head(F.pixel_unshuffle(pad_to_multiple(x, self.multiple), UNSHUFFLE))  # (B, c0, H/2, W/2)
         skips = []
         for level, down in zip(self.encoder[:-1], self.down, strict=True):
             skips.append(level(x))
@@ -92,10 +93,3 @@ class _ResidualBlock(nn.Module):
 
 def _level(channels: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*(_ResidualBlock(channels) for _ in range(blocks)))
-
-
-def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad bottom and right by reflection; images too small to reflect are extended by their border."""
-    bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
-    mode = "reflect" if bottom < x.shape[-2] and right < x.shape[-1] else "replicate"
-    return F.pad(x, (0, right, 0, bottom), mode=mode) if bottom or right else x
