@@ -147,7 +147,7 @@ def _outcome(future: Any, task: Task, job: Job, attempt: int) -> Row | None:
     if future.status == "finished":
         row: Row = future.result()
         return row
-    if future.status in ("cancelled", "lost"):
+    if future.status == "cancelled":
         raise StoppedError("the scheduler is gone or was reset; start it, then run again with --resume")
     error = future.exception()
     killed = type(error).__name__ == "KilledWorker"
@@ -158,15 +158,19 @@ def _outcome(future: Any, task: Task, job: Job, attempt: int) -> Row | None:
 
 
 def _finished(futures: list[Any]) -> list[Any]:
-    """Futures that are no longer pending, as soon as there is one, or none after :data:`POLL` seconds."""
+    """Futures that have come to something, as soon as there is one, or none after :data:`POLL` seconds.
+
+    A "lost" one is none of them: its result died with its worker before it was fetched, and the scheduler runs the task
+    again, which finds its result committed.
+    """
     distributed = require("distributed", "a batch on a cluster", INSTALL)
     try:
-        done: set[Any] = distributed.wait(futures, timeout=POLL, return_when="FIRST_COMPLETED").done
+        distributed.wait(futures, timeout=POLL, return_when="FIRST_COMPLETED")
     except (TimeoutError, distributed.TimeoutError):
         return []
     except distributed.CancelledError:
-        done = {future for future in futures if future.status != "pending"}
-    return sorted(done, key=futures.index)
+        pass  # seen by its status
+    return [future for future in futures if future.status not in ("pending", "lost")]
 
 
 def _workers(client: Any, patience: float) -> int:

@@ -74,6 +74,9 @@ TASKS = [Task(f"{number:016x}", entry(), Path(f"CT-{number}")) for number in ran
 JOB = Job(Path("in"), Path("out"), Options())
 
 
+finished = cluster._finished
+
+
 @pytest.fixture(autouse=True)
 def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_finished", lambda futures: futures[:1])
@@ -120,6 +123,12 @@ def test_a_lost_scheduler_ends_the_run_and_cancels_what_is_under_way() -> None:
     client.status = "closed"
     with pytest.raises(StoppedError, match="scheduler is gone"):
         run(client)
+
+
+def test_a_result_that_died_with_its_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distributed.wait", lambda *futures, **how: None)
+    lost, done, pending, cancelled = Future("lost"), Future({}), Future("pending"), Future("cancelled")
+    assert finished([lost, done, pending, cancelled]) == [done, cancelled]
 
 
 def test_without_workers_it_does_not_wait_for_ever() -> None:
