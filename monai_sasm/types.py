@@ -58,6 +58,7 @@ class Degradation(str, Enum):
     RAINDROP = "raindrop"
     NOISE = "noise"
     LOW_DOSE = "low-dose"
+    LOW_RESOLUTION = "low-resolution"
 
 
 UNIT_OF = {Modality.CT: Unit.HU, Modality.MR: Unit.MR, Modality.PHOTO: Unit.SRGB}

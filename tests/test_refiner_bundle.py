@@ -21,9 +21,6 @@ from tests.test_bundles import identity_copy, weights_of
 BUNDLE = ROOT / "bundles" / "refine_photo_flow"
 TINY = {
     "unet::network::channels": [8, 8],
-    "unet::network::attention_levels": [False, False],
-    "unet::network::num_head_channels": [0, 8],
-    "unet::levels": 2,
     "perceptual": 0.0,  # VGG19 need not be there
     "crops_per_epoch": 32,
     "batch_size": 8,

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from monai_sasm.diffusion.flow import euler, even_shares
 from monai_sasm.diffusion.pinning import lowpass, pin_low_frequencies
+from monai_sasm.refine.network import TIMES
 from monai_sasm.refine.refiner import Refined
 from monai_sasm.types import ImageBatch, NoiseMap
-
-TIMES = 1000  # s = 1 as told to the network; MONAI's num_train_timesteps
 
 
 class FlowEstimate(nn.Module):
@@ -25,18 +24,17 @@ class FlowEstimate(nn.Module):
     velocity is ``(x_0 - x_s) / s``.
 
     Args:
-        network: called as MONAI's ``DiffusionModelUNet``, with twice the image's channels as input: where ``x_s``
-            departs from the anchor, in units of the source noise, and the anchor.
-        noise: standard deviation of the source noise in model space.
+        network: called as MONAI's ``DiffusionModelUNet``, with twice the image's channels as input: how ``x_s``
+            departs from the anchor, and the anchor.
     """
 
-    def __init__(self, network: nn.Module, noise: float) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.noise = network, noise
+        self.network = network
 
     def forward(self, x: Tensor, t: Tensor, anchor: Tensor) -> Tensor:
         """``x`` and ``anchor`` ``(B, C, H, W)`` in [-1, 1], ``t`` ``(B,)`` in 0 to 1000 -> ``x_0``."""
-        missing: Tensor = self.network(torch.cat([(x - anchor) / self.noise, anchor], 1), timesteps=t)
+        missing: Tensor = self.network(torch.cat([x - anchor, anchor], 1), timesteps=t)
         return anchor + missing.to(anchor.dtype)
 
 
@@ -71,8 +69,9 @@ class FlowRefiner(nn.Module):
                 "steps and members must be at least 1, pin at least 0, noise and window positive; got "
                 f"{steps}, {members}, {pin}, {noise} and {window}"
             )
-        self.estimate = FlowEstimate(network, 2 * noise)
-        self.steps, self.members, self.pin, self.window, self.seed = steps, members, pin, window, seed
+        self.estimate = FlowEstimate(network)
+        self.steps, self.noise, self.members = steps, noise, members
+        self.pin, self.window, self.seed = pin, window, seed
         if zero_init:
             for parameter in list(network.parameters())[-2:]:  # weight and bias of the last convolution
                 nn.init.zeros_(parameter)
@@ -91,7 +90,7 @@ class FlowRefiner(nn.Module):
         """Refined photos ``(members, B, 3, H, W)``, from as many draws of the source noise."""
         generator = torch.Generator().manual_seed(self.seed)  # on the CPU: the same draw on every device
         shape = (self.members, *anchor.shape)
-        noise = self.estimate.noise * torch.randn(shape, generator=generator).flatten(0, 1).to(anchor)
+        noise = 2 * self.noise * torch.randn(shape, generator=generator).flatten(0, 1).to(anchor)
         model = (2 * anchor - 1).repeat(self.members, 1, 1, 1)
 
         def estimate(x: Tensor, s: Tensor) -> Tensor:

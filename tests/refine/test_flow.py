@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.refine.flow import FlowEstimate, FlowRefiner, trust_map
+from monai_sasm.refine.network import TimeMapped
 
 ANCHOR = torch.rand(2, 3, 33, 46, generator=torch.Generator().manual_seed(1))
 
@@ -83,7 +84,7 @@ def test_members_run_as_one_batch_at_falling_times(steps: int) -> None:
     assert [times[0] for _, times in network.calls] == [1000 * (1 - k / steps) for k in range(steps)]
 
 
-def test_source_noise_is_shown_in_its_own_unit() -> None:
+def test_network_is_shown_noise_and_anchor() -> None:
     seen: list[Tensor] = []
 
     class Spy(Texture):
@@ -92,14 +93,14 @@ def test_source_noise_is_shown_in_its_own_unit() -> None:
             return super().forward(x, timesteps)
 
     refiner(Spy(), noise=0.02)(ANCHOR)
-    assert float(seen[0][:, :3].std()) == pytest.approx(1.0, rel=0.05)
+    assert float(seen[0][:, :3].std()) == pytest.approx(0.04, rel=0.05)
     torch.testing.assert_close(seen[0][:, 3:], (2 * ANCHOR - 1).repeat(2, 1, 1, 1))
 
 
 def test_trust_is_full_where_members_agree_and_low_where_they_do_not() -> None:
     agreed = refiner(Texture(texture=0.2)).refine(ANCHOR)
     assert float(agreed.trust.min()) > 0.999
-    drawn = refiner(Texture(texture=0.0, noise=0.1), members=4, pin=0).refine(ANCHOR)
+    drawn = refiner(Texture(texture=0.0, noise=1.0), members=4, pin=0).refine(ANCHOR)
     assert float(drawn.trust.mean()) < 0.15
 
 
@@ -113,15 +114,27 @@ def test_trust_is_wieners_factor() -> None:
 
 
 def test_forward_blends_by_trust() -> None:
-    model = refiner(Texture(texture=0.1, noise=0.05), members=3)
+    model = refiner(Texture(texture=0.1, noise=0.5), members=3)
     refined = model.refine(ANCHOR)
     torch.testing.assert_close(model(ANCHOR), ANCHOR + refined.trust * (refined.image - ANCHOR))
 
 
 def test_estimate_adds_to_the_anchor() -> None:
     anchor = 2 * ANCHOR - 1
-    estimate = FlowEstimate(Texture(texture=0.0, shift=0.25), noise=0.1)
+    estimate = FlowEstimate(Texture(texture=0.0, shift=0.25))
     torch.testing.assert_close(estimate(torch.randn_like(anchor), torch.full((2,), 500.0), anchor), anchor + 0.25)
+
+
+def test_time_takes_the_place_of_the_noise_map() -> None:
+    class Mapped(nn.Module):
+        """Adds ten times the map to every channel."""
+
+        def forward(self, image: Tensor, sigma: Tensor) -> Tensor:
+            assert sigma.shape == (2, 1, 33, 46)
+            return image + 10 * sigma
+
+    correction = TimeMapped(Mapped())(torch.cat([ANCHOR, ANCHOR], 1), timesteps=torch.tensor([1000.0, 250.0]))
+    torch.testing.assert_close(correction, torch.tensor([10.0, 2.5]).view(2, 1, 1, 1).expand(2, 3, 33, 46))
 
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"members": 0}, {"pin": -1.0}, {"noise": 0.0}, {"window": 0.0}])
