@@ -54,7 +54,7 @@ def run(context: Context) -> Table:
 
     peers = [
         Method("input", lambda case: case.degraded, note="holes in the mean colour of the known pixels"),
-        Method("push and pull", push_and_pull, note="what ours starts from (Gortler et al. 1996)"),
+        Method("membrane", membrane, note="Laplace's equation, solved by multigrid: what ours starts from"),
     ]
     if context.peers:
         settings = f"scikit-image {version('scikit-image')}, inpaint_biharmonic"
@@ -180,8 +180,8 @@ def biharmonic(case: Case) -> Image:
     return filled.astype(np.float32)
 
 
-def push_and_pull(case: Case) -> Image:
-    """Holes filled from a pyramid of means of known pixels."""
+def membrane(case: Case) -> Image:
+    """Holes filled with the solution of Laplace's equation."""
     import torch
 
     from monai_sasm.experts.filling import fill_holes

@@ -148,7 +148,7 @@ def test_inpainting_table(context: Context) -> None:
         table.row("biharmonic").scores[classes[0]]["PSNR hole"] > table.row("input").scores[classes[0]]["PSNR hole"] + 3
     )
     assert (
-        table.row("push and pull").scores[classes[0]]["SSIM hole"] > table.row("input").scores[classes[0]]["SSIM hole"]
+        table.row("membrane").scores[classes[0]]["SSIM hole"] > table.row("input").scores[classes[0]]["SSIM hole"]
     )
     assert all(scores["outside"] == 0 for row in table.rows for scores in row.scores.values())
     assert set(table.row("ours, 50 steps").scores) == {"all classes, 2 photos"}
