@@ -16,8 +16,8 @@ def fill_holes(image: ImageBatch, known: Tensor) -> ImageBatch:
 
     Each pixel of a hole becomes the mean of its four neighbours, so that nothing rises or dips where nothing was
     measured. In the squared error that beats the biharmonic :math:`\Delta^2 u = 0`, which carries slopes into wide
-    holes. Solved from coarse to fine (cascadic multigrid, Bornemann & Deuflhard 1996): each level of a pyramid holds the
-    means of the known pixels of 2 x 2 blocks, starts from the coarser solution and is relaxed :data:`ROUNDS` times.
+    holes. Solved from coarse to fine (cascadic multigrid, Bornemann & Deuflhard 1996): each level of a pyramid holds
+    the means of the known pixels of 2 x 2 blocks, starts from the coarser solution and is relaxed :data:`ROUNDS` times.
 
     Args:
         image: ``(B, C, H, W)``; values in holes do not matter, not even if they are not finite.
