@@ -18,7 +18,7 @@ LAYERS = [
         "io", "intensity", "noise", "gate", "experts", "mixing", "refine", "degradations", "transforms", "inferers",
         "losses", "metrics",
     },
-    {"bundles", "dispatch"},
+    {"bundles", "dispatch", "layouts"},
     {"house", "refinement"},
     {"restore"},
     {"series"},
