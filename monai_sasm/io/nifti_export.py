@@ -34,19 +34,8 @@ def export(array: NDArray[np.float32], like: Volume, path: Path, *, overwrite: b
 
     if not path.name.lower().endswith(SUFFIXES):
         raise ValueError(f"medical volumes and maps are written as .nii or .nii.gz, got {path.name}")
-    if like.affine is None:
-        raise ValueError("a NIfTI file needs the affine of its image, got a volume without one; write a PNG")
-    spatial = like.array.shape[1:]
-    if array.shape != spatial and array.shape[1:] != spatial:
-        raise ValueError(f"expected shape {spatial} or (K, *{spatial}) as the image has, got {array.shape}")
+    values, affine = on_nifti_axes(array, like)
     guard_target(path, overwrite=overwrite)
-    channels = array.reshape(-1, *spatial)
-    affine = like.affine.copy()
-    if not isinstance(like.source, NiftiSource):
-        channels = channels.transpose(0, *range(len(spatial), 0, -1))
-        affine[:, : len(spatial)] = affine[:, len(spatial) - 1 :: -1]
-    volume = channels.reshape(*channels.shape, *(1,) * (3 - len(spatial)))  # (K, i, j, k)
-    values = np.asfortranarray(np.moveaxis(volume, 0, 3) if len(volume) > 1 else volume[0], dtype=np.float32)
     header = nibabel.Nifti1Image(values, affine).header.copy()
     code = _orientation_code(like)
     header.set_sform(affine, code)
@@ -56,6 +45,29 @@ def export(array: NDArray[np.float32], like: Volume, path: Path, *, overwrite: b
     with replacing(path) as file:
         write_stream(file, header, values, compressed=path.name.lower().endswith(".gz"))
     return path
+
+
+def on_nifti_axes(array: NDArray[np.float32], like: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """``array`` in the order of axes that viewers expect, and the affine that goes with it; see :func:`export`.
+
+    Returns:
+        ``(i, j, k)`` or ``(i, j, k, K)``, and ``(4, 4)`` voxel to RAS mm.
+
+    Raises:
+        ValueError: wrong shape, or ``like`` has no affine.
+    """
+    if like.affine is None:
+        raise ValueError("a NIfTI file needs the affine of its image, got a volume without one; write a PNG")
+    spatial = like.array.shape[1:]
+    if array.shape != spatial and array.shape[1:] != spatial:
+        raise ValueError(f"expected shape {spatial} or (K, *{spatial}) as the image has, got {array.shape}")
+    channels = array.reshape(-1, *spatial)
+    affine = like.affine.copy()
+    if not isinstance(like.source, NiftiSource):
+        channels = channels.transpose(0, *range(len(spatial), 0, -1))
+        affine[:, : len(spatial)] = affine[:, len(spatial) - 1 :: -1]
+    volume = channels.reshape(*channels.shape, *(1,) * (3 - len(spatial)))  # (K, i, j, k)
+    return np.asfortranarray(np.moveaxis(volume, 0, 3) if len(volume) > 1 else volume[0], dtype=np.float32), affine
 
 
 def _orientation_code(like: Volume) -> int:
