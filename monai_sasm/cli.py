@@ -17,6 +17,7 @@ from monai_sasm.cli_evaluate import evaluate
 from monai_sasm.cli_manage import bundles
 from monai_sasm.cli_node import node, pull, push
 from monai_sasm.cli_restore import restore
+from monai_sasm.cli_viewers import label_app, slicer_module
 
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
 
@@ -28,6 +29,8 @@ app.command()(evaluate)
 app.command()(node)
 app.command()(pull)
 app.command()(push)
+app.command()(label_app)
+app.command()(slicer_module)
 app.add_typer(bundles, name="bundles")
 
 

@@ -23,7 +23,7 @@ LAYERS = [
     {"restore"},
     {"series"},
     {"training", "evaluation", "batch"},
-    {"web", "label", "node"},
+    {"web", "label", "node", "slicer"},
     CLI,
     {"demo"},
 ]  # fmt: skip

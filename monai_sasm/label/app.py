@@ -1,0 +1,107 @@
+"""The app that ``monailabel start_server --app FOLDER`` loads; ``sasm label-app FOLDER`` makes the folder.
+
+Beside MONAI Label's own requests it knows jobs, for clients that want to see progress:
+
+- ``POST /infer/MODEL`` with ``params={"background": true}`` and ``output=json`` answers ``{"job": NAME, ...}`` at once;
+- ``POST /infer/MODEL?image=NAME&output=json`` with ``params={"job": NAME}`` answers ``state`` and ``progress``;
+- with ``params={"job": NAME, "take": true}`` and ``output=all`` or ``image`` it answers the result, once;
+- with ``params={"job": NAME, "cancel": true}`` the job ends before its next slice.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.tasks.activelearning.first import First
+from monailabel.tasks.activelearning.random import Random
+
+from monai_sasm import __version__
+from monai_sasm.label.jobs import Jobs
+from monai_sasm.label.kitchen import Kitchen
+from monai_sasm.label.offers import offers
+from monai_sasm.label.tasks import OfferTask
+from monai_sasm.reasons import reason_of
+
+REFUSED, NOT_FOUND, FAILED = 422, 404, 500
+
+
+class SasmApp(MONAILabelApp):
+    """Restoration and segmentation with the bundles of this package.
+
+    Args:
+        app_dir: folder of the app; MONAI Label puts its logs there.
+        studies: folder of images, or the address of a DICOMweb server.
+        conf: ``device`` (auto), ``precision`` (float32), ``trust`` (folders of further bundles, which can run code,
+            separated like the entries of ``PATH``), ``models`` (names separated by commas; all).
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        self.jobs = Jobs()
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf,
+            name="monai_sasm",
+            description="Restores CT, MR and photos; segments, with or without restoring first. Not a medical device.",
+            version=__version__,
+        )
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """One task for each offer."""
+        trust = [Path(folder) for folder in self.conf.get("trust", "").split(os.pathsep) if folder]
+        kitchen = Kitchen(self.conf.get("device", "auto"), self.conf.get("precision", "float32"), trust)
+        found = {offer.name: offer for offer in offers(trust)}
+        wanted = [name for name in self.conf.get("models", "all").split(",") if name]
+        names = list(found) if wanted == ["all"] else wanted
+        unknown = sorted(set(names) - set(found))
+        if unknown:
+            raise ValueError(f"no model named {', '.join(unknown)}; available: {', '.join(found)}")
+        return {name: OfferTask(found[name], kitchen, self.jobs) for name in names}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """Which image a viewer is offered next."""
+        return {"first": First(), "random": Random()}
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Answer a request for a result, or about a job; refusals are answers with a reason, not faults of the server.
+
+        Raises:
+            HTTPException: 404 no such image or job, 422 refused, 500 failed.
+        """
+        try:
+            if request.get("job"):
+                return self._about_job(str(request["job"]), request)
+            self._check_image(request, datastore or self.datastore())
+            answer: dict[str, Any] = super().infer(request, datastore)
+            return answer
+        except (ValueError, FileNotFoundError) as error:
+            raise HTTPException(REFUSED, reason_of(error)) from error
+        except (RuntimeError, OSError, ImportError) as error:
+            raise HTTPException(FAILED, reason_of(error)) from error
+
+    def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        """Every image of the studies folder; MONAI Label divides by the number of GPUs, which may be none."""
+        return super().batch_infer({**request, "multi_gpu": False, "device": "cpu"}, datastore)
+
+    def _check_image(self, request: dict[str, Any], datastore: Any) -> None:
+        """An identifier nobody knows becomes an empty path, which means the working folder."""
+        image = request.get("image")
+        if not isinstance(image, str) or not (os.path.exists(image) or datastore.get_image_uri(image)):
+            raise HTTPException(NOT_FOUND, "no such image in the studies folder, nor such a path on the server")
+
+    def _about_job(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if request.get("cancel"):
+                self.jobs.cancel(name)
+            if not request.get("take"):
+                return {"label": None, "file": None, "params": {"job": name} | self.jobs.state(name)}
+            path, report = self.jobs.take(name)
+        except KeyError as error:
+            raise HTTPException(NOT_FOUND, f"no job named {name}; it was collected, or forgotten") from error
+        return {"label": str(path), "file": str(path), "params": report}

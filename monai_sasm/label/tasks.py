@@ -1,0 +1,52 @@
+"""An offer as MONAI Label knows it: a task with a type, labels, parameters, and a result file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from monai_sasm.label.jobs import Jobs
+from monai_sasm.label.kitchen import Kitchen
+from monai_sasm.label.offers import Offer
+from monai_sasm.label.requests import parameters
+from monai_sasm.types import UNIT_OF
+
+
+class OfferTask(InferTask):
+    """Restores, labels, or restores and labels one image.
+
+    A segmenter is an ordinary segmentation task, which 3D Slicer's MONAI Label module lists. An image is of the type
+    that module does not list, because it would take it for labels; our own module does.
+
+    Args:
+        offer: what it does.
+        kitchen: does it.
+        jobs: one image at a time.
+    """
+
+    def __init__(self, offer: Offer, kitchen: Kitchen, jobs: Jobs) -> None:
+        kind = InferType.SEGMENTATION if offer.segmenter else InferType.OTHERS
+        super().__init__(kind, dict(offer.labels), 3, offer.description, parameters(offer))
+        self.offer, self.kitchen, self.jobs = offer, kitchen, jobs
+
+    def info(self) -> dict[str, Any]:
+        """MONAI Label's entries, and what kind of image comes in and goes out."""
+        return super().info() | {
+            "output_type": "labels" if self.offer.segmenter else "image",
+            "modality": self.offer.modality.value,
+            "unit": UNIT_OF[self.offer.modality].value,
+        }
+
+    def is_valid(self) -> bool:
+        """Offers are made of bundles that are complete."""
+        return True
+
+    def __call__(self, request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """Answer a request; with ``background`` only start to, see :class:`monai_sasm.label.app.SasmApp`."""
+        work = self.kitchen.prepare(self.offer, request)
+        if request.get("background"):
+            job = self.jobs.start(work)
+            return None, {"job": job} | self.jobs.state(job)
+        path, report = self.jobs.run(work)
+        return str(path), report
