@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from monai_sasm.features import VGG_N_FILE, Vgg19Features
-from monai_sasm.losses import ChangeWeightedL1, PerceptualMSE
+from monai_sasm.losses import ChangeWeightedL1, RestorationLoss
 from tests.test_features import state
 
 
@@ -31,7 +31,7 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
 def test_without_features_it_is_mse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SASM_WEIGHTS", str(tmp_path))  # no weights there, and none needed
     x, y = pair()
-    torch.testing.assert_close(PerceptualMSE(perceptual=0.0)(x, y), torch.nn.functional.mse_loss(x, y))
+    torch.testing.assert_close(RestorationLoss(perceptual=0.0)(x, y), torch.nn.functional.mse_loss(x, y))
 
 
 def test_the_feature_term_is_the_mean_square_of_normalised_features(vgg: Vgg19Features) -> None:
@@ -40,20 +40,20 @@ def test_the_feature_term_is_the_mean_square_of_normalised_features(vgg: Vgg19Fe
     for a, b in zip(vgg((x + 1) / 2), vgg((y + 1) / 2), strict=True):
         cosine = torch.nn.functional.cosine_similarity(a, b, dim=1)
         expected = expected + 0.1 * ((2 - 2 * cosine) / a.shape[1]).mean()  # |u - v|^2 = 2 - 2 u v
-    torch.testing.assert_close(PerceptualMSE()(x, y), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(RestorationLoss()(x, y), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_black_may_be_zero(vgg: Vgg19Features) -> None:
     x, y = pair()
-    unit = PerceptualMSE(perceptual=1.0, low=0.0)((x + 1) / 2, (y + 1) / 2)
-    signed = PerceptualMSE(perceptual=1.0, low=-1.0)(x, y)
+    unit = RestorationLoss(perceptual=1.0, low=0.0)((x + 1) / 2, (y + 1) / 2)
+    signed = RestorationLoss(perceptual=1.0, low=-1.0)(x, y)
     mse = torch.nn.functional.mse_loss(x, y)
     torch.testing.assert_close(signed - mse, unit - mse / 4)
 
 
 def test_reduced_precision_is_close(vgg: Vgg19Features) -> None:
     x, y = pair()
-    full, reduced = (PerceptualMSE(perceptual=1.0, reduced=flag)(x, y) for flag in (False, True))
+    full, reduced = (RestorationLoss(perceptual=1.0, reduced=flag)(x, y) for flag in (False, True))
     assert reduced.dtype == torch.float32
     assert float(reduced) == pytest.approx(float(full), rel=0.01)
 
@@ -62,15 +62,15 @@ def test_only_the_prediction_gets_a_gradient(vgg: Vgg19Features) -> None:
     x, y = pair()
     x.requires_grad_()
     y.requires_grad_()
-    PerceptualMSE(perceptual=100.0)(x, y.detach()).backward()
+    RestorationLoss(perceptual=100.0)(x, y.detach()).backward()
     assert x.grad is not None
     assert float(x.grad.abs().sum()) > 0
-    assert float(PerceptualMSE()(x, x)) == 0
+    assert float(RestorationLoss()(x, x)) == 0
 
 
 def test_negative_weights_are_refused() -> None:
     with pytest.raises(ValueError, match=r"perceptual must not be negative, got -0\.1"):
-        PerceptualMSE(perceptual=-0.1)
+        RestorationLoss(perceptual=-0.1)
 
 
 def test_changed_pixels_weigh_more() -> None:

@@ -24,8 +24,8 @@ class Denoiser(nn.Module):
 
     def __init__(self, network: nn.Module, scheduler: Any) -> None:
         super().__init__()
-        if scheduler.prediction_type not in _TO_CLEAN:
-            raise ValueError(f"prediction_type must be one of {sorted(_TO_CLEAN)}, got {scheduler.prediction_type!r}")
+        if scheduler.prediction_type not in TO_CLEAN:
+            raise ValueError(f"prediction_type must be one of {sorted(TO_CLEAN)}, got {scheduler.prediction_type!r}")
         self.network = network
         self.prediction = str(scheduler.prediction_type)
         self.schedule: Tensor = scheduler.alphas_cumprod.float()  # not a buffer: half precision would ruin its ends
@@ -46,7 +46,7 @@ class Denoiser(nn.Module):
         keywords = {} if label is None else {"class_labels": label}
         predicted = self.network(inputs, timesteps=t, **keywords)
         kept = level(self.schedule, t, x)
-        return _TO_CLEAN[self.prediction](x, predicted, kept).to(x.dtype)
+        return TO_CLEAN[self.prediction](x, predicted, kept).to(x.dtype)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """:meth:`denoise`, as a module."""
@@ -98,5 +98,5 @@ def _from_velocity(x: Tensor, velocity: Tensor, kept: Tensor) -> Tensor:
     return kept.sqrt() * x - (1 - kept).sqrt() * velocity
 
 
-# Ho et al. 2020 eq. 15; Salimans & Ho 2022 section 4
-_TO_CLEAN = {"epsilon": _from_epsilon, "sample": _from_sample, "v_prediction": _from_velocity}
+TO_CLEAN = {"epsilon": _from_epsilon, "sample": _from_sample, "v_prediction": _from_velocity}
+"""What a network predicts -> ``(x_t, prediction, alpha_bar_t) -> x_0`` (Ho et al. 2020 eq. 15; Salimans & Ho 2022)."""
