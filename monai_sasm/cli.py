@@ -17,6 +17,7 @@ from monai_sasm.cli_evaluate import evaluate
 from monai_sasm.cli_manage import bundles
 from monai_sasm.cli_node import node, pull, push
 from monai_sasm.cli_restore import restore
+from monai_sasm.cli_thin import thin
 from monai_sasm.cli_viewers import label_app, slicer_module
 
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
@@ -24,6 +25,7 @@ TERMINATED = 143  # 128 + SIGTERM, as shells report it
 app = typer.Typer(name="sasm", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(restore)
 app.command(context_settings={"auto_envvar_prefix": "SASM_BATCH"})(batch)
+app.command()(thin)
 app.command()(degrade)
 app.command()(evaluate)
 app.command()(node)

@@ -17,6 +17,7 @@ from monai_sasm.reasons import reason_of
 if TYPE_CHECKING:
     from monai_sasm.io.entry import Entry
     from monai_sasm.restore import House, Options
+    from monai_sasm.through_plane import Thinning
 
 SCHEMA = "sasm.restore/1"
 
@@ -34,6 +35,7 @@ class Job:
         overwrite: replace existing results.
         keep_private: keep private DICOM tags.
         bar: show a progress bar on stderr.
+        nifti: write DICOM results as NIfTI.
     """
 
     source: Path
@@ -41,6 +43,7 @@ class Job:
     overwrite: bool = False
     keep_private: bool = False
     bar: bool = False
+    nifti: bool = False
 
 
 def plan(job: Job, entry: Entry) -> Row:
@@ -54,6 +57,8 @@ def plan(job: Job, entry: Entry) -> Row:
         target = output_path(entry, job.source, job.output)
     except ValueError as error:
         return row | {"status": "skipped", "reason": reason_of(error)}
+    if job.nifti and entry.format == "dicom" and not target.name.endswith(".nii.gz"):
+        target = target.with_name(f"{target.name}.nii.gz")
     row["output"] = {"path": str(target)}
     if not job.overwrite and _is_there(target):
         return row | {"status": "skipped", "reason": "the result exists already; pass --overwrite or another output"}
@@ -67,12 +72,12 @@ def report(rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def run(job: Job, entries: Sequence[Entry], house: House, options: Options) -> Iterator[Row]:
-    """Restore and write each image; yields its row as soon as it is done."""
+def run(job: Job, entries: Sequence[Entry], house: House, options: Options | Thinning) -> Iterator[Row]:
+    """Restore, or thin, and write each image; yields its row as soon as it is done."""
     return report(_run(job, entries, house, options))
 
 
-def _run(job: Job, entries: Sequence[Entry], house: House, options: Options) -> Iterator[Row]:
+def _run(job: Job, entries: Sequence[Entry], house: House, options: Options | Thinning) -> Iterator[Row]:
     for number, entry in enumerate(entries, 1):
         row = plan(job, entry)
         if row["status"] == "planned":
@@ -80,7 +85,9 @@ def _run(job: Job, entries: Sequence[Entry], house: House, options: Options) -> 
         yield row
 
 
-def _attempt(job: Job, entry: Entry, row: Row, house: House, options: Options, number: int, total: int) -> Row:
+def _attempt(
+    job: Job, entry: Entry, row: Row, house: House, options: Options | Thinning, number: int, total: int
+) -> Row:
     """What became of one image; an error ends this image, never the job."""
     from monai_sasm.series import peak_mb
 
@@ -95,24 +102,19 @@ def _attempt(job: Job, entry: Entry, row: Row, house: House, options: Options, n
     return {"status": "ok", **done, "seconds": round(time.perf_counter() - started, 3), "peak_mb": peak_mb()}
 
 
-def _restore_one(job: Job, entry: Entry, target: Path, house: House, options: Options, label: str) -> Row:
-    from monai_sasm import series
-    from monai_sasm.restore import work_units
+def _restore_one(job: Job, entry: Entry, target: Path, house: House, options: Options | Thinning, label: str) -> Row:
+    from monai_sasm import restore, series, through_plane
 
     volume = entry.load()
-    with _progress(work_units(volume, options), label, job.bar) as advance:
-        return series.restore_to(
-            volume,
-            target,
-            house,
-            options,
-            overwrite=job.overwrite,
-            keep_private=job.keep_private,
-            progress=advance,
-        )
+    permitted = {"overwrite": job.overwrite, "keep_private": job.keep_private}
+    if isinstance(options, through_plane.Thinning):
+        with _progress(through_plane.work_units(volume, options), label, job.bar) as advance:
+            return series.thin_to(volume, target, house, options, **permitted, progress=advance)
+    with _progress(restore.work_units(volume, options), label, job.bar) as advance:
+        return series.restore_to(volume, target, house, options, **permitted, progress=advance)
 
 
-def _unsuitable(entry: Entry, house: House, options: Options) -> Row | None:
+def _unsuitable(entry: Entry, house: House, options: Options | Thinning) -> Row | None:
     from monai_sasm.series import mismatch
 
     reason = mismatch(entry, house, options)
@@ -150,7 +152,7 @@ def _is_there(target: Path) -> bool:
 def _log(row: Row) -> None:
     name = row["input"]["name"]
     if row["status"] == "ok":
-        logger.info("%s: restored in %.1f s", name, row["seconds"])
+        logger.info("%s: done in %.1f s", name, row["seconds"])
         for note in row["notes"]:
             logger.info("%s: %s", name, note)
     elif row["status"] == "failed":

@@ -106,7 +106,7 @@ def restore(
         entries = inventory(source, modality)
         planned = [plan(job, entry) for entry in entries]
         if dry_run:
-            _print_plan(planned, source, as_json)
+            print_plan(planned, source, as_json)
             raise typer.Exit(exit_code(row["status"] for row in planned))
         if not any(row["status"] == "planned" for row in planned):
             results = report(planned)  # no network is loaded to say why there is nothing to do
@@ -133,7 +133,8 @@ def _open_house(device: str, precision: str, trust: list[Path], options: Options
     return open_house(device, precision, trust, options)
 
 
-def _print_plan(rows: list[Row], source: Path, as_json: bool) -> None:
+def print_plan(rows: list[Row], source: Path, as_json: bool) -> None:
+    """What would be done, as a table on stdout or one JSON object per image."""
     if as_json:
         for row in rows:
             print_row(row)

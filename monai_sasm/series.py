@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from monai_sasm import restore as room
@@ -15,12 +17,14 @@ from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import write, write_map
 from monai_sasm.io.volume import Volume
 from monai_sasm.restore import House, Options, Restored, derivation, restore
+from monai_sasm.through_plane import Thinning, thinned
+from monai_sasm.through_plane import derivation as derivation_of_thinning
 from monai_sasm.types import Modality
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 
-def open_house(device: str, precision: str, trust: Sequence[Path], options: Options) -> House:
+def open_house(device: str, precision: str, trust: Sequence[Path], options: Options | Thinning) -> House:
     """The house these options need; what is wrong with them ends the job here, and not each image.
 
     Args:
@@ -38,7 +42,7 @@ def open_house(device: str, precision: str, trust: Sequence[Path], options: Opti
         choices = ", ".join(name for name, there in present.items() if there)
         raise ValueError(f"device {device!r} is not there; choose one of {choices}")
     house = room.load_house(device, trust, only=[options.expert] if options.expert else [], precision=precision)
-    if options.refiner:
+    if isinstance(options, Options) and options.refiner:
         house.refiner(options.refiner)
     return house
 
@@ -83,6 +87,35 @@ def restore_to(
     }
 
 
+def thin_to(
+    volume: Volume,
+    target: Path,
+    house: House,
+    options: Thinning,
+    *,
+    overwrite: bool = False,
+    keep_private: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Make thin slices of a volume and write them; arguments and result as for :func:`restore_to`."""
+    started = time.perf_counter()
+    result = thinned(volume, house, options, progress)
+    seconds = time.perf_counter() - started
+    done = derivation_of_thinning(house, options)
+    files = write(result, target, done, overwrite=overwrite, keep_private=keep_private)
+    axis = result.slice_axis or 0
+    sides = np.linalg.norm(np.asarray(result.affine)[:3, : result.array.ndim - 1], axis=0)
+    return {
+        "output": {"path": str(target), "files": len(files), "maps": []},
+        "models": dict(done.models),
+        "parameters": dict(done.parameters),
+        "summary": {"slices": result.array.shape[axis + 1], "voxel_mm": [round(float(side), 4) for side in sides]},
+        "device": str(house.device),
+        "notes": list(result.notes),
+        "network_seconds": round(seconds, 3),
+    }
+
+
 def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> list[Path]:
     """Write ``<target>_weight-<class>`` of each class that acts, ``<target>_trust`` and ``<target>_change``.
 
@@ -113,10 +146,13 @@ def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> lis
     return written
 
 
-def mismatch(entry: Entry, house: House, options: Options) -> str | None:
+def mismatch(entry: Entry, house: House, options: Options | Thinning) -> str | None:
     """Why a named expert or a refiner passes over this image: it is for another modality. ``None`` when it does not."""
     if entry.modality is None:
         return None
+    if isinstance(options, Thinning):
+        fits = entry.modality is Modality.MR
+        return None if fits else f"thin slices are made of MR, this image is {entry.modality.value}"
     if options.expert is not None:
         wanted = house.experts[options.expert].modality
         if wanted not in (entry.modality, None):

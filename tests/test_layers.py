@@ -20,7 +20,7 @@ LAYERS = [
     },
     {"bundles", "dispatch", "layouts"},
     {"house", "refinement"},
-    {"restore"},
+    {"restore", "through_plane"},
     {"series"},
     {"training", "evaluation", "batch"},
     {"web", "label", "node", "slicer"},

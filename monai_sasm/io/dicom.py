@@ -39,6 +39,9 @@ class DicomSource:
         slopes: rescale slope per slice.
         intercepts: rescale intercept per slice.
         multiframe: whether the slices are frames of Enhanced files.
+        thickness: step in mm where the slices lie on a grid of their own, see :mod:`monai_sasm.io.finer_slices`; the
+            paths then name the acquired slice whose header each takes over. ``None`` for slices as acquired.
+        acquired: on such a grid, SOP Instance UIDs of the acquired slices that each was made of.
     """
 
     paths: tuple[Path, ...]
@@ -49,6 +52,8 @@ class DicomSource:
     slopes: tuple[float, ...]
     intercepts: tuple[float, ...]
     multiframe: bool = False
+    thickness: float | None = None
+    acquired: tuple[tuple[str, ...], ...] = ()
 
 
 def load(

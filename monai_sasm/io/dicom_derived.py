@@ -26,6 +26,7 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom import DicomSource, instance_uid
 from monai_sasm.io.dicom_header import encoding_of
 from monai_sasm.io.dicom_pixels import encode, read_stored
+from monai_sasm.io.dicom_placement import place
 from monai_sasm.io.dicom_values import integer_of, quiet, text_of
 from monai_sasm.io.entry import RefusedError
 from monai_sasm.io.volume import Volume
@@ -33,6 +34,7 @@ from monai_sasm.types import Modality
 
 SERIES_NUMBER_OFFSET = 1000
 SMOOTHING = ("113087", "Smoothing")
+RESAMPLING = ("113085", "Spatial resampling")
 SOURCE_IMAGE = ("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
 
@@ -83,6 +85,7 @@ def write_series(volume: Volume, folder: Path, derivation: Derivation, *, keep_p
     Study, patient, frame of reference and slice geometry are the source's. Series and SOP Instance UIDs follow from the
     source's UIDs and the derivation, so that a second run gives the same UIDs. Pixels that equal the source keep its
     stored integer; padding is given back exactly. Values beyond Bits Stored are clipped and counted in a log warning.
+    Slices on a grid of their own (:mod:`monai_sasm.io.finer_slices`) get its positions, thickness, spacing and count.
 
     Args:
         volume: restored volume as loaded by :func:`monai_sasm.io.dicom.load`; array ``(1, slices, rows, columns)``.
@@ -146,7 +149,7 @@ def _write_slices(
         )
         clipped += lost
         names.append(f"IM{number + 1:04d}.dcm")
-        _write_slice(dataset, series, stored, building / names[-1])
+        _write_slice(dataset, series, stored, building / names[-1], source, number)
     if clipped:
         logger.warning("%d restored pixel(s) did not fit the stored bits and were clipped", clipped)
     return names
@@ -160,11 +163,13 @@ def _series(
     return _Series(uid, derivation, _now(first), modality, keep_private)
 
 
-def _write_slice(dataset: Dataset, series: _Series, stored: NDArray[np.int32], path: Path) -> None:
+def _write_slice(
+    dataset: Dataset, series: _Series, stored: NDArray[np.int32], path: Path, source: DicomSource, number: int
+) -> None:
     try:
         with quiet():
             _mark_lossy(dataset, len(dataset.PixelData))
-            _derive(dataset, series)
+            _derive(dataset, series, source, number)
             _set_pixels(dataset, stored)
             _save(dataset, path)
     except OSError:
@@ -184,20 +189,24 @@ def _now(dataset: Dataset) -> datetime:
         return datetime.now()
 
 
-def _derive(dataset: Dataset, series: _Series) -> None:
+def _derive(dataset: Dataset, series: _Series, source: DicomSource, number: int) -> None:
     """Turn a copy of a source instance into the derived instance, all but its pixels."""
     old_class = text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID")
     old_class = old_class or _SOP_CLASSES[series.modality]
     old_instance, old_series = instance_uid(dataset), text_of(dataset, "SeriesInstanceUID")
     _drop_stale(dataset, series.keep_private)
     dataset.SOPClassUID = old_class
-    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.derivation.digest])
+    moved = source.thickness is not None
+    own = [str(number)] if moved else []  # several slices may share one template
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.derivation.digest, *own])
     dataset.SeriesInstanceUID = series.uid
     if not text_of(dataset, "StudyInstanceUID"):  # emptied by a careless anonymiser; without one no archive takes it
         frame = text_of(dataset, "FrameOfReferenceUID") or series.uid
         dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study", frame])
-    _describe(dataset, series)
-    _reference(dataset, old_class, old_instance, old_series)
+    _describe(dataset, series, RESAMPLING if moved else SMOOTHING)
+    if moved:
+        place(dataset, source, number)
+    _reference(dataset, old_class, source.acquired[number] if moved else (old_instance,), old_series, not moved)
     _append(dataset, "ContributingEquipmentSequence", [_equipment(series)])
 
 
@@ -225,7 +234,7 @@ def _drop_private(dataset: Dataset) -> None:
                 _drop_private(item)
 
 
-def _describe(dataset: Dataset, series: _Series) -> None:
+def _describe(dataset: Dataset, series: _Series, code: tuple[str, str]) -> None:
     derivation, now = series.derivation, series.now
     kind = text_of(dataset, "ImageType").split("\\")
     rest = [part for part in kind[1:] if part or len(kind) > 2] or ["PRIMARY"]
@@ -236,28 +245,30 @@ def _describe(dataset: Dataset, series: _Series) -> None:
     before = text_of(dataset, "DerivationDescription")
     described = f"{before}; {derivation.description}" if before else derivation.description
     dataset.DerivationDescription = (described if len(described) <= _MAX_ST else derivation.description)[:_MAX_ST]
-    _append(dataset, "DerivationCodeSequence", [_code(*SMOOTHING)])
+    _append(dataset, "DerivationCodeSequence", [_code(*code)])
     for event in ("Series", "Content", "InstanceCreation"):
         setattr(dataset, f"{event}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{event}Time", now.strftime("%H%M%S"))
 
 
-def _reference(dataset: Dataset, sop_class: str, instance: str, series: str) -> None:
-    """Point at the source: Source Image Sequence, and Common Instance Reference for the source's series."""
-    image = _instance_item(sop_class, instance)
-    image.PurposeOfReferenceCodeSequence = Sequence([_code(*SOURCE_IMAGE)])
-    image.SpatialLocationsPreserved = "YES"
-    dataset.SourceImageSequence = Sequence([image])
+def _reference(dataset: Dataset, sop_class: str, instances: Items[str], series: str, in_place: bool) -> None:
+    """Point at the sources: Source Image Sequence, and Common Instance Reference for the source's series."""
+    images = [_instance_item(sop_class, instance) for instance in instances]
+    for image in images:
+        image.PurposeOfReferenceCodeSequence = Sequence([_code(*SOURCE_IMAGE)])
+        image.SpatialLocationsPreserved = "YES" if in_place else "NO"
+    dataset.SourceImageSequence = Sequence(images)
     if not series:
         return  # emptied UIDs: nothing valid to point at
-    listed = dataset.get("ReferencedSeriesSequence") or []
-    known = [item for item in listed if text_of(item, "SeriesInstanceUID") == series]
+    listed = [_instance_item(sop_class, instance) for instance in instances]
+    others = dataset.get("ReferencedSeriesSequence") or []
+    known = [item for item in others if text_of(item, "SeriesInstanceUID") == series]
     if known:
-        _append(known[0], "ReferencedInstanceSequence", [_instance_item(sop_class, instance)])
+        _append(known[0], "ReferencedInstanceSequence", listed)
         return
     item = Dataset()
     item.SeriesInstanceUID = series
-    item.ReferencedInstanceSequence = Sequence([_instance_item(sop_class, instance)])
+    item.ReferencedInstanceSequence = Sequence(listed)
     _append(dataset, "ReferencedSeriesSequence", [item])
 
 
