@@ -14,7 +14,7 @@ from PIL import Image
 
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.gaussian import GaussianNoise
-from monai_sasm.degradations.kspace import KspaceNoise
+from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
 from tests.data import ct_small
@@ -45,6 +45,8 @@ def degraded_image(modality: str, degradation: str, clean: NDArray[np.float32]) 
     model: DegradationModel
     if modality == "CT":
         model = LowDoseCt(spacing=0.66, dose=(0.05, 0.05), kernel="sharp")
+    elif degradation == "low-resolution":
+        model = KspaceTruncation(factor=(2.0, 2.0))
     elif modality == "MR":
         model = KspaceNoise(sigma=(0.1, 0.1), scale=MR_WHITE)
     else:

@@ -23,7 +23,12 @@ REQUIRED = ("LICENSE", "configs/metadata.json", "configs/inference.yaml", "confi
 TRAINABLE = ("configs/train.yaml", "configs/train_cpu.yaml")
 EXPERT = ("configs/evaluate.yaml", "configs/multi_gpu_train.yaml", *TRAINABLE)
 LARGEST = 8e6  # bytes of weights per bundle
-GAIN = {"noise": 1.0, "low-dose": 1.0, "raindrop": 0.4}  # least improvement of a trained expert, dB
+GAIN = {
+    "noise": 1.0,
+    "low-dose": 1.0,
+    "raindrop": 0.4,
+    "low-resolution": 0.3,
+}  # least improvement of a trained expert, dB
 
 all_bundles = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 experts = pytest.mark.parametrize(

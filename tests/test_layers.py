@@ -30,7 +30,9 @@ LAYERS = [
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 ALLOWED = {
     ("intensity", "io"): {"volume"},  # scaling is defined on a Volume
-    ("experts", "degradations"): {"downsampling"},  # super-resolution is consistent with one model of downsampling
+    ("experts", "degradations"): {"downsampling", "kspace"},  # restored is consistent with how it was measured
+    ("transforms", "degradations"): None,  # nor do they model a fault themselves
+    ("transforms", "intensity"): None,
     ("transforms", "io"): None,  # a MONAI transform that reads or writes is a thin coat over io
 }
 SHAPELESS_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core"}

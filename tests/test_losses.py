@@ -69,7 +69,7 @@ def test_only_the_prediction_gets_a_gradient(vgg: Vgg19Features) -> None:
 
 
 def test_negative_weights_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"perceptual must not be negative, got -0\.1"):
+    with pytest.raises(ValueError, match=r"weights must not be negative nor all zero, got perceptual=-0\.1"):
         RestorationLoss(perceptual=-0.1)
 
 

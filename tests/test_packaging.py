@@ -127,6 +127,8 @@ def test_requirements_are_what_the_code_imports() -> None:
     required = names(config["options"]["install_requires"])
     optional = set().union(*(names(value) for value in config["options.extras_require"].values()))
     for path in PACKAGE.rglob("*.py"):
+        if "slicer" in path.relative_to(PACKAGE).parts:
+            continue  # runs in 3D Slicer's own Python, with what that brings
         for node in ast.walk(ast.parse(path.read_text())):
             modules = []
             if isinstance(node, ast.Import):

@@ -197,10 +197,10 @@ class BlankStart(nn.Module):
     Args:
         network: UNet with MONAI's call.
         channels: leading channels that are ``x_t``; the others are conditions.
-        last: time index.
+        last: the time of pure noise.
     """
 
-    def __init__(self, network: nn.Module, channels: int, last: int) -> None:
+    def __init__(self, network: nn.Module, channels: int, last: float) -> None:
         super().__init__()
         self.network, self.channels, self.last = network, channels, last
 
