@@ -11,7 +11,7 @@ from monai_sasm.cli_report import exit_code, logger, one_line_errors, set_up_log
 
 NAMES = (
     "photo-awgn, photo-ddpm, raindrop-real, raindrop-synth, superres-photo, inpaint, ct-lowdose, ct-simulated, "
-    "mri-noise, mixed, refine, cifar10, gate, speed"
+    "mri-noise, mri-superres, mixed, refine, cifar10, gate, speed"
 )
 
 

@@ -21,6 +21,7 @@ PROTOCOLS = {
     "ct-lowdose": "ct:run_real",
     "ct-simulated": "ct:run_simulated",
     "mri-noise": "mri:run",
+    "mri-superres": "mri_superres:run",
     "mixed": "mixed:run",
     "refine": "refine:run",
     "cifar10": "cifar10:run",

@@ -38,18 +38,18 @@ def comparison(
     """
     images = {method.name: method.restore(case) for method in methods}
     box = busiest_crop(case.clean, crop) if crop else (slice(None),) * 3
-    plot, axes = _grid(2, len(images) + 1)
-    _show(axes[0][0], case.clean[box], window)
+    plot, axes = grid(2, len(images) + 1)
+    show(axes[0][0], case.clean[box], window)
     axes[0][0].set_title("clean", fontsize=8)
     axes[1][0].axis("off")
     axes[1][0].text(0.5, 0.5, f"{case.level}\nerror x {1 / error:.3g}", ha="center", va="center", fontsize=8)
     for column, (name, image) in enumerate(images.items(), start=1):
-        _show(axes[0][column], image[box], window)
+        show(axes[0][column], image[box], window)
         axes[0][column].set_title(f"{name}\n{psnr_text(case, image):.2f} dB", fontsize=8)
         difference = np.abs(image - case.clean)[box].mean(0) / (window[1] - window[0])
         axes[1][column].imshow(difference, cmap="inferno", vmin=0, vmax=error)
         axes[1][column].axis("off")
-    return _save(plot, path)
+    return save(plot, path)
 
 
 def curves(
@@ -60,12 +60,12 @@ def curves(
     log: bool = False,
 ) -> str:
     """Named curves (x, y) in one plot."""
-    plot, axes = _grid(1, 1, size=4.5)
+    plot, axes = grid(1, 1, size=4.5)
     for name, (x, y) in lines.items():
         axes[0][0].plot(x, y, label=name, linewidth=2 if name.startswith("ours") else 1)
     axes[0][0].set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     axes[0][0].legend(fontsize=7)
-    return _save(plot, path)
+    return save(plot, path)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class StepPanel:
 
 def step_curves(path: Path, panels: Sequence[StepPanel], seconds: Mapping[int, float]) -> str:
     """Quality over sampling steps, two panels a line; ``seconds`` per image are written below the steps."""
-    plot, axes = _grid(-(-len(panels) // 2), 2, size=3.4)
+    plot, axes = grid(-(-len(panels) // 2), 2, size=3.4)
     flat = [axis for row in axes for axis in row]
     for axis, panel in zip(flat, panels, strict=False):  # the last line may have an empty place
         steps = list(panel.values)
@@ -103,47 +103,48 @@ def step_curves(path: Path, panels: Sequence[StepPanel], seconds: Mapping[int, f
         axis.legend(fontsize=7)
     for axis in flat[len(panels) :]:
         axis.axis("off")
-    return _save(plot, path)
+    return save(plot, path)
 
 
 def reliability_diagram(path: Path, rows: Sequence[tuple[float, float, float, float]], error: float) -> str:
     """Accuracy against confidence, with the share of the samples in each bin as bars."""
-    plot, axes = _grid(1, 1, size=4.0)
+    plot, axes = grid(1, 1, size=4.0)
     confidence, accuracy, share = ([row[k] for row in rows] for k in (1, 2, 3))
     axes[0][0].bar([row[0] for row in rows], share, width=0.09, color="0.85", label="share of images")
     axes[0][0].plot([0, 1], [0, 1], "k:", linewidth=1)
     axes[0][0].plot(confidence, accuracy, "o-", label=f"accuracy (ECE {error:.3f})")
     axes[0][0].set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     axes[0][0].legend(fontsize=7, loc="upper left")
-    return _save(plot, path)
+    return save(plot, path)
 
 
 def confusion_table(path: Path, counts: NDArray[np.integer], names: Sequence[str]) -> str:
     """Confusion counts (truth in rows) as a shaded table."""
-    plot, axes = _grid(1, 1, size=4.5)
+    plot, axes = grid(1, 1, size=4.5)
     axes[0][0].imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*counts.shape):
         axes[0][0].text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8)
     axes[0][0].set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=7)
     axes[0][0].set_yticks(range(len(names)), names, fontsize=7)
     axes[0][0].set(xlabel="gate", ylabel="truth")
-    return _save(plot, path)
+    return save(plot, path)
 
 
 def panels(path: Path, images: Mapping[str, Image], columns: int = 5) -> str:
     """Titled pictures in [0, 1], ``(3, H, W)`` or ``(1, H, W)``, in a grid."""
     rows = -(-len(images) // columns)
-    plot, axes = _grid(rows, min(columns, len(images)), size=2.4)
+    plot, axes = grid(rows, min(columns, len(images)), size=2.4)
     flat = [axis for row in axes for axis in row]
     for axis, (name, image) in zip(flat, images.items(), strict=False):  # the last row may have empty places
-        _show(axis, image, (0.0, 1.0))
+        show(axis, image, (0.0, 1.0))
         axis.set_title(name, fontsize=8)
     for axis in flat[len(images) :]:
         axis.axis("off")
-    return _save(plot, path)
+    return save(plot, path)
 
 
-def _grid(rows: int, columns: int, size: float = 1.9) -> tuple[Any, Any]:
+def grid(rows: int, columns: int, size: float = 1.9) -> tuple[Any, Any]:
+    """A figure and its axes ``(rows, columns)``; ``size`` of one in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -152,7 +153,8 @@ def _grid(rows: int, columns: int, size: float = 1.9) -> tuple[Any, Any]:
     return plot, plot.subplots(rows, columns, squeeze=False)
 
 
-def _show(axis: Any, image: Image, window: tuple[float, float]) -> None:
+def show(axis: Any, image: Image, window: tuple[float, float]) -> None:
+    """Draw ``(3, H, W)`` or ``(1, H, W)`` without ticks; ``window`` are the values shown as black and white."""
     shown = np.clip((image - window[0]) / (window[1] - window[0]), 0, 1)
     axis.imshow(shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0], cmap="gray", vmin=0, vmax=1)
     axis.axis("off")
@@ -169,7 +171,8 @@ def busiest_crop(image: Image, crop: int) -> tuple[slice, slice, slice]:
     return slice(None), slice(y, y + side), slice(x, x + side)
 
 
-def _save(plot: Any, path: Path) -> str:
+def save(plot: Any, path: Path) -> str:
+    """Write a small PNG; returns its name."""
     from PIL import Image as PillowImage
 
     path.parent.mkdir(parents=True, exist_ok=True)

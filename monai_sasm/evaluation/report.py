@@ -16,6 +16,7 @@ ORDER = (
     "ct-lowdose",
     "ct-simulated",
     "mri-noise",
+    "mri-superres",
     "mixed",
     "refine",
     "cifar10",

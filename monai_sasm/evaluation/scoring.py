@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.evaluation.statistics import with_statistics
 from monai_sasm.evaluation.table import Row
 
 Image = NDArray[np.float32]
@@ -91,6 +92,7 @@ def score(
     measure: Measure,
     kept: Kept,
     subset_name: str = "subset",
+    compared: Compared | None = None,
 ) -> list[Row]:
     """Rows of all methods; where one ran on a subset, every method is also printed on that same subset.
 
@@ -101,11 +103,14 @@ def score(
         measure: (case, restored) -> metric -> value.
         kept: results of earlier runs.
         subset_name: how subset rows are marked, as in ``"ours (BM3D subset)"``.
+        compared: adds bootstrap intervals, and paired tests against one of the methods.
     """
-    results = {method.name: _run(protocol, cases, method, measure, kept) for method in methods}
+    results = {method.name: measured(protocol, cases, method, measure, kept) for method in methods}
     rows = [
         average(method.name, cases, results[method.name], method.note) for method in methods if method.first is None
     ]
+    if compared is not None:
+        rows = [compare(row, cases, results[row.method], results.get(compared.reference), compared) for row in rows]
     limits = [method.first for method in methods if method.first is not None]
     if limits:
         subset = _first(cases, min(limits))
@@ -136,6 +141,41 @@ def average(
     )
 
 
+@dataclass(frozen=True)
+class Compared:
+    """How rows are compared.
+
+    Args:
+        reference: name of the method that the others are tested against.
+        metrics: which metrics get intervals and p values.
+        label: of the reference, in the column's head.
+    """
+
+    reference: str
+    metrics: tuple[str, ...]
+    label: str = "U-Net"
+
+
+Results = Mapping[tuple[str, str], dict[str, float]]
+"""(level, case) -> metric -> value."""
+
+
+def compare(row: Row, cases: Sequence[Case], results: Results, reference: Results | None, compared: Compared) -> Row:
+    """``row`` with bootstrap intervals of its means and the p values of paired tests against the reference."""
+    for level in row.scores:
+        own, other = values_of(cases, results, level), None
+        if reference is not None and row.method != compared.reference:
+            other = values_of(cases, reference, level)
+        row = with_statistics(row, level, own, other, compared.metrics, compared.label)
+    return row
+
+
+def values_of(cases: Sequence[Case], results: Results, level: str) -> dict[str, list[float]]:
+    """Metric -> one value per case of a level, in the order of the cases."""
+    found = [results[level, case.name] for case in cases if case.level == level and (level, case.name) in results]
+    return {metric: [entry[metric] for entry in found if metric in entry] for metric in (found[0] if found else ())}
+
+
 def batch_shape(batch: Any) -> tuple[int, int, int, int]:
     """Shape of a tensor ``(B, C, H, W)``, as the degradations want it."""
     images, channels, height, width = batch.shape
@@ -150,9 +190,10 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()[:20]
 
 
-def _run(
+def measured(
     protocol: str, cases: Sequence[Case], method: Method, measure: Measure, kept: Kept
 ) -> dict[tuple[str, str], dict[str, float]]:
+    """(level, case) -> metric -> value, ``seconds`` among them, of one method; arguments as for :func:`score`."""
     chosen = cases if method.first is None else _first(cases, method.first)
     results = {}
     for case in chosen:

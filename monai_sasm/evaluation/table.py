@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Row:
         n: level -> number of images.
         seconds: median wall-clock seconds per image; ``None`` where nothing was run.
         note: settings or source.
+        intervals: level -> metric -> lower and upper limit of its mean; printed behind it.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Row:
     n: Mapping[str, int]
     seconds: float | None = None
     note: str = ""
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Table:
         columns = list(dict.fromkeys(name for row in rows for name in row.scores[level]))
         lines = ["| method | " + " | ".join(columns) + " | n | s/image |", "|---|" + "---:|" * (len(columns) + 2)]
         for row in rows:
-            cells = [_cell(row.scores[level].get(name)) for name in columns]
+            limits = row.intervals.get(level, {})
+            cells = [_cell(row.scores[level].get(name)) + _limits(limits.get(name)) for name in columns]
             seconds = "-" if row.seconds is None else f"{row.seconds:.3g}"
             lines.append(f"| {row.method} | " + " | ".join(cells) + f" | {row.n.get(level, '-')} | {seconds} |")
         return lines
@@ -118,7 +121,8 @@ def merged(rows: Iterable[Row]) -> tuple[Row, ...]:
         before = found.get(row.method)
         scores = {**(before.scores if before else {}), **row.scores}
         counts = {**(before.n if before else {}), **row.n}
-        found[row.method] = Row(row.method, scores, counts, row.seconds, row.note)
+        intervals = {**(before.intervals if before else {}), **row.intervals}
+        found[row.method] = Row(row.method, scores, counts, row.seconds, row.note, intervals)
     return tuple(found.values())
 
 
@@ -126,6 +130,13 @@ def _cell(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.4f}" if abs(value) < 2 else f"{value:.2f}"
+
+
+def _limits(interval: Sequence[float | None] | None) -> str:
+    """``[low, high]`` behind a mean; nothing where there are none."""
+    if interval is None or any(limit is None or not math.isfinite(limit) for limit in interval):
+        return ""
+    return f" [{_cell(interval[0])}, {_cell(interval[1])}]"
 
 
 def _finite(value: Any) -> Any:

@@ -1,0 +1,110 @@
+"""Figures of protocols with a judge: restored slices with errors, outlines, PSNR against Dice, quality against time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_sasm.evaluation.figures import grid, save, show
+from monai_sasm.evaluation.judge import Regions
+from monai_sasm.evaluation.judged import CLEAN, DEGRADED
+from monai_sasm.evaluation.scoring import Case, Image, Method
+from monai_sasm.evaluation.table import Row
+from monai_sasm.metrics import psnr
+
+ERROR = 0.2  # absolute error shown as full colour, working scale
+COLOURS = ("tab:orange", "tab:cyan", "tab:pink")
+Segment = Callable[[Case, Image], Regions]
+"""(case, stack ``(N, H, W)``) -> regions ``(N, H, W)``."""
+
+
+def all_figures(
+    folder: Path, protocol: str, cases: Sequence[Case], methods: Sequence[Method], rows: Sequence[Row], segment: Segment
+) -> tuple[str, ...]:
+    """Slices and outlines of one case per level, and the two plots; returns the files' names.
+
+    Args:
+        folder: where to.
+        protocol: start of the files' names.
+        cases: clean and degraded stacks ``(N, H, W)`` in working scale; ``facts["truth"]`` has regions ``(I, J, K)``.
+        methods: run anew on the shown cases.
+        rows: as measured, with ``PSNR`` and ``Dice``.
+        segment: the judge.
+    """
+    names = []
+    for level in dict.fromkeys(case.level for case in cases):
+        example = next(case for case in cases if case.level == level)
+        names.append(slices(folder / f"{protocol}-{level}.png", example, methods, segment))
+    names.append(psnr_against_dice(folder / f"{protocol}-dice.png", rows))
+    names.append(quality_against_time(folder / f"{protocol}-time.png", rows))
+    return tuple(names)
+
+
+def slices(path: Path, case: Case, methods: Sequence[Method], segment: Segment) -> str:
+    """Each method's slice, its error, and the judge's outlines (drawn by people: white) on it, in three lines."""
+    truth = {name: region.transpose(2, 1, 0) for name, region in case.facts["truth"].items()}
+    index = int(np.argmax(sum(region.sum((1, 2)) for region in truth.values())))
+    plot, axes = grid(3, len(methods), size=1.6)
+    for column, method in enumerate(methods):
+        image = method.restore(case)
+        value = psnr(case.clean, image, 1.0)
+        show(axes[0][column], image[index][None], (0.0, 1.0))
+        title = method.name if math.isinf(value) else f"{method.name}\n{value:.2f} dB"
+        axes[0][column].set_title(title, fontsize=7)
+        axes[1][column].imshow(np.abs(image - case.clean)[index], cmap="inferno", vmin=0, vmax=ERROR)
+        axes[1][column].axis("off")
+        show(axes[2][column], image[index][None], (0.0, 1.0))
+        found = segment(case, image)
+        for colour, (name, region) in zip(COLOURS, truth.items(), strict=False):
+            _outline(axes[2][column], region[index], "white", 0.6)
+            _outline(axes[2][column], found[name][index], colour, 1.0)
+    return save(plot, path)
+
+
+def psnr_against_dice(path: Path, rows: Sequence[Row]) -> str:
+    """One point per method and level: what is near in pixels need not be right for the judge."""
+    levels = list(dict.fromkeys(level for row in rows for level in row.scores))
+    plot, axes = grid(1, len(levels), size=4.2)
+    for axis, level in zip(axes[0], levels, strict=True):
+        for row in rows:
+            scores = row.scores[level]
+            if math.isfinite(scores["PSNR"]):
+                _point(axis, scores["PSNR"], scores["Dice"], row.method)
+        clean = next((row.scores[level]["Dice"] for row in rows if row.method == CLEAN), None)
+        if clean is not None:
+            axis.axhline(clean, linestyle="--", linewidth=1, color="0.5", label="clean")
+            axis.legend(fontsize=7)
+        axis.set(xlabel="PSNR, dB", ylabel="Dice", title=level)
+    return save(plot, path)
+
+
+def quality_against_time(
+    path: Path, rows: Sequence[Row], metrics: Sequence[str] = ("PSNR", "Dice"), before: str = DEGRADED
+) -> str:
+    """Metrics over seconds per slice, at the first level; ``before`` is the row without any restoration."""
+    level = next(iter(rows[0].scores))
+    plot, axes = grid(1, len(metrics), size=4.2)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for row in rows:
+            if row.seconds and metric in row.scores[level]:
+                _point(axis, row.seconds, row.scores[level][metric], row.method)
+        start = next((row.scores[level][metric] for row in rows if row.method == before), None)
+        if start is not None:
+            axis.axhline(start, linestyle=":", linewidth=1, color="0.5", label=before)
+            axis.legend(fontsize=7)
+        axis.set(xlabel="s per slice", ylabel=metric, xscale="log", title=level)
+    return save(plot, path)
+
+
+def _point(axis: Any, x: float, y: float, name: str) -> None:
+    axis.plot([x], [y], "o", markersize=4)
+    axis.annotate(name, (x, y), textcoords="offset points", xytext=(4, 3), fontsize=6)
+
+
+def _outline(axis: Any, region: Any, colour: str, width: float) -> None:
+    if region.any() and not region.all():
+        axis.contour(region.astype(float), levels=[0.5], colors=[colour], linewidths=width)

@@ -1,0 +1,80 @@
+"""Intervals, paired tests, recovered fractions and losses, against textbook values and independent computations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from monai_sasm.evaluation.scoring import Case, Compared, Kept, Method, score
+from monai_sasm.evaluation.statistics import (
+    bootstrap_interval,
+    losses,
+    paired_test,
+    recovered_fraction,
+    recovered_interval,
+)
+
+
+def test_interval_agrees_with_scipys_bootstrap() -> None:
+    values = np.random.default_rng(1).normal(27, 2, 30)
+    low, high = bootstrap_interval(values, draws=9999)
+    expected = stats.bootstrap((values,), np.mean, method="percentile", rng=2).confidence_interval
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.05)
+    assert bootstrap_interval(values) == bootstrap_interval(values), "the draws have a seed"
+
+
+def test_interval_needs_two_finite_values() -> None:
+    assert all(math.isnan(limit) for limit in bootstrap_interval([3.0]))
+    assert all(math.isnan(limit) for limit in bootstrap_interval([3.0, math.inf, math.nan]))
+    assert bootstrap_interval([2.0, 2.0, math.nan]) == (2.0, 2.0)
+
+
+def test_paired_test_of_one_sided_differences_is_exact() -> None:
+    reference = np.arange(8.0)
+    paired = paired_test(reference + np.linspace(0.1, 0.8, 8), reference)
+    assert paired.difference == pytest.approx(0.45)
+    assert paired.p == pytest.approx(2 / 2**8), "both tails of 2^8 equally likely signs"
+
+
+def test_paired_test_of_nothing() -> None:
+    assert paired_test([1.0, 2.0], [1.0, 2.0]).p == 1.0
+    assert math.isnan(paired_test([1.0], [2.0]).p)
+    with pytest.raises(ValueError, match="same subjects"):
+        paired_test([1.0, 2.0], [1.0])
+
+
+def test_recovered_fraction_is_a_ratio_of_means() -> None:
+    high, low = np.array([0.9, 0.8, 0.7]), np.array([0.5, 0.8, 0.4])
+    assert recovered_fraction(high, low, high) == 1
+    assert recovered_fraction(low, low, high) == 0
+    assert recovered_fraction(low - 0.7, low, high) == pytest.approx(-3)
+    assert math.isnan(recovered_fraction(high, high, high))
+    halfway = (high + low) / 2
+    assert recovered_interval(halfway, low, high) == pytest.approx((0.5, 0.5)), "the same in every resample"
+    few, many = recovered_interval([0.9, 0.8, 0.5], low, high)
+    assert few < recovered_fraction([0.9, 0.8, 0.5], low, high) < many
+
+
+def test_losses_count_only_who_got_worse() -> None:
+    assert losses([0.9, 0.5, 0.4], [0.8, 0.6, 0.7]) == {
+        "worse": 2.0,
+        "loss": pytest.approx(0.2),
+        "largest loss": pytest.approx(0.3),
+    }
+    assert losses([1.0], [0.5]) == {"worse": 0.0, "loss": 0.0, "largest loss": 0.0}
+
+
+def test_rows_carry_intervals_and_tests() -> None:
+    cases = [Case(str(k), "x2", np.zeros((1, 1, 1), np.float32), np.full((1, 1, 1), k, np.float32)) for k in range(6)]
+    methods = [Method("ours", lambda case: case.degraded + 1), Method("other", lambda case: case.degraded + 2)]
+    rows = score(
+        "any", cases, methods, lambda case, image: {"mean": float(image.mean())}, Kept(None),
+        compared=Compared("ours", ("mean",), "ours"),
+    )  # fmt: skip
+    assert "p mean (ours)" not in rows[0].scores["x2"]
+    assert rows[1].scores["x2"]["p mean (ours)"] == pytest.approx(2 / 2**6)
+    low, high = rows[1].intervals["x2"]["mean"]
+    assert 2 < low < rows[1].scores["x2"]["mean"] < high < 7
