@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from monai_sasm.evaluation import figures, peers
+from monai_sasm.evaluation.contenders import Contender, contenders
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import ct_pairs, data_hash, files
-from monai_sasm.evaluation.scoring import Case, Image, Method, batch_shape, score
+from monai_sasm.evaluation.judged import hallucinating
+from monai_sasm.evaluation.judged_figures import quality_against_time
+from monai_sasm.evaluation.perceptual import PerceptualDistances
+from monai_sasm.evaluation.scoring import Case, Compared, Image, Measure, Method, batch_shape, score
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.metrics import (
     CT_WINDOW,
@@ -25,6 +30,11 @@ from monai_sasm.metrics import (
 )
 
 EXPERT = "lowdose_ct_unet"
+FAMILY = "lowdose_ct"
+CONTENDERS = ("esrgan", "dit", "sit")  # beside the U-Net, which is "ours"
+SHOWN_STEPS = (0, 1, 10)  # of the contenders in the figure of slices
+FEATURE_CROP = 192  # pixels; features are compared in the middle of a slice
+COMPARED = Compared("ours", ("PSNR", "SSIM", "VGG19-n", "LPIPS"))
 HU_PER_UNIT = 1000.0  # the experts' working scale
 RANGE = CT_WINDOW[1] - CT_WINDOW[0]
 BODY = -500.0  # HU; above it is patient (or table), below it air and lung
@@ -48,6 +58,9 @@ DEFINITIONS = {
     "gradient": "mean gradient magnitude in the window over that of the full dose; below 1: smoother than full dose",
     "noise": f"HU, standard deviation in up to {PATCHES} uniform soft-tissue regions of {PATCH}x{PATCH} pixels per "
     "slice",
+    "p (U-Net)": "two-sided Wilcoxon signed-rank test against ours over slices; [low, high] are 95 % bootstrap "
+    "intervals of the mean over slices, which are all of one patient",
+    "M params": "millions of trained weights",
     "NPS mean": "cycles/mm, power-weighted mean frequency of the noise power spectrum there; lower: coarser, "
     "blotchier grain",
 }
@@ -71,6 +84,7 @@ def run_real(context: Context) -> Table:
     used += [
         path for kind in ("full", "quarter") for path in files(validation / kind) if path.name[:14] in VALIDATION_STEMS
     ]
+    rivals, missing = contenders(context, FAMILY, CONTENDERS)
     flags = (
         "peers are told the standard deviation of (quarter - full dose) inside the body; ours estimates the noise "
         "itself",
@@ -78,8 +92,10 @@ def run_real(context: Context) -> Table:
         "a RED-CNN trained by others on far more of this data gives 24.48 dB, bias 3.9 HU on the L096 slices "
         "(measured once, not in "
         "this run); published RED-CNN on L506 (other patient): input 29.25, result 32.7 to 32.9 dB",
+        *missing,
     )
-    return _table(context, "ct-lowdose", cases, tuned, used, flags, bm3d=len(cases))
+    distances = PerceptualDistances()
+    return _table(context, "ct-lowdose", cases, tuned, used, flags, len(cases), rivals, distances)
 
 
 def run_simulated(context: Context) -> Table:
@@ -110,6 +126,8 @@ def _table(
     used: Iterable[Path],
     flags: tuple[str, ...],
     bm3d: int,
+    rivals: Sequence[Contender] = (),
+    distances: PerceptualDistances | None = None,
 ) -> Table:
     methods = [Method("full dose (reference)", lambda case: case.clean), Method("input", lambda case: case.degraded)]
     if context.peers:
@@ -118,9 +136,13 @@ def _table(
             first=bm3d if bm3d < len(cases) else None,
         )  # fmt: skip
     methods.append(Method("ours", ours(context)))
-    rows = score(protocol, cases, methods, measure, context.kept, "BM3D subset")
+    methods += [Method(rival.name, _corrected(rival.restore)) for rival in rivals]
+    taken = measure if distances is None else _with_features(distances)
+    rows = score(protocol, cases, methods, taken, context.kept, "BM3D subset", COMPARED if rivals else None)
     rows, spectra = _without_spectra(rows)
-    shown = [method for method in methods if method.name != "full dose (reference)"]
+    rows = _with_parameters(rows, rivals)
+    unshown = {"full dose (reference)"} | {rival.name for rival in rivals if rival.steps not in SHOWN_STEPS}
+    shown = [method for method in methods if method.name not in unshown]
     pictures = [
         figures.comparison(
             context.output / f"{protocol}.png",
@@ -139,19 +161,29 @@ def _table(
     pictures.append(
         figures.curves(context.output / f"{protocol}-nps.png", lines, "cycles/mm", f"NPS, HU² mm², {level}", log=True)
     )
+    if rivals:
+        compared = [name for name in ("PSNR", "VGG19-n", "LPIPS") if name in rows[0].scores[level]]
+        pictures.append(quality_against_time(context.output / f"{protocol}-time.png", rows, compared, "input"))
+    flags = (*flags, *hallucinating(rows, [rival.name for rival in rivals if rival.sampled], "ours"))
     details = {"noise_power_spectrum": {"frequency_per_mm": frequency, "power": spectra}}
+    definitions = DEFINITIONS | (distances.definitions() if distances is not None else {})
     return Table(
-        protocol, data_hash(used), DEFINITIONS, tuple(rows), (*context.limited(), *flags), tuple(pictures), details
+        protocol, data_hash(used), definitions, tuple(rows), (*context.limited(), *flags), tuple(pictures), details
     )
 
 
 def ours(context: Context) -> Callable[[Case], Image]:
     """The low-dose expert on HU images, noise estimated from the image."""
     expert = context.expert(EXPERT)
+    return _corrected(lambda working: expert(working, None))
+
+
+def _corrected(expert: Callable[[Image], Image]) -> Callable[[Case], Image]:
+    """Add the correction of an expert in working scale to a slice in HU, which keeps its digits."""
 
     def restore(case: Case) -> Image:
         working = (case.degraded / HU_PER_UNIT).astype(np.float32)
-        return (case.degraded + HU_PER_UNIT * (expert(working, None) - working)).astype(np.float32)
+        return (case.degraded + HU_PER_UNIT * (expert(working) - working)).astype(np.float32)
 
     return restore
 
@@ -170,6 +202,31 @@ def measure(case: Case, image: Image) -> dict[str, float]:
         "gradient": gradient_ratio(clean, seen),
         **texture,
     }
+
+
+def _with_features(distances: PerceptualDistances) -> Measure:
+    """:func:`measure`, and feature distances in the window, in the middle of the slice."""
+
+    def measured(case: Case, image: Image) -> dict[str, float]:
+        middle = (
+            slice(None),
+            *(slice(max(0, (n - FEATURE_CROP) // 2), (n + FEATURE_CROP) // 2) for n in image.shape[1:]),
+        )
+        clean, seen = ((windowed(part)[middle] - CT_WINDOW[0]) / RANGE for part in (case.clean, image))
+        return measure(case, image) | distances(clean, seen)
+
+    return measured
+
+
+def _with_parameters(rows: Sequence[Row], rivals: Sequence[Contender]) -> list[Row]:
+    """Rows of the contenders with their numbers of weights."""
+    counts = {rival.name: rival.parameters / 1e6 for rival in rivals}
+    return [
+        replace(row, scores={level: {**scores, "M params": counts[row.method]} for level, scores in row.scores.items()})
+        if row.method in counts
+        else row
+        for row in rows
+    ]
 
 
 def _texture(image: Image, case: Case) -> dict[str, float]:
@@ -249,5 +306,5 @@ def _without_spectra(rows: Sequence[Row]) -> tuple[list[Row], dict[str, dict[str
             level: {name: value for name, value in scores.items() if not name.startswith("_")}
             for level, scores in row.scores.items()
         }
-        visible.append(Row(row.method, kept, row.n, row.seconds, row.note))
+        visible.append(replace(row, scores=kept))
     return visible, spectra
