@@ -99,7 +99,12 @@ class Restored:
 
 
 def restore(
-    volume: Volume, house: House, options: Options | None = None, progress: Callable[[int], None] | None = None
+    volume: Volume,
+    house: House,
+    options: Options | None = None,
+    progress: Callable[[int], None] | None = None,
+    *,
+    in_place: bool = False,
 ) -> Restored:
     """Restore one image, slice by slice; geometry, unit and shape out equal those in.
 
@@ -108,6 +113,8 @@ def restore(
         house: see :func:`monai_sasm.house.load_house`.
         options: see :class:`Options`.
         progress: called with 1 after each unit of :func:`work_units`.
+        in_place: put the restored pixels where those of ``volume`` were, which is then used up; a long series needs
+            half the memory so.
 
     Raises:
         BundleError: an expert, the gate or a refiner that the options need is not there or does not fit.
@@ -116,34 +123,31 @@ def restore(
     _check_fits(volume.modality, house, options)
     started = time.perf_counter()
     scaling = scaling_for(volume)
-    slices = volume.as_slices()  # (N, c, H, W), native unit
+    count, _, height, width = volume.slices_shape
     factor = _refiner(volume.modality, house, options).scale if options.upscale else 1
-    height, width = (factor * side for side in slices.shape[-2:])
-    if options.upscale:
-        check_size(width, height)
-    restored = np.empty((*slices.shape[:2], height, width), np.float32)
-    changes = np.empty((len(slices), height, width), np.float32) if options.keep_maps else None
-    keeper = _Keeper(house, options, len(slices))
-    for index, native in enumerate(slices):
+    done = _room_for(volume, factor, in_place)
+    changes = np.empty((count, factor * height, factor * width), np.float32) if options.keep_maps else None
+    keeper = _Keeper(house, options, count)
+    for index, (native, place) in enumerate(zip(volume.each_slice(), done.each_slice(), strict=True)):
         image = torch.from_numpy(scaling.forward(np.ascontiguousarray(native)))[None].to(house.device)  # (1, c, H, W)
         given = None if options.sigma is None else options.sigma / scaling.scale
         result = _restore_slice(image, volume.modality, house, options, given, keeper, progress)
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
         correction = scaling.scale * (result - enlarged(image, factor))[0].cpu().numpy()
         start = native if factor == 1 else enlarged(torch.from_numpy(native)[None], factor)[0].numpy()
-        restored[index] = start + correction
+        restored = start + correction
         if changes is not None:
-            changes[index] = (restored[index] - start).mean(0)
+            changes[index] = (restored - start).mean(0)
+        place[...] = restored
     summary = keeper.summary(scaling.scale) | {"seconds": time.perf_counter() - started}
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in keeper.maps().items()}
-    done = volume.from_slices(restored) if factor == 1 else volume.enlarged(restored[0])
     return Restored(_noted(done, house, options), weights, changes, summary, keeper.trust())
 
 
 def work_units(volume: Volume, options: Options | None = None) -> int:
     """How often :func:`restore` will call ``progress``: slices times tiles times passes (at most)."""
-    slices = volume.as_slices()
-    return len(slices) * len(tiles(*slices.shape[-2:])) * _passes(volume.modality, options or Options())
+    count, _, height, width = volume.slices_shape
+    return count * len(tiles(height, width)) * _passes(volume.modality, options or Options())
 
 
 def derivation(house: House, options: Options, modality: Modality | None = None) -> Derivation:
@@ -299,6 +303,15 @@ class _Keeper:
             "noise": float(np.median(self.sigmas)) * scale,
             "passes": max(len(means) for means in self.means),
         } | ({"trust": round(float(np.mean(self.mean_trusts)), 4)} if self.mean_trusts else {})
+
+
+def _room_for(volume: Volume, factor: int, in_place: bool) -> Volume:
+    """Where the restored pixels go."""
+    if factor == 1:
+        return volume if in_place else volume.with_array(np.empty_like(volume.array))
+    channels, height, width = volume.array.shape
+    check_size(factor * width, factor * height)
+    return volume.enlarged(np.empty((channels, factor * height, factor * width), np.float32))
 
 
 def _restore_slice(

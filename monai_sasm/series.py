@@ -60,7 +60,7 @@ def restore_to(
     """Restore a volume and write the result, with its maps where the options ask for them.
 
     Args:
-        volume: as read.
+        volume: as read; used up, its pixels are replaced by the restored ones.
         target: file, or folder for DICOM.
         house: see :func:`monai_sasm.house.load_house`.
         options: see :class:`monai_sasm.restore.Options`.
@@ -72,7 +72,7 @@ def restore_to(
         ``output`` (path, number of files, maps), ``models``, ``parameters``, ``summary``, ``device``, ``notes`` and
         ``network_seconds``, the part of the time that gate, experts and mixing took.
     """
-    restored = restore(volume, house, options, progress=progress)
+    restored = restore(volume, house, options, progress=progress, in_place=True)
     done = derivation(house, options, volume.modality)
     files = write(restored.volume, target, done, overwrite=overwrite, keep_private=keep_private)
     maps = write_maps(restored, target, overwrite) if options.keep_maps else []

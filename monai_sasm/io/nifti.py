@@ -7,6 +7,7 @@ import json
 import math
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, RefusedError
 from monai_sasm.io.memory import refuse_if_too_large
-from monai_sasm.io.stored_values import StoredScaling, StoredValues, decode, fit, remember
+from monai_sasm.io.stored_values import Decoder, StoredScaling, StoredValues, fit, numbers, slabs
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -27,6 +28,7 @@ SUFFIXES = (".nii", ".nii.gz")
 THICK = 1.2  # a voxel axis this much longer than the next one is taken for the slice axis
 _GZIP_RATIO = 1032  # no deflate stream expands further (zlib technical details)
 _GZIP_LEVEL = 1  # as the neuroimaging tools do: images hardly get smaller beyond it, only slower
+_FLOAT32 = 4  # bytes
 _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
 _BIDS_MODALITY = re.compile(
     r"_(?:(?P<MR>T[12]w|T2starw|PDw|PDT2|FLAIR|inplaneT[12]|angio|bold|sbref|dwi|epi|asl|m0scan)|(?P<CT>ct))$",
@@ -114,18 +116,17 @@ def read(path: Path, modality: Modality | None, name: str | None = None) -> Volu
         raise RefusedError("a NIfTI file does not say what made it: say --modality CT or MR")
     header = _read_header(path)
     shape = _checked_shape(header, path)
-    refuse_if_too_large(math.prod(shape) * (header.get_data_dtype().itemsize + 8))
-    scaling = _scaling(header)
-    raw = _read_raw(path, header, shape)
-    array = decode(raw, scaling)
+    dtype = header.get_data_dtype()
+    kept = dtype.itemsize if dtype.itemsize > 2 else 0  # where float32 may not be enough to give the numbers back
+    refuse_if_too_large(math.prod(shape) * (_FLOAT32 + kept))
+    decoder = _decode(path, header, shape)
     notes = _notes(header)
-    unreadable = ~np.isfinite(array)
-    if unreadable.any():
-        if unreadable.all():
+    if decoder.unreadable:
+        if decoder.unreadable == math.prod(shape):
             raise RefusedError("all voxels are NaN or infinite: nothing to restore")
-        array[unreadable] = array[~unreadable].min()
-        notes += (f"{int(unreadable.sum())} NaN or infinite voxels kept aside",)
-    source = NiftiSource(path, header, remember(raw, array, scaling))
+        notes += (f"{decoder.unreadable} NaN or infinite voxels kept aside",)
+    source = NiftiSource(path, header, decoder.stored())
+    array = decoder.array
     slice_axis = _slice_axis(header, shape)
     return Volume(
         array=np.moveaxis(array, 3, 0) if array.ndim == 4 else array[None],
@@ -160,9 +161,7 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     guard_target(path, overwrite=overwrite, sources=(source.path,))
     guard_target(sidecar, overwrite=overwrite, sources=(source.path.with_name(stem(source.path) + ".json"),))
     array = np.moveaxis(volume.array, 0, 3) if volume.array.shape[0] > 1 else volume.array[0]
-    if not np.isfinite(array).all():
-        raise ValueError("a volume to be written must be finite, got NaN or infinite voxels; check the restoration")
-    scaling, raw, clipped = fit(array, source.stored)
+    scaling, clipped = fit(array, source.stored)
     header = source.header
     if scaling != source.stored.scaling:
         header = header.copy()
@@ -178,21 +177,28 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     with replacing(sidecar) as file:
         file.write(json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
     with replacing(path) as file:
-        write_stream(file, header, raw, compressed=path.name.lower().endswith(".gz"))
+        write_stream(file, header, numbers(array, source.stored, scaling), compressed=path.name.lower().endswith(".gz"))
     return [path, sidecar]
 
 
-def write_stream(file: BinaryIO, header: Any, raw: NDArray[Any], *, compressed: bool) -> None:
-    """Header, extensions and numbers of a single-file NIfTI; nibabel's image writer would edit the header."""
+def write_stream(file: BinaryIO, header: Any, parts: Iterable[NDArray[Any]], *, compressed: bool) -> None:
+    """Header, extensions and numbers of a single-file NIfTI; nibabel's image writer would edit the header.
+
+    Args:
+        file: receives them.
+        header: nibabel header of a single file, with its extensions.
+        parts: the numbers in the order of the file, each part written in Fortran order.
+        compressed: as gzip.
+    """
     if compressed:
         # no name, no time: the same input gives the same file
         with gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as stream:
-            write_stream(stream, header, raw, compressed=False)  # type: ignore[arg-type]
+            write_stream(stream, header, parts, compressed=False)  # type: ignore[arg-type]
         return
     header.write_to(file)
     file.write(b"\0" * (header.get_data_offset() - file.tell()))
-    for index in range(raw.shape[-1]):
-        file.write(raw[..., index].tobytes(order="F"))
+    for part in parts:
+        file.write(part.tobytes(order="F"))
 
 
 def _read_header(path: Path) -> Any:
@@ -308,19 +314,26 @@ def _notes(header: Any) -> tuple[str, ...]:
     return ()
 
 
-def _read_raw(path: Path, header: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def _decode(path: Path, header: Any, shape: tuple[int, ...]) -> Decoder:
+    """The voxels, read and decoded slab by slab: the numbers of the file are never in memory as a whole."""
     dtype = header.get_data_dtype()
-    raw = np.empty(shape, dtype, order="F")
+    decoder = Decoder(shape, dtype, _scaling(header))
     try:
         with open_plain(path) as file:
             file.seek(header.get_data_offset())
-            buffer = memoryview(raw.reshape(-1, order="F").view(np.uint8))  # type: ignore[arg-type]
-            filled = 0
-            while filled < len(buffer):
-                count = file.readinto(buffer[filled : filled + (1 << 24)])  # type: ignore[attr-defined]
-                if not count:
-                    raise EOFError
-                filled += count
+            for where in slabs(shape):
+                raw = np.empty((*shape[:2], where.stop - where.start), dtype, order="F")
+                _fill(memoryview(raw.reshape(-1, order="F").view(np.uint8)), file)  # type: ignore[arg-type]
+                decoder.take(where, raw)
     except (OSError, EOFError, zlib.error) as error:
         raise RefusedError("the voxels end early or are damaged: copy or export the file again") from error
-    return raw
+    return decoder
+
+
+def _fill(buffer: memoryview, file: BinaryIO) -> None:
+    filled = 0
+    while filled < len(buffer):
+        count = file.readinto(buffer[filled:])  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError
+        filled += count

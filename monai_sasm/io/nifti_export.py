@@ -43,7 +43,8 @@ def export(array: NDArray[np.float32], like: Volume, path: Path, *, overwrite: b
     header.set_xyzt_units("mm")
     header.set_slope_inter(1, 0)
     with replacing(path) as file:
-        write_stream(file, header, values, compressed=path.name.lower().endswith(".gz"))
+        parts = (values[..., index] for index in range(values.shape[-1]))
+        write_stream(file, header, parts, compressed=path.name.lower().endswith(".gz"))
     return path
 
 

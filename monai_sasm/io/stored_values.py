@@ -1,12 +1,19 @@
-"""On-disk numbers of any type ⇄ float32: what was not changed comes back bit for bit."""
+"""On-disk numbers of any type ⇄ float32, slab by slab: what was not changed comes back bit for bit.
+
+A volume is held once, as float32. Its numbers pass by in slabs of about a mebibyte, along the last axis, which is how
+they lie in a file (Fortran order, all further axes taken for one).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_SLAB = 1 << 18  # numbers
 
 
 @dataclass(frozen=True)
@@ -25,76 +32,136 @@ class StoredValues:
         dtype: type of the numbers on disk, with its byte order.
         scaling: their linear scaling.
         touches: whether the file uses the lowest and the highest number of its integer type.
-        raw: the numbers, kept only when float32 cannot give them back bit for bit (float64, large integers, NaN,
-            infinities).
+        raw: first index of a slab -> its numbers, kept only where float32 cannot give them back bit for bit (float64,
+            large integers, NaN, infinities); ``None`` where it can everywhere.
     """
 
     dtype: np.dtype[Any]
     scaling: StoredScaling
     touches: tuple[bool, bool] = (False, False)
-    raw: NDArray[Any] | None = None
+    raw: Mapping[int, NDArray[Any]] | None = None
+
+
+def flat(array: NDArray[Any]) -> NDArray[Any]:
+    """``(i, j, rest)``, a view: all axes behind the second as one, in the order of the file."""
+    return array.reshape(*array.shape[:2], -1, order="F")
+
+
+def slabs(shape: tuple[int, ...]) -> list[slice]:
+    """Parts of the last axis of :func:`flat` that are read and written at once."""
+    depth = int(np.prod(shape[2:], dtype=np.int64))
+    step = max(1, _SLAB // (shape[0] * shape[1]))
+    return [slice(start, min(start + step, depth)) for start in range(0, depth, step)]
+
+
+class Decoder:
+    """Takes the numbers of a file slab by slab, and becomes one float32 volume and what its writer needs.
+
+    Args:
+        shape: of the volume.
+        dtype: of the numbers.
+        scaling: of the numbers.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], scaling: StoredScaling) -> None:
+        self.array = np.empty(shape, np.float32, order="F")
+        self.unreadable = 0  # voxels that are NaN or infinite
+        self._dtype, self._scaling = dtype, scaling
+        self._kept: dict[int, NDArray[Any]] = {}
+        self._lowest, self._highest = np.inf, -np.inf  # numbers
+        self._darkest = np.inf  # finite value
+        self._holes: list[slice] = []
+
+    def take(self, where: slice, raw: NDArray[Any]) -> None:
+        """Decode the slab ``raw`` ``(i, j, n)``."""
+        values = decode(raw, self._scaling)
+        flat(self.array)[..., where] = values
+        finite = np.isfinite(values)
+        holes = int(values.size - np.count_nonzero(finite))
+        if holes:
+            self.unreadable += holes
+            self._holes.append(where)
+        if holes < values.size:
+            self._darkest = min(self._darkest, float(values.min(where=finite, initial=np.inf)))
+        if raw.dtype.kind in "iu":
+            self._lowest, self._highest = min(self._lowest, int(raw.min())), max(self._highest, int(raw.max()))
+        if holes or not _same_bits(encode(values, raw.dtype, self._scaling), raw):
+            self._kept[where.start] = raw.copy(order="F")
+
+    def stored(self) -> StoredValues:
+        """What the writer will need. From here on NaN and infinite voxels hold the finite minimum."""
+        for where in self._holes:
+            values = flat(self.array)[..., where]
+            values[~np.isfinite(values)] = self._darkest
+        touches = (False, False)
+        if self._dtype.kind in "iu":
+            limits = np.iinfo(self._dtype)
+            touches = (self._lowest == limits.min, self._highest == limits.max)
+        return StoredValues(self._dtype, self._scaling, touches, self._kept or None)
 
 
 def decode(raw: NDArray[Any], scaling: StoredScaling) -> NDArray[np.float32]:
-    """Values of the on-disk numbers, float32 in Fortran order."""
-    array = np.empty(raw.shape, np.float32, order="F")
-    for index in range(raw.shape[-1]):  # slab by slab: the float64 of the scaling never holds a whole volume
-        slab = raw[..., index]
-        with np.errstate(over="ignore", invalid="ignore"):
-            if scaling.slope is not None:
-                slab = slab.astype(np.float64) * scaling.slope + scaling.intercept
-            array[..., index] = slab
-    return array
-
-
-def encode(array: NDArray[np.float32], dtype: np.dtype[Any], scaling: StoredScaling) -> NDArray[Any]:
-    """Numbers for the file; integer types are rounded to nearest and clipped to their ends."""
-    raw = np.empty(array.shape, dtype, order="F")
-    for index in range(array.shape[-1]):
-        slab: NDArray[Any] = array[..., index]
+    """Values of on-disk numbers, float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
         if scaling.slope is not None:
-            slab = (slab.astype(np.float64) - scaling.intercept) / scaling.slope
+            raw = raw.astype(np.float64) * scaling.slope + scaling.intercept
+        return raw.astype(np.float32)
+
+
+def encode(values: NDArray[np.float32], dtype: np.dtype[Any], scaling: StoredScaling) -> NDArray[Any]:
+    """Numbers for the file; integer types are rounded to nearest and clipped to their ends."""
+    wanted: NDArray[Any] = values
+    with np.errstate(over="ignore", invalid="ignore"):
+        if scaling.slope is not None:
+            wanted = (wanted.astype(np.float64) - scaling.intercept) / scaling.slope
         if dtype.kind in "iu":
-            slab = _clip_to(np.rint(slab.astype(np.float64)), dtype)
-        raw[..., index] = slab
-    return raw
+            wanted = _clip_to(np.rint(wanted.astype(np.float64)), dtype)
+        return wanted.astype(dtype)
 
 
-def remember(raw: NDArray[Any], array: NDArray[np.float32], scaling: StoredScaling) -> StoredValues:
-    """What the writer will need about ``raw``, of which ``array`` is the finite float32 version."""
-    touches = (False, False)
-    if raw.dtype.kind in "iu":
-        limits = np.iinfo(raw.dtype)
-        touches = (bool(raw.min() == limits.min), bool(raw.max() == limits.max))
-    same = _same_bits(encode(array, raw.dtype, scaling), raw)
-    return StoredValues(raw.dtype, scaling, touches, None if same else raw)
-
-
-def fit(array: NDArray[np.float32], stored: StoredValues) -> tuple[StoredScaling, NDArray[Any], int]:
-    """Numbers for the file, in the source's scaling where its type holds the new values.
+def fit(array: NDArray[np.float32], stored: StoredValues) -> tuple[StoredScaling, int]:
+    """The scaling in which values are written: the source's, where its type holds them.
 
     A value past an end of an integer type is clipped when the source itself touches that end (it was saturated, or
     zero magnitude); otherwise all numbers get a fresh scaling over the whole type.
 
     Returns:
-        The scaling to put into the header, the numbers, and how many values were clipped.
+        The scaling to put into the header, and how many values will be clipped.
+
+    Raises:
+        ValueError: there are NaN or infinite values.
     """
-    dtype, scaling, clipped = stored.dtype, stored.scaling, 0
-    if dtype.kind in "iu":
-        low, high = _range_of(dtype, scaling)
-        below, above = int((array < low).sum()), int((array > high).sum())
-        flipped = scaling.slope is not None and scaling.slope < 0
-        may_clip = stored.touches[::-1] if flipped else stored.touches
-        if (below and not may_clip[0]) or (above and not may_clip[1]):
-            fresh = _fresh_scaling(array, dtype)
-            return fresh, encode(array, dtype, fresh), 0
-        clipped = below + above
-    raw = encode(array, dtype, scaling)
-    if stored.raw is not None:
-        before = decode(stored.raw, scaling)
-        keep = (array == before) | ~np.isfinite(before)
-        raw[keep] = stored.raw[keep]
-    return scaling, raw, clipped
+    low, high = _range_of(stored.dtype, stored.scaling)
+    below = above = 0
+    darkest, brightest = np.inf, -np.inf
+    whole = flat(array)
+    for where in slabs(array.shape):
+        values = whole[..., where]
+        ends = float(values.min()), float(values.max())
+        if not np.isfinite(ends).all():  # one NaN makes both NaN
+            raise ValueError("a volume to be written must be finite, got NaN or infinite voxels; check the restoration")
+        darkest, brightest = min(darkest, ends[0]), max(brightest, ends[1])
+        below += int(np.count_nonzero(values < low)) if ends[0] < low else 0
+        above += int(np.count_nonzero(values > high)) if ends[1] > high else 0
+    flipped = stored.scaling.slope is not None and stored.scaling.slope < 0
+    may_clip = stored.touches[::-1] if flipped else stored.touches
+    if (below and not may_clip[0]) or (above and not may_clip[1]):
+        return _fresh_scaling(darkest, brightest, stored.dtype), 0
+    return stored.scaling, below + above
+
+
+def numbers(array: NDArray[np.float32], stored: StoredValues, scaling: StoredScaling) -> Iterator[NDArray[Any]]:
+    """Numbers for the file, slab by slab, in the scaling that :func:`fit` chose; unchanged ones are the source's."""
+    whole = flat(array)
+    for where in slabs(array.shape):
+        values = whole[..., where]
+        raw = encode(values, stored.dtype, scaling)
+        before = (stored.raw or {}).get(where.start) if scaling == stored.scaling else None
+        if before is not None:
+            held = decode(before, scaling)
+            keep = (values == held) | ~np.isfinite(held)
+            raw[keep] = before[keep]
+        yield raw
 
 
 def _clip_to(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.float64]:
@@ -106,7 +173,9 @@ def _clip_to(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.fl
 
 
 def _range_of(dtype: np.dtype[Any], scaling: StoredScaling) -> tuple[float, float]:
-    """Lowest and highest value that rounds to a number of the type."""
+    """Lowest and highest value that rounds to a number of the type; float types hold every value."""
+    if dtype.kind not in "iu":
+        return -np.inf, np.inf
     limits = np.iinfo(dtype)
     ends = [float(limits.min) - 0.5, float(limits.max) + 0.5]
     if scaling.slope is not None:
@@ -114,14 +183,13 @@ def _range_of(dtype: np.dtype[Any], scaling: StoredScaling) -> tuple[float, floa
     return ends[0], ends[1]
 
 
-def _fresh_scaling(array: NDArray[np.float32], dtype: np.dtype[Any]) -> StoredScaling:
+def _fresh_scaling(low: float, high: float, dtype: np.dtype[Any]) -> StoredScaling:
     """Spread the values over the whole type; slope and intercept in float32, as NIfTI-1 stores them."""
     limits = np.iinfo(dtype)
-    low, high = float(array.min()), float(array.max())
     slope = float(np.float32((high - low) / (float(limits.max) - float(limits.min)))) or 1.0
     return StoredScaling(slope, float(np.float32(low - float(limits.min) * slope)))
 
 
 def _same_bits(left: NDArray[Any], right: NDArray[Any]) -> bool:
     whole = f"u{right.dtype.itemsize}"
-    return bool(np.array_equal(left.view(whole), right.view(whole)))
+    return bool(np.array_equal(np.ascontiguousarray(left).view(whole), np.ascontiguousarray(right).view(whole)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,6 +87,24 @@ class Volume:
             return self.array[:, None]
         stack = np.moveaxis(self.array, self.slice_axis + 1, 1)  # (C, slices, H, W)
         return stack.reshape(-1, 1, *stack.shape[2:])
+
+    @property
+    def slices_shape(self) -> tuple[int, ...]:
+        """``(N, c, H, W)`` of :meth:`as_slices`."""
+        one = next(self.each_slice())
+        return (self.array.size // one.size, *one.shape)
+
+    def each_slice(self) -> Iterator[NDArray[np.float32]]:
+        """The slices of :meth:`as_slices` one after the other, ``(c, H, W)``, each a view: nothing is ever copied."""
+        if self.array.ndim < 3:
+            raise ValueError(f"a slice needs two spatial axes, got array of shape {self.array.shape}")
+        if self.modality is Modality.PHOTO:
+            yield self.array
+            return
+        stack = self.array[:, None] if self.slice_axis is None else np.moveaxis(self.array, self.slice_axis + 1, 1)
+        for channel in stack:
+            for one in channel:
+                yield one[None]
 
     def from_slices(self, slices: NDArray[np.float32]) -> Volume:
         """Inverse of :meth:`as_slices`: put a processed stack ``(N, c, H, W)`` back on this geometry."""

@@ -251,7 +251,7 @@ def test_memory_is_asked_before_reading(tmp_path: Path, monkeypatch: pytest.Monk
     from monai_sasm.io import memory
 
     path = save(tmp_path / "in.nii", numbers("<i2"))
-    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 100)
     with pytest.raises(RefusedError, match="memory"):
         nifti.read(path, Modality.MR)
 
