@@ -25,6 +25,7 @@ from monai_sasm.types import Modality
 
 _RASTER_SUFFIXES = tuple(suffix for suffixes in raster.SUFFIXES.values() for suffix in suffixes)
 _IMAGE_SUFFIXES = (*nifti.SUFFIXES, *_RASTER_SUFFIXES, ".hdr", ".img", ".gif", ".webp", ".jp2", ".heic", ".avif")
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _HEAD = 352  # a NIfTI header and its extension flag; every other signature is shorter
 _OTHER_IMAGES = ((b"GIF8", "a GIF"), (b"\0\0\0\x0cjP  ", "a JPEG 2000 file"), (b"\xff\x4f\xff\x51", "a JPEG 2000 file"))
 _OUTSIDE = "a symbolic link that leads out of the input folder is not followed; copy the file into the folder"
@@ -224,13 +225,14 @@ def _misnamed(others: list[Path], entries: list[Entry]) -> list[Entry]:
     """Files whose name promises an image that neither their content nor the DICOM index confirms."""
     known = {file for entry in entries for file in entry.paths}
     # .hdr and .img are ENVI headers and disk images, too
-    suffixes = tuple(suffix for suffix in _IMAGE_SUFFIXES if suffix not in (".hdr", ".img"))
+    suffixes = (*(suffix for suffix in _IMAGE_SUFFIXES if suffix not in (".hdr", ".img")), *_DICOM_SUFFIXES)
     reason = "the content is not what the name says, or damaged: export the file again"
     return [_refused(file, reason) for file in others if file not in known and file.name.lower().endswith(suffixes)]
 
 
 def _refused(file: Path, reason: str) -> Entry:
-    kind = "nifti" if file.name.lower().endswith(nifti.SUFFIXES) else "raster"
+    name = file.name.lower()
+    kind = "nifti" if name.endswith(nifti.SUFFIXES) else "dicom" if name.endswith(_DICOM_SUFFIXES) else "raster"
     return Entry(_safe(nifti.stem(file)), kind, (file,), None, "unknown", reason, (), _refusing(reason))
 
 
@@ -259,11 +261,13 @@ def _files(path: Path) -> Iterator[tuple[Path, bool]]:
 def _unique(entries: list[Entry]) -> list[Entry]:
     taken = {entry.name for entry in entries}
     seen: set[str] = set()
+    numbers: dict[str, int] = {}  # where to go on, so that 100 000 files of one name take no time
     unique = []
     for entry in entries:
-        name, number = entry.name, 2
+        name, number = entry.name, numbers.get(entry.name, 2)
         while name in seen or (name != entry.name and name in taken):
             name, number = f"{entry.name}-{number}", number + 1
+        numbers[entry.name] = number
         seen.add(name)
         unique.append(entry if name == entry.name else replace(entry, name=name))
     return unique
