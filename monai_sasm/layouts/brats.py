@@ -124,6 +124,13 @@ def datalist(
     return listed
 
 
+def files(
+    root: str | Path, modality: str = "t2", include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> list[str]:
+    """Files of one modality, in the order of their subjects; arguments and errors as for :func:`datalist`."""
+    return [item["image"][0] for item in datalist(root, [modality], False, include, exclude)]
+
+
 def read_labels(subject: BratsSubject) -> NDArray[np.uint8]:
     """Labels ``(I, J, K)`` in the numbering of 2018: 0, 1, 2, 4.
 
