@@ -16,6 +16,7 @@ from typing import Any
 
 from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.tasks.activelearning.first import First
@@ -82,6 +83,8 @@ class SasmApp(MONAILabelApp):
             return answer
         except (ValueError, FileNotFoundError) as error:
             raise HTTPException(REFUSED, reason_of(error)) from error
+        except MONAILabelException as error:
+            raise HTTPException(NOT_FOUND, error.msg) from error
         except (RuntimeError, OSError, ImportError) as error:
             raise HTTPException(FAILED, reason_of(error)) from error
 

@@ -15,7 +15,7 @@ from monai_sasm.io.volume import Volume
 from monai_sasm.label.jobs import Progress, Result, Work
 from monai_sasm.label.offers import Offer
 from monai_sasm.label.requests import extension_of, options_of
-from monai_sasm.label.results import write_image, write_labels
+from monai_sasm.label.results import check_extension, write_image, write_labels
 from monai_sasm.label.segmenting import Segmenter
 from monai_sasm.restore import Options, derivation, restore, work_units
 from monai_sasm.series import open_house
@@ -48,6 +48,8 @@ class Kitchen:
         """
         options, extension = options_of(offer, request), extension_of(offer, request)
         volume = only_volume(Path(request["image"]), offer.modality)
+        if offer.segmenter is None and offer.modality is not Modality.PHOTO:
+            check_extension(extension, offer.modality, len(volume.array))
 
         def work(progress: Progress) -> Result:
             started = time.perf_counter()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +26,30 @@ NRRD = (".nrrd", ".seg.nrrd")
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def new_file(extension: str) -> Path:
-    """An empty file with that ending, in the folder for temporary files; whoever asked for it removes it."""
+@contextmanager
+def new_file(extension: str) -> Iterator[Path]:
+    """A file with that ending among the temporary ones, for the caller to keep; removed when writing it fails."""
     handle, name = tempfile.mkstemp(suffix=extension, prefix="sasm-")
     os.close(handle)
-    return Path(name)
+    try:
+        yield Path(name)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
-def check_extension(extension: str | None, modality: Modality) -> None:
+def check_extension(extension: str | None, modality: Modality, volumes: int = 1) -> None:
     """Refuse an extension in which a result cannot be written, before any work is done.
 
+    Args:
+        extension: as asked for; ``None`` is always right.
+        modality: of the image.
+        volumes: how many volumes a CT or MR image holds.
+
     Raises:
-        ValueError: neither NIfTI nor NRRD for CT and MR; NIfTI for a photo.
+        ValueError: neither NIfTI nor NRRD for CT and MR; NIfTI for a photo; NRRD for several volumes.
     """
-    allowed = NRRD if modality is Modality.PHOTO else (*NIFTI, *NRRD)
+    allowed = NRRD if modality is Modality.PHOTO else NIFTI if volumes > 1 else (*NIFTI, *NRRD)
     if extension and extension not in allowed:
         raise ValueError(f"a {modality.value} result is written as {', '.join(allowed)}, got {extension!r}")
 
@@ -54,39 +66,35 @@ def write_image(volume: Volume, extension: str | None, done: Derivation) -> Path
     Returns:
         A new file; CT and MR as float32, whatever type the source had.
     """
-    check_extension(extension, volume.modality)
-    if volume.modality is Modality.PHOTO:
-        path = new_file(extension or SUFFIXES[volume.source.kind][0])
-        if extension:
+    photo = volume.modality is Modality.PHOTO
+    check_extension(extension, volume.modality, 1 if photo else len(volume.array))
+    with new_file(extension or (SUFFIXES[volume.source.kind][0] if photo else NIFTI[0])) as path:
+        values = volume.array if len(volume.array) > 1 else volume.array[0]
+        if photo and extension:
             pixels = np.ascontiguousarray(volume.array.transpose(1, 2, 0))
             SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels, isVector=True), str(path))
-        else:
+        elif photo:
             write(volume, path, done, overwrite=True)
-        return path
-    values = volume.array if len(volume.array) > 1 else volume.array[0]
-    path = new_file(extension or ".nii.gz")
-    if extension in NRRD:
-        _write_nrrd(*on_nifti_axes(values, volume), path)
-    else:
-        export(values, volume, path, overwrite=True)
+        elif extension in NRRD:
+            _write_nrrd(*on_nifti_axes(values, volume), path)
+        else:
+            export(values, volume, path, overwrite=True)
     return path
 
 
 def write_labels(labels: NDArray[np.uint8], affine: NDArray[np.float64], extension: str | None) -> Path:
     """Write a label map ``(i, j, k)`` with its affine, voxel to RAS mm, as uint8; ``.nii.gz`` when ``None``."""
     check_extension(extension, Modality.MR)
-    path = new_file(extension or ".nii.gz")
-    if extension in NRRD:
-        _write_nrrd(labels, affine, path)
-    else:
-        nibabel.save(nibabel.Nifti1Image(labels, affine), path)
+    with new_file(extension or NIFTI[0]) as path:
+        if extension in NRRD:
+            _write_nrrd(labels, affine, path)
+        else:
+            nibabel.save(nibabel.Nifti1Image(labels, affine), path)
     return path
 
 
 def _write_nrrd(values: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:
     """Write ``(i, j, k)`` as NRRD, in LPS mm; sheared axes are kept."""
-    if values.ndim != 3:
-        raise ValueError("several volumes at once go into .nii.gz, not into NRRD; ask for that extension")
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
     lps = _RAS_TO_LPS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)

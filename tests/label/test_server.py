@@ -1,0 +1,181 @@
+"""The real server answers what ``sasm restore`` writes, whatever way the image and the request come."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from monai_sasm.bundles import available, read_metadata
+from monai_sasm.cli import main
+from monai_sasm.io.formats import read
+from monai_sasm.io.nifti_export import on_nifti_axes
+from monai_sasm.label.segmenting import Segmenter
+from monai_sasm.restore import Options, load_house, restore
+from monai_sasm.types import Modality
+from tests.label.conftest import Answer, RunningServer
+
+STOCK = {"result_extension": ".nrrd", "result_dtype": "uint8"}  # what Slicer's MONAI Label module always asks for
+RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def nifti(answer: Answer) -> nibabel.Nifti1Image:
+    assert answer.status == 200, answer.body[:300]
+    return nibabel.Nifti1Image.from_bytes(gzip.decompress(answer.body))
+
+
+def nrrd(answer: Answer, folder: Path) -> SimpleITK.Image:
+    assert answer.status == 200, answer.body[:300]
+    (folder / "answer.nrrd").write_bytes(answer.body)
+    return SimpleITK.ReadImage(str(folder / "answer.nrrd"))
+
+
+def affine_of(image: SimpleITK.Image) -> NDArray[np.float64]:
+    """Voxel to RAS mm."""
+    matrix = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    return RAS @ nibabel.affines.from_matvec(matrix, image.GetOrigin())
+
+
+def cli_restored(source: Path, target: Path, *options: str) -> nibabel.Nifti1Image:
+    """What ``sasm restore`` makes of a NIfTI file, in this environment, with other versions of the libraries."""
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", str(source), "-o", str(target), "--device", "cpu", "-q", *options])
+    assert ended.value.code == 0
+    return nibabel.load(target)
+
+
+@pytest.fixture(scope="module")
+def head(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> nibabel.Nifti1Image:
+    folder = tmp_path_factory.mktemp("cli")
+    return cli_restored(server.studies / "head.nii.gz", folder / "head.nii.gz", "--modality", "MR")
+
+
+def assert_equal(found: NDArray[Any], expected: NDArray[Any], source: NDArray[Any]) -> None:
+    """Equal within float rounding of values as large as these, and not because nothing was done."""
+    assert found.dtype == np.float32
+    assert np.abs(expected - source).max() > 1
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(source).max(), rtol=0)
+
+
+def test_everything_installed_is_offered(server: RunningServer) -> None:
+    models = server.ask("/info/").content["models"]
+    for name, root in available().items():
+        section = read_metadata(root)["sasm"]
+        there = (root / "models" / "model.pt").is_file()
+        if section["role"] == "expert" and there:
+            assert (models[name]["type"], models[name]["output_type"]) == ("others", "image")
+            assert models[name]["modality"] == section["modality"]
+        elif section["role"] == "segmenter" and there:
+            for task in (name, f"restore_then_{name}"):
+                assert models[task]["type"] == "segmentation"
+                assert models[task]["labels"]
+    assert {"sasm_ct", "sasm_mr", "sasm_photo"} <= set(models)
+
+
+def test_a_nifti_by_its_name(server: RunningServer, head: nibabel.Nifti1Image) -> None:
+    source = nibabel.load(server.studies / "head.nii.gz")
+    found = nifti(server.infer("sasm_mr", image="head"))
+    assert_equal(np.asarray(found.dataobj), head.get_fdata(), source.get_fdata())
+    np.testing.assert_array_equal(found.affine, source.affine)
+
+
+def test_slicers_uint8_is_not_obeyed(server: RunningServer, head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+    source = nibabel.load(server.studies / "head.nii.gz")
+    found = nrrd(server.infer("sasm_mr", image="head", **STOCK), tmp_path)
+    assert_equal(SimpleITK.GetArrayFromImage(found).T, head.get_fdata(), source.get_fdata())
+    np.testing.assert_allclose(affine_of(found), source.affine, atol=1e-5)
+
+
+def test_an_upload_with_parameters(server: RunningServer, tmp_path: Path) -> None:
+    path = server.studies / "head.nii.gz"
+    options = ["--modality", "MR", "--expert", "noise_mri_unet", "--strength", "0.5", "--sigma", "50"]
+    expected = cli_restored(path, tmp_path / "half.nii.gz", *options)
+    found = nifti(server.infer("noise_mri_unet", file=path, strength=0.5, sigma=50))
+    assert_equal(np.asarray(found.dataobj), expected.get_fdata(), nibabel.load(path).get_fdata())
+
+
+def test_a_folder_of_dicom(server: RunningServer) -> None:
+    folder = server.studies.parent / "ct"
+    volume = read(folder)[0]
+    done = restore(volume, load_house("cpu", only=["lowdose_ct_unet"]), Options(expert="lowdose_ct_unet")).volume
+    expected, affine = on_nifti_axes(done.array[0], done)
+    found = nifti(server.infer("lowdose_ct_unet", image=str(folder)))
+    assert_equal(np.asarray(found.dataobj), expected, on_nifti_axes(volume.array[0], volume)[0])
+    np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+
+
+def test_a_photo_comes_back_as_the_file_it_was(server: RunningServer, tmp_path: Path) -> None:
+    target = tmp_path / "cat.png"
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "restore",
+                str(server.studies / "cat.png"),
+                "-o",
+                str(target),
+                "--device",
+                "cpu",
+                "-q",
+                "--expert",
+                "noise_photo_unet",
+            ]
+        )
+    answer = server.infer("noise_photo_unet", file=server.studies / "cat.png")
+    (tmp_path / "answer.png").write_bytes(answer.body)
+    difference = np.asarray(Image.open(tmp_path / "answer.png"), int) - np.asarray(Image.open(target), int)
+    assert np.abs(difference).max() <= 1  # a value between two levels may be rounded either way
+    assert (difference != 0).mean() < 1e-3
+
+
+def test_segment_and_restore_first(server: RunningServer, head: nibabel.Nifti1Image, tmp_path: Path) -> None:
+    name = "segment_hippocampus_unet"
+    segmenter = Segmenter(available()[name], torch.device("cpu"))
+    nibabel.save(head, tmp_path / "restored.nii.gz")
+    for task, path in ((name, server.studies / "head.nii.gz"), (f"restore_then_{name}", tmp_path / "restored.nii.gz")):
+        expected, affine = segmenter(read(path, Modality.MR)[0])
+        found = nrrd(server.infer(task, image="head", **STOCK), tmp_path)
+        assert found.GetPixelID() == SimpleITK.sitkUInt8
+        assert (expected != SimpleITK.GetArrayFromImage(found).T).mean() < 1e-3
+        np.testing.assert_allclose(affine_of(found), affine, atol=1e-5)
+    report = server.infer(f"restore_then_{name}", image="head", output="json").content
+    assert report["label_names"] == {"anterior": 1, "posterior": 2}
+    assert {name, "gate_mobilenet"} <= set(report["models"])
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "params", "status", "reason"),
+    [
+        ("no_model", "head", {}, 404, "no model 'no_model'"),
+        ("sasm_mr", "nobody", {}, 404, "no such image"),
+        ("sasm_mr", "", {"job": "0"}, 404, "no job"),
+        ("sasm_ct", "cat", {}, 422, "expected one CT image"),
+        ("sasm_mr", "head", {"strength": "much"}, 422, "strength must be a number"),
+        ("sasm_mr", "head", {"expert": "lowdose_ct_unet"}, 422, "expert must be one of gate"),
+        ("sasm_mr", "head", {"result_extension": ".mha"}, 422, "is written as"),
+    ],
+)
+def test_refusals_say_why(
+    server: RunningServer, model: str, image: str, params: dict[str, Any], status: int, reason: str
+) -> None:
+    answer = server.infer(model, image=image or "job", output="json", **params)
+    assert answer.status == status
+    assert reason in answer.content["detail"]
+
+
+def test_a_batch_of_the_studies(server: RunningServer) -> None:
+    body = b'{"label_tag": "restored", "images": ["head"], "result_extension": ".nii.gz"}'
+    answer = server.ask("/batch/infer/noise_mri_unet?images=all&run_sync=true", body, "application/json")
+    assert answer.status == 200, answer.body
+    end = time.monotonic() + 120
+    while not (written := list(server.studies.glob("labels/restored/head.nii.gz"))) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert nibabel.load(written[0]).get_data_dtype() == np.float32
