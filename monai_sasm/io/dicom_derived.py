@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom import DicomSource, instance_uid
+from monai_sasm.io.dicom_conform import conform
 from monai_sasm.io.dicom_header import encoding_of
 from monai_sasm.io.dicom_pixels import encode, read_stored
 from monai_sasm.io.dicom_placement import place
@@ -138,6 +140,7 @@ def _write_slices(
     volume: Volume, source: DicomSource, building: Path, derivation: Derivation, keep_private: bool
 ) -> list[str]:
     names, clipped, series = [], 0, None
+    mended: set[str] = set()
     for number, path in enumerate(source.paths):
         dataset, pixels = read_stored(path)
         with quiet():
@@ -149,7 +152,9 @@ def _write_slices(
         )
         clipped += lost
         names.append(f"IM{number + 1:04d}.dcm")
-        _write_slice(dataset, series, stored, building / names[-1], source, number)
+        mended.update(_write_slice(dataset, series, stored, building / names[-1], source, number))
+    if mended:
+        logger.warning("values that DICOM does not allow were rewritten or left out: %s", ", ".join(sorted(mended)))
     if clipped:
         logger.warning("%d restored pixel(s) did not fit the stored bits and were clipped", clipped)
     return names
@@ -165,13 +170,15 @@ def _series(
 
 def _write_slice(
     dataset: Dataset, series: _Series, stored: NDArray[np.int32], path: Path, source: DicomSource, number: int
-) -> None:
+) -> Iterable[str]:
     try:
         with quiet():
             _mark_lossy(dataset, len(dataset.PixelData))
             _derive(dataset, series, source, number)
+            mended = conform(dataset, series.modality)
             _set_pixels(dataset, stored)
             _save(dataset, path)
+            return mended
     except OSError:
         raise
     except Exception as error:  # pydicom raises whatever a damaged attribute of the source provokes

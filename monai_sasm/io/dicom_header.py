@@ -12,7 +12,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from monai_sasm.io.dicom_values import floats_of, integer_of, number_of, quiet, text_of
+from monai_sasm.io.dicom_values import floats_of, integer_of, number_of, quiet, scale_of, text_of
 
 TAGS = [
     "ImageType",
@@ -213,8 +213,8 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         bits_allocated=integer_of(dataset, "BitsAllocated", 0) or 0,
         bits_stored=integer_of(dataset, "BitsStored", 0) or 0,
         high_bit=integer_of(dataset, "HighBit", 0) or 0,
-        slope=number_of(dataset, "RescaleSlope", 1.0),
-        intercept=number_of(dataset, "RescaleIntercept", 0.0),
+        slope=scale_of(dataset, "RescaleSlope", 1.0),
+        intercept=scale_of(dataset, "RescaleIntercept", 0.0),
         rescale_type=text_of(dataset, "RescaleType"),
         has_modality_lut="ModalityLUTSequence" in dataset,
         derived_here=_derived_here(dataset),

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from monai_sasm.io.dicom_header import Header, quiet_read
 from monai_sasm.io.dicom_support import modality_of, unit_refusal
-from monai_sasm.io.dicom_values import floats_of, integer_of, number_of, quiet, text_of
+from monai_sasm.io.dicom_values import floats_of, integer_of, number_of, quiet, scale_of, text_of
 
 _VARIANTS = (
     ("MREchoSequence", "EffectiveEchoTime"),
@@ -109,8 +109,8 @@ def _slice(header: Header, number: int, frame: Dataset, shared: Dataset) -> Slic
         floats_of(_macro(frame, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", 6) or (),
         floats_of(measures, "PixelSpacing", 2) or (),
         number_of(measures, "SpacingBetweenSlices", None) or number_of(measures, "SliceThickness", None),
-        number_of(rescale, "RescaleSlope", 1.0) or 0.0,
-        number_of(rescale, "RescaleIntercept", 0.0) or 0.0,
+        scale_of(rescale, "RescaleSlope", 1.0),
+        scale_of(rescale, "RescaleIntercept", 0.0),
         (frame_type, text_of(content, "StackID"), str(integer_of(content, "TemporalPositionIndex", None))),
         {key: text for key, text in variants.items() if text},
     )

@@ -52,6 +52,11 @@ def number_of(dataset: Dataset, keyword: str, default: float | None) -> float | 
         return default
 
 
+def scale_of(dataset: Dataset, keyword: str, default: float) -> float:
+    """A number that pixel values are scaled by: NaN where something stands there that is none, which nobody guesses."""
+    return number_of(dataset, keyword, float("nan") if text_of(dataset, keyword) else default)
+
+
 @overload
 def integer_of(dataset: Dataset, keyword: str, default: int) -> int: ...
 @overload
