@@ -22,6 +22,11 @@ DROP = 2.3  # natural logarithm of energy: so steep is only the end of sampling 
 SMALLEST = 6  # one line in so many is sampled at least; nearer to the centre anatomy falls as steeply
 
 
+def guarded(estimate: Tensor, image: Tensor, guard: Guard | None) -> Tensor:
+    """``estimate``, with measured data put back if there is a guard."""
+    return estimate if guard is None else guard(estimate, image)
+
+
 class MeasuredKspace:
     r"""Keeps the k-space samples of a magnetic resonance image that was reconstructed by zero filling.
 

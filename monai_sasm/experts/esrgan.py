@@ -7,11 +7,14 @@ and x2: the same number of features at a quarter of the cost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_sasm.types import ImageBatch
+from monai_sasm.experts.consistency import Guard, guarded
+from monai_sasm.types import ImageBatch, NoiseMap
 
 SCALE = 0.2  # of every residual (Szegedy et al. 2017): deep stacks without normalisation stay stable
 SLOPE = 0.2  # of the leaky ReLU
@@ -25,8 +28,10 @@ class RRDBNet(nn.Module):
         features: width F; 64 in the paper.
         blocks: residual-in-residual dense blocks; 23 in the paper.
         growth: channels each dense layer adds; 32 in the paper.
+        noise_estimator: image -> noise map, one more input channel; ``None`` builds a network without noise input.
         patch: pixels of each axis folded into channels; 1 works at full resolution.
         zero_init: start as the identity, by zeroing the last convolution.
+        guard: puts measured data back into the result, see :mod:`monai_sasm.experts.consistency`.
 
     Example:
         >>> RRDBNet(features=16, blocks=1, growth=8)(torch.rand(1, 1, 33, 47)).shape
@@ -40,13 +45,16 @@ class RRDBNet(nn.Module):
         blocks: int = 23,
         growth: int = 32,
         patch: int = 2,
+        noise_estimator: Callable[[ImageBatch], NoiseMap] | None = None,
         zero_init: bool = False,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__()
         if min(image_channels, features, blocks, growth, patch) < 1:
             raise ValueError(f"sizes must be at least 1, got {image_channels, features, blocks, growth, patch}")
-        self.patch = patch
-        self.head = nn.Conv2d(image_channels * patch**2, features, 3, padding=1)
+        self.patch, self.noise_estimator, self.guard = patch, noise_estimator, guard
+        inputs = image_channels + (noise_estimator is not None)
+        self.head = nn.Conv2d(inputs * patch**2, features, 3, padding=1)
         self.body = nn.Sequential(*(_ResidualInResidual(features, growth) for _ in range(blocks)))
         self.join = nn.Conv2d(features, features, 3, padding=1)
         self.tail = nn.Conv2d(features, image_channels * patch**2, 3, padding=1)
@@ -54,14 +62,17 @@ class RRDBNet(nn.Module):
             for parameter in self.tail.parameters():
                 nn.init.zeros_(parameter)
 
-    def forward(self, image: ImageBatch) -> ImageBatch:
-        """Restore ``image`` ``(B, C, H, W)``."""
+    def forward(self, image: ImageBatch, sigma: NoiseMap | None = None) -> ImageBatch:
+        """Restore ``image`` ``(B, C, H, W)``; ``sigma`` ``(B, 1, H, W)`` in the same unit is estimated if missing."""
         height, width = image.shape[-2:]
-        padded = F.pad(image, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
+        seen = image
+        if self.noise_estimator is not None:
+            seen = torch.cat([image, self.noise_estimator(image) if sigma is None else sigma.to(image)], 1)
+        padded = F.pad(seen, (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
         features = self.head(F.pixel_unshuffle(padded, self.patch))
         features = features + self.join(self.body(features))
         correction = F.pixel_shuffle(self.tail(F.leaky_relu(features, SLOPE)), self.patch)
-        return image + correction[..., :height, :width].to(image.dtype)
+        return guarded(image + correction[..., :height, :width].to(image.dtype), image, self.guard)
 
 
 class _DenseBlock(nn.Module):

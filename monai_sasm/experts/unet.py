@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_sasm.diffusion.networks import pad_to_multiple
+from monai_sasm.experts.consistency import Guard, guarded
 from monai_sasm.types import ImageBatch, NoiseMap
 
 UNSHUFFLE = 2  # pixels of each axis folded into channels before the first convolution
@@ -33,6 +34,7 @@ class ResidualUNet(nn.Module):
             only when no map is given. ``None`` builds a network without noise input.
         zero_init: start as the identity, by zeroing the last convolution. Needed where most pixels need no change
             (raindrops): plain L1 training then does not settle on returning the input of a random start.
+        guard: puts measured data back into the result, see :mod:`monai_sasm.experts.consistency`.
 
     Example:
         >>> ResidualUNet(image_channels=3)(torch.rand(1, 3, 50, 70)).shape
@@ -46,11 +48,12 @@ class ResidualUNet(nn.Module):
         blocks: int = 2,
         noise_estimator: Callable[[ImageBatch], NoiseMap] | None = None,
         zero_init: bool = False,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__()
         if len(channels) < 2 or min(channels) < 1 or blocks < 1:
             raise ValueError(f"a U-Net needs at least 2 levels and 1 block, got channels={channels}, blocks={blocks}")
-        self.noise_estimator = noise_estimator
+        self.noise_estimator, self.guard = noise_estimator, guard
         self.multiple = UNSHUFFLE * 2 ** (len(channels) - 1)
         inputs = image_channels + (noise_estimator is not None)
         self.head = nn.Conv2d(inputs * UNSHUFFLE**2, channels[0], 3, padding=1)
@@ -78,7 +81,7 @@ class ResidualUNet(nn.Module):
         for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
             x = level(up(x) + skip)  # (B, c_i, ...)
         correction = F.pixel_shuffle(self.tail(x), UNSHUFFLE)  # (B, C, H, W) padded
-        return image + correction[..., :height, :width].to(image.dtype)
+        return guarded(image + correction[..., :height, :width].to(image.dtype), image, self.guard)
 
 
 class _ResidualBlock(nn.Module):
