@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from monai_sasm.io.volume import Volume
 
 SMALL = 16  # tensors of at most so many numbers are written out in the record, larger ones as mean and range
-SQUARE = 0.01  # part by which the two in-plane pixel spacings may differ
 
 
 class Kind(str, Enum):
@@ -145,8 +144,9 @@ def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
         return Raindrop(coverage=choices["coverage"])
     if kind is Kind.LOW_DOSE_CT:
         from monai_sasm.degradations.low_dose_ct import LowDoseCt
+        from monai_sasm.evaluation.simulated import square_spacing
 
-        return LowDoseCt(_pixel_spacing(volume), dose=choices["dose"], kernel=choices["kernel"])
+        return LowDoseCt(square_spacing(volume), dose=choices["dose"], kernel=choices["kernel"])
     if kind is Kind.GAUSSIAN:
         from monai_sasm.degradations.gaussian import GaussianNoise
 
@@ -158,19 +158,6 @@ def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
         sigma = (0.0, 0.0)  # fewer samples only
     noise = KspaceNoise(sigma=sigma, scale=scaling_for(volume).scale)
     return noise if kind is Kind.RICIAN else LowQualityMr(KspaceTruncation(factor=choices["factor"]), noise)
-
-
-def _pixel_spacing(volume: Volume) -> float:
-    """In-plane pixel spacing of square pixels, mm."""
-    import numpy as np
-
-    if volume.affine is None:
-        raise ValueError("the pixel spacing is not known, and the dose model needs it in mm")
-    axes = [axis for axis in range(volume.array.ndim - 1) if axis != volume.slice_axis]
-    first, second = (float(np.linalg.norm(volume.affine[:3, axis])) for axis in axes)
-    if abs(first - second) > SQUARE * first:
-        raise ValueError(f"the dose model needs square pixels, got {first:.3f} x {second:.3f} mm; resample the image")
-    return first
 
 
 def _write(volume: Volume, array: NDArray[np.float32], folder: Path, name: str, overwrite: bool) -> Path:

@@ -1,4 +1,4 @@
-"""``sasm evaluate``: measure by protocol."""
+"""``sasm evaluate``: measure by protocol, or experts side by side on one's own images."""
 
 from __future__ import annotations
 
@@ -8,19 +8,44 @@ from typing import Annotated
 import typer
 
 from monai_sasm.cli_report import exit_code, logger, one_line_errors, set_up_logging
+from monai_sasm.cli_restore import Trust
 
 NAMES = (
     "photo-awgn, photo-ddpm, raindrop-real, raindrop-synth, superres-photo, inpaint, ct-lowdose, ct-simulated, "
     "mri-noise, mri-superres, mixed, refine, cifar10, gate, speed"
 )
+PROTOCOL_OUTPUT, OWN_OUTPUT = Path("docs/results"), Path("comparison")
 
 
 def evaluate(
-    protocols: Annotated[list[str], typer.Argument(metavar="PROTOCOL...", help=f"all, or some of: {NAMES}.")],
-    data: Annotated[Path | None, typer.Option(help="Data root; if left out $SASM_DATA, else ../shared/data.")] = None,
+    protocols: Annotated[
+        list[str] | None, typer.Argument(metavar="PROTOCOL...", help=f"all, or some of: {NAMES}.")
+    ] = None,
+    bundles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bundle",
+            metavar="NAME",
+            help="Instead of a protocol: compare this expert with others on --data; NAME, NAME/OVERLAY or a folder. "
+            "Repeat it; the first is the reference.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data root; if left out $SASM_DATA, else ../shared/data. With --bundle: your images, pairs in clean/ "
+            "and noisy/ (or full/ and quarter/), or clean ones, which are degraded as the experts expect."
+        ),
+    ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of tables and figures; RESULTS.md is written beside it.")
-    ] = Path("docs/results"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help=f"Folder of tables and figures: {PROTOCOL_OUTPUT}, beside which RESULTS.md is written; with --bundle "
+            f"{OWN_OUTPUT}.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many images: a quick look, marked as such.")
@@ -30,26 +55,37 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="LABEL=FILE", help="Further weights to measure, e.g. pair0=FILE for raindrop-real."),
     ] = None,
+    trust: Trust = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
 ) -> None:
-    """Measure by protocol; print each table and write JSON, Markdown and figures.
+    """Measure by protocol, or experts on your own images; print each table and write JSON, Markdown and figures.
 
     A protocol whose data are absent is skipped. Exit codes: 0 done, 2 wrong use, 3 all skipped.
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
-        from monai_sasm.evaluation.evaluate import PROTOCOLS
+        from monai_sasm.evaluation.evaluate import PROTOCOLS, compare
         from monai_sasm.evaluation.evaluate import evaluate as measure
 
-        unknown = sorted(set(protocols) - {*PROTOCOLS, "all"})
+        wanted = protocols or []
+        if bundles and not wanted:
+            if data is None:
+                raise ValueError("--bundle compares experts on images of your own; name their folder with --data")
+            print(compare(bundles, data, output or OWN_OUTPUT, device, limit, trust or []).markdown(), flush=True)
+            raise typer.Exit(exit_code(["ok"]))
+        if not wanted:
+            raise ValueError(f"name a protocol, or experts with --bundle; protocols: {NAMES}")
+        if bundles or trust:
+            raise ValueError("protocols measure the shipped experts; leave PROTOCOL out to compare others by --bundle")
+        unknown = sorted(set(wanted) - {*PROTOCOLS, "all"})
         if unknown:
             raise ValueError(f"unknown protocol {', '.join(unknown)}; choose all or some of: {NAMES}")
         further = dict(_labelled(entry) for entry in weights or [])
         statuses = []
-        for name in PROTOCOLS if "all" in protocols else dict.fromkeys(protocols):
+        for name in PROTOCOLS if "all" in wanted else dict.fromkeys(wanted):
             logger.info("measuring %s", name)
-            table = measure(name, data, output, device, limit, peers, further)
+            table = measure(name, data, output or PROTOCOL_OUTPUT, device, limit, peers, further)
             statuses.append("skipped" if table.skipped else "ok")
             print(table.markdown(), flush=True)
         raise typer.Exit(exit_code(statuses))

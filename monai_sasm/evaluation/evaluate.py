@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monai_sasm.evaluation.context import Context
@@ -62,6 +62,37 @@ def evaluate(
         raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     context = Context(data_root(data), Path(output), house_device, limit, peers, dict(weights or {}))
     return evaluate_in(context, protocol)
+
+
+def compare(
+    bundles: Sequence[str],
+    data: Path,
+    output: Path = Path("comparison"),
+    house_device: str = "auto",
+    limit: int | None = None,
+    trust: Sequence[Path] = (),
+) -> Table:
+    """Set any experts side by side on a folder of one's own; writes ``<output>/compare.{json,md,csv}`` and figures.
+
+    Args:
+        bundles: names or folders of experts of one modality, see :func:`monai_sasm.evaluation.chosen.choose`; the first
+            is the one that the others are tested against.
+        data: images, paired or clean, see :mod:`monai_sasm.evaluation.own_folder`.
+        output: folder of the results.
+        house_device, limit: as for :func:`evaluate`.
+        trust: further folders of bundles, whose configuration may run code.
+
+    Raises:
+        BundleError: an expert is missing, or clean images only and no degradation is known for it.
+        DataAbsentError: nothing in the folder can be measured.
+    """
+    from monai_sasm.evaluation import comparison
+    from monai_sasm.evaluation.chosen import choose
+
+    experts = choose(bundles, trust)
+    table = comparison.run(Context(Path(data), Path(output), house_device, limit), experts)
+    table.write(Path(output))
+    return table
 
 
 def evaluate_in(context: Context, protocol: str) -> Table:
