@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,6 +11,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from monai_sasm.io.dicom_deflated import inflates_beyond
 from monai_sasm.io.dicom_values import floats_of, integer_of, number_of, quiet, scale_of, text_of
 
 TAGS = [
@@ -61,9 +61,6 @@ TAGS = [
     "ModalityLUTSequence",
     "ContributingEquipmentSequence",
 ]
-MAX_INFLATED = 2**31
-"""Bytes a deflated file may unpack to before it is taken for a decompression bomb."""
-
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _ENCAPSULATED_LENGTH = 0xFFFFFFFF
 _SPLITTERS = [
@@ -167,9 +164,10 @@ def _magic(stream: BinaryIO) -> str | None:
 
 
 def _read(stream: BinaryIO, path: Path, size: int, bare: bool) -> Header | None:
-    bomb = _inflates_too_far(stream)
-    if bomb:
-        return Header(path, size, broken=f"its deflated data set unpacks to more than {MAX_INFLATED >> 20} MiB")
+    with quiet():
+        limit = inflates_beyond(stream)
+    if limit is not None:
+        return Header(path, size, broken=f"its deflated data set unpacks to more than {limit >> 20} MiB")
     stream.seek(0)
     try:
         dataset = quiet_read(stream, stop_before_pixels=True, specific_tags=TAGS, force=bare)
@@ -264,25 +262,6 @@ def _encapsulation_ends(stream: BinaryIO, offset: int, size: int) -> bool:
         if (group, element) != (0xFFFE, 0xE000) or length == _ENCAPSULATED_LENGTH:
             return False
         offset += 8 + length
-    return False
-
-
-def _inflates_too_far(stream: BinaryIO) -> bool:
-    stream.seek(0)
-    start = stream.read(1024)
-    if DeflatedExplicitVRLittleEndian.encode() + b"\0" not in start or start[128:132] != b"DICM":
-        return False
-    stream.seek(144 + struct.unpack("<L", start[140:144])[0])  # (0002,0000) holds the length of the file meta group
-    inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    try:
-        while chunk := stream.read(1 << 16):
-            while chunk:
-                total += len(inflater.decompress(chunk, 1 << 22))
-                if total > MAX_INFLATED:
-                    return True
-                chunk = inflater.unconsumed_tail
-    except zlib.error:
-        return False
     return False
 
 

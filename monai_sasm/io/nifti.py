@@ -29,6 +29,7 @@ THICK = 1.2  # a voxel axis this much longer than the next one is taken for the 
 _GZIP_RATIO = 1032  # no deflate stream expands further (zlib technical details)
 _GZIP_LEVEL = 1  # as the neuroimaging tools do: images hardly get smaller beyond it, only slower
 _FLOAT32 = 4  # bytes
+_MAX_EXTENSIONS = 2**26  # bytes; DICOM headers and CIFTI tables inside of NIfTI stay far below
 _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
 _BIDS_MODALITY = re.compile(
     r"_(?:(?P<MR>T[12]w|T2starw|PDw|PDT2|FLAIR|inplaneT[12]|angio|bold|sbref|dwi|epi|asl|m0scan)|(?P<CT>ct))$",
@@ -220,7 +221,9 @@ def _read_header(path: Path) -> Any:
                 raise RefusedError("a NIfTI pair (.hdr and .img): convert it to one .nii.gz file")
             if magic not in (b"n+1", b"n+2"):
                 raise RefusedError("an Analyze header knows no left and right: convert it to NIfTI and check the sides")
-            header = getattr(nibabel, kind).from_fileobj(file, check=False)
+            bare = getattr(nibabel, kind)
+            _check_offset(bare(head[: bare.sizeof_hdr], check=False).get_data_offset())
+            header = bare.from_fileobj(file, check=False)
             if header.get_data_offset() < header.single_vox_offset + header.extensions.get_sizeondisk():
                 raise RefusedError("vox_offset points into the header: the file is damaged, export it again")
             return header
@@ -228,6 +231,15 @@ def _read_header(path: Path) -> Any:
         raise
     except (OSError, EOFError, ValueError, OverflowError, zlib.error, HeaderDataError, WrapStructError) as error:
         raise RefusedError(f"the NIfTI header is damaged ({type(error).__name__}): export the file again") from error
+
+
+def _check_offset(offset: int) -> None:
+    """Before the extensions that stand ahead of the voxels are read: packed, they may be of any size."""
+    if offset > _MAX_EXTENSIONS:
+        raise RefusedError(
+            f"vox_offset announces {offset} bytes of extensions, of which {_MAX_EXTENSIONS} at most are read: "
+            "the file is damaged, export it again"
+        )
 
 
 def _checked_shape(header: Any, path: Path) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import struct
 from pathlib import Path
 
 import nibabel
@@ -205,6 +206,15 @@ def offset(path: Path) -> None:
     path.write_bytes(data)
 
 
+def extensions(path: Path) -> None:
+    """70 KiB that unpack to one extension of 70 MiB."""
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((4, 4, 4))
+    header["vox_offset"] = 70 << 20
+    with gzip.open(path, "wb", 1) as file:
+        file.write(header.binaryblock + b"\1\0\0\0" + struct.pack("<ii", (70 << 20) - 352, 6) + bytes(70 << 20))
+
+
 def analyze(path: Path) -> None:
     path.write_bytes(nibabel.AnalyzeHeader().binaryblock)
 
@@ -223,6 +233,7 @@ REFUSED = {
     "bomb": (bomb, "cut short"),
     "overflow": (overflow, "cut short"),
     "offset": (offset, "damaged"),
+    "extensions": (extensions, "of extensions"),
     "analyze": (analyze, "Analyze"),
     "labels": (labels, "label map"),
     "profile": (lambda path: save(path, numbers("<i2", (9, 1, 1))), "two axes"),
