@@ -73,6 +73,19 @@ class Bundle:
         with self._running(image) as laid_out:
             return self.network(laid_out, *arguments, **keywords).float()
 
+    @property
+    def samples(self) -> bool:
+        """Whether the network draws samples, so that it can say by :meth:`uncertainty` how much they differ."""
+        return hasattr(self.network, "uncertainty")
+
+    def uncertainty(self, image: ImageBatch, sigma: NoiseMap | None = None) -> NoiseMap:
+        """Standard deviation ``(B, 1, H, W)`` of restored images that fit, in working scale; arguments as for
+        :meth:`restore`. It takes many times as long as restoring.
+        """
+        with self._running(image) as laid_out:
+            spread: NoiseMap = cast(Any, self.network).uncertainty(laid_out, *((sigma,) if self.noise_map else ()))
+            return spread.float()
+
     def refine(self, anchor: ImageBatch) -> Refined:
         """Refined images and their trust; for refiners, see :class:`refine.refiner.Refiner`."""
         with self._running(anchor) as laid_out:

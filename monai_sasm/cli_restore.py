@@ -50,7 +50,11 @@ Upscale = Annotated[
 ]
 SaveMaps = Annotated[
     bool,
-    typer.Option("--save-maps", help="Also write expert weights, trust and the change (photos: change / 2 + 0.5)."),
+    typer.Option(
+        "--save-maps",
+        help="Also write expert weights, trust and the change (photos: change / 2 + 0.5); of a named expert that draws "
+        "samples also its uncertainty, which takes many times as long.",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[

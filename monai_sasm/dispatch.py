@@ -90,6 +90,21 @@ def restore_tiled(
     return mixed
 
 
+def spread_tiled(
+    image: ImageBatch,
+    sigma: NoiseMap,
+    uncertainty: Callable[[ImageBatch, NoiseMap], NoiseMap],
+    tile: int = TILE,
+    halo: int = HALO,
+) -> NoiseMap:
+    """How unsure an expert is, ``(B, 1, H, W)`` in working scale; arguments as for :func:`restore_tiled`."""
+    spread = torch.zeros_like(image[:, :1])
+    for part in tiles(image.shape[-2], image.shape[-1], tile, halo):
+        window = uncertainty(_cut(image, part.window), _cut(sigma, part.window))
+        _cut(spread, part.core).copy_(_cut(window, part.inner))
+    return spread
+
+
 def score_tiled(
     image: ImageBatch,
     sigma: NoiseMap,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.bundles import Bundle, BundleError
-from monai_sasm.dispatch import restore_tiled, score_tiled, tiles
+from monai_sasm.dispatch import restore_tiled, score_tiled, spread_tiled, tiles
 from monai_sasm.gate.display import to_display
 from monai_sasm.gate.routing import route
 from monai_sasm.house import House, load_house
@@ -21,6 +21,7 @@ from monai_sasm.intensity import scaling_for
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.pixels import check_size
 from monai_sasm.io.volume import Volume
+from monai_sasm.maps import Keeper
 from monai_sasm.mixing import blend
 from monai_sasm.refinement import check_upscale, enlarged, refined, refined_and_enlarged, refined_derivation
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality, NoiseMap
@@ -41,7 +42,7 @@ class Options:
             raindrops may lie on noise.
         sigma: noise standard deviation in the volume's unit (HU, MR magnitude, sRGB [0, 1]); estimated if ``None``.
         refine: strength of the refiner, 0 (off) to 1.
-        keep_maps: also return weight, trust and change maps.
+        keep_maps: also return weight, trust and change maps, and the uncertainty of an expert that draws samples.
         refiner: name of the refiner; by default the one meant for the image's modality.
         force_refiner: apply the named refiner although it is made for another modality; the result's metadata say so.
         upscale: keep the larger image of a refiner that enlarges (``upscale_photo_sd4x``: four times); photos only.
@@ -89,6 +90,8 @@ class Restored:
         summary: mean weight per expert, median noise estimate in the volume's unit, passes, seconds, mean trust.
         trust: ``(N, H, W)`` share of the refiner's change that was used, before its strength; ``None`` unless
             ``keep_maps`` and refined.
+        uncertainty: ``(N, H, W)`` standard deviation of what a named expert that draws samples might have restored, in
+            the volume's unit; ``None`` unless ``keep_maps`` and such an expert.
     """
 
     volume: Volume
@@ -96,6 +99,7 @@ class Restored:
     change: NDArray[np.float32] | None
     summary: dict[str, Any]
     trust: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
 
 def restore(
@@ -127,7 +131,7 @@ def restore(
     factor = _refiner(volume.modality, house, options).scale if options.upscale else 1
     done = _room_for(volume, factor, in_place)
     changes = np.empty((count, factor * height, factor * width), np.float32) if options.keep_maps else None
-    keeper = _Keeper(house, options, count)
+    keeper = _keeper(house, options, count)
     for index, (native, place) in enumerate(zip(volume.each_slice(), done.each_slice(), strict=True)):
         image = torch.from_numpy(scaling.forward(np.ascontiguousarray(native)))[None].to(house.device)  # (1, c, H, W)
         given = None if options.sigma is None else options.sigma / scaling.scale
@@ -141,7 +145,9 @@ def restore(
         place[...] = restored
     summary = keeper.summary(scaling.scale) | {"seconds": time.perf_counter() - started}
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in keeper.maps().items()}
-    return Restored(_noted(done, house, options), weights, changes, summary, keeper.trust())
+    unsure = keeper.uncertainty(options.strength * scaling.scale)
+    unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
+    return Restored(_noted(done, house, options), weights, changes, summary, keeper.trust(), unsure)
 
 
 def work_units(volume: Volume, options: Options | None = None) -> int:
@@ -244,7 +250,7 @@ class Pipeline(torch.nn.Module):
     def forward(self, image: ImageBatch) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)``, working scale."""
         house = self._loaded()
-        keeper = _Keeper(house, self.options, len(image))
+        keeper = _keeper(house, self.options, len(image))
         run = partial(
             _restore_slice, modality=self.modality, house=house, options=self.options, given=None, keeper=keeper
         )
@@ -261,48 +267,9 @@ class Pipeline(torch.nn.Module):
         return self._house[0]
 
 
-class _Keeper:
-    """Collects weights and noise levels of all slices, in full only when maps are wanted."""
-
-    def __init__(self, house: House, options: Options, count: int) -> None:
-        classes = ("clean", options.expert) if options.expert else house.classes()
-        self.names = ("identity", *classes[1:])
-        self.keep, self.count = options.keep_maps, count
-        self.means: list[dict[int, NDArray[np.float64]]] = []
-        self.kept: dict[str, list[NDArray[np.float32]]] = {}
-        self.sigmas: list[float] = []
-        self.trusts: list[NDArray[np.float32]] = []
-        self.mean_trusts: list[float] = []
-
-    def add(self, weights: ExpertWeights, sigma: NoiseMap, number: int) -> None:
-        if number == 0:
-            self.means.append({})
-            self.sigmas.append(float(sigma.median()))
-        self.means[-1][number] = weights.mean(dim=(0, 2, 3)).cpu().double().numpy()
-        if self.keep:
-            for index, name in enumerate(self.names):
-                label = name if number == 0 else f"{name}, pass {number + 1}"
-                self.kept.setdefault(label, []).append(weights[0, index].cpu().numpy())
-
-    def add_trust(self, trust: NoiseMap) -> None:
-        self.mean_trusts.append(float(trust.mean()))
-        if self.keep:
-            self.trusts.append(trust[0, 0].cpu().numpy())
-
-    def trust(self) -> NDArray[np.float32] | None:
-        return np.stack(self.trusts) if self.trusts else None
-
-    def maps(self) -> dict[str, NDArray[np.float32]]:
-        """Maps of every pass that ran for all slices; a skipped later pass is left out."""
-        return {name: np.stack(maps) for name, maps in self.kept.items() if len(maps) == self.count}
-
-    def summary(self, scale: float) -> dict[str, Any]:
-        first = np.mean([means[0] for means in self.means], axis=0)
-        return {
-            "weights": {name: round(float(weight), 4) for name, weight in zip(self.names, first, strict=True)},
-            "noise": float(np.median(self.sigmas)) * scale,
-            "passes": max(len(means) for means in self.means),
-        } | ({"trust": round(float(np.mean(self.mean_trusts)), 4)} if self.mean_trusts else {})
+def _keeper(house: House, options: Options, count: int) -> Keeper:
+    classes = ("clean", options.expert) if options.expert else house.classes()
+    return Keeper(("identity", *classes[1:]), options.keep_maps, count)
 
 
 def _room_for(volume: Volume, factor: int, in_place: bool) -> Volume:
@@ -320,7 +287,7 @@ def _restore_slice(
     house: House,
     options: Options,
     given: float | None,
-    keeper: _Keeper,
+    keeper: Keeper,
     progress: Callable[[int], None] | None = None,
 ) -> ImageBatch:
     """One slice ``(1, c, H, W)`` through all passes; a grey photo enters the RGB experts as three equal channels."""
@@ -336,6 +303,8 @@ def _restore_slice(
         if number and float(weights[:, 0].min()) > 1 - WEIGHT_FLOOR:
             break  # nothing left to repair
         keeper.add(weights, sigma, number)
+        if options.keep_maps and number == 0 and options.expert and house.experts[options.expert].samples:
+            keeper.add_uncertainty(spread_tiled(current, sigma, house.experts[options.expert].uncertainty))
         current = restore_tiled(current, sigma, weights, _expert_calls(house, options), progress=progress)
     if options.upscale:
         refiner = _refiner(modality, house, options)

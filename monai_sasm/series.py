@@ -117,9 +117,11 @@ def thin_to(
 
 
 def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> list[Path]:
-    """Write ``<target>_weight-<class>`` of each class that acts, ``<target>_trust`` and ``<target>_change``.
+    """Write ``<target>_weight-<class>`` of each class that acts, ``<target>_trust``, ``<target>_uncertainty`` and
+    ``<target>_change``.
 
-    On the grid of the image: NIfTI for CT and MR, in the image's unit; PNG for photos, the change as change / 2 + 0.5.
+    On the grid of the image: NIfTI for CT and MR, in the image's unit; PNG for photos, the change as change / 2 + 0.5,
+    the uncertainty ten times as large.
     """
     volume = restored.volume
     photo = volume.modality is Modality.PHOTO
@@ -132,6 +134,8 @@ def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> lis
     }
     if restored.trust is not None:
         maps["trust"] = restored.trust
+    if restored.uncertainty is not None:
+        maps["uncertainty"] = (10 * restored.uncertainty).clip(0, 1) if photo else restored.uncertainty
     if restored.change is not None:
         maps["change"] = (restored.change / 2 + 0.5).clip(0, 1) if photo else restored.change
     written = []

@@ -18,7 +18,7 @@ LAYERS = [
         "io", "intensity", "noise", "gate", "experts", "mixing", "refine", "degradations", "transforms", "inferers",
         "losses", "metrics",
     },
-    {"bundles", "dispatch", "layouts"},
+    {"bundles", "dispatch", "layouts", "maps"},
     {"house", "refinement"},
     {"restore", "through_plane"},
     {"series"},

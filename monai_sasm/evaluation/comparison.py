@@ -96,7 +96,7 @@ def run(context: Context, experts: Sequence[Chosen]) -> Table:
         *([] if simulations else ["degraded images are the measured ones of the folder"]),
         *reasons_in_words(passed_over),
         *measured.flags(),
-        *_below(rows, experts, [name for name, one in house.experts.items() if hasattr(one.network, "uncertainty")]),
+        *_below(rows, experts, [name for name, one in house.experts.items() if one.samples]),
     )
     write_rows(context.output / f"{PROTOCOL}.csv", measured.images)
     return Table(
