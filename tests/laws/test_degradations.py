@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from monai_sasm.degradations.defocus import Defocus
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.downsampling import Downsampling
 from monai_sasm.degradations.gaussian import GaussianNoise
@@ -53,6 +54,7 @@ CASES = {
         channels=3,
     ),
     "downsampling": Case(Downsampling((4,)), Downsampling((1,)), channels=3, random=False, noisy=False),
+    "defocus": Case(Defocus((2.0, 5.0)), Defocus((0.0, 0.0)), channels=3, noisy=False),
     "holes": Case(Holes((0.2, 0.4)), Holes((0.0, 0.0)), channels=3, noisy=False),
     "low-dose CT": Case(
         LowDoseCt(spacing=6.0, dose=(0.1, 0.1), views=90),
