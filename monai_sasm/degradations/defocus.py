@@ -1,6 +1,6 @@
 """Defocus of part of a photo: a disc of confusion, as a lens with a round aperture draws it.
 
-No fault that any expert repairs: photographers put backgrounds out of focus on purpose, and a gate has to tolerate that.
+No fault that any expert repairs: photographers defocus backgrounds on purpose, and a gate has to tolerate that.
 """
 
 from __future__ import annotations
