@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
 from monai_sasm.io.dicom_header import guessed_syntax, quiet_read
-from monai_sasm.io.dicom_values import quiet
+from monai_sasm.io.dicom_values import quiet, uid_of
 from monai_sasm.io.entry import RefusedError
 
 PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
@@ -39,9 +39,9 @@ class StoredPixels:
 
 def missing_decoder(transfer_syntax: str) -> str | None:
     """Why pixels in this transfer syntax cannot be decoded here; ``None`` when they can."""
-    uid = UID(transfer_syntax)
+    uid = uid_of(transfer_syntax)
     if not uid.is_transfer_syntax:
-        return f"unknown transfer syntax {transfer_syntax or '(none)'}; convert the file to Explicit VR Little Endian"
+        return "unknown transfer syntax; convert the file to Explicit VR Little Endian"
     if not uid.is_compressed:
         return None
     try:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from math import isfinite
 
-from pydicom.uid import UID
-
 from monai_sasm.io.dicom_header import Header, pixel_bytes
 from monai_sasm.io.dicom_pixels import missing_decoder
+from monai_sasm.io.dicom_values import quotable, uid_of
 from monai_sasm.types import Modality
 
 CLASSIC = {"1.2.840.10008.5.1.4.1.1.2": Modality.CT, "1.2.840.10008.5.1.4.1.1.4": Modality.MR}
@@ -46,21 +45,32 @@ def _not_an_image(header: Header) -> str | None:
     if header.sop_class == _DIRECTORY:
         return "a DICOMDIR only lists other files; they are looked at themselves"
     if modality_of(header) is None:
-        kind = UID(header.sop_class).name if header.sop_class else "an object without SOP Class UID"
-        colour = f"{header.photometric or 'grey'} pixels of a screen capture or map"
+        kind = _kind(header.sop_class)
+        colour = f"{_photometric(header) or 'grey'} pixels of a screen capture or map"
         if "Secondary Capture" in kind:
             return f"{kind}: " + _COLOUR_CAPTURE.format(what=colour)
         return f"{kind} is not restored; only CT and MR images are"
     if header.modality and header.modality != modality_of(header):
-        return f"Modality {header.modality} contradicts the SOP class; correct the header"
+        return f"Modality {quotable(header.modality)} contradicts the SOP class; correct the header"
     if not header.has_pixels:
         return "the file holds no pixel data; get a complete copy of the file"
     return None
 
 
+def _kind(sop_class: str) -> str:
+    if not sop_class:
+        return "an object without SOP Class UID"
+    uid = uid_of(sop_class)
+    return uid.name if uid.name != uid else "an object of unknown SOP class"
+
+
+def _photometric(header: Header) -> str:
+    return header.photometric and quotable(header.photometric)
+
+
 def _not_grey(header: Header) -> str | None:
     if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        return _COLOUR_CAPTURE.format(what=f"{header.photometric or 'colour'} pixels")
+        return _COLOUR_CAPTURE.format(what=f"{_photometric(header) or 'colour'} pixels")
     if header.photometric == "MONOCHROME1":
         return "MONOCHROME1 (inverted grey) has no agreed meaning for CT and MR values; convert it to MONOCHROME2"
     if header.has_float_pixels:
@@ -96,7 +106,7 @@ def unit_refusal(modality: Modality | None, slope: float, intercept: float, resc
     if not isfinite(slope) or not isfinite(intercept) or slope == 0:
         return f"Rescale Slope {slope} and Intercept {intercept} are no usable rescale; correct the header"
     if modality is Modality.CT and rescale_type not in ("", "HU"):
-        return f"Rescale Type {rescale_type}: the values are not Hounsfield units; restore the original CT series"
+        return f"Rescale Type {quotable(rescale_type)}: values that are not Hounsfield units; restore the CT series"
     return None
 
 
@@ -106,7 +116,7 @@ def _unreadable_pixels(header: Header) -> str | None:
     missing = missing_decoder(header.transfer_syntax)
     if missing:
         return missing
-    compressed = UID(header.transfer_syntax).is_compressed
+    compressed = uid_of(header.transfer_syntax).is_compressed
     if compressed and pixel_bytes(header) > MAX_COMPRESSION * max(header.size, 1):
         return f"it claims {pixel_bytes(header)} pixel bytes from {header.size} bytes of file: a decompression bomb"
     return None

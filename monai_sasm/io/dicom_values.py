@@ -5,6 +5,7 @@ Reading a value may make pydicom warn and quote it: call these inside :func:`qui
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any, overload
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 LARGEST_LENGTH = 1e7
 """mm; a coordinate beyond it is damage."""
@@ -24,6 +26,17 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def quotable(text: str) -> str:
+    """A code string as it may stand in a message; what is none comes from damage, and may hold patient data."""
+    return text if re.fullmatch("[A-Z0-9_ ]{1,16}", text) else "(unreadable)"
+
+
+def uid_of(text: str) -> UID:
+    """A UID that may be none: pydicom's own warning would quote it."""
+    with quiet():
+        return UID(text)
 
 
 def text_of(dataset: Dataset, keyword: str) -> str:
