@@ -10,12 +10,16 @@ Beside MONAI Label's own requests it knows jobs, for clients that want to see pr
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
@@ -23,13 +27,14 @@ from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 
 from monai_sasm import __version__
-from monai_sasm.label.jobs import Jobs
+from monai_sasm.label.jobs import BusyError, Jobs
 from monai_sasm.label.kitchen import Kitchen
 from monai_sasm.label.offers import offers
 from monai_sasm.label.tasks import OfferTask
 from monai_sasm.reasons import reason_of
 
-REFUSED, NOT_FOUND, FAILED = 422, 404, 500
+REFUSED, NOT_FOUND, FAILED, BUSY = 422, 404, 500, 503
+log = logging.getLogger(__name__)
 
 
 class SasmApp(MONAILabelApp):
@@ -44,6 +49,7 @@ class SasmApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.jobs = Jobs()
+        logging.getLogger("monailabel").setLevel(logging.WARNING)  # below, it logs names of files and whole requests
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -73,30 +79,55 @@ class SasmApp(MONAILabelApp):
         """Answer a request for a result, or about a job; refusals are answers with a reason, not faults of the server.
 
         Raises:
-            HTTPException: 404 no such image or job, 422 refused, 500 failed.
+            HTTPException: 404 no such image or job, 422 refused, 500 failed, 503 too many jobs wait.
         """
         try:
             if request.get("job"):
                 return self._about_job(str(request["job"]), request)
-            self._check_image(request, datastore or self.datastore())
-            answer: dict[str, Any] = super().infer(request, datastore)
-            return answer
+            return self._answer(request, datastore or self.datastore())
+        except HTTPException:
+            raise
+        except BusyError as error:
+            raise HTTPException(BUSY, str(error)) from error
         except (ValueError, FileNotFoundError) as error:
             raise HTTPException(REFUSED, reason_of(error)) from error
         except MONAILabelException as error:
             raise HTTPException(NOT_FOUND, error.msg) from error
-        except (RuntimeError, OSError, ImportError) as error:
+        except Exception as error:  # uncaught, MONAI Label would write its text, which may quote headers, into the log
+            log.debug("a request failed", exc_info=True)
             raise HTTPException(FAILED, reason_of(error)) from error
 
     def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
         """Every image of the studies folder; MONAI Label divides by the number of GPUs, which may be none."""
         return super().batch_infer({**request, "multi_gpu": False, "device": "cpu"}, datastore)
 
-    def _check_image(self, request: dict[str, Any], datastore: Any) -> None:
-        """An identifier nobody knows becomes an empty path, which means the working folder."""
-        image = request.get("image")
-        if not isinstance(image, str) or not (os.path.exists(image) or datastore.get_image_uri(image)):
-            raise HTTPException(NOT_FOUND, "no such image in the studies folder, nor such a path on the server")
+    def _answer(self, request: dict[str, Any], datastore: Any) -> dict[str, Any]:
+        image, tag = request.get("image"), str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
+        if not re.fullmatch(r"[\w-]+", tag):
+            raise ValueError("label_tag must be made of letters, digits, - and _; it becomes the name of a folder")
+        path = self._path_of(image, datastore)
+        answer: dict[str, Any] = super().infer({**request, "image": str(path)}, datastore)
+        if request.get("save_label") and answer["file"] and datastore.get_image_uri(image):
+            about = {"model": request["model"], "params": answer["params"]}
+            answer["label"] = datastore.save_label(image, answer["file"], tag, about)
+        return answer
+
+    def _path_of(self, image: Any, datastore: Any) -> Path:
+        """The image that a request names: one of the studies, a file or folder among them, or what it uploaded.
+
+        Nothing else on this machine can be named: those who ask need not be those who may read its files. And an
+        identifier nobody knows must not become a path of the working folder.
+        """
+        if isinstance(image, str) and image:
+            known = datastore.get_image_uri(image)
+            if known:
+                return Path(known)
+            sessions = self.sessions()
+            folders = [Path(self.studies), *([Path(sessions.store_path)] if sessions is not None else [])]
+            path = _inside(image, [folder.resolve() for folder in folders])
+            if path is not None:
+                return path
+        raise HTTPException(NOT_FOUND, "no such image in the studies folder; a path must lead to a place inside of it")
 
     def _about_job(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -108,3 +139,13 @@ class SasmApp(MONAILabelApp):
         except KeyError as error:
             raise HTTPException(NOT_FOUND, f"no job named {name}; it was collected, or forgotten") from error
         return {"label": str(path), "file": str(path), "params": report}
+
+
+def _inside(name: str, folders: list[Path]) -> Path | None:
+    """What a name means in the first of some folders, if that is in one of them or was uploaded: a temporary file."""
+    try:
+        path = (folders[0] / name).resolve()
+        uploaded = path.parent == Path(tempfile.gettempdir()).resolve() and path.is_file()
+        return path if uploaded or (path.exists() and any(folder in path.parents for folder in folders)) else None
+    except (OSError, ValueError):  # too long, or not to be written as a path at all
+        return None

@@ -20,6 +20,11 @@ Result = tuple[Path, dict[str, Any]]  # the file, and what there is to tell abou
 Progress = Callable[[float], None]  # told the share that is done, 0 to 1
 Work = Callable[[Progress], Result]
 KEPT = 16  # jobs whose end is remembered
+WAITING = 8  # jobs that may wait; each holds its image in memory
+
+
+class BusyError(RuntimeError):
+    """Too many jobs wait already."""
 
 
 @dataclass
@@ -48,7 +53,13 @@ class Jobs:
         return self._worker.submit(work, Watch().advance).result()
 
     def start(self, work: Work) -> str:
-        """Queue the work; the name under which it can be asked for."""
+        """Queue the work; the name under which it can be asked for.
+
+        Raises:
+            BusyError: too many jobs wait already.
+        """
+        if sum(not future.done() for _, future in self._jobs.values()) > WAITING:
+            raise BusyError(f"{WAITING} images wait already; ask again when some are done")
         name, watch = secrets.token_hex(8), Watch()
         future = self._worker.submit(work, watch.advance)
         future.add_done_callback(lambda done: _drop(done) if watch.cancelled.is_set() else None)

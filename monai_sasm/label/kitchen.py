@@ -65,7 +65,7 @@ class Kitchen:
         if offer.restores:
             house = self._house(options.expert)
             units = work_units(volume, options)
-            done = restore(volume, house, options, progress=_counting(units, progress))
+            done = restore(volume, house, options, progress=_counting(units, progress), in_place=True)
             made = derivation(house, options, volume.modality)
             volume = done.volume
             report |= {

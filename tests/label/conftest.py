@@ -51,9 +51,9 @@ class RunningServer:
     studies: Path
     log: Path
 
-    def ask(self, path: str, body: bytes | None = None, content_type: str = "text/plain") -> Answer:
+    def ask(self, path: str, body: bytes | None = None, kind: str = "text/plain", method: str | None = None) -> Answer:
         """GET, or POST with a body."""
-        request = Request(self.address + path, body, {"Content-Type": content_type})
+        request = Request(self.address + path, body, {"Content-Type": kind}, method=method)
         try:
             with urlopen(request, timeout=300) as answer:
                 return Answer(answer.status, answer.read())
@@ -61,19 +61,29 @@ class RunningServer:
             return Answer(error.code, error.read())
 
     def infer(
-        self, model: str, image: str = "", file: Path | None = None, output: str = "image", **params: Any
+        self,
+        model: str,
+        image: str = "",
+        session_id: str = "",
+        upload: tuple[str, bytes] | None = None,
+        output: str = "image",
+        **params: Any,
     ) -> Answer:
-        """What MONAI Label documents as ``POST /infer/{model}``."""
-        boundary = uuid.uuid4().hex
-        parts = [
-            f'--{boundary}\r\nContent-Disposition: form-data; name="params"\r\n\r\n{json.dumps(params)}\r\n'.encode()
-        ]
-        if file is not None:
-            head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{file.name}"\r\n\r\n'
-            parts.append(head.encode() + file.read_bytes() + b"\r\n")
-        parts.append(f"--{boundary}--\r\n".encode())
-        query = urlencode({"image": image, "output": output})
-        return self.ask(f"/infer/{model}?{query}", b"".join(parts), f"multipart/form-data; boundary={boundary}")
+        """What MONAI Label documents as ``POST /infer/{model}``; an upload is a name and the content of a file."""
+        body, kind = form({"params": json.dumps(params)}, *([("file", *upload)] if upload else []))
+        query = urlencode({"image": image, "session_id": session_id, "output": output})
+        return self.ask(f"/infer/{model}?{query}", body, kind)
+
+
+def form(fields: dict[str, str], *files: tuple[str, str, bytes]) -> tuple[bytes, str]:
+    """A form with texts and files (field, file name, content), RFC 7578; and its content type."""
+    boundary = uuid.uuid4().hex
+    head = f"--{boundary}\r\nContent-Disposition: form-data; name="
+    parts = [f'{head}"{name}"\r\n\r\n{text}\r\n'.encode() for name, text in fields.items()]
+    parts += [
+        f'{head}"{field}"; filename="{name}"\r\n\r\n'.encode() + content + b"\r\n" for field, name, content in files
+    ]
+    return b"".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
 
 
 def environment() -> Path:
@@ -94,8 +104,10 @@ def write_studies(folder: Path) -> Path:
     folder.mkdir(parents=True)
     nibabel.save(nibabel.Nifti1Image(noisy.astype(np.float32), OBLIQUE), folder / "head.nii.gz")
     for number in range(4):
-        save(ct_slice(number), folder.parent / "ct" / f"{number}.dcm")
+        save(ct_slice(number), folder / "ct" / f"{number}.dcm")
     cat = skimage.data.chelsea()[100:148, 150:214]
+    nibabel.save(nibabel.Nifti1Image(noisy.astype(np.float32), OBLIQUE), folder.parent / "outside.nii.gz")
+    (folder / "link").symlink_to(folder.parent)
     Image.fromarray((cat + generator.normal(0, 20, cat.shape)).clip(0, 255).astype(np.uint8)).save(folder / "cat.png")
     return folder
 
@@ -111,14 +123,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     command += ["--conf", "device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
     running = RunningServer(f"http://127.0.0.1:{port}", studies, folder / "server.log")
     with open(running.log, "wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=folder, env=os.environ | settings, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=os.environ | settings)
     try:
         _wait_until_ready(running, process)
         yield running
     finally:
-        os.killpg(process.pid, 15)  # the program is a shell that waits for Python
+        process.terminate()  # the program is a shell script that has become Python
         process.wait(timeout=60)
 
 

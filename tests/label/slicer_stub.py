@@ -25,15 +25,22 @@ class Matrix:
     def __init__(self) -> None:
         self.values = np.eye(4)
 
+    def DeepCopy(self, other: Matrix) -> None:  # noqa: N802
+        self.values = other.values.copy()
+
 
 class Display:
     """``vtkMRMLScalarVolumeDisplayNode``."""
 
     def __init__(self) -> None:
         self.automatic, self.window, self.level, self.color = True, 350.0, 40.0, "vtkMRMLColorTableNodeGrey"
+        self.thresholded = True
 
     def AutoWindowLevelOff(self) -> None:  # noqa: N802
         self.automatic = False
+
+    def ApplyThresholdOff(self) -> None:  # noqa: N802
+        self.thresholded = False
 
     def SetWindowLevel(self, window: float, level: float) -> None:  # noqa: N802
         self.window, self.level = window, level
@@ -55,12 +62,16 @@ class VolumeNode:
         self.name, self.voxels, self.ijk_to_ras = name, voxels, ijk_to_ras
         self.attributes = {"DICOM.instanceUIDs": "1.2 3.4"}
         self.display: Display | None = Display()
+        self.transform: str | None = None
 
     def GetName(self) -> str:  # noqa: N802
         return self.name
 
     def GetID(self) -> str:  # noqa: N802
         return f"id of {self.name}"
+
+    def GetImageData(self) -> NDArray[Any] | None:  # noqa: N802
+        return self.voxels if self.voxels.size else None
 
     def GetDisplayNode(self) -> Display | None:  # noqa: N802
         return self.display
@@ -81,7 +92,7 @@ class Composite:
     def __init__(self) -> None:
         self.background: str | None = None
         self.foreground: str | None = None
-        self.opacity, self.linked = 0.0, False
+        self.opacity, self.linked, self.hot = 0.0, False, False
 
     def SetBackgroundVolumeID(self, node: str | None) -> None:  # noqa: N802
         self.background = node
@@ -95,12 +106,16 @@ class Composite:
     def SetLinkedControl(self, linked: bool) -> None:  # noqa: N802
         self.linked = linked
 
+    def SetHotLinkedControl(self, linked: bool) -> None:  # noqa: N802
+        self.hot = linked
+
 
 class SliceWidget:
     """``qMRMLSliceWidget``; also its ``vtkMRMLSliceNode``."""
 
-    def __init__(self, orientation: str) -> None:
-        self.composite, self.orientation = Composite(), orientation
+    def __init__(self, offset: float) -> None:
+        self.composite, self.plane, self.current, self.field = Composite(), Matrix(), False, (250.0, 250.0, 1.0)
+        self.plane.values[2, 3] = offset
 
     def mrmlSliceCompositeNode(self) -> Composite:  # noqa: N802
         return self.composite
@@ -108,11 +123,18 @@ class SliceWidget:
     def mrmlSliceNode(self) -> SliceWidget:  # noqa: N802
         return self
 
-    def GetOrientation(self) -> str:  # noqa: N802
-        return self.orientation
+    def GetSliceToRAS(self) -> Matrix:  # noqa: N802
+        self.current = False  # whoever writes into it says so by UpdateMatrices
+        return self.plane
 
-    def SetOrientation(self, orientation: str) -> None:  # noqa: N802
-        self.orientation = orientation
+    def UpdateMatrices(self) -> None:  # noqa: N802
+        self.current = True
+
+    def GetFieldOfView(self) -> tuple[float, float, float]:  # noqa: N802
+        return self.field
+
+    def SetFieldOfView(self, x: float, y: float, z: float) -> None:  # noqa: N802
+        self.field = (x, y, z)
 
 
 class LayoutManager:
@@ -120,7 +142,7 @@ class LayoutManager:
 
     def __init__(self) -> None:
         self.layout = 3
-        self.widgets = {"Red": SliceWidget("Axial"), "Yellow": SliceWidget("Sagittal")}
+        self.widgets = {"Red": SliceWidget(12.0), "Yellow": SliceWidget(-7.0)}
 
     def setLayout(self, layout: int) -> None:  # noqa: N802
         self.layout = layout
@@ -149,6 +171,7 @@ class Scene:
         assert scene is self
         assert node.display is not None
         clone = VolumeNode(name, node.voxels.copy(), node.ijk_to_ras.copy())
+        clone.transform = node.transform  # a clone is copied with the references of its source
         return self.add(clone, 0)
 
     def GetItemByDataNode(self, node: VolumeNode) -> str:  # noqa: N802

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from monai_sasm.label.jobs import KEPT, Jobs, Progress, Result
+from monai_sasm.label.jobs import KEPT, WAITING, BusyError, Jobs, Progress, Result
 
 
 def writing(path: Path) -> Any:
@@ -81,3 +81,22 @@ def test_results_nobody_wants_are_removed(tmp_path: Path) -> None:
         settle(jobs)
     left = {int(path.name) for path in tmp_path.iterdir()}
     assert left == set(range(3, KEPT + 3))
+
+
+def test_a_long_queue_takes_no_more(tmp_path: Path) -> None:
+    jobs, go_on = Jobs(), threading.Event()
+
+    def slow(progress: Progress) -> Result:
+        go_on.wait(10)
+        return writing(tmp_path / "slow")(progress)
+
+    jobs.start(slow)
+    for _ in range(WAITING):
+        jobs.start(writing(tmp_path / "next"))
+    with pytest.raises(BusyError, match="wait already"):
+        jobs.start(writing(tmp_path / "too many"))
+    go_on.set()
+    settle(jobs)
+    jobs.start(writing(tmp_path / "again"))
+    settle(jobs)
+    assert (tmp_path / "again").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from monai_sasm.io.nifti_export import on_nifti_axes
 from monai_sasm.label.segmenting import Segmenter
 from monai_sasm.restore import Options, load_house, restore
 from monai_sasm.types import Modality
-from tests.label.conftest import Answer, RunningServer
+from tests.label.conftest import Answer, RunningServer, form
 
 STOCK = {"result_extension": ".nrrd", "result_dtype": "uint8"}  # what Slicer's MONAI Label module always asks for
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -99,37 +100,26 @@ def test_an_upload_with_parameters(server: RunningServer, tmp_path: Path) -> Non
     path = server.studies / "head.nii.gz"
     options = ["--modality", "MR", "--expert", "noise_mri_unet", "--strength", "0.5", "--sigma", "50"]
     expected = cli_restored(path, tmp_path / "half.nii.gz", *options)
-    found = nifti(server.infer("noise_mri_unet", file=path, strength=0.5, sigma=50))
+    found = nifti(server.infer("noise_mri_unet", upload=("head.nii.gz", path.read_bytes()), strength=0.5, sigma=50))
     assert_equal(np.asarray(found.dataobj), expected.get_fdata(), nibabel.load(path).get_fdata())
 
 
 def test_a_folder_of_dicom(server: RunningServer) -> None:
-    folder = server.studies.parent / "ct"
+    folder = server.studies / "ct"
     volume = read(folder)[0]
     done = restore(volume, load_house("cpu", only=["lowdose_ct_unet"]), Options(expert="lowdose_ct_unet")).volume
     expected, affine = on_nifti_axes(done.array[0], done)
-    found = nifti(server.infer("lowdose_ct_unet", image=str(folder)))
-    assert_equal(np.asarray(found.dataobj), expected, on_nifti_axes(volume.array[0], volume)[0])
-    np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+    for image in (str(folder), "ct"):  # by its path, and by its name in the folder of studies
+        found = nifti(server.infer("lowdose_ct_unet", image=image))
+        assert_equal(np.asarray(found.dataobj), expected, on_nifti_axes(volume.array[0], volume)[0])
+        np.testing.assert_allclose(found.affine, affine, atol=1e-5)
 
 
 def test_a_photo_comes_back_as_the_file_it_was(server: RunningServer, tmp_path: Path) -> None:
-    target = tmp_path / "cat.png"
+    target, options = tmp_path / "cat.png", ["--device", "cpu", "-q", "--expert", "noise_photo_unet"]
     with pytest.raises(SystemExit):
-        main(
-            [
-                "restore",
-                str(server.studies / "cat.png"),
-                "-o",
-                str(target),
-                "--device",
-                "cpu",
-                "-q",
-                "--expert",
-                "noise_photo_unet",
-            ]
-        )
-    answer = server.infer("noise_photo_unet", file=server.studies / "cat.png")
+        main(["restore", str(server.studies / "cat.png"), "-o", str(target), *options])
+    answer = server.infer("noise_photo_unet", upload=("cat.png", (server.studies / "cat.png").read_bytes()))
     (tmp_path / "answer.png").write_bytes(answer.body)
     difference = np.asarray(Image.open(tmp_path / "answer.png"), int) - np.asarray(Image.open(target), int)
     assert np.abs(difference).max() <= 1  # a value between two levels may be rounded either way
@@ -161,6 +151,13 @@ def test_segment_and_restore_first(server: RunningServer, head: nibabel.Nifti1Im
         ("sasm_mr", "head", {"strength": "much"}, 422, "strength must be a number"),
         ("sasm_mr", "head", {"expert": "lowdose_ct_unet"}, 422, "expert must be one of gate"),
         ("sasm_mr", "head", {"result_extension": ".mha"}, 422, "is written as"),
+        ("sasm_mr", "head", {"save_label": True, "label_tag": "../../../tmp/x"}, 422, "label_tag must"),
+        ("sasm_photo", "/usr/share/pixmaps", {}, 404, "no such image"),
+        ("sasm_mr", "../outside.nii.gz", {}, 404, "no such image"),
+        ("sasm_mr", "link/outside.nii.gz", {}, 404, "no such image"),
+        ("sasm_mr", ".", {}, 404, "no such image"),
+        ("sasm_mr", "x" * 5000, {}, 404, "no such image"),
+        ("sasm_mr", "a\0b", {}, 404, "no such image"),
     ],
 )
 def test_refusals_say_why(
@@ -171,6 +168,40 @@ def test_refusals_say_why(
     assert reason in answer.content["detail"]
 
 
+@pytest.mark.parametrize("name", ["Doe^John.19700101.nii.gz", "../../x;rm -rf $HOME.nii.gz", "Ü 漢字'\u202e.nii.gz"])
+def test_an_upload_may_be_called_anything(server: RunningServer, head: nibabel.Nifti1Image, name: str) -> None:
+    content = (server.studies / "head.nii.gz").read_bytes()
+    found = nifti(server.infer("sasm_mr", upload=(name, content)))
+    np.testing.assert_allclose(found.dataobj, head.get_fdata(), atol=1e-4 * np.abs(head.get_fdata()).max())
+
+
+def test_a_session(server: RunningServer, head: nibabel.Nifti1Image) -> None:
+    """How viewers send an image once, and ask for several results."""
+    body, kind = form({}, ("files", "head.nii.gz", (server.studies / "head.nii.gz").read_bytes()))
+    session = server.ask("/session/", body, kind, "PUT").content["session_id"]
+    found = nifti(server.infer("sasm_mr", session_id=session))
+    np.testing.assert_allclose(found.dataobj, head.get_fdata(), atol=1e-4 * np.abs(head.get_fdata()).max())
+
+
+def test_requests_at_once_are_all_answered_rightly(server: RunningServer, head: nibabel.Nifti1Image) -> None:
+    asked = [("sasm_mr", "head"), ("lowdose_ct_unet", "ct"), ("sasm_mr", "head"), ("sasm_mr", "nobody")]
+    with ThreadPoolExecutor(len(asked)) as clients:
+        answers = list(clients.map(lambda what: server.infer(what[0], image=what[1]), asked))
+    assert [answer.status for answer in answers] == [200, 200, 200, 404]
+    first, series, second = (nifti(answer) for answer in answers[:3])
+    np.testing.assert_array_equal(first.dataobj, second.dataobj)
+    np.testing.assert_allclose(first.dataobj, head.get_fdata(), atol=1e-4 * np.abs(head.get_fdata()).max())
+    assert series.shape == (64, 64, 4)
+
+
+def test_a_label_is_kept_among_the_studies_when_asked(server: RunningServer) -> None:
+    name = "segment_hippocampus_unet"
+    answer = server.infer(name, image="head", output="json", save_label=True, label_tag="final")
+    assert answer.status == 200
+    kept = nibabel.load(server.studies / "labels" / "final" / "head.nii.gz")
+    assert kept.get_data_dtype() == np.uint8
+
+
 def test_a_batch_of_the_studies(server: RunningServer) -> None:
     body = b'{"label_tag": "restored", "images": ["head"], "result_extension": ".nii.gz"}'
     answer = server.ask("/batch/infer/noise_mri_unet?images=all&run_sync=true", body, "application/json")
@@ -179,3 +210,17 @@ def test_a_batch_of_the_studies(server: RunningServer) -> None:
     while not (written := list(server.studies.glob("labels/restored/head.nii.gz"))) and time.monotonic() < end:
         time.sleep(0.2)
     assert nibabel.load(written[0]).get_data_dtype() == np.float32
+
+
+def test_nobody_is_named_in_the_log(server: RunningServer) -> None:
+    """Names of files can be names of patients, and so can the parameters of a request."""
+    for name in ("Doe^John.19700101.nii.gz", "Doe^Jane.nii.gz"):
+        server.infer("sasm_mr", upload=(name, b"no image"), patient="Doe^Jack")
+    server.infer("sasm_mr", image="Doe^Jim", output="json")
+    logs = [server.log, *(server.log.parent / "app").rglob("*.log")]
+    assert len(logs) > 1
+    for log in logs:
+        text = log.read_text(errors="replace")
+        assert "Initializing App" in text
+        for word in ("Doe", "1970", "head.nii.gz", "head"):
+            assert word not in text, f"{word} in {log.name}"

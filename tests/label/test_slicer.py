@@ -1,12 +1,15 @@
-"""The 3D Slicer module: its logic against the real server, its thin Slicer layer against the calls it may make."""
+"""The 3D Slicer module's Slicer-free logic, against the real server and against strange ones."""
 
 from __future__ import annotations
 
 import ast
 import gzip
+import socketserver
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,6 @@ from monai_sasm.label.kitchen import Kitchen
 from monai_sasm.label.offers import offers
 from tests.data import CHECKOUT
 from tests.label.conftest import OBLIQUE, RunningServer
-from tests.label.slicer_stub import Scene, Settings, VolumeNode, slicer_with
 
 MODULE = CHECKOUT / "monai_sasm" / "slicer" / "SASM"
 SLICERS_OWN = {"slicer", "qt", "ctk", "vtk", "numpy", "SASMLib"}
@@ -35,6 +37,21 @@ def head_in_slicer(server: RunningServer) -> tuple[NDArray[Any], NDArray[np.floa
     """Voxels and matrix as Slicer holds the file: K, J, I."""
     image = nibabel.load(server.studies / "head.nii.gz")
     return np.asarray(image.dataobj).T, image.affine
+
+
+@contextmanager
+def strange_server(answer: bytes) -> Iterator[str]:
+    """A server of this machine that says one thing to everybody."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as there:
+        threading.Thread(target=there.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{there.server_address[1]}"
+        there.shutdown()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -93,9 +110,42 @@ def test_no_server_is_said_in_one_sentence() -> None:
     from SASMLib.server import Server, ServerError
 
     with pytest.raises(ServerError, match="is the server running"):
-        Server("127.0.0.1:9", timeout=2).models()
+        Server("127.0.0.1:9").models()
     with pytest.raises(ServerError, match="begins with http"):
         Server("file:///etc/passwd")
+    with pytest.raises(ServerError, match="is no address"):
+        Server("http://[::1")
+    with pytest.raises(ServerError):
+        Server("127.0.0.1:80a").models()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.0 200 OK\r\n\r\n<html>", "no MONAI Label server at .*not JSON"),
+        (b"HTTP/1.0 200 OK\r\n\r\n[1]", "no MONAI Label server at .*no JSON object"),
+        (b"HTTP/1.0 404 Not Found\r\n\r\n", "no MONAI Label server at .*code 404"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "no MONAI Label server at .*not HTTP"),
+        (b'HTTP/1.0 200 OK\r\n\r\n{"name": "MONAILabel - Radiology"}', "runs 'MONAILabel - Radiology'"),
+        (b"", "is the server running"),
+    ],
+)
+def test_another_server_is_said_in_one_sentence(answer: bytes, reason: str) -> None:
+    from SASMLib.server import Server, ServerError
+
+    with strange_server(answer) as address, pytest.raises(ServerError, match=reason):
+        Server(address).models()
+
+
+def test_no_proxy_sees_what_stays_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from SASMLib.server import Server
+
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with strange_server(b'HTTP/1.0 200 OK\r\n\r\n{"name": "monai_sasm", "models": {}}') as address:
+        assert Server(address).models() == []
 
 
 def test_a_restoration_is_what_sasm_restores(server: RunningServer) -> None:
@@ -156,108 +206,81 @@ def test_a_cancelled_job_ends_and_the_server_stays_awake(server: RunningServer) 
         there.take("noise_mri_unet", small)
 
 
-@pytest.fixture
-def scene() -> Scene:
-    return Scene()
+class Deaf:
+    """A server that is at work for somebody else: it answers late, or not at all."""
+
+    def __init__(self, late: int = 0, lost: bool = False) -> None:
+        self.late, self.lost = late, lost
+
+    def start(self, model: str, volume: bytes, parameters: dict[str, Any]) -> str:
+        self.volume = volume
+        return "job"
+
+    def state(self, model: str, job: str) -> dict[str, Any]:
+        from SASMLib.server import NoAnswerYetError, UnreachableError
+
+        self.late -= 1
+        if self.late >= 0:
+            raise NoAnswerYetError("timed out")
+        if self.lost:
+            raise UnreachableError("connection refused")
+        return {"state": "done", "progress": 1.0}
+
+    def cancel(self, model: str, job: str) -> None:
+        from SASMLib.server import NoAnswerYetError
+
+        raise NoAnswerYetError("timed out")
+
+    def take(self, model: str, job: str) -> bytes:
+        return self.volume
 
 
-@pytest.fixture
-def module(scene: Scene) -> Iterator[Any]:
-    Settings.kept.clear()
-    with slicer_with(scene, str(MODULE)) as loaded:
-        yield loaded
+def restoration_by(server: Deaf, voxels: NDArray[Any] | None = None) -> Any:
+    from SASMLib.restoration import Restoration
+
+    run = Restoration(server, "any", np.ones((2, 3, 4), np.int16) if voxels is None else voxels, OBLIQUE)
+    run.start()
+    return run
 
 
-def make_panel(module: Any) -> Any:
-    panel = module.SASMWidget()
-    panel.setup()
-    return panel
+def test_a_late_answer_is_waited_for_and_a_lost_server_is_not() -> None:
+    late, lost = restoration_by(Deaf(late=3)), restoration_by(Deaf(late=1, lost=True))
+    assert late.wait(20)
+    assert late.state == "done"
+    assert lost.wait(20)
+    assert (lost.state, lost.reason) == ("failed", "connection refused")
 
 
-def test_the_panel_from_connecting_to_blending(server: RunningServer, scene: Scene, module: Any) -> None:
-    voxels, matrix = head_in_slicer(server)
-    source = scene.add(VolumeNode("T1", voxels, matrix), study=7)
-    panel = make_panel(module)
-    assert not panel.restoreButton.enabled
-    panel.address.text = server.address
-    panel.connectButton.signals["clicked()"]()
-    assert panel.restoreButton.enabled
-    assert Settings.kept == {"SASM/server": server.address}
-    panel.model.currentIndex = [data for _, data in panel.model.items].index("noise_mri_unet")
-    panel.restoreButton.signals["clicked()"]()
-    assert panel.status.text == "Choose a volume first."
-    panel.input.node = source
-    panel.restoreButton.signals["clicked()"]()
-    assert panel.timer.running
-    assert panel.restoreButton.text == "Cancel"
-    wait_for(lambda: panel.timer.signals["timeout()"]() or not panel.timer.running)
-    assert (panel.status.text, panel.bar.value, panel.restoreButton.text) == ("done", 100, "Restore")
-
-    _, restored, change = scene.nodes
-    assert [node.name for node in scene.nodes] == ["T1", "T1 restored", "T1 change"]
-    assert scene.study == {"T1": 7, "T1 restored": 7, "T1 change": 7}
-    assert restored.voxels.dtype == np.float32
-    np.testing.assert_allclose(restored.voxels - voxels, change.voxels, atol=1e-3)
-    np.testing.assert_array_equal(restored.ijk_to_ras, matrix)
-    assert "DICOM.instanceUIDs" not in restored.attributes
-    assert "DICOM.instanceUIDs" in source.attributes
-    assert (restored.display.window, restored.display.level, restored.display.automatic) == (350, 40, False)
-    assert "Diverging" in change.display.color
-    assert change.display.level == 0
-    for composite in scene.composites():
-        assert (composite.background, composite.foreground) == (source.GetID(), restored.GetID())
-        assert (composite.opacity, composite.linked) == (1.0, True)
-    panel.blend.signals["valueChanged(double)"](0.25)
-    assert {composite.opacity for composite in scene.composites()} == {0.25}
+def test_cancelling_does_not_depend_on_the_server() -> None:
+    run = restoration_by(Deaf(late=10**9))
+    wait_for(lambda: run.state == "waiting", 20)
+    run.cancel()
+    assert run.wait(20)
+    assert run.state == "cancelled"
+    assert "the server was not told" in run.reason
 
 
-def test_change_map_and_side_by_side(scene: Scene, module: Any) -> None:
-    voxels = np.ones((2, 3, 4), np.int16)
-    nodes = [scene.add(VolumeNode(name, voxels, OBLIQUE), 1) for name in ("in", "out", "change")]
-    panel = make_panel(module)
-    panel.on_show()  # nothing to show yet
-    assert scene.composites()[0].background is None
-    panel.shown, panel.blend.value, panel.changeBox.checked = tuple(nodes), 0.5, True
-    panel.changeBox.signals["toggled(bool)"](True)
-    red, yellow = scene.composites()
-    assert (red.background, red.foreground, red.opacity) == ("id of out", "id of change", 0.5)
-    panel.besideBox.checked = True
-    panel.besideBox.signals["toggled(bool)"](True)
-    assert scene.manager.layout == 29
-    assert (red.background, red.foreground) == ("id of in", None)
-    assert (yellow.background, yellow.foreground) == ("id of out", "id of change")
-    assert scene.manager.widgets["Yellow"].orientation == "Axial"
-    assert red.linked
-    assert yellow.linked
-    panel.besideBox.checked = panel.changeBox.checked = False
-    panel.on_show(False)
-    assert scene.manager.layout == 3
-    assert scene.manager.widgets["Yellow"].orientation == "Sagittal"
-    assert (yellow.background, yellow.foreground) == ("id of in", "id of out")
-    scene.nodes.remove(nodes[0])
-    panel.changeBox.checked = True
-    panel.on_show()  # the volume is gone: the views stay as they are
-    assert yellow.background == "id of in"
+def test_an_answer_on_another_grid_is_not_shown() -> None:
+    from SASMLib.nifti import encode
+
+    class Other(Deaf):
+        def take(self, model: str, job: str) -> bytes:
+            return encode(np.ones((2, 3, 4), np.float32), OBLIQUE + np.eye(4)[:, [3, 0, 1, 2]])
+
+    run = restoration_by(Other())
+    assert run.wait(20)
+    assert run.state == "failed"
+    assert "another grid" in run.reason
 
 
-def test_a_volume_removed_meanwhile_is_not_shown(scene: Scene, module: Any) -> None:
-    class Done:
-        state, progress, reason = "done", 1.0, ""
+def test_whatever_goes_wrong_the_user_is_told() -> None:
+    class Broken(Deaf):
+        def take(self, model: str, job: str) -> bytes:
+            raise KeyError("job")
 
-        def wait(self, seconds: float) -> bool:
-            return True
-
-        def cancel(self) -> None:
-            self.state = "cancelled"
-
-    panel = make_panel(module)
-    panel.restoration, panel.source = Done(), VolumeNode("gone", np.zeros((1, 1, 1)), OBLIQUE)
-    panel.on_tick()
-    assert "removed meanwhile" in panel.status.text
-    assert not scene.nodes
-    panel.restoration = running = Done()
-    panel.cleanup()
-    assert running.state == "cancelled"
+    run = restoration_by(Broken())
+    assert run.wait(20)
+    assert (run.state, run.reason) == ("failed", "KeyError: 'job'")
 
 
 def test_slicer_finds_the_module(capsys: pytest.CaptureFixture[str]) -> None:

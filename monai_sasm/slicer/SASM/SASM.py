@@ -83,7 +83,7 @@ class SASMWidget(ScriptedLoadableModuleWidget):
         self.blend.connect("valueChanged(double)", self.on_blend)
         form.addRow("Input to restored:", self.blend)
         self.changeBox = qt.QCheckBox("Change map over the restored volume")
-        self.changeBox.connect("toggled(bool)", self.on_show)
+        self.changeBox.connect("toggled(bool)", self.on_change_box)
         form.addRow(self.changeBox)
         self.besideBox = qt.QCheckBox("Input and restored side by side")
         self.besideBox.connect("toggled(bool)", self.on_show)
@@ -130,10 +130,11 @@ class SASMWidget(ScriptedLoadableModuleWidget):
         """Start, or cancel what runs."""
         if self.restoration is not None:
             self.restoration.cancel()
+            self.restoreButton.enabled = False  # until the other thread has noticed
             return
         self.source = self.input.currentNode()
-        if self.source is None:
-            self.status.text = "Choose a volume first."
+        if self.source is None or self.source.GetImageData() is None:
+            self.status.text = "Choose a volume with voxels first."
             return
         voxels, ijk_to_ras = self.logic.read(self.source)
         model = self.model.itemData(self.model.currentIndex)
@@ -151,11 +152,13 @@ class SASMWidget(ScriptedLoadableModuleWidget):
             return
         restoration, self.restoration = self.restoration, None
         self.timer.stop()
-        self.restoreButton.text = "Restore"
+        self.restoreButton.text, self.restoreButton.enabled = "Restore", True
         if restoration.state != "done":
             self.bar.value = 0
         elif not slicer.mrmlScene.IsNodePresent(self.source):
             self.status.text = "The volume was removed meanwhile; its restoration is dropped."
+        elif self.source.GetImageData() is None or self.logic.read(self.source)[0].shape != restoration.restored.shape:
+            self.status.text = "The volume was resampled meanwhile; its restoration is dropped."
         else:
             restored = self.logic.add(self.source, restoration.restored, "restored")
             change = self.logic.add_change(self.source, restoration.change)
@@ -166,6 +169,11 @@ class SASMWidget(ScriptedLoadableModuleWidget):
         """Show what the boxes say; the slider fades the upper layer."""
         if self.shown is not None and all(slicer.mrmlScene.IsNodePresent(node) for node in self.shown):
             self.logic.show(*self.shown, self.changeBox.checked, self.besideBox.checked, self.blend.value)
+
+    def on_change_box(self, checked):
+        """The change lies half through over the restored volume; without it, the restored volume is on top."""
+        self.blend.value = 0.5 if checked else 1.0
+        self.on_show()
 
     def on_blend(self, value):
         """Fade between the lower and the upper layer."""
@@ -178,6 +186,7 @@ class SASMLogic(ScriptedLoadableModuleLogic):
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
         self.layout_before = None
+        self.plane_before = None  # of the right view, while it follows the left one
 
     def read(self, node):
         """Voxels ``(K, J, I)`` and matrix to RAS mm of a volume; a transform above it stays out of both."""
@@ -207,6 +216,7 @@ class SASMLogic(ScriptedLoadableModuleLogic):
         node = self.add(source, change, "change")
         display = node.GetDisplayNode()
         display.SetAndObserveColorNodeID(DIVERGING)
+        display.ApplyThresholdOff()  # that of the source is about its own values
         display.SetWindowLevel(change_window(change), 0.0)
         return node
 
@@ -216,23 +226,38 @@ class SASMLogic(ScriptedLoadableModuleLogic):
         slicer.util.setSliceViewerLayers(background=lower, foreground=upper, foregroundOpacity=opacity)
         manager = slicer.app.layoutManager()
         if beside:
-            if self.layout_before is None:
-                self.layout_before = manager.layout
-            manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
-            left, right = manager.sliceWidget("Red"), manager.sliceWidget("Yellow")
-            right.mrmlSliceNode().SetOrientation(left.mrmlSliceNode().GetOrientation())
-            left.mrmlSliceCompositeNode().SetBackgroundVolumeID(source.GetID())
-            left.mrmlSliceCompositeNode().SetForegroundVolumeID(None)
-            right.mrmlSliceCompositeNode().SetBackgroundVolumeID(restored.GetID())
-            right.mrmlSliceCompositeNode().SetForegroundVolumeID(change.GetID() if with_change else None)
+            self.side_by_side(manager)
+            left, right = (manager.sliceWidget(name).mrmlSliceCompositeNode() for name in ("Red", "Yellow"))
+            left.SetBackgroundVolumeID(source.GetID())
+            left.SetForegroundVolumeID(None)
+            right.SetBackgroundVolumeID(restored.GetID())
+            right.SetForegroundVolumeID(change.GetID() if with_change else None)
         elif self.layout_before is not None:
             manager.setLayout(self.layout_before)
-            manager.sliceWidget("Yellow").mrmlSliceNode().SetOrientation("Sagittal")
-            self.layout_before = None
+            copy_plane(self.plane_before, manager.sliceWidget("Yellow").mrmlSliceNode())
+            self.layout_before = self.plane_before = None
         for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             composite.SetLinkedControl(True)
+            composite.SetHotLinkedControl(True)
+
+    def side_by_side(self, manager):
+        """Two slice views of the same plane; linked views move together only from the same place on."""
+        left, right = (manager.sliceWidget(name).mrmlSliceNode() for name in ("Red", "Yellow"))
+        if self.layout_before is None:
+            self.layout_before = manager.layout
+            self.plane_before = vtk.vtkMatrix4x4()
+            self.plane_before.DeepCopy(right.GetSliceToRAS())
+        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+        copy_plane(left.GetSliceToRAS(), right)
+        right.SetFieldOfView(*left.GetFieldOfView())
 
     def blend(self, opacity):
         """Opacity of the upper layer in every slice view."""
         for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             composite.SetForegroundOpacity(opacity)
+
+
+def copy_plane(slice_to_ras, node):
+    """Let a slice view show a plane."""
+    node.GetSliceToRAS().DeepCopy(slice_to_ras)
+    node.UpdateMatrices()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from SASMLib.nifti import decode, encode
-from SASMLib.server import Server, ServerError
+from SASMLib.server import NoAnswerYetError, Server, ServerError
 
 _POLL = 0.3  # seconds between two questions for progress
 _SAME_GRID = 1e-3  # mm; float32 rounding of the matrix is far below
@@ -68,16 +68,20 @@ class Restoration:
     def _run(self) -> None:
         try:
             self._finish(self.server.start(self.model, encode(self._voxels, self._ijk_to_ras), self.parameters))
-        except (ServerError, ValueError, MemoryError) as error:
-            self.reason, self.state = str(error) or type(error).__name__, "failed"
+        except Exception as error:  # whatever it is: a thread that ends without a word would be waited for
+            known = isinstance(error, (ServerError, ValueError))
+            self.reason, self.state = str(error) if known else f"{type(error).__name__}: {error}", "failed"
 
     def _finish(self, job: str) -> None:
         while True:
             if self._cancelled.is_set():
-                self.server.cancel(self.model, job)
-                self.state = "cancelled"
+                self._give_up(job)
                 return
-            answer = self.server.state(self.model, job)
+            try:
+                answer = self.server.state(self.model, job)
+            except NoAnswerYetError:  # MONAI Label answers nobody while it works on a request of another kind of client
+                self.state = "waiting"
+                continue
             self.progress = answer["progress"]
             if answer["state"] == "done":
                 break
@@ -86,12 +90,19 @@ class Restoration:
                 return
             self.state = answer["state"]
             self._cancelled.wait(_POLL)
-        self.state = "receiving"
+        self.state = "receiving"  # from here on it is sooner done than cancelled
         voxels, ijk_to_ras = decode(self.server.take(self.model, job))
         if voxels.shape != self._voxels.shape or np.abs(ijk_to_ras - self._ijk_to_ras).max() > _SAME_GRID:
             raise ValueError("the server's answer lies on another grid than the volume; it is not shown")
         self._restored = voxels.astype(np.float32)
         self.state = "done"
+
+    def _give_up(self, job: str) -> None:
+        self.state = "cancelled"
+        try:
+            self.server.cancel(self.model, job)
+        except ServerError as error:
+            self.reason = f"cancelled here; the server was not told: {error}"
 
 
 def change_window(change: np.ndarray) -> float:
