@@ -18,7 +18,7 @@ from monai_sasm.cli_manage import bundles
 from monai_sasm.cli_node import node, pull, push
 from monai_sasm.cli_restore import restore
 from monai_sasm.cli_thin import thin
-from monai_sasm.cli_viewers import label_app, slicer_module
+from monai_sasm.cli_viewers import label_app, label_server, slicer_module
 
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
 
@@ -31,6 +31,7 @@ app.command()(evaluate)
 app.command()(node)
 app.command()(pull)
 app.command()(push)
+app.command()(label_server)
 app.command()(label_app)
 app.command()(slicer_module)
 app.add_typer(bundles, name="bundles")

@@ -6,7 +6,8 @@
 #   PYTHON=python3.11                            another Python, 3.11 or 3.12
 #   PIP_FLAGS="--index-url ..."                  where torch comes from, for example https://download.pytorch.org/whl/cpu
 #
-# Then:  FOLDER/bin/sasm label-app APP
+# Then:  FOLDER/bin/sasm label-server IMAGES
+# or:    FOLDER/bin/sasm label-app APP
 #        MONAILABEL_PYEXE=FOLDER/bin/python FOLDER/bin/monailabel start_server --app APP --studies IMAGES
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -24,7 +25,14 @@ if [ -e "$folder" ] && [ ! -f "$folder/pyvenv.cfg" ]; then
     exit 2
 fi
 "$python" -m venv --clear "$folder"
-pip() { "$folder/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+# pip tries a request again, but gives up when a whole download breaks off
+pip() {
+    for pause in 5 30 0; do
+        if "$folder/bin/python" -m pip --quiet --disable-pip-version-check "$@"; then return; fi
+        sleep "$pause"
+    done
+    return 1
+}
 # torch first: torchvision asks for torch without its build tag, and would replace a CPU build by a CUDA build. Nothing
 # is compiled to .pyc here, which would take longer than Python needs to do it for the files that are imported
 # shellcheck disable=SC2086 # the flags are several words

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -281,14 +280,3 @@ def test_whatever_goes_wrong_the_user_is_told() -> None:
     run = restoration_by(Broken())
     assert run.wait(20)
     assert (run.state, run.reason) == ("failed", "KeyError: 'job'")
-
-
-def test_slicer_finds_the_module(capsys: pytest.CaptureFixture[str]) -> None:
-    from monai_sasm.cli import main
-
-    with pytest.raises(SystemExit):
-        main(["slicer-module"])
-    folder = Path(capsys.readouterr().out.strip())
-    assert folder == MODULE
-    assert (folder / f"{folder.name}.py").is_file()  # Slicer wants file, class and folder of one name
-    assert "class SASM(ScriptedLoadableModule)" in (folder / "SASM.py").read_text()
