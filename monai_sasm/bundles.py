@@ -86,10 +86,10 @@ class Bundle:
             spread: NoiseMap = cast(Any, self.network).uncertainty(laid_out, *((sigma,) if self.noise_map else ()))
             return spread.float()
 
-    def refine(self, anchor: ImageBatch) -> Refined:
+    def refine(self, anchor: ImageBatch, source: ImageBatch | None = None) -> Refined:
         """Refined images and their trust; for refiners, see :class:`refine.refiner.Refiner`."""
         with self._running(anchor) as laid_out:
-            return cast("Refiner", self.network).refine(laid_out)
+            return cast("Refiner", self.network).refine(laid_out, source)
 
     def enlarge(self, anchor: ImageBatch) -> ImageBatch:
         """Refined images ``sasm.scale`` times as high and wide; for refiners that enlarge."""

@@ -19,8 +19,10 @@ OVERLAP = 128  # pixels over which neighbouring tiles fade into each other
 FORCED_LABEL = "SASM generative"  # in the series description, where a reader of images looks first
 
 
-def refined(anchor: ImageBatch, refiner: Bundle, modality: Modality, strength: float) -> tuple[ImageBatch, NoiseMap]:
-    """``anchor + strength * trust * (refined - anchor)``, and the trust.
+def refined(
+    anchor: ImageBatch, refiner: Bundle, modality: Modality, strength: float, source: ImageBatch | None = None
+) -> tuple[ImageBatch, NoiseMap]:
+    """``anchor`` plus ``strength`` times the refiner's change, and its trust.
 
     A refiner of photos that is forced on CT or MR sees the slice stretched to [0, 1] in three equal channels; the mean
     of their changes is squeezed back.
@@ -30,6 +32,7 @@ def refined(anchor: ImageBatch, refiner: Bundle, modality: Modality, strength: f
         refiner: its own ``modality`` decides whether it is forced.
         modality: of the anchor.
         strength: 0 to 1.
+        source: what the anchor was restored from, same shape, for refiners that look at it.
 
     Returns:
         Same shape as ``anchor``, and trust ``(B, 1, H, W)`` in [0, 1].
@@ -37,14 +40,16 @@ def refined(anchor: ImageBatch, refiner: Bundle, modality: Modality, strength: f
     foreign = refiner.modality is Modality.PHOTO and modality is not Modality.PHOTO
     low, high = anchor.amin((1, 2, 3), keepdim=True), anchor.amax((1, 2, 3), keepdim=True)
     span = (high - low).clamp_min(torch.finfo(anchor.dtype).tiny)
-    start = ((anchor - low) / span).expand(-1, 3, -1, -1) if foreign else anchor
+    images = [anchor] if source is None else [anchor, source]
+    seen = torch.cat([((image - low) / span).expand(-1, 3, -1, -1) if foreign else image for image in images], 1)
 
     def run(part: ImageBatch) -> ImageBatch:
-        result = refiner.refine(part)
-        return torch.cat([result.trust * (result.image - part), result.trust], 1).float()
+        start, *rest = part.chunk(len(images), 1)
+        result = refiner.refine(start, *rest)
+        return torch.cat([result.change(start), result.trust], 1).float()
 
     # a refiner that enlarges cuts tiles of its own
-    both = run(start) if refiner.scale > 1 else blended_tiles(start, run, TILE, OVERLAP)
+    both = run(seen) if refiner.scale > 1 else blended_tiles(seen, run, TILE, OVERLAP)
     change, trust = both[:, :-1], both[:, -1:]
     return anchor + strength * (span * change.mean(1, keepdim=True) if foreign else change), trust
 

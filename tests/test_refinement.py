@@ -34,7 +34,7 @@ class _Brighten(torch.nn.Module):
 
     prepared = 0
 
-    def refine(self, anchor: torch.Tensor) -> Refined:
+    def refine(self, anchor: torch.Tensor, source: torch.Tensor | None = None) -> Refined:
         trust = torch.ones_like(anchor[:, :1])
         trust[..., anchor.shape[-1] // 2 :] = 0
         return Refined(anchor + 0.2, trust)
@@ -104,7 +104,7 @@ def test_large_images_are_refined_in_tiles_without_seams() -> None:
     class Spread(torch.nn.Module):
         sides: list[int] = []  # noqa: RUF012
 
-        def refine(self, anchor: torch.Tensor) -> Refined:
+        def refine(self, anchor: torch.Tensor, source: torch.Tensor | None = None) -> Refined:
             self.sides.append(max(anchor.shape[-2:]))
             return Refined(torch.nn.functional.avg_pool2d(anchor, 3, 1, 1), torch.ones_like(anchor[:, :1]))
 

@@ -79,7 +79,7 @@ class Tally:
 
 
 def run(context: Context) -> Table:
-    """Mixed image, refined with 1 to 10 steps, with several strengths, without trust, without pinning."""
+    """Mixed image, refined with 1 to 10 steps, with several strengths, without trust, grain or pinning."""
     house = context.house
     if house is None:
         return Table("refine", skipped="no gate bundle is installed")
@@ -145,38 +145,59 @@ def degraded_cases(paths: Sequence[Path]) -> list[Case]:
 def measure(case: Case, refiner: FlowRefiner, tally: Tally) -> dict[str, Image]:
     """Score every variant on one mixed image; returns what is to be shown."""
     shown: dict[str, Image] = {}
+    mixed = case.degraded
+
+    def add(method: str, done: Done) -> Image:
+        image = mixed + done.change
+        tally.add(method, case, image, done.seconds, float(done.trust.mean()))
+        return image
+
     for steps in STEPS:
-        refined, trust, seconds = refine_with(refiner, case.degraded, steps=steps)
-        used = case.degraded + trust * (refined - case.degraded)
+        done = refine_with(refiner, case, steps=steps)
         name = f"refined, {steps} step{'s' * (steps > 1)}"
-        tally.add(name, case, used, seconds, float(trust.mean()))
-        shown[name] = used
+        shown[name] = add(name, done)
         if steps != refiner.steps:
             continue
         for strength in STRENGTHS:
-            part = case.degraded + strength * (used - case.degraded)
-            tally.add(f"refined, strength {strength:g}", case, part, seconds, float(trust.mean()))
-        tally.add("refined, without trust map", case, refined, seconds)
-        shown["trust"] = trust
-    free, trust, seconds = refine_with(refiner, case.degraded, pin=0.0)
-    tally.add(
-        "refined, without pinning", case, case.degraded + trust * (free - case.degraded), seconds, float(trust.mean())
-    )
+            tally.add(f"refined, strength {strength:g}", case, mixed + strength * done.change, done.seconds)
+        tally.add("refined, without trust map", case, done.image + done.grain, done.seconds)
+        tally.add("grain alone", case, mixed + done.grain, done.seconds)
+        shown["trust"] = done.trust
+    add("refined, without grain", refine_with(refiner, case, grain=0.0))
+    add("refined, without pinning", refine_with(refiner, case, pin=0.0))
     return shown
 
 
-def refine_with(refiner: FlowRefiner, image: Image, **settings: float) -> tuple[Image, NDArray[np.float32], float]:
-    """Refined image before trust, trust ``(1, H, W)``, seconds, by the refiner with other ``settings``."""
+@dataclass(frozen=True)
+class Done:
+    """What a refiner did to a mixed image: its change as used, and the parts of it; all ``(C, H, W)``."""
+
+    change: Image
+    image: Image
+    trust: NDArray[np.float32]
+    grain: Image
+    seconds: float
+
+
+def refine_with(refiner: FlowRefiner, case: Case, **settings: float) -> Done:
+    """The mixed image ``case.degraded`` refined with other ``settings``; ``case.facts["input"]`` is its source."""
     import torch
 
     changed = copy.copy(refiner)  # shares the weights
     for name, value in settings.items():
         setattr(changed, name, value)
-    anchor = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None].to(next(refiner.parameters()).device)
+    device = next(refiner.parameters()).device
+    anchor, source = (
+        torch.from_numpy(np.ascontiguousarray(image, np.float32))[None].to(device)
+        for image in (case.degraded, case.facts["input"])
+    )
     start = time.perf_counter()
     with torch.inference_mode():
-        done = changed.refine(anchor)
-    return done.image[0].cpu().numpy(), done.trust[0].cpu().numpy(), time.perf_counter() - start
+        done = changed.refine(anchor, source)
+        parts = (done.change(anchor), done.image, done.trust, anchor - anchor if done.grain is None else done.grain)
+    seconds = time.perf_counter() - start
+    change, image, trust, grain = (part[0].cpu().numpy() for part in parts)
+    return Done(change, image, trust, grain, seconds)
 
 
 def drift(image: Image, anchor: Image) -> float:

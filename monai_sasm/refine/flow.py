@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from monai_sasm.diffusion.flow import euler, even_shares
 from monai_sasm.diffusion.pinning import lowpass, pin_low_frequencies
+from monai_sasm.refine.grain import grain
 from monai_sasm.refine.network import TIMES
 from monai_sasm.refine.refiner import Refined
 from monai_sasm.types import ImageBatch, NoiseMap
@@ -49,6 +50,7 @@ class FlowRefiner(nn.Module):
         pin: standard deviation in pixels of the low-pass pinned to the anchor; 0 is off.
         window: the same of the neighbourhood in which the ensemble is compared.
         seed: of the source noise.
+        grain: share of the removed fine noise that is given back, see :mod:`monai_sasm.refine.grain`.
         zero_init: start as the identity, by zeroing the network's last layer.
     """
 
@@ -61,30 +63,31 @@ class FlowRefiner(nn.Module):
         pin: float = 8.0,
         window: float = 2.0,
         seed: int = 0,
+        grain: float = 0.0,
         zero_init: bool = False,
     ) -> None:
         super().__init__()
-        if steps < 1 or members < 1 or pin < 0 or not noise > 0 or not window > 0:
+        if steps < 1 or members < 1 or pin < 0 or not noise > 0 or not window > 0 or not 0 <= grain <= 1:
             raise ValueError(
-                "steps and members must be at least 1, pin at least 0, noise and window positive; got "
-                f"{steps}, {members}, {pin}, {noise} and {window}"
+                "steps and members must be at least 1, pin at least 0, noise and window positive, grain in [0, 1]; got "
+                f"{steps}, {members}, {pin}, {noise}, {window} and {grain}"
             )
         self.estimate = FlowEstimate(network)
         self.steps, self.noise, self.members = steps, noise, members
-        self.pin, self.window, self.seed = pin, window, seed
+        self.pin, self.window, self.seed, self.grain = pin, window, seed, grain
         if zero_init:
             for parameter in list(network.parameters())[-2:]:  # weight and bias of the last convolution
                 nn.init.zeros_(parameter)
 
     def forward(self, image: ImageBatch) -> ImageBatch:
         """Refine photos ``(B, 3, H, W)`` in [0, 1] as far as the ensemble agrees."""
-        refined = self.refine(image)
-        return image + refined.trust * (refined.image - image)
+        return image + self.refine(image).change(image)
 
-    def refine(self, anchor: ImageBatch) -> Refined:
-        """The first member of the ensemble, and the trust map of all."""
+    def refine(self, anchor: ImageBatch, source: ImageBatch | None = None) -> Refined:
+        """The first member of the ensemble, the trust map of all, and grain if the source is at hand."""
         members = self.ensemble(anchor)
-        return Refined(image=members[0], trust=trust_map(members - anchor, self.window))
+        given_back = grain(source, anchor, self.grain) if source is not None and self.grain else None
+        return Refined(image=members[0], trust=trust_map(members - anchor, self.window), grain=given_back)
 
     def ensemble(self, anchor: ImageBatch) -> Tensor:
         """Refined photos ``(members, B, 3, H, W)``, from as many draws of the source noise."""

@@ -84,7 +84,7 @@ class SdUpscaler(nn.Module):
         """Refine photos ``(B, 3, H, W)`` in [0, 1]; the result has their size."""
         return self.refine(image).image
 
-    def refine(self, anchor: ImageBatch) -> Refined:
+    def refine(self, anchor: ImageBatch, source: ImageBatch | None = None) -> Refined:
         """The drawn photo at the anchor's size, trusted everywhere: one sample tells nothing about its own spread."""
         return Refined(
             image=torch.cat([self._drawn(one[None].float(), large=False) for one in anchor]).to(anchor.dtype),

@@ -39,7 +39,8 @@ class Missing(nn.Module):
 def case(blur: float = 0.5) -> Case:
     """The clean photo, and one that has lost a part of its fine structure."""
     coarse = CLEAN[:, ::2, ::2].repeat(2, 1).repeat(2, 2)
-    return Case("a", "noise 25", CLEAN, (CLEAN + blur * (coarse - CLEAN)).astype(np.float32))
+    mixed = (CLEAN + blur * (coarse - CLEAN)).astype(np.float32)
+    return Case("a", "noise 25", CLEAN, mixed, facts={"input": CLEAN})
 
 
 def pixel_error(clean: np.ndarray, image: np.ndarray) -> dict[str, float]:
@@ -75,7 +76,7 @@ def test_pinning_shows_in_the_drift() -> None:
 def test_settings_are_those_of_one_run_only() -> None:
     network = Missing(np.zeros_like(CLEAN))
     refiner = FlowRefiner(network, steps=2)
-    refine.refine_with(refiner, CLEAN, steps=5)
+    refine.refine_with(refiner, case(), steps=5)
     assert (network.calls, refiner.steps) == (5, 2)
 
 
