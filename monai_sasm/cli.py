@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated
 
@@ -40,6 +41,8 @@ app.add_typer(bundles, name="bundles")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``sasm``; ends the process with one of the exit codes of :mod:`monai_sasm.cli_report`."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths leave as they are, also those that are no text
     app(args=None if arguments is None else list(arguments), prog_name="sasm")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def _identity(entry: Entry, source: Path) -> str:
     first = entry.paths[0]
     place = first.parent if entry.format == "dicom" and len(entry.paths) > 1 else first
     below = place.relative_to(source).as_posix() if place != source else place.name
-    return hashlib.sha256(f"{below}\n{entry.name}".encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(f"{below}\n{entry.name}")).hexdigest()[:16]
 
 
 def _places(task: Task) -> set[Path]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from monai_sasm.io.dicom_multiframe import Slice, slice_of, slices_of
 from monai_sasm.io.dicom_support import ENHANCED, modality_of, refusal_of
 from monai_sasm.io.entry import Entry, RefusedError
 from monai_sasm.io.volume import Volume
+from monai_sasm.io.walk import files_below
 
 ORIENTATION_TOLERANCE = 2e-3
 """Difference of direction cosines within which slices count as parallel (0.1 degrees)."""
@@ -40,7 +40,7 @@ def index(path: Path) -> list[Entry]:
         One entry per volume, and one per group of files that will not be processed, each with its reason.
         An empty list when nothing is DICOM.
     """
-    headers = [header for file in _files(Path(path)) if (header := read_header(file)) is not None]
+    headers = [header for file, reason in files_below(Path(path)) if not reason and (header := read_header(file))]
     unreadable: dict[Path, int] = defaultdict(int)
     for header in headers:
         unreadable[header.path.parent] += _is_damaged(header)
@@ -48,21 +48,6 @@ def index(path: Path) -> list[Entry]:
     for members in _by_series(headers).values():
         entries += _series_entries(members, unreadable)
     return _unique_names(sorted(entries, key=lambda entry: (entry.refusal is not None, entry.name)))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-        return
-    root = path.resolve()
-    for folder, subfolders, names in os.walk(path):
-        subfolders.sort()
-        for name in sorted(names):
-            file = Path(folder, name)
-            if file.is_symlink() and root not in file.resolve().parents:
-                continue
-            if file.is_file():
-                yield file
 
 
 def _by_series(headers: Iterable[Header]) -> dict[tuple[str, ...], list[Header]]:

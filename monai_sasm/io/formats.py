@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from monai_sasm.io.entry import Entry, RefusedError
 from monai_sasm.io.nifti import NiftiSource
 from monai_sasm.io.raster import RasterSource
 from monai_sasm.io.volume import Volume
+from monai_sasm.io.walk import files_below
 from monai_sasm.types import Modality
 
 _RASTER_SUFFIXES = tuple(suffix for suffixes in raster.SUFFIXES.values() for suffix in suffixes)
@@ -28,7 +29,8 @@ _IMAGE_SUFFIXES = (*nifti.SUFFIXES, *_RASTER_SUFFIXES, ".hdr", ".img", ".gif", "
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _HEAD = 352  # a NIfTI header and its extension flag; every other signature is shorter
 _OTHER_IMAGES = ((b"GIF8", "a GIF"), (b"\0\0\0\x0cjP  ", "a JPEG 2000 file"), (b"\xff\x4f\xff\x51", "a JPEG 2000 file"))
-_OUTSIDE = "a symbolic link that leads out of the input folder is not followed; copy the file into the folder"
+_MISNAMED = "the content is not what the name says, or damaged: export the file again"
+_COPY = "a copy: another file holds the same SOP Instance UID, and that one is taken"
 
 
 def inventory(path: Path, modality: Modality | None = None) -> list[Entry]:
@@ -52,8 +54,8 @@ def inventory(path: Path, modality: Modality | None = None) -> list[Entry]:
     entries: list[Entry] = []
     others: list[Path] = []
     claimed: set[Path] = set()
-    for file, outside in _files(path):
-        entry = _refused(file, _OUTSIDE) if outside else _inspect(file, modality)
+    for file, reason in files_below(path):
+        entry = _refused(file, reason) if reason else _inspect(file, modality)
         if entry is None:
             others.append(file)
         else:
@@ -63,7 +65,7 @@ def inventory(path: Path, modality: Modality | None = None) -> list[Entry]:
         from monai_sasm.io import dicom_index
 
         entries += [entry for entry in dicom_index.index(path) if claimed.isdisjoint(entry.paths)]
-    entries += _misnamed(others, entries)
+    entries += _unclaimed(others, entries)
     if not entries:
         reason = "not an image: only DICOM, NIfTI, PNG, JPEG, TIFF and BMP are read"
         entries = [_refused(file, reason) for file in others]
@@ -145,8 +147,8 @@ def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
         parent = Path() if single else _common_parent(entry.paths).relative_to(input_root)
         target = output / parent / _result_name(entry)
     folder = entry.format == "dicom" and not target.name.lower().endswith(nifti.SUFFIXES)
-    taken = {file.parent.resolve() if folder else file.resolve() for file in entry.paths}
-    if target.resolve() in taken:
+    taken = {os.path.realpath(file.parent if folder else file) for file in entry.paths}
+    if os.path.realpath(target) in taken:
         raise ValueError(f"a result is never written onto its source, got {target.name}; choose another output folder")
     return target
 
@@ -221,13 +223,19 @@ def _inspect(file: Path, modality: Modality | None) -> Entry | None:
     return None
 
 
-def _misnamed(others: list[Path], entries: list[Entry]) -> list[Entry]:
-    """Files whose name promises an image that neither their content nor the DICOM index confirms."""
+def _unclaimed(others: list[Path], entries: list[Entry]) -> list[Entry]:
+    """Files whose name promises an image that neither their content nor the DICOM index confirms, and DICOM copies."""
     known = {file for entry in entries for file in entry.paths}
     # .hdr and .img are ENVI headers and disk images, too
     suffixes = (*(suffix for suffix in _IMAGE_SUFFIXES if suffix not in (".hdr", ".img")), *_DICOM_SUFFIXES)
-    reason = "the content is not what the name says, or damaged: export the file again"
-    return [_refused(file, reason) for file in others if file not in known and file.name.lower().endswith(suffixes)]
+    named = [file for file in others if file not in known and file.name.lower().endswith(suffixes)]
+    return [_refused(file, _COPY if _is_dicom(file) else _MISNAMED) for file in named]
+
+
+def _is_dicom(file: Path) -> bool:
+    from monai_sasm.io.dicom_header import is_dicom
+
+    return is_dicom(file)
 
 
 def _refused(file: Path, reason: str) -> Entry:
@@ -241,21 +249,6 @@ def _refusing(reason: str) -> Callable[[], Volume]:
         raise RefusedError(reason)
 
     return refuse
-
-
-def _files(path: Path) -> Iterator[tuple[Path, bool]]:
-    """Each file, and whether it is a link that leaves the tree; linked folders inside it are met on their own."""
-    if path.is_file():
-        yield path, False
-        return
-    root = path.resolve()
-    for folder, subfolders, names in os.walk(path):
-        subfolders.sort()
-        for name in sorted([*names, *(sub for sub in subfolders if Path(folder, sub).is_symlink())]):
-            file = Path(folder, name)
-            outside = file.is_symlink() and root not in file.resolve().parents
-            if outside or file.is_file():
-                yield file, outside
 
 
 def _unique(entries: list[Entry]) -> list[Entry]:
@@ -281,6 +274,8 @@ def _result_name(entry: Entry) -> str:
     if entry.format == "dicom":
         return f"{entry.name}.nii.gz" if entry.geometry == "multiframe" else entry.name
     file = entry.paths[0]
+    if entry.refusal is not None:  # may be a link, a folder or locked; there will be no result
+        return file.name
     if entry.format == "nifti":
         return file.name if file.name.lower().endswith(nifti.SUFFIXES) else f"{file.name}.nii.gz"
     with open(file, "rb") as stream:

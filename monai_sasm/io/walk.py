@@ -1,0 +1,43 @@
+"""The files below a folder, each with a reason where it is not to be read; nothing is passed over in silence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+OUTSIDE = "a symbolic link that leads out of the input folder is not followed; copy the file into the folder"
+NOWHERE = "a symbolic link that leads nowhere: fetch the file it stands for, or remove it"
+LOCKED = "a folder that cannot be looked into: its files are not restored; change its permissions"
+
+
+def files_below(path: Path) -> Iterator[tuple[Path, str | None]]:
+    """Each file and ``None``, or a link or folder and why it is not read; in the order of names, folder by folder.
+
+    Linked folders inside the tree are met on their own. Pipes and devices are no files.
+    """
+    if path.is_file():
+        yield path, None
+        return
+    locked: list[Path] = []
+    root = path.resolve()
+    for folder, subfolders, names in os.walk(path, onerror=lambda error: locked.append(Path(error.filename))):
+        subfolders.sort()
+        for name in sorted([*names, *(sub for sub in subfolders if Path(folder, sub).is_symlink())]):
+            file = Path(folder, name)
+            reason = _astray(file, root) if file.is_symlink() else None
+            if reason or file.is_file():
+                yield file, reason
+    for place in locked:
+        yield place, LOCKED
+
+
+def _astray(link: Path, root: Path) -> str | None:
+    try:
+        goal = link.resolve()
+        exists = goal.exists()
+    except (OSError, RuntimeError):  # links in a circle
+        return NOWHERE
+    if root not in goal.parents and goal != root:
+        return OUTSIDE
+    return None if exists else NOWHERE
