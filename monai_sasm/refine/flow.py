@@ -50,7 +50,7 @@ class FlowRefiner(nn.Module):
         pin: standard deviation in pixels of the low-pass pinned to the anchor; 0 is off.
         window: the same of the neighbourhood in which the ensemble is compared.
         seed: of the source noise.
-        grain: share of the removed fine noise that is given back, see :mod:`monai_sasm.refine.grain`.
+        grain: standard deviation of the noise that is given back, photos in [0, 1], see :mod:`monai_sasm.refine.grain`.
         zero_init: start as the identity, by zeroing the network's last layer.
     """
 
@@ -67,9 +67,9 @@ class FlowRefiner(nn.Module):
         zero_init: bool = False,
     ) -> None:
         super().__init__()
-        if steps < 1 or members < 1 or pin < 0 or not noise > 0 or not window > 0 or not 0 <= grain <= 1:
+        if steps < 1 or members < 1 or pin < 0 or not noise > 0 or not window > 0 or grain < 0:
             raise ValueError(
-                "steps and members must be at least 1, pin at least 0, noise and window positive, grain in [0, 1]; got "
+                "steps and members must be at least 1, pin and grain at least 0, noise and window positive; got "
                 f"{steps}, {members}, {pin}, {noise}, {window} and {grain}"
             )
         self.estimate = FlowEstimate(network)

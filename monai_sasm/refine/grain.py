@@ -14,18 +14,25 @@ from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.types import ImageBatch
 
 FINE = 2.0  # pixels; standard deviation of the low-pass that is not given back: no blotches
+LARGEST = 0.1  # share of the noise that is given back at most, where there was little
 LIMIT = 3.0  # standard deviations; a raindrop that was removed is no grain
 NORMAL = 1.4826  # standard deviation of a normal distribution over its median absolute value
 
 
-def grain(source: ImageBatch, anchor: ImageBatch, share: float) -> ImageBatch:
-    """``share`` of the fine part of ``source - anchor``, both ``(B, C, H, W)``, mean of its channels, the same in each.
+def grain(source: ImageBatch, anchor: ImageBatch, amplitude: float) -> ImageBatch:
+    """The fine part of ``source - anchor``, both ``(B, C, H, W)``, mean of its channels, scaled to ``amplitude``.
 
     Clipped to what is noise in it: where most of the image was left alone, the median change and the grain are zero.
+
+    Args:
+        source: the noisy image.
+        anchor: the restored image.
+        amplitude: standard deviation of the grain, in the unit of the images; less where little noise was removed.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must lie in [0, 1], got {share}")
+    if not amplitude >= 0:
+        raise ValueError(f"amplitude must not be negative, got {amplitude}")
     removed = (source - anchor).mean(1, keepdim=True)
     fine = removed - lowpass(removed, FINE)
-    limit = LIMIT * NORMAL * fine.abs().flatten(1).median(1).values.view(-1, 1, 1, 1)
-    return share * torch.minimum(torch.maximum(fine, -limit), limit).expand_as(anchor)
+    noise = NORMAL * fine.abs().flatten(1).median(1).values.view(-1, 1, 1, 1)
+    share = LARGEST * (amplitude / (LARGEST * noise).clamp_min(torch.finfo(noise.dtype).tiny)).clamp(max=1)
+    return (share * torch.minimum(torch.maximum(fine, -LIMIT * noise), LIMIT * noise)).expand_as(anchor)
