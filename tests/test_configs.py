@@ -44,8 +44,10 @@ DIFFUSION = {  # and their small networks
     "superres_mri_dit": TRANSFORMER,
     "superres_mri_sit": TRANSFORMER,
 }
+RRDB = {"network_def::features": 8, "network_def::blocks": 1, "network_def::growth": 4}
+CONVOLUTIONAL = {"superres_mri_esrgan": RRDB}  # those that are no U-Nets
 ON_PAIRS = {"superres_mri_dit", "superres_mri_sit"}  # diffusion models trained on pairs; the others on clean images
-MODERN = {"superres_mri_unet"}  # its recipe is that of the diffusion models it is compared with
+MODERN = {"superres_mri_unet", "superres_mri_esrgan"}  # their recipe is that of the diffusion models they are compared with
 
 
 def config(name: str, *files: str) -> list[str]:
@@ -55,7 +57,7 @@ def config(name: str, *files: str) -> list[str]:
 
 def tiny(name: str) -> dict[str, Any]:
     """Settings that make a bundle's training small."""
-    return TINY | DIFFUSION.get(name, {"network_def::channels": [8, 16]})
+    return TINY | (DIFFUSION | CONVOLUTIONAL).get(name, {"network_def::channels": [8, 16]})
 
 
 def training(name: str, data: Path, output: Path, *overlays: str, **overrides: Any) -> ConfigWorkflow:
