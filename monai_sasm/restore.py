@@ -311,7 +311,7 @@ def _restore_slice(
         start, current = enlarged(start, refiner.scale), refined_and_enlarged(current, refiner, options.refine)
     elif options.refine:
         refiner = _refiner(modality, house, options)
-        current, trust = refined(current, refiner, modality, options.refine)
+        current, trust = refined(current, refiner, modality, options.refine, start)
         keeper.add_trust(trust)
     current = blend(start, current, options.strength)
     return current.mean(1, keepdim=True) if grey_photo else current
