@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monai_sasm.cli_report import exit_code, logger, one_line_errors, set_up_logging
+from monai_sasm.cli_batch import Cluster, Scheduler
+from monai_sasm.cli_report import SOME_FAILED, exit_code, logger, one_line_errors, set_up_logging
 from monai_sasm.cli_restore import Trust
+
+if TYPE_CHECKING:
+    from monai_sasm.evaluation.brats import Engine
 
 NAMES = (
     "photo-awgn, photo-ddpm, raindrop-real, raindrop-synth, superres-photo, inpaint, ct-lowdose, ct-simulated, "
-    "mri-noise, mri-superres, mixed, refine, cifar10, gate, speed"
+    "mri-noise, mri-superres, brats, mixed, refine, cifar10, gate, speed"
 )
 PROTOCOL_OUTPUT, OWN_OUTPUT = Path("docs/results"), Path("comparison")
 
@@ -27,7 +34,7 @@ def evaluate(
             "--bundle",
             metavar="NAME",
             help="Instead of a protocol: compare this expert with others on --data; NAME, NAME/OVERLAY or a folder. "
-            "Repeat it; the first is the reference.",
+            "Repeat it; the first is the reference. With brats: the experts to measure.",
         ),
     ] = None,
     data: Annotated[
@@ -55,6 +62,14 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="LABEL=FILE", help="Further weights to measure, e.g. pair0=FILE for raindrop-real."),
     ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="brats: folder of subjects in the naming of any year.", file_okay=False)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="brats: take over subjects done with these files, models and parameters.")
+    ] = False,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
     trust: Trust = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
@@ -76,6 +91,12 @@ def evaluate(
             raise typer.Exit(exit_code(["ok"]))
         if not wanted:
             raise ValueError(f"name a protocol, or experts with --bundle; protocols: {NAMES}")
+        if wanted == ["brats"] and (root or data):
+            folder = root or Path(str(data)) / "brats"
+            print(_brats(folder, bundles, output, device, limit, trust, resume, scheduler, cluster), flush=True)
+            raise typer.Exit(exit_code(["ok"]))
+        if root or resume or scheduler or cluster:
+            raise ValueError("--root, --resume, --scheduler and --cluster are for brats alone: sasm evaluate brats ...")
         if bundles or trust:
             raise ValueError("protocols measure the shipped experts; leave PROTOCOL out to compare others by --bundle")
         unknown = sorted(set(wanted) - {*PROTOCOLS, "all"})
@@ -89,6 +110,44 @@ def evaluate(
             statuses.append("skipped" if table.skipped else "ok")
             print(table.markdown(), flush=True)
         raise typer.Exit(exit_code(statuses))
+
+
+def _brats(
+    root: Path,
+    bundles: list[str] | None,
+    output: Path | None,
+    device: str,
+    limit: int | None,
+    trust: list[Path] | None,
+    resume: bool,
+    scheduler: str | None,
+    cluster: Path | None,
+) -> str:
+    """Measure subjects here or on a cluster; the table as Markdown."""
+    from monai_sasm.batch.run import StoppedError
+    from monai_sasm.evaluation.evaluate import evaluate_brats
+
+    if scheduler and cluster:
+        raise ValueError("--scheduler is for a running cluster, --cluster starts one; give one of them")
+    places = bundles or (), output or PROTOCOL_OUTPUT, device, limit, trust or (), resume
+    try:
+        with _engine(scheduler, cluster) as engine:
+            return evaluate_brats(root, *places, engine).markdown()
+    except StoppedError as error:
+        logger.error("%s", error)
+        raise typer.Exit(SOME_FAILED) from None
+
+
+@contextmanager
+def _engine(scheduler: str | None, cluster: Path | None) -> Iterator[Engine | None]:
+    if not (scheduler or cluster):
+        yield None
+        return
+    from monai_sasm.batch.cluster import connected_client, rows
+    from monai_sasm.evaluation.brats_subject import begin, measure_subject
+
+    with connected_client(scheduler, cluster) as client:
+        yield partial(rows, client=client, work=measure_subject, begin=begin)
 
 
 def _labelled(entry: str) -> tuple[str, Path]:

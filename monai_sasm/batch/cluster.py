@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,6 @@ from typing import Any
 
 import yaml
 
-from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.manifest import Row
 from monai_sasm.batch.rows import describe
 from monai_sasm.batch.run import Engine, StoppedError
@@ -51,6 +50,13 @@ def connected(scheduler: str | None = None, cluster: Path | None = None) -> Iter
         ValueError: the file does not say what it must.
         OSError: the scheduler does not answer.
     """
+    with connected_client(scheduler, cluster) as client:
+        yield partial(rows, client=client)
+
+
+@contextmanager
+def connected_client(scheduler: str | None = None, cluster: Path | None = None) -> Iterator[Any]:
+    """The ``distributed.Client`` of :func:`connected`, for tasks of another kind; arguments and errors as there."""
     distributed = require("distributed", "a batch on a cluster", INSTALL)
     with ExitStack() as stack:
         if cluster is not None:
@@ -60,7 +66,7 @@ def connected(scheduler: str | None = None, cluster: Path | None = None) -> Iter
             where = {"scheduler_file" if Path(str(scheduler)).is_file() else "address": scheduler}
         client = stack.enter_context(distributed.Client(**where))
         _warn_about(client)
-        yield partial(rows, client=client)
+        yield client
 
 
 @contextmanager
@@ -104,33 +110,42 @@ def one_task_each(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     return wanted | options | {"cores": 1, "processes": 1, "job_script_prologue": prologue}
 
 
-def rows(tasks: Iterable[Task], job: Job, client: Any, patience: float = PATIENCE) -> Iterator[Row]:
+def rows(
+    tasks: Iterable[Any],
+    job: Any,
+    client: Any,
+    patience: float = PATIENCE,
+    work: Callable[[Any, Any], Row] = run_task,
+    begin: Callable[[Any, Any], Row] = describe,
+) -> Iterator[Row]:
     """Run tasks on the workers of a client; yields each row as it comes.
 
     Args:
-        tasks: what to run.
-        job: see :class:`monai_sasm.batch.job.Job`.
+        tasks: what to run, each with an ``id``.
+        job: see :class:`monai_sasm.batch.job.Job`; for other work anything small with the name of the ``run``.
         client: ``distributed.Client``.
         patience: seconds to wait while there is no worker at all.
+        work: task and job -> row, on a worker.
+        begin: task and job -> row before anything is done, for a task that cannot be run.
 
     Raises:
         StoppedError: the scheduler is gone, or no worker came in time.
     """
     waiting = iter(tasks)
-    running: dict[Any, tuple[Task, int]] = {}
+    running: dict[Any, tuple[Any, int]] = {}
     try:
         while True:
             free = _workers(client, patience) + 1 - len(running)
             for task in (task for _, task in zip(range(free), waiting, strict=False)):
-                running[_submit(client, task, job, 1)] = task, 1
+                running[_submit(client, work, task, job, 1)] = task, 1
             if not running:
                 return
             for future in _finished(list(running)):
                 task, attempt = running.pop(future)
-                outcome = _outcome(future, task, job, attempt)
+                outcome = _outcome(future, begin, task, job, attempt)
                 future.release()
                 if outcome is None:
-                    running[_submit(client, task, job, attempt + 1)] = task, attempt + 1
+                    running[_submit(client, work, task, job, attempt + 1)] = task, attempt + 1
                 else:
                     yield outcome
     finally:
@@ -138,11 +153,11 @@ def rows(tasks: Iterable[Task], job: Job, client: Any, patience: float = PATIENC
             future.cancel()
 
 
-def _submit(client: Any, task: Task, job: Job, attempt: int) -> Any:
-    return client.submit(run_task, task, job, key=f"sasm-{job.run}-{task.id}-{attempt}", pure=False)
+def _submit(client: Any, work: Callable[[Any, Any], Row], task: Any, job: Any, attempt: int) -> Any:
+    return client.submit(work, task, job, key=f"sasm-{job.run}-{task.id}-{attempt}", pure=False)
 
 
-def _outcome(future: Any, task: Task, job: Job, attempt: int) -> Row | None:
+def _outcome(future: Any, begin: Callable[[Any, Any], Row], task: Any, job: Any, attempt: int) -> Row | None:
     """The row of a finished future; ``None`` when its worker died and it should be tried again."""
     if future.status == "finished":
         row: Row = future.result()
@@ -154,7 +169,7 @@ def _outcome(future: Any, task: Task, job: Job, attempt: int) -> Row | None:
     if killed and attempt <= MAX_DEATHS:
         return None  # the task knows by itself when it has died too often; here an innocent one gets another chance
     reason = "its worker died again and again before it could start" if killed else "the worker could not run it"
-    return describe(task, job) | {"status": "failed", "reason": reason, "error": type(error).__name__}
+    return begin(task, job) | {"status": "failed", "reason": reason, "error": type(error).__name__}
 
 
 def _finished(futures: list[Any]) -> list[Any]:

@@ -96,7 +96,7 @@ def run(context: Context, experts: Sequence[Chosen]) -> Table:
         *([] if simulations else ["degraded images are the measured ones of the folder"]),
         *reasons_in_words(passed_over),
         *measured.flags(),
-        *_below(rows, experts, [name for name, one in house.experts.items() if one.samples]),
+        *below(rows, experts, [name for name, one in house.experts.items() if one.samples]),
     )
     write_rows(context.output / f"{PROTOCOL}.csv", measured.images)
     return Table(
@@ -252,7 +252,7 @@ def write_rows(path: Path, images: Sequence[Mapping[str, str | float]]) -> None:
         writer.writerows(images)
 
 
-def _below(rows: Sequence[Row], experts: Sequence[Chosen], sampled: Sequence[str]) -> Iterator[str]:
+def below(rows: Sequence[Row], experts: Sequence[Chosen], sampled: Sequence[str]) -> Iterator[str]:
     """Who is worse than doing nothing, and which expert that draws samples is less faithful than the first."""
     by_name = {row.method: row for row in rows}
     first = experts[0].label

@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_root
 from monai_sasm.evaluation.report import report
 from monai_sasm.evaluation.table import Table
+
+if TYPE_CHECKING:
+    from monai_sasm.evaluation.brats import Engine
 
 PROTOCOLS = {
     "photo-awgn": "photo:run",
@@ -22,6 +26,7 @@ PROTOCOLS = {
     "ct-simulated": "ct:run_simulated",
     "mri-noise": "mri:run",
     "mri-superres": "mri_superres:run",
+    "brats": "brats:run",
     "mixed": "mixed:run",
     "refine": "refine:run",
     "cifar10": "cifar10:run",
@@ -92,6 +97,29 @@ def compare(
     experts = choose(bundles, trust)
     table = comparison.run(Context(Path(data), Path(output), house_device, limit), experts)
     table.write(Path(output))
+    return table
+
+
+def evaluate_brats(
+    root: Path,
+    bundles: Sequence[str] = (),
+    output: Path = Path("docs/results"),
+    house_device: str = "auto",
+    limit: int | None = None,
+    trust: Sequence[Path] = (),
+    resume: bool = False,
+    engine: Engine | None = None,
+) -> Table:
+    """Protocol ``brats`` on a folder of one's own, resumed and spread as asked for; writes what :func:`evaluate` does.
+
+    Arguments and errors as for :func:`monai_sasm.evaluation.brats.measure`.
+    """
+    from monai_sasm.evaluation.brats import measure
+
+    context = Context(Path(root), Path(output), house_device, limit)
+    table = measure(context, Path(root), bundles, trust, resume, engine)
+    table.write(context.output)
+    report(context.output)
     return table
 
 

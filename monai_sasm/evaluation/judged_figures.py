@@ -60,8 +60,8 @@ def slices(path: Path, case: Case, methods: Sequence[Method], segment: Segment) 
         show(axes[2][column], image[index][None], (0.0, 1.0))
         found = segment(case, image)
         for colour, (name, region) in zip(COLOURS, truth.items(), strict=False):
-            _outline(axes[2][column], region[index], "white", 0.6)
-            _outline(axes[2][column], found[name][index], colour, 1.0)
+            outline(axes[2][column], region[index], "white", 0.6)
+            outline(axes[2][column], found[name][index], colour, 1.0)
     return save(plot, path)
 
 
@@ -72,7 +72,7 @@ def psnr_against_dice(path: Path, rows: Sequence[Row]) -> str:
     for axis, level in zip(axes[0], levels, strict=True):
         for row in rows:
             scores = row.scores[level]
-            if math.isfinite(scores["PSNR"]):
+            if math.isfinite(scores.get("PSNR", math.nan)):
                 _point(axis, scores["PSNR"], scores["Dice"], row.method)
         clean = next((row.scores[level]["Dice"] for row in rows if row.method == CLEAN), None)
         if clean is not None:
@@ -105,6 +105,7 @@ def _point(axis: Any, x: float, y: float, name: str) -> None:
     axis.annotate(name, (x, y), textcoords="offset points", xytext=(4, 3), fontsize=6)
 
 
-def _outline(axis: Any, region: Any, colour: str, width: float) -> None:
+def outline(axis: Any, region: Any, colour: str, width: float) -> None:
+    """Draw the border of a region ``(H, W)``; nothing where it is empty or everything."""
     if region.any() and not region.all():
         axis.contour(region.astype(float), levels=[0.5], colors=[colour], linewidths=width)

@@ -17,6 +17,7 @@ ORDER = (
     "ct-simulated",
     "mri-noise",
     "mri-superres",
+    "brats",
     "mixed",
     "refine",
     "cifar10",
