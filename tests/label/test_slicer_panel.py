@@ -114,7 +114,8 @@ def test_change_map_and_side_by_side(scene: Scene, module: Any) -> None:
 class Done:
     """A restoration of two slices that has ended well."""
 
-    state, progress, reason, restored = "done", 1.0, "", np.zeros((2, 3, 4), np.float32)
+    state, progress, reason = "done", 1.0, ""
+    restored = change = np.zeros((2, 3, 4), np.float32)
 
     def wait(self, seconds: float) -> bool:
         return True
@@ -133,6 +134,14 @@ def test_a_volume_removed_or_resampled_meanwhile_is_not_shown(scene: Scene, modu
     panel.on_tick()
     assert "resampled meanwhile" in panel.status.text
     assert len(scene.nodes) == 1
+
+
+def test_an_unchanged_volume_is_said(scene: Scene, module: Any) -> None:
+    panel = make_panel(module)
+    panel.restoration, panel.source = Done(), scene.add(VolumeNode("clean", np.zeros((2, 3, 4)), OBLIQUE), 1)
+    panel.on_tick()
+    assert "nothing was found to restore" in panel.status.text
+    assert len(scene.nodes) == 3
 
 
 def test_cancelling_and_closing(module: Any) -> None:

@@ -162,6 +162,8 @@ class SASMWidget(ScriptedLoadableModuleWidget):
         else:
             restored = self.logic.add(self.source, restoration.restored, "restored")
             change = self.logic.add_change(self.source, restoration.change)
+            if not restoration.change.any():
+                self.status.text = "Done, but nothing was found to restore: the volume is as it was."
             self.shown = self.source, restored, change
             self.on_show()
 
