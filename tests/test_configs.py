@@ -41,13 +41,17 @@ DIFFUSION = {  # and their small networks
         "perceptual": 0.0,  # VGG19's weights are not everywhere
     },
     "enhance_photo_diffusion": {"unet::network::channels": [8, 16, 16], "unet::network::num_head_channels": 8},
+    "lowdose_ct_dit": TRANSFORMER,
+    "lowdose_ct_sit": TRANSFORMER,
     "superres_mri_dit": TRANSFORMER,
     "superres_mri_sit": TRANSFORMER,
 }
 RRDB = {"network_def::features": 8, "network_def::blocks": 1, "network_def::growth": 4}
-CONVOLUTIONAL = {"superres_mri_esrgan": RRDB}  # those that are no U-Nets
-ON_PAIRS = {"superres_mri_dit", "superres_mri_sit"}  # diffusion models trained on pairs; the others on clean images
-MODERN = {"superres_mri_unet", "superres_mri_esrgan"}  # their recipe is that of the diffusion models they are compared with
+CONVOLUTIONAL = {"superres_mri_esrgan": RRDB, "lowdose_ct_esrgan": RRDB}  # those that are no U-Nets
+# diffusion models trained on pairs; the others on clean images
+ON_PAIRS = {"superres_mri_dit", "superres_mri_sit", "lowdose_ct_dit", "lowdose_ct_sit"}
+# their recipe is that of the diffusion models they are compared with
+MODERN = {"superres_mri_unet", "superres_mri_esrgan", "lowdose_ct_esrgan"}
 
 
 def config(name: str, *files: str) -> list[str]:
