@@ -233,6 +233,14 @@ def test_what_cannot_be_measured_is_said(models: Path, root: Path, tmp_path: Pat
         evaluate_brats(root, ["lowdose_ct_unet"], tmp_path / "results", "cpu")
 
 
+def test_the_model_zoo_judges_where_its_weights_are(models: Path, root: Path, tmp_path: Path) -> None:
+    judge = models / "segment_brats_segresnet"
+    (judge / "configs" / "zoo.yaml").write_text("modalities: [t1ce, t1, t2, flair]\n", encoding="utf-8")
+    assert run(root, tmp_path, limit=1).skipped is None
+    (judge / "models" / "zoo_model.pt").write_bytes((judge / "models" / "model.pt").read_bytes())
+    assert "BraTS2021_00000: has no t1, t2" in str(run(root, tmp_path, limit=1).skipped)
+
+
 def test_without_labels_there_is_no_dice(models: Path, tmp_path: Path) -> None:
     Mortal.calls = 0
     table = run(write_subjects(tmp_path / "one", 1, unlabelled=0), tmp_path)
