@@ -140,6 +140,8 @@ def restore(
         correction = scaling.scale * (result - enlarged(image, factor))[0].cpu().numpy()
         start = native if factor == 1 else enlarged(torch.from_numpy(native)[None], factor)[0].numpy()
         restored = start + correction
+        if volume.modality is Modality.MR:  # no magnitude is negative, however dark the surroundings are drawn
+            restored = np.maximum(restored, min(0.0, float(native.min())))
         if changes is not None:
             changes[index] = (restored - start).mean(0)
         place[...] = restored

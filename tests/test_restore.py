@@ -57,7 +57,7 @@ def house(modality: Modality = Modality.MR) -> House:
 @pytest.fixture
 def volume() -> Volume:
     """An MR volume whose 99.5th percentile of the foreground is near 500, slices along the last axis."""
-    array = np.random.default_rng(0).uniform(0, 500, (1, 16, 32, 3)).astype(np.float32)
+    array = np.random.default_rng(0).uniform(60, 500, (1, 16, 32, 3)).astype(np.float32)
     return Volume(array, Modality.MR, affine=np.diag([1.0, 2.0, 3.0, 1.0]), slice_axis=2)
 
 
@@ -74,6 +74,16 @@ def test_each_half_goes_to_its_expert_in_native_units(volume: Volume) -> None:
     np.testing.assert_allclose(result.change[0], change[0, :, :, 0], atol=1e-3)
     assert result.summary["weights"]["identity"] == pytest.approx(0, abs=0.02)
     assert result.summary["passes"] == 1
+
+
+@pytest.mark.parametrize(("modality", "least"), [(Modality.MR, 0.0), (Modality.CT, -100.0)])
+def test_a_magnitude_stays_positive_and_hounsfield_units_need_not(modality: Modality, least: float) -> None:
+    array = np.zeros((1, 16, 32, 2), np.float32)
+    array[:, 4:12] = 500
+    source = Volume(array, modality, affine=np.eye(4), slice_axis=2)
+    result = restore(source, house(modality), Options(expert="minus", keep_maps=True))
+    assert float(result.volume.array.min()) == pytest.approx(least, abs=0.01)
+    np.testing.assert_allclose(result.change[0], (result.volume.array - array)[0, :, :, 0], atol=1e-3)
 
 
 def test_strength_zero_is_the_identity_to_the_last_bit(volume: Volume) -> None:
