@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass, field, replace
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -143,7 +145,7 @@ def read_header(path: Path) -> Header | None:
     """The header of one file; ``None`` when it is no DICOM at all. Never raises for a damaged file: see ``broken``."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as stream:
+        with _Bounded(path) as stream:
             kind = _magic(stream)
             return None if kind is None else _read(stream, path, size, bare=kind == "bare")
     except OSError as error:
@@ -153,7 +155,23 @@ def read_header(path: Path) -> Header | None:
 def quiet_read(source: Path | BinaryIO, **options: Any) -> Dataset:
     """``pydicom.dcmread`` without its warnings, which quote attribute values and so may quote patient data."""
     with quiet():
-        return dcmread(source, **options)
+        if not isinstance(source, Path):
+            return dcmread(source, **options)
+        with _Bounded(source) as stream:
+            return dcmread(stream, **options)
+
+
+class _Bounded(BufferedReader):
+    """A file that is asked for no more than it holds: else damaged lengths are allocated before they are found out."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(FileIO(os.fspath(path)))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file."""
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _magic(stream: BinaryIO) -> str | None:
