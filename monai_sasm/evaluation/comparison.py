@@ -264,7 +264,7 @@ def below(rows: Sequence[Row], experts: Sequence[Chosen], sampled: Sequence[str]
                 yield f"**{one.label} is {harm:.2f} dB below its input{place}**"
             short = by_name[first].scores[level]["PSNR"] - scores["PSNR"]
             if one.label in sampled and short > 0:
-                yield f"**{one.label} is {short:.2f} dB below {first}{place}: what it adds was not there**"
+                yield f"**{one.label} is {short:.2f} dB below {first}{place}: what it adds may be invented**"
 
 
 def _note(one: Chosen) -> str:
