@@ -54,8 +54,6 @@ def label_server(
         start += ["--studies", studies, "--host", host, "--port", str(port), "--conf", "device", device]
         if trust:
             start += ["--conf", "trust", os.pathsep.join(str(folder.resolve()) for folder in trust)]
-        # by default MONAI Label lets every page that is open in a browser here read the images
-        os.environ.setdefault("MONAI_LABEL_CORS_ORIGINS", f'["http://localhost:{port}"]')
         os.execv(sys.executable, start)
 
 

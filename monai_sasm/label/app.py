@@ -13,11 +13,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
+from fastapi.middleware.cors import CORSMiddleware
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import MONAILabelException
@@ -44,11 +46,14 @@ class SasmApp(MONAILabelApp):
         app_dir: folder of the app; MONAI Label puts its logs there.
         studies: folder of images, or the address of a DICOMweb server.
         conf: ``device`` (auto), ``precision`` (float32), ``trust`` (folders of further bundles, which can run code,
-            separated like the entries of ``PATH``), ``models`` (names separated by commas; all).
+            separated like the entries of ``PATH``), ``models`` (names separated by commas; all), ``pages`` (``any``: a
+            viewer in a browser may be served by another server).
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.jobs = Jobs()
+        if conf.get("pages") != "any":
+            _own_pages_only()
         logging.getLogger("monailabel").setLevel(logging.WARNING)  # below, it logs names of files and whole requests
         super().__init__(
             app_dir=app_dir,
@@ -139,6 +144,17 @@ class SasmApp(MONAILabelApp):
         except KeyError as error:
             raise HTTPException(NOT_FOUND, f"no job named {name}; it was collected, or forgotten") from error
         return {"label": str(path), "file": str(path), "params": report}
+
+
+def _own_pages_only() -> None:
+    """Without this, every page that is open in a browser on this machine could ask for the images and read them.
+
+    MONAI Label's own setting for it, a list of origins, ends its start with an error (0.8.5).
+    """
+    server = sys.modules.get("monailabel.app")
+    if server is not None:
+        server.app.user_middleware = [kind for kind in server.app.user_middleware if kind.cls is not CORSMiddleware]
+        server.app.middleware_stack = server.app.build_middleware_stack()
 
 
 def _inside(name: str, folders: list[Path]) -> Path | None:

@@ -32,8 +32,6 @@ def test_the_server_answers_this_machine_only_unless_told(tmp_path: Path, monkey
     monkeypatch.setattr(cli_viewers, "find_spec", lambda name: name)
     monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MONAI_LABEL_CORS_ORIGINS", "")  # to be put back as it was
-    monkeypatch.delenv("MONAI_LABEL_CORS_ORIGINS")
     for words in (["scans"], ["scans", "--host", "0.0.0.0", "--device", "cuda:1", "--trust", "a", "--trust", "b"]):
         with pytest.raises(SystemExit) as ended:
             main(["label-server", *words])
@@ -41,7 +39,6 @@ def test_the_server_answers_this_machine_only_unless_told(tmp_path: Path, monkey
     usual, told = (" ".join(words) for words in started)
     assert usual.startswith(f"{sys.executable} -m monailabel.main start_server --app sasm-label-app --studies scans")
     assert "--host 127.0.0.1 --port 8000 --conf device auto" in usual
-    assert os.environ["MONAI_LABEL_CORS_ORIGINS"] == '["http://localhost:8000"]'
     assert "--host 0.0.0.0" in told
     assert f"--conf device cuda:1 --conf trust {tmp_path / 'a'}:{tmp_path / 'b'}" in told
     assert (tmp_path / "sasm-label-app" / "main.py").is_file()

@@ -7,6 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import nibabel
 import numpy as np
@@ -210,6 +212,16 @@ def test_a_batch_of_the_studies(server: RunningServer) -> None:
     while not (written := list(server.studies.glob("labels/restored/head.nii.gz"))) and time.monotonic() < end:
         time.sleep(0.2)
     assert nibabel.load(written[0]).get_data_dtype() == np.float32
+
+
+def test_another_page_in_the_browser_may_not_read_the_images(server: RunningServer) -> None:
+    for method in ("GET", "OPTIONS"):
+        asked = {"Origin": "http://other.example", "Access-Control-Request-Method": "DELETE"}
+        try:
+            headers = urlopen(Request(f"{server.address}/info/", headers=asked, method=method), timeout=60).headers
+        except HTTPError as error:
+            headers = error.headers
+        assert not [name for name in headers if name.lower().startswith("access-control")]
 
 
 def test_nobody_is_named_in_the_log(server: RunningServer) -> None:
