@@ -90,7 +90,7 @@ def _open(data: bytes) -> Any:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of many pixels and damaged EXIF; what matters is refused
             image = Image.open(io.BytesIO(data), formats=["JPEG"])
     except Image.DecompressionBombError as error:
         raise RefusedError("more pixels than any camera makes: cut the image into parts") from error

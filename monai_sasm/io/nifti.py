@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
 import re
@@ -29,7 +30,7 @@ THICK = 1.2  # a voxel axis this much longer than the next one is taken for the 
 _GZIP_RATIO = 1032  # no deflate stream expands further (zlib technical details)
 _GZIP_LEVEL = 1  # as the neuroimaging tools do: images hardly get smaller beyond it, only slower
 _FLOAT32 = 4  # bytes
-_MAX_EXTENSIONS = 2**26  # bytes; DICOM headers and CIFTI tables inside of NIfTI stay far below
+_MAX_EXTENSIONS = 2**24  # bytes; DICOM headers and processing histories inside of NIfTI stay far below
 _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
 _BIDS_MODALITY = re.compile(
     r"_(?:(?P<MR>T[12]w|T2starw|PDw|PDT2|FLAIR|inplaneT[12]|angio|bold|sbref|dwi|epi|asl|m0scan)|(?P<CT>ct))$",
@@ -222,8 +223,10 @@ def _read_header(path: Path) -> Any:
             if magic not in (b"n+1", b"n+2"):
                 raise RefusedError("an Analyze header knows no left and right: convert it to NIfTI and check the sides")
             bare = getattr(nibabel, kind)
-            _check_offset(bare(head[: bare.sizeof_hdr], check=False).get_data_offset())
-            header = bare.from_fileobj(file, check=False)
+            offset = bare(head[: bare.sizeof_hdr], check=False).get_data_offset()
+            _check_offset(offset)
+            # a copy in memory, for nibabel allocates what an extension claims to be long before it looks for it
+            header = bare.from_fileobj(io.BytesIO(file.read(max(offset, len(head)))), check=False)
             if header.get_data_offset() < header.single_vox_offset + header.extensions.get_sizeondisk():
                 raise RefusedError("vox_offset points into the header: the file is damaged, export it again")
             return header

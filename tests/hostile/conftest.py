@@ -10,7 +10,7 @@ import pytest
 from monai_sasm.types import Modality
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
 
-FREE = 256 << 20  # bytes of memory the machine claims to have
+FREE = 64 << 20  # bytes of memory the machine claims to have
 ROOM = 1 << 30  # bytes the process may take beyond what it has
 
 

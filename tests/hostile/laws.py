@@ -24,7 +24,7 @@ from monai_sasm.batch.run import Summary, run
 from monai_sasm.io.formats import inventory
 from monai_sasm.restore import Options
 
-PATIENT = ("SECRET", "Jane", "1970")  # parts of what identifies the patient of all DICOM files here
+PATIENT = ("SECRET", "Jane", "19700101")  # parts of what identifies the patient of all DICOM files here
 UNTOLD = ("unforeseen", "not enough memory")  # an error nobody thought of; memory asked for without looking
 
 
@@ -49,7 +49,7 @@ def restored(source: Path, output: Path, trust: Path, **options: Any) -> list[Ro
     assert set(before) <= {str(path.relative_to(source)) for entry in entries for path in entry.paths}, (
         "a file was lost"
     )
-    assert len(rows) == len(read(output / NAME)) == summary.planned
+    assert len({row["input"]["id"] for row in rows}) == len(rows) == len(read(output / NAME)) == summary.planned
     assert summary.left == 0
     assert not any(word in json.dumps(rows) for word in PATIENT)
     for row in rows:
