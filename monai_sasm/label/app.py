@@ -54,7 +54,7 @@ class SasmApp(MONAILabelApp):
         self.jobs = Jobs()
         if conf.get("pages") != "any":
             _own_pages_only()
-        logging.getLogger("monailabel").setLevel(logging.WARNING)  # below, it logs names of files and whole requests
+        logging.getLogger("monailabel").setLevel(logging.ERROR)  # below, it logs names of files and whole requests
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -103,8 +103,12 @@ class SasmApp(MONAILabelApp):
             raise HTTPException(FAILED, reason_of(error)) from error
 
     def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
-        """Every image of the studies folder; MONAI Label divides by the number of GPUs, which may be none."""
-        return super().batch_infer({**request, "multi_gpu": False, "device": "cpu"}, datastore)
+        """Every image of the studies folder, one at a time; one that fails does not keep the others from their turn.
+
+        MONAI Label divides by the number of GPUs, which may be none, and goes on after a failure only where it thinks
+        that it works on several images at once.
+        """
+        return super().batch_infer({**request, "multi_gpu": False, "device": "cpu", "max_workers": 2}, datastore)
 
     def _answer(self, request: dict[str, Any], datastore: Any) -> dict[str, Any]:
         image, tag = request.get("image"), str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from monai_sasm import cli_viewers
 from monai_sasm.cli import main
 from tests.data import CHECKOUT
+
+GUIDE = (CHECKOUT / "docs" / "slicer.md").read_text()
 
 
 def test_the_app_is_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,3 +64,31 @@ def test_slicer_finds_the_module(capsys: pytest.CaptureFixture[str]) -> None:
     assert folder == CHECKOUT / "monai_sasm" / "slicer" / "SASM"
     assert (folder / f"{folder.name}.py").is_file()  # Slicer wants file, class and folder of one name
     assert "class SASM(ScriptedLoadableModule)" in (folder / "SASM.py").read_text()
+
+
+@pytest.mark.parametrize("command", ["label-server", "label-app", "slicer-module"])
+def test_the_guide_names_commands_and_options_that_exist(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"bin/sasm {command}" in GUIDE
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    if command == "label-server":
+        options = GUIDE.split("Options: ")[1].split("**MONAI")[0]
+        for option in re.findall(r"`(--[a-z]+)", options):
+            assert option in shown
+
+
+def test_the_guide_quotes_messages_as_they_are() -> None:
+    folders = (CHECKOUT / "monai_sasm" / "label", CHECKOUT / "monai_sasm" / "slicer")
+    source = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    quoted = re.findall(r"^\| `([^`]+)` \|", GUIDE, re.MULTILINE)
+    assert len(quoted) >= 6
+    for message in quoted:
+        for part in re.split(r"\.\.\.|'|:|\b\d+\b", message):
+            assert part.strip() in source, f"nobody says {part!r}"
+    for label in re.findall(r"\*\*(Input to restored|Change map|Side by side|Connect|Restore)\*\*", GUIDE):
+        assert label.lower() in source.lower()

@@ -204,14 +204,16 @@ def test_a_label_is_kept_among_the_studies_when_asked(server: RunningServer) -> 
     assert kept.get_data_dtype() == np.uint8
 
 
-def test_a_batch_of_the_studies(server: RunningServer) -> None:
-    body = b'{"label_tag": "restored", "images": ["head"], "result_extension": ".nii.gz"}'
+def test_a_batch_of_the_studies_goes_on_after_a_failure(server: RunningServer) -> None:
+    body = b'{"label_tag": "restored", "images": ["cat", "head"], "result_extension": ".nii.gz"}'
     answer = server.ask("/batch/infer/noise_mri_unet?images=all&run_sync=true", body, "application/json")
     assert answer.status == 200, answer.body
     end = time.monotonic() + 120
-    while not (written := list(server.studies.glob("labels/restored/head.nii.gz"))) and time.monotonic() < end:
+    while not (written := list(server.studies.glob("labels/restored/*"))) and time.monotonic() < end:
         time.sleep(0.2)
+    assert [path.name for path in written] == ["head.nii.gz"]
     assert nibabel.load(written[0]).get_data_dtype() == np.float32
+    assert "=> cat" not in server.log.read_text(errors="replace")
 
 
 def test_another_page_in_the_browser_may_not_read_the_images(server: RunningServer) -> None:
