@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from monai_sasm.bundles import Bundle, BundleError
 from monai_sasm.dispatch import restore_tiled, score_tiled, spread_tiled, tiles
 from monai_sasm.gate.display import to_display
-from monai_sasm.gate.routing import route
+from monai_sasm.gate.routing import convincing, route, seen
 from monai_sasm.house import House, load_house
 from monai_sasm.intensity import scaling_for
 from monai_sasm.io.derivation import Derivation
@@ -296,12 +296,16 @@ def _restore_slice(
     grey_photo = modality is Modality.PHOTO and image.shape[1] == 1
     start = image.expand(-1, 3, -1, -1) if grey_photo else image
     current = start
+    known: torch.Tensor | None = None  # faults that earlier passes saw
     for number in range(_passes(modality, options)):
         if given is not None and number == 0:
             sigma = torch.full_like(current[:, :1], given)
         else:
             sigma = house.noise_estimator(current)
         weights = _weights(current, sigma, modality, house, options)
+        if known is not None:
+            weights = convincing(weights, known)
+        known = seen(weights) if known is None else known | seen(weights)
         if number and float(weights[:, 0].min()) > 1 - WEIGHT_FLOOR:
             break  # nothing left to repair
         keeper.add(weights, sigma, number)

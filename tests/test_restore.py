@@ -127,6 +127,31 @@ def test_photos_get_a_second_pass_and_grey_ones_stay_grey() -> None:
     np.testing.assert_allclose(result.volume.array[0, :, :4], 0.7, atol=1e-5)
 
 
+@pytest.mark.parametrize(("share", "acts"), [(0.125, False), (0.5, True)])
+def test_a_fault_that_only_a_later_pass_sees_must_fill_much_of_the_photo(share: float, acts: bool) -> None:
+    class FirstPlusThenMinus(torch.nn.Module):
+        """Calls the first expert everywhere; on the restored, brighter photo the second one, on a share of it."""
+
+        classes = CLASSES
+
+        def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            height, width = (-(-side // 8) for side in image.shape[-2:])
+            logits = torch.full((1, 3, height, width), -50.0)
+            again = bool(image.mean() > 0.55)
+            logits[:, 0] = 50 if again else -50
+            logits[:, 1] = -50 if again else 50
+            if again:
+                logits[:, 2, :, : round(share * width)] = 150
+            return logits
+
+    photo = Volume(np.full((3, 64, 64), 0.5, np.float32), Modality.PHOTO)
+    complete = house(Modality.PHOTO)
+    gate = _bundle("gate", "gate", None, FirstPlusThenMinus())
+    result = restore(photo, House(complete.experts, gate, Shelf(), complete.device)).volume.array
+    np.testing.assert_allclose(result[:, :, -8:], 0.6, atol=1e-5)
+    np.testing.assert_allclose(result[:, :, :2], 0.5 if acts else 0.6, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
