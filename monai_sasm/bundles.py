@@ -228,7 +228,7 @@ def load(
     if not weights.is_file():
         raise BundleError(f"{weights} is missing; train it with configs/train.yaml or copy the trained file there")
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        network.load_state_dict(_numbers(weights))
     except RuntimeError as error:
         raise BundleError(f"{weights} does not fit the network of {config.name}: {error}") from error
     network = network.eval().requires_grad_(False).to(device)
@@ -247,6 +247,21 @@ def load(
         metadata=metadata,
         precision=precision,
     )
+
+
+def _numbers(weights: Path) -> dict[str, Any]:
+    """A state dict from disk; a file that would run code on the way is refused, and so is one that is damaged."""
+    import pickle
+
+    import torch
+
+    try:
+        state: dict[str, Any] = torch.load(weights, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise BundleError(f"{weights} holds more than numbers, or is damaged; nothing of it was run") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise BundleError(f"{weights} cannot be read ({type(error).__name__}): get it again") from error
+    return state
 
 
 _INFERENCE_CONFIGS = ("configs/inference.yaml", "configs/inference.json")
