@@ -220,7 +220,7 @@ class _Measured:
             names.append(figures.comparison(path, case, methods, self._psnr_text(white), window, error=0.2))
         names.append(differences(folder / f"{PROTOCOL}-images.png", self.cases, self.results))
         quality = [name for name in ("PSNR", "SSIM") if name in rows[0].scores[self.cases[0].level]]
-        names.append(quality_against_time(folder / f"{PROTOCOL}-time.png", rows, quality, INPUT))
+        names.append(quality_against_time(folder / f"{PROTOCOL}-time.png", rows, quality, INPUT, per="image"))
         return tuple(names)
 
     def _psnr_text(self, white: float) -> Callable[[Case, Image], float]:
@@ -234,7 +234,8 @@ def differences(path: Path, cases: Sequence[Case], results: Mapping[str, Results
     for axis, level in zip(axes[0], levels, strict=True):
         before = values_of(cases, results[INPUT], level)["PSNR"]
         for method in (name for name in results if name != INPUT):
-            gain = np.subtract(values_of(cases, results[method], level)["PSNR"], before)
+            with np.errstate(invalid="ignore"):  # infinite for an image that is its own reference
+                gain = np.subtract(values_of(cases, results[method], level)["PSNR"], before)
             axis.plot(range(1, len(gain) + 1), np.sort(gain), "o-", markersize=3, linewidth=1, label=method)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.axhline(0, linewidth=1, color="0.5")

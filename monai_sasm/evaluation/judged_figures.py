@@ -83,20 +83,24 @@ def psnr_against_dice(path: Path, rows: Sequence[Row]) -> str:
 
 
 def quality_against_time(
-    path: Path, rows: Sequence[Row], metrics: Sequence[str] = ("PSNR", "Dice"), before: str = DEGRADED
+    path: Path,
+    rows: Sequence[Row],
+    metrics: Sequence[str] = ("PSNR", "Dice"),
+    before: str = DEGRADED,
+    per: str = "slice",
 ) -> str:
-    """Metrics over seconds per slice, at the first level; ``before`` is the row without any restoration."""
+    """Metrics over seconds ``per`` slice or image, at the first level; ``before`` is the row without restoration."""
     level = next(iter(rows[0].scores))
     plot, axes = grid(1, len(metrics), size=4.2)
     for axis, metric in zip(axes[0], metrics, strict=True):
-        for row in rows:
-            if row.seconds and metric in row.scores[level]:
-                _point(axis, row.seconds, row.scores[level][metric], row.method)
-        start = next((row.scores[level][metric] for row in rows if row.method == before), None)
-        if start is not None:
+        drawn = [row for row in rows if row.seconds and math.isfinite(row.scores[level].get(metric, math.nan))]
+        for row in drawn:
+            _point(axis, float(row.seconds or 0), row.scores[level][metric], row.method)
+        start = next((row.scores[level][metric] for row in rows if row.method == before), math.nan)
+        if math.isfinite(start):
             axis.axhline(start, linestyle=":", linewidth=1, color="0.5", label=before)
             axis.legend(fontsize=7)
-        axis.set(xlabel="s per slice", ylabel=metric, xscale="log", title=level)
+        axis.set(xlabel=f"s per {per}", ylabel=metric, xscale="log" if drawn else "linear", title=level)
     return save(plot, path)
 
 

@@ -101,7 +101,8 @@ def losses(restored: ArrayLike, before: ArrayLike) -> dict[str, float]:
     Returns:
         ``worse`` number of subjects, ``loss`` mean and ``largest loss`` of the score among them, 0 where there is none.
     """
-    change = np.asarray(before, np.float64) - np.asarray(restored, np.float64)
+    with np.errstate(invalid="ignore"):  # an image that was perfect before and after has two infinite scores
+        change = np.asarray(before, np.float64) - np.asarray(restored, np.float64)
     lost = change[change > 0]
     return {
         "worse": float(len(lost)),

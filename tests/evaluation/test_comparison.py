@@ -20,6 +20,7 @@ from monai_sasm.evaluation.chosen import choose
 from monai_sasm.evaluation.data import DataAbsentError
 from monai_sasm.evaluation.evaluate import compare
 from monai_sasm.evaluation.own_folder import own_images
+from monai_sasm.evaluation.series import write_ct_series
 from monai_sasm.evaluation.simulated import Simulation
 from monai_sasm.evaluation.table import Table
 from monai_sasm.intensity import scaling_for
@@ -125,6 +126,17 @@ def test_volumes_are_paired_by_name_and_place(tmp_path: Path) -> None:
     halved = 500 * scene(0, (16, 16, 5)) / 2
     assert table.row("input").scores[""]["RMSE"] == pytest.approx(math.sqrt(np.mean(halved**2)), rel=1e-5)
     assert table.row("input").scores[""]["bias"] == pytest.approx(-halved.mean(), rel=1e-5)
+
+
+def test_dicom_series_are_paired_by_folder_and_named_without_names(tmp_path: Path) -> None:
+    for patient in ("Smith_Anna", "Smith_Berta"):
+        for dose in ("full", "quarter"):
+            write_ct_series(tmp_path / "own" / dose / patient, 2, size=24)
+    table = compare(["same"], tmp_path / "own", tmp_path / "out", "cpu", trust=[experts(tmp_path / "trust", "CT")])
+    assert table.row("same").n == {"": 2}
+    assert math.isinf(table.row("input").scores[""]["PSNR"]), "both doses are equal here"
+    assert "Smith" not in (tmp_path / "out" / "compare.json").read_text()
+    assert "Smith" not in (tmp_path / "out" / "compare.csv").read_text()
 
 
 def test_slices_speak_for_a_single_volume(tmp_path: Path) -> None:
