@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CLEAN = "clean"
 ACTING = 0.5  # mean weight from which an image counts as having a fault that fills it (noise, low dose)
-ACTING_LOCAL = 0.12  # the same for faults that cover a part of it (drops); chosen on training and validation photos
+ACTING_LOCAL = 0.22  # the same for faults that cover a part of it (drops); chosen on training and validation photos
 LOCAL = (Degradation.RAINDROP,)
 RING = 24  # pixels around a drop where clean and drop are both right: the gate is taught to reach a little further
 PIXEL_STEP = 8  # calibration is judged at the gate's own resolution
