@@ -19,6 +19,7 @@ from monai_sasm.gate.routing import convincing, route, seen
 from monai_sasm.house import House, load_house
 from monai_sasm.intensity import scaling_for
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.memory import give_back
 from monai_sasm.io.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.maps import Keeper
@@ -28,6 +29,7 @@ from monai_sasm.types import ExpertWeights, ImageBatch, Modality, NoiseMap
 
 DEFAULT_PASSES = {Modality.CT: 1, Modality.MR: 1, Modality.PHOTO: 2}
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
+_TRIM_EVERY = 16  # slices
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def restore(
         if changes is not None:
             changes[index] = (restored - start).mean(0)
         place[...] = restored
+        if index % _TRIM_EVERY == 0:
+            give_back()
     summary = keeper.summary(scaling.scale) | {"seconds": time.perf_counter() - started}
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in keeper.maps().items()}
     unsure = keeper.uncertainty(options.strength * scaling.scale)

@@ -4,11 +4,8 @@ memory.
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from monai_sasm.evaluation import ct, peers, photo
 from monai_sasm.evaluation.context import Context, bundle_restorer, torch_device
 from monai_sasm.evaluation.data import cbsd68, ct_pairs, data_hash, files
+from monai_sasm.evaluation.memory import COPY, peak_memory
 from monai_sasm.evaluation.scoring import Case, Image
 from monai_sasm.evaluation.series import write_ct_series
 from monai_sasm.evaluation.table import Row, Table
@@ -48,7 +46,8 @@ DEFINITIONS = {
     "pixels, measured in the same rounds",
     "read + write": "their seconds over the network's, for a DICOM series on disk",
     "overhead": "(read + restore + write - network) / network, noise estimation and mixing included",
-    "peak": "MB, largest resident set of a fresh process that reads, restores and writes",
+    "peak": "MB, largest resident set of a fresh `sasm restore`, from disk to disk; volume: NIfTI, compressed",
+    "without network": "the same with a network of one multiplication: reading, holding and writing",
 }
 
 
@@ -224,18 +223,12 @@ def _head_to_head(
 def _memory(context: Context) -> dict[str, dict[str, float]]:
     slices = MEMORY_SLICES if context.limit is None else context.limit
     height, width = MEMORY_PHOTO if context.limit is None else SMALL_PHOTO
-    series = {"peak": peak_memory("series", slices, device=context.device)}
-    picture = {"peak": peak_memory("photo", height, width, device=context.device)}
-    return {f"memory, series of {slices} slices": series, f"memory, photo of {width}x{height}": picture}
-
-
-def peak_memory(kind: str, *size: int, device: str = "auto") -> float:
-    """Peak resident memory in MB of a fresh process, see :mod:`monai_sasm.evaluation.memory`."""
-    command = [sys.executable, "-m", "monai_sasm.evaluation.memory", device, kind, *map(str, size)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the memory measurement of {kind} {size} failed: {done.stderr.strip()[-500:]}")
-    return float(json.loads(done.stdout.splitlines()[-1])["peak_mb"])
+    measured: dict[str, dict[str, float]] = {}
+    for name, size in {"series": (slices,), "volume": (slices,), "photo": (height, width)}.items():
+        level = f"memory, {name} of {f'{width}x{height}' if name == 'photo' else f'{slices} slices'}"
+        copying = peak_memory(name, *size, device=context.device, expert=COPY)
+        measured[level] = {"peak": peak_memory(name, *size, device=context.device), "without network": copying}
+    return measured
 
 
 def _forward(network: nn.Module, block: Any) -> Any:
