@@ -133,7 +133,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def _wait_until_ready(running: RunningServer, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while time.monotonic() < end:
         if process.poll() is not None:
             pytest.fail(f"MONAI Label ended: {running.log.read_text(errors='replace')[-3000:]}")
