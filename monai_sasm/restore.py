@@ -142,8 +142,6 @@ def restore(
         correction = scaling.scale * (result - enlarged(image, factor))[0].cpu().numpy()
         start = native if factor == 1 else enlarged(torch.from_numpy(native)[None], factor)[0].numpy()
         restored = start + correction
-        if volume.modality is Modality.MR:  # no magnitude is negative, however dark the surroundings are drawn
-            restored = np.maximum(restored, min(0.0, float(native.min())))
         if changes is not None:
             changes[index] = (restored - start).mean(0)
         place[...] = restored
@@ -324,6 +322,8 @@ def _restore_slice(
         current, trust = refined(current, refiner, modality, options.refine, start)
         keeper.add_trust(trust)
     current = blend(start, current, options.strength)
+    if modality is Modality.MR:  # no magnitude is negative, however dark the surroundings are drawn
+        current = current.clamp_min(min(0.0, float(start.min())))
     return current.mean(1, keepdim=True) if grey_photo else current
 
 
