@@ -1,9 +1,13 @@
-"""The proof: processes are killed with SIGKILL in the middle of a batch, and every other study is done, once."""
+"""The proof: processes are killed with SIGKILL in the middle of a batch, and every other study is done, once.
+
+``SASM_KILLS=10 pytest tests/batch/test_kill.py`` kills that often, each time after a random number of studies.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -27,6 +31,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 STUDIES = 200
 DEADLY = 120
+KILLS = int(os.environ.get("SASM_KILLS", "0"))
+RANDOM = sorted(random.Random(KILLS).sample(range(1, DEADLY - 5), KILLS))
 LAUNCHER = """
 import os, sys
 import monai.bundle, monai_sasm.batch.local, monai_sasm.batch.run
@@ -107,7 +113,7 @@ def launcher() -> Iterator[Any]:
 def test_a_killed_run_goes_on_where_it_was(clinic: tuple[Path, Path, list[str]]) -> None:
     source, output, arguments = clinic
     with launcher() as start:
-        for rows in (1, 40, 80):
+        for rows in RANDOM or (1, 40, 80):
             process, wait = start([*arguments, "--resume"])
             wait_for_rows(output, rows)
             os.kill(process, signal.SIGKILL)
@@ -149,7 +155,7 @@ def test_workers_die_and_every_other_study_is_done(
         ):
 
             def kill() -> None:
-                for rows in (30, 90):
+                for rows in RANDOM or (30, 90):
                     wait_for_rows(output, rows)
                     process = sorted(client.run(os.getpid, on_error="ignore").values())[0]
                     os.kill(process, signal.SIGKILL)
@@ -161,6 +167,6 @@ def test_workers_die_and_every_other_study_is_done(
                 main([*arguments, "--scheduler", cluster.scheduler_address])
             killer.join()
     assert ended.value.code == 8
-    assert len(killed) == 2
+    assert len(killed) == (KILLS or 2)
     assert len(capsys.readouterr().out.splitlines()) == STUDIES - 1
     check_all_done_once(source, output)
