@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+LOGGERS = {
+    name: (list(log.handlers), log.propagate, log.level)
+    for name in ("monai_sasm", "py.warnings", "pydicom")
+    for log in [logging.getLogger(name)]
+}
+
 
 @pytest.fixture(autouse=True)
-def loggers_as_found() -> Iterator[None]:
-    """The command line sets up logging for its process; the next test must not inherit that."""
-    names = ("monai_sasm", "py.warnings", "pydicom")
-    found = {
-        name: (list(log.handlers), log.propagate, log.level) for name in names for log in [logging.getLogger(name)]
-    }
-    yield
-    for name, (handlers, propagate, level) in found.items():
+def loggers_as_found() -> None:
+    """The command line sets up logging for its process; no test must inherit that, nor a fixture of a whole file."""
+    for name, (handlers, propagate, level) in LOGGERS.items():
         log = logging.getLogger(name)
-        log.handlers, log.propagate = handlers, propagate
+        log.handlers, log.propagate = list(handlers), propagate
         log.setLevel(level)
     logging.captureWarnings(False)
 

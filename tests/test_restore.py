@@ -127,7 +127,7 @@ def test_photos_get_a_second_pass_and_grey_ones_stay_grey() -> None:
     np.testing.assert_allclose(result.volume.array[0, :, :4], 0.7, atol=1e-5)
 
 
-@pytest.mark.parametrize(("share", "acts"), [(0.125, False), (0.5, True)])
+@pytest.mark.parametrize(("share", "acts"), [(0.125, False), (0.625, True)])
 def test_a_fault_that_only_a_later_pass_sees_must_fill_much_of_the_photo(share: float, acts: bool) -> None:
     class FirstPlusThenMinus(torch.nn.Module):
         """Calls the first expert everywhere; on the restored, brighter photo the second one, on a share of it."""

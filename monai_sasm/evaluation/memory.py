@@ -100,18 +100,12 @@ def _make_volume(path: Path, slices: int) -> Path:
 
 
 def _measure(*arguments: str) -> float:
-    """Peak of this process after the command, which is the only thing it does."""
+    """Peak of the command, the only process that this one starts."""
     import resource
 
-    from monai_sasm.cli import main
-
-    try:
-        main(arguments)
-    except SystemExit as ended:
-        if ended.code:
-            raise
+    subprocess.run([sys.executable, "-m", "monai_sasm.cli", *arguments], check=True, stdout=subprocess.DEVNULL)
     unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes on macOS, kilobytes on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
 
 
 if __name__ == "__main__":

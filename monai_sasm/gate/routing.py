@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from monai_sasm.types import ExpertLogits, ExpertWeights
 
 SEEN = 0.01  # share of an image in which a class outweighs the others: its fault is there
-CONVINCING = 0.4  # mean weight over an image of a fault that only shows after another one was repaired
+CONVINCING = 0.5  # mean weight over an image of a fault that only shows after another one was repaired
 
 
 def route(
