@@ -74,9 +74,7 @@ def test_drops_are_found_and_removed(photo: torch.Tensor, house: House) -> None:
     wet = degrade(Raindrop(coverage=(0.3, 0.3), opacity=(0.9, 1.0)), photo, seed=3)
     result = restore(as_volume(wet), house, Options(keep_maps=True))
     changed = (wet - photo).abs().amax(1)[0].numpy() > 0.08
-    around = binary_dilation(
-        changed, iterations=12
-    )  # targets grow by so much, for the veil of a drop
+    around = binary_dilation(changed, iterations=12)  # targets grow by so much, for the veil of a drop
     drop_weight = result.weights["raindrop_photo_unet"][0]
     assert drop_weight[changed].mean() > drop_weight[~around].mean() + 0.3
     clean = photo[0].numpy()

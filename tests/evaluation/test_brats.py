@@ -205,9 +205,7 @@ def test_two_workers_find_the_same(models: Path, root: Path, tmp_path: Path) -> 
     }
     with dask.config.set(settings):
         get_mp_context().set_forkserver_preload(["distributed", "monai.bundle", "monai_sasm.evaluation.brats_subject"])
-        env = {
-            name: os.environ[name] for name in ("SASM_BUNDLES", "SASM_WEIGHTS")
-        }  # not the fork server's
+        env = {name: os.environ[name] for name in ("SASM_BUNDLES", "SASM_WEIGHTS")}  # not the fork server's
         with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, env=env) as cluster:
             arguments = ["brats", "--root", root, "-o", tmp_path / "there" / "results", "--device", "cpu", "-q"]
             arguments += [part for name in NAMES for part in ("--bundle", name)]
