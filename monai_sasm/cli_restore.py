@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -21,6 +22,7 @@ from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.restore import House, Options
+    from monai_sasm.through_plane import Thinning
 
 Input = Annotated[
     Path,
@@ -104,34 +106,54 @@ def restore(
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
-        from monai_sasm.io.formats import inventory
-
         job = Job(source, output, overwrite, keep_private, bar=show_progress(quiet))
-        entries = inventory(source, modality)
-        planned = [plan(job, entry) for entry in entries]
-        if dry_run:
-            print_plan(planned, source, as_json)
-            raise typer.Exit(exit_code(row["status"] for row in planned))
-        if not any(row["status"] == "planned" for row in planned):
-            results = report(planned)  # no network is loaded to say why there is nothing to do
-        else:
+
+        def options() -> Options:
             from monai_sasm.restore import Options
 
-            options = Options(
-                expert, strength, top_k, passes, sigma, refine, save_maps, refiner, force_refiner, upscale
-            )
-            results = run(job, entries, _open_house(device, precision, trust or [], options), options)
-        statuses = []
-        for row in results:
-            statuses.append(row["status"])
-            if as_json:
-                print_row(row)
-            elif row["status"] == "ok":
-                print(row["output"]["path"], flush=True)
-        raise typer.Exit(exit_code(statuses))
+            return Options(expert, strength, top_k, passes, sigma, refine, save_maps, refiner, force_refiner, upscale)
+
+        carry_out(job, modality, options, device, precision, trust or [], dry_run=dry_run, as_json=as_json)
 
 
-def _open_house(device: str, precision: str, trust: list[Path], options: Options) -> House:
+def carry_out(
+    job: Job,
+    modality: Modality | None,
+    options: Callable[[], Options | Thinning],
+    device: str,
+    precision: str,
+    trust: list[Path],
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> NoReturn:
+    """Plan every image of a job, do what can be done, print a line for each; ends the command with its exit code.
+
+    ``options`` is called only when there is something to do: making them loads what help and plans do without.
+    """
+    from monai_sasm.io.formats import inventory
+
+    entries = inventory(job.source, modality)
+    planned = [plan(job, entry) for entry in entries]
+    if dry_run:
+        print_plan(planned, job.source, as_json)
+        raise typer.Exit(exit_code(row["status"] for row in planned))
+    if not any(row["status"] == "planned" for row in planned):
+        results = report(planned)  # no network is loaded to say why there is nothing to do
+    else:
+        chosen = options()
+        results = run(job, entries, _open_house(device, precision, trust, chosen), chosen)
+    statuses = []
+    for row in results:
+        statuses.append(row["status"])
+        if as_json:
+            print_row(row)
+        elif row["status"] == "ok":
+            print(row["output"]["path"], flush=True)
+    raise typer.Exit(exit_code(statuses))
+
+
+def _open_house(device: str, precision: str, trust: list[Path], options: Options | Thinning) -> House:
     from monai_sasm.series import open_house
 
     return open_house(device, precision, trust, options)

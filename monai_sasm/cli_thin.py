@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monai_sasm.cli_job import Job, plan, report, run
-from monai_sasm.cli_report import exit_code, one_line_errors, print_row, set_up_logging, show_progress
+from monai_sasm.cli_job import Job
+from monai_sasm.cli_report import one_line_errors, set_up_logging, show_progress
 from monai_sasm.cli_restore import (
     AsJson,
     Device,
@@ -22,8 +22,11 @@ from monai_sasm.cli_restore import (
     Quiet,
     Trust,
     Verbose,
-    print_plan,
+    carry_out,
 )
+
+if TYPE_CHECKING:
+    from monai_sasm.through_plane import Thinning
 
 
 class Profile(str, Enum):
@@ -72,27 +75,11 @@ def thin(
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
-        from monai_sasm.io.formats import inventory
-
         job = Job(source, output, overwrite, keep_private, bar=show_progress(quiet), nifti=nifti)
-        entries = inventory(source, modality)
-        planned = [plan(job, entry) for entry in entries]
-        if dry_run:
-            print_plan(planned, source, as_json)
-            raise typer.Exit(exit_code(row["status"] for row in planned))
-        if not any(row["status"] == "planned" for row in planned):
-            results = report(planned)  # no network is loaded to say why there is nothing to do
-        else:
-            from monai_sasm.series import open_house
+
+        def options() -> Thinning:
             from monai_sasm.through_plane import Thinning
 
-            options = Thinning(expert, factor, strength, sigma, profile.value)
-            results = run(job, entries, open_house(device, precision, trust or [], options), options)
-        statuses = []
-        for row in results:
-            statuses.append(row["status"])
-            if as_json:
-                print_row(row)
-            elif row["status"] == "ok":
-                print(row["output"]["path"], flush=True)
-        raise typer.Exit(exit_code(statuses))
+            return Thinning(expert, factor, strength, sigma, profile.value)
+
+        carry_out(job, modality, options, device, precision, trust or [], dry_run=dry_run, as_json=as_json)

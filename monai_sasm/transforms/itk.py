@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,25 @@ def to_array(image: Any) -> NDArray[np.float32]:
     import SimpleITK
 
     return np.asarray(SimpleITK.GetArrayFromImage(image), np.float32).T
+
+
+def rigid_search(levels: Sequence[tuple[int, float]]) -> Any:
+    """A SimpleITK registration by gradient descent from coarse to fine; its metric and start are the caller's.
+
+    Args:
+        levels: shrink factor and smoothing of each level, coarse to fine.
+    """
+    import SimpleITK
+
+    method = SimpleITK.ImageRegistrationMethod()
+    method.SetInterpolator(SimpleITK.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=1.0, minStep=1e-3, numberOfIterations=100, gradientMagnitudeTolerance=1e-7
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel([shrink for shrink, _ in levels])
+    method.SetSmoothingSigmasPerLevel([smoothing for _, smoothing in levels])
+    return method
 
 
 def like(array: NDArray[np.float32], image: Tensor, affine: NDArray[np.float64] | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from monai.utils.enums import TraceKeys
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_sasm.transforms.itk import affine_of, like, to_array, to_itk
+from monai_sasm.transforms.itk import affine_of, like, rigid_search, to_array, to_itk
 
 LEVELS = ((4, 4.0), (2, 2.0), (1, 0.0))  # shrink factor and smoothing in mm, coarse to fine
 BINS, SHARE, SEED = 32, 0.2, 1  # of the joint histogram; part of the voxels that is sampled; the same ones every time
@@ -76,22 +76,14 @@ class AlignSeriesd(MapTransform, InvertibleTransform):
 
     def _move(self, fixed: Tensor, moving: Tensor) -> NDArray[np.float64]:
         """``(9,)``: three angles (rad), a shift (mm) and the centre of rotation (LPS mm), reference to series."""
-        import SimpleITK
 
         images = [to_itk(np.asarray(image[0], np.float32), affine_of(image)) for image in (fixed, moving)]
-        method = SimpleITK.ImageRegistrationMethod()
+        sizes = images[0].GetSize()
+        levels = [level for level in LEVELS if min(sizes) // level[0] >= 4] or [LEVELS[-1]]
+        method = rigid_search(levels)
         method.SetMetricAsMattesMutualInformation(BINS)
         method.SetMetricSamplingStrategy(method.RANDOM)
         method.SetMetricSamplingPercentage(SHARE, SEED)
-        method.SetInterpolator(SimpleITK.sitkLinear)
-        method.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=1.0, minStep=1e-3, numberOfIterations=100, gradientMagnitudeTolerance=1e-7
-        )
-        method.SetOptimizerScalesFromPhysicalShift()
-        sizes = images[0].GetSize()
-        levels = [level for level in LEVELS if min(sizes) // level[0] >= 4] or [LEVELS[-1]]
-        method.SetShrinkFactorsPerLevel([shrink for shrink, _ in levels])
-        method.SetSmoothingSigmasPerLevel([smoothing for _, smoothing in levels])
         method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
         middle = images[0].TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in sizes])
         method.SetInitialTransform(_transform(np.array([0.0] * 6 + list(middle))), inPlace=False)

@@ -13,7 +13,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils.enums import TraceKeys
 from numpy.typing import NDArray
 
-from monai_sasm.transforms.itk import like, spacing_of
+from monai_sasm.transforms.itk import like, rigid_search, spacing_of
 
 LEVELS = ((4, 2.0), (2, 1.0), (1, 0.0))  # shrink factor and smoothing in pixels, coarse to fine
 
@@ -95,21 +95,13 @@ class AlignSlicesd(MapTransform, InvertibleTransform):
     def _registered(
         self, fixed: NDArray[np.float32], moving: NDArray[np.float32], spacing: tuple[float, ...]
     ) -> NDArray[np.float64]:
-        import SimpleITK
 
         if fixed.std() == 0 or moving.std() == 0:
             return np.zeros(3)  # an empty slice has no place
-        method = SimpleITK.ImageRegistrationMethod()
+        levels = [level for level in LEVELS if min(fixed.shape) // level[0] >= 16] or [LEVELS[-1]]
+        method = rigid_search(levels)
         method.SetMetricAsCorrelation()
         method.SetMetricSamplingStrategy(method.NONE)
-        method.SetInterpolator(SimpleITK.sitkLinear)
-        method.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=1.0, minStep=1e-3, numberOfIterations=100, gradientMagnitudeTolerance=1e-7
-        )
-        method.SetOptimizerScalesFromPhysicalShift()
-        levels = [level for level in LEVELS if min(fixed.shape) // level[0] >= 16] or [LEVELS[-1]]
-        method.SetShrinkFactorsPerLevel([shrink for shrink, _ in levels])
-        method.SetSmoothingSigmasPerLevel([smoothing for _, smoothing in levels])
         method.SetInitialTransform(_transform(np.zeros(3), fixed.shape, spacing), inPlace=False)
         found = method.Execute(_plane(fixed, spacing), _plane(moving, spacing))
         return np.asarray(found.GetParameters(), np.float64)
