@@ -4,7 +4,8 @@
 2. Workers take one task at a time (``worker-saturation`` 1.0, one thread), so that no innocent one dies along.
 3. Results are one small row, and released at once: a worker that dies takes no finished work with it.
 4. The commit is atomic and idempotent (:mod:`monai_sasm.batch.ledger`): a task may run twice, its result is there once.
-5. Errors are rows. A task whose process dies again and again is given up by itself (:mod:`monai_sasm.batch.task`).
+5. Errors are rows. A task whose process dies is put off until the others are done, and given up when it dies again and
+   again (:mod:`monai_sasm.batch.task`).
 
 Input and output must have the same paths on all workers. Dask does not encrypt or authenticate unless told to (see
 "TLS" in its manual): whoever reaches the scheduler's port can run code as its user.
@@ -25,7 +26,7 @@ import yaml
 from monai_sasm.batch.manifest import Row
 from monai_sasm.batch.rows import describe
 from monai_sasm.batch.run import Engine, StoppedError
-from monai_sasm.batch.task import MAX_DEATHS, run_task
+from monai_sasm.batch.task import MAX_DEATHS, PUT_OFF, run_task
 from monai_sasm.optional import require
 
 INSTALL = "pip install 'monai-sasm[cluster]'"
@@ -115,7 +116,7 @@ def rows(
     job: Any,
     client: Any,
     patience: float = PATIENCE,
-    work: Callable[[Any, Any], Row] = run_task,
+    work: Callable[..., Row] = run_task,
     begin: Callable[[Any, Any], Row] = describe,
 ) -> Iterator[Row]:
     """Run tasks on the workers of a client; yields each row as it comes.
@@ -125,27 +126,34 @@ def rows(
         job: see :class:`monai_sasm.batch.job.Job`; for other work anything small with the name of the ``run``.
         client: ``distributed.Client``.
         patience: seconds to wait while there is no worker at all.
-        work: task and job -> row, on a worker.
+        work: task and job -> row, on a worker. Where the row's status is :data:`monai_sasm.batch.task.PUT_OFF`, it is
+            called again with ``last=True`` when the other tasks are done.
         begin: task and job -> row before anything is done, for a task that cannot be run.
 
     Raises:
         StoppedError: the scheduler is gone, or no worker came in time.
     """
-    waiting = iter(tasks)
+    waiting, last = iter(tasks), False
+    put_off: list[Any] = []
     running: dict[Any, tuple[Any, int]] = {}
     try:
         while True:
             free = _workers(client, patience) + 1 - len(running)
             for task in (task for _, task in zip(range(free), waiting, strict=False)):
-                running[_submit(client, work, task, job, 1)] = task, 1
-            if not running:
+                running[_submit(client, work, task, job, 1, last)] = task, 1
+            if not running and not put_off:
                 return
+            if not running:
+                waiting, put_off, last = iter(put_off), [], True
+                continue
             for future in _finished(list(running)):
                 task, attempt = running.pop(future)
                 outcome = _outcome(future, begin, task, job, attempt)
                 future.release()
                 if outcome is None:
-                    running[_submit(client, work, task, job, attempt + 1)] = task, attempt + 1
+                    running[_submit(client, work, task, job, attempt + 1, last)] = task, attempt + 1
+                elif outcome.get("status") == PUT_OFF:
+                    put_off.append(task)
                 else:
                     yield outcome
     finally:
@@ -153,18 +161,19 @@ def rows(
             future.cancel()
 
 
-def _submit(client: Any, work: Callable[[Any, Any], Row], task: Any, job: Any, attempt: int) -> Any:
-    return client.submit(work, task, job, key=f"sasm-{job.run}-{task.id}-{attempt}", pure=False)
+def _submit(client: Any, work: Callable[..., Row], task: Any, job: Any, attempt: int, last: bool) -> Any:
+    key = f"sasm-{job.run}-{task.id}-{'last-' if last else ''}{attempt}"
+    return client.submit(partial(work, last=True) if last else work, task, job, key=key, pure=False)
 
 
 def _outcome(future: Any, begin: Callable[[Any, Any], Row], task: Any, job: Any, attempt: int) -> Row | None:
     """The row of a finished future; ``None`` when its worker died and it should be tried again."""
-    if future.status == "finished":
-        row: Row = future.result()
-        return row
     if future.status == "cancelled":
         raise StoppedError("the scheduler is gone or was reset; start it, then run again with --resume")
-    error = future.exception()
+    error = future.exception()  # waits where the result was lost a moment ago and is made again
+    if error is None:
+        row: Row = future.result()
+        return row
     killed = type(error).__name__ == "KilledWorker"
     if killed and attempt <= MAX_DEATHS:
         return None  # the task knows by itself when it has died too often; here an innocent one gets another chance

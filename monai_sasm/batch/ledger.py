@@ -83,6 +83,13 @@ class Ledger:
             file.flush()
             return file.tell()
 
+    def deaths(self, identity: str) -> int:
+        """How often a task has started without reaching an end."""
+        try:
+            return (self.folder / "starts" / identity).stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def end(self, identity: str) -> None:
         """Note that a task has come to an end, whichever."""
         with suppress(FileNotFoundError):

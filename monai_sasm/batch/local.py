@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.manifest import Row
-from monai_sasm.batch.task import house_of, run_task
+from monai_sasm.batch.task import PUT_OFF, house_of, run_task
 
 
 def in_process(tasks: Iterable[Task], job: Job, progress: Callable[[float], None] | None = None) -> Iterator[Row]:
-    """Load the models, then run the tasks; yields their rows in order.
+    """Load the models, then run the tasks; yields their rows in order, those of tasks that were put off last.
 
     No pool of processes: each would hold its own models, and one that runs out of memory would take the pool along.
 
@@ -23,12 +23,24 @@ def in_process(tasks: Iterable[Task], job: Job, progress: Callable[[float], None
         BundleError: a bundle is missing or incomplete.
     """
     house_of(job)
-    return (_run(task, job, progress) for task in tasks)
+    return _rows(tasks, job, progress)
 
 
-def _run(task: Task, job: Job, progress: Callable[[float], None] | None) -> Row:
+def _rows(tasks: Iterable[Task], job: Job, progress: Callable[[float], None] | None) -> Iterator[Row]:
+    put_off = []
+    for task in tasks:
+        row = _run(task, job, progress, last=False)
+        if row["status"] == PUT_OFF:
+            put_off.append(task)
+        else:
+            yield row
+    for task in put_off:
+        yield _run(task, job, progress, last=True)
+
+
+def _run(task: Task, job: Job, progress: Callable[[float], None] | None, *, last: bool) -> Row:
     if progress is None:
-        return run_task(task, job)
+        return run_task(task, job, last=last)
     done = 0.0
 
     def advance(part: float) -> None:
@@ -36,6 +48,7 @@ def _run(task: Task, job: Job, progress: Callable[[float], None] | None) -> Row:
         done += part
         progress(part)
 
-    row = run_task(task, job, advance)
-    progress(max(0.0, 1 - done))  # of a series that was passed over, or needed fewer passes than it might have
+    row = run_task(task, job, advance, last=last)
+    if row["status"] != PUT_OFF:
+        progress(max(0.0, 1 - done))  # of a series that was passed over, or needed fewer passes than it might have
     return row

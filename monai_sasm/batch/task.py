@@ -26,31 +26,38 @@ from monai_sasm.restore import derivation, work_units
 from monai_sasm.series import mismatch, open_house, peak_mb, restore_to
 
 MAX_DEATHS = 3  # of its process, after which a task is given up
+PUT_OFF = "put off"  # status of a task that lost its process before, until the others are done
 _CHUNK = 1 << 22
 
 logger = logging.getLogger("monai_sasm")
 
 
-def run_task(task: Task, job: Job, progress: Callable[[float], None] | None = None) -> Row:
+def run_task(task: Task, job: Job, progress: Callable[[float], None] | None = None, *, last: bool = False) -> Row:
     """Restore one series, commit the result, and say what became of it. Runs any number of times with one effect.
 
     Args:
         task: the series.
         job: see :class:`Job`.
         progress: called with the part of the series that was done since the last call; the parts add up to 1.
+        last: the other tasks are done. Before that, one whose process ended while at work on it is put off: should it
+            be the cause, it costs the others nothing, and should it not, it is not hit again and again.
 
     Returns:
-        The row for the manifest: ``ok``, ``skipped`` or ``failed``. An error ends this series, never the batch.
+        The row for the manifest: ``ok``, ``skipped`` or ``failed``; or a row with the status :data:`PUT_OFF`. An error
+        ends this series, never the batch.
     """
     ledger = Ledger(job.output)
     started = time.perf_counter()
     row = describe(task, job)
+    if ledger.deaths(task.id) and not last:
+        return row | {"status": PUT_OFF}
     try:
         ledger.settle(task.id)
+        house = _house_here(job)  # before the start counts: a process that ends while it loads speaks for no task
         if ledger.start(task.id) > MAX_DEATHS:
             reason = f"its process ended {MAX_DEATHS} times while at work on it: a crash, too little memory or time"
             return row | {"status": "failed", "reason": reason, "error": "ProcessDied"}
-        return _attempt(task, job, row, ledger, started, progress)
+        return _attempt(task, job, house, row, ledger, started, progress)
     except FileExistsError as error:
         return row | {"status": "skipped", "reason": reason_without_names(error, task, job)}
     except Exception as error:  # one broken series must not stop a night's work
@@ -83,12 +90,21 @@ def input_hash(entry: Entry) -> str:
 _house = lru_cache(maxsize=1)(open_house)
 
 
-def _attempt(
-    task: Task, job: Job, row: Row, ledger: Ledger, started: float, progress: Callable[[float], None] | None
-) -> Row:
+def _house_here(job: Job) -> House:
     if job.version != __version__:
         raise RuntimeError(f"this worker has monai_sasm {__version__}, the batch runs {job.version}; install the same")
-    house = house_of(job)
+    return house_of(job)
+
+
+def _attempt(
+    task: Task,
+    job: Job,
+    house: House,
+    row: Row,
+    ledger: Ledger,
+    started: float,
+    progress: Callable[[float], None] | None,
+) -> Row:
     unsuitable = mismatch(task.entry, house, job.options)
     if unsuitable:
         return row | {"status": "skipped", "reason": unsuitable}

@@ -241,6 +241,18 @@ def test_a_deadly_series_is_given_up(sasm: Any, tree: Path, tmp_path: Path) -> N
     assert sasm(tree, tmp_path / "out", "--resume")[0] == 0, "on request it is tried again"
 
 
+def test_a_series_that_took_its_process_along_comes_last(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    _, out, _ = sasm(tree, tmp_path / "out", "--dry-run", "--json")
+    planned = [row["input"]["id"] for row in map(json.loads, out.splitlines()) if row["status"] == "planned"]
+    assert len(planned) > 1
+    starts = tmp_path / "out" / FOLDER / "starts"
+    starts.mkdir(parents=True)
+    (starts / planned[0]).write_bytes(b".")
+    assert sasm(tree, tmp_path / "out")[0] == 0
+    done = [row["input"]["id"] for row in read(tmp_path / "out" / "manifest.jsonl") if row["status"] == "ok"]
+    assert done == [*planned[1:], planned[0]]
+
+
 @pytest.mark.parametrize(
     ("inside", "outside"),
     [

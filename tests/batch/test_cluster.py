@@ -11,6 +11,7 @@ import pytest
 from monai_sasm.batch import cluster
 from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.run import StoppedError
+from monai_sasm.batch.task import PUT_OFF
 from monai_sasm.io.entry import Entry
 from monai_sasm.restore import Options
 from monai_sasm.types import Modality
@@ -34,7 +35,7 @@ class Future:
         return self.outcome
 
     def exception(self) -> Any:
-        return self.outcome
+        return self.outcome if isinstance(self.outcome, Exception) else None
 
     def release(self) -> None:
         self.gone = True
@@ -44,11 +45,11 @@ class Future:
 
 
 class Client:
-    """A client with ``workers`` workers, whose tasks come to ``outcome(task, attempt)``."""
+    """A client with ``workers`` workers, whose tasks come to ``outcome(task, attempt)``, with ``last`` at the end."""
 
     status = "running"
 
-    def __init__(self, outcome: Callable[[Task, int], Any], workers: int = 2) -> None:
+    def __init__(self, outcome: Callable[..., Any], workers: int = 2) -> None:
         self.outcome, self.workers = outcome, workers
         self.futures: list[Future] = []
         self.most = 0
@@ -57,7 +58,8 @@ class Client:
         return {f"tcp://{number}": 1 for number in range(self.workers)}
 
     def submit(self, function: Any, task: Task, job: Job, key: str, pure: bool) -> Future:
-        future = Future(self.outcome(task, int(key.rsplit("-", 1)[1])))
+        keywords = getattr(function, "keywords", {})
+        future = Future(self.outcome(task, int(key.rsplit("-", 1)[1]), **keywords))
         self.futures.append(future)
         self.most = max(self.most, sum(not one.gone for one in self.futures))
         return future
@@ -99,6 +101,17 @@ def test_a_task_whose_worker_died_gets_other_chances() -> None:
     assert len(client.futures) == len(TASKS) + 2
 
 
+def test_a_task_that_took_its_process_along_waits_for_the_others() -> None:
+    def outcome(task: Any, attempt: int, last: bool = False) -> dict[str, Any]:
+        return {"id": task.id, "status": "ok" if last or task is not TASKS[3] else PUT_OFF, "last": last}
+
+    client = Client(outcome, workers=3)
+    rows = run(client)
+    assert [row["id"] for row in rows] == [task.id for task in TASKS if task is not TASKS[3]] + [TASKS[3].id]
+    assert [row["last"] for row in rows] == [False] * (len(TASKS) - 1) + [True]
+    assert client.most == 4
+
+
 def test_one_that_never_starts_is_a_row() -> None:
     client = Client(lambda task, attempt: KilledWorker() if task is TASKS[3] else {"id": task.id})
     (failed,) = [row for row in run(client) if row.get("status") == "failed"]
@@ -129,6 +142,16 @@ def test_a_result_that_died_with_its_worker_is_waited_for(monkeypatch: pytest.Mo
     monkeypatch.setattr("distributed.wait", lambda *futures, **how: None)
     lost, done, pending, cancelled = Future("lost"), Future({}), Future("pending"), Future("cancelled")
     assert finished([lost, done, pending, cancelled]) == [done, cancelled]
+
+
+def test_a_result_that_is_lost_while_it_is_fetched_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def losing(futures: list[Future]) -> list[Future]:
+        futures[0].status = "lost" if futures[0].outcome["id"] == TASKS[2].id else futures[0].status
+        return futures[:1]
+
+    monkeypatch.setattr(cluster, "_finished", losing)
+    rows = run(Client(lambda task, attempt: {"id": task.id, "status": "ok"}))
+    assert [row["id"] for row in rows] == [task.id for task in TASKS]
 
 
 def test_without_workers_it_does_not_wait_for_ever() -> None:

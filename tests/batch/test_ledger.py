@@ -155,7 +155,10 @@ def test_a_record_without_its_files_does_not_count(ledger: Ledger) -> None:
 
 
 def test_starts_are_counted_until_an_end(ledger: Ledger) -> None:
+    assert ledger.deaths("id") == 0
     assert [ledger.start("id") for _ in range(3)] == [1, 2, 3]
+    assert ledger.deaths("id") == 3
     ledger.end("id")
     ledger.end("id")
+    assert ledger.deaths("id") == 0
     assert ledger.start("id") == 1
