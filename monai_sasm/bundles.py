@@ -67,11 +67,23 @@ class Bundle:
     def restore(
         self, image: ImageBatch, sigma: NoiseMap | None = None, label: torch.Tensor | None = None
     ) -> ImageBatch:
-        """Restore ``image`` ``(B, C, H, W)`` in working scale; the contract of :class:`experts.expert.Expert`."""
+        """Restore ``image`` ``(B, C, H, W)`` in working scale; the contract of :class:`experts.expert.Expert`.
+
+        A slice of CT or MR may come with more neighbours than the network looks at, see :mod:`monai_sasm.neighbours`.
+        """
+        from monai_sasm.neighbours import between
+
+        if self.modality in (Modality.CT, Modality.MR) and image.shape[1] > 1:
+            image = between(image, self.neighbours)
         arguments = (sigma,) if self.noise_map else ()
         keywords = {"label": label} if label is not None and self.metadata["sasm"].get("label") else {}
         with self._running(image) as laid_out:
             return self.network(laid_out, *arguments, **keywords).float()
+
+    @property
+    def neighbours(self) -> int:
+        """How many slices on each side the network looks at beside the one it restores; 0 for most."""
+        return int(getattr(self.network, "neighbours", 0))
 
     @property
     def samples(self) -> bool:

@@ -61,6 +61,7 @@ def restore_tiled(
     tile: int = TILE,
     halo: int = HALO,
     progress: Callable[[int], None] | None = None,
+    slab: ImageBatch | None = None,
 ) -> ImageBatch:
     """Run the needed experts tile by tile and mix their outputs.
 
@@ -72,6 +73,7 @@ def restore_tiled(
         tile: side of a core in pixels, a multiple of 32.
         halo: pixels read around a core, a multiple of 32.
         progress: called with 1 after each tile.
+        slab: the image between its neighbours, see :mod:`monai_sasm.neighbours`; given to the experts in its place.
 
     Returns:
         The mixed image, same shape.
@@ -82,7 +84,7 @@ def restore_tiled(
         core_weights = _cut(weights, part.core)
         needed = [index for index in experts if float(core_weights[:, index].max()) > NEGLIGIBLE]
         if needed:
-            window, window_sigma = _cut(image, part.window), _cut(sigma, part.window)
+            window, window_sigma = _cut(image if slab is None else slab, part.window), _cut(sigma, part.window)
             outputs = {index: _cut(experts[index](window, window_sigma), part.inner) for index in needed}
             _cut(mixed, part.core).copy_(softmix(_cut(image, part.core), outputs, core_weights))
         if progress is not None:

@@ -85,6 +85,11 @@ class House:
             raise BundleError("no gate bundle is installed; name an expert, or install a bundle with role 'gate'")
         return self.gate
 
+    def neighbours(self, modality: Modality, expert: str | None = None) -> int:
+        """How many slices on each side some expert of a modality, or a named one, looks at."""
+        called = [self.experts[expert]] if expert else self.experts.values()
+        return max((one.neighbours for one in called if one.modality is modality), default=0)
+
     def classes(self) -> tuple[str, ...]:
         """Names of the gate's classes, the identity first; the others are names of experts."""
         return cast(SpatialGate, self.require_gate().network).classes

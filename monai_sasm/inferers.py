@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
+
+from monai_sasm.neighbours import slabs
 
 
 class StackInferer(Inferer):
@@ -23,15 +26,24 @@ class StackInferer(Inferer):
         chunk: slices per network call.
         tiles: (height, width) -> tiles with ``core``, ``window`` and ``inner``, see
             :func:`monai_sasm.dispatch.tiles`; ``None`` runs whole slices.
+        neighbours: slices on each side that the network is shown where ``inputs.meta["slices_close"]``, see
+            :mod:`monai_sasm.neighbours`.
     """
 
     def __init__(
-        self, channels: int = 1, chunk: int = 4, tiles: Callable[[int, int], Iterable[Any]] | None = None
+        self,
+        channels: int = 1,
+        chunk: int = 4,
+        tiles: Callable[[int, int], Iterable[Any]] | None = None,
+        neighbours: int = 0,
     ) -> None:
         super().__init__()
-        if channels not in (1, 3) or chunk < 1:
-            raise ValueError(f"channels must be 1 or 3 and chunk at least 1, got channels={channels}, chunk={chunk}")
-        self.channels, self.chunk, self.tiles = channels, chunk, tiles
+        if channels not in (1, 3) or chunk < 1 or neighbours < 0:
+            raise ValueError(
+                "channels must be 1 or 3, chunk at least 1 and neighbours not negative, "
+                f"got channels={channels}, chunk={chunk}, neighbours={neighbours}"
+            )
+        self.channels, self.chunk, self.tiles, self.neighbours = channels, chunk, tiles, neighbours
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Restore ``inputs`` ``(B, C, H, W)``, or ``(1, C, *spatial)`` with three spatial axes.
@@ -41,9 +53,12 @@ class StackInferer(Inferer):
         """
         stack, restack = self._stack(inputs)
         result = torch.empty_like(stack)
+        near = self.neighbours if _slices_close(inputs) else 0
+        around = slabs(stack, near, inputs.shape[2 + _slice_axis(inputs)] if near else 1)
         for start in range(0, len(stack), self.chunk):
             part = slice(start, start + self.chunk)
-            result[part] = self._restore(stack[part], network, *args, **kwargs)
+            images = torch.stack([torch.cat(one) for one in islice(around, self.chunk)])  # (n, c or 2 near + 1, H, W)
+            result[part] = self._restore(images, network, *args, **kwargs)
         output = restack(result)
         return MetaTensor(output, meta=inputs.meta) if isinstance(inputs, MetaTensor) else output
 
@@ -69,7 +84,7 @@ class StackInferer(Inferer):
         if self.tiles is None:
             restored = network(images, *args, **kwargs)
         else:
-            restored = torch.empty_like(images)
+            restored = torch.empty_like(images[:, : self.channels])
             for tile in self.tiles(*images.shape[-2:]):
                 (rows, columns), (top, left), (inner_rows, inner_columns) = tile.window, tile.core, tile.inner
                 window = network(images[..., rows, columns], *args, **kwargs)
@@ -91,6 +106,11 @@ def _slice_axis(inputs: Tensor) -> int:
     meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
     axis = meta.get("slice_axis", 2)  # a batch's metadata are collated: one number per volume
     return int(torch.as_tensor(axis).flatten()[0])
+
+
+def _slices_close(inputs: Tensor) -> bool:
+    meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
+    return inputs.ndim == 5 and bool(torch.as_tensor(meta.get("slices_close", False)).flatten()[0])
 
 
 class EnlargingInferer(Inferer):

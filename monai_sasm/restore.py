@@ -24,6 +24,7 @@ from monai_sasm.io.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.maps import Keeper
 from monai_sasm.mixing import blend
+from monai_sasm.neighbours import between, reach, slabs
 from monai_sasm.refinement import check_upscale, enlarged, refined, refined_and_enlarged, refined_derivation
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality, NoiseMap
 
@@ -134,10 +135,16 @@ def restore(
     done = _room_for(volume, factor, in_place)
     changes = np.empty((count, factor * height, factor * width), np.float32) if options.keep_maps else None
     keeper = _keeper(house, options, count)
-    for index, (native, place) in enumerate(zip(volume.each_slice(), done.each_slice(), strict=True)):
-        image = torch.from_numpy(scaling.forward(np.ascontiguousarray(native)))[None].to(house.device)  # (1, c, H, W)
-        given = None if options.sigma is None else options.sigma / scaling.scale
-        result = _restore_slice(image, volume.modality, house, options, given, keeper, progress)
+    given = None if options.sigma is None else options.sigma / scaling.scale
+    near = reach(volume, house.neighbours(volume.modality, options.expert))
+    images = (  # a few slices ahead, so that a slice is restored between neighbours that are not
+        torch.from_numpy(scaling.forward(np.array(native)))[None].to(house.device) for native in volume.each_slice()
+    )
+    stack = count // (1 if volume.modality is Modality.PHOTO else len(volume.array))
+    parts = zip(volume.each_slice(), done.each_slice(), slabs(images, near, stack), strict=True)
+    for index, (native, place, around) in enumerate(parts):
+        image, slab = around[near], torch.cat(around, 1) if near else None  # (1, c, H, W), (1, 2 near + 1, H, W)
+        result = _restore_slice(image, volume.modality, house, options, given, keeper, progress, slab)
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
         correction = scaling.scale * (result - enlarged(image, factor))[0].cpu().numpy()
         start = native if factor == 1 else enlarged(torch.from_numpy(native)[None], factor)[0].numpy()
@@ -252,13 +259,21 @@ class Pipeline(torch.nn.Module):
         self._house: list[House] = []  # filled on first use: nothing is read on construction
 
     def forward(self, image: ImageBatch) -> ImageBatch:
-        """Restore ``image`` ``(B, C, H, W)``, working scale."""
+        """Restore ``image`` ``(B, C, H, W)``, working scale; slices of CT and MR may come between their neighbours."""
         house = self._loaded()
         keeper = _keeper(house, self.options, len(image))
         run = partial(
             _restore_slice, modality=self.modality, house=house, options=self.options, given=None, keeper=keeper
         )
-        return torch.cat([run(part[None].to(house.device)) for part in image]).to(image)
+        if self.modality is Modality.PHOTO or image.shape[1] == 1:
+            return torch.cat([run(part[None].to(house.device)) for part in image]).to(image)
+        parts = (part[None].to(house.device) for part in image)
+        return torch.cat([run(between(part, 0), slab=part) for part in parts]).to(image)
+
+    @property
+    def neighbours(self) -> int:
+        """How many slices on each side some expert looks at."""
+        return self._loaded().neighbours(self.modality, self.options.expert)
 
     def derivation(self) -> Derivation:
         """What to write into the headers of the results; see :func:`derivation`."""
@@ -293,8 +308,12 @@ def _restore_slice(
     given: float | None,
     keeper: Keeper,
     progress: Callable[[int], None] | None = None,
+    slab: ImageBatch | None = None,
 ) -> ImageBatch:
-    """One slice ``(1, c, H, W)`` through all passes; a grey photo enters the RGB experts as three equal channels."""
+    """One slice ``(1, c, H, W)`` through all passes; a grey photo enters the RGB experts as three equal channels.
+
+    Its neighbours in ``slab`` are as they came, so that only the first pass looks at them.
+    """
     grey_photo = modality is Modality.PHOTO and image.shape[1] == 1
     start = image.expand(-1, 3, -1, -1) if grey_photo else image
     current = start
@@ -313,7 +332,9 @@ def _restore_slice(
         keeper.add(weights, sigma, number)
         if options.keep_maps and number == 0 and options.expert and house.experts[options.expert].samples:
             keeper.add_uncertainty(spread_tiled(current, sigma, house.experts[options.expert].uncertainty))
-        current = restore_tiled(current, sigma, weights, _expert_calls(house, options), progress=progress)
+        around = None if number else slab
+        calls = _expert_calls(house, options)
+        current = restore_tiled(current, sigma, weights, calls, progress=progress, slab=around)
     if options.upscale:
         refiner = _refiner(modality, house, options)
         start, current = enlarged(start, refiner.scale), refined_and_enlarged(current, refiner, options.refine)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from monai_sasm.io.entry import RefusedError
 from monai_sasm.io.finer_slices import check_stack, finer_slices
 from monai_sasm.io.pixels import check_size
 from monai_sasm.io.volume import Volume
+from monai_sasm.neighbours import close, slabs
 from monai_sasm.types import Modality
 
 BATCH = 4  # planes that an expert restores at once
@@ -109,11 +111,12 @@ def thinned(volume: Volume, house: House, options: Thinning, progress: Callable[
     check_size(max(count, stacks.shape[3]), max(count, stacks.shape[2]))
     profile = SliceProfile(stacks.shape[1], count, options.profile)
     scaling = scaling_for(volume)
+    sides = _thin_sides(volume, axis, count)
     lowest, fine = float(volume.array.min()), np.empty((len(stacks), count, *stacks.shape[2:]), np.float32)
     for index, thick in enumerate(stacks):
         start = scaling.forward(profile.interpolate(thick))
         sigma = _noise(scaling.forward(thick), house) if options.sigma is None else options.sigma / scaling.scale
-        end = profile.consistent(_restored_planes(start, sigma, expert, house, progress), scaling.forward(thick))
+        end = profile.consistent(_restored_planes(start, sides, sigma, expert, house, progress), scaling.forward(thick))
         fine[index] = scaling.inverse(start + options.strength * (end - start))
     np.maximum(fine, lowest, out=fine)  # magnitudes do not become negative beside an edge
     return finer_slices(volume, np.ascontiguousarray(np.moveaxis(fine, 1, axis + 1)))
@@ -167,8 +170,16 @@ def _noise(thick: NDArray[np.float32], house: House) -> float:
     return float(np.median([float(one.median()) for one in maps]))
 
 
+def _thin_sides(volume: Volume, axis: int, count: int) -> NDArray[np.float64]:
+    """Sides in mm of the thin voxels, that along the slice axis first."""
+    sides = np.linalg.norm(np.asarray(volume.affine)[:3, :3], axis=0)
+    sides[axis] *= volume.array.shape[axis + 1] / count
+    return np.array([sides[axis], *np.delete(sides, axis)])
+
+
 def _restored_planes(
     start: NDArray[np.float32],
+    sides: NDArray[np.float64],
     sigma: float,
     expert: Bundle,
     house: House,
@@ -179,11 +190,16 @@ def _restored_planes(
     for axis in (1, 2):
         planes = np.moveaxis(start, axis, 0)  # (planes, m, width)
         result = np.moveaxis(total, axis, 0)
+        near = expert.neighbours if close(np.diag([*sides, 1.0]), axis) else 0
+        around = slabs((torch.from_numpy(np.ascontiguousarray(plane))[None] for plane in planes), near, len(planes))
         for first in range(0, len(planes), BATCH):
             part = slice(first, first + BATCH)
-            image = torch.from_numpy(np.ascontiguousarray(planes[part]))[:, None].to(house.device)
+            slab = torch.stack([torch.cat(one) for one in islice(around, BATCH)]).to(
+                house.device
+            )  # (n, 2 near + 1, ..)
+            image = slab[:, near : near + 1]
             level = torch.full_like(image, sigma)
             everywhere = torch.cat([torch.zeros_like(image), torch.ones_like(image)], 1)
-            done = restore_tiled(image, level, everywhere, {1: expert.restore}, progress=progress)
+            done = restore_tiled(image, level, everywhere, {1: expert.restore}, progress=progress, slab=slab)
             result[part] += done[:, 0].cpu().numpy() / 2
     return total

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "monai_sasm"
 CLI = {path.stem for path in PACKAGE.glob("cli*.py")}  # one room in several files, one per command
 LAYERS = [
     {"types", "optional", "reasons"},
-    {"diffusion", "features"},
+    {"diffusion", "features", "neighbours"},
     {
         "io", "intensity", "noise", "gate", "experts", "mixing", "refine", "degradations", "transforms", "inferers",
         "losses", "metrics",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from monai_sasm.diffusion.networks import pad_to_multiple
 from monai_sasm.experts.consistency import Guard, guarded
+from monai_sasm.neighbours import between
 from monai_sasm.types import ImageBatch, NoiseMap
 
 UNSHUFFLE = 2  # pixels of each axis folded into channels before the first convolution
@@ -35,6 +36,7 @@ class ResidualUNet(nn.Module):
         zero_init: start as the identity, by zeroing the last convolution. Needed where most pixels need no change
             (raindrops): plain L1 training then does not settle on returning the input of a random start.
         guard: puts measured data back into the result, see :mod:`monai_sasm.experts.consistency`.
+        neighbours: slices seen on each side of the one to be restored, see :mod:`monai_sasm.neighbours`.
 
     Example:
         >>> ResidualUNet(image_channels=3)(torch.rand(1, 3, 50, 70)).shape
@@ -49,13 +51,18 @@ class ResidualUNet(nn.Module):
         noise_estimator: Callable[[ImageBatch], NoiseMap] | None = None,
         zero_init: bool = False,
         guard: Guard | None = None,
+        neighbours: int = 0,
     ) -> None:
         super().__init__()
-        if len(channels) < 2 or min(channels) < 1 or blocks < 1:
-            raise ValueError(f"a U-Net needs at least 2 levels and 1 block, got channels={channels}, blocks={blocks}")
+        if len(channels) < 2 or min(channels) < 1 or blocks < 1 or neighbours < 0:
+            raise ValueError(
+                "a U-Net needs at least 2 levels and 1 block, and neighbours cannot be negative, "
+                f"got channels={channels}, blocks={blocks}, neighbours={neighbours}"
+            )
         self.noise_estimator, self.guard = noise_estimator, guard
+        self.image_channels, self.neighbours = image_channels, neighbours
         self.multiple = UNSHUFFLE * 2 ** (len(channels) - 1)
-        inputs = image_channels + (noise_estimator is not None)
+        inputs = image_channels * (2 * neighbours + 1) + (noise_estimator is not None)
         self.head = nn.Conv2d(inputs * UNSHUFFLE**2, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(_level(width, blocks) for width in channels)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(channels))
@@ -67,9 +74,12 @@ class ResidualUNet(nn.Module):
             nn.init.zeros_(cast(Tensor, self.tail.bias))
 
     def forward(self, image: ImageBatch, sigma: NoiseMap | None = None) -> ImageBatch:
-        """Restore ``image`` ``(B, C, H, W)``; ``sigma`` ``(B, 1, H, W)`` in the same unit is estimated if missing."""
+        """Restore ``image`` ``(B, C, H, W)``; ``sigma`` ``(B, 1, H, W)`` in the same unit is estimated if missing.
+
+        A network with ``neighbours`` is given slabs ``(B, (2 n + 1) C, H, W)`` where there are any.
+        """
         height, width = image.shape[-2:]
-        x = image
+        x, image = (between(image, count, self.image_channels) for count in (self.neighbours, 0))
         if self.noise_estimator is not None:
             x = torch.cat([x, self.noise_estimator(image) if sigma is None else sigma.to(image)], 1)  # (B, C+1, H, W)
         x = self.head(F.pixel_unshuffle(pad_to_multiple(x, self.multiple), UNSHUFFLE))  # (B, c0, H/2, W/2)

@@ -9,12 +9,18 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.neighbours import between
 
 Slice = NDArray[np.float32]
 
 
 def degraded_pairs(
-    slices: Sequence[Slice], degradations: Sequence[DegradationModel], min_size: int = 1, seed: int = 0
+    slices: Sequence[Slice],
+    degradations: Sequence[DegradationModel],
+    min_size: int = 1,
+    seed: int = 0,
+    neighbours: int = 0,
+    alone: float = 0.1,
 ) -> list[tuple[Slice, ...]]:
     """Pairs ``(clean, degraded)`` of slices ``(C, H, W)``, each slice with each degradation once.
 
@@ -25,6 +31,9 @@ def degraded_pairs(
         degradations: with their strength, for example truncation by 2 and by 4.
         min_size: leave out slices narrower than this, in pixels.
         seed: of the draws.
+        neighbours: on each side of the degraded slice, which is then ``(2 n + 1, H, W)``; the clean one is
+            ``(1, H, W)``. Slices come with their neighbours, see :func:`monai_sasm.training.images.slices`, or alone.
+        alone: share of the slices whose neighbours are withheld, so that a network learns to do without.
 
     Raises:
         ValueError: no slice is large enough.
@@ -36,7 +45,12 @@ def degraded_pairs(
         channels, height, width = clean.shape
         for degradation in degradations:
             params = degradation.draw((1, channels, height, width), generator)
-            pairs.append((clean, degradation.apply(batch, params)[0].numpy()))
+            degraded = degradation.apply(batch, params)
+            if neighbours and float(torch.rand((), generator=generator)) < alone:
+                degraded = between(degraded, 0)
+            if neighbours:
+                degraded, target = between(degraded, neighbours), between(batch, 0)[0].numpy()
+            pairs.append((target if neighbours else clean, degraded[0].numpy()))
     if not pairs:
         raise ValueError(f"no slice of at least {min_size} pixels each way among {len(slices)}")
     return pairs

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.io.volume import Volume
+from monai_sasm.neighbours import reach, slabs
 from monai_sasm.types import Modality
 
 PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
@@ -60,7 +61,7 @@ ISOTROPIC = 1.3  # longest over shortest voxel side up to which a volume can be 
 
 
 def slices(
-    paths: Sequence[str | Path], modality: str, min_std: float = 0.02, all_planes: bool = False
+    paths: Sequence[str | Path], modality: str, min_std: float = 0.02, all_planes: bool = False, neighbours: int = 0
 ) -> list[NDArray[np.float32]]:
     """All 2-D slices ``(1, H, W)`` of CT or MR files and folders, in working scale.
 
@@ -69,11 +70,16 @@ def slices(
         modality: ``"CT"`` or ``"MR"``.
         min_std: leave out slices that vary less (air, end slices), in working scale.
         all_planes: cut volumes with nearly cubic voxels in all three directions, not only along their slices.
+        neighbours: on each side, given with the slice where they are close: ``(2 n + 1, H, W)``, see
+            :mod:`monai_sasm.neighbours`.
     """
     found = []
     for path in paths:
         for volume in (cut for read in _read(path, Modality(modality)) for cut in _cuts(read, all_planes)):
-            found += [np.ascontiguousarray(part) for part in _working_scale(volume) if float(part.std()) >= min_std]
+            stack, count = _working_scale(volume), reach(volume, neighbours)
+            for around in slabs(stack, count, len(stack) // len(volume.array)):
+                if float(around[count].std()) >= min_std:
+                    found.append(np.concatenate(around))
     if not found:
         raise FileNotFoundError(f"no {modality} slices in {[str(path) for path in paths]}")
     return found

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from monai_sasm.neighbours import between
+
 
 class LogPictures:
     """Draw the first validation images after each validation round.
@@ -36,7 +38,10 @@ class LogPictures:
     def _collect(self, engine: Engine) -> None:
         outputs: Any = engine.state.output
         for output in outputs[: self.count - len(self.rows)]:
-            row = torch.cat([output[key].float().cpu() for key in ("image", "pred", "label")], dim=-1)  # (C, H, 3 W)
+            shown = {key: output[key].float().cpu() for key in ("image", "pred", "label")}
+            if len(shown["image"]) > len(shown["pred"]):  # a slice between its neighbours
+                shown["image"] = between(shown["image"][None], 0)[0]
+            row = torch.cat(list(shown.values()), dim=-1)  # (C, H, 3 W)
             self.rows.append(((row - self.low) / (self.high - self.low)).clamp(0, 1))
 
     def _write(self, engine: Engine) -> None:

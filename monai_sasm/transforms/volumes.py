@@ -22,6 +22,7 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, RefusedError
 from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.io.volume import Volume
+from monai_sasm.neighbours import reach
 from monai_sasm.types import Modality
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ def find_images(path: str | Path, modality: str, key: str = "image") -> list[dic
 class LoadVolumed(MapTransform):
     """Path -> channel-first image in its own unit (HU, MR magnitude, sRGB [0, 1]) with its affine.
 
-    The metadata hold ``affine`` and, for volumes, ``slice_axis``; ``<key>_source`` keeps the volume for
+    The metadata hold ``affine`` and, for volumes, ``slice_axis`` and ``slices_close``, whether neighbouring slices tell
+    something of each other (:mod:`monai_sasm.neighbours`); ``<key>_source`` keeps the volume for
     :class:`FromWorkingScaled` and :class:`SaveVolumed`.
 
     Args:
@@ -94,7 +96,7 @@ class LoadVolumed(MapTransform):
             volume = entry.load()
             meta: dict[str, Any] = {"filename_or_obj": str(entry.paths[0])}
             if volume.slice_axis is not None:
-                meta |= {"slice_axis": volume.slice_axis}
+                meta |= {"slice_axis": volume.slice_axis, "slices_close": bool(reach(volume, 1))}
             affine = None if volume.affine is None else torch.from_numpy(volume.affine)
             result[key] = MetaTensor(torch.from_numpy(np.ascontiguousarray(volume.array)), affine=affine, meta=meta)
             result[f"{key}{SOURCE}"] = SourcePath(entry, volume)
