@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.networks.schedulers import RFlowScheduler
 
 from monai_sasm.bundles import Bundle
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
+from monai_sasm.diffusion.process import Flow
+from monai_sasm.experts.generative import GenerativeRestorer, Prediction
 from monai_sasm.experts.unet import ResidualUNet
 from monai_sasm.house import House, Shelf
 from monai_sasm.inferers import StackInferer
@@ -22,7 +25,10 @@ from monai_sasm.io.volume import Volume
 from monai_sasm.neighbours import between, close, reach, slab, slabs
 from monai_sasm.restore import Options, Pipeline, restore
 from monai_sasm.through_plane import Thinning, thinned
+from monai_sasm.training.batches import PreparePaired
+from monai_sasm.training.checkpoints import starting_from
 from monai_sasm.training.degraded import degraded_pairs
+from monai_sasm.training.generative import PrepareGenerative
 from monai_sasm.training.images import slices
 from monai_sasm.types import Degradation, Modality
 from tests.data import mr_volume
@@ -241,3 +247,45 @@ def test_a_unet_with_neighbours_adds_to_the_middle_slice() -> None:
     assert not torch.allclose(network(image), network(image.flip(1)))
     with pytest.raises(ValueError, match="neighbours cannot be negative"):
         ResidualUNet(1, [8, 16], neighbours=-1)
+
+
+def test_a_generative_restorer_is_told_the_neighbours_last() -> None:
+    class Recorder(torch.nn.Module):
+        def forward(self, x: torch.Tensor, timesteps: torch.Tensor, **_: object) -> torch.Tensor:
+            self.seen = x
+            return torch.zeros_like(x[:, :1])
+
+    network, image = Recorder(), torch.rand(2, 5, 20, 22, generator=torch.Generator().manual_seed(0))
+    restorer = GenerativeRestorer(network, Flow(RFlowScheduler(1000)), neighbours=2)
+    torch.testing.assert_close(restorer(image), image[:, 2:3])
+    assert network.seen.shape[1] == 3 + 4
+    torch.testing.assert_close(network.seen[:, 1], image[:, 2])
+    torch.testing.assert_close(network.seen[:, 3:], image[:, [0, 1, 3, 4]])
+    torch.testing.assert_close(restorer(image[:, :1]), image[:, :1])
+    torch.testing.assert_close(network.seen[:, 3:], image[:, :1].expand(-1, 4, -1, -1))
+
+
+def test_generative_training_aims_at_the_middle_slice() -> None:
+    class Knowing(torch.nn.Module):
+        def forward(self, x: torch.Tensor, timesteps: torch.Tensor, **_: object) -> torch.Tensor:
+            return self.wanted
+
+    clean = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    noisy = torch.rand(3, 5, 16, 16, generator=torch.Generator().manual_seed(1))
+    network = Knowing()
+    restorer = GenerativeRestorer(network, Flow(RFlowScheduler(1000)), neighbours=2, scale=0.5)
+    z, target, (t, image), _ = PrepareGenerative(restorer, PreparePaired())({"clean": clean, "noisy": noisy})
+    network.wanted = target[:, :1]
+    torch.testing.assert_close(Prediction(restorer)(z, t, image)[:, 1:], clean, atol=1e-5, rtol=0)
+
+
+def test_a_network_with_neighbours_starts_as_the_one_without(tmp_path: Path) -> None:
+    alone = ResidualUNet(1, [8, 16])
+    torch.save(alone.state_dict(), tmp_path / "alone.pt")
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        starting_from(ResidualUNet(1, [8, 24]), tmp_path / "alone.pt", "cpu")
+    plain = torch.nn.Conv2d(3, 4, 3)
+    torch.save(plain.state_dict(), tmp_path / "plain.pt")
+    wide = starting_from(torch.nn.Conv2d(7, 4, 3), tmp_path / "plain.pt", "cpu")
+    image = torch.rand(1, 7, 9, 9)
+    torch.testing.assert_close(wide(image), plain(image[:, :3]))

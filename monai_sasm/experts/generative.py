@@ -16,6 +16,7 @@ from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.diffusion.process import Process
 from monai_sasm.experts.consistency import Guard
 from monai_sasm.experts.enhance import DETAIL, BlankStart, initialize_output, starting_noise
+from monai_sasm.neighbours import between
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
@@ -33,6 +34,7 @@ class GenerativeRestorer(nn.Module):
         guard: puts measured data back into every estimate, see :mod:`monai_sasm.experts.consistency`.
         seed: of the starting noise.
         zero_init: start as the identity, by zeroing the network's last layer.
+        neighbours: slices seen on each side of the one to be restored, see :mod:`monai_sasm.neighbours`.
     """
 
     def __init__(
@@ -46,10 +48,15 @@ class GenerativeRestorer(nn.Module):
         guard: Guard | None = None,
         seed: int = 0,
         zero_init: bool = False,
+        neighbours: int = 0,
     ) -> None:
         super().__init__()
-        if steps < 1 or not scale > 0:
-            raise ValueError(f"steps must be at least 1 and scale positive, got {steps} and {scale}")
+        if steps < 1 or not scale > 0 or neighbours < 0:
+            raise ValueError(
+                "steps must be at least 1, scale positive and neighbours not negative, "
+                f"got {steps}, {scale} and {neighbours}"
+            )
+        self.channels, self.neighbours = channels, neighbours
         self.network = BlankStart(network, channels, process.last)
         self.process, self.noise_estimator = process, noise_estimator
         self.scale, self.steps, self.guard, self.seed = scale, steps, guard, seed
@@ -66,12 +73,13 @@ class GenerativeRestorer(nn.Module):
         """Restore ``image`` ``(B, C, H, W)`` in working scale.
 
         Args:
-            image: degraded images.
+            image: degraded images; slabs ``(B, (2 n + 1) C, H, W)`` where there are neighbours.
             sigma: noise map ``(B, 1, H, W)``; estimated if missing, unused by networks that are not told the noise.
             steps: of the sampler; the configured number when ``None``.
             seed: of the starting noise; the configured one when ``None``.
         """
         condition = self.conditions(image, sigma)
+        image = between(image, 0, self.channels)
 
         def predict(z: Tensor, t: Tensor) -> Tensor:
             return self.predict(z, t, condition)
@@ -101,14 +109,19 @@ class GenerativeRestorer(nn.Module):
         return prediction
 
     def conditions(self, image: ImageBatch, sigma: NoiseMap | None = None) -> Tensor:
-        """Further input channels ``(B, 2 C or 2 C + 1, H, W)``: the image, its detail, and its noise map if told.
+        """Further input channels: the image, its detail, its noise map if told, its neighbours if seen.
 
         Detail and noise are in the scale of z: faint beside the contrast of the image, they say most about what lacks.
+        The neighbours follow, ``2 n C`` channels, those before the slice first.
         """
+        slab, image = (between(image, count, self.channels) for count in (self.neighbours, 0))
         parts = [image, (image - lowpass(image, DETAIL)) / self.scale]
         if self.noise_estimator is not None:
             noise = self.noise_estimator(image) if sigma is None else sigma.to(image)
             parts.append(noise / self.scale)
+        if self.neighbours:
+            before = self.neighbours * self.channels
+            parts += [slab[:, :before], slab[:, before + self.channels :]]
         return torch.cat(parts, 1)
 
 
@@ -128,5 +141,7 @@ class Prediction(nn.Module):
         with torch.no_grad():
             condition = self.restorer.conditions(image, sigma)
         prediction = self.restorer.predict(z, t, condition).float()
-        meant = image + self.restorer.scale * self.restorer.process.estimate(z, prediction, t)
+        meant = between(image, 0, self.restorer.channels) + self.restorer.scale * self.restorer.process.estimate(
+            z, prediction, t
+        )
         return torch.cat([prediction, meant], 1)

@@ -55,7 +55,22 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
 
 
 def starting_from(network: torch.nn.Module, weights: str | Path, device: str | torch.device) -> torch.nn.Module:
-    """``network`` on ``device``, filled from the state dict in the file ``weights``; an empty path leaves it random."""
+    """``network`` on ``device``, filled from the state dict in the file ``weights``; an empty path leaves it random.
+
+    Where a layer of the network takes more input channels than the weights know, the further ones start at zero: a
+    network that is to see neighbouring slices begins as the one that does not.
+    """
     if str(weights):
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        wanted = {name: value.shape for name, value in network.state_dict().items()}
+        network.load_state_dict({name: _widened(value, wanted.get(name)) for name, value in state.items()})
     return network.to(device)
+
+
+def _widened(weight: torch.Tensor, shape: torch.Size | None) -> torch.Tensor:
+    """Zeros for further input channels, if those are all that differs."""
+    if shape is None or weight.ndim < 2 or len(shape) != weight.ndim or shape[1] <= weight.shape[1]:
+        return weight
+    if (shape[0], *shape[2:]) != (weight.shape[0], *weight.shape[2:]):
+        return weight
+    return torch.cat([weight, weight.new_zeros(shape[0], shape[1] - weight.shape[1], *shape[2:])], 1)
