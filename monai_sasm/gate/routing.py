@@ -51,12 +51,22 @@ def route(
     weights = torch.softmax(logits.float() / temperature, dim=1)
     if top_k is not None and top_k < logits.shape[1] - 1:
         weights = _keep_strongest(weights, top_k)
-    weights = F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
-    if floor:
-        # soft threshold: continuous, so no edge appears in the picture where a weight crosses the floor
-        acting = (weights[:, 1:] - floor).clamp_min(0) / (1 - floor)
-        weights = torch.cat([1 - acting.sum(1, keepdim=True), acting], 1)
-    return weights
+    experts = torch.arange(1, weights.shape[1], device=weights.device) if allowed is None else _acting(allowed)
+    enlarged = weights.new_zeros(len(weights), weights.shape[1], *size)
+    enlarged[:, 0] = 1
+    if len(experts):
+        acting = F.interpolate(weights[:, experts], size=size, mode="bilinear", align_corners=False)
+        if floor:
+            # soft threshold: continuous, so no edge appears in the picture where a weight crosses the floor
+            acting = (acting - floor).clamp_min_(0).div_(1 - floor)
+        enlarged[:, experts] = acting
+        enlarged[:, 0] = (1 - acting.sum(1)).clamp_min(0)  # rounding
+    return enlarged
+
+
+def _acting(allowed: torch.Tensor) -> torch.Tensor:
+    """Indices of the experts that may act, the identity not among them."""
+    return torch.nonzero(allowed[1:]).flatten() + 1
 
 
 def seen(weights: ExpertWeights) -> torch.Tensor:
