@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="pydicom|monai|torch")
-    from monai_sasm.restore import load_house
+    from monai_sasm.house import load_house
 
     print(run(arguments.output, load_house(arguments.device)))
 
@@ -84,7 +84,7 @@ def run(output: Path, house: House) -> str:
 
     Args:
         output: folder; what an earlier demonstration left there is removed.
-        house: see :func:`monai_sasm.restore.load_house`.
+        house: see :func:`monai_sasm.house.load_house`.
 
     Returns:
         The table, Markdown.

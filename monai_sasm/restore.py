@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from monai_sasm.bundles import Bundle, BundleError
 from monai_sasm.dispatch import restore_tiled, score_tiled, spread_tiled, tiles
 from monai_sasm.gate.display import to_display
 from monai_sasm.gate.routing import convincing, route, seen
-from monai_sasm.house import House, load_house
+from monai_sasm.house import House
 from monai_sasm.intensity import scaling_for
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.memory import give_back
@@ -24,7 +23,7 @@ from monai_sasm.io.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.maps import Keeper
 from monai_sasm.mixing import blend
-from monai_sasm.neighbours import between, reach, slabs
+from monai_sasm.neighbours import reach, slabs
 from monai_sasm.refinement import check_upscale, enlarged, refined, refined_and_enlarged, refined_derivation
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality, NoiseMap
 
@@ -134,7 +133,7 @@ def restore(
     factor = _refiner(volume.modality, house, options).scale if options.upscale else 1
     done = _room_for(volume, factor, in_place)
     changes = np.empty((count, factor * height, factor * width), np.float32) if options.keep_maps else None
-    keeper = _keeper(house, options, count)
+    keeper = keeper_for(house, options, count)
     given = None if options.sigma is None else options.sigma / scaling.scale
     near = reach(volume, house.neighbours(volume.modality, options.expert))
     images = (  # a few slices ahead, so that a slice is restored between neighbours that are not
@@ -144,7 +143,7 @@ def restore(
     parts = zip(volume.each_slice(), done.each_slice(), slabs(images, near, stack), strict=True)
     for index, (native, place, around) in enumerate(parts):
         image, slab = around[near], torch.cat(around, 1) if near else None  # (1, c, H, W), (1, 2 near + 1, H, W)
-        result = _restore_slice(image, volume.modality, house, options, given, keeper, progress, slab)
+        result = restore_slice(image, volume.modality, house, options, given, keeper, progress, slab)
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
         correction = scaling.scale * (result - enlarged(image, factor))[0].cpu().numpy()
         start = native if factor == 1 else enlarged(torch.from_numpy(native)[None], factor)[0].numpy()
@@ -229,64 +228,8 @@ def gate_weights(
         )
 
 
-class Pipeline(torch.nn.Module):
-    """The whole house as one network ``image -> image``, for bundles, servers and export tools.
-
-    It owns no parameters: the weights stay in the expert bundles, and its state dict is empty.
-
-    Args:
-        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; fixes working scale and experts.
-        device: see :func:`monai_sasm.house.load_house`.
-        expert: one expert to apply everywhere; by default the gate decides.
-        strength: 0 to 1.
-        passes, refine, refiner: see :class:`Options`.
-    """
-
-    def __init__(
-        self,
-        modality: str,
-        device: str = "cpu",
-        expert: str | None = None,
-        strength: float = 1.0,
-        passes: int | None = None,
-        refine: float = 0.0,
-        refiner: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.modality = Modality(modality)
-        self.options = Options(expert=expert, strength=strength, passes=passes, refine=refine, refiner=refiner)
-        self.device = device
-        self._house: list[House] = []  # filled on first use: nothing is read on construction
-
-    def forward(self, image: ImageBatch) -> ImageBatch:
-        """Restore ``image`` ``(B, C, H, W)``, working scale; slices of CT and MR may come between their neighbours."""
-        house = self._loaded()
-        keeper = _keeper(house, self.options, len(image))
-        run = partial(
-            _restore_slice, modality=self.modality, house=house, options=self.options, given=None, keeper=keeper
-        )
-        if self.modality is Modality.PHOTO or image.shape[1] == 1:
-            return torch.cat([run(part[None].to(house.device)) for part in image]).to(image)
-        parts = (part[None].to(house.device) for part in image)
-        return torch.cat([run(between(part, 0), slab=part) for part in parts]).to(image)
-
-    @property
-    def neighbours(self) -> int:
-        """How many slices on each side some expert looks at."""
-        return self._loaded().neighbours(self.modality, self.options.expert)
-
-    def derivation(self) -> Derivation:
-        """What to write into the headers of the results; see :func:`derivation`."""
-        return derivation(self._loaded(), self.options, self.modality)
-
-    def _loaded(self) -> House:
-        if not self._house:
-            only = [self.options.expert] if self.options.expert else []
-            self._house.append(load_house(self.device, only=only))
-        return self._house[0]
-
-
-def _keeper(house: House, options: Options, count: int) -> Keeper:
+def keeper_for(house: House, options: Options, count: int) -> Keeper:
+    """What :func:`restore_slice` notes of ``count`` slices."""
     classes = ("clean", options.expert) if options.expert else house.classes()
     return Keeper(("identity", *classes[1:]), options.keep_maps, count)
 
@@ -300,7 +243,7 @@ def _room_for(volume: Volume, factor: int, in_place: bool) -> Volume:
     return volume.enlarged(np.empty((channels, factor * height, factor * width), np.float32))
 
 
-def _restore_slice(
+def restore_slice(
     image: ImageBatch,
     modality: Modality,
     house: House,
@@ -310,9 +253,18 @@ def _restore_slice(
     progress: Callable[[int], None] | None = None,
     slab: ImageBatch | None = None,
 ) -> ImageBatch:
-    """One slice ``(1, c, H, W)`` through all passes; a grey photo enters the RGB experts as three equal channels.
+    """One slice ``(1, c, H, W)`` in working scale through all passes; a grey photo enters as three equal channels.
 
-    Its neighbours in ``slab`` are as they came, so that only the first pass looks at them.
+    Args:
+        image: the slice.
+        modality: of the image.
+        house: see :func:`monai_sasm.house.load_house`.
+        options: see :class:`Options`.
+        given: noise standard deviation in working scale; estimated if ``None``, and in later passes.
+        keeper: notes weights, noise and trust, see :func:`keeper_for`.
+        progress: called with 1 after each tile of each pass.
+        slab: the slice between its neighbours, see :mod:`monai_sasm.neighbours`. They are as they came, so that only
+            the first pass looks at them.
     """
     grey_photo = modality is Modality.PHOTO and image.shape[1] == 1
     start = image.expand(-1, 3, -1, -1) if grey_photo else image

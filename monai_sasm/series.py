@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from monai_sasm import restore as room
+from monai_sasm import house as room
 from monai_sasm.bundles import BundleError
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import write, write_map

@@ -21,11 +21,12 @@ from monai_sasm.degradations.kspace import KspaceNoise
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
 from monai_sasm.dispatch import restore_tiled
+from monai_sasm.house import House, load_house
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import read, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.metrics import psnr
-from monai_sasm.restore import House, Options, gate_weights, load_house, restore
+from monai_sasm.restore import Options, gate_weights, restore
 from monai_sasm.types import Modality
 from tests.data import ct_small, mr_volume
 

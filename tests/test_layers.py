@@ -21,7 +21,7 @@ LAYERS = [
     {"bundles", "dispatch", "layouts", "maps"},
     {"house", "refinement"},
     {"restore", "through_plane"},
-    {"series"},
+    {"series", "pipeline"},
     {"training", "evaluation", "batch"},
     {"web", "label", "node", "slicer"},
     CLI,

@@ -23,7 +23,8 @@ from monai_sasm.inferers import StackInferer
 from monai_sasm.intensity import scaling_for
 from monai_sasm.io.volume import Volume
 from monai_sasm.neighbours import between, close, reach, slab, slabs
-from monai_sasm.restore import Options, Pipeline, restore
+from monai_sasm.pipeline import Pipeline
+from monai_sasm.restore import Options, restore
 from monai_sasm.through_plane import Thinning, thinned
 from monai_sasm.training.batches import PreparePaired
 from monai_sasm.training.checkpoints import starting_from

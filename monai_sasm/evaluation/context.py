@@ -78,7 +78,7 @@ class Context:
     @cached_property
     def house(self) -> House | None:
         """The whole house, or None where no gate is installed or restorers were handed over instead."""
-        from monai_sasm.restore import load_house
+        from monai_sasm.house import load_house
 
         if self.restorers or self.networks:
             return None

@@ -127,8 +127,9 @@ def series_overhead(slices: int, device: str = "auto") -> dict[str, float]:
     """Read, restore and write a synthetic DICOM series with the low-dose expert; seconds, and the share beside the
     network.
     """
+    from monai_sasm.house import load_house
     from monai_sasm.io.formats import read, write
-    from monai_sasm.restore import Options, derivation, load_house, restore
+    from monai_sasm.restore import Options, derivation, restore
 
     house = load_house(device, only=[ct.EXPERT])
     options = Options(expert=ct.EXPERT)

@@ -23,10 +23,11 @@ from monai_sasm.evaluation.own_folder import own_images
 from monai_sasm.evaluation.series import write_ct_series
 from monai_sasm.evaluation.simulated import Simulation
 from monai_sasm.evaluation.table import Table
+from monai_sasm.house import load_house
 from monai_sasm.intensity import scaling_for
 from monai_sasm.io.formats import read
 from monai_sasm.io.volume import Volume
-from monai_sasm.restore import Options, load_house, restore
+from monai_sasm.restore import Options, restore
 from monai_sasm.types import Degradation, Modality
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
 
