@@ -30,9 +30,8 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A house whose experts ``toy_ct``, ``toy_mr`` and ``toy_photo`` halve the image; its gate trusts all alike."""
     import torch
 
-    from monai_sasm import restore
     from monai_sasm.bundles import Bundle
-    from monai_sasm.house import Shelf
+    from monai_sasm.house import House, Shelf
     from monai_sasm.types import Degradation, Modality
 
     class Half(torch.nn.Module):
@@ -73,6 +72,6 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
         Undecided(),
         {"sasm": {"role": "gate"}},
     )
-    house = restore.House(experts=experts, gate=gate, refiners=Shelf(), device=torch.device("cpu"))
-    monkeypatch.setattr(restore, "load_house", lambda *_, **__: house)
+    house = House(experts=experts, gate=gate, refiners=Shelf(), device=torch.device("cpu"))
+    monkeypatch.setattr("monai_sasm.house.load_house", lambda *_, **__: house)
     return house
