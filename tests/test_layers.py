@@ -31,7 +31,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 ALLOWED = {
     ("intensity", "io"): {"volume"},  # scaling is defined on a Volume
     ("experts", "degradations"): {"downsampling", "kspace"},  # restored is consistent with how it was measured
-    ("evaluation", "batch"): {"ledger", "lock", "manifest"},  # subjects at scale: resumed and run as series are
+    ("evaluation", "batch"): None,  # subjects at scale are resumed and run as series are; and the batch itself is timed
     ("transforms", "degradations"): None,  # nor do they model a fault themselves
     ("transforms", "intensity"): None,
     ("transforms", "io"): None,  # a MONAI transform that reads or writes is a thin coat over io

@@ -13,13 +13,14 @@ SPACING, THICKNESS = 0.7, 2.0  # mm
 ROOT_UID = "1.2.826.0.1.3680043.8.498.1"  # pydicom's own root, free for examples
 
 
-def write_ct_series(folder: Path, slices: int, size: int = SIZE) -> None:
+def write_ct_series(folder: Path, slices: int, size: int = SIZE, study: int = 1) -> None:
     """Write ``slices`` CT images of ``size`` x ``size`` pixels, uncompressed, one file each.
 
     Args:
         folder: created; receives ``0000.dcm`` and so on.
         slices: number of files.
         size: rows and columns.
+        study: number of the study, which all UIDs follow from.
     """
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
@@ -34,11 +35,15 @@ def write_ct_series(folder: Path, slices: int, size: int = SIZE) -> None:
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"{ROOT_UID}.3.{index + 1}")
+        dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"{ROOT_UID}.{study}.3.{index + 1}")
         dataset.SOPClassUID = CTImageStorage
-        dataset.SOPInstanceUID = UID(f"{ROOT_UID}.3.{index + 1}")
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = f"{ROOT_UID}.1", f"{ROOT_UID}.2"
-        dataset.FrameOfReferenceUID, dataset.PatientID, dataset.PatientName = f"{ROOT_UID}.4", "PHANTOM", "PHANTOM"
+        dataset.SOPInstanceUID = UID(f"{ROOT_UID}.{study}.3.{index + 1}")
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = f"{ROOT_UID}.{study}.1", f"{ROOT_UID}.{study}.2"
+        dataset.FrameOfReferenceUID, dataset.PatientID, dataset.PatientName = (
+            f"{ROOT_UID}.{study}.4",
+            "PHANTOM",
+            "PHANTOM",
+        )
         dataset.PatientBirthDate, dataset.PatientSex, dataset.PositionReferenceIndicator = "", "O", ""
         dataset.StudyDate, dataset.StudyTime, dataset.StudyID, dataset.AccessionNumber = "20000101", "000000", "1", ""
         dataset.ReferringPhysicianName, dataset.Manufacturer, dataset.KVP = "", "PHANTOM", "120"

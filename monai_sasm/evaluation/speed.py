@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from monai_sasm.evaluation import ct, peers, photo
+from monai_sasm.evaluation.batch_overhead import BATCH_DEFINITIONS, batch_overhead
 from monai_sasm.evaluation.context import Context, bundle_restorer, torch_device
 from monai_sasm.evaluation.data import cbsd68, ct_pairs, data_hash, files
 from monai_sasm.evaluation.memory import COPY, peak_memory
 from monai_sasm.evaluation.scoring import Case, Image
-from monai_sasm.evaluation.series import write_ct_series
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.metrics import psnr, windowed
 
@@ -31,7 +30,7 @@ STRENGTHS = {  # as the tuning of the quality protocols finds them
     photo.EXPERT: {"NLM fast": (0.6,), "BM3D": (1.0,)},
 }
 SLOW_ROUNDS = 2  # of BM3D
-SERIES_SLICES = 300
+BATCH_SERIES, BATCH_SLICES = 3, 60
 MEMORY_SLICES = 1000
 MEMORY_PHOTO, SMALL_PHOTO = (3000, 4000), (768, 1024)  # 12 megapixels; with a limit set
 CEILING_CHANNELS, CEILING_SIZE = 64, 256
@@ -44,15 +43,14 @@ DEFINITIONS = {
     "of ceiling": f"GFLOP/s over that of one 3x3 convolution with {CEILING_CHANNELS} channels on "
     f"{CEILING_SIZE}x{CEILING_SIZE} "
     "pixels, measured in the same rounds",
-    "read + write": "their seconds over the network's, for a DICOM series on disk",
-    "overhead": "(read + restore + write - network) / network, noise estimation and mixing included",
+    **BATCH_DEFINITIONS,
     "peak": "MB, largest resident set of a fresh `sasm restore`, from disk to disk; volume: NIfTI, compressed",
     "without network": "the same with a network of one multiplication: reading, holding and writing",
 }
 
 
 def run(context: Context) -> Table:
-    """Rows per method; levels: CT slice, photo, DICOM series, memory."""
+    """Rows per method; levels: CT slice, photo, batch, memory."""
     name, full, quarter, _ = next(iter(ct_pairs(context.data / "ct_ldct_pairs" / "L096_dicom", limit=1)))
     slice_case = Case(name, "CT slice 512x512", full, quarter, float((quarter - full)[full > ct.BODY].std()))
     photo_case = next(case for case in photo.noisy_cases(cbsd68(context.data, 1), "photo") if case.level == "photo 25")
@@ -65,8 +63,9 @@ def run(context: Context) -> Table:
     _head_to_head(
         context, photo_case, photo.EXPERT, 1.0, sigma, lambda case, image: psnr(case.clean, image, 1.0), scores
     )
-    count = min(SERIES_SLICES, context.limit or SERIES_SLICES)
-    scores.setdefault("ours", {})[f"series of {count} slices"] = series_overhead(count, context.device)
+    count = min(BATCH_SLICES, context.limit or BATCH_SLICES)
+    level = f"batch of {BATCH_SERIES} series with {count} slices each"
+    scores.setdefault("ours", {})[level] = batch_overhead(BATCH_SERIES, count, context.device)
     scores["ours"] |= _memory(context)
     rows = tuple(Row(method, levels, _counts(method, levels)) for method, levels in scores.items())
     used = [*files(context.data / "ct_ldct_pairs" / "L096_dicom" / "full", limit=1), *cbsd68(context.data, 1)]
@@ -121,61 +120,6 @@ def interleaved(
                 call()
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
-
-
-def series_overhead(slices: int, device: str = "auto") -> dict[str, float]:
-    """Read, restore and write a synthetic DICOM series with the low-dose expert; seconds, and the share beside the
-    network.
-    """
-    from monai_sasm.house import load_house
-    from monai_sasm.io.formats import read, write
-    from monai_sasm.restore import Options, derivation, restore
-
-    house = load_house(device, only=[ct.EXPERT])
-    options = Options(expert=ct.EXPERT)
-    clock = _NetworkClock(house.experts[ct.EXPERT].network)
-    with tempfile.TemporaryDirectory() as folder:
-        write_ct_series(Path(folder) / "in", slices)
-        start = time.perf_counter()
-        volume = read(Path(folder) / "in")[0]
-        read_at = time.perf_counter()
-        result = restore(volume, house, options)
-        restored_at = time.perf_counter()
-        write(result.volume, Path(folder) / "out", derivation(house, options))
-        end = time.perf_counter()
-    network = clock.close()
-    return {
-        "read s": read_at - start,
-        "restore s": restored_at - read_at,
-        "write s": end - restored_at,
-        "network s": network,
-        "read + write": (read_at - start + end - restored_at) / network,
-        "overhead": (end - start - network) / network,
-    }
-
-
-class _NetworkClock:
-    """Adds up the seconds spent in a network's forward passes."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.seconds, self.started = 0.0, 0.0
-        self.hooks = [network.register_forward_pre_hook(self._start), network.register_forward_hook(self._stop)]
-
-    def close(self) -> float:
-        """Stop listening; the seconds so far."""
-        for hook in self.hooks:
-            hook.remove()
-        return self.seconds
-
-    def _start(self, *_: Any) -> None:
-        self.started = time.perf_counter()
-
-    def _stop(self, *_: Any) -> None:
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - self.started
 
 
 def _head_to_head(

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from monai_sasm.evaluation import ct, gate, mixed, photo, speed
+from monai_sasm.evaluation.batch_overhead import batch_overhead
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, data_hash
 from monai_sasm.evaluation.evaluate import evaluate_in
@@ -174,6 +175,12 @@ def test_methods_take_turns() -> None:
     times = speed.interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, {"b": 2})
     assert calls == ["a", "b", "a", "b", "a"]
     assert set(times) == {"a", "b"}
+
+
+def test_the_overhead_of_a_batch_is_what_its_networks_do_not_take() -> None:
+    found = batch_overhead(2, 2, "cpu")
+    assert 0 < found["networks s"] < found["batch s"]
+    assert found["overhead"] == pytest.approx(found["batch s"] / found["networks s"] - 1)
 
 
 def test_slow_peers_are_really_run_in_every_round(context: Context) -> None:
