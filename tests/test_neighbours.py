@@ -246,7 +246,7 @@ def test_a_unet_with_neighbours_adds_to_the_middle_slice() -> None:
     torch.testing.assert_close(network(image[:, :1]), image[:, :1])
     torch.nn.init.normal_(network.tail.weight, std=0.1)
     assert not torch.allclose(network(image), network(image.flip(1)))
-    with pytest.raises(ValueError, match="neighbours cannot be negative"):
+    with pytest.raises(ValueError, match="neighbours and conditions cannot be negative"):
         ResidualUNet(1, [8, 16], neighbours=-1)
 
 

@@ -37,6 +37,7 @@ class ResidualUNet(nn.Module):
             (raindrops): plain L1 training then does not settle on returning the input of a random start.
         guard: puts measured data back into the result, see :mod:`monai_sasm.experts.consistency`.
         neighbours: slices seen on each side of the one to be restored, see :mod:`monai_sasm.neighbours`.
+        conditions: channels that follow those of the image, seen but not restored; only without neighbours.
 
     Example:
         >>> ResidualUNet(image_channels=3)(torch.rand(1, 3, 50, 70)).shape
@@ -52,17 +53,20 @@ class ResidualUNet(nn.Module):
         zero_init: bool = False,
         guard: Guard | None = None,
         neighbours: int = 0,
+        conditions: int = 0,
     ) -> None:
         super().__init__()
-        if len(channels) < 2 or min(channels) < 1 or blocks < 1 or neighbours < 0:
+        if len(channels) < 2 or min(channels) < 1 or blocks < 1 or min(neighbours, conditions) < 0:
             raise ValueError(
-                "a U-Net needs at least 2 levels and 1 block, and neighbours cannot be negative, "
-                f"got channels={channels}, blocks={blocks}, neighbours={neighbours}"
+                "a U-Net needs at least 2 levels and 1 block, neighbours and conditions cannot be negative, "
+                f"got channels={channels}, blocks={blocks}, neighbours={neighbours}, conditions={conditions}"
             )
+        if neighbours and conditions:
+            raise ValueError("a U-Net takes neighbours or conditions, not both")
         self.noise_estimator, self.guard = noise_estimator, guard
-        self.image_channels, self.neighbours = image_channels, neighbours
+        self.image_channels, self.neighbours, self.conditions = image_channels, neighbours, conditions
         self.multiple = UNSHUFFLE * 2 ** (len(channels) - 1)
-        inputs = image_channels * (2 * neighbours + 1) + (noise_estimator is not None)
+        inputs = image_channels * (2 * neighbours + 1) + (noise_estimator is not None) + conditions
         self.head = nn.Conv2d(inputs * UNSHUFFLE**2, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(_level(width, blocks) for width in channels)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(channels))
@@ -76,12 +80,16 @@ class ResidualUNet(nn.Module):
     def forward(self, image: ImageBatch, sigma: NoiseMap | None = None) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)``; ``sigma`` ``(B, 1, H, W)`` in the same unit is estimated if missing.
 
-        A network with ``neighbours`` is given slabs ``(B, (2 n + 1) C, H, W)`` where there are any.
+        A network with ``neighbours`` is given slabs ``(B, (2 n + 1) C, H, W)`` where there are any; one with
+        ``conditions`` is given ``(B, C + conditions, H, W)``.
         """
         height, width = image.shape[-2:]
+        image, seen = image.split([image.shape[1] - self.conditions, self.conditions], 1)
         x, image = (between(image, count, self.image_channels) for count in (self.neighbours, 0))
         if self.noise_estimator is not None:
             x = torch.cat([x, self.noise_estimator(image) if sigma is None else sigma.to(image)], 1)  # (B, C+1, H, W)
+        if self.conditions:
+            x = torch.cat([x, seen], 1)  # last, so that a network without them can be widened
         x = self.head(F.pixel_unshuffle(pad_to_multiple(x, self.multiple), UNSHUFFLE))  # (B, c0, H/2, W/2)
         skips = []
         for level, down in zip(self.encoder[:-1], self.down, strict=True):

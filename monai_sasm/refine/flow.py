@@ -19,23 +19,27 @@ from monai_sasm.types import ImageBatch, NoiseMap
 
 
 class FlowEstimate(nn.Module):
-    """``(x_s, t, anchor) -> x_0``: the anchor plus what the network predicts is missing.
+    """``(x_s, t, anchor, source) -> x_0``: the anchor plus what the network predicts is missing.
 
     A network of zeros gives the anchor, which is the image of least squared error that the experts know; the flow's
     velocity is ``(x_0 - x_s) / s``.
 
     Args:
         network: called as MONAI's ``DiffusionModelUNet``, with twice the image's channels as input: how ``x_s``
-            departs from the anchor, and the anchor.
+            departs from the anchor, and the anchor. With ``removed``, three times: also what the experts removed.
+        removed: show the network the source less the anchor; zeros where the source is not at hand.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, removed: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.removed = network, removed
 
-    def forward(self, x: Tensor, t: Tensor, anchor: Tensor) -> Tensor:
-        """``x`` and ``anchor`` ``(B, C, H, W)`` in [-1, 1], ``t`` ``(B,)`` in 0 to 1000 -> ``x_0``."""
-        missing: Tensor = self.network(torch.cat([x - anchor, anchor], 1), timesteps=t)
+    def forward(self, x: Tensor, t: Tensor, anchor: Tensor, source: Tensor | None = None) -> Tensor:
+        """``x``, ``anchor`` and ``source`` ``(B, C, H, W)`` in [-1, 1], ``t`` ``(B,)`` in 0 to 1000 -> ``x_0``."""
+        shown = [x - anchor, anchor]
+        if self.removed:
+            shown.append(torch.zeros_like(anchor) if source is None else source - anchor)
+        missing: Tensor = self.network(torch.cat(shown, 1), timesteps=t)
         return anchor + missing.to(anchor.dtype)
 
 
@@ -51,6 +55,7 @@ class FlowRefiner(nn.Module):
         window: the same of the neighbourhood in which the ensemble is compared.
         seed: of the source noise.
         grain: standard deviation of the noise that is given back, photos in [0, 1], see :mod:`monai_sasm.refine.grain`.
+        removed: let the network see what the experts removed from the source: noise, and the texture lost with it.
         zero_init: start as the identity, by zeroing the network's last layer.
     """
 
@@ -64,6 +69,7 @@ class FlowRefiner(nn.Module):
         window: float = 2.0,
         seed: int = 0,
         grain: float = 0.0,
+        removed: bool = False,
         zero_init: bool = False,
     ) -> None:
         super().__init__()
@@ -72,32 +78,33 @@ class FlowRefiner(nn.Module):
                 "steps and members must be at least 1, pin and grain at least 0, noise and window positive; got "
                 f"{steps}, {members}, {pin}, {noise}, {window} and {grain}"
             )
-        self.estimate = FlowEstimate(network)
+        self.estimate = FlowEstimate(network, removed)
         self.steps, self.noise, self.members = steps, noise, members
         self.pin, self.window, self.seed, self.grain = pin, window, seed, grain
         if zero_init:
             for parameter in list(network.parameters())[-2:]:  # weight and bias of the last convolution
                 nn.init.zeros_(parameter)
 
-    def forward(self, image: ImageBatch) -> ImageBatch:
+    def forward(self, image: ImageBatch, source: ImageBatch | None = None) -> ImageBatch:
         """Refine photos ``(B, 3, H, W)`` in [0, 1] as far as the ensemble agrees."""
-        return image + self.refine(image).change(image)
+        return image + self.refine(image, source).change(image)
 
     def refine(self, anchor: ImageBatch, source: ImageBatch | None = None) -> Refined:
         """The first member of the ensemble, the trust map of all, and grain if the source is at hand."""
-        members = self.ensemble(anchor)
+        members = self.ensemble(anchor, source)
         given_back = grain(source, anchor, self.grain) if source is not None and self.grain else None
         return Refined(image=members[0], trust=trust_map(members - anchor, self.window), grain=given_back)
 
-    def ensemble(self, anchor: ImageBatch) -> Tensor:
+    def ensemble(self, anchor: ImageBatch, source: ImageBatch | None = None) -> Tensor:
         """Refined photos ``(members, B, 3, H, W)``, from as many draws of the source noise."""
         generator = torch.Generator().manual_seed(self.seed)  # on the CPU: the same draw on every device
         shape = (self.members, *anchor.shape)
         noise = 2 * self.noise * torch.randn(shape, generator=generator).flatten(0, 1).to(anchor)
         model = (2 * anchor - 1).repeat(self.members, 1, 1, 1)
+        origin = None if source is None else (2 * source - 1).repeat(self.members, 1, 1, 1)
 
         def estimate(x: Tensor, s: Tensor) -> Tensor:
-            clean: Tensor = self.estimate(x, TIMES * s, model)
+            clean: Tensor = self.estimate(x, TIMES * s, model, origin)
             return clean
 
         def pinned(clean: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ class TimeMapped(nn.Module):
     correction many times faster: see the bundle's docs for both.
 
     Args:
-        network: called as ``network(image, sigma)``, image plus correction; has the channels of the flow's input.
-        channels: how many of its last channels are the prediction.
+        network: called as ``network(x, sigma)``: the leading channels of x, as many as it gives back, plus correction.
+        channels: how many of the last channels that it gives back are the prediction.
     """
 
     def __init__(self, network: nn.Module, channels: int = 3) -> None:
@@ -27,5 +27,5 @@ class TimeMapped(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor, context: Any = None, class_labels: Any = None) -> Tensor:
         """``x`` ``(B, C, H, W)``, ``timesteps`` ``(B,)`` in 0 to 1000 -> the correction ``(B, channels, H, W)``."""
         share = (timesteps / TIMES).to(x).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[-2:])
-        correction: Tensor = self.network(x, share) - x
-        return correction[:, -self.channels :]
+        corrected: Tensor = self.network(x, share)
+        return (corrected - x[:, : corrected.shape[1]])[:, -self.channels :]

@@ -22,18 +22,24 @@ class PrepareFlow(DiffusionPrepareBatch):
     hundredfold between photos (a drop that was missed, hardly any noise), and what is left of a drop cannot be learnt;
     so the target has a last channel with a weight for :class:`FlowLoss`: one over the anchor's mean squared error.
 
+    Where the batch has a ``source``, what the mixed photo was restored from, it follows the anchor; the mixed photo
+    itself takes its place in a share ``blind`` of the batch.
+
     Args:
         scheduler: MONAI's ``RFlowScheduler``, which places ``x_s`` on the line.
         noise: standard deviation of the source noise, photos in [0, 1].
         first: share of the batch at the beginning of the flow, where every sampler starts; the other times are uniform.
         seed: of times and noise.
+        blind: share of the batch whose source is not shown: photos that come restored.
     """
 
-    def __init__(self, scheduler: Any, noise: float = 0.05, first: float = 0.5, seed: int = 0) -> None:
+    def __init__(
+        self, scheduler: Any, noise: float = 0.05, first: float = 0.5, seed: int = 0, blind: float = 0.1
+    ) -> None:
         super().__init__(num_train_timesteps=scheduler.num_train_timesteps)
-        if not 0 <= first <= 1:
-            raise ValueError(f"first is a share of the batch in [0, 1], got {first}")
-        self.scheduler, self.noise, self.first = scheduler, noise, first
+        if not (0 <= first <= 1 and 0 <= blind <= 1):
+            raise ValueError(f"first and blind are shares of the batch in [0, 1], got {first} and {blind}")
+        self.scheduler, self.noise, self.first, self.blind = scheduler, noise, first, blind
         self.generator = torch.Generator().manual_seed(seed)
 
     def get_noise(self, images: Tensor) -> Tensor:
@@ -58,8 +64,27 @@ class PrepareFlow(DiffusionPrepareBatch):
         x = self.scheduler.add_noise(original_samples=clean, noise=source, timesteps=times)
         weight = 1 / (FLOOR + (anchor - clean).square().mean((1, 2, 3), keepdim=True))
         target = torch.cat([clean, weight.expand(-1, 1, *clean.shape[2:])], 1)
-        moved = [part.to(device, non_blocking=non_blocking) for part in (x, target, times, anchor)]
-        return moved[0], moved[1], (moved[2], moved[3]), {}
+        shown = [anchor]
+        if "source" in batchdata:
+            blind = torch.rand(len(anchor), 1, 1, 1, generator=self.generator) < self.blind
+            shown.append(torch.where(blind, anchor, 2 * batchdata["source"] - 1))
+        moved = [part.to(device, non_blocking=non_blocking) for part in (x, target, times, *shown)]
+        return moved[0], moved[1], tuple(moved[2:]), {}
+
+
+class PrepareRefinement:
+    """Input the mixed photo, target the clean one, the source as second argument where the batch has it."""
+
+    def __call__(
+        self,
+        batchdata: Mapping[str, Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **_: Any,
+    ) -> Prepared:
+        names = ("noisy", "clean", *(name for name in ("source",) if name in batchdata))
+        anchor, clean, *source = (batchdata[name].to(device, non_blocking=non_blocking) for name in names)
+        return anchor, clean, tuple(source), {}
 
 
 class FlowLoss(nn.Module):

@@ -23,8 +23,9 @@ def restored_pairs(
     cache: str | Path,
     draws: int = 1,
     seed: int = 0,
-) -> list[tuple[Photo, ...]]:
-    """Pairs ``(clean, restored)`` of photos ``(3, H, W)``, 8 bit.
+    sources: bool = False,
+) -> list[tuple[NDArray[np.generic], ...]]:
+    """Pairs ``(clean, restored)`` of photos ``(3, H, W)``, 8 bit; with ``sources``, triples with the degraded photo.
 
     A photo takes about a second, hence the cache: when the file exists it is read and the other arguments do not
     matter; delete it to restore anew. A run that was cut off goes on from its last photo.
@@ -36,6 +37,10 @@ def restored_pairs(
         cache: ``.npz`` file.
         draws: degraded versions per photo.
         seed: of the degradations; each photo has its own stream.
+        sources: give the degraded photos, too, float16 in about [0, 1]; a cache made without them has none.
+
+    Raises:
+        KeyError: ``sources`` of a cache that has none.
     """
     cache = Path(cache)
     if not cache.is_file():
@@ -46,10 +51,13 @@ def restored_pairs(
         for number, image in enumerate(clean):
             for draw in range(draws):
                 part = parts / f"{number}_{draw}.npy"
+                generator = torch.Generator().manual_seed((seed * len(clean) + number) * draws + draw)
+                degraded = _degraded(image, degradation, generator)
                 if not part.is_file():
-                    generator = torch.Generator().manual_seed((seed * len(clean) + number) * draws + draw)
-                    np.save(part, _restored(image, restore, degradation, generator))
+                    np.save(part, _restored(degraded, restore))
                 arrays[f"restored_{number}_{draw}"] = np.load(part)
+                if sources:
+                    arrays[f"source_{number}_{draw}"] = degraded[0].numpy().astype(np.float16)
         temporary = cache.with_suffix(".tmp.npz")
         np.savez(temporary, draws=draws, **arrays)
         temporary.replace(cache)
@@ -57,17 +65,19 @@ def restored_pairs(
         kept = int(stored["draws"])
         count = sum(name.startswith("clean_") for name in stored.files)
         clean = [stored[f"clean_{number}"] for number in range(count)]
-        return [(clean[i], stored[f"restored_{i}_{k}"]) for i in range(count) for k in range(kept)]
+        return [
+            (clean[i], stored[f"restored_{i}_{k}"], *([stored[f"source_{i}_{k}"]] if sources else []))
+            for i in range(count)
+            for k in range(kept)
+        ]
 
 
-def _restored(
-    image: Photo,
-    restore: Callable[[ImageBatch], ImageBatch],
-    degradation: DegradationModel,
-    generator: torch.Generator,
-) -> Photo:
+def _degraded(image: Photo, degradation: DegradationModel, generator: torch.Generator) -> ImageBatch:
     clean = torch.from_numpy(np.ascontiguousarray(image)).float()[None] / 255
-    params = degradation.draw((1, *clean.shape[1:]), generator)
+    return degradation.apply(clean, degradation.draw((1, *clean.shape[1:]), generator))
+
+
+def _restored(degraded: ImageBatch, restore: Callable[[ImageBatch], ImageBatch]) -> Photo:
     with torch.inference_mode():
-        result = restore(degradation.apply(clean, params))[0]
+        result = restore(degraded)[0]
     return (255 * result).round().clamp(0, 255).byte().cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from monai_sasm.diffusion.pinning import lowpass
+from monai_sasm.experts.unet import ResidualUNet
+from monai_sasm.noise import NoiseEstimator
 from monai_sasm.refine.flow import FlowEstimate, FlowRefiner, trust_map
 from monai_sasm.refine.network import TimeMapped
+from monai_sasm.training.checkpoints import starting_from
 
 ANCHOR = torch.rand(2, 3, 33, 46, generator=torch.Generator().manual_seed(1))
 
@@ -141,3 +145,33 @@ def test_time_takes_the_place_of_the_noise_map() -> None:
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="at least"):
         FlowRefiner(Scaled(), **settings)
+
+
+class Returning(nn.Module):
+    """Predicts a tenth of the last three channels that it is shown."""
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: Any = None, class_labels: Any = None) -> Tensor:
+        return x[:, -3:] / 10
+
+
+def test_what_the_experts_removed_is_shown_where_it_is_known() -> None:
+    source = ANCHOR + 0.1 * torch.randn(ANCHOR.shape, generator=torch.Generator().manual_seed(2))
+    sees = refiner(Returning(), removed=True, pin=0.0, members=1)
+    torch.testing.assert_close(sees.refine(ANCHOR, source).image, ANCHOR + (source - ANCHOR) / 10)
+    torch.testing.assert_close(sees(ANCHOR, source), ANCHOR + (source - ANCHOR) / 10)
+    torch.testing.assert_close(sees(ANCHOR), ANCHOR)
+    blind = refiner(Returning(), pin=0.0, members=1)
+    assert torch.equal(blind.refine(ANCHOR, source).image, blind.refine(ANCHOR).image)
+
+
+def test_a_network_begins_without_what_it_will_see(tmp_path: Path) -> None:
+    def build(**more: int) -> TimeMapped:
+        return TimeMapped(ResidualUNet(6, [8, 16], noise_estimator=NoiseEstimator(), **more))  # type: ignore[arg-type]
+
+    torch.save(build().state_dict(), tmp_path / "without.pt")
+    without, wide = (starting_from(build(**more), tmp_path / "without.pt", "cpu") for more in ({}, {"conditions": 3}))
+    x, times = torch.rand(2, 9, 20, 24), torch.tensor([1000.0, 300.0])
+    with torch.inference_mode():
+        torch.testing.assert_close(wide(x, times), without(x[:, :6], times))
+    with pytest.raises(ValueError, match="neighbours or conditions, not both"):
+        build(conditions=3, neighbours=1)

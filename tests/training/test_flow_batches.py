@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.networks.schedulers import RFlowScheduler
 
-from monai_sasm.training.flow import FLOOR, FlowLoss, PrepareFlow
+from monai_sasm.training.flow import FLOOR, FlowLoss, PrepareFlow, PrepareRefinement
 
 CLEAN = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 ANCHOR = (CLEAN + 0.1).clamp(0, 1)
@@ -41,7 +41,7 @@ def test_draws_depend_on_the_seed_alone() -> None:
 
 
 def test_first_is_a_share() -> None:
-    with pytest.raises(ValueError, match="share of the batch"):
+    with pytest.raises(ValueError, match="shares of the batch"):
         PrepareFlow(RFlowScheduler(), first=1.5)
 
 
@@ -72,3 +72,21 @@ def test_feature_distance_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(FlowLoss(perceptual=3.0)(black, target)) == 0
     with pytest.raises(ValueError, match="not be negative"):
         FlowLoss(perceptual=-1.0)
+
+
+@pytest.mark.parametrize(("blind", "expected"), [(0.0, 2 * CLEAN.flip(0) - 1), (1.0, 2 * ANCHOR - 1)])
+def test_the_source_follows_the_anchor_unless_it_is_withheld(blind: float, expected: torch.Tensor) -> None:
+    prepare = PrepareFlow(RFlowScheduler(), blind=blind)
+    _, _, (_, anchor, source), _ = prepare({**BATCH, "source": CLEAN.flip(0)})
+    torch.testing.assert_close(anchor, 2 * ANCHOR - 1)
+    torch.testing.assert_close(source, expected)
+    with pytest.raises(ValueError, match="blind are shares"):
+        PrepareFlow(RFlowScheduler(), blind=2)
+
+
+def test_validation_hands_over_the_source() -> None:
+    image, clean, arguments, _ = PrepareRefinement()({**BATCH, "source": CLEAN + 1})
+    assert torch.equal(image, ANCHOR)
+    assert torch.equal(clean, CLEAN)
+    assert torch.equal(arguments[0], CLEAN + 1)
+    assert PrepareRefinement()(BATCH)[2] == ()

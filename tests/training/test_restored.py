@@ -61,3 +61,15 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     assert rest.calls == 2
     for pair, other in zip(resumed, whole, strict=True):
         np.testing.assert_array_equal(pair[1], other[1])
+
+
+def test_the_degraded_photo_comes_along(tmp_path: Path) -> None:
+    noise = GaussianNoise((0.1, 0.1))
+    triples = restored_pairs(lambda: PHOTOS, Halved(), noise, tmp_path / "triples.npz", sources=True)
+    pairs = restored_pairs(lambda: PHOTOS, Halved(), noise, tmp_path / "pairs.npz")
+    for (clean, restored, source), pair in zip(triples, pairs, strict=True):
+        np.testing.assert_array_equal(restored, pair[1])
+        assert float((source - clean / 255).std()) == pytest.approx(0.1, rel=0.1)
+        assert np.abs(restored - 255 * np.clip(source.astype(float) / 2, 0, 1)).max() < 1, "to its 10 bits"
+    with pytest.raises(KeyError, match="source_0_0"):
+        restored_pairs(lambda: PHOTOS, Halved(), noise, tmp_path / "pairs.npz", sources=True)
