@@ -283,9 +283,10 @@ def restore_slice(
         if number and float(weights[:, 0].min()) > 1 - WEIGHT_FLOOR:
             break  # nothing left to repair
         keeper.add(weights, sigma, number)
-        if options.keep_maps and number == 0 and options.expert and house.experts[options.expert].samples:
-            keeper.add_uncertainty(spread_tiled(current, sigma, house.experts[options.expert].uncertainty))
         around = None if number else slab
+        if options.keep_maps and number == 0 and options.expert and house.experts[options.expert].samples:
+            shown = current if around is None else around
+            keeper.add_uncertainty(spread_tiled(shown, sigma, house.experts[options.expert].uncertainty))
         calls = _expert_calls(house, options)
         current = restore_tiled(current, sigma, weights, calls, progress=progress, slab=around)
     if options.upscale:

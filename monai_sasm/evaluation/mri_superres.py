@@ -68,6 +68,7 @@ def run(context: Context) -> Table:
     flags = (
         *context.limited(),
         *missing,
+        *_who_sees_neighbours(networks),
         *hallucinating(rows, [contender.name for contender in networks if contender.sampled]),
         f"k-space cut to its central 1/2 or 1/4 along both axes of a slice, complex noise of {SIGMA:g} "
         "(monai_sasm.degradations.kspace.LowQualityMr), seed = number of the case",
@@ -197,6 +198,13 @@ def _shown(segmenter: Judge) -> Callable[[Case, Image], Regions]:
         return {name: region.transpose(2, 1, 0) for name, region in found.items()}
 
     return regions
+
+
+def _who_sees_neighbours(networks: Sequence[Contender]) -> list[str]:
+    reach = {
+        one.neighbours: [other.name for other in networks if other.neighbours == one.neighbours] for one in networks
+    }
+    return [f"{', '.join(names)}: see {count} slices on each side" for count, names in sorted(reach.items()) if count]
 
 
 def _on_slices(contender: Contender) -> Callable[[Case], Image]:

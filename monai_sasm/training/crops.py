@@ -106,12 +106,23 @@ class FileCropDataset(CropDataset):
 
 
 class WholeDataset(Dataset[dict[str, Any]]):
-    """Whole images in order, for evaluation; arguments as for :class:`CropDataset`."""
+    """Whole images in order, for evaluation.
+
+    Args:
+        images: as for :class:`CropDataset`.
+        keys: likewise.
+        limit: take only so many, evenly spaced.
+    """
 
     def __init__(
-        self, images: Sequence[NDArray[np.generic] | tuple[NDArray[np.generic], ...]], keys: Sequence[str] = ("image",)
+        self,
+        images: Sequence[NDArray[np.generic] | tuple[NDArray[np.generic], ...]],
+        keys: Sequence[str] = ("image",),
+        limit: int | None = None,
     ) -> None:
-        self.images = [entry if isinstance(entry, tuple) else (entry,) for entry in images]
+        entries = [entry if isinstance(entry, tuple) else (entry,) for entry in images]
+        count = len(entries) if limit is None else min(limit, len(entries))
+        self.images = [entries[index] for index in np.linspace(0, len(entries) - 1, count).round().astype(int)]
         self.keys = tuple(keys)
         if any(len(entry) != len(self.keys) for entry in self.images):
             raise ValueError(f"expected {len(self.keys)} aligned arrays {self.keys} per image")

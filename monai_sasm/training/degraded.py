@@ -1,4 +1,4 @@
-"""Pairs of clean slices and their degraded versions, made once from whole slices and held in memory."""
+"""Clean slices and their degraded versions, whole ones: pairs made once, or batches degraded anew each time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.neighbours import between
@@ -54,3 +55,88 @@ def degraded_pairs(
     if not pairs:
         raise ValueError(f"no slice of at least {min_size} pixels each way among {len(slices)}")
     return pairs
+
+
+class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
+    """Batches ``clean`` ``(B, 1, H, W)`` and ``noisy`` ``(B, 2 n + 1, H, W)`` of slices of one shape, for a loader that
+    does not batch (``batch_size=None``).
+
+    Each batch is degraded anew, as whole slices, so that neither the noise nor the place of a crop can be learnt by
+    heart; then it is cut to ``size`` where it is larger, turned and flipped. Slices of one volume have one shape.
+
+    Args:
+        images: clean slices ``(1, H, W)``, or between their neighbours ``(2 n + 1, H, W)``, in working scale; or pairs
+            ``(clean, noisy)`` that were measured.
+        degradations: of which one is drawn for each batch; ``None`` for pairs.
+        batch: slices per batch, fewer where a shape has fewer.
+        length: slices per epoch.
+        size: largest side in pixels.
+        neighbours: n.
+        alone: share of the batches whose neighbours are withheld.
+        min_std: leave out cuts of which the clean one varies less, at most ten times in a row.
+        seed: of all draws.
+
+    Raises:
+        ValueError: there are no images, or degradations and pairs.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Slice | tuple[Slice, ...]],
+        degradations: Sequence[DegradationModel] | None,
+        batch: int,
+        length: int,
+        size: int,
+        neighbours: int = 0,
+        alone: float = 0.1,
+        min_std: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        entries = [entry if isinstance(entry, tuple) else (entry,) for entry in images]
+        wanted = 2 if degradations is None else 1
+        if not entries or any(len(entry) != wanted for entry in entries):
+            raise ValueError(
+                f"expected {'pairs (clean, noisy)' if wanted == 2 else 'clean images'}, got {len(entries)} images"
+            )
+        groups: dict[tuple[int, ...], list[tuple[Slice, ...]]] = {}
+        for entry in entries:
+            groups.setdefault(entry[0].shape, []).append(entry)
+        self.groups = list(groups.values())
+        sizes = np.array([len(group) for group in self.groups], float)
+        self.shares = sizes / sizes.sum()
+        self.degradations, self.batch, self.length, self.size = degradations, batch, length, size
+        self.neighbours, self.alone, self.min_std = neighbours, alone, min_std
+        self.random, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return max(self.length // self.batch, 1)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """A batch; ``index`` only ends the epoch."""
+        if index >= len(self):
+            raise IndexError(index)
+        for _ in range(10):
+            clean, noisy = self._cut()
+            if float(clean.std()) >= self.min_std:
+                break
+        turns, flips = int(self.random.integers(4)), [-1] if self.random.integers(2) else []
+        clean, noisy = (torch.rot90(image, turns, (2, 3)).flip(flips).contiguous() for image in (clean, noisy))
+        return {"clean": clean, "noisy": noisy}
+
+    def _cut(self) -> tuple[torch.Tensor, torch.Tensor]:
+        group = self.groups[int(self.random.choice(len(self.groups), p=self.shares))]
+        chosen = self.random.choice(len(group), min(self.batch, len(group)), replace=False)
+        images = [torch.from_numpy(np.stack(kind)) for kind in zip(*(group[index] for index in chosen), strict=True)]
+        clean, noisy = (images[0], self._degraded(images[0])) if self.degradations else (images[0], images[1])
+        if self.random.random() < self.alone:
+            noisy = between(noisy, 0)
+        corner = [int(self.random.integers(max(side - self.size, 0) + 1)) for side in clean.shape[2:]]
+        rows, columns = (slice(start, start + self.size) for start in corner)
+        clean, noisy = between(clean, 0), between(noisy, self.neighbours)
+        return clean[..., rows, columns], noisy[..., rows, columns]
+
+    def _degraded(self, clean: torch.Tensor) -> torch.Tensor:
+        assert self.degradations is not None
+        degradation = self.degradations[int(self.random.integers(len(self.degradations)))]
+        count, channels, height, width = clean.shape
+        return degradation.apply(clean, degradation.draw((count, channels, height, width), self.generator))

@@ -134,3 +134,22 @@ def test_cubic_neither_shifts_nor_scales(size: tuple[int, int]) -> None:
     kspace = to_kspace(torch.from_numpy(image))
     assert np.abs(to_image(kspace).numpy() - image).max() < 1e-12
     assert map_coordinates(image, np.mgrid[: size[0], : size[1]], order=3) == pytest.approx(image)
+
+
+def test_the_table_says_who_sees_neighbours(data: Path, tmp_path: Path) -> None:
+    class Middle(Sharpen):
+        neighbours = 1
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            assert image.shape[1] == 3
+            return super().forward(image[:, 1:2])
+
+    networks = {
+        "segment_hippocampus_unet": Threshold(),
+        "superres_mri_unet": Middle(0.3),
+        "superres_mri_unet/single_slice": Sharpen(0.3),
+    }
+    table = evaluate_in(Context(data, tmp_path / "results", "cpu", networks=networks), "mri-superres")
+    assert "U-Net: see 1 slices on each side" in table.flags
+    near, alone = (table.row(name).scores["x4"]["PSNR"] for name in ("U-Net", "U-Net, single slice"))
+    assert near == pytest.approx(alone)

@@ -96,6 +96,8 @@ def test_whole_images_keep_order_and_size() -> None:
     whole = WholeDataset(images, keys=("clean", "noisy"))
     assert [tuple(item["clean"].shape) for item in whole] == [(1, 10, 20), (1, 30, 20)]
     assert [float(item["clean"].mean()) for item in whole] == [10, 30]
+    few = WholeDataset([np.full((1, 8, 8), number, np.float32) for number in range(9)], limit=3)
+    assert [float(item["image"].mean()) for item in few] == [0, 4, 8]
     with pytest.raises(ValueError, match="2 aligned arrays"):
         WholeDataset([images[0][0]], keys=("clean", "noisy"))
 

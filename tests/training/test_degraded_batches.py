@@ -1,0 +1,93 @@
+"""Batches degraded anew: whole slices, neighbours, one shape each, the same draws for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr, to_kspace
+from monai_sasm.training.degraded import DegradedBatches
+
+RANDOM = np.random.default_rng(0)
+VOLUMES = [RANDOM.uniform(0, 1, (9, *size)).astype(np.float32) for size in ((20, 24), (16, 30))]
+SLABS = [volume[start : start + 3] for volume in VOLUMES for start in range(7)]
+
+
+def halved(sigma: float = 0.0) -> LowQualityMr:
+    return LowQualityMr(KspaceTruncation(factor=(2.0, 2.0)), KspaceNoise(sigma=(sigma, sigma)))
+
+
+def batches(**settings: object) -> DegradedBatches:
+    return DegradedBatches(
+        **{"images": SLABS, "degradations": [halved()], "batch": 4, "length": 20, "size": 64} | settings
+    )  # type: ignore[arg-type]
+
+
+def sampled_columns(image: torch.Tensor) -> int:
+    """How many columns of k-space hold energy."""
+    energy = to_kspace(image).abs().square().mean((0, 1, 2))
+    return int((energy > 1e-4 * energy.max()).sum())
+
+
+def test_batches_are_whole_slices_of_one_shape_between_their_neighbours() -> None:
+    data = batches(neighbours=1, alone=0.0)
+    assert len(data) == 5
+    seen = set()
+    for index in range(5):
+        batch = data[index]
+        clean, noisy = batch["clean"], batch["noisy"]
+        assert clean.shape[:2] == (4, 1)
+        assert noisy.shape == (4, 3, *clean.shape[2:])
+        seen.add(tuple(sorted(clean.shape[2:])))
+        for one, slab in zip(clean, noisy, strict=True):
+            whole = torch.cat([one, one])
+            assert float((slab[1] - one).abs().max()) > 0.01, "detail is gone"
+            assert float(slab[1].mean()) == pytest.approx(float(whole.mean()), abs=0.02), "the rest is not"
+    assert seen == {(20, 24), (16, 30)}
+    with pytest.raises(IndexError):
+        data[5]
+
+
+def test_whole_slices_are_truncated_before_they_are_cut() -> None:
+    wide = [RANDOM.uniform(0, 1, (1, 64, 64)).astype(np.float32)]
+    whole = DegradedBatches(wide, [halved()], batch=1, length=1, size=64)[0]["noisy"]
+    assert sampled_columns(whole) == 31
+    cut = DegradedBatches(wide, [halved()], batch=1, length=1, size=16)[0]
+    assert cut["clean"].shape == cut["noisy"].shape == (1, 1, 16, 16)
+
+
+def test_noise_is_drawn_anew_and_depends_on_the_seed_alone() -> None:
+    settings = {"images": SLABS[:1], "degradations": [halved(0.1)], "batch": 1, "neighbours": 1, "alone": 0.0}
+    data, same, other = batches(**settings), batches(**settings), batches(**settings, seed=1)
+    first, second = data[0], data[1]
+    assert not torch.equal(first["noisy"].sort().values, second["noisy"].sort().values)
+    assert torch.equal(first["noisy"], same[0]["noisy"])
+    assert not torch.equal(first["noisy"], other[0]["noisy"])
+
+
+def test_neighbours_are_withheld_from_a_share() -> None:
+    for batch in (batches(neighbours=1, alone=1.0)[index] for index in range(3)):
+        torch.testing.assert_close(batch["noisy"], batch["noisy"][:, 1:2].expand(-1, 3, -1, -1))
+    data = batches(neighbours=1, alone=0.3, length=800)
+    alone = [bool((one["noisy"][:, 0] == one["noisy"][:, 1]).all()) for one in (data[index] for index in range(200))]
+    assert np.mean(alone) == pytest.approx(0.3, abs=0.12)
+
+
+def test_pairs_are_taken_as_they_are() -> None:
+    clean = [RANDOM.uniform(0, 1, (1, 8, 8)).astype(np.float32) for _ in range(6)]
+    pairs = [(image, image + 1) for image in clean]
+    batch = batches(images=pairs, degradations=None, neighbours=2)[0]
+    torch.testing.assert_close(batch["noisy"], (batch["clean"] + 1).expand(-1, 5, -1, -1))
+    with pytest.raises(ValueError, match=r"pairs \(clean, noisy\), got 14 images"):
+        batches(degradations=None)
+    with pytest.raises(ValueError, match="clean images, got 6 images"):
+        batches(images=pairs)
+    with pytest.raises(ValueError, match="got 0 images"):
+        batches(images=[])
+
+
+def test_flat_batches_are_passed_over() -> None:
+    flat = [np.zeros((1, 8, 8), np.float32)] * 20 + [RANDOM.uniform(0, 1, (1, 8, 9)).astype(np.float32)] * 20
+    data = batches(images=flat, batch=1, length=30, min_std=0.1)
+    assert all(float(data[index]["clean"].std()) > 0.1 for index in range(20))
