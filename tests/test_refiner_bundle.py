@@ -84,9 +84,11 @@ def test_photos_are_degraded_and_restored_first(tmp_path: Path) -> None:
         save(clean_image("PHOTO"), "PHOTO", tmp_path / split / "clean")
     training = workflow(tmp_path, tmp_path / "run", pipeline="$torch.nn.Identity()", draws=3, **SMALL)
     training.run()
-    pairs = training.parser.get_parsed_content("train::images")
-    assert len(pairs) == 3
-    assert all(not np.array_equal(clean, restored) for clean, restored in pairs)
+    triples = training.parser.get_parsed_content("train::images")
+    assert len(triples) == 3
+    for clean, restored, source in triples:
+        assert not np.array_equal(clean, restored)
+        assert np.abs(restored - 255 * source.astype(float).clip(0, 1)).max() < 0.7, "nothing was restored"
     assert (tmp_path / "run" / "restored_train.npz").is_file()
     assert (tmp_path / "run" / "model.pt").is_file()
 

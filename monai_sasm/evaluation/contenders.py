@@ -10,12 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.evaluation.context import Context, torch_device
+from monai_sasm.neighbours import slab
 
 Image = NDArray[np.float32]
 STEPS = (1, 2, 4, 10)
-NAMES = {"unet": "U-Net", "esrgan": "ESRGAN", "restormer": "Restormer", "dit": "DiT", "sit": "SiT"}
+NAMES = {
+    "unet": "U-Net",
+    "single_slice": "U-Net, single slice",
+    "esrgan": "ESRGAN",
+    "restormer": "Restormer",
+    "dit": "DiT",
+    "sit": "SiT",
+}
 SAMPLED = ("dit", "sit")  # restore in a chosen number of steps
-OVERLAYS = {"restormer": "unet"}  # a variant of another network's bundle
+OVERLAYS = {"restormer": "unet", "single_slice": "unet"}  # a variant of another network's bundle
 BATCH = 16  # slices at a time
 
 
@@ -28,12 +36,14 @@ class Contender:
         restore: stack of slices ``(N, H, W)`` in working scale -> the restored stack.
         parameters: number of trained weights.
         steps: of sampling; 0 for a network that needs none.
+        neighbours: slices on each side that it sees.
     """
 
     name: str
     restore: Callable[[Image], Image]
     parameters: int
     steps: int = 0
+    neighbours: int = 0
 
     @property
     def sampled(self) -> bool:
@@ -67,7 +77,8 @@ def contenders(
         count = sum(weight.numel() for weight in network.parameters())
         for step in steps if kind in SAMPLED else (0,):
             name = NAMES[kind] + (f", {step} step{'s' * (step > 1)}" if step else "")
-            found.append(Contender(name, _restorer(network, step, torch_device(context.device)), count, step))
+            restore = _restorer(network, step, torch_device(context.device))
+            found.append(Contender(name, restore, count, step, getattr(network, "neighbours", 0)))
     flag = f"{', '.join(missing)} left out: no bundle {family}_* with trained weights"
     return found, (flag,) if missing else ()
 
@@ -77,6 +88,7 @@ def _restorer(network: Any, steps: int, device: str) -> Callable[[Image], Image]
 
     def restore(stack: Image) -> Image:
         batch = torch.from_numpy(np.ascontiguousarray(stack, np.float32))[:, None]
+        batch = slab(batch, getattr(network, "neighbours", 0))
         with torch.inference_mode():
             parts = [
                 network.restore(part.to(device), steps=steps) if steps else network(part.to(device))
