@@ -71,6 +71,16 @@ def test_a_noisy_photo_gets_clearer(photo: torch.Tensor, tmp_path: Path, capsys:
     assert after > before + 8
 
 
+def test_noise_is_seen_up_to_the_last_pixel(photo: torch.Tensor, house: House) -> None:
+    """Sides that are one more than a multiple of the gate's blocks, as those of 481 x 321 pixels are."""
+    noisy = degrade(GaussianNoise(sigma=(0.1, 0.1)), photo)[..., :305, :321]
+    restored = restore(as_volume(noisy), house, Options(keep_maps=True))
+    weight = restored.weights["noise_photo_unet"][0]
+    assert float(min(weight[-8:].mean(), weight[:, -8:].mean())) > 0.95
+    error = np.abs(restored.volume.array - photo[0, :, :305, :321].numpy())
+    assert float(error[..., -4:].mean()) < 2 * float(error.mean())
+
+
 def test_drops_are_found_and_removed(photo: torch.Tensor, house: House) -> None:
     wet = degrade(Raindrop(coverage=(0.3, 0.3), opacity=(0.9, 1.0)), photo, seed=3)
     result = restore(as_volume(wet), house, Options(keep_maps=True))

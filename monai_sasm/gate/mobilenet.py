@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from monai_sasm.diffusion.networks import pad_to_multiple
 from monai_sasm.optional import torchvision
 from monai_sasm.types import ExpertLogits, ImageBatch, NoiseMap
 
@@ -21,6 +22,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 TAPS = {6: 32, 13: 96, 18: 1280}  # index in MobileNetV2.features -> channels; strides 8, 16, 32
 STRIDE = 8  # of the logits
+COARSEST = 32  # stride of the trunk's last layers
 HEAD_TAP = 13  # joined to the head as it is, so that a re-fitted head can tell faults the merge was not trained on
 NOISE_CHANNELS = 2
 
@@ -88,16 +90,19 @@ class SpatialGate(nn.Module):
                 raise ValueError("this gate has no noise estimator; pass sigma (B, 1, H, W)")
             sigma = self.noise_estimator(image)
         size = tuple(-(-side // STRIDE) for side in image.shape[-2:])
+        # whole blocks only: a sliver of pixels in the last one is no ground to judge it by
+        image, sigma = pad_to_multiple(image, COARSEST), pad_to_multiple(sigma, COARSEST)
+        padded = tuple(side // STRIDE for side in image.shape[-2:])
         x = (image - self.mean) / self.std  # (B, 3, H, W)
-        joined = [_resize(self.local(x), size)]  # (B, width, H/8, W/8)
+        joined = [self.local(x)]  # (B, width, H/8, W/8)
         for index, layer in enumerate(self.trunk):
             x = layer(x)  # (B, c, H/s, W/s), s doubling to 32
             if str(index) in self.reduce:
-                joined.append(_resize(self.reduce[str(index)](x), size))
+                joined.append(_resize(self.reduce[str(index)](x), padded))
             if index == HEAD_TAP:
-                direct = _resize(x, size)  # (B, 96, H/8, W/8)
-        joined.append(_resize(_noise_features(sigma), size))  # (B, 2, H/8, W/8)
-        return torch.cat([self.merge(torch.cat(joined, 1)), direct], 1)
+                direct = _resize(x, padded)  # (B, 96, H/8, W/8)
+        joined.append(_resize(_noise_features(sigma), padded))  # (B, 2, H/8, W/8)
+        return torch.cat([self.merge(torch.cat(joined, 1)), direct], 1)[..., : size[0], : size[1]]
 
     def train(self, mode: bool = True) -> SpatialGate:
         """Training mode, except for batch normalisation: its statistics stay those of the pretrained trunk."""

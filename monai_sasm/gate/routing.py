@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from monai_sasm.gate.mobilenet import STRIDE
 from monai_sasm.types import ExpertLogits, ExpertWeights
 
 SEEN = 0.01  # share of an image in which a class outweighs the others: its fault is there
@@ -22,7 +23,8 @@ def route(
     r"""Weights :math:`w_k = \mathrm{softmax}_k(z_k / T)`, masked, thinned out and smoothly enlarged.
 
     Args:
-        logits: ``(B, E, h, w)``; class 0 is the identity.
+        logits: ``(B, E, h, w)`` of blocks of 8 x 8 pixels, the last ones cut off by ``size``; any other number of
+            blocks is stretched over ``size``. Class 0 is the identity.
         size: height and width of the result; enlargement is bilinear on the weights, so it keeps their sum.
         allowed: ``(E,)`` bool; classes that may act at all. The identity always may. A forbidden class gets exactly 0.
         temperature: above 0; larger is softer, towards 0 the winner takes all.
@@ -55,13 +57,21 @@ def route(
     enlarged = weights.new_zeros(len(weights), weights.shape[1], *size)
     enlarged[:, 0] = 1
     if len(experts):
-        acting = F.interpolate(weights[:, experts], size=size, mode="bilinear", align_corners=False)
+        acting = _enlarged(weights[:, experts], size)
         if floor:
             # soft threshold: continuous, so no edge appears in the picture where a weight crosses the floor
             acting = (acting - floor).clamp_min_(0).div_(1 - floor)
         enlarged[:, experts] = acting
         enlarged[:, 0] = (1 - acting.sum(1)).clamp_min(0)  # rounding
     return enlarged
+
+
+def _enlarged(weights: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """``(B, K, h, w)`` -> ``(B, K, *size)``, each weight in the middle of its block of pixels."""
+    if weights.shape[2:] != tuple(-(-side // STRIDE) for side in size):
+        return F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
+    blocks = F.interpolate(weights, scale_factor=STRIDE, mode="bilinear", align_corners=False)
+    return blocks[..., : size[0], : size[1]]
 
 
 def _acting(allowed: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,15 @@ def test_logits_have_one_value_per_block(gate: SpatialGate, size: tuple[int, int
     assert torch.isfinite(logits).all()
 
 
+def test_a_sliver_of_pixels_is_judged_by_what_is_beside_it(gate: SpatialGate) -> None:
+    image = torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(3))
+    image[..., 65:96] = image[..., 33:64].flip(-1)  # what reflection at column 64 shows
+    sigma = torch.full_like(image[:, :1], 0.1)
+    cut, whole = gate(image[..., :64, :65], sigma[..., :64, :65]), gate(image[..., :64, :96], sigma[..., :64, :96])
+    assert cut.shape[2:] == (8, 9)
+    torch.testing.assert_close(cut, whole[..., :9])
+
+
 def test_the_noise_map_reaches_the_head(gate: SpatialGate) -> None:
     image = torch.full((1, 3, 64, 64), 0.5)
     with torch.inference_mode():

@@ -34,6 +34,17 @@ def test_weights_are_a_partition_of_unity(logits: torch.Tensor, options: dict, s
     torch.testing.assert_close(weights.sum(1), torch.ones(2, *size))
 
 
+@pytest.mark.parametrize("size", [(41, 321), (40, 320), (33, 7)])
+def test_a_weight_lies_in_the_middle_of_its_block(size: tuple[int, int]) -> None:
+    blocks = tuple(-(-side // 8) for side in size)
+    logits = torch.zeros(1, 2, *blocks)
+    logits[:, 1] = torch.linspace(-2, 2, blocks[1])  # rises along the blocks of a row
+    weights = route(logits, size)[0, 1]
+    for block, expected in enumerate(torch.softmax(logits, 1)[0, 1, 0][: size[1] // 8]):
+        middle = weights[0, 8 * block + 3 : 8 * block + 5].mean()
+        assert float(middle) == pytest.approx(float(expected), abs=1e-3)
+
+
 def test_low_temperature_gives_the_winner(logits: torch.Tensor) -> None:
     weights = route(logits, (6, 7), temperature=1e-3)
     assert torch.equal(weights.argmax(1), logits.argmax(1))
