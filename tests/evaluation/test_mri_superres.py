@@ -97,6 +97,12 @@ def test_the_judge_is_right_on_clean_images(table: Table) -> None:
     assert "recovered" not in coarse
 
 
+def test_the_border_is_left_out_of_one_of_the_numbers(table: Table) -> None:
+    scores = table.row("zero-filled").scores["x4"]
+    assert scores["PSNR inside"] != pytest.approx(scores["PSNR"], abs=0.01)
+    assert math.isinf(table.row("clean").scores["x4"]["PSNR inside"])
+
+
 def test_recovery_and_losses_follow_from_dice(table: Table) -> None:
     low = table.row("zero-filled").scores["x4"]["Dice"]
     restored = table.row("U-Net").scores["x4"]
