@@ -34,8 +34,8 @@ LEAST = 11  # pixels a slice must have for SSIM
 BORDER = 6  # pixels
 DEFINITIONS = {
     "PSNR": "dB, whole volume, range 1 = 99.5th percentile of the foreground of the clean volume",
-    "PSNR inside": f"the same without the {BORDER} pixels at the border of each slice, where what truncation smears comes "
-    "round from the opposite side: the volumes are small pieces cut out of a head, so that much of them is border",
+    "PSNR inside": f"the same without the {BORDER} pixels at the border of each slice, where what truncation smears "
+    "comes round from the opposite side: the volumes are small pieces of a head, so that much of them is border",
     "SSIM": "same range, Gaussian 11x11, sigma 1.5, mean over slices",
     **JUDGED,
     "M params": "millions of trained weights",
