@@ -31,6 +31,7 @@ TINY = {
     "checkpoint_interval": 1,
     "val_interval": 1,
     "precision": "float32",
+    "validate::dataset::size": 64,
 }
 TRANSFORMER = {"transformer::depth": 2, "transformer::width": 32, "transformer::heads": 2, "last": 1.0}
 DIFFUSION = {  # and their small networks
@@ -61,8 +62,8 @@ def config(name: str, *files: str) -> list[str]:
 
 def tiny(name: str) -> dict[str, Any]:
     """Settings that make a bundle's training small."""
-    validation = {} if name in WHOLE else {"validate::dataset::size": 64}
-    return TINY | validation | (DIFFUSION | CONVOLUTIONAL).get(name, {"network_def::channels": [8, 16]})
+    settings = TINY | (DIFFUSION | CONVOLUTIONAL).get(name, {"network_def::channels": [8, 16]})
+    return {key: value for key, value in settings.items() if name not in WHOLE or key != "validate::dataset::size"}
 
 
 def training(name: str, data: Path, output: Path, *overlays: str, **overrides: Any) -> ConfigWorkflow:
