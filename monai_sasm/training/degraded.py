@@ -73,6 +73,8 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         size: largest side in pixels.
         neighbours: n.
         alone: share of the batches whose neighbours are withheld.
+        mirrored: share of the batches whose slices are continued by their mirror image on two sides before they are
+            degraded, and then cut: what larger slices show, where nothing comes round from the opposite side.
         min_std: leave out cuts of which the clean one varies less, at most ten times in a row.
         seed: of all draws.
 
@@ -89,6 +91,7 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         size: int,
         neighbours: int = 0,
         alone: float = 0.1,
+        mirrored: float = 0.0,
         min_std: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -105,7 +108,7 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         sizes = np.array([len(group) for group in self.groups], float)
         self.shares = sizes / sizes.sum()
         self.degradations, self.batch, self.length, self.size = degradations, batch, length, size
-        self.neighbours, self.alone, self.min_std = neighbours, alone, min_std
+        self.neighbours, self.alone, self.mirrored, self.min_std = neighbours, alone, mirrored, min_std
         self.random, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
@@ -127,11 +130,16 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         group = self.groups[int(self.random.choice(len(self.groups), p=self.shares))]
         chosen = self.random.choice(len(group), min(self.batch, len(group)), replace=False)
         images = [torch.from_numpy(np.stack(kind)) for kind in zip(*(group[index] for index in chosen), strict=True)]
+        size = self.size
+        if self.degradations and self.random.random() < self.mirrored:
+            size = min(size, *images[0].shape[2:])
+            for axis in (2, 3):
+                images = [torch.cat([image, image.flip(axis)], axis) for image in images]
         clean, noisy = (images[0], self._degraded(images[0])) if self.degradations else (images[0], images[1])
         if self.random.random() < self.alone:
             noisy = between(noisy, 0)
-        corner = [int(self.random.integers(max(side - self.size, 0) + 1)) for side in clean.shape[2:]]
-        rows, columns = (slice(start, start + self.size) for start in corner)
+        corner = [int(self.random.integers(max(side - size, 0) + 1)) for side in clean.shape[2:]]
+        rows, columns = (slice(start, start + size) for start in corner)
         clean, noisy = between(clean, 0), between(noisy, self.neighbours)
         return clean[..., rows, columns], noisy[..., rows, columns]
 

@@ -91,3 +91,18 @@ def test_flat_batches_are_passed_over() -> None:
     flat = [np.zeros((1, 8, 8), np.float32)] * 20 + [RANDOM.uniform(0, 1, (1, 8, 9)).astype(np.float32)] * 20
     data = batches(images=flat, batch=1, length=30, min_std=0.1)
     assert all(float(data[index]["clean"].std()) > 0.1 for index in range(20))
+
+
+def test_mirrored_slices_have_no_border() -> None:
+    """A slope jumps where it comes round, and a truncated jump rings; its mirror image continues without one."""
+    slope = [np.tile(np.linspace(0, 1, 24, dtype=np.float32), (24, 1))[None]] * 4
+    settings = {"images": slope, "batch": 1, "length": 40, "size": 64}
+
+    def rings(mirrored: float) -> float:
+        data = batches(**settings, mirrored=mirrored)
+        cuts = [data[index] for index in range(40)]
+        assert {tuple(cut["clean"].shape) for cut in cuts} == {(1, 1, 24, 24)}
+        return max(float((cut["noisy"] - cut["clean"]).abs().max()) for cut in cuts)
+
+    assert rings(0.0) > 0.2
+    assert rings(1.0) < 0.05
