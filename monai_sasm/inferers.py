@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from monai_sasm.neighbours import slabs
+from monai_sasm.neighbours import slabs, taken
 
 
 class StackInferer(Inferer):
@@ -57,8 +56,7 @@ class StackInferer(Inferer):
         around = slabs(stack, near, inputs.shape[2 + _slice_axis(inputs)] if near else 1)
         for start in range(0, len(stack), self.chunk):
             part = slice(start, start + self.chunk)
-            images = torch.stack([torch.cat(one) for one in islice(around, self.chunk)])  # (n, c or 2 near + 1, H, W)
-            result[part] = self._restore(images, network, *args, **kwargs)
+            result[part] = self._restore(taken(around, self.chunk), network, *args, **kwargs)
         output = restack(result)
         return MetaTensor(output, meta=inputs.meta) if isinstance(inputs, MetaTensor) else output
 

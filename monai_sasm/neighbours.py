@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -40,7 +40,8 @@ def close(affine: NDArray[np.float64] | Tensor | None, slice_axis: int | None, s
     sides = np.linalg.norm(axes, axis=0)
     if not sides.all():
         return False
-    cosines = np.delete(np.abs((axes / sides).T @ (axes / sides)[:, slice_axis]), slice_axis)
+    directions = axes / sides
+    cosines = np.delete(np.abs(directions.T @ directions[:, slice_axis]), slice_axis)
     return bool(sides[slice_axis] <= CLOSE * np.delete(sides, slice_axis).min() and cosines.max() <= _SQUARE)
 
 
@@ -79,7 +80,12 @@ def slabs(slices: Iterable[T], count: int, length: int) -> Iterator[list[T]]:
 
 def slab(stack: ImageBatch, count: int) -> Tensor:
     """One stack of slices ``(N, 1, H, W)`` -> ``(N, 2 count + 1, H, W)``, each between its neighbours."""
-    return torch.stack([torch.cat(around) for around in slabs(stack, count, len(stack))])
+    return taken(slabs(stack, count, len(stack)), len(stack))
+
+
+def taken(around: Iterator[list[Tensor]], size: int) -> Tensor:
+    """The next of :func:`slabs`, slices ``(c, H, W)``, as one batch ``(size or fewer, (2 n + 1) c, H, W)``."""
+    return torch.stack([torch.cat(one) for one in islice(around, size)])
 
 
 def between(image: Tensor, count: int, channels: int = 1) -> Tensor:

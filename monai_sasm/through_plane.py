@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from monai_sasm.io.entry import RefusedError
 from monai_sasm.io.finer_slices import check_stack, finer_slices
 from monai_sasm.io.pixels import check_size
 from monai_sasm.io.volume import Volume
-from monai_sasm.neighbours import close, slabs
+from monai_sasm.neighbours import close, slabs, taken
 from monai_sasm.types import Modality
 
 BATCH = 4  # planes that an expert restores at once
@@ -194,9 +193,7 @@ def _restored_planes(
         around = slabs((torch.from_numpy(np.ascontiguousarray(plane))[None] for plane in planes), near, len(planes))
         for first in range(0, len(planes), BATCH):
             part = slice(first, first + BATCH)
-            slab = torch.stack([torch.cat(one) for one in islice(around, BATCH)]).to(
-                house.device
-            )  # (n, 2 near + 1, ..)
+            slab = taken(around, BATCH).to(house.device)  # (n, 2 near + 1, ..)
             image = slab[:, near : near + 1]
             level = torch.full_like(image, sigma)
             everywhere = torch.cat([torch.zeros_like(image), torch.ones_like(image)], 1)

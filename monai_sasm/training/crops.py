@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from monai_sasm.training.images import read_photo
+
+Array = TypeVar("Array", bound="NDArray[Any]")
 
 
 class CropDataset(Dataset[dict[str, torch.Tensor]]):
@@ -42,7 +44,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         seed: int = 0,
         fixed: bool = False,
     ) -> None:
-        self.images = [entry if isinstance(entry, tuple) else (entry,) for entry in images]
+        self.images = aligned(images)
         if not self.images:
             raise ValueError("CropDataset needs at least one image; check the training folder or file list")
         for entry in self.images:
@@ -120,7 +122,7 @@ class WholeDataset(Dataset[dict[str, Any]]):
         keys: Sequence[str] = ("image",),
         limit: int | None = None,
     ) -> None:
-        entries = [entry if isinstance(entry, tuple) else (entry,) for entry in images]
+        entries = aligned(images)
         count = len(entries) if limit is None else min(limit, len(entries))
         self.images = [entries[index] for index in np.linspace(0, len(entries) - 1, count).round().astype(int)]
         self.keys = tuple(keys)
@@ -134,6 +136,11 @@ class WholeDataset(Dataset[dict[str, Any]]):
         """One image per key, ``(C, H, W)`` float32, and ``name``, its number."""
         images = {key: _to_tensor(array, 0, False) for key, array in zip(self.keys, self.images[index], strict=True)}
         return {**images, "name": f"{index:04d}"}
+
+
+def aligned(images: Sequence[Array | tuple[Array, ...]]) -> list[tuple[Array, ...]]:
+    """Each image as a tuple of arrays, those that come alone as tuples of one."""
+    return [entry if isinstance(entry, tuple) else (entry,) for entry in images]
 
 
 def _to_tensor(crop: NDArray[np.generic], turns: int, flip: bool) -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.neighbours import between
+from monai_sasm.training.crops import aligned
 
 Slice = NDArray[np.float32]
 
@@ -43,6 +44,7 @@ def degraded_pairs(
     pairs: list[tuple[Slice, ...]] = []
     for clean in (image for image in slices if min(image.shape[-2:]) >= min_size):
         batch = torch.from_numpy(np.ascontiguousarray(clean))[None]
+        target = between(batch, 0)[0].numpy() if neighbours else clean
         channels, height, width = clean.shape
         for degradation in degradations:
             params = degradation.draw((1, channels, height, width), generator)
@@ -50,8 +52,8 @@ def degraded_pairs(
             if neighbours and float(torch.rand((), generator=generator)) < alone:
                 degraded = between(degraded, 0)
             if neighbours:
-                degraded, target = between(degraded, neighbours), between(batch, 0)[0].numpy()
-            pairs.append((target if neighbours else clean, degraded[0].numpy()))
+                degraded = between(degraded, neighbours)
+            pairs.append((target, degraded[0].numpy()))
     if not pairs:
         raise ValueError(f"no slice of at least {min_size} pixels each way among {len(slices)}")
     return pairs
@@ -95,7 +97,7 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         min_std: float = 0.0,
         seed: int = 0,
     ) -> None:
-        entries = [entry if isinstance(entry, tuple) else (entry,) for entry in images]
+        entries = aligned(images)
         wanted = 2 if degradations is None else 1
         if not entries or any(len(entry) != wanted for entry in entries):
             raise ValueError(
@@ -129,13 +131,17 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
     def _cut(self) -> tuple[torch.Tensor, torch.Tensor]:
         group = self.groups[int(self.random.choice(len(self.groups), p=self.shares))]
         chosen = self.random.choice(len(group), min(self.batch, len(group)), replace=False)
-        images = [torch.from_numpy(np.stack(kind)) for kind in zip(*(group[index] for index in chosen), strict=True)]
+        clean, *given = (
+            torch.from_numpy(np.stack(kind)) for kind in zip(*(group[index] for index in chosen), strict=True)
+        )
         size = self.size
-        if self.degradations and self.random.random() < self.mirrored:
-            size = min(size, *images[0].shape[2:])
-            for axis in (2, 3):
-                images = [torch.cat([image, image.flip(axis)], axis) for image in images]
-        clean, noisy = (images[0], self._degraded(images[0])) if self.degradations else (images[0], images[1])
+        if self.degradations is not None:
+            if self.random.random() < self.mirrored:
+                size = min(size, *clean.shape[2:])
+                for axis in (2, 3):
+                    clean = torch.cat([clean, clean.flip(axis)], axis)
+            given = [self._degraded(clean, self.degradations)]
+        (noisy,) = given
         if self.random.random() < self.alone:
             noisy = between(noisy, 0)
         corner = [int(self.random.integers(max(side - size, 0) + 1)) for side in clean.shape[2:]]
@@ -143,8 +149,7 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         clean, noisy = between(clean, 0), between(noisy, self.neighbours)
         return clean[..., rows, columns], noisy[..., rows, columns]
 
-    def _degraded(self, clean: torch.Tensor) -> torch.Tensor:
-        assert self.degradations is not None
-        degradation = self.degradations[int(self.random.integers(len(self.degradations)))]
+    def _degraded(self, clean: torch.Tensor, degradations: Sequence[DegradationModel]) -> torch.Tensor:
+        degradation = degradations[int(self.random.integers(len(degradations)))]
         count, channels, height, width = clean.shape
         return degradation.apply(clean, degradation.draw((count, channels, height, width), self.generator))
