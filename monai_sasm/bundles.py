@@ -29,10 +29,6 @@ PRECISIONS = ("float32", "bfloat16")
 ROLES = ("classifier", "expert", "gate", "pipeline", "refiner", "segmenter")
 
 
-class BundleError(ValueError):
-    """A bundle folder is incomplete or inconsistent; the message names the file and what it should hold."""
-
-
 @dataclass(frozen=True)
 class Bundle:
     """A loaded bundle: its network, ready to run, and what its metadata says about it.
@@ -69,9 +65,9 @@ class Bundle:
     ) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)`` in working scale; the contract of :class:`experts.expert.Expert`.
 
-        A slice of CT or MR may come with more neighbours than the network looks at, see :mod:`monai_sasm.neighbours`.
+        A slice of CT or MR may come with more neighbours than the network looks at, see :mod:`monai_sasm.functional.neighbours`.
         """
-        from monai_sasm.neighbours import between
+        from monai_sasm.functional.neighbours import between
 
         if self.modality in (Modality.CT, Modality.MR) and image.shape[1] > 1:
             image = between(image, self.neighbours)

@@ -31,7 +31,7 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
     import torch
 
     from monai_sasm.bundles import Bundle
-    from monai_sasm.house import House, Shelf
+    from monai_sasm.restoration.restorer import House, Shelf
     from monai_sasm.types import Degradation, Modality
 
     class Half(torch.nn.Module):
@@ -73,5 +73,5 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
         {"sasm": {"role": "gate"}},
     )
     house = House(experts=experts, gate=gate, refiners=Shelf(), device=torch.device("cpu"))
-    monkeypatch.setattr("monai_sasm.house.load_house", lambda *_, **__: house)
+    monkeypatch.setattr("monai_sasm.restoration.restorer.load_house", lambda *_, **__: house)
     return house

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from monai_sasm.bundles import BundleError, load
+from monai_sasm.errors import BundleError
+from monai_sasm.bundles import load
 from tests.toy_bundles import write_gain_expert
 
 

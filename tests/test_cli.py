@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from monai_sasm import __version__
-from monai_sasm.cli import main
-from monai_sasm.cli_report import exit_code
+from monai_sasm.cli.main import main
+from monai_sasm.cli.output import exit_code
 from tests.data import CHECKOUT, ct_small, mr_volume, shared
 
 
@@ -205,7 +205,7 @@ def test_ctrl_c_leaves_nothing_half_written(photo: Path, tmp_path: Path) -> None
     script.write_text(
         "import sys, time\n"
         "from monai_sasm import cli_job\n"
-        "from monai_sasm.cli import main\n"
+        "from monai_sasm.cli.main import main\n"
         "from monai_sasm.io import commit\n"
         "from monai_sasm import cli_restore, restore as room\n"
         "def slow(*arguments, **keywords):\n"
@@ -251,7 +251,7 @@ def test_degrade_photos(sasm: Any, photo: Path, tmp_path: Path) -> None:
 
 
 def test_degrade_makes_what_training_reads(sasm: Any, tmp_path: Path) -> None:
-    from monai_sasm.training.images import paired
+    from monai_sasm.datasets.images import paired
 
     command = ("degrade", ct_small(), "--kind", "low-dose-ct", "--dose", "0.25", "0.25", "-o", tmp_path / "ct")
     assert sasm(*command)[0] == 0
@@ -280,8 +280,8 @@ def test_degrade_refuses_the_wrong_modality(sasm: Any, photo: Path, tmp_path: Pa
 
 
 def test_evaluate_names_are_the_protocols(sasm: Any, tmp_path: Path) -> None:
-    from monai_sasm.cli_evaluate import NAMES
-    from monai_sasm.evaluation.evaluate import PROTOCOLS
+    from monai_sasm.cli.evaluate import NAMES
+    from monai_sasm.protocols.evaluate import PROTOCOLS
 
     assert NAMES.split(", ") == list(PROTOCOLS)
     code, _, err = sasm("evaluate", "phrenology", "-o", tmp_path)

@@ -12,7 +12,7 @@ import pytest
 
 from monai_sasm import __version__
 from monai_sasm.batch.manifest import read
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
 from tests.batch.studies import write_studies
 
 ROOT = Path(__file__).parents[1]

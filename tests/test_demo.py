@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from monai_sasm.demo import run
+from monai_sasm.cli.demo import run
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_sasm.dispatch import restore_tiled, score_tiled, tiles
+from monai_sasm.restoration.dispatch import restore_tiled, score_tiled
+from monai_sasm.functional.tiling import tiles
 from monai_sasm.experts.unet import ResidualUNet
 
 

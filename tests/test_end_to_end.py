@@ -15,18 +15,18 @@ import torch
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.kspace import KspaceNoise
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
-from monai_sasm.dispatch import restore_tiled
-from monai_sasm.house import House, load_house
+from monai_sasm.restoration.dispatch import restore_tiled
+from monai_sasm.restoration.restorer import House, load_house
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import read, write
 from monai_sasm.io.volume import Volume
-from monai_sasm.metrics import psnr
-from monai_sasm.restore import Options, gate_weights, restore
+from monai_sasm.evaluation.metrics import psnr
+from monai_sasm.restoration.restore import Options, gate_weights, restore
 from monai_sasm.types import Modality
 from tests.data import ct_small, mr_volume
 

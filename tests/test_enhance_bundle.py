@@ -10,8 +10,8 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 from PIL import Image
 
-from monai_sasm.dispatch import tiles
-from monai_sasm.inferers import EnlargingInferer, InpaintingInferer
+from monai_sasm.functional.tiling import tiles
+from monai_sasm.restoration.inferers import EnlargingInferer, InpaintingInferer
 from monai_sasm.training.checkpoints import latest_checkpoint
 from tests.bundle_cases import ROOT, clean_image, load, save
 

@@ -8,8 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from monai_sasm import features
-from monai_sasm.features import MEAN, STD, FeaturesAbsentError, Vgg19Features, feature_distance, find_weights
+from monai_sasm.losses import features
+from monai_sasm.losses.features import (
+    MEAN,
+    STD,
+    FeaturesAbsentError,
+    Vgg19Features,
+    feature_distance,
+    find_weights,
+)
 
 CHANNELS = ((3, 64), (64, 64), (64, 128), (128, 128), (128, 256))
 

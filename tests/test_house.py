@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from monai_sasm import bundles
-from monai_sasm.bundles import BundleError
-from monai_sasm.house import House, load_house
+from monai_sasm.errors import BundleError
+from monai_sasm.restoration.restorer import House, load_house
 from monai_sasm.io.volume import Volume
-from monai_sasm.restore import Options, restore
+from monai_sasm.restoration.restore import Options, restore
 from monai_sasm.types import Modality
 from tests.toy_bundles import write_bundle, write_gain_expert, write_trusting_gate
 

@@ -9,8 +9,8 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from monai_sasm.dispatch import tiles
-from monai_sasm.inferers import StackInferer
+from monai_sasm.functional.tiling import tiles
+from monai_sasm.restoration.inferers import StackInferer
 
 
 class Recorder(nn.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_sasm.intensity import Scaling, scaling_for
+from monai_sasm.functional.intensity import Scaling, scaling_for
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 

@@ -98,8 +98,8 @@ def test_imports_run_downhill(path: Path) -> None:
 
 def test_the_rule_can_fail() -> None:
     assert violations("gate", {"monai_sasm.experts.unet"}) == ["gate must not import monai_sasm.experts.unet"]
-    assert violations("types", {"monai_sasm.restore.restore"})
-    assert violations("intensity", {"monai_sasm.io.nifti.read"})
+    assert violations("types", {"monai_sasm.restoration.restore.restore"})
+    assert violations("intensity", {"monai_sasm.io.nifti.nifti.read"})
     assert not violations("intensity", {"monai_sasm.io.volume.Volume"})
     assert modules_imported("def f():\n    from monai_sasm.web import app") == {"monai_sasm.web.app"}
 
@@ -121,7 +121,7 @@ def test_files_stay_readable(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import monai_sasm", "import monai_sasm.types; monai_sasm.types.Modality.CT", "import monai_sasm.cli"],
+    ["import monai_sasm", "import monai_sasm.types; monai_sasm.types.Modality.CT", "import monai_sasm.cli.main"],
 )
 def test_importing_loads_nothing_heavy(statement: str) -> None:
     code = f"{statement}; import sys; print(*sys.modules, sep='\\n')"
@@ -132,7 +132,7 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "monai_sasm.cli", "--help"]
+    command = [sys.executable, "-X", "importtime", "-m", "monai_sasm.cli.main", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     trace = [line.rsplit("|", 1)[1] for line in result.stderr.splitlines() if line.count("|") == 2]
     loaded = {name.strip().split(".")[0] for name in trace}

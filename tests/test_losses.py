@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from monai_sasm.features import VGG_N_FILE, Vgg19Features
-from monai_sasm.losses import ChangeWeightedL1, RestorationLoss
+from monai_sasm.losses.features import VGG_N_FILE, Vgg19Features
+from monai_sasm.losses.restoration import ChangeWeightedL1, RestorationLoss
 from tests.test_features import state
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from monai_sasm import metrics
+from monai_sasm.evaluation import metrics
 
 skimage_metrics = pytest.importorskip("skimage.metrics")
 DATA = Path(os.environ.get("SASM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

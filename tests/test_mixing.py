@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_sasm.mixing import blend, softmix
+from monai_sasm.functional.mixing import blend, softmix
 
 
 @pytest.fixture

@@ -18,19 +18,19 @@ from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQua
 from monai_sasm.diffusion.process import Flow
 from monai_sasm.experts.generative import GenerativeRestorer, Prediction
 from monai_sasm.experts.unet import ResidualUNet
-from monai_sasm.house import House, Shelf
-from monai_sasm.inferers import StackInferer
-from monai_sasm.intensity import scaling_for
+from monai_sasm.restoration.restorer import House, Shelf
+from monai_sasm.restoration.inferers import StackInferer
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
-from monai_sasm.neighbours import between, close, reach, slab, slabs
-from monai_sasm.pipeline import Pipeline
-from monai_sasm.restore import Options, restore
-from monai_sasm.through_plane import Thinning, thinned
+from monai_sasm.functional.neighbours import between, close, reach, slab, slabs
+from monai_sasm.restoration.network import Pipeline
+from monai_sasm.restoration.restore import Options, restore
+from monai_sasm.restoration.thin import Thinning, thinned
 from monai_sasm.training.batches import PreparePaired
 from monai_sasm.training.checkpoints import starting_from
 from monai_sasm.training.degraded import degraded_pairs
 from monai_sasm.training.generative import PrepareGenerative
-from monai_sasm.training.images import slices
+from monai_sasm.datasets.images import slices
 from monai_sasm.types import Degradation, Modality
 from tests.data import mr_volume
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_sasm.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.1, 0.3])

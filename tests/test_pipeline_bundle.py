@@ -14,9 +14,9 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow, run, verify_net_in_out
 
-from monai_sasm.house import load_house
+from monai_sasm.restoration.restorer import load_house
 from monai_sasm.io.formats import read
-from monai_sasm.restore import restore
+from monai_sasm.restoration.restore import restore
 from monai_sasm.types import Modality
 from tests.bundle_cases import ROOT, clean_image, degraded_image, load, save
 from tests.data import ct_small

@@ -14,17 +14,18 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_sasm.bundles import Bundle, BundleError
-from monai_sasm.cli import main
-from monai_sasm.house import House, Shelf
+from monai_sasm.bundles import Bundle
+from monai_sasm.errors import BundleError
+from monai_sasm.cli.main import main
+from monai_sasm.restoration.restorer import House, Shelf
 from monai_sasm.io.formats import read, write
 from monai_sasm.io.volume import Volume
-from monai_sasm.pipeline import Pipeline
+from monai_sasm.restoration.network import Pipeline
 from monai_sasm.refine.refiner import Refined
-from monai_sasm.refine.tiling import blended_tiles
-from monai_sasm.refinement import refined
-from monai_sasm.restore import Options, derivation, restore
-from monai_sasm.series import mismatch, restore_to, write_maps
+from monai_sasm.functional.tiling import blended_tiles
+from monai_sasm.restoration.refinement import refined
+from monai_sasm.restoration.restore import Options, derivation, restore
+from monai_sasm.restoration.files import mismatch, restore_to, write_maps
 from monai_sasm.types import Modality
 from tests.bundle_cases import clean_image
 from tests.data import ct_small, mr_volume
@@ -301,7 +302,7 @@ def test_a_job_passes_over_what_a_refiner_is_not_for(house: House, tmp_path: Pat
 def test_the_command_line_refuses_forces_and_enlarges(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("monai_sasm.house.load_house", lambda *_, **__: house)
+    monkeypatch.setattr("monai_sasm.restoration.restorer.load_house", lambda *_, **__: house)
 
     def sasm(source: Path, *arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
@@ -323,7 +324,7 @@ def test_the_command_line_refuses_forces_and_enlarges(
 
 
 def test_the_pipeline_network_refines_photos_and_nothing_else(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monai_sasm.pipeline.load_house", lambda *_, **__: house)
+    monkeypatch.setattr("monai_sasm.restoration.network.load_house", lambda *_, **__: house)
     image = torch.full((2, 3, 8, 12), 0.5)
     network = Pipeline("PHOTO", expert="same_PHOTO", refine=0.5)
     result = network(image)

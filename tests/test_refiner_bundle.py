@@ -14,7 +14,7 @@ from monai.bundle import ConfigWorkflow, run
 
 from monai_sasm.bundles import load as load_bundle
 from monai_sasm.diffusion.pinning import lowpass
-from monai_sasm.metrics import psnr
+from monai_sasm.evaluation.metrics import psnr
 from tests.bundle_cases import ROOT, clean_image, degraded_image, load, paired_folder, save
 from tests.test_bundles import identity_copy, weights_of
 

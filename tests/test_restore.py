@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from monai_sasm import bundles
-from monai_sasm.bundles import Bundle, BundleError
-from monai_sasm.house import House, Shelf, load_house
+from monai_sasm.bundles import Bundle
+from monai_sasm.errors import BundleError
+from monai_sasm.restoration.restorer import House, Shelf, load_house
 from monai_sasm.io.volume import Volume
-from monai_sasm.restore import Options, derivation, restore, work_units
+from monai_sasm.restoration.restore import Options, derivation, restore, work_units
 from monai_sasm.types import Degradation, Modality
 from tests.toy_bundles import write_bundle, write_gain_expert
 

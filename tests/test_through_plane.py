@@ -12,13 +12,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from monai_sasm.bundles import Bundle, BundleError
-from monai_sasm.cli import app
+from monai_sasm.bundles import Bundle
+from monai_sasm.errors import BundleError
+from monai_sasm.cli.main import app
 from monai_sasm.degradations.slice_profile import SliceProfile
-from monai_sasm.house import House, Shelf
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.restoration.restorer import House, Shelf
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.volume import Volume
-from monai_sasm.through_plane import Thinning, derivation, thin_count, thinned, work_units
+from monai_sasm.restoration.thin import Thinning, derivation, thin_count, thinned, work_units
 from monai_sasm.types import Degradation, Modality
 from tests.data import mr_volume
 

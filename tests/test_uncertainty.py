@@ -13,14 +13,14 @@ from pydicom.data import get_testdata_file
 
 from monai_sasm import bundles
 from monai_sasm.bundles import Bundle
-from monai_sasm.cli import main
-from monai_sasm.dispatch import spread_tiled
-from monai_sasm.house import House, Shelf
-from monai_sasm.intensity import scaling_for
+from monai_sasm.cli.main import main
+from monai_sasm.restoration.dispatch import spread_tiled
+from monai_sasm.restoration.restorer import House, Shelf
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.formats import read
 from monai_sasm.io.volume import Volume
-from monai_sasm.restore import Options, restore
-from monai_sasm.series import write_maps
+from monai_sasm.restoration.restore import Options, restore
+from monai_sasm.restoration.files import write_maps
 from monai_sasm.types import Degradation, Modality
 
 EXPERT = "superres_mri_sit"

@@ -18,12 +18,12 @@ from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.manifest import Row
 from monai_sasm.batch.rows import describe, kind_of, reason_without_names
-from monai_sasm.house import House
+from monai_sasm.restoration.restorer import House
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.nifti import stem
-from monai_sasm.restore import derivation, work_units
-from monai_sasm.series import mismatch, open_house, peak_mb, restore_to
+from monai_sasm.io.nifti.nifti import stem
+from monai_sasm.restoration.restore import derivation, work_units
+from monai_sasm.restoration.files import mismatch, open_house, peak_mb, restore_to
 
 MAX_DEATHS = 3  # of its process, after which a task is given up
 PUT_OFF = "put off"  # status of a task that lost its process before, until the others are done

@@ -21,7 +21,7 @@ from monai_sasm.evaluation.judged_figures import COLOURS, ERROR, outline, psnr_a
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.statistics import losses, recovered_fraction, recovered_interval, with_statistics
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.metrics import psnr
+from monai_sasm.evaluation.metrics import psnr
 
 PROTOCOL = "brats"
 COMPARED = ("PSNR", "SSIM", "VGG19-n", "LPIPS", "Dice")

@@ -29,15 +29,15 @@ from monai_sasm.evaluation.chosen import Chosen, open_house
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.judge import Judge, Regions, agreement, judge
 from monai_sasm.evaluation.perceptual import PerceptualDistances
-from monai_sasm.intensity import scaling_for
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
-from monai_sasm.layouts.brats import BratsSubject, read_labels
-from monai_sasm.metrics import SSIM_RADIUS, psnr, ssim
-from monai_sasm.reasons import reason_of
+from monai_sasm.datasets.brats import BratsSubject, read_labels
+from monai_sasm.evaluation.metrics import SSIM_RADIUS, psnr, ssim
+from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
-    from monai_sasm.house import House
+    from monai_sasm.restoration.restorer import House
 
 SCHEMA = "sasm.evaluate.brats/1"
 CLEAN, INPUT = "clean", "input"
@@ -231,7 +231,7 @@ class Measured:
     """
 
     def __init__(self, scene: Scene, house: House, segmenter: Judge, known: Regions | None = None) -> None:
-        from monai_sasm.restore import Options, restore
+        from monai_sasm.restoration.restore import Options, restore
 
         self.scene, self.house = scene, house
         self.images = {CLEAN: scene.clean, INPUT: scene.degraded}

@@ -23,10 +23,10 @@ from monai_sasm.evaluation.scoring import Case, Compared, Image, Method, Results
 from monai_sasm.evaluation.simulated import Simulation
 from monai_sasm.evaluation.statistics import losses
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.intensity import scaling_for
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
-from monai_sasm.metrics import CT_WINDOW, SSIM_RADIUS, bias, psnr, rmse, ssim
-from monai_sasm.reasons import reason_of
+from monai_sasm.evaluation.metrics import CT_WINDOW, SSIM_RADIUS, bias, psnr, rmse, ssim
+from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
 
 PROTOCOL = "compare"
@@ -71,7 +71,7 @@ def run(context: Context, experts: Sequence[Chosen]) -> Table:
     Raises:
         BundleError: clean images only, and nothing is known that would make the fault which an expert repairs.
     """
-    from monai_sasm.restore import Options, restore
+    from monai_sasm.restoration.restore import Options, restore
 
     modality = experts[0].modality
     found, passed_over = own_images(context.data, modality)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from monai_sasm.evaluation.scoring import Kept
 
 if TYPE_CHECKING:
-    from monai_sasm.restore import House
+    from monai_sasm.restoration.restore import House
 
 Image = NDArray[np.float32]
 Restorer = Callable[[Image, "float | None"], Image]
@@ -66,7 +66,8 @@ class Context:
         Raises:
             BundleError: no such bundle or variant, or no weights.
         """
-        from monai_sasm.bundles import BundleError, load
+        from monai_sasm.errors import BundleError
+        from monai_sasm.bundles import load
 
         key = name if overlay is None else f"{name}/{overlay}"
         if key in self.networks:
@@ -78,7 +79,7 @@ class Context:
     @cached_property
     def house(self) -> House | None:
         """The whole house, or None where no gate is installed or restorers were handed over instead."""
-        from monai_sasm.house import load_house
+        from monai_sasm.restoration.restorer import load_house
 
         if self.restorers or self.networks:
             return None
@@ -112,7 +113,7 @@ def bundle_restorer(name: str, device: str = "auto", weights: Path | None = None
 
 def torch_device(name: str) -> str:
     """The device the house would take, as text."""
-    from monai_sasm import house
+    from monai_sasm.restoration import restorer as house
 
     return str(house.torch_device(name))
 

@@ -30,10 +30,10 @@ from monailabel.tasks.activelearning.random import Random
 
 from monai_sasm import __version__
 from monai_sasm.label.jobs import BusyError, Jobs
-from monai_sasm.label.kitchen import Kitchen
-from monai_sasm.label.offers import offers
+from monai_sasm.label.service import Kitchen
+from monai_sasm.label.models import offers
 from monai_sasm.label.tasks import OfferTask
-from monai_sasm.reasons import reason_of
+from monai_sasm.errors import reason_of
 
 REFUSED, NOT_FOUND, FAILED, BUSY = 422, 404, 500, 503
 log = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from monai_sasm.label.offers import Offer
+from monai_sasm.label.models import Offer
 from monai_sasm.label.results import check_extension
-from monai_sasm.restore import Options
+from monai_sasm.restoration.restore import Options
 from monai_sasm.types import Modality
 
 GATE = "gate"  # the choice of experts by the gate, among the names of experts

@@ -7,8 +7,8 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from monai_sasm.label.jobs import Jobs
-from monai_sasm.label.kitchen import Kitchen
-from monai_sasm.label.offers import Offer
+from monai_sasm.label.service import Kitchen
+from monai_sasm.label.models import Offer
 from monai_sasm.label.requests import parameters
 from monai_sasm.types import UNIT_OF
 

@@ -9,13 +9,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_sasm.bundles import BundleError
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import BundleError
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.formats import inventory
 from monai_sasm.node.outcome import Outcome, is_disk_fault
-from monai_sasm.reasons import reason_of
-from monai_sasm.restore import Options, derivation
-from monai_sasm.series import open_house, restore_to
+from monai_sasm.errors import reason_of
+from monai_sasm.restoration.restore import Options, derivation
+from monai_sasm.restoration.files import open_house, restore_to
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Restorer:
     """Restores the DICOM files of a folder. Only a fault of the disk is raised; the rest is part of the outcome.
 
     Args:
-        settings: fields of :class:`monai_sasm.restore.Options`, and ``device``, ``precision``, ``trust`` (folders).
+        settings: fields of :class:`monai_sasm.restoration.restore.Options`, and ``device``, ``precision``, ``trust`` (folders).
         keep_private: keep private attributes.
 
     Raises:

@@ -18,7 +18,7 @@ from monai_sasm.node.outcome import Restores, is_disk_fault
 from monai_sasm.node.receive import Receiver
 from monai_sasm.node.sender import Sender
 from monai_sasm.node.spool import Job, Spool
-from monai_sasm.reasons import reason_of
+from monai_sasm.errors import reason_of
 
 SCHEMA = "sasm.node/1"
 _POLL = 0.1  # seconds between two looks at the spool

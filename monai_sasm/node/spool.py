@@ -29,8 +29,8 @@ from threading import Lock
 from typing import IO
 
 from monai_sasm.io.commit import replacing
-from monai_sasm.io.dicom_header import Header, read_header
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.io.dicom.header import Header, read_header
+from monai_sasm.errors import RefusedError
 
 STATES = ("incoming", "ready", "outgoing", "quarantine", "done")
 MAX_STARTS = 3

@@ -19,7 +19,7 @@ from monai_sasm.batch import task as room
 from monai_sasm.batch.ledger import FOLDER
 from monai_sasm.batch.lock import held
 from monai_sasm.batch.manifest import read
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
 from tests.batch.studies import write_studies
 from tests.data import mr_volume
 

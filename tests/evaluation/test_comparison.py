@@ -14,20 +14,20 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from monai_sasm.bundles import BundleError
-from monai_sasm.cli import main
+from monai_sasm.errors import BundleError
+from monai_sasm.cli.main import main
 from monai_sasm.evaluation.chosen import choose
 from monai_sasm.evaluation.data import DataAbsentError
-from monai_sasm.evaluation.evaluate import compare
+from monai_sasm.protocols.evaluate import compare
 from monai_sasm.evaluation.own_folder import own_images
-from monai_sasm.evaluation.series import write_ct_series
+from monai_sasm.protocols.series import write_ct_series
 from monai_sasm.evaluation.simulated import Simulation
 from monai_sasm.evaluation.table import Table
-from monai_sasm.house import load_house
-from monai_sasm.intensity import scaling_for
+from monai_sasm.restoration.restorer import load_house
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.formats import read
 from monai_sasm.io.volume import Volume
-from monai_sasm.restore import Options, restore
+from monai_sasm.restoration.restore import Options, restore
 from monai_sasm.types import Degradation, Modality
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from monai_sasm.degradations.kspace import KspaceTruncation, to_image, to_kspace
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.evaluate import evaluate_in
-from monai_sasm.evaluation.mri_superres import coarse_cases, cubic, hippocampus_pairs
+from monai_sasm.protocols.evaluate import evaluate_in
+from monai_sasm.protocols.mri_superres import coarse_cases, cubic, hippocampus_pairs
 from monai_sasm.evaluation.table import Table
 
 SHAPE = (24, 28, 12)

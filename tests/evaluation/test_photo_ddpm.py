@@ -12,11 +12,11 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from monai_sasm.diffusion.pinning import lowpass
-from monai_sasm.evaluation import photo_ddpm
+from monai_sasm.protocols import photo_ddpm
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.evaluate import evaluate_in
+from monai_sasm.protocols.evaluate import evaluate_in
 from monai_sasm.experts.ddpm import DdpmExpert
-from monai_sasm.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator
 
 
 class Blur(nn.Module):

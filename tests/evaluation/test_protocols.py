@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from monai_sasm.evaluation import ct, gate, mixed, photo, speed
-from monai_sasm.evaluation.batch_overhead import batch_overhead
+from monai_sasm.protocols import ct, gate, mixed, photo, speed
+from monai_sasm.protocols.batch_overhead import batch_overhead
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, data_hash
-from monai_sasm.evaluation.evaluate import evaluate_in
+from monai_sasm.protocols.evaluate import evaluate_in
 from monai_sasm.evaluation.scoring import Case
-from monai_sasm.evaluation.series import write_ct_series
-from monai_sasm.metrics import psnr
+from monai_sasm.protocols.series import write_ct_series
+from monai_sasm.evaluation.metrics import psnr
 
 DATA = Path(os.environ.get("SASM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="measured data absent: set SASM_DATA to the data folder")
@@ -112,7 +112,7 @@ def test_mixed_cases_are_degraded_where_the_oracle_says(context: Context) -> Non
 def test_composite_equals_the_packages_own_mixing() -> None:
     import torch
 
-    from monai_sasm.mixing import softmix
+    from monai_sasm.functional.mixing import softmix
 
     random = np.random.default_rng(0)
     image, drops, noise = (random.random((3, 8, 8)).astype(np.float32) for _ in range(3))

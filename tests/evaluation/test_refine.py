@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from monai_sasm.evaluation import refine
+from monai_sasm.protocols import refine
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.evaluate import evaluate_in
-from monai_sasm.evaluation.mobilenet import mobilenet_distance
+from monai_sasm.protocols.evaluate import evaluate_in
+from monai_sasm.protocols.mobilenet import mobilenet_distance
 from monai_sasm.evaluation.scoring import Case
 from monai_sasm.optional import torchvision
 from monai_sasm.refine.flow import FlowRefiner

@@ -12,10 +12,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom_conform import NOT_TOLD, conform
-from monai_sasm.io.dicom_derived import write_series
-from monai_sasm.io.dicom_index import index
-from monai_sasm.io.dicom_values import quiet
+from monai_sasm.io.dicom.conform import NOT_TOLD, conform
+from monai_sasm.io.dicom.write import write_series
+from monai_sasm.io.dicom.index import index
+from monai_sasm.io.dicom.values import quiet
 from monai_sasm.types import Modality
 from tests.io.dicom_cases import ct_slice, enhanced_ct, mr_slice, save_all
 from tests.io.validators import assert_consistent, errors

@@ -14,9 +14,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom_derived import write_series
-from monai_sasm.io.dicom_index import index
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.io.dicom.write import write_series
+from monai_sasm.io.dicom.index import index
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.volume import Volume
 from tests.io.dicom_cases import MR, PADDING, changed, ct_slice, mr_slice, save, save_all, tilted, uid
 from tests.io.validators import assert_consistent, errors

@@ -9,8 +9,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from monai_sasm.io.dicom_index import index
-from monai_sasm.io.entry import Entry, RefusedError
+from monai_sasm.io.dicom.index import index
+from monai_sasm.io.entry import Entry
+from monai_sasm.errors import RefusedError
 
 DATA = Path(os.environ.get("SASM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 ODD = DATA / "dicom_odd"

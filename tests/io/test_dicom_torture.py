@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom_derived import write_series
-from monai_sasm.io.dicom_index import index
-from monai_sasm.io.entry import Entry, RefusedError
+from monai_sasm.io.dicom.write import write_series
+from monai_sasm.io.dicom.index import index
+from monai_sasm.io.entry import Entry
+from monai_sasm.errors import RefusedError
 from monai_sasm.types import Modality
 from tests.io.dicom_cases import (
     AXIAL,
@@ -333,7 +334,7 @@ def test_a_series_larger_than_the_memory_is_refused_before_allocation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = the_one(save_all([ct_slice(number) for number in range(4)], tmp_path))
-    monkeypatch.setattr("monai_sasm.io.dicom.free_memory", lambda: 4 * 4 * SIZE * SIZE)
+    monkeypatch.setattr("monai_sasm.io.dicom.read.free_memory", lambda: 4 * 4 * SIZE * SIZE)
     with pytest.raises(RefusedError, match="MiB are free"):
         entry.load()
 

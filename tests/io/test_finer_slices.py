@@ -11,10 +11,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from monai_sasm.io import nifti
+from monai_sasm.io.nifti import nifti
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom_index import index
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.io.dicom.index import index
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.finer_slices import finer_slices
 from monai_sasm.io.formats import write
 from monai_sasm.io.volume import Volume

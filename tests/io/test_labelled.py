@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_sasm.io.labelled import labelled_images, source_files
+from monai_sasm.datasets.labelled import labelled_images, source_files
 from monai_sasm.optional import torchvision
 from tests.labelled_folder import COLOURS, write_labelled
 

@@ -12,9 +12,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from monai_sasm.io import nifti
+from monai_sasm.io.nifti import nifti
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import RefusedError
 from monai_sasm.types import Modality
 
 DATA = Path(os.environ.get("SASM_DATA", Path(__file__).parents[3] / "shared" / "data"))

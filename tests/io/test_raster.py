@@ -14,9 +14,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
-from monai_sasm.io import pixels, raster
+from monai_sasm.io.photo import pixels, photo as raster
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import RefusedError
 from monai_sasm.types import Modality
 
 DATA = Path(os.environ.get("SASM_DATA", Path(__file__).parents[3] / "shared" / "data"))

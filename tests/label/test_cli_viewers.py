@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from monai_sasm import cli_viewers
-from monai_sasm.cli import main
+from monai_sasm.cli import label as cli_viewers
+from monai_sasm.cli.main import main
 from tests.data import CHECKOUT
 
 GUIDE = (CHECKOUT / "docs" / "slicer.md").read_text()

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_sasm.bundles import available, read_metadata
-from monai_sasm.cli import main
-from monai_sasm.house import load_house
+from monai_sasm.cli.main import main
+from monai_sasm.restoration.restorer import load_house
 from monai_sasm.io.formats import read
-from monai_sasm.io.nifti_export import on_nifti_axes
+from monai_sasm.io.nifti.export import on_nifti_axes
 from monai_sasm.label.segmenting import Segmenter
-from monai_sasm.restore import Options, restore
+from monai_sasm.restoration.restore import Options, restore
 from monai_sasm.types import Modality
 from tests.label.conftest import Answer, RunningServer, form
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monai_sasm.label.kitchen import Kitchen
-from monai_sasm.label.offers import offers
+from monai_sasm.label.service import Kitchen
+from monai_sasm.label.models import offers
 from tests.data import CHECKOUT
 from tests.label.conftest import OBLIQUE, RunningServer
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_sasm.layouts import brats
+from monai_sasm.datasets import brats
 from tests.data import shared
 
 ALL = ("t1", "t1ce", "t2", "flair")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from monai_sasm.degradations.kspace import to_kspace
-from monai_sasm.layouts import fastmri
+from monai_sasm.datasets import fastmri
 from monai_sasm.optional import MissingExtraError
 from monai_sasm.types import Modality
 

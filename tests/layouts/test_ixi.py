@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_sasm.layouts import ixi
+from monai_sasm.datasets import ixi
 
 NAMES = ("IXI002-Guys-0828", "IXI012-HH-1211", "IXI035-IOP-0873", "IXI100-Guys-0747")
 

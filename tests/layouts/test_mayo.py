@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_sasm.layouts import mayo
+from monai_sasm.datasets import mayo
 from tests.data import shared
 from tests.io.dicom_cases import ct_slice, save
 

@@ -18,7 +18,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import RefusedError
 from monai_sasm.node import config
 from monai_sasm.node.config import config_from
 from monai_sasm.node.outcome import Outcome

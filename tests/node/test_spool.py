@@ -11,7 +11,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import RefusedError
 from monai_sasm.node import sender, spool
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.config import config_from

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_sasm.bundles import BundleError, load
-from monai_sasm.house import load_house
-from monai_sasm.restore import Options, gate_weights
+from monai_sasm.errors import BundleError
+from monai_sasm.bundles import load
+from monai_sasm.restoration.restorer import load_house
+from monai_sasm.restoration.restore import Options, gate_weights
 from monai_sasm.training.gate_head import REHEARSAL_FILE, add_bundle, fit_head
 from monai_sasm.types import Modality
 from tests.bundle_cases import ROOT

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_sasm.training.crops import CropDataset, WholeDataset
-from monai_sasm.training.images import paired, photos, slices
+from monai_sasm.datasets.crops import CropDataset, WholeDataset
+from monai_sasm.datasets.images import paired, photos, slices
 from monai_sasm.training.outputs import windowed
 from monai_sasm.training.simulated import simulated_pairs
 from tests.bundle_cases import AFFINE, clean_image, save

@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd
 
-from monai_sasm.intensity import scaling_for
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
 from monai_sasm.transforms.bias_field import CorrectBiasFieldd
 from monai_sasm.transforms.normalisation import NormaliseIntensityd
