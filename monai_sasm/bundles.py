@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from monai_sasm.errors import BundleError
 from monai_sasm.types import Degradation, Modality
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Bundle:
     ) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)`` in working scale; the contract of :class:`experts.expert.Expert`.
 
-        A slice of CT or MR may come with more neighbours than the network looks at, see :mod:`monai_sasm.functional.neighbours`.
-        """
+        A slice of CT or MR may come with more neighbours than the network looks at, see
+        :mod:`monai_sasm.functional.neighbours`."""
         from monai_sasm.functional.neighbours import between
 
         if self.modality in (Modality.CT, Modality.MR) and image.shape[1] > 1:

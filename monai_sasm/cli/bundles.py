@@ -109,8 +109,8 @@ def _available(trust: list[Path] | None) -> dict[str, Path]:
 
 
 def _describe(name: str, folder: Path) -> dict[str, Any]:
-    from monai_sasm.errors import BundleError
     from monai_sasm.bundles import read_metadata
+    from monai_sasm.errors import BundleError
 
     try:
         metadata = read_metadata(folder)

@@ -158,9 +158,9 @@ def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
 def _write(volume: Volume, array: NDArray[np.float32], folder: Path, name: str, overwrite: bool) -> Path:
     import numpy as np
 
+    from monai_sasm.io.commit import guard_target, replacing
     from monai_sasm.io.nifti import export as nifti_export
     from monai_sasm.io.photo import png
-    from monai_sasm.io.commit import guard_target, replacing
     from monai_sasm.io.photo.photo import to_samples
 
     if volume.modality is not Modality.PHOTO:

@@ -27,7 +27,7 @@ from monai_sasm.types import Modality
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from monai_sasm.restoration.restore import House, Restored
+    from monai_sasm.restoration.restore import Restored, Restorer
 
 SEED = 7
 CT_DOSE = 0.05  # of the dose the slice was made with
@@ -74,17 +74,17 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="pydicom|monai|torch")
-    from monai_sasm.restoration.restorer import load_house
+    from monai_sasm.restoration.restorer import load_restorer
 
-    print(run(arguments.output, load_house(arguments.device)))
+    print(run(arguments.output, load_restorer(arguments.device)))
 
 
-def run(output: Path, house: House) -> str:
+def run(output: Path, restorer: Restorer) -> str:
     """Make inputs, restore them; write ``input/``, ``restored/``, ``maps/``, ``panels/``, ``demo.jpg``, ``table.md``.
 
     Args:
         output: folder; what an earlier demonstration left there is removed.
-        house: see :func:`monai_sasm.restoration.restorer.load_house`.
+        house: see :func:`monai_sasm.restoration.restorer.load_restorer`.
 
     Returns:
         The table, Markdown.
@@ -93,7 +93,7 @@ def run(output: Path, house: House) -> str:
         shutil.rmtree(output / part, ignore_errors=True)
         (output / part).mkdir(parents=True)
     makers: list[Callable[[Path], Case]] = [_ct_case, _mr_case, _photo_case]
-    outcomes = [_restore(make(output), house, output) for make in makers]
+    outcomes = [_restore(make(output), restorer, output) for make in makers]
     for outcome in outcomes:
         _panels([outcome], output / "panels" / f"{outcome.given.name}.png", dots=110)
     _panels(outcomes, output / "demo.jpg", dots=72)
@@ -174,20 +174,20 @@ def _read(path: Path, modality: Modality | None = None) -> Volume:
     return inventory(path, modality)[0].load()
 
 
-def _restore(case: Case, house: House, output: Path) -> Outcome:
-    from monai_sasm.functional.intensity import scaling_for
+def _restore(case: Case, restorer: Restorer, output: Path) -> Outcome:
     from monai_sasm.evaluation.metrics import psnr
-    from monai_sasm.restoration.restore import Options, derivation, restore
+    from monai_sasm.functional.intensity import scaling_for
     from monai_sasm.restoration.files import write_maps
+    from monai_sasm.restoration.restore import Options, derivation, restore
 
     options = Options(keep_maps=True)
     entry = inventory(case.source, case.clean.modality if case.clean else None)[0]
     given = entry.load()
-    restored = restore(given, house, options)
+    restored = restore(given, restorer, options)
     write(
         restored.volume,
         output_path(entry, case.source, output / "restored"),
-        derivation(house, options),
+        derivation(restorer, options),
         overwrite=True,
     )
     write_maps(restored, output / "maps" / entry.name)
@@ -196,18 +196,18 @@ def _restore(case: Case, house: House, output: Path) -> Outcome:
         span = scaling_for(case.clean).scale
         before, after = (psnr(case.clean.array, volume.array, span) for volume in (given, restored.volume))
         scores = (before, after)
-    return Outcome(case, given, restored, (_noise(given, house), _noise(restored.volume, house)), scores)
+    return Outcome(case, given, restored, (_noise(given, restorer), _noise(restored.volume, restorer)), scores)
 
 
-def _noise(volume: Volume, house: House) -> float:
+def _noise(volume: Volume, restorer: Restorer) -> float:
     """Median noise estimate over the image, in its own unit."""
     import torch
 
     from monai_sasm.functional.intensity import scaling_for
 
     scaling = scaling_for(volume)
-    slices = torch.from_numpy(np.ascontiguousarray(scaling.forward(volume.as_slices()))).to(house.device)
-    return scaling.scale * float(torch.cat([house.noise_estimator(part[None]) for part in slices]).median())
+    slices = torch.from_numpy(np.ascontiguousarray(scaling.forward(volume.as_slices()))).to(restorer.device)
+    return scaling.scale * float(torch.cat([restorer.noise_estimator(part[None]) for part in slices]).median())
 
 
 def _table(outcomes: list[Outcome]) -> str:

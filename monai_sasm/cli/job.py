@@ -16,7 +16,7 @@ from monai_sasm.errors import reason_of
 
 if TYPE_CHECKING:
     from monai_sasm.io.entry import Entry
-    from monai_sasm.restoration.restore import House, Options
+    from monai_sasm.restoration.restore import Options, Restorer
     from monai_sasm.restoration.thin import Thinning
 
 SCHEMA = "sasm.restore/1"
@@ -72,28 +72,30 @@ def report(rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def run(job: Job, entries: Sequence[Entry], house: House, options: Options | Thinning) -> Iterator[Row]:
+def run(job: Job, entries: Sequence[Entry], restorer: Restorer, options: Options | Thinning) -> Iterator[Row]:
     """Restore, or thin, and write each image; yields its row as soon as it is done."""
-    return report(_run(job, entries, house, options))
+    return report(_run(job, entries, restorer, options))
 
 
-def _run(job: Job, entries: Sequence[Entry], house: House, options: Options | Thinning) -> Iterator[Row]:
+def _run(job: Job, entries: Sequence[Entry], restorer: Restorer, options: Options | Thinning) -> Iterator[Row]:
     for number, entry in enumerate(entries, 1):
         row = plan(job, entry)
         if row["status"] == "planned":
-            row |= _unsuitable(entry, house, options) or _attempt(job, entry, row, house, options, number, len(entries))
+            row |= _unsuitable(entry, restorer, options) or _attempt(
+                job, entry, row, restorer, options, number, len(entries)
+            )
         yield row
 
 
 def _attempt(
-    job: Job, entry: Entry, row: Row, house: House, options: Options | Thinning, number: int, total: int
+    job: Job, entry: Entry, row: Row, restorer: Restorer, options: Options | Thinning, number: int, total: int
 ) -> Row:
     """What became of one image; an error ends this image, never the job."""
     from monai_sasm.restoration.files import peak_mb
 
     started = time.perf_counter()
     try:
-        done = _restore_one(job, entry, Path(row["output"]["path"]), house, options, f"{number}/{total}")
+        done = _restore_one(job, entry, Path(row["output"]["path"]), restorer, options, f"{number}/{total}")
     except FileExistsError as error:
         return {"status": "skipped", "reason": reason_of(error)}
     except Exception as error:  # one broken series must not stop a night's work
@@ -102,22 +104,26 @@ def _attempt(
     return {"status": "ok", **done, "seconds": round(time.perf_counter() - started, 3), "peak_mb": peak_mb()}
 
 
-def _restore_one(job: Job, entry: Entry, target: Path, house: House, options: Options | Thinning, label: str) -> Row:
-    from monai_sasm.restoration import restore, files as series, thin as through_plane
+def _restore_one(
+    job: Job, entry: Entry, target: Path, restorer: Restorer, options: Options | Thinning, label: str
+) -> Row:
+    from monai_sasm.restoration import files as series
+    from monai_sasm.restoration import restore
+    from monai_sasm.restoration import thin as through_plane
 
     volume = entry.load()
     permitted = {"overwrite": job.overwrite, "keep_private": job.keep_private}
     if isinstance(options, through_plane.Thinning):
         with _progress(through_plane.work_units(volume, options), label, job.bar) as advance:
-            return series.thin_to(volume, target, house, options, **permitted, progress=advance)
+            return series.thin_to(volume, target, restorer, options, **permitted, progress=advance)
     with _progress(restore.work_units(volume, options), label, job.bar) as advance:
-        return series.restore_to(volume, target, house, options, **permitted, progress=advance)
+        return series.restore_to(volume, target, restorer, options, **permitted, progress=advance)
 
 
-def _unsuitable(entry: Entry, house: House, options: Options | Thinning) -> Row | None:
+def _unsuitable(entry: Entry, restorer: Restorer, options: Options | Thinning) -> Row | None:
     from monai_sasm.restoration.files import mismatch
 
-    reason = mismatch(entry, house, options)
+    reason = mismatch(entry, restorer, options)
     return None if reason is None else {"status": "skipped", "reason": reason}
 
 

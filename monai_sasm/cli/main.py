@@ -13,13 +13,13 @@ import typer
 
 from monai_sasm import __version__
 from monai_sasm.cli.batch import batch
+from monai_sasm.cli.bundles import bundles
 from monai_sasm.cli.degrade import degrade
 from monai_sasm.cli.evaluate import evaluate
-from monai_sasm.cli.bundles import bundles
+from monai_sasm.cli.label import label_app, label_server, slicer_module
 from monai_sasm.cli.node import node, pull, push
 from monai_sasm.cli.restore import restore
 from monai_sasm.cli.thin import thin
-from monai_sasm.cli.label import label_app, label_server, slicer_module
 
 TERMINATED = 143  # 128 + SIGTERM, as shells report it
 

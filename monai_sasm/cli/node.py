@@ -71,10 +71,10 @@ def node(
             settings["send_to"] = list(named)
         checked = config_from(settings)
 
-        from monai_sasm.node.restorer import Restorer
+        from monai_sasm.node.restorer import SeriesRestorer
         from monai_sasm.node.service import Node
 
-        restorer = Restorer(checked.restore, checked.keep_private)
+        restorer = SeriesRestorer(checked.restore, checked.keep_private)
         service = Node(checked, restorer, report=print_row if as_json else lambda row: None)
         places = ", ".join(peer.name for peer in checked.destinations)
         logger.info("%s listens on %s:%d and sends to %s", checked.ae_title, checked.host, service.port, places)

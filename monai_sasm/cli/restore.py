@@ -21,7 +21,7 @@ from monai_sasm.cli.output import (
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
-    from monai_sasm.restoration.restore import House, Options
+    from monai_sasm.restoration.restore import Options, Restorer
     from monai_sasm.restoration.thin import Thinning
 
 Input = Annotated[
@@ -142,7 +142,7 @@ def carry_out(
         results = report(planned)  # no network is loaded to say why there is nothing to do
     else:
         chosen = options()
-        results = run(job, entries, _open_house(device, precision, trust, chosen), chosen)
+        results = run(job, entries, _open_restorer(device, precision, trust, chosen), chosen)
     statuses = []
     for row in results:
         statuses.append(row["status"])
@@ -153,10 +153,10 @@ def carry_out(
     raise typer.Exit(exit_code(statuses))
 
 
-def _open_house(device: str, precision: str, trust: list[Path], options: Options | Thinning) -> House:
-    from monai_sasm.restoration.files import open_house
+def _open_restorer(device: str, precision: str, trust: list[Path], options: Options | Thinning) -> Restorer:
+    from monai_sasm.restoration.files import open_restorer
 
-    return open_house(device, precision, trust, options)
+    return open_restorer(device, precision, trust, options)
 
 
 def print_plan(rows: list[Row], source: Path, as_json: bool) -> None:

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from monai_sasm.datasets.naming import existing, natural, selected
 from monai_sasm.degradations.kspace import to_image
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
-from monai_sasm.datasets.naming import existing, natural, selected
 from monai_sasm.optional import require
 from monai_sasm.types import Modality
 

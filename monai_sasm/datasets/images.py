@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.io.volume import Volume
 from monai_sasm.functional.neighbours import reach, slabs
+from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
 PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}

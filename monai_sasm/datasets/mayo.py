@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.datasets.naming import existing, natural, selected
 from monai_sasm.functional.intensity import HU_PER_UNIT
 from monai_sasm.io.dicom.header import Header, is_dicom, read_header
 from monai_sasm.io.dicom.pixels import read_stored, rescaled
-from monai_sasm.datasets.naming import existing, natural, selected
 
 TOLERANCE = 0.05  # mm by which two positions may differ and still be one
 

@@ -80,4 +80,3 @@ def _published(model: Any, name: str) -> nn.Module:
             f"(hf download {name}), or name a folder written by UNet2DModel.save_pretrained"
         ) from error
     return network
-

@@ -104,4 +104,3 @@ class Simulation:
             return KspaceNoise(sigma=(MR_SIGMA, MR_SIGMA), scale=scale)
         noise = KspaceNoise(sigma=(COARSE_SIGMA, COARSE_SIGMA), scale=scale)
         return LowQualityMr(KspaceTruncation(factor=(COARSE, COARSE)), noise)
-

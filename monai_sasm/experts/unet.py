@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.experts.consistency import Guard, guarded
 from monai_sasm.functional.neighbours import between
+from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.types import ImageBatch, NoiseMap
 
 UNSHUFFLE = 2  # pixels of each axis folded into channels before the first convolution

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.io.nifti import nifti
-from monai_sasm.io.photo import photo as raster
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
-from monai_sasm.errors import RefusedError
+from monai_sasm.io.nifti import nifti
 from monai_sasm.io.nifti.nifti import NiftiSource
+from monai_sasm.io.photo import photo as raster
 from monai_sasm.io.photo.photo import RasterSource
 from monai_sasm.io.volume import Volume
 from monai_sasm.io.walk import files_below

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.errors import BundleError
 from monai_sasm.bundles import available, read_metadata
+from monai_sasm.errors import BundleError
 from monai_sasm.types import Modality
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ RESTORE_FIRST = "restore_then_"  # prefix of a segmenter that sees the restored 
 
 
 @dataclass(frozen=True)
-class Offer:
+class Model:
     """One entry of the server's list of models.
 
     Args:
@@ -43,7 +43,7 @@ class Offer:
     channels: int = 1
 
 
-def offers(trust: Sequence[Path] = ()) -> list[Offer]:
+def models(trust: Sequence[Path] = ()) -> list[Model]:
     """Everything that can be asked for; a bundle without its weights is left out, and the log says so.
 
     Args:
@@ -60,7 +60,7 @@ def offers(trust: Sequence[Path] = ()) -> list[Offer]:
         role = metadata["sasm"]["role"]
         description = str(metadata.get("description", name))
         if role == "expert":
-            found.append(Offer(name, description, Modality(metadata["sasm"]["modality"]), expert=name))
+            found.append(Model(name, description, Modality(metadata["sasm"]["modality"]), expert=name))
         elif role == "pipeline" and gated:
             found += [_pipeline(name, modality, names) for modality, names in experts.items() if names]
         elif role == "segmenter":
@@ -83,18 +83,18 @@ def _usable(root: Path) -> dict[str, Any] | None:
     return metadata
 
 
-def _pipeline(name: str, modality: Modality, experts: list[str]) -> Offer:
+def _pipeline(name: str, modality: Modality, experts: list[str]) -> Model:
     kind = "photos" if modality is Modality.PHOTO else f"{modality.value} images"
     description = f"Gate, experts and mixing for {kind}: {', '.join(experts)}, each where it is needed."
-    return Offer(f"{name}_{modality.value.lower()}", description, modality, choices=tuple(experts))
+    return Model(f"{name}_{modality.value.lower()}", description, modality, choices=tuple(experts))
 
 
-def _segmenter(name: str, root: Path, metadata: dict[str, Any], description: str) -> Offer:
+def _segmenter(name: str, root: Path, metadata: dict[str, Any], description: str) -> Model:
     data = metadata["network_data_format"]
     # a network of overlapping regions has channels that are no labels: then sasm.labels names the values of its result
     classes: dict[str, str] = metadata["sasm"].get("labels") or data["outputs"]["pred"].get("channel_def", {})
     labels = {label: int(value) for value, label in classes.items() if label.lower() != "background"}
-    return Offer(
+    return Model(
         name,
         description,
         Modality(metadata["sasm"]["modality"]),
@@ -105,8 +105,8 @@ def _segmenter(name: str, root: Path, metadata: dict[str, Any], description: str
     )
 
 
-def _restored_first(segmenter: Offer, experts: list[str]) -> Offer:
-    return Offer(
+def _restored_first(segmenter: Model, experts: list[str]) -> Model:
+    return Model(
         RESTORE_FIRST + segmenter.name,
         f"Restores the image, then: {segmenter.description}",
         segmenter.modality,

@@ -7,22 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.errors import BundleError
-from monai_sasm.restoration.restorer import House, torch_device
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.io.formats import inventory
 from monai_sasm.io.volume import Volume
 from monai_sasm.label.jobs import Progress, Result, Work
-from monai_sasm.label.models import Offer
+from monai_sasm.label.models import Model
 from monai_sasm.label.requests import extension_of, options_of
 from monai_sasm.label.results import check_extension, write_image, write_labels
 from monai_sasm.label.segmenting import Segmenter
+from monai_sasm.restoration.files import open_restorer
 from monai_sasm.restoration.restore import Options, derivation, restore, work_units
-from monai_sasm.restoration.files import open_house
+from monai_sasm.restoration.restorer import Restorer, torch_device
 from monai_sasm.types import Modality
 
 
-class Kitchen:
+class InferenceService:
     """Networks, loaded when they are first needed and then kept.
 
     Args:
@@ -33,10 +32,10 @@ class Kitchen:
 
     def __init__(self, device: str = "auto", precision: str = "float32", trust: Sequence[Path] = ()) -> None:
         self.device, self.precision, self.trust = device, precision, tuple(trust)
-        self._houses: dict[str | None, House] = {}
+        self._restorers: dict[str | None, Restorer] = {}
         self._segmenters: dict[Path, Segmenter] = {}
 
-    def prepare(self, offer: Offer, request: Mapping[str, Any]) -> Work:
+    def prepare(self, model: Model, request: Mapping[str, Any]) -> Work:
         """Check a request and read its image; what it asks for is done when the answer is called.
 
         Args:
@@ -46,27 +45,27 @@ class Kitchen:
         Raises:
             ValueError: the request or its image is refused; the message says why.
         """
-        options, extension = options_of(offer, request), extension_of(offer, request)
-        volume = only_volume(Path(request["image"]), offer.modality)
-        if offer.segmenter is None and offer.modality is not Modality.PHOTO:
-            check_extension(extension, offer.modality, len(volume.array))
+        options, extension = options_of(model, request), extension_of(model, request)
+        volume = only_volume(Path(request["image"]), model.modality)
+        if model.segmenter is None and model.modality is not Modality.PHOTO:
+            check_extension(extension, model.modality, len(volume.array))
 
         def work(progress: Progress) -> Result:
             started = time.perf_counter()
-            path, report = self._serve(offer, volume, options, extension, progress)
+            path, report = self._serve(model, volume, options, extension, progress)
             return path, report | {"latencies": {"total": round(time.perf_counter() - started, 2)}}
 
         return work
 
     def _serve(
-        self, offer: Offer, volume: Volume, options: Options, extension: str | None, progress: Progress
+        self, model: Model, volume: Volume, options: Options, extension: str | None, progress: Progress
     ) -> Result:
-        report: dict[str, Any] = {"label_names": dict(offer.labels), "notes": list(volume.notes), "models": {}}
-        if offer.restores:
-            house = self._house(options.expert)
+        report: dict[str, Any] = {"label_names": dict(model.labels), "notes": list(volume.notes), "models": {}}
+        if model.restores:
+            restorer = self._restorer(options.expert)
             units = work_units(volume, options)
-            done = restore(volume, house, options, progress=_counting(units, progress), in_place=True)
-            made = derivation(house, options, volume.modality)
+            done = restore(volume, restorer, options, progress=_counting(units, progress), in_place=True)
+            made = derivation(restorer, options, volume.modality)
             volume = done.volume
             report |= {
                 "models": dict(made.models),
@@ -74,25 +73,25 @@ class Kitchen:
                 "summary": done.summary,
                 "notes": list(volume.notes),
             }
-            if offer.segmenter is None:
+            if model.segmenter is None:
                 report |= {"output_type": "image", "unit": volume.unit.value}
                 return write_image(volume, extension, made), report
-        segmenter = self._segmenter(offer)
+        segmenter = self._segmenter(model)
         labels, affine = segmenter(volume)
         report["models"] |= segmenter.models
         return write_labels(labels, affine, extension), report | {"output_type": "labels"}
 
-    def _house(self, expert: str | None) -> House:
-        if expert not in self._houses:
-            self._houses[expert] = open_house(self.device, self.precision, self.trust, Options(expert=expert))
-        return self._houses[expert]
+    def _restorer(self, expert: str | None) -> Restorer:
+        if expert not in self._restorers:
+            self._restorers[expert] = open_restorer(self.device, self.precision, self.trust, Options(expert=expert))
+        return self._restorers[expert]
 
-    def _segmenter(self, offer: Offer) -> Segmenter:
-        if offer.segmenter is None:
-            raise BundleError(f"{offer.name} has no segmenter; ask for one of the segmenters")
-        if offer.segmenter not in self._segmenters:
-            self._segmenters[offer.segmenter] = Segmenter(offer.segmenter, torch_device(self.device))
-        return self._segmenters[offer.segmenter]
+    def _segmenter(self, model: Model) -> Segmenter:
+        if model.segmenter is None:
+            raise BundleError(f"{model.name} has no segmenter; ask for one of the segmenters")
+        if model.segmenter not in self._segmenters:
+            self._segmenters[model.segmenter] = Segmenter(model.segmenter, torch_device(self.device))
+        return self._segmenters[model.segmenter]
 
 
 def only_volume(path: Path, modality: Modality) -> Volume:

@@ -35,15 +35,15 @@ def batch_overhead(series: int, slices: int, device: str = "auto") -> dict[str, 
     from monai_sasm.batch.local import in_process
     from monai_sasm.batch.plan import plan
     from monai_sasm.batch.run import Summary, run
-    from monai_sasm.batch.task import house_of
+    from monai_sasm.batch.task import restorer_of
     from monai_sasm.restoration.restore import Options
 
     with tempfile.TemporaryDirectory() as folder:
         for number in range(series):
             write_ct_series(Path(folder) / "in" / str(number), slices, study=number + 1)
         job = Job(Path(folder) / "in", Path(folder) / "out", Options(), device=device)
-        house = house_of(job)
-        clock = NetworkClock(house.require_gate().network, *(expert.network for expert in house.experts.values()))
+        restorer = restorer_of(job)
+        clock = NetworkClock(restorer.require_gate().network, *(expert.network for expert in restorer.experts.values()))
         start = time.perf_counter()
         tasks = plan(job)
         rows = list(run(job, tasks, in_process, Summary(len(tasks.tasks))))

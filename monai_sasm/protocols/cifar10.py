@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.datasets.labelled import LabelledImages, labelled_images, source_files
 from monai_sasm.evaluation import figures
 from monai_sasm.evaluation.context import Context, torch_device
 from monai_sasm.evaluation.data import DataAbsentError, data_hash
+from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.scoring import Kept, fingerprint
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.datasets.labelled import LabelledImages, labelled_images, source_files
-from monai_sasm.evaluation.metrics import psnr
 
 if TYPE_CHECKING:
     import torch

@@ -9,15 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from monai_sasm.evaluation import figures
-from monai_sasm.protocols import peers
 from monai_sasm.evaluation.contenders import Contender, contenders
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import ct_pairs, data_hash, files
 from monai_sasm.evaluation.judged import hallucinating
 from monai_sasm.evaluation.judged_figures import quality_against_time
-from monai_sasm.evaluation.perceptual import PerceptualDistances
-from monai_sasm.evaluation.scoring import Case, Compared, Image, Measure, Method, batch_shape, score
-from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.evaluation.metrics import (
     CT_WINDOW,
     bias,
@@ -29,6 +25,10 @@ from monai_sasm.evaluation.metrics import (
     ssim,
     windowed,
 )
+from monai_sasm.evaluation.perceptual import PerceptualDistances
+from monai_sasm.evaluation.scoring import Case, Compared, Image, Measure, Method, batch_shape, score
+from monai_sasm.evaluation.table import Row, Table
+from monai_sasm.protocols import peers
 
 EXPERT = "lowdose_ct_unet"
 FAMILY = "lowdose_ct"

@@ -127,7 +127,7 @@ def evaluate_in(context: Context, protocol: str) -> Table:
     """As :func:`evaluate`, with the context built by the caller."""
     module, function = PROTOCOLS[protocol].split(":")
     try:
-        table: Table = getattr(importlib.import_module(f"monai_sasm.evaluation.{module}"), function)(context)
+        table: Table = getattr(importlib.import_module(f"monai_sasm.protocols.{module}"), function)(context)
     except DataAbsentError:
         table = Table(protocol, skipped="data not found")
     table.write(context.output)

@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from monai_sasm.protocols import ct, mri, photo, raindrop
 from monai_sasm.evaluation import figures
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import ct_pairs, data_hash, files
 from monai_sasm.evaluation.data import photo as read_photo
+from monai_sasm.evaluation.metrics import expected_calibration_error, reliability
 from monai_sasm.evaluation.scoring import Image
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.evaluation.metrics import expected_calibration_error, reliability
+from monai_sasm.protocols import ct, mri, photo, raindrop
 from monai_sasm.types import Degradation, Modality
 
 if TYPE_CHECKING:
-    from monai_sasm.restoration.restore import House
+    from monai_sasm.restoration.restore import Restorer
 
 CLEAN = "clean"
 ACTING = 0.5  # mean weight from which an image counts as having a fault that fills it (noise, low dose)
@@ -69,10 +69,10 @@ class Sample:
 
 def run(context: Context) -> Table:
     """Rows per group of images and over all; confusion table and reliability diagram."""
-    house = context.house
-    if house is None or house.gate is None:
+    restorer = context.restorer
+    if restorer is None or restorer.gate is None:
         return Table("gate", skipped="no gate bundle is installed")
-    gathered = _Gathered(house)
+    gathered = _Gathered(restorer)
     for sample in samples(context):
         gathered.add(sample)
     names = gathered.names
@@ -122,9 +122,9 @@ def samples(context: Context) -> Iterator[Sample]:
 class _Gathered:
     """Votes and probabilities, image by image."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        classes: tuple[str, ...] = house.gate.network.classes  # type: ignore[union-attr, assignment]
+    def __init__(self, restorer: Restorer) -> None:
+        self.restorer = restorer
+        classes: tuple[str, ...] = restorer.gate.network.classes  # type: ignore[union-attr, assignment]
         self.names = [CLEAN, *classes[1:]]
         self.thresholds = np.array([self._threshold(name) for name in classes[1:]])
         self.confusion = np.zeros((len(self.names),) * 2, int)
@@ -168,20 +168,20 @@ class _Gathered:
         """
         import torch
 
-        from monai_sasm.restoration.dispatch import score_tiled
         from monai_sasm.gate.display import to_display
         from monai_sasm.gate.routing import route
+        from monai_sasm.restoration.dispatch import score_tiled
         from monai_sasm.restoration.restore import Options, gate_weights
 
-        house = self.house
-        image = torch.from_numpy(np.ascontiguousarray(sample.image, np.float32))[None].to(house.device)
-        sigma = house.noise_estimator(image)
-        weights = gate_weights(image, sigma, sample.modality, house, Options())
+        restorer = self.restorer
+        image = torch.from_numpy(np.ascontiguousarray(sample.image, np.float32))[None].to(restorer.device)
+        sigma = restorer.noise_estimator(image)
+        weights = gate_weights(image, sigma, sample.modality, restorer, Options())
         shown, shown_sigma = to_display(image, sigma, sample.modality)
         allowed = (weights.amax((0, 2, 3)) > 0).clone()
         for index, name in enumerate(self.names[1:], start=1):
-            allowed[index] = name in house.experts and house.experts[name].modality is sample.modality
-        gate = house.gate
+            allowed[index] = name in restorer.experts and restorer.experts[name].modality is sample.modality
+        gate = restorer.gate
         with torch.inference_mode():
             logits = score_tiled(shown, shown_sigma, gate.network)  # type: ignore[union-attr]
             temperature = gate.metadata["sasm"].get("temperature", 1.0)  # type: ignore[union-attr]
@@ -189,14 +189,14 @@ class _Gathered:
         return weights[0].cpu().numpy(), probabilities[0].cpu().numpy()
 
     def _threshold(self, name: str) -> float:
-        expert = self.house.experts.get(name)
+        expert = self.restorer.experts.get(name)
         return ACTING_LOCAL if expert is not None and expert.degradation in LOCAL else ACTING
 
     def _index(self, sample: Sample) -> int:
         if sample.truth == CLEAN:
             return 0
         for index, name in enumerate(self.names):
-            bundle = self.house.experts.get(name)
+            bundle = self.restorer.experts.get(name)
             if (
                 bundle
                 and bundle.modality is sample.modality
@@ -212,7 +212,7 @@ class _Gathered:
         others = [
             index
             for index, name in enumerate(self.names)
-            if name in self.house.experts and self.house.experts[name].modality is not modality
+            if name in self.restorer.experts and self.restorer.experts[name].modality is not modality
         ]
         return float(weights[others].max()) if others else 0.0
 

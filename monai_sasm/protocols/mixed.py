@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from monai_sasm.evaluation import figures
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import data_hash, files, photo
+from monai_sasm.evaluation.metrics import mean_iou, psnr, ssim
 from monai_sasm.evaluation.scoring import Case, Image, average, batch_shape
 from monai_sasm.evaluation.table import Table
-from monai_sasm.evaluation.metrics import mean_iou, psnr, ssim
 
 if TYPE_CHECKING:
-    from monai_sasm.restoration.restore import House
+    from monai_sasm.restoration.restore import Restorer
 
 PHOTOS = 60  # of bsds500/val
 SIGMA = (15 / 255, 50 / 255)
@@ -50,15 +50,15 @@ class _Tally:
 
 def run(context: Context) -> Table:
     """Every single expert, image-level and per-pixel hard routing, soft mixing, and routing by the true masks."""
-    house = context.house
-    if house is None:
+    restorer = context.restorer
+    if restorer is None:
         return Table("mixed", skipped="no gate bundle is installed")
     paths = files(context.data / "natural" / "bsds500" / "val", "*.jpg", context.limit or PHOTOS)
     cases = mixed_cases(paths)
     tally = _Tally()
     example: dict[str, Image] = {}
     for index, case in enumerate(cases):
-        shown = _measure(case, house, tally)
+        shown = _measure(case, restorer, tally)
         example = shown if index == 0 else example
     rows = tuple(average(name, cases, scores) for name, scores in tally.scores.items())
     figure = figures.panels(context.output / "mixed.png", example)
@@ -115,14 +115,14 @@ def composite(image: Image, outputs: Mapping[str, Image], weights: Mapping[str, 
     return mixed.astype(np.float32)
 
 
-def _measure(case: Case, house: House, tally: _Tally) -> dict[str, Image]:
+def _measure(case: Case, restorer: Restorer, tally: _Tally) -> dict[str, Image]:
     tally.add("input", case, case.degraded, 0.0)
     outputs = {}
-    for fault, name in _experts(house).items():
+    for fault, name in _experts(restorer).items():
         start = time.perf_counter()
-        outputs[fault] = _run_expert(case.degraded, house, name)
+        outputs[fault] = _run_expert(case.degraded, restorer, name)
         tally.add(f"expert {name} alone", case, outputs[fault], time.perf_counter() - start)
-    soft, weights, seconds = _run_house(case, house, passes=1)
+    soft, weights, seconds = _run_house(case, restorer, passes=1)
     routing = routing_scores(case.facts["oracle"], weights)
     strongest = max(outputs, key=lambda fault: float(weights[fault].mean()))
     tally.add("hard gate (one expert per image)", case, outputs[strongest], 0.0)
@@ -130,7 +130,7 @@ def _measure(case: Case, house: House, tally: _Tally) -> dict[str, Image]:
     winner = {fault: (stack.argmax(0) == k).astype(np.float32) for k, fault in enumerate(FAULTS)}
     tally.add("hard gate (argmax per pixel)", case, composite(case.degraded, outputs, winner), 0.0, routing)
     tally.add("soft mixing, 1 pass (ours)", case, soft, seconds, routing)
-    twice, _, seconds = _run_house(case, house, passes=2)
+    twice, _, seconds = _run_house(case, restorer, passes=2)
     tally.add("soft mixing, 2 passes (ours)", case, twice, seconds)
     oracle = dict(zip(FAULTS, case.facts["oracle"], strict=True))
     best = composite(case.degraded, outputs, oracle)
@@ -146,11 +146,11 @@ def _measure(case: Case, house: House, tally: _Tally) -> dict[str, Image]:
     return pictures | {f"weight {fault}": weights[fault][None] for fault in FAULTS}
 
 
-def _experts(house: House) -> dict[str, str]:
+def _experts(restorer: Restorer) -> dict[str, str]:
     """Fault -> name of the photo expert that repairs it."""
     from monai_sasm.types import Modality
 
-    photo_experts = {name: bundle for name, bundle in house.experts.items() if bundle.modality is Modality.PHOTO}
+    photo_experts = {name: bundle for name, bundle in restorer.experts.items() if bundle.modality is Modality.PHOTO}
     found = {bundle.degradation.value: name for name, bundle in photo_experts.items() if bundle.degradation is not None}
     missing = sorted(set(FAULTS[1:]) - set(found))
     if missing:
@@ -158,22 +158,22 @@ def _experts(house: House) -> dict[str, str]:
     return {fault: found[fault] for fault in FAULTS[1:]}
 
 
-def _run_expert(image: Image, house: House, name: str) -> Image:
+def _run_expert(image: Image, restorer: Restorer, name: str) -> Image:
     import torch
 
-    batch = torch.from_numpy(np.ascontiguousarray(image))[None].to(house.device)
-    sigma = house.noise_estimator(batch)
-    return house.experts[name].restore(batch, sigma)[0].float().cpu().numpy()
+    batch = torch.from_numpy(np.ascontiguousarray(image))[None].to(restorer.device)
+    sigma = restorer.noise_estimator(batch)
+    return restorer.experts[name].restore(batch, sigma)[0].float().cpu().numpy()
 
 
-def _run_house(case: Case, house: House, passes: int) -> tuple[Image, dict[str, NDArray[np.float32]], float]:
+def _run_house(case: Case, restorer: Restorer, passes: int) -> tuple[Image, dict[str, NDArray[np.float32]], float]:
     """Restored image, fault -> weight ``(H, W)`` of the first pass, seconds."""
     from monai_sasm.io.volume import Volume
     from monai_sasm.restoration.restore import Options, restore
     from monai_sasm.types import Modality
 
     start = time.perf_counter()
-    done = restore(Volume(case.degraded, Modality.PHOTO), house, Options(passes=passes, keep_maps=True))
+    done = restore(Volume(case.degraded, Modality.PHOTO), restorer, Options(passes=passes, keep_maps=True))
     seconds = time.perf_counter() - start
-    names = {IDENTITY: IDENTITY, **_experts(house)}
+    names = {IDENTITY: IDENTITY, **_experts(restorer)}
     return done.volume.array, {fault: done.weights[name][0] for fault, name in names.items()}, seconds

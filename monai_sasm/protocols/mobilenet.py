@@ -25,7 +25,7 @@ def mobilenet_weights() -> Path | None:
 
 
 def mobilenet_distance(reference: Image, image: Image, weights: Path) -> float:
-    """Squared distance of channel-normalised features, as :func:`monai_sasm.losses.features.feature_distance`, times 100.
+    """Squared distance of channel-normalised features (:func:`losses.features.feature_distance`), times 100.
 
     Args:
         reference: photo ``(3, H, W)`` in [0, 1].

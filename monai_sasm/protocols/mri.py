@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from monai_sasm.evaluation import figures
-from monai_sasm.protocols import peers
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import data_hash, files, mr_slices
+from monai_sasm.evaluation.metrics import bias, gradient_ratio, psnr, ssim
 from monai_sasm.evaluation.scoring import Case, Image, Method, batch_shape, score
 from monai_sasm.evaluation.table import Table
-from monai_sasm.evaluation.metrics import bias, gradient_ratio, psnr, ssim
+from monai_sasm.protocols import peers
 
 EXPERT = "noise_mri_unet"
 LEVELS = (0.03, 0.06, 0.12)  # of the volume's white (99.5th percentile of the foreground)

@@ -16,10 +16,10 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_hash, mr_slices
 from monai_sasm.evaluation.judge import Judge, Regions, agreement, judge
 from monai_sasm.evaluation.judged import JUDGED, hallucinating, judged_rows
+from monai_sasm.evaluation.metrics import psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Image, Method, batch_shape, measured
 from monai_sasm.evaluation.table import Table
-from monai_sasm.evaluation.metrics import psnr, ssim
 
 PROTOCOL = "mri-superres"
 FAMILY = "superres_mri"

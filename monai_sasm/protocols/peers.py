@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.evaluation.scoring import Case, Kept, Method, fingerprint
 from monai_sasm.evaluation.metrics import psnr
+from monai_sasm.evaluation.scoring import Case, Kept, Method, fingerprint
 
 Image = NDArray[np.float32]
 Denoiser = Callable[[Image, float, float], Image]

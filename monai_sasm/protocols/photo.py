@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from monai_sasm.evaluation import figures
-from monai_sasm.protocols import peers
 from monai_sasm.evaluation.context import Context, on_grey, self_ensemble
 from monai_sasm.evaluation.data import cbsd68, data_hash, files, photo
+from monai_sasm.evaluation.metrics import as_8_bit, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Image, Method, score
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.evaluation.metrics import as_8_bit, psnr, ssim
+from monai_sasm.protocols import peers
 
 SIGMAS = (15, 25, 50)  # of 255
 PERCEPTUAL_LEVEL = "CBSD68 25"  # feature distances cost more than the restoration

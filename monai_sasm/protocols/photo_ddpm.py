@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from monai_sasm.evaluation import figures
-from monai_sasm.protocols import peers, photo
 from monai_sasm.evaluation.context import Context, torch_device
 from monai_sasm.evaluation.data import cbsd68, data_hash, files
-from monai_sasm.protocols.enhancer import STEPS_OF, step_figure
+from monai_sasm.evaluation.metrics import as_8_bit, colour_shift, delta_e, gradient_ratio, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Image, Method, score
 from monai_sasm.evaluation.table import Table
-from monai_sasm.evaluation.metrics import as_8_bit, colour_shift, delta_e, gradient_ratio, psnr, ssim
+from monai_sasm.protocols import peers, photo
+from monai_sasm.protocols.enhancer import STEPS_OF, step_figure
 
 PROTOCOL = "photo-ddpm"
 BUNDLE = "noise_photo_ddpm"

@@ -10,10 +10,10 @@ import numpy as np
 from monai_sasm.evaluation import figures
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import data_hash, files, photo
+from monai_sasm.evaluation.metrics import delta_e, gradient_ratio, luma, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Image, Method, batch_shape, score
 from monai_sasm.evaluation.table import Row, Table, merged
-from monai_sasm.evaluation.metrics import delta_e, gradient_ratio, luma, psnr, ssim
 
 EXPERT = "raindrop_photo_unet"
 PHOTOS = 60  # of bsds500/val
@@ -150,7 +150,7 @@ def _our_methods(context: Context) -> list[Method]:
                 "ours, synthetic only", lambda case: expert(case.degraded, None), note="trained on rendered drops only"
             )
         )
-    if context.house is not None:
+    if context.restorer is not None:
         methods.append(Method("ours, whole pipeline", _pipeline(context), note="gate, all photo experts, two passes"))
     return methods
 
@@ -160,10 +160,10 @@ def _pipeline(context: Context) -> Callable[[Case], Image]:
     from monai_sasm.restoration.restore import restore
     from monai_sasm.types import Modality
 
-    house = context.house
-    if house is None:
+    restorer = context.restorer
+    if restorer is None:
         raise ValueError("the whole pipeline needs a gate bundle; none is installed")
-    return lambda case: restore(Volume(np.ascontiguousarray(case.degraded), Modality.PHOTO), house).volume.array
+    return lambda case: restore(Volume(np.ascontiguousarray(case.degraded), Modality.PHOTO), restorer).volume.array
 
 
 def _synthetic_weights(context: Context) -> Path | None:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from monai_sasm.evaluation import figures
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, data_hash, photo
-from monai_sasm.protocols.mixed import mixed_cases
-from monai_sasm.protocols.mobilenet import DEFINITION, mobilenet_distance, mobilenet_weights
+from monai_sasm.evaluation.metrics import gradient_ratio, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Image, average, batch_shape
 from monai_sasm.evaluation.table import Table
-from monai_sasm.evaluation.metrics import gradient_ratio, psnr, ssim
+from monai_sasm.protocols.mixed import mixed_cases
+from monai_sasm.protocols.mobilenet import DEFINITION, mobilenet_distance, mobilenet_weights
 
 if TYPE_CHECKING:
     from monai_sasm.refine.flow import FlowRefiner
@@ -81,15 +81,15 @@ class Tally:
 
 def run(context: Context) -> Table:
     """Mixed image, refined with 1 to 10 steps, with several strengths, without trust, source or pinning, with grain."""
-    house = context.house
-    if house is None:
+    restorer = context.restorer
+    if restorer is None:
         return Table("refine", skipped="no gate bundle is installed")
     from monai_sasm.bundles import load
     from monai_sasm.io.volume import Volume
     from monai_sasm.restoration.restore import restore
     from monai_sasm.types import Modality
 
-    refiner: FlowRefiner = load(REFINER, house.device).network  # type: ignore[assignment]
+    refiner: FlowRefiner = load(REFINER, restorer.device).network  # type: ignore[assignment]
     paths = cbsd68(context.data, context.limit or PHOTOS)
     perceptual, mobilenet = PerceptualDistances(), mobilenet_weights()
 
@@ -102,7 +102,7 @@ def run(context: Context) -> Table:
     cases = []
     for case in degraded_cases(paths):
         start = time.perf_counter()
-        mixed = restore(Volume(case.degraded, Modality.PHOTO), house).volume.array
+        mixed = restore(Volume(case.degraded, Modality.PHOTO), restorer).volume.array
         cases.append(replace(case, degraded=mixed, facts={"input": case.degraded}))
         tally.add(MIXED, cases[-1], mixed, time.perf_counter() - start)
         shown = measure(cases[-1], refiner, tally)

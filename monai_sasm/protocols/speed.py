@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from monai_sasm.protocols import ct, peers, photo
-from monai_sasm.protocols.batch_overhead import BATCH_DEFINITIONS, batch_overhead
 from monai_sasm.evaluation.context import Context, bundle_restorer, torch_device
 from monai_sasm.evaluation.data import cbsd68, ct_pairs, data_hash, files
-from monai_sasm.protocols.memory import COPY, peak_memory
+from monai_sasm.evaluation.metrics import psnr, windowed
 from monai_sasm.evaluation.scoring import Case, Image
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.evaluation.metrics import psnr, windowed
+from monai_sasm.protocols import ct, peers, photo
+from monai_sasm.protocols.batch_overhead import BATCH_DEFINITIONS, batch_overhead
+from monai_sasm.protocols.memory import COPY, peak_memory
 
 if TYPE_CHECKING:
     from torch import nn

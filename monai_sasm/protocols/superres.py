@@ -11,11 +11,11 @@ import numpy as np
 from monai_sasm.evaluation import figures
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, data_hash, photo
-from monai_sasm.protocols.enhancer import Enhancer, enhancers, methods_over_steps, step_figure
+from monai_sasm.evaluation.metrics import as_8_bit, gradient_ratio, luma, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Image, Method, score
 from monai_sasm.evaluation.table import Table, merged
-from monai_sasm.evaluation.metrics import as_8_bit, gradient_ratio, luma, psnr, ssim
+from monai_sasm.protocols.enhancer import Enhancer, enhancers, methods_over_steps, step_figure
 
 PROTOCOL = "superres-photo"
 FACTORS = (2, 4)

@@ -7,8 +7,7 @@ multiples of their strides, a tiled run equals the whole-image run, so there is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -39,7 +38,8 @@ def restore_tiled(
         tile: side of a core in pixels, a multiple of 32.
         halo: pixels read around a core, a multiple of 32.
         progress: called with 1 after each tile.
-        slab: the image between its neighbours, see :mod:`monai_sasm.functional.neighbours`; given to the experts in its place.
+        slab: the image between its neighbours, see :mod:`monai_sasm.functional.neighbours`; given to the experts in
+            its place.
 
     Returns:
         The mixed image, same shape.
@@ -98,4 +98,3 @@ def _blocks(where: tuple[slice, slice], stride: int) -> tuple[slice, slice]:
     """The blocks of ``stride`` pixels that rows and columns touch."""
     rows, columns = (slice(part.start // stride, -(-part.stop // stride)) for part in where)
     return rows, columns
-

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from monai_sasm.restoration import restorer as room
 from monai_sasm.errors import BundleError
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import write, write_map
 from monai_sasm.io.volume import Volume
-from monai_sasm.restoration.restore import House, Options, Restored, derivation, restore
+from monai_sasm.restoration import restorer as room
+from monai_sasm.restoration.restore import Options, Restored, Restorer, derivation, restore
 from monai_sasm.restoration.thin import Thinning, thinned
 from monai_sasm.restoration.thin import derivation as derivation_of_thinning
 from monai_sasm.types import Modality
@@ -24,7 +24,7 @@ from monai_sasm.types import Modality
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 
-def open_house(device: str, precision: str, trust: Sequence[Path], options: Options | Thinning) -> House:
+def open_restorer(device: str, precision: str, trust: Sequence[Path], options: Options | Thinning) -> Restorer:
     """The house these options need; what is wrong with them ends the job here, and not each image.
 
     Args:
@@ -41,16 +41,16 @@ def open_house(device: str, precision: str, trust: Sequence[Path], options: Opti
     if not present.get(device.split(":")[0], False):
         choices = ", ".join(name for name, there in present.items() if there)
         raise ValueError(f"device {device!r} is not there; choose one of {choices}")
-    house = room.load_house(device, trust, only=[options.expert] if options.expert else [], precision=precision)
+    restorer = room.load_restorer(device, trust, only=[options.expert] if options.expert else [], precision=precision)
     if isinstance(options, Options) and options.refiner:
-        house.refiner(options.refiner)
-    return house
+        restorer.refiner(options.refiner)
+    return restorer
 
 
 def restore_to(
     volume: Volume,
     target: Path,
-    house: House,
+    restorer: Restorer,
     options: Options,
     *,
     overwrite: bool = False,
@@ -62,7 +62,7 @@ def restore_to(
     Args:
         volume: as read; used up, its pixels are replaced by the restored ones.
         target: file, or folder for DICOM.
-        house: see :func:`monai_sasm.restoration.restorer.load_house`.
+        house: see :func:`monai_sasm.restoration.restorer.load_restorer`.
         options: see :class:`monai_sasm.restoration.restore.Options`.
         overwrite: replace an existing target.
         keep_private: keep private DICOM tags.
@@ -72,8 +72,8 @@ def restore_to(
         ``output`` (path, number of files, maps), ``models``, ``parameters``, ``summary``, ``device``, ``notes`` and
         ``network_seconds``, the part of the time that gate, experts and mixing took.
     """
-    restored = restore(volume, house, options, progress=progress, in_place=True)
-    done = derivation(house, options, volume.modality)
+    restored = restore(volume, restorer, options, progress=progress, in_place=True)
+    done = derivation(restorer, options, volume.modality)
     files = write(restored.volume, target, done, overwrite=overwrite, keep_private=keep_private)
     maps = write_maps(restored, target, overwrite) if options.keep_maps else []
     return {
@@ -81,7 +81,7 @@ def restore_to(
         "models": dict(done.models),
         "parameters": dict(done.parameters),
         "summary": {key: value for key, value in restored.summary.items() if key != "seconds"},
-        "device": str(house.device),
+        "device": str(restorer.device),
         "notes": list(restored.volume.notes),
         "network_seconds": round(restored.summary["seconds"], 3),
     }
@@ -90,7 +90,7 @@ def restore_to(
 def thin_to(
     volume: Volume,
     target: Path,
-    house: House,
+    restorer: Restorer,
     options: Thinning,
     *,
     overwrite: bool = False,
@@ -99,9 +99,9 @@ def thin_to(
 ) -> dict[str, Any]:
     """Make thin slices of a volume and write them; arguments and result as for :func:`restore_to`."""
     started = time.perf_counter()
-    result = thinned(volume, house, options, progress)
+    result = thinned(volume, restorer, options, progress)
     seconds = time.perf_counter() - started
-    done = derivation_of_thinning(house, options)
+    done = derivation_of_thinning(restorer, options)
     files = write(result, target, done, overwrite=overwrite, keep_private=keep_private)
     axis = result.slice_axis or 0
     sides = np.linalg.norm(np.asarray(result.affine)[:3, : result.array.ndim - 1], axis=0)
@@ -110,7 +110,7 @@ def thin_to(
         "models": dict(done.models),
         "parameters": dict(done.parameters),
         "summary": {"slices": result.array.shape[axis + 1], "voxel_mm": [round(float(side), 4) for side in sides]},
-        "device": str(house.device),
+        "device": str(restorer.device),
         "notes": list(result.notes),
         "network_seconds": round(seconds, 3),
     }
@@ -150,7 +150,7 @@ def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> lis
     return written
 
 
-def mismatch(entry: Entry, house: House, options: Options | Thinning) -> str | None:
+def mismatch(entry: Entry, restorer: Restorer, options: Options | Thinning) -> str | None:
     """Why a named expert or a refiner passes over this image: it is for another modality. ``None`` when it does not."""
     if entry.modality is None:
         return None
@@ -158,12 +158,12 @@ def mismatch(entry: Entry, house: House, options: Options | Thinning) -> str | N
         fits = entry.modality is Modality.MR
         return None if fits else f"thin slices are made of MR, this image is {entry.modality.value}"
     if options.expert is not None:
-        wanted = house.experts[options.expert].modality
+        wanted = restorer.experts[options.expert].modality
         if wanted not in (entry.modality, None):
             return f"{options.expert} is for {wanted.value}, this image is {entry.modality.value}; leave --expert out"
     if options.refine:
         try:
-            house.choose_refiner(entry.modality, options.refiner, options.force_refiner)
+            restorer.choose_refiner(entry.modality, options.refiner, options.force_refiner)
         except BundleError as error:
             return str(error)
     return None

@@ -13,7 +13,7 @@ from torch import Tensor
 from monai_sasm.functional.neighbours import slabs, taken
 
 
-class StackInferer(Inferer):
+class SliceInferer(Inferer):
     """Runs a 2-D network on every slice, a few at a time, and large slices in tiles.
 
     MONAI's ``SliceInferer`` blends overlapping windows one slice at a time; here slices form the batch, and tiles are
@@ -118,8 +118,8 @@ class EnlargingInferer(Inferer):
         factor: 2 or 4.
         steps: steps of sampling.
         eta: share of fresh noise per step.
-        tiles: (height, width) of the small photo -> tiles, see :func:`monai_sasm.functional.tiling.tiles`; ``None`` runs whole
-            photos.
+        tiles: (height, width) of the small photo -> tiles, see :func:`monai_sasm.functional.tiling.tiles`; ``None``
+            runs whole photos.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from monai_sasm.types import ExpertWeights, NoiseMap
 
 
-class Keeper:
+class SliceStatistics:
     """Collects weights, noise levels and the like of all slices, in full only when maps are wanted.
 
     Args:

@@ -6,10 +6,10 @@ from functools import partial
 
 import torch
 
-from monai_sasm.restoration.restorer import House, load_house
-from monai_sasm.io.derivation import Derivation
 from monai_sasm.functional.neighbours import between
-from monai_sasm.restoration.restore import Options, derivation, keeper_for, restore_slice
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.restoration.restore import Options, derivation, restore_slice, statistics_for
+from monai_sasm.restoration.restorer import Restorer, load_restorer
 from monai_sasm.types import ImageBatch, Modality
 
 
@@ -20,7 +20,7 @@ class Pipeline(torch.nn.Module):
 
     Args:
         modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; fixes working scale and experts.
-        device: see :func:`monai_sasm.restoration.restorer.load_house`.
+        device: see :func:`monai_sasm.restoration.restorer.load_restorer`.
         expert: one expert to apply everywhere; by default the gate decides.
         strength: 0 to 1.
         passes, refine, refiner: see :class:`Options`.
@@ -40,18 +40,23 @@ class Pipeline(torch.nn.Module):
         self.modality = Modality(modality)
         self.options = Options(expert=expert, strength=strength, passes=passes, refine=refine, refiner=refiner)
         self.device = device
-        self._house: list[House] = []  # filled on first use: nothing is read on construction
+        self._restorer: list[Restorer] = []  # filled on first use: nothing is read on construction
 
     def forward(self, image: ImageBatch) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)``, working scale; slices of CT and MR may come between their neighbours."""
-        house = self._loaded()
-        keeper = keeper_for(house, self.options, len(image))
+        restorer = self._loaded()
+        statistics = statistics_for(restorer, self.options, len(image))
         run = partial(
-            restore_slice, modality=self.modality, house=house, options=self.options, given=None, keeper=keeper
+            restore_slice,
+            modality=self.modality,
+            restorer=restorer,
+            options=self.options,
+            given=None,
+            statistics=statistics,
         )
         if self.modality is Modality.PHOTO or image.shape[1] == 1:
-            return torch.cat([run(part[None].to(house.device)) for part in image]).to(image)
-        parts = (part[None].to(house.device) for part in image)
+            return torch.cat([run(part[None].to(restorer.device)) for part in image]).to(image)
+        parts = (part[None].to(restorer.device) for part in image)
         return torch.cat([run(between(part, 0), slab=part) for part in parts]).to(image)
 
     @property
@@ -63,8 +68,8 @@ class Pipeline(torch.nn.Module):
         """What to write into the headers of the results; see :func:`derivation`."""
         return derivation(self._loaded(), self.options, self.modality)
 
-    def _loaded(self) -> House:
-        if not self._house:
+    def _loaded(self) -> Restorer:
+        if not self._restorer:
             only = [self.options.expert] if self.options.expert else []
-            self._house.append(load_house(self.device, only=only))
-        return self._house[0]
+            self._restorer.append(load_restorer(self.device, only=only))
+        return self._restorer[0]

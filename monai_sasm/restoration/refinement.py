@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from monai_sasm.bundles import Bundle
 from monai_sasm.errors import BundleError
-from monai_sasm.io.derivation import Derivation
 from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.tiling import blended_tiles
+from monai_sasm.io.derivation import Derivation
 from monai_sasm.types import ImageBatch, Modality, NoiseMap
 
 TILE = 1024  # pixels; side of the tiles in which a refiner runs that does not cut the image itself

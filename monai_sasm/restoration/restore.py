@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 
 from monai_sasm.bundles import Bundle
 from monai_sasm.errors import BundleError
-from monai_sasm.restoration.dispatch import restore_tiled, score_tiled, spread_tiled
+from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.mixing import blend
+from monai_sasm.functional.neighbours import reach, slabs
 from monai_sasm.functional.tiling import tiles
 from monai_sasm.gate.display import to_display
 from monai_sasm.gate.routing import convincing, route, seen
-from monai_sasm.restoration.restorer import House
-from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.memory import give_back
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
-from monai_sasm.restoration.maps import Keeper
-from monai_sasm.functional.mixing import blend
-from monai_sasm.functional.neighbours import reach, slabs
+from monai_sasm.restoration.dispatch import restore_tiled, score_tiled, spread_tiled
+from monai_sasm.restoration.maps import SliceStatistics
 from monai_sasm.restoration.refinement import (
     check_upscale,
     enlarged,
@@ -33,6 +32,7 @@ from monai_sasm.restoration.refinement import (
     refined_and_enlarged,
     refined_derivation,
 )
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality, NoiseMap
 
 DEFAULT_PASSES = {Modality.CT: 1, Modality.MR: 1, Modality.PHOTO: 2}
@@ -114,7 +114,7 @@ class Restored:
 
 def restore(
     volume: Volume,
-    house: House,
+    restorer: Restorer,
     options: Options | None = None,
     progress: Callable[[int], None] | None = None,
     *,
@@ -124,7 +124,7 @@ def restore(
 
     Args:
         volume: what to restore.
-        house: see :func:`monai_sasm.restoration.restorer.load_house`.
+        house: see :func:`monai_sasm.restoration.restorer.load_restorer`.
         options: see :class:`Options`.
         progress: called with 1 after each unit of :func:`work_units`.
         in_place: put the restored pixels where those of ``volume`` were, which is then used up; a long series needs
@@ -134,24 +134,24 @@ def restore(
         BundleError: an expert, the gate or a refiner that the options need is not there or does not fit.
     """
     options = options or Options()
-    _check_fits(volume.modality, house, options)
+    _check_fits(volume.modality, restorer, options)
     started = time.perf_counter()
     scaling = scaling_for(volume)
     count, _, height, width = volume.slices_shape
-    factor = _refiner(volume.modality, house, options).scale if options.upscale else 1
+    factor = _refiner(volume.modality, restorer, options).scale if options.upscale else 1
     done = _room_for(volume, factor, in_place)
     changes = np.empty((count, factor * height, factor * width), np.float32) if options.keep_maps else None
-    keeper = keeper_for(house, options, count)
+    statistics = statistics_for(restorer, options, count)
     given = None if options.sigma is None else options.sigma / scaling.scale
-    near = reach(volume, house.neighbours(volume.modality, options.expert))
+    near = reach(volume, restorer.neighbours(volume.modality, options.expert))
     images = (  # a few slices ahead, so that a slice is restored between neighbours that are not
-        torch.from_numpy(scaling.forward(np.array(native)))[None].to(house.device) for native in volume.each_slice()
+        torch.from_numpy(scaling.forward(np.array(native)))[None].to(restorer.device) for native in volume.each_slice()
     )
     stack = count // (1 if volume.modality is Modality.PHOTO else len(volume.array))
     parts = zip(volume.each_slice(), done.each_slice(), slabs(images, near, stack), strict=True)
     for index, (native, place, around) in enumerate(parts):
         image, slab = around[near], torch.cat(around, 1) if near else None  # (1, c, H, W), (1, 2 near + 1, H, W)
-        result = restore_slice(image, volume.modality, house, options, given, keeper, progress, slab)
+        result = restore_slice(image, volume.modality, restorer, options, given, statistics, progress, slab)
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
         correction = scaling.scale * (result - enlarged(image, factor))[0].cpu().numpy()
         start = native if factor == 1 else enlarged(torch.from_numpy(native)[None], factor)[0].numpy()
@@ -161,11 +161,11 @@ def restore(
         place[...] = restored
         if index % _TRIM_EVERY == 0:
             give_back()
-    summary = keeper.summary(scaling.scale) | {"seconds": time.perf_counter() - started}
-    weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in keeper.maps().items()}
-    unsure = keeper.uncertainty(options.strength * scaling.scale)
+    summary = statistics.summary(scaling.scale) | {"seconds": time.perf_counter() - started}
+    weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
+    unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
-    return Restored(_noted(done, house, options), weights, changes, summary, keeper.trust(), unsure)
+    return Restored(_noted(done, restorer, options), weights, changes, summary, statistics.trust(), unsure)
 
 
 def work_units(volume: Volume, options: Options | None = None) -> int:
@@ -174,11 +174,11 @@ def work_units(volume: Volume, options: Options | None = None) -> int:
     return count * len(tiles(height, width)) * _passes(volume.modality, options or Options())
 
 
-def derivation(house: House, options: Options, modality: Modality | None = None) -> Derivation:
+def derivation(restorer: Restorer, options: Options, modality: Modality | None = None) -> Derivation:
     """What to write into the headers of a result made with this house and these options.
 
     Args:
-        house: see :func:`monai_sasm.restoration.restorer.load_house`.
+        house: see :func:`monai_sasm.restoration.restorer.load_restorer`.
         options: see :class:`Options`.
         modality: of the image; needed where it was refined.
     """
@@ -191,19 +191,19 @@ def derivation(house: House, options: Options, modality: Modality | None = None)
         "passes": options.passes,
         "sigma": options.sigma,
         "refine": options.refine,
-        "precision": house.precision,
+        "precision": restorer.precision,
     }
     parameters = {key: value for key, value in chosen.items() if value is not None}
-    plain = Derivation("monai_sasm", __version__, house.models(), parameters, summary="Noise and artefact reduction")
+    plain = Derivation("monai_sasm", __version__, restorer.models(), parameters, summary="Noise and artefact reduction")
     if not options.refine:
         return plain
     if modality is None:
         raise ValueError("how an image was refined depends on its modality; pass derivation(..., modality=...)")
-    return refined_derivation(plain, _refiner(modality, house, options), modality, options.upscale)
+    return refined_derivation(plain, _refiner(modality, restorer, options), modality, options.upscale)
 
 
 def gate_weights(
-    image: ImageBatch, sigma: NoiseMap, modality: Modality, house: House, options: Options
+    image: ImageBatch, sigma: NoiseMap, modality: Modality, restorer: Restorer, options: Options
 ) -> ExpertWeights:
     """Mixing weights ``(B, E, H, W)`` of an image in working scale; class 0 is the identity.
 
@@ -214,11 +214,11 @@ def gate_weights(
         house: must have a gate.
         options: ``top_k`` is used.
     """
-    gate = house.require_gate()
-    classes = house.classes()
+    gate = restorer.require_gate()
+    classes = restorer.classes()
     usable = torch.tensor(
         [
-            index == 0 or (name in house.experts and house.experts[name].modality is modality)
+            index == 0 or (name in restorer.experts and restorer.experts[name].modality is modality)
             for index, name in enumerate(classes)
         ],
         device=image.device,
@@ -236,10 +236,10 @@ def gate_weights(
         )
 
 
-def keeper_for(house: House, options: Options, count: int) -> Keeper:
+def statistics_for(restorer: Restorer, options: Options, count: int) -> SliceStatistics:
     """What :func:`restore_slice` notes of ``count`` slices."""
-    classes = ("clean", options.expert) if options.expert else house.classes()
-    return Keeper(("identity", *classes[1:]), options.keep_maps, count)
+    classes = ("clean", options.expert) if options.expert else restorer.classes()
+    return SliceStatistics(("identity", *classes[1:]), options.keep_maps, count)
 
 
 def _room_for(volume: Volume, factor: int, in_place: bool) -> Volume:
@@ -254,10 +254,10 @@ def _room_for(volume: Volume, factor: int, in_place: bool) -> Volume:
 def restore_slice(
     image: ImageBatch,
     modality: Modality,
-    house: House,
+    restorer: Restorer,
     options: Options,
     given: float | None,
-    keeper: Keeper,
+    statistics: SliceStatistics,
     progress: Callable[[int], None] | None = None,
     slab: ImageBatch | None = None,
 ) -> ImageBatch:
@@ -266,13 +266,13 @@ def restore_slice(
     Args:
         image: the slice.
         modality: of the image.
-        house: see :func:`monai_sasm.restoration.restorer.load_house`.
+        house: see :func:`monai_sasm.restoration.restorer.load_restorer`.
         options: see :class:`Options`.
         given: noise standard deviation in working scale; estimated if ``None``, and in later passes.
-        keeper: notes weights, noise and trust, see :func:`keeper_for`.
+        keeper: notes weights, noise and trust, see :func:`statistics_for`.
         progress: called with 1 after each tile of each pass.
-        slab: the slice between its neighbours, see :mod:`monai_sasm.functional.neighbours`. They are as they came, so that only
-            the first pass looks at them.
+        slab: the slice between its neighbours, see :mod:`monai_sasm.functional.neighbours`. They are as they came, so
+            that only the first pass looks at them.
     """
     grey_photo = modality is Modality.PHOTO and image.shape[1] == 1
     start = image.expand(-1, 3, -1, -1) if grey_photo else image
@@ -282,56 +282,62 @@ def restore_slice(
         if given is not None and number == 0:
             sigma = torch.full_like(current[:, :1], given)
         else:
-            sigma = house.noise_estimator(current)
-        weights = _weights(current, sigma, modality, house, options)
+            sigma = restorer.noise_estimator(current)
+        weights = _weights(current, sigma, modality, restorer, options)
         if known is not None:
             weights = convincing(weights, known)
         if passes > 1:
             known = seen(weights) if known is None else known | seen(weights)
         if number and float(weights[:, 0].min()) > 1 - WEIGHT_FLOOR:
             break  # nothing left to repair
-        keeper.add(weights, sigma, number)
+        statistics.add(weights, sigma, number)
         around = None if number else slab
-        if options.keep_maps and number == 0 and options.expert and house.experts[options.expert].samples:
+        if options.keep_maps and number == 0 and options.expert and restorer.experts[options.expert].samples:
             shown = current if around is None else around
-            keeper.add_uncertainty(spread_tiled(shown, sigma, house.experts[options.expert].uncertainty))
-        calls = _expert_calls(house, options)
+            statistics.add_uncertainty(spread_tiled(shown, sigma, restorer.experts[options.expert].uncertainty))
+        calls = _expert_calls(restorer, options)
         current = restore_tiled(current, sigma, weights, calls, progress=progress, slab=around)
     if options.upscale:
-        refiner = _refiner(modality, house, options)
+        refiner = _refiner(modality, restorer, options)
         start, current = enlarged(start, refiner.scale), refined_and_enlarged(current, refiner, options.refine)
     elif options.refine:
-        refiner = _refiner(modality, house, options)
+        refiner = _refiner(modality, restorer, options)
         current, trust = refined(current, refiner, modality, options.refine, start)
-        keeper.add_trust(trust)
+        statistics.add_trust(trust)
     current = blend(start, current, options.strength)
     if modality is Modality.MR:  # no magnitude is negative, however dark the surroundings are drawn
         current = current.clamp_min(min(0.0, float(start.min())))
     return current.mean(1, keepdim=True) if grey_photo else current
 
 
-def _weights(image: ImageBatch, sigma: NoiseMap, modality: Modality, house: House, options: Options) -> ExpertWeights:
+def _weights(
+    image: ImageBatch, sigma: NoiseMap, modality: Modality, restorer: Restorer, options: Options
+) -> ExpertWeights:
     if options.expert is None:
-        return gate_weights(image, sigma, modality, house, options)
+        return gate_weights(image, sigma, modality, restorer, options)
     ones = torch.ones_like(image[:, :1])
     return torch.cat([torch.zeros_like(ones), ones], 1)
 
 
-def _expert_calls(house: House, options: Options) -> dict[int, Callable[[ImageBatch, NoiseMap], ImageBatch]]:
+def _expert_calls(restorer: Restorer, options: Options) -> dict[int, Callable[[ImageBatch, NoiseMap], ImageBatch]]:
     if options.expert is not None:
-        return {1: house.experts[options.expert].restore}
-    return {index: house.experts[name].restore for index, name in enumerate(house.classes()) if name in house.experts}
+        return {1: restorer.experts[options.expert].restore}
+    return {
+        index: restorer.experts[name].restore
+        for index, name in enumerate(restorer.classes())
+        if name in restorer.experts
+    }
 
 
-def _refiner(modality: Modality, house: House, options: Options) -> Bundle:
-    return house.refiner(house.choose_refiner(modality, options.refiner, options.force_refiner))
+def _refiner(modality: Modality, restorer: Restorer, options: Options) -> Bundle:
+    return restorer.refiner(restorer.choose_refiner(modality, options.refiner, options.force_refiner))
 
 
-def _noted(volume: Volume, house: House, options: Options) -> Volume:
+def _noted(volume: Volume, restorer: Restorer, options: Options) -> Volume:
     """The volume with a note where a refiner did what its user should be reminded of."""
     if not options.refine:
         return volume
-    done = derivation(house, options, volume.modality)
+    done = derivation(restorer, options, volume.modality)
     enlarged_by = (f"enlarged {done.parameters['enlarged']} times by {options.refiner}",) if options.upscale else ()
     return replace(volume, notes=(*volume.notes, *enlarged_by, *((done.warning,) if done.warning else ())))
 
@@ -342,21 +348,23 @@ def _passes(modality: Modality, options: Options) -> int:
     return options.passes or DEFAULT_PASSES[modality]
 
 
-def _check_fits(modality: Modality, house: House, options: Options) -> None:
+def _check_fits(modality: Modality, restorer: Restorer, options: Options) -> None:
     if options.expert is None:
-        house.require_gate()
-        if modality in house.unusable:
-            raise BundleError(f"{house.unusable[modality]}; repair the bundle, or name an expert")
-    elif options.expert not in house.experts:
-        known = ", ".join(sorted(house.experts)) or "none"
-        raise BundleError(f"no expert named {options.expert!r}; available: {known}; load_house(only=...) loads others")
-    elif house.experts[options.expert].modality is not modality:
+        restorer.require_gate()
+        if modality in restorer.unusable:
+            raise BundleError(f"{restorer.unusable[modality]}; repair the bundle, or name an expert")
+    elif options.expert not in restorer.experts:
+        known = ", ".join(sorted(restorer.experts)) or "none"
         raise BundleError(
-            f"{options.expert} is for {house.experts[options.expert].modality}, this image is {modality.value}; "
+            f"no expert named {options.expert!r}; available: {known}; load_restorer(only=...) loads others"
+        )
+    elif restorer.experts[options.expert].modality is not modality:
+        raise BundleError(
+            f"{options.expert} is for {restorer.experts[options.expert].modality}, this image is {modality.value}; "
             "choose an expert of its modality, or leave --expert out"
         )
     if options.refine:
-        refiner = _refiner(modality, house, options)
+        refiner = _refiner(modality, restorer, options)
         if options.upscale:
             check_upscale(refiner, modality)
         refiner.prepare()

@@ -13,15 +13,15 @@ import torch
 from monai_sasm import bundles
 from monai_sasm.bundles import Bundle
 from monai_sasm.errors import BundleError
-from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.functional.noise import NoiseEstimator
+from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.types import Modality
 
 log = logging.getLogger(__name__)
 _NOTHING: Mapping[str, dict[str, Any]] = {}
 
 
-class Shelf(Mapping[str, Bundle]):
+class LazyBundles(Mapping[str, Bundle]):
     """Bundles by name, each loaded when it is first taken.
 
     Args:
@@ -54,7 +54,7 @@ class Shelf(Mapping[str, Bundle]):
 
 
 @dataclass(frozen=True)
-class House:
+class Restorer:
     """Experts by name, gate, refiners by name, device, precision.
 
     Args:
@@ -65,7 +65,7 @@ class House:
 
     experts: dict[str, Bundle]
     gate: Bundle | None
-    refiners: Shelf
+    refiners: LazyBundles
     device: torch.device
     precision: str = "float32"
     noise_estimator: NoiseEstimator = field(default_factory=NoiseEstimator)
@@ -139,12 +139,12 @@ class House:
         return name
 
 
-def load_house(
+def load_restorer(
     device: str = "auto",
     trust: Sequence[Path] = (),
     only: Sequence[str] = (),
     precision: str = "float32",
-) -> House:
+) -> Restorer:
     """Load the gate and the experts that are its classes.
 
     Other bundles are not touched, whatever state they are in; a refiner is loaded when it is first used.
@@ -182,8 +182,8 @@ def load_house(
             if only:
                 raise
             unusable[Modality(sections[name]["modality"])] = f"{name} cannot be loaded: {error}"
-    refiners = Shelf({name: section for name, section in sections.items() if section["role"] == "refiner"}, load)
-    return House(experts, gate, refiners, chosen, precision, unusable=unusable)
+    refiners = LazyBundles({name: section for name, section in sections.items() if section["role"] == "refiner"}, load)
+    return Restorer(experts, gate, refiners, chosen, precision, unusable=unusable)
 
 
 def torch_device(name: str) -> torch.device:

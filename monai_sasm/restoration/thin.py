@@ -16,18 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.bundles import Bundle
-from monai_sasm.errors import BundleError
 from monai_sasm.degradations.slice_profile import PROFILES, SliceProfile
-from monai_sasm.restoration.dispatch import restore_tiled
-from monai_sasm.functional.tiling import tiles
-from monai_sasm.restoration.restorer import House
+from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.neighbours import close, slabs, taken
+from monai_sasm.functional.tiling import tiles
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.errors import RefusedError
 from monai_sasm.io.finer_slices import check_stack, finer_slices
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
-from monai_sasm.functional.neighbours import close, slabs, taken
+from monai_sasm.restoration.dispatch import restore_tiled
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 
 BATCH = 4  # planes that an expert restores at once
@@ -88,7 +87,9 @@ def thin_count(volume: Volume, factor: float | None) -> int:
     return count
 
 
-def thinned(volume: Volume, house: House, options: Thinning, progress: Callable[[int], None] | None = None) -> Volume:
+def thinned(
+    volume: Volume, restorer: Restorer, options: Thinning, progress: Callable[[int], None] | None = None
+) -> Volume:
     """The MR volume with thin slices: same extent, axes, unit and in-plane grid.
 
     Averaged by the slice profile, the result gives the acquired slices back to rounding, except where a value below the
@@ -96,7 +97,7 @@ def thinned(volume: Volume, house: House, options: Thinning, progress: Callable[
 
     Args:
         volume: MR with slices at equal steps, thicker than its pixels are wide.
-        house: holds the expert; see :func:`monai_sasm.restoration.restorer.load_house`.
+        house: holds the expert; see :func:`monai_sasm.restoration.restorer.load_restorer`.
         options: see :class:`Thinning`.
         progress: called with 1 after each of :func:`work_units`.
 
@@ -104,7 +105,7 @@ def thinned(volume: Volume, house: House, options: Thinning, progress: Callable[
         RefusedError: the volume is not such.
         BundleError: there is no such expert, or it is not for MR.
     """
-    expert = _expert(house, options.expert)
+    expert = _expert(restorer, options.expert)
     if volume.modality is not Modality.MR:
         raise RefusedError(f"thinning was made for MR slices, this is {volume.modality.value}; leave it as it is")
     count, axis = thin_count(volume, options.factor), check_stack(volume)
@@ -116,8 +117,10 @@ def thinned(volume: Volume, house: House, options: Thinning, progress: Callable[
     lowest, fine = float(volume.array.min()), np.empty((len(stacks), count, *stacks.shape[2:]), np.float32)
     for index, thick in enumerate(stacks):
         start = scaling.forward(profile.interpolate(thick))
-        sigma = _noise(scaling.forward(thick), house) if options.sigma is None else options.sigma / scaling.scale
-        end = profile.consistent(_restored_planes(start, sides, sigma, expert, house, progress), scaling.forward(thick))
+        sigma = _noise(scaling.forward(thick), restorer) if options.sigma is None else options.sigma / scaling.scale
+        end = profile.consistent(
+            _restored_planes(start, sides, sigma, expert, restorer, progress), scaling.forward(thick)
+        )
         fine[index] = scaling.inverse(start + options.strength * (end - start))
     np.maximum(fine, lowest, out=fine)  # magnitudes do not become negative beside an edge
     return finer_slices(volume, np.ascontiguousarray(np.moveaxis(fine, 1, axis + 1)))
@@ -131,7 +134,7 @@ def work_units(volume: Volume, options: Thinning) -> int:
     return int(per_stack * len(volume.array))
 
 
-def derivation(house: House, options: Thinning) -> Derivation:
+def derivation(restorer: Restorer, options: Thinning) -> Derivation:
     """What to write into the headers of a result."""
     from monai_sasm import __version__
 
@@ -142,32 +145,32 @@ def derivation(house: House, options: Thinning) -> Derivation:
         "strength": options.strength,
         "sigma": options.sigma,
         "profile": options.profile,
-        "precision": house.precision,
+        "precision": restorer.precision,
     }
     return Derivation(
         "monai_sasm",
         __version__,
-        {options.expert: _expert(house, options.expert).sha256},
+        {options.expert: _expert(restorer, options.expert).sha256},
         {key: value for key, value in parameters.items() if value is not None},
         summary="Through-plane super-resolution",
         label="SASM thin slices",
     )
 
 
-def _expert(house: House, name: str) -> Bundle:
-    if name not in house.experts:
-        known = ", ".join(sorted(house.experts)) or "none"
-        raise BundleError(f"no expert named {name!r}; available: {known}; load_house(only=...) loads others")
-    expert = house.experts[name]
+def _expert(restorer: Restorer, name: str) -> Bundle:
+    if name not in restorer.experts:
+        known = ", ".join(sorted(restorer.experts)) or "none"
+        raise BundleError(f"no expert named {name!r}; available: {known}; load_restorer(only=...) loads others")
+    expert = restorer.experts[name]
     if expert.modality is not Modality.MR:
         raise BundleError(f"{name} is for {expert.modality}, thin slices are made of MR; choose an expert for MR")
     return expert
 
 
-def _noise(thick: NDArray[np.float32], house: House) -> float:
+def _noise(thick: NDArray[np.float32], restorer: Restorer) -> float:
     """Median noise of the acquired slices, working scale; in interpolated planes it could not be told."""
     with torch.inference_mode():
-        maps = [house.noise_estimator(torch.from_numpy(np.ascontiguousarray(one))[None, None]) for one in thick]
+        maps = [restorer.noise_estimator(torch.from_numpy(np.ascontiguousarray(one))[None, None]) for one in thick]
     return float(np.median([float(one.median()) for one in maps]))
 
 
@@ -183,7 +186,7 @@ def _restored_planes(
     sides: NDArray[np.float64],
     sigma: float,
     expert: Bundle,
-    house: House,
+    restorer: Restorer,
     progress: Callable[[int], None] | None,
 ) -> NDArray[np.float32]:
     """Mean of the two families of restored planes of ``(m, H, W)``, working scale."""
@@ -195,7 +198,7 @@ def _restored_planes(
         around = slabs((torch.from_numpy(np.ascontiguousarray(plane))[None] for plane in planes), near, len(planes))
         for first in range(0, len(planes), BATCH):
             part = slice(first, first + BATCH)
-            slab = taken(around, BATCH).to(house.device)  # (n, 2 near + 1, ..)
+            slab = taken(around, BATCH).to(restorer.device)  # (n, 2 near + 1, ..)
             image = slab[:, near : near + 1]
             level = torch.full_like(image, sigma)
             everywhere = torch.cat([torch.zeros_like(image), torch.ones_like(image)], 1)

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from monai_sasm.datasets.crops import aligned
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.functional.neighbours import between
-from monai_sasm.datasets.crops import aligned
 
 Slice = NDArray[np.float32]
 

@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from monai_sasm.bundles import Bundle, available, load
+from monai_sasm.datasets.crops import CropDataset
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.mask import region_labels
 from monai_sasm.gate.display import to_display
-from monai_sasm.datasets.crops import CropDataset
 from monai_sasm.types import Modality
 
 FAINT = 0.05  # a fault whose mask is at most this is none

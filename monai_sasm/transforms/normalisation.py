@@ -15,7 +15,7 @@ from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
 
-class NormaliseIntensityd(MapTransform, InvertibleTransform):
+class ToWorkingScaleInvertibled(MapTransform, InvertibleTransform):
     """Unit of the image -> working scale of the networks, by :func:`monai_sasm.functional.intensity.scaling_for`.
 
     CT: HU / 1000; MR: the 99.5th percentile of the foreground becomes 1; photos are left as they are. Nothing is

@@ -18,12 +18,12 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from monai_sasm.errors import RefusedError
+from monai_sasm.functional.neighbours import reach
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
-from monai_sasm.errors import RefusedError
 from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.io.volume import Volume
-from monai_sasm.functional.neighbours import reach
 from monai_sasm.types import Modality
 
 log = logging.getLogger(__name__)

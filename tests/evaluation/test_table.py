@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from monai_sasm.protocols.evaluate import PROTOCOLS
 from monai_sasm.evaluation.report import ORDER, report
 from monai_sasm.evaluation.table import Row, Table, merged
+from monai_sasm.protocols.evaluate import PROTOCOLS
 
 
 @pytest.fixture

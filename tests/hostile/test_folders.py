@@ -110,7 +110,18 @@ def test_names_that_are_no_text_are_kept(kind: str, trust: Path, tmp_path: Path)
 def test_names_that_are_no_text_can_be_printed(trust: Path, tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff scan")
     write("png.png", tmp_path / "in" / f"{name}.png")
-    command = [sys.executable, "-m", "monai_sasm.cli.main", "batch", "in", "out", "--trust", trust, "--expert", "toy_photo"]
+    command = [
+        sys.executable,
+        "-m",
+        "monai_sasm.cli.main",
+        "batch",
+        "in",
+        "out",
+        "--trust",
+        trust,
+        "--expert",
+        "toy_photo",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr

@@ -23,7 +23,7 @@ from monai_sasm.node import config
 from monai_sasm.node.config import config_from
 from monai_sasm.node.outcome import Outcome
 from monai_sasm.node.service import Node
-from tests.io.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
+from tests.io.dicom.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
 from tests.node.orthanc import free_port
 from tests.node.waiting import dicom_in, wait_for
 

@@ -20,7 +20,7 @@ import pytest
 
 from monai_sasm.cli.main import main
 from tests.data import CHECKOUT
-from tests.io.dicom_cases import SLICES, ct_slice, save, uid
+from tests.io.dicom.dicom_cases import SLICES, ct_slice, save, uid
 from tests.node.orthanc import TITLE, Orthanc, free_port, running_orthanc
 from tests.node.waiting import dicom_in, wait_for
 from tests.toy_bundles import write_gain_expert

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_sasm.io.dicom.read import load
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.geometry import ABSOLUTE_TOLERANCE, normal_of, stack
 from monai_sasm.io.dicom.header import Header, read_header
 from monai_sasm.io.dicom.multiframe import Slice, slice_of, slices_of
+from monai_sasm.io.dicom.read import load
 from monai_sasm.io.dicom.support import ENHANCED, modality_of, refusal_of
 from monai_sasm.io.entry import Entry
-from monai_sasm.errors import RefusedError
 from monai_sasm.io.volume import Volume
 from monai_sasm.io.walk import files_below
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
 from monai_sasm.io.dicom.values import quiet, uid_of
-from monai_sasm.errors import RefusedError
 
 PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
 

@@ -10,8 +10,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
 
-from monai_sasm.io.dicom.read import DicomSource
 from monai_sasm.io.dicom.geometry import normal_of
+from monai_sasm.io.dicom.read import DicomSource
 
 _OF_THE_ACQUIRED_SLICE = ["InStackPositionNumber", "StackID", "SliceProgressionDirection"]
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.geometry import Stack
 from monai_sasm.io.dicom.multiframe import Slice
 from monai_sasm.io.dicom.pixels import StoredPixels, read_stored, rescaled
 from monai_sasm.io.dicom.values import quiet, text_of
-from monai_sasm.errors import RefusedError
 from monai_sasm.io.memory import free_memory
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality

@@ -23,14 +23,14 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom.read import DicomSource, instance_uid
 from monai_sasm.io.dicom.conform import conform
 from monai_sasm.io.dicom.header import encoding_of
 from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.placement import place
+from monai_sasm.io.dicom.read import DicomSource, instance_uid
 from monai_sasm.io.dicom.values import integer_of, quiet, text_of
-from monai_sasm.errors import RefusedError
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -90,7 +90,8 @@ def write_series(volume: Volume, folder: Path, derivation: Derivation, *, keep_p
     Slices on a grid of their own (:mod:`monai_sasm.io.finer_slices`) get its positions, thickness, spacing and count.
 
     Args:
-        volume: restored volume as loaded by :func:`monai_sasm.io.dicom.read.load`; array ``(1, slices, rows, columns)``.
+        volume: restored volume as loaded by :func:`monai_sasm.io.dicom.read.load`; array ``(1, slices, rows,
+            columns)``.
         folder: new folder for ``IM0001.dcm``, ``IM0002.dcm``, ... in array order; must not exist.
         derivation: what was done, for UIDs and headers.
         keep_private: copy private attributes; they may hold patient data or describe the old pixels.

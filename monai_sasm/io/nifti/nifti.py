@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
-from monai_sasm.errors import RefusedError
 from monai_sasm.io.memory import refuse_if_too_large
 from monai_sasm.io.nifti.stored_values import Decoder, StoredScaling, StoredValues, fit, numbers, slabs
 from monai_sasm.io.volume import Volume

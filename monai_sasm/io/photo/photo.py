@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.io.photo import bmp, jpeg, png, tiff
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
-from monai_sasm.errors import RefusedError
+from monai_sasm.io.photo import bmp, jpeg, png, tiff
 from monai_sasm.io.photo.pixels import Pixels
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
