@@ -15,11 +15,11 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow, run
 from monai.data import MetaTensor
-from monai_sasm.restoration.inferers import WeightInferer
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monai_sasm.optional import torchvision
+from monai_sasm.restoration.inferers import WeightInferer
 from monai_sasm.training.gate_bank import Example
 from monai_sasm.training.gate_head import REHEARSAL_FILE
 from monai_sasm.types import Modality
