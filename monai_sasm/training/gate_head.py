@@ -21,6 +21,7 @@ from torch import Tensor
 from monai_sasm.bundles import BundleError, available, classes_for, load, read_metadata, user_folder
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.noise import NoiseEstimator
+from monai_sasm.training.draws import process
 from monai_sasm.training.gate_bank import Example, GateBank
 from monai_sasm.training.images import paired
 from monai_sasm.types import Modality
@@ -47,8 +48,9 @@ class ExportRehearsal:
         self.gate, self.bank, self.path, self.count = gate, bank, Path(path), count
 
     def attach(self, engine: Engine) -> None:
-        """Register on a trainer."""
-        engine.add_event_handler(Events.COMPLETED, self)
+        """Register on a trainer; in a distributed run, on that of the first process."""
+        if process() == 0:
+            engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         rehearsal = collect(self.gate, self.bank, self.count)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from monai_sasm.experts.generative import GenerativeRestorer
 from monai_sasm.neighbours import between
 from monai_sasm.training.batches import Prepared
+from monai_sasm.training.draws import process_seed
 
 
 class PrepareGenerative:
@@ -31,7 +32,7 @@ class PrepareGenerative:
         if not 0 <= last <= 1:
             raise ValueError(f"last is a probability in [0, 1], got {last}")
         self.restorer, self.pairs, self.last = restorer, pairs, last
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(process_seed(seed))
 
     def __call__(
         self,
