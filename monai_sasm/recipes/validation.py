@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import monai.data
+import torch
+from monai.engines import SupervisedEvaluator
 from monai.handlers import (
     CheckpointLoader,
     HausdorffDistance,
@@ -19,6 +22,7 @@ from monai.handlers import (
 )
 from monai.metrics import SSIMMetric
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from monai_sasm.training.draws import process
 from monai_sasm.training.outputs import windowed
@@ -62,54 +66,96 @@ def region_metrics(include_background: bool = False, hausdorff: bool = False) ->
     return metrics
 
 
-def validation_handlers(
-    output_dir: str | Path, window: Sequence[float] | None = None, pictures: bool = True
-) -> list[Any]:
-    """Metrics in the log and in TensorBoard, in the first process of a distributed run.
+def evaluator(
+    device: torch.device | str,
+    dataset: Dataset[Any],
+    network: nn.Module,
+    key_val_metric: dict[str, Any],
+    output_dir: str | Path,
+    batch_size: int = 1,
+    window: Sequence[float] | None = None,
+    pictures: bool = True,
+    **engine: Any,
+) -> SupervisedEvaluator:
+    """MONAI's ``SupervisedEvaluator`` beside a training: metrics in the log and in TensorBoard.
 
     Args:
-        output_dir: of TensorBoard.
-        window: see :func:`image_metrics`.
-        pictures: show images restored in validation, too.
+        device, network, key_val_metric: as MONAI's.
+        dataset: what is validated on.
+        output_dir: of TensorBoard; in a distributed run the first process writes.
+        batch_size: images at a time.
+        window: see :func:`image_metrics`; of the pictures.
+        pictures: show restored images, too.
+        engine: further arguments of MONAI's.
     """
-    if process() > 0:
-        return []
-    written: list[Any] = [
-        StatsHandler(iteration_log=False),
-        TensorBoardStatsHandler(log_dir=str(output_dir), iteration_log=False),
-    ]
-    low, high = window or (0.0, 1.0)
-    return [*written, LogPictures(str(output_dir), low=low, high=high)] if pictures else written
+    written: list[Any] = []
+    if process() == 0:
+        low, high = window or (0.0, 1.0)
+        written += [
+            StatsHandler(iteration_log=False),
+            TensorBoardStatsHandler(log_dir=str(output_dir), iteration_log=False),
+        ]
+        written += [LogPictures(str(output_dir), low=low, high=high)] if pictures else []
+    return _engine(device, dataset, network, key_val_metric, batch_size, written, engine)
 
 
-def evaluation_handlers(
-    network: nn.Module, weights: str | Path, output_dir: str | Path, name: str | None = "name"
-) -> list[Any]:
-    """In place of :func:`validation_handlers`, to measure weights by themselves.
+def evaluation(
+    device: torch.device | str,
+    dataset: Dataset[Any],
+    network: nn.Module,
+    key_val_metric: dict[str, Any],
+    output_dir: str | Path,
+    weights: str | Path,
+    batch_size: int = 1,
+    names: str | None = "name",
+    window: Sequence[float] | None = None,
+    pictures: bool = False,
+    **engine: Any,
+) -> SupervisedEvaluator:
+    """In place of :func:`evaluator`, to measure weights by themselves.
 
     Args:
-        network: is filled from ``weights`` first.
-        weights: state dict.
-        output_dir: folder for ``metrics.csv`` (means) and, with ``name``, one ``<metric>_raw.csv`` per metric.
-        name: key under which a batch holds each image's name, or the image whose metadata hold it.
+        device, dataset, network, key_val_metric, batch_size, engine: see there.
+        output_dir: folder for ``metrics.csv`` (means) and, with ``names``, one ``<metric>_raw.csv`` per metric.
+        weights: state dict that ``network`` is filled from.
+        names: key under which a batch holds each image's name, or the image whose metadata hold it.
+        window, pictures: taken so that an overlay need only exchange the ``_target_``; they do nothing.
     """
-    return [
+    details = None if names is None else "*"
+    measured = [
         CheckpointLoader(str(weights), {"model": network}),
         StatsHandler(iteration_log=False),
-        MetricsSaver(
-            str(output_dir),
-            metric_details=None if name is None else "*",
-            batch_transform=_named("" if name is None else name),
-        ),
+        MetricsSaver(str(output_dir), metric_details=details, batch_transform=_named(names)),
     ]
+    return _engine(device, dataset, network, key_val_metric, batch_size, measured, engine)
 
 
-def _named(key: str) -> Callable[[Sequence[Mapping[str, Any]]], list[Mapping[str, Any]]]:
+def _engine(
+    device: torch.device | str,
+    dataset: Dataset[Any],
+    network: nn.Module,
+    metrics: dict[str, Any],
+    batch_size: int,
+    handlers: list[Any],
+    further: dict[str, Any],
+) -> SupervisedEvaluator:
+    loader = monai.data.DataLoader if isinstance(dataset, monai.data.Dataset) else DataLoader  # it collates metadata
+    return SupervisedEvaluator(
+        device=device,  # type: ignore[arg-type]
+        val_data_loader=loader(dataset, batch_size=batch_size),
+        network=network,
+        key_val_metric=metrics,
+        val_handlers=handlers,
+        **further,
+    )
+
+
+def _named(key: str | None) -> Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]:
     """``batch_transform`` that gives MONAI's ``MetricsSaver`` the metadata in which it looks for file names."""
 
-    def metadata(batch: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        if not key:
-            return list(batch)
+    def metadata(batch: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        if key is None:
+            return batch
         return [getattr(item[key], "meta", None) or {"filename_or_obj": item[key]} for item in batch]
 
     return metadata
