@@ -9,11 +9,11 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import nn
 
+from monai_sasm.datasets.images import paired, photos, slices
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
-from monai_sasm.losses import RestorationLoss
+from monai_sasm.losses.restoration import RestorationLoss
 from monai_sasm.training.batches import Prepared, PrepareDegraded, PreparePaired
-from monai_sasm.training.images import paired, photos, slices
 from monai_sasm.types import ImageBatch, NoiseMap
 
 Images = Sequence[NDArray[Any] | tuple[NDArray[Any], ...]]
@@ -34,8 +34,8 @@ def clean_photos(
     """Clean photos of ``folders``, or the ``measured`` pairs of the folder ``pairs``.
 
     Args:
-        folders, exclude, limit: see :func:`monai_sasm.training.images.photo_files`.
-        pairs: see :func:`monai_sasm.training.images.paired`.
+        folders, exclude, limit: see :func:`monai_sasm.datasets.images.photo_files`.
+        pairs: see :func:`monai_sasm.datasets.images.paired`.
         measured: which of the two.
     """
     if measured:
@@ -55,8 +55,8 @@ def clean_slices(
     """Clean MR slices of ``folders``, or the ``measured`` pairs of the folder ``pairs``.
 
     Args:
-        folders, min_std, all_planes, neighbours: see :func:`monai_sasm.training.images.slices`.
-        pairs, exclude: see :func:`monai_sasm.training.images.paired`.
+        folders, min_std, all_planes, neighbours: see :func:`monai_sasm.datasets.images.slices`.
+        pairs, exclude: see :func:`monai_sasm.datasets.images.paired`.
         measured: which of the two.
     """
     if measured:
@@ -94,7 +94,7 @@ def prepare(
 
 
 def image_loss(l1: float, l2: float, perceptual: float, low: float, precision: str) -> nn.Module | None:
-    """:class:`~monai_sasm.losses.RestorationLoss`, or ``None`` where all its weights are 0.
+    """:class:`~monai_sasm.losses.restoration.RestorationLoss`, or ``None`` where all its weights are 0.
 
     Args:
         l1, l2, perceptual, low: see there.

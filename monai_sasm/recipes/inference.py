@@ -15,11 +15,11 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, Transform
 from torch import nn
 
-from monai_sasm.dispatch import HALO, TILE, Tile, tiles
-from monai_sasm.inferers import StackInferer
-from monai_sasm.intensity import scaling_for
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import RefusedError
+from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
 from monai_sasm.io.formats import inventory
+from monai_sasm.restoration.inferers import StackInferer
 from monai_sasm.transforms.volumes import FromWorkingScaled, LoadVolumed, ToWorkingScaled
 from monai_sasm.types import Modality
 
@@ -65,7 +65,7 @@ def postprocessing() -> Compose:
 
 
 def tiling(tile: int = TILE, halo: int = HALO) -> Callable[[int, int], Iterable[Tile]]:
-    """How large images are cut: (height, width) -> tiles, see :func:`monai_sasm.dispatch.tiles`."""
+    """How large images are cut: (height, width) -> tiles, see :func:`monai_sasm.functional.tiling.tiles`."""
     return partial(tiles, tile=tile, halo=halo)
 
 

@@ -8,7 +8,7 @@ import torch
 from monai.utils import set_determinism
 from torch import distributed, nn
 
-from monai_sasm.training.draws import processes
+from monai_sasm.datasets.draws import processes
 
 
 def default_device() -> torch.device:
@@ -22,7 +22,7 @@ def default_device() -> torch.device:
 def join(device: torch.device, seed: int) -> None:
     """Begin a distributed run: NCCL between GPUs, Gloo between CPUs.
 
-    Networks start the same everywhere; what is drawn differs between processes, see :mod:`monai_sasm.training.draws`.
+    Networks start the same everywhere; what is drawn differs between processes, see :mod:`monai_sasm.datasets.draws`.
 
     Args:
         device: of this process.

@@ -16,11 +16,11 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from monai_sasm.datasets.draws import process, processes
 from monai_sasm.recipes.processes import spread
 from monai_sasm.training.adversarial import GeneratorLoss, JudgeInferer, JudgeLoss, RestorationRules
 from monai_sasm.training.budget import TimeBudget
 from monai_sasm.training.checkpoints import Checkpoints
-from monai_sasm.training.draws import process, processes
 from monai_sasm.training.handlers import Attach, ClipGradientNorm, ExportWeights, LogMeanLoss
 from monai_sasm.training.precision import Autocast
 

@@ -24,7 +24,7 @@ from monai.metrics import SSIMMetric
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from monai_sasm.training.draws import process
+from monai_sasm.datasets.draws import process
 from monai_sasm.training.outputs import windowed
 from monai_sasm.training.pictures import LogPictures
 

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from monai_sasm.datasets.crops import aligned
+from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.degradations.degradation import DegradationModel
-from monai_sasm.neighbours import between
-from monai_sasm.training.crops import aligned
-from monai_sasm.training.draws import Draws, share
+from monai_sasm.functional.neighbours import between
 
 Slice = NDArray[np.float32]
 
@@ -35,7 +35,7 @@ def degraded_pairs(
         min_size: leave out slices narrower than this, in pixels.
         seed: of the draws.
         neighbours: on each side of the degraded slice, which is then ``(2 n + 1, H, W)``; the clean one is
-            ``(1, H, W)``. Slices come with their neighbours, see :func:`monai_sasm.training.images.slices`, or alone.
+            ``(1, H, W)``. Slices come with their neighbours, see :func:`monai_sasm.datasets.images.slices`, or alone.
         alone: share of the slices whose neighbours are withheld, so that a network learns to do without.
 
     Raises:
@@ -79,7 +79,7 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         mirrored: share of the batches whose slices are continued by their mirror image on two sides before they are
             degraded, and then cut: what larger slices show, where nothing comes round from the opposite side.
         min_std: leave out cuts of which the clean one varies less, at most ten times in a row.
-        seed: of all draws, see :class:`~monai_sasm.training.draws.Draws`.
+        seed: of all draws, see :class:`~monai_sasm.datasets.draws.Draws`.
 
     Raises:
         ValueError: there are no images, or degradations and pairs.

@@ -9,8 +9,8 @@ import torch
 from monai.engines import DiffusionPrepareBatch
 from torch import Tensor
 
+from monai_sasm.datasets.draws import process_seed
 from monai_sasm.training.batches import Prepared
-from monai_sasm.training.draws import process_seed
 
 
 class PrepareDenoising(DiffusionPrepareBatch):

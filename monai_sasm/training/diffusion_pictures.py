@@ -9,9 +9,9 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from monai_sasm.datasets.draws import process
 from monai_sasm.diffusion.strips import Recorder, forward_strip, noise_histograms, save_png, tiled
 from monai_sasm.experts.diffusion_classifier import DiffusionClassifier
-from monai_sasm.training.draws import process
 
 FORWARD_TIMES = (-1, 50, 100, 200, 300, 500, 700, 999)
 HISTOGRAM_TIMES = (50, 200, 600)

@@ -10,9 +10,9 @@ from monai.engines import VPredictionPrepareBatch
 from monai.inferers import DiffusionInferer
 from torch import Tensor, nn
 
+from monai_sasm.datasets.draws import process_seed
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.experts.enhance import JOBS, EnhanceDiffusion, base_of
-from monai_sasm.training.draws import process_seed
 
 
 class PrepareEnhancement(VPredictionPrepareBatch):

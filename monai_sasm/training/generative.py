@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from monai_sasm.datasets.draws import process_seed
 from monai_sasm.experts.generative import GenerativeRestorer
-from monai_sasm.neighbours import between
+from monai_sasm.functional.neighbours import between
 from monai_sasm.training.batches import Prepared
-from monai_sasm.training.draws import process_seed
 
 
 class PrepareGenerative:
@@ -59,7 +59,7 @@ class GenerativeLoss(nn.Module):
 
     Args:
         diffusion: weight of the first term: denoising diffusion, or flow matching.
-        image: loss of the image that the prediction means, see :class:`monai_sasm.losses.RestorationLoss`.
+        image: loss of the image that the prediction means, see :class:`monai_sasm.losses.restoration.RestorationLoss`.
     """
 
     def __init__(self, diffusion: float = 1.0, image: nn.Module | None = None) -> None:
