@@ -127,7 +127,7 @@ def batch(
         from monai_sasm.batch.job import Job
         from monai_sasm.batch.plan import plan
         from monai_sasm.io.nofollow import refuse_astray
-        from monai_sasm.restoration.restore import Options
+        from monai_sasm.restoration.options import Options
 
         refuse_astray(output, source)
         job = Job(
