@@ -14,8 +14,9 @@ from monai_sasm.node.counters import NAMES
 class HealthServer:
     """A small HTTP server in a thread of its own; starts on construction.
 
-    ``/healthz`` answers 200, or 503 when the node cannot do its work, with what it knows as JSON. A destination that
-    does not answer is told but is no failure: series wait for it in the spool.
+    ``/healthz`` answers 200, or 503 when the node cannot do its work or got no further with it for long, with what it
+    knows as JSON. A destination that does not answer is told and becomes a failure only then: series wait for it in
+    the spool.
 
     Args:
         address: host and port; port 0 picks a free one.

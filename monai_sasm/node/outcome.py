@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,21 @@ class Restores(Protocol):
     def digest(self) -> str:
         """Hexadecimal digest of models and options: equal digests give equal UIDs."""
 
-    def __call__(self, source: Path, derived: Path) -> Outcome:
-        """Restore every series in ``source`` into a folder of its own below ``derived``."""
+    def __call__(self, source: Path, derived: Path, progress: Callable[[int], None]) -> Outcome:
+        """Restore every series in ``source`` into a folder of its own below ``derived``.
+
+        Args:
+            source: folder of what was received.
+            derived: folder, there already.
+            progress: called now and then with the number of slices or tiles done since.
+        """
 
 
 def is_disk_fault(error: BaseException) -> bool:
-    """Whether the disk is full or failing: no fault of the series, which is tried again."""
+    """Whether the machine cannot write at the moment: no fault of the series, which is tried again for ever."""
     return isinstance(error, OSError) and error.errno in _DISK
+
+
+def is_system_fault(error: BaseException) -> bool:
+    """The same, or a file that cannot be read or written now (``EIO``): tried again, but not for ever."""
+    return isinstance(error, OSError) and error.errno in {*_DISK, errno.EIO, errno.ESTALE, errno.ENOMEM}

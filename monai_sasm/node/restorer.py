@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_sasm.errors import BundleError, RefusedError, reason_of
 from monai_sasm.io.formats import inventory
-from monai_sasm.node.outcome import Outcome, is_disk_fault
+from monai_sasm.node.outcome import Outcome, is_system_fault
 from monai_sasm.restoration.files import open_restorer, restore_to
 from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class SeriesRestorer:
-    """Restores the DICOM files of a folder. Only a fault of the disk is raised; the rest is part of the outcome.
+    """Restores the DICOM files of a folder. Only a fault of the machine is raised; the rest is part of the outcome.
 
     Args:
         settings: fields of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``
@@ -64,24 +64,26 @@ class SeriesRestorer:
                 digests.append("refused")
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
-    def __call__(self, source: Path, derived: Path) -> Outcome:
-        """Restore every series in ``source`` into a folder of its own below ``derived``."""
+    def __call__(self, source: Path, derived: Path, progress: Callable[[int], None] | None = None) -> Outcome:
+        """Restore every series in ``source`` into a folder of its own below ``derived``; see :class:`Restores`."""
         written = 0
         refused: list[tuple[tuple[Path, ...], str]] = []
         for entry in inventory(source):
             try:
-                written += self._restore(entry, derived / entry.name)
+                written += self._restore(entry, derived / entry.name, progress)
             except Exception as error:  # one volume of a series must not stop the others
-                if is_disk_fault(error):
+                if is_system_fault(error):
                     raise
                 logger.debug("traceback", exc_info=True)
                 refused.append((entry.paths, reason_of(error)))
         return Outcome(written, tuple(refused))
 
-    def _restore(self, entry: Entry, folder: Path) -> int:
+    def _restore(self, entry: Entry, folder: Path, progress: Callable[[int], None] | None) -> int:
         if entry.refusal is not None:
             raise RefusedError(entry.refusal)
         if entry.geometry == "multiframe":
             raise RefusedError("an Enhanced multi-frame result is no DICOM series; use `sasm restore` for NIfTI")
-        done = restore_to(entry.load(), folder, self._restorer, self._options, keep_private=self._keep_private)
+        done = restore_to(
+            entry.load(), folder, self._restorer, self._options, keep_private=self._keep_private, progress=progress
+        )
         return int(done["output"]["files"])

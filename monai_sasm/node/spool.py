@@ -70,7 +70,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Key of the series."""
+        """Key of the series; of a part that was set aside another one, or the ledger would take it for done."""
         return self.name.partition("-")[2]
 
     @property
@@ -226,6 +226,10 @@ class Spool:
         _sync(job.folder)
         self._move(job, "outgoing")
 
+    def send_again(self, job: Job) -> None:
+        """ready -> outgoing, of a job that holds what is to be sent."""
+        self._move(job, "outgoing")
+
     def delivered(self, job: Job) -> None:
         """Everything has been sent: note it in the ledger, then forget the files."""
         _append(self._ledger / job.key, sorted(job.received()))
@@ -244,6 +248,10 @@ class Spool:
 
     def _move(self, job: Job, state: str) -> Job:
         target = self.root / state / job.name
+        number = 1
+        while state == "quarantine" and os.path.lexists(target):  # a copy of it was made by hand
+            number += 1
+            target = target.with_name(f"{job.name}-{number}")
         previous = job.folder.parent
         os.rename(job.folder, target)
         _sync(target.parent)

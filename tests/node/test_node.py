@@ -42,7 +42,7 @@ class Renamer:
         self.refuse: Callable[[Dataset], str | None] = lambda dataset: None
         self.fail: Exception | None = None
 
-    def __call__(self, source: Path, derived: Path) -> Outcome:
+    def __call__(self, source: Path, derived: Path, progress: Callable[[int], None]) -> Outcome:
         if self.fail is not None:
             raise self.fail
         written, refused = 0, []
