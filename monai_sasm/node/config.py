@@ -139,12 +139,14 @@ class NodeConfig:
         ae_title: the node's own.
         host: address to listen on; the default takes nothing from other machines.
         port: of DICOM; 0 picks a free one.
-        http_port: of ``/healthz`` and ``/metrics``, on ``host``; 0 picks a free one, ``None`` is off.
+        http_host: address of ``/healthz`` and ``/metrics``; the default answers no other machines.
+        http_port: the port there; 0 picks a free one, ``None`` is off.
         quiet_seconds: a series is complete so long after its last object and its last association.
         interrupted_seconds: the same where an association broke or the node was restarted, for the sender to try again.
         retry_seconds: first pause before something that failed is tried again; it doubles up to ten minutes.
         stalled_minutes: work that gets no further for so long makes the node unhealthy.
         min_free_mb: below so much free disk, objects are refused with "out of resources" (A700).
+        max_object_mb: longer objects are refused before they are held in memory.
         keep_private: keep private attributes in the derived series.
         restore: options of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``.
     """
@@ -155,12 +157,14 @@ class NodeConfig:
     ae_title: str = "SASM"
     host: str = "127.0.0.1"
     port: int = 11112
+    http_host: str = "127.0.0.1"
     http_port: int | None = 11180
     quiet_seconds: float = 10.0
     interrupted_seconds: float = 120.0
     retry_seconds: float = 10.0
     stalled_minutes: float = 30.0
     min_free_mb: int = 1024
+    max_object_mb: int = 256
     keep_private: bool = False
     restore: Mapping[str, Any] = field(default_factory=dict)
 

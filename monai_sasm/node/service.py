@@ -74,7 +74,7 @@ class Node:
             raise
         if config.http_port is not None:
             try:
-                self._health = HealthServer((config.host, config.http_port), self.state)
+                self._health = HealthServer((config.http_host, config.http_port), self.state)
             except BaseException:
                 self._receiver.close()
                 self.spool.close()

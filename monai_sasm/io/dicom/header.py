@@ -62,6 +62,7 @@ TAGS = [
     "RescaleType",
     "ModalityLUTSequence",
     "ContributingEquipmentSequence",
+    "DerivationDescription",
 ]
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _ENCAPSULATED_LENGTH = 0xFFFFFFFF
@@ -301,5 +302,7 @@ def encoding_of(dataset: Dataset) -> tuple[bool, bool]:
 
 
 def _derived_here(dataset: Dataset) -> bool:
+    """Two marks, each enough: archives drop the one or the other."""
     items = dataset.get("ContributingEquipmentSequence") or []
-    return any("sasm" in text_of(item, "ManufacturerModelName").lower() for item in items)
+    equipment = any("sasm" in text_of(item, "ManufacturerModelName").lower() for item in items)
+    return equipment or "by monai_sasm " in text_of(dataset, "DerivationDescription")
