@@ -64,7 +64,7 @@ class Bundle:
     def restore(
         self, image: ImageBatch, sigma: NoiseMap | None = None, label: torch.Tensor | None = None
     ) -> ImageBatch:
-        """Restore ``image`` ``(B, C, H, W)`` in working scale; the contract of :class:`experts.expert.Expert`.
+        """Restore ``image`` ``(B, C, H, W)`` in working scale; shape, dtype and device stay, of any height and width.
 
         A slice of CT or MR may come with more neighbours than the network looks at, see
         :mod:`monai_sasm.functional.neighbours`."""

@@ -76,7 +76,9 @@ def evaluate(
 ) -> None:
     """Measure by protocol, or experts on your own images; print each table and write JSON, Markdown and figures.
 
-    A protocol whose data are absent is skipped. Exit codes: 0 done, 2 wrong use, 3 all skipped.
+    A protocol whose data are absent is skipped, and its earlier results are kept.
+
+    Exit codes: 0 done, 2 wrong use, 3 all skipped.
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():

@@ -293,6 +293,7 @@ def test_evaluate_without_data_is_skipped(sasm: Any, tmp_path: Path) -> None:
     code, out, _ = sasm("evaluate", "photo-awgn", "--data", tmp_path / "none", "-o", tmp_path / "docs" / "results")
     assert code == 3
     assert "skipped" in out
+    assert not (tmp_path / "docs").exists()
 
 
 def test_bundles_list(sasm: Any, tmp_path: Path) -> None:
