@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_sasm.batch.placing import whole_parts
+
 FOLDER = ".sasm-batch"
 _FILES, _RECORD = "files", "record.json"
 _SYNCED = 8  # files at a time
@@ -126,7 +128,7 @@ class Ledger:
         done = self.record(identity)
         if done is not None and done["key"] == record["key"] and done["row"]["run"] == record["row"]["run"]:
             return done  # the scheduler ran it twice, and the other one was faster
-        units = {path.relative_to(staged).as_posix(): _names(path) for path in _units(staged)}
+        units = {path.relative_to(staged).as_posix(): _names(path) for path in whole_parts(staged)}
         mine = (self._record(identity) or {"units": {}})["units"]
         taken = [unit for unit in units if unit not in mine and os.path.lexists(self.output / unit)]
         if taken and not overwrite:
@@ -157,15 +159,6 @@ class Ledger:
         with suppress(FileNotFoundError):
             os.replace(ready / _RECORD, self.folder / "done" / f"{identity}.json")
         shutil.rmtree(ready, ignore_errors=True)
-
-
-def _units(folder: Path) -> Iterator[Path]:
-    """What is moved as one: DICOM series folders, and files beside folders."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not any(path.glob("*.dcm")):
-            yield from _units(path)
-        else:
-            yield path
 
 
 def _names(unit: Path) -> list[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
-Row = dict[str, Any]
+from monai_sasm.batch.row import Row
+
 NAME = "manifest.jsonl"
-SCHEMA = "sasm.batch/1"
 
 
 class Manifest:

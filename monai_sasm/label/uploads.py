@@ -22,5 +22,6 @@ class Uploads:
 
     def __contains__(self, path: object) -> bool:
         """Whether a resolved path is an upload; results, which lie there until they are sent, are none."""
-        unnamed = isinstance(path, Path) and path.name.startswith(tempfile.gettempprefix())
-        return unnamed and path.parent == self.folder and path.is_file()
+        if not isinstance(path, Path) or path.parent != self.folder:
+            return False
+        return path.name.startswith(tempfile.gettempprefix()) and path.is_file()

@@ -140,13 +140,14 @@ def test_json_rows(sasm: Any, photo: Path, tmp_path: Path, toy_house: Any) -> No
     assert "Traceback" not in err
     assert "--modality" in rows["volume"]["reason"]
     ok = rows["window"]
-    assert ok["schema"] == "sasm.restore/1"
+    assert ok["schema"] == "sasm.row/1"
     assert ok["output"]["files"] == 1
     assert ok["models"]["toy_photo"] == "0" * 64
     assert ok["parameters"]["expert"] == "toy_photo"
     assert ok["summary"]["weights"] == {"identity": 0.0, "toy_photo": 1.0}
     assert ok["seconds"] > 0
-    maps = sorted(Path(path).name for path in ok["output"]["maps"])
+    assert ok["output"]["maps"] == 2
+    maps = sorted(Path(path).name for path in ok["output"]["map_paths"])
     assert maps == ["window_change.png", "window_weight-toy_photo.png"]
     weight = np.asarray(Image.open(tmp_path / "out" / "window_weight-toy_photo.png"))
     assert weight.shape == (40, 56)
@@ -204,17 +205,15 @@ def test_ctrl_c_leaves_nothing_half_written(photo: Path, tmp_path: Path) -> None
     script = tmp_path / "slow.py"
     script.write_text(
         "import sys, time\n"
-        "from monai_sasm import cli_job\n"
+        "from monai_sasm.batch import local, work\n"
         "from monai_sasm.cli.main import main\n"
-        "from monai_sasm.io import commit\n"
-        "from monai_sasm import cli_restore, restore as room\n"
-        "def slow(*arguments, **keywords):\n"
-        "    with commit.replacing(__import__('pathlib').Path(sys.argv[1]) / 'window.png') as file:\n"
-        "        file.write(b'half')\n"
-        "        print('writing', flush=True)\n"
-        "        time.sleep(60)\n"
-        "cli_job._restore_one = slow\n"
-        "cli_restore._open_house = lambda *arguments: None\n"
+        "def slow(task, job, target, **keywords):\n"
+        "    target.write_bytes(b'half')\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+        "work._written = slow\n"
+        "work.mismatch = lambda *arguments: None\n"
+        "local.open_restorer = lambda *arguments, **keywords: None\n"
         "main(['restore', sys.argv[2], '-o', sys.argv[1]])\n"
     )
     out = tmp_path / "out"
