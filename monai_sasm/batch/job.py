@@ -5,12 +5,15 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monai_sasm import __version__
-from monai_sasm.io.entry import Entry
-from monai_sasm.restoration.restore import Options
-from monai_sasm.restoration.thin import Thinning
-from monai_sasm.types import Modality
+
+if TYPE_CHECKING:
+    from monai_sasm.io.entry import Entry
+    from monai_sasm.restoration.restore import Options
+    from monai_sasm.restoration.thin import Thinning
+    from monai_sasm.types import Modality
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from monai_sasm.io.commit import guard_target
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, output_path
 from monai_sasm.io.nifti.nifti import SUFFIXES, stem
-from monai_sasm.restoration.restore import Options
 
 _MAPS = ("_weight-*", "_trust", "_uncertainty", "_change")  # beside a result; which weights, only restoring tells
 
@@ -60,7 +59,7 @@ def check_targets(task: Task, job: BatchJob) -> None:
         if any(target.iterdir()) and not job.overwrite:
             raise FileExistsError(f"{target} holds files already; choose another output or pass --overwrite")
         result.remove(target)
-    if isinstance(job.options, Options) and job.options.keep_maps and target.parent.is_dir():
+    if getattr(job.options, "keep_maps", False) and target.parent.is_dir():
         name = target.name if task.entry.format == "dicom" else stem(target)
         result |= {found for part in _MAPS for found in target.parent.glob(f"{glob.escape(name)}{part}.*")}
     sources = [*task.entry.paths, *(path.with_name(stem(path) + ".json") for path in task.entry.paths)]

@@ -12,7 +12,7 @@ from itertools import chain
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.ledger import Ledger
-from monai_sasm.batch.lock import held
+from monai_sasm.batch.lock import exclusive
 from monai_sasm.batch.manifest import NAME, Manifest
 from monai_sasm.batch.row import Row, row_of
 from monai_sasm.errors import DISK_FULL
@@ -86,12 +86,12 @@ def run(job: BatchJob, tasks: Sequence[Task], engine: Engine, summary: Summary) 
     written again, so that the manifest of a resumed batch reads like that of one run.
 
     Raises:
-        HeldError: another run writes into the output.
+        LockedError: another run writes into the output.
         StoppedError: the disk is full, or the cluster is gone.
     """
     ledger = Ledger(job.output)
     ledger.open()
-    with held(ledger.folder / "lock"):
+    with exclusive(job.output, ledger.folder / "lock"):
         ledger.recover()
         with closing(Manifest(job.output / NAME)) as manifest:
             waiting = [task for task in tasks if task.refusal is None]

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from monai_sasm.batch.ledger import Ledger
-from monai_sasm.batch.lock import held
+from monai_sasm.batch.lock import exclusive
 from monai_sasm.batch.manifest import NAME, Manifest
 from monai_sasm.batch.row import Row
 from monai_sasm.bundles import available
@@ -63,7 +63,7 @@ def measure(
     Raises:
         DataAbsentError: no subject there.
         BundleError: an expert or the judge is missing.
-        HeldError: another run writes there.
+        LockedError: another run writes there.
     """
     try:
         found = subjects(root)[: context.limit]
@@ -103,7 +103,7 @@ def in_process(found: Sequence[BratsSubject], job: BratsJob) -> Iterator[Row]:
 def _rows(found: Sequence[BratsSubject], job: BratsJob, *, resume: bool, engine: Engine) -> Iterator[Row]:
     ledger = Ledger(job.folder)
     ledger.open()
-    with held(ledger.folder / "lock"), closing(Manifest(job.folder / NAME)) as manifest:
+    with exclusive(job.folder, ledger.folder / "lock"), closing(Manifest(job.folder / NAME)) as manifest:
         before = [row for one in found if resume and (row := _still_right(one, job, manifest)) is not None]
         done = {row["input"]["id"] for row in before}
         waiting = [subject for subject in found if subject.id not in done]

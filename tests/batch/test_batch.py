@@ -17,7 +17,7 @@ from PIL import Image
 
 from monai_sasm.batch import work
 from monai_sasm.batch.ledger import FOLDER
-from monai_sasm.batch.lock import held
+from monai_sasm.batch.lock import exclusive
 from monai_sasm.batch.manifest import read
 from monai_sasm.batch.row import SCHEMA
 from monai_sasm.cli.main import main
@@ -168,10 +168,10 @@ def test_without_resume_nothing_is_done_twice(sasm: Any, tree: Path, tmp_path: P
 def test_two_runs_on_one_output(sasm: Any, tree: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out" / FOLDER
     folder.mkdir(parents=True)
-    with held(folder / "lock"):
+    with exclusive(tmp_path / "out", folder / "lock"):
         code, out, err = sasm(tree, tmp_path / "out")
     assert (code, out) == (2, "")
-    assert "another run writes into" in err
+    assert f"another process uses {tmp_path / 'out'}" in err
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
     assert sasm(tree, tmp_path / "out")[0] == 0
 

@@ -152,9 +152,9 @@ def test_a_series_is_sent_once_and_a_late_slice_follows(
         assert send(node, series()) == [0] * SLICES
         wait_for(lambda: node.counters.snapshot()["repeated"] == 3 + SLICES)
         assert sorted(archive.taken) == sorted(uid("derived", uid("plain", number)) for number in range(SLICES))
-        assert [(row["status"], row["files"], row["destinations"]) for row in rows] == [
-            ("sent", 3, ["archive"]),
-            ("sent", 1, ["archive"]),
+        assert [(row["status"], row["output"]) for row in rows] == [
+            ("ok", {"files": 3, "destinations": ["archive"]}),
+            ("ok", {"files": 1, "destinations": ["archive"]}),
         ]
         wait_for(lambda: not dicom_in(tmp_path))
         status, text = health(node, "/metrics")
@@ -267,7 +267,7 @@ def test_a_derived_file_that_is_damaged_blocks_nobody(tmp_path: Path) -> None:
         with running(tmp_path, archive) as (node, rows):
             send(node, series("sound"))
             wait_for(lambda: len(rows) == 2)
-        assert [row["status"] for row in rows] == ["quarantined", "sent"]
+        assert [row["status"] for row in rows] == ["failed", "ok"]
         assert "is damaged" in rows[0]["reason"]
     finally:
         archive.close()
@@ -299,7 +299,7 @@ def test_a_destination_out_of_resources_is_asked_again(tmp_path: Path, archive: 
         wait_for(lambda: node.counters.snapshot()["send_failures"] > 3)
         archive.status = 0
         wait_for(lambda: rows)
-        assert rows[0]["status"] == "sent"
+        assert rows[0]["status"] == "ok"
 
 
 def test_a_destination_that_refuses_for_good_blocks_nobody(tmp_path: Path, archive: Archive) -> None:
@@ -307,14 +307,14 @@ def test_a_destination_that_refuses_for_good_blocks_nobody(tmp_path: Path, archi
     with running(tmp_path, archive) as (node, rows):
         send(node, series("refused"))
         wait_for(lambda: rows)
-        assert rows[0]["status"] == "quarantined"
+        assert rows[0]["status"] == "failed"
         assert "C000" in rows[0]["reason"]
         (job,) = node.spool.jobs("quarantine")
         assert len(job.files()) == SLICES, "the derived files are kept"
         archive.status = 0
         send(node, series("taken"))
         wait_for(lambda: len(rows) == 2)
-        assert rows[1]["status"] == "sent"
+        assert rows[1]["status"] == "ok"
 
 
 @pytest.mark.parametrize(
