@@ -15,7 +15,7 @@ TESTS ?= tests
 .PHONY: demo test lint install clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m monai_sasm.demo --output demo_output --device $(DEVICE)
+	$(BIN)/python -m monai_sasm.cli.demo --output demo_output --device $(DEVICE)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(TESTS)

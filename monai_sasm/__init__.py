@@ -1,8 +1,8 @@
 """Spatially aware soft mixing: a gate decides what is wrong where, experts restore it, a mix per pixel joins them.
 
 Names are loaded on first use, so that ``import monai_sasm`` costs neither torch nor MONAI. The functions themselves
-live where their names say: ``from monai_sasm.restore import restore``, ``from monai_sasm.io.formats import read``.
-"""
+live where their names say: ``from monai_sasm.restoration.restore import restore``, ``from monai_sasm.io.formats
+import read``."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ __version__ = "0.1.0"
 _HOMES = {
     "Degradation": "monai_sasm.types",
     "Derivation": "monai_sasm.io.derivation",
-    "House": "monai_sasm.house",
+    "Restorer": "monai_sasm.restoration.restorer",
     "Modality": "monai_sasm.types",
-    "Options": "monai_sasm.restore",
-    "RefusedError": "monai_sasm.io.entry",
-    "Restored": "monai_sasm.restore",
+    "Options": "monai_sasm.restoration.restore",
+    "RefusedError": "monai_sasm.errors",
+    "Restored": "monai_sasm.restoration.restore",
     "Volume": "monai_sasm.io.volume",
-    "load_house": "monai_sasm.house",
+    "load_restorer": "monai_sasm.restoration.restorer",
 }
 
 __all__ = [
     "Degradation",
     "Derivation",
-    "House",
     "Modality",
     "Options",
     "RefusedError",
     "Restored",
+    "Restorer",
     "Volume",
-    "load_house",
+    "load_restorer",
 ]
 
 

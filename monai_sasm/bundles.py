@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from monai_sasm.errors import BundleError
 from monai_sasm.types import Degradation, Modality
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parent
 PRECISIONS = ("float32", "bfloat16")
 ROLES = ("classifier", "expert", "gate", "pipeline", "refiner", "segmenter")
-
-
-class BundleError(ValueError):
-    """A bundle folder is incomplete or inconsistent; the message names the file and what it should hold."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +66,9 @@ class Bundle:
     ) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)`` in working scale; the contract of :class:`experts.expert.Expert`.
 
-        A slice of CT or MR may come with more neighbours than the network looks at, see :mod:`monai_sasm.neighbours`.
-        """
-        from monai_sasm.neighbours import between
+        A slice of CT or MR may come with more neighbours than the network looks at, see
+        :mod:`monai_sasm.functional.neighbours`."""
+        from monai_sasm.functional.neighbours import between
 
         if self.modality in (Modality.CT, Modality.MR) and image.shape[1] > 1:
             image = between(image, self.neighbours)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     ExpertWeights = Float[Tensor, "batch experts height width"]
 
 _TENSORS = {
-    "ImageBatch": "batch channels height width",  # in the working scale of the modality (monai_sasm.intensity)
+    "ImageBatch": "batch channels height width",  # in the working scale of the modality
     "NoiseMap": "batch 1 height width",  # noise standard deviation per pixel, in the unit of its image
     "ExpertLogits": "batch experts height width",  # gate scores before normalisation; class 0 is the identity
     "ExpertWeights": "batch experts height width",  # at least 0, sum 1 over experts; class 0 is the identity

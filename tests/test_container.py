@@ -12,7 +12,7 @@ import pytest
 
 from monai_sasm import __version__
 from monai_sasm.batch.manifest import read
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
 from tests.batch.studies import write_studies
 
 ROOT = Path(__file__).parents[1]
@@ -137,13 +137,13 @@ def test_the_command_of_the_image_restores_a_folder(
 ) -> None:
     from monai_sasm.batch import task
 
-    task._house.cache_clear()
+    task._restorer.cache_clear()
     write_studies(tmp_path / "input", 2)
     (tmp_path / "output").mkdir()
     monkeypatch.setenv("HOLOSCAN_INPUT_PATH", str(tmp_path / "input"))
     monkeypatch.setenv("HOLOSCAN_OUTPUT_PATH", str(tmp_path / "output"))
     with pytest.raises(SystemExit) as ended:
         main(json.loads(value(stages()[-1], "CMD")))
-    task._house.cache_clear()
+    task._restorer.cache_clear()
     assert ended.value.code == 0
     assert [row["status"] for row in read(tmp_path / "output" / "manifest.jsonl")] == ["ok", "ok"]

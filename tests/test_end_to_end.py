@@ -15,25 +15,25 @@ import torch
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.kspace import KspaceNoise
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
-from monai_sasm.dispatch import restore_tiled
-from monai_sasm.house import House, load_house
+from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import read, write
 from monai_sasm.io.volume import Volume
-from monai_sasm.metrics import psnr
-from monai_sasm.restore import Options, gate_weights, restore
+from monai_sasm.restoration.dispatch import restore_tiled
+from monai_sasm.restoration.restore import Options, gate_weights, restore
+from monai_sasm.restoration.restorer import Restorer, load_restorer
 from monai_sasm.types import Modality
 from tests.data import ct_small, mr_volume
 
 
 @pytest.fixture(scope="module")
-def house() -> House:
-    return load_house("cpu")
+def restorer() -> Restorer:
+    return load_restorer("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -71,19 +71,19 @@ def test_a_noisy_photo_gets_clearer(photo: torch.Tensor, tmp_path: Path, capsys:
     assert after > before + 8
 
 
-def test_noise_is_seen_up_to_the_last_pixel(photo: torch.Tensor, house: House) -> None:
+def test_noise_is_seen_up_to_the_last_pixel(photo: torch.Tensor, restorer: Restorer) -> None:
     """Sides that are one more than a multiple of the gate's blocks, as those of 481 x 321 pixels are."""
     noisy = degrade(GaussianNoise(sigma=(0.1, 0.1)), photo)[..., :305, :321]
-    restored = restore(as_volume(noisy), house, Options(keep_maps=True))
+    restored = restore(as_volume(noisy), restorer, Options(keep_maps=True))
     weight = restored.weights["noise_photo_unet"][0]
     assert float(min(weight[-8:].mean(), weight[:, -8:].mean())) > 0.95
     error = np.abs(restored.volume.array - photo[0, :, :305, :321].numpy())
     assert float(error[..., -4:].mean()) < 2 * float(error.mean())
 
 
-def test_drops_are_found_and_removed(photo: torch.Tensor, house: House) -> None:
+def test_drops_are_found_and_removed(photo: torch.Tensor, restorer: Restorer) -> None:
     wet = degrade(Raindrop(coverage=(0.3, 0.3), opacity=(0.9, 1.0)), photo, seed=3)
-    result = restore(as_volume(wet), house, Options(keep_maps=True))
+    result = restore(as_volume(wet), restorer, Options(keep_maps=True))
     changed = (wet - photo).abs().amax(1)[0].numpy() > 0.08
     around = binary_dilation(changed, iterations=12)  # targets grow by so much, for the veil of a drop
     drop_weight = result.weights["raindrop_photo_unet"][0]
@@ -92,11 +92,11 @@ def test_drops_are_found_and_removed(photo: torch.Tensor, house: House) -> None:
     assert psnr(result.volume.array, clean, 1.0) > psnr(wet[0].numpy(), clean, 1.0) + 1.5
 
 
-def test_each_fault_goes_to_its_expert(photo: torch.Tensor, house: House) -> None:
+def test_each_fault_goes_to_its_expert(photo: torch.Tensor, restorer: Restorer) -> None:
     """Noise on the left, nothing on the right."""
     half = photo.clone()
     half[..., :176] = degrade(GaussianNoise(sigma=(0.15, 0.15)), photo)[..., :176]
-    result = restore(as_volume(half), house, Options(keep_maps=True))
+    result = restore(as_volume(half), restorer, Options(keep_maps=True))
     noise, identity = (result.weights[name][0] for name in ("noise_photo_unet", "identity"))
     assert noise[:, :144].mean() > 0.9
     assert identity[:, 208:].mean() > 0.9
@@ -104,8 +104,8 @@ def test_each_fault_goes_to_its_expert(photo: torch.Tensor, house: House) -> Non
     assert float(np.sqrt((right**2).mean())) < 0.005
 
 
-def test_a_clean_photo_is_left_alone(photo: torch.Tensor, house: House) -> None:
-    result = restore(as_volume(photo), house)
+def test_a_clean_photo_is_left_alone(photo: torch.Tensor, restorer: Restorer) -> None:
+    result = restore(as_volume(photo), restorer)
     assert psnr(result.volume.array, photo[0].numpy(), 1.0) > 42
 
 
@@ -150,26 +150,26 @@ def test_a_ct_series_becomes_a_derived_series(tmp_path: Path, capsys: Any) -> No
     assert abs(float((result.array - noisy.array).mean())) < 3, "HU, the bias"
 
 
-def test_a_slice_of_full_dose_is_left_alone(house: House) -> None:
+def test_a_slice_of_full_dose_is_left_alone(restorer: Restorer) -> None:
     (volume,) = read(ct_small())
-    result = restore(volume, house)
+    result = restore(volume, restorer)
     assert float(np.abs(result.volume.array - volume.array).mean()) < 2, "HU"
 
 
-def test_ct_never_reaches_a_photo_expert(house: House) -> None:
+def test_ct_never_reaches_a_photo_expert(restorer: Restorer) -> None:
     """Even where the gate would see drops or noise: modality masks hard."""
     image = torch.rand(1, 1, 64, 64)
     sigma = torch.full_like(image, 0.2)
-    classes = house.gate.network.classes if house.gate else ()
+    classes = restorer.gate.network.classes if restorer.gate else ()
     for modality in (Modality.CT, Modality.MR):
-        weights = gate_weights(image, sigma, modality, house, Options())
+        weights = gate_weights(image, sigma, modality, restorer, Options())
         for index, name in enumerate(classes):
-            if index and house.experts[name].modality is not modality:
+            if index and restorer.experts[name].modality is not modality:
                 assert float(weights[:, index].abs().max()) == 0, name
 
 
 @pytest.mark.parametrize("name", ["noise_photo_unet", "raindrop_photo_unet"])
-def test_tiles_leave_no_seam(name: str, house: House) -> None:
+def test_tiles_leave_no_seam(name: str, restorer: Restorer) -> None:
     """With the shipped weights a tiled run equals the whole-image run within 0.01 dB."""
     clean = torch.from_numpy(skimage.data.coffee()[:384, :576].transpose(2, 0, 1) / 255).float()[None]
     model: Any = GaussianNoise(sigma=(0.1, 0.1)) if name.startswith("noise") else Raindrop(coverage=(0.3, 0.3))
@@ -177,7 +177,7 @@ def test_tiles_leave_no_seam(name: str, house: House) -> None:
     sigma = torch.full_like(image[:, :1], 0.1)
     weights = torch.zeros(1, 2, 384, 576)
     weights[:, 1] = 1
-    experts = {1: house.experts[name].restore}
+    experts = {1: restorer.experts[name].restore}
     whole = restore_tiled(image, sigma, weights, experts, tile=1024, halo=0)
     tiled = restore_tiled(image, sigma, weights, experts, tile=160, halo=128)
     scores = [psnr(result.numpy(), clean.numpy(), 1.0) for result in (whole, tiled)]

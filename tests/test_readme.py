@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from monai_sasm.cli import main
-from monai_sasm.cli_degrade import Kind
+from monai_sasm.cli.degrade import Kind
+from monai_sasm.cli.main import main
 from tests.data import CHECKOUT
 
 README = (CHECKOUT / "README.md").read_text()

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.gaussian import GaussianNoise
-from monai_sasm.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.training.gate_bank import DegradedSource, GateBank
 from monai_sasm.training.gate_head import REHEARSAL_FILE, collect
 from tests.bundle_cases import ROOT

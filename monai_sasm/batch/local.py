@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.manifest import Row
-from monai_sasm.batch.task import PUT_OFF, house_of, run_task
+from monai_sasm.batch.task import PUT_OFF, restorer_of, run_task
 
 
 def in_process(tasks: Iterable[Task], job: Job, progress: Callable[[float], None] | None = None) -> Iterator[Row]:
@@ -22,7 +22,7 @@ def in_process(tasks: Iterable[Task], job: Job, progress: Callable[[float], None
     Raises:
         BundleError: a bundle is missing or incomplete.
     """
-    house_of(job)
+    restorer_of(job)
     return _rows(tasks, job, progress)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.manifest import SCHEMA, Row
+from monai_sasm.errors import reason_of
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.nifti import stem
-from monai_sasm.reasons import reason_of
+from monai_sasm.io.nifti.nifti import stem
 
 DISK_FULL = {errno.errorcode[number] for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 """Errors after which no further series of this run can succeed."""
@@ -48,7 +48,7 @@ def _place(entry: Entry) -> Path:
 def _identifiers(entry: Entry) -> dict[str, str]:
     if entry.format != "dicom":
         return {}
-    from monai_sasm.io.dicom_header import read_header
+    from monai_sasm.io.dicom.header import read_header
 
     header = read_header(entry.paths[0])
     return {} if header is None else {"study": header.study, "series": header.series, "sop_class": header.sop_class}

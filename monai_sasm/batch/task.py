@@ -18,12 +18,12 @@ from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.manifest import Row
 from monai_sasm.batch.rows import describe, kind_of, reason_without_names
-from monai_sasm.house import House
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.nifti import stem
-from monai_sasm.restore import derivation, work_units
-from monai_sasm.series import mismatch, open_house, peak_mb, restore_to
+from monai_sasm.io.nifti.nifti import stem
+from monai_sasm.restoration.files import mismatch, open_restorer, peak_mb, restore_to
+from monai_sasm.restoration.restore import derivation, work_units
+from monai_sasm.restoration.restorer import Restorer
 
 MAX_DEATHS = 3  # of its process, after which a task is given up
 PUT_OFF = "put off"  # status of a task that lost its process before, until the others are done
@@ -53,11 +53,11 @@ def run_task(task: Task, job: Job, progress: Callable[[float], None] | None = No
         return row | {"status": PUT_OFF}
     try:
         ledger.settle(task.id)
-        house = _house_here(job)  # before the start counts: a process that ends while it loads speaks for no task
+        restorer = _restorer_here(job)  # before the start counts: a process that ends while it loads speaks for no task
         if ledger.start(task.id) > MAX_DEATHS:
             reason = f"its process ended {MAX_DEATHS} times while at work on it: a crash, too little memory or time"
             return row | {"status": "failed", "reason": reason, "error": "ProcessDied"}
-        return _attempt(task, job, house, row, ledger, started, progress)
+        return _attempt(task, job, restorer, row, ledger, started, progress)
     except FileExistsError as error:
         return row | {"status": "skipped", "reason": reason_without_names(error, task, job)}
     except Exception as error:  # one broken series must not stop a night's work
@@ -67,13 +67,13 @@ def run_task(task: Task, job: Job, progress: Callable[[float], None] | None = No
         ledger.end(task.id)
 
 
-def house_of(job: Job) -> House:
+def restorer_of(job: Job) -> Restorer:
     """Gate and experts, loaded once per process.
 
     Raises:
         BundleError: a bundle is missing or incomplete.
     """
-    return _house(job.device, job.precision, job.trust, job.options)
+    return _restorer(job.device, job.precision, job.trust, job.options)
 
 
 def input_hash(entry: Entry) -> str:
@@ -87,25 +87,25 @@ def input_hash(entry: Entry) -> str:
     return digest.hexdigest()
 
 
-_house = lru_cache(maxsize=1)(open_house)
+_restorer = lru_cache(maxsize=1)(open_restorer)
 
 
-def _house_here(job: Job) -> House:
+def _restorer_here(job: Job) -> Restorer:
     if job.version != __version__:
         raise RuntimeError(f"this worker has monai_sasm {__version__}, the batch runs {job.version}; install the same")
-    return house_of(job)
+    return restorer_of(job)
 
 
 def _attempt(
     task: Task,
     job: Job,
-    house: House,
+    restorer: Restorer,
     row: Row,
     ledger: Ledger,
     started: float,
     progress: Callable[[float], None] | None,
 ) -> Row:
-    unsuitable = mismatch(task.entry, house, job.options)
+    unsuitable = mismatch(task.entry, restorer, job.options)
     if unsuitable:
         return row | {"status": "skipped", "reason": unsuitable}
     earlier = ledger.record(task.id)
@@ -115,7 +115,7 @@ def _attempt(
         _check_free(task, job, earlier)
     content = input_hash(task.entry)
     row["input"]["sha256"] = content
-    key = _key(content, derivation(house, job.options, task.entry.modality), job)
+    key = _key(content, derivation(restorer, job.options, task.entry.modality), job)
     if earlier is not None and job.resume and earlier["key"] == key:
         return _row(earlier)
     if not job.overwrite:
@@ -126,7 +126,7 @@ def _attempt(
         done = restore_to(
             volume,
             staged / task.target,
-            house,
+            restorer,
             job.options,
             keep_private=job.keep_private,
             progress=(lambda count: progress(count / units)) if progress else None,

@@ -7,6 +7,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_sasm.functional.tiling import pad_to_multiple
+
 
 class UnshuffledUNet(nn.Module):
     """Runs a network on 2 x 2 (or larger) pixel blocks folded into channels; any height and width fit.
@@ -78,10 +80,3 @@ def _published(model: Any, name: str) -> nn.Module:
             f"(hf download {name}), or name a folder written by UNet2DModel.save_pretrained"
         ) from error
     return network
-
-
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad bottom and right by reflection; images too small to reflect are extended by their border."""
-    bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
-    mode = "reflect" if bottom < x.shape[-2] and right < x.shape[-1] else "replicate"
-    return F.pad(x, (0, right, 0, bottom), mode=mode) if bottom or right else x

@@ -16,14 +16,15 @@ from pathlib import Path
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.lock import held
 from monai_sasm.batch.manifest import NAME, Manifest, Row
-from monai_sasm.bundles import BundleError, available
+from monai_sasm.bundles import available
+from monai_sasm.datasets.brats import subjects
+from monai_sasm.errors import BundleError
 from monai_sasm.evaluation.brats_report import table
 from monai_sasm.evaluation.brats_subject import Job, Task, key_of, measure_subject
 from monai_sasm.evaluation.chosen import Chosen, choose
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError
 from monai_sasm.evaluation.table import Table
-from monai_sasm.layouts.brats import subjects
 from monai_sasm.types import Modality
 
 SEGMENTER, ZOO = "segment_brats_segresnet", "zoo"
@@ -52,7 +53,7 @@ def measure(
 
     Args:
         context: ``output``, ``device`` and ``limit`` (of subjects) are used.
-        root: BraTS of any year, see :mod:`monai_sasm.layouts.brats`; subjects without labels count for PSNR alone.
+        root: BraTS of any year, see :mod:`monai_sasm.datasets.brats`; subjects without labels count for PSNR alone.
         names: experts, the reference first; by default those of :data:`EXPERTS` that are trained.
         trust: further folders of bundles.
         resume: take over rows of earlier runs with the same files, models and parameters.

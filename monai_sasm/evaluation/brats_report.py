@@ -18,10 +18,10 @@ from monai_sasm.evaluation.brats_subject import CLEAN, INPUT, REGIONS, Job, Meas
 from monai_sasm.evaluation.comparison import below
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.judged_figures import COLOURS, ERROR, outline, psnr_against_dice, quality_against_time
+from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.statistics import losses, recovered_fraction, recovered_interval, with_statistics
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.metrics import psnr
 
 PROTOCOL = "brats"
 COMPARED = ("PSNR", "SSIM", "VGG19-n", "LPIPS", "Dice")

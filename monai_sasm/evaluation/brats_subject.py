@@ -25,19 +25,19 @@ from numpy.typing import NDArray
 from monai_sasm import __version__
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.manifest import Row
-from monai_sasm.evaluation.chosen import Chosen, open_house
+from monai_sasm.datasets.brats import BratsSubject, read_labels
+from monai_sasm.errors import reason_of
+from monai_sasm.evaluation.chosen import Chosen, open_restorer
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.judge import Judge, Regions, agreement, judge
+from monai_sasm.evaluation.metrics import SSIM_RADIUS, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
-from monai_sasm.intensity import scaling_for
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
-from monai_sasm.layouts.brats import BratsSubject, read_labels
-from monai_sasm.metrics import SSIM_RADIUS, psnr, ssim
-from monai_sasm.reasons import reason_of
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
-    from monai_sasm.house import House
+    from monai_sasm.restoration.restorer import Restorer
 
 SCHEMA = "sasm.evaluate.brats/1"
 CLEAN, INPUT = "clean", "input"
@@ -128,21 +128,21 @@ def measure_subject(task: Task, job: Job) -> Row:
             reason = f"its process ended {DEATHS} times while at work on it: a crash, too little memory or time"
             return row | {"status": "failed", "reason": reason, "error": "ProcessDied"}
         row["key"] = key_of(task, job)
-        house, segmenter = _models(job)
+        restorer, segmenter = _models(job)
         levels, known = {}, None
         for factor in job.factors:
             try:
                 scene = prepare(task.subject, job, factor)
             except ValueError as error:
                 return row | {"status": "skipped", "reason": reason_of(error)}
-            measured = Measured(scene, house, segmenter, known)
+            measured = Measured(scene, restorer, segmenter, known)
             levels[f"x{factor}"], known = measured.scores(), measured.regions[CLEAN]
             if job.picture == task.id:
                 from monai_sasm.evaluation.brats_report import picture
 
                 picture(job.folder.parent / f"brats-x{factor}.png", task.subject.name, measured)
         seconds = round(time.perf_counter() - started, 1)
-        return row | {"status": "ok", "levels": levels, **_about(house), "seconds": seconds}
+        return row | {"status": "ok", "levels": levels, **_about(restorer), "seconds": seconds}
     except Exception as error:  # one broken subject must not stop a night's work
         logger.debug("traceback", exc_info=True)
         return row | {"status": "failed", "reason": reason_of(error), "error": type(error).__name__}
@@ -230,16 +230,16 @@ class Measured:
         known: what it has found in the clean image before.
     """
 
-    def __init__(self, scene: Scene, house: House, segmenter: Judge, known: Regions | None = None) -> None:
-        from monai_sasm.restore import Options, restore
+    def __init__(self, scene: Scene, restorer: Restorer, segmenter: Judge, known: Regions | None = None) -> None:
+        from monai_sasm.restoration.restore import Options, restore
 
-        self.scene, self.house = scene, house
+        self.scene, self.restorer = scene, restorer
         self.images = {CLEAN: scene.clean, INPUT: scene.degraded}
         self.seconds: dict[str, float] = {}
-        for name in house.experts:
+        for name in restorer.experts:
             started = time.perf_counter()
             channels = [
-                restore(_volume(channel, scene.affine), house, Options(expert=name)).volume.array[0]
+                restore(_volume(channel, scene.affine), restorer, Options(expert=name)).volume.array[0]
                 for channel in scene.degraded
             ]
             self.seconds[name] = (time.perf_counter() - started) / (len(channels) * scene.clean.shape[3])
@@ -299,8 +299,8 @@ class Measured:
         return int(np.argmax((counted if counted.any() else self.scene.brain).sum((0, 1))))
 
 
-def _about(house: House) -> dict[str, Any]:
-    experts = house.experts.items()
+def _about(restorer: Restorer) -> dict[str, Any]:
+    experts = restorer.experts.items()
     counts = {name: sum(weight.numel() for weight in one.network.parameters()) for name, one in experts}
     return {"parameters": counts, "sampled": [name for name, one in experts if one.samples]}
 
@@ -312,12 +312,12 @@ def _volume(image: Stack, affine: NDArray[np.float64]) -> Volume:
 @lru_cache(maxsize=1)
 def _load(
     experts: tuple[Chosen, ...], segmenter: str, overlay: str | None, device: str, models: str
-) -> tuple[House, Judge]:
+) -> tuple[Restorer, Judge]:
     context = Context(Path(), Path(), device)
-    return open_house(experts, device), judge(context, segmenter, CHANNELS, exclusive=False, overlay=overlay)
+    return open_restorer(experts, device), judge(context, segmenter, CHANNELS, exclusive=False, overlay=overlay)
 
 
-def _models(job: Job) -> tuple[House, Judge]:
+def _models(job: Job) -> tuple[Restorer, Judge]:
     """Experts and judge, loaded once per process, and anew when their files change."""
     prints = "".join(one.fingerprint() for one in job.experts)
     return _load(job.experts, job.segmenter, job.overlay, job.device, prints)

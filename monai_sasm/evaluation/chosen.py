@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_sasm.bundles import BundleError, available, read_metadata
+from monai_sasm.bundles import available, read_metadata
+from monai_sasm.errors import BundleError
 from monai_sasm.types import Degradation, Modality
 
 if TYPE_CHECKING:
     from monai_sasm.bundles import Bundle
-    from monai_sasm.house import House
+    from monai_sasm.restoration.restorer import Restorer
 
 _CONFIG = ("inference.yaml", "inference.json")
 
@@ -102,12 +103,12 @@ def choose(names: Sequence[str], trust: Sequence[Path] = ()) -> list[Chosen]:
     return found
 
 
-def open_house(experts: Sequence[Chosen], device: str) -> House:
+def open_restorer(experts: Sequence[Chosen], device: str) -> Restorer:
     """A house without a gate, whose experts are these, by label."""
-    from monai_sasm.house import House, Shelf, torch_device
+    from monai_sasm.restoration.restorer import LazyBundles, Restorer, torch_device
 
     place = torch_device(device)
-    return House({one.label: one.load(str(place)) for one in experts}, None, Shelf(), place)
+    return Restorer({one.label: one.load(str(place)) for one in experts}, None, LazyBundles(), place)
 
 
 def _find(name: str, known: dict[str, Path], trust: Sequence[Path]) -> Chosen:

@@ -12,21 +12,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.errors import reason_of
 from monai_sasm.evaluation import figures
-from monai_sasm.evaluation.chosen import Chosen, open_house
+from monai_sasm.evaluation.chosen import Chosen, open_restorer
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_hash
 from monai_sasm.evaluation.judged_figures import quality_against_time
+from monai_sasm.evaluation.metrics import CT_WINDOW, SSIM_RADIUS, bias, psnr, rmse, ssim
 from monai_sasm.evaluation.own_folder import Own, own_images, reasons_in_words
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Compared, Image, Method, Results, average, compare, values_of
 from monai_sasm.evaluation.simulated import Simulation
 from monai_sasm.evaluation.statistics import losses
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.intensity import scaling_for
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
-from monai_sasm.metrics import CT_WINDOW, SSIM_RADIUS, bias, psnr, rmse, ssim
-from monai_sasm.reasons import reason_of
 from monai_sasm.types import Modality
 
 PROTOCOL = "compare"
@@ -71,7 +71,7 @@ def run(context: Context, experts: Sequence[Chosen]) -> Table:
     Raises:
         BundleError: clean images only, and nothing is known that would make the fault which an expert repairs.
     """
-    from monai_sasm.restore import Options, restore
+    from monai_sasm.restoration.restore import Options, restore
 
     modality = experts[0].modality
     found, passed_over = own_images(context.data, modality)
@@ -79,11 +79,11 @@ def run(context: Context, experts: Sequence[Chosen]) -> Table:
     simulations = [] if found[0].degraded else _simulations(experts)
     distances = PerceptualDistances()
     measured = _Measured(modality, distances, by_slice=len(found) == 1)
-    house = open_house(experts, context.device)
+    restorer = open_restorer(experts, context.device)
     for pair in _pairs(found, simulations, passed_over):
         measured.add(pair, INPUT, pair.degraded, None)
         for expert in experts:
-            result = restore(pair.degraded, house, Options(expert=expert.label))
+            result = restore(pair.degraded, restorer, Options(expert=expert.label))
             measured.add(pair, expert.label, result.volume, result.summary["seconds"])
         logger.info("%s measured", pair.name)
     if not measured.cases:
@@ -96,7 +96,7 @@ def run(context: Context, experts: Sequence[Chosen]) -> Table:
         *([] if simulations else ["degraded images are the measured ones of the folder"]),
         *reasons_in_words(passed_over),
         *measured.flags(),
-        *below(rows, experts, [name for name, one in house.experts.items() if one.samples]),
+        *below(rows, experts, [name for name, one in restorer.experts.items() if one.samples]),
     )
     write_rows(context.output / f"{PROTOCOL}.csv", measured.images)
     return Table(

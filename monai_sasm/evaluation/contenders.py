@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.evaluation.context import Context, torch_device
-from monai_sasm.neighbours import slab
+from monai_sasm.functional.neighbours import slab
 
 Image = NDArray[np.float32]
 STEPS = (1, 2, 4, 10)
@@ -62,7 +62,7 @@ def contenders(
         networks: keys of :data:`NAMES`, in print order.
         steps: of the networks in :data:`SAMPLED`.
     """
-    from monai_sasm.bundles import BundleError
+    from monai_sasm.errors import BundleError
 
     if context.restorers and not context.networks:  # a trial of the restorers handed over
         return [], ()

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from monai_sasm.evaluation.scoring import Kept
 
 if TYPE_CHECKING:
-    from monai_sasm.restore import House
+    from monai_sasm.restoration.restore import Restorer
 
 Image = NDArray[np.float32]
-Restorer = Callable[[Image, "float | None"], Image]
+ImageFunction = Callable[[Image, "float | None"], Image]
 """(image ``(C, H, W)`` in working scale, noise level in that scale or None to have it estimated) -> image."""
 
 
@@ -42,7 +42,7 @@ class Context:
     limit: int | None = None
     peers: bool = True
     weights: Mapping[str, Path] = field(default_factory=dict)
-    restorers: Mapping[str, Restorer] = field(default_factory=dict)
+    restorers: Mapping[str, ImageFunction] = field(default_factory=dict)
     networks: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -50,7 +50,7 @@ class Context:
         """Peers' results of earlier runs: ``<output>/peers.json``."""
         return Kept(self.output / "peers.json")
 
-    def expert(self, name: str, weights: Path | None = None) -> Restorer:
+    def expert(self, name: str, weights: Path | None = None) -> ImageFunction:
         """The expert of bundle ``name``, with its shipped weights or those of ``weights``."""
         if weights is None and name in self.restorers:
             return self.restorers[name]
@@ -66,7 +66,8 @@ class Context:
         Raises:
             BundleError: no such bundle or variant, or no weights.
         """
-        from monai_sasm.bundles import BundleError, load
+        from monai_sasm.bundles import load
+        from monai_sasm.errors import BundleError
 
         key = name if overlay is None else f"{name}/{overlay}"
         if key in self.networks:
@@ -76,21 +77,21 @@ class Context:
         return load(name, torch_device(self.device), overlay=overlay).network
 
     @cached_property
-    def house(self) -> House | None:
+    def restorer(self) -> Restorer | None:
         """The whole house, or None where no gate is installed or restorers were handed over instead."""
-        from monai_sasm.house import load_house
+        from monai_sasm.restoration.restorer import load_restorer
 
         if self.restorers or self.networks:
             return None
-        house = load_house(self.device)
-        return house if house.gate is not None else None
+        restorer = load_restorer(self.device)
+        return restorer if restorer.gate is not None else None
 
     def limited(self) -> tuple[str, ...]:
         """The flag that says that a limit was set, if one was."""
         return () if self.limit is None else (f"limited to the first {self.limit} images: not the protocol's number",)
 
 
-def bundle_restorer(name: str, device: str = "auto", weights: Path | None = None) -> Restorer:
+def bundle_restorer(name: str, device: str = "auto", weights: Path | None = None) -> ImageFunction:
     """Wrap a bundle's network as a function of NumPy images."""
     import torch
 
@@ -112,12 +113,12 @@ def bundle_restorer(name: str, device: str = "auto", weights: Path | None = None
 
 def torch_device(name: str) -> str:
     """The device the house would take, as text."""
-    from monai_sasm import house
+    from monai_sasm.restoration import restorer as restorer
 
-    return str(house.torch_device(name))
+    return str(restorer.torch_device(name))
 
 
-def on_grey(restore: Restorer) -> Restorer:
+def on_grey(restore: ImageFunction) -> ImageFunction:
     """A photo expert for grey images ``(1, H, W)``: grey is repeated to three channels, the results are averaged."""
 
     def grey(image: Image, sigma: float | None = None) -> Image:
@@ -128,7 +129,7 @@ def on_grey(restore: Restorer) -> Restorer:
     return grey
 
 
-def self_ensemble(restore: Restorer) -> Restorer:
+def self_ensemble(restore: ImageFunction) -> ImageFunction:
     """Mean over the eight flips and quarter turns (Timofte et al. 2016)."""
 
     def ensemble(image: Image, sigma: float | None = None) -> Image:

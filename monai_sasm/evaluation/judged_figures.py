@@ -12,9 +12,9 @@ import numpy as np
 from monai_sasm.evaluation.figures import grid, save, show
 from monai_sasm.evaluation.judge import Regions
 from monai_sasm.evaluation.judged import CLEAN, DEGRADED
+from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.scoring import Case, Image, Method
 from monai_sasm.evaluation.table import Row
-from monai_sasm.metrics import psnr
 
 ERROR = 0.2  # absolute error shown as full colour, working scale
 COLOURS = ("tab:orange", "tab:cyan", "tab:pink")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.features import VGG_N_FILE, weights_root
+from monai_sasm.losses.features import VGG_N_FILE, weights_root
 
 Image = NDArray[np.float32]
 
@@ -50,7 +50,7 @@ def vgg_distance(reference: Image, image: Image, weights: Path) -> float:
     """Mean squared distance of channel-normalised features, summed over three depths, times 100."""
     import torch
 
-    from monai_sasm.features import feature_distance
+    from monai_sasm.losses.features import feature_distance
 
     features = _vgg(weights)
     with torch.inference_mode():
@@ -60,7 +60,7 @@ def vgg_distance(reference: Image, image: Image, weights: Path) -> float:
 
 @lru_cache(maxsize=1)
 def _vgg(path: Path):  # type: ignore[no-untyped-def]  # Vgg19Features; torch is imported on first use
-    from monai_sasm.features import Vgg19Features
+    from monai_sasm.losses.features import Vgg19Features
 
     return Vgg19Features(path)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from monai_sasm.bundles import BundleError
-from monai_sasm.intensity import scaling_for
+from monai_sasm.errors import BundleError
+from monai_sasm.functional.intensity import scaling_for, square_spacing
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Degradation, Modality
 
@@ -20,7 +20,6 @@ PHOTO_SIGMA = 25 / 255
 MR_SIGMA = 0.06  # Rician noise, of the 99.5th percentile of the foreground
 DOSE = 0.25
 COARSE, COARSE_SIGMA = 2, 0.01  # factor of k-space truncation, and noise with it
-SQUARE = 0.01  # part by which the two in-plane pixel spacings may differ
 
 _LOW_DOSE = (
     f"low-dose-ct: {DOSE:g} of the dose simulated in the sinogram (monai_sasm.degradations.low_dose_ct.LowDoseCt, "
@@ -105,18 +104,3 @@ class Simulation:
             return KspaceNoise(sigma=(MR_SIGMA, MR_SIGMA), scale=scale)
         noise = KspaceNoise(sigma=(COARSE_SIGMA, COARSE_SIGMA), scale=scale)
         return LowQualityMr(KspaceTruncation(factor=(COARSE, COARSE)), noise)
-
-
-def square_spacing(volume: Volume) -> float:
-    """In-plane spacing of the square pixels of a volume, mm.
-
-    Raises:
-        ValueError: it is not known, or the pixels are not square.
-    """
-    if volume.affine is None:
-        raise ValueError("the pixel spacing is not known, and the dose model needs it in mm")
-    axes = [axis for axis in range(volume.array.ndim - 1) if axis != volume.slice_axis]
-    first, second = (float(np.linalg.norm(volume.affine[:3, axis])) for axis in axes)
-    if abs(first - second) > SQUARE * first:
-        raise ValueError(f"the dose model needs square pixels, got {first:.3f} x {second:.3f} mm; resample the image")
-    return first

@@ -16,7 +16,7 @@ from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.diffusion.process import Process
 from monai_sasm.experts.consistency import Guard
 from monai_sasm.experts.enhance import DETAIL, BlankStart, initialize_output, starting_noise
-from monai_sasm.neighbours import between
+from monai_sasm.functional.neighbours import between
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
@@ -34,7 +34,7 @@ class GenerativeRestorer(nn.Module):
         guard: puts measured data back into every estimate, see :mod:`monai_sasm.experts.consistency`.
         seed: of the starting noise.
         zero_init: start as the identity, by zeroing the network's last layer.
-        neighbours: slices seen on each side of the one to be restored, see :mod:`monai_sasm.neighbours`.
+        neighbours: slices seen on each side of the one to be restored, see :mod:`monai_sasm.functional.neighbours`.
     """
 
     def __init__(

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_sasm.diffusion.networks import pad_to_multiple
 from monai_sasm.experts.enhance import JOBS, EnhanceDiffusion
+from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.types import ImageBatch, NoiseMap
 
 

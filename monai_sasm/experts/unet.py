@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_sasm.diffusion.networks import pad_to_multiple
 from monai_sasm.experts.consistency import Guard, guarded
-from monai_sasm.neighbours import between
+from monai_sasm.functional.neighbours import between
+from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.types import ImageBatch, NoiseMap
 
 UNSHUFFLE = 2  # pixels of each axis folded into channels before the first convolution
@@ -36,7 +36,7 @@ class ResidualUNet(nn.Module):
         zero_init: start as the identity, by zeroing the last convolution. Needed where most pixels need no change
             (raindrops): plain L1 training then does not settle on returning the input of a random start.
         guard: puts measured data back into the result, see :mod:`monai_sasm.experts.consistency`.
-        neighbours: slices seen on each side of the one to be restored, see :mod:`monai_sasm.neighbours`.
+        neighbours: slices seen on each side of the one to be restored, see :mod:`monai_sasm.functional.neighbours`.
         conditions: channels that follow those of the image, seen but not restored; only without neighbours.
 
     Example:

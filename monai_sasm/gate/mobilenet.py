@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from monai_sasm.diffusion.networks import pad_to_multiple
+from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.optional import torchvision
 from monai_sasm.types import ExpertLogits, ImageBatch, NoiseMap
 

@@ -10,10 +10,6 @@ from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
 
-class RefusedError(ValueError):
-    """The input cannot be processed rightly; the message is the reason and the way out. Never holds patient data."""
-
-
 @dataclass(frozen=True)
 class Entry:
     """One image, volume or DICOM series as found by :func:`monai_sasm.io.formats.inventory`.

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.io.dicom_geometry import LPS_TO_RAS
-from monai_sasm.io.entry import RefusedError
-from monai_sasm.io.nifti import NiftiSource
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.dicom.geometry import LPS_TO_RAS
+from monai_sasm.io.nifti.nifti import NiftiSource
 from monai_sasm.io.volume import Volume
 
 

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.io import nifti, raster
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.entry import Entry, RefusedError
-from monai_sasm.io.nifti import NiftiSource
-from monai_sasm.io.raster import RasterSource
+from monai_sasm.io.entry import Entry
+from monai_sasm.io.nifti import nifti
+from monai_sasm.io.nifti.nifti import NiftiSource
+from monai_sasm.io.photo import photo as raster
+from monai_sasm.io.photo.photo import RasterSource
 from monai_sasm.io.volume import Volume
 from monai_sasm.io.walk import files_below
 from monai_sasm.types import Modality
@@ -62,7 +64,7 @@ def inventory(path: Path, modality: Modality | None = None) -> list[Entry]:
             claimed.add(file)
             entries.append(entry)
     if others:
-        from monai_sasm.io import dicom_index
+        from monai_sasm.io.dicom import index as dicom_index
 
         entries += [entry for entry in dicom_index.index(path) if claimed.isdisjoint(entry.paths)]
     entries += _unclaimed(others, entries)
@@ -120,7 +122,7 @@ def write(
     if volume.source is None:
         raise ValueError("only volumes made by a reader can be written, got one without source; use with_array()")
     if path.name.lower().endswith(nifti.SUFFIXES):
-        from monai_sasm.io import nifti_export
+        from monai_sasm.io.nifti import export as nifti_export
 
         values = volume.array if volume.array.shape[0] > 1 else volume.array[0]
         return [nifti_export.export(values, volume, path, overwrite=overwrite)]
@@ -180,7 +182,7 @@ def write_map(
     if not np.isfinite(array).all():
         raise ValueError("a map must be finite, got NaN or infinite values")
     if like.modality is not Modality.PHOTO:
-        from monai_sasm.io import nifti_export
+        from monai_sasm.io.nifti import export as nifti_export
 
         return [nifti_export.export(array, like, path, overwrite=overwrite)]
     spatial = like.array.shape[1:]
@@ -233,7 +235,7 @@ def _unclaimed(others: list[Path], entries: list[Entry]) -> list[Entry]:
 
 
 def _is_dicom(file: Path) -> bool:
-    from monai_sasm.io.dicom_header import is_dicom
+    from monai_sasm.io.dicom.header import is_dicom
 
     return is_dicom(file)
 
@@ -292,7 +294,7 @@ def _common_parent(paths: Sequence[Path]) -> Path:
 def _write_dicom(
     volume: Volume, folder: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
 ) -> list[Path]:
-    from monai_sasm.io import dicom_derived
+    from monai_sasm.io.dicom import write as dicom_derived
 
     source: Any = volume.source
     if folder.resolve() in {file.parent.resolve() for file in source.paths}:

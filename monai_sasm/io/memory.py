@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import RefusedError
 
 _SHARE = 0.9  # of the free memory that one image may take
 

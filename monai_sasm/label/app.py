@@ -29,11 +29,11 @@ from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 
 from monai_sasm import __version__
+from monai_sasm.errors import reason_of
 from monai_sasm.label.jobs import BusyError, Jobs
-from monai_sasm.label.kitchen import Kitchen
-from monai_sasm.label.offers import offers
+from monai_sasm.label.models import models
+from monai_sasm.label.service import InferenceService
 from monai_sasm.label.tasks import OfferTask
-from monai_sasm.reasons import reason_of
 
 REFUSED, NOT_FOUND, FAILED, BUSY = 422, 404, 500, 503
 log = logging.getLogger(__name__)
@@ -67,14 +67,14 @@ class SasmApp(MONAILabelApp):
     def init_infers(self) -> dict[str, InferTask]:
         """One task for each offer."""
         trust = [Path(folder) for folder in self.conf.get("trust", "").split(os.pathsep) if folder]
-        kitchen = Kitchen(self.conf.get("device", "auto"), self.conf.get("precision", "float32"), trust)
-        found = {offer.name: offer for offer in offers(trust)}
+        service = InferenceService(self.conf.get("device", "auto"), self.conf.get("precision", "float32"), trust)
+        found = {model.name: model for model in models(trust)}
         wanted = [name for name in self.conf.get("models", "all").split(",") if name]
         names = list(found) if wanted == ["all"] else wanted
         unknown = sorted(set(names) - set(found))
         if unknown:
             raise ValueError(f"no model named {', '.join(unknown)}; available: {', '.join(found)}")
-        return {name: OfferTask(found[name], kitchen, self.jobs) for name in names}
+        return {name: OfferTask(found[name], service, self.jobs) for name in names}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Which image a viewer is offered next."""

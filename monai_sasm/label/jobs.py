@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.reasons import reason_of
+from monai_sasm.errors import reason_of
 
 Result = tuple[Path, dict[str, Any]]  # the file, and what there is to tell about it
 Progress = Callable[[float], None]  # told the share that is done, 0 to 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from monai_sasm.label.offers import Offer
+from monai_sasm.label.models import Model
 from monai_sasm.label.results import check_extension
-from monai_sasm.restore import Options
+from monai_sasm.restoration.restore import Options
 from monai_sasm.types import Modality
 
 GATE = "gate"  # the choice of experts by the gate, among the names of experts
@@ -16,22 +16,22 @@ _PARAMETERS: dict[str, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
-def parameters(offer: Offer) -> dict[str, Any]:
+def parameters(model: Model) -> dict[str, Any]:
     """Parameters that a client may change, with their defaults; viewers show them as a form.
 
     An empty ``sigma`` is estimated from the image. A list is a choice, its first entry the default.
     """
-    if not offer.restores:
+    if not model.restores:
         return {}
     shown: dict[str, Any] = {"strength": 1.0, "sigma": ""}
-    if offer.modality is Modality.PHOTO and offer.expert is None:
+    if model.modality is Modality.PHOTO and model.expert is None:
         shown["refine"] = 0.0
-    if offer.choices:
-        shown["expert"] = [GATE, *offer.choices]
+    if model.choices:
+        shown["expert"] = [GATE, *model.choices]
     return shown
 
 
-def options_of(offer: Offer, request: Mapping[str, Any]) -> Options:
+def options_of(model: Model, request: Mapping[str, Any]) -> Options:
     """Options of the restoration; what the request leaves out or empty takes its default.
 
     Raises:
@@ -46,10 +46,10 @@ def options_of(offer: Offer, request: Mapping[str, Any]) -> Options:
             values[name] = kind(given)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be a number, got {given!r}") from error
-    return Options(expert=offer.expert or _chosen(offer, request.get("expert")), **values)
+    return Options(expert=model.expert or _chosen(model, request.get("expert")), **values)
 
 
-def extension_of(offer: Offer, request: Mapping[str, Any]) -> str | None:
+def extension_of(model: Model, request: Mapping[str, Any]) -> str | None:
     """Ending of the file to answer with; ``None`` leaves it to the writer.
 
     The type that a request asks for (``result_dtype``, which 3D Slicer always sets to uint8) is not looked at: images
@@ -59,14 +59,14 @@ def extension_of(offer: Offer, request: Mapping[str, Any]) -> str | None:
         ValueError: such files are not written.
     """
     extension = str(request.get("result_extension") or "").lower() or None
-    check_extension(extension, Modality.MR if offer.segmenter else offer.modality)
+    check_extension(extension, Modality.MR if model.segmenter else model.modality)
     return extension
 
 
-def _chosen(offer: Offer, given: Any) -> str | None:
+def _chosen(model: Model, given: Any) -> str | None:
     name = given[0] if isinstance(given, (list, tuple)) and given else given
     if name in (None, "", [], GATE):
         return None
-    if name not in offer.choices:
-        raise ValueError(f"expert must be one of {', '.join((GATE, *offer.choices))}, got {name!r}")
+    if name not in model.choices:
+        raise ValueError(f"expert must be one of {', '.join((GATE, *model.choices))}, got {name!r}")
     return str(name)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import write
-from monai_sasm.io.nifti_export import export, on_nifti_axes
-from monai_sasm.io.raster import SUFFIXES
+from monai_sasm.io.nifti.export import export, on_nifti_axes
+from monai_sasm.io.photo.photo import SUFFIXES
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 

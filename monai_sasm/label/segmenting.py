@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from monai_sasm.bundles import BundleError, load
-from monai_sasm.io.nifti_export import export, on_nifti_axes
+from monai_sasm.bundles import load
+from monai_sasm.errors import BundleError
+from monai_sasm.io.nifti.export import export, on_nifti_axes
 from monai_sasm.io.volume import Volume
 
 

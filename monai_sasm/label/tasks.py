@@ -7,9 +7,9 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from monai_sasm.label.jobs import Jobs
-from monai_sasm.label.kitchen import Kitchen
-from monai_sasm.label.offers import Offer
+from monai_sasm.label.models import Model
 from monai_sasm.label.requests import parameters
+from monai_sasm.label.service import InferenceService
 from monai_sasm.types import UNIT_OF
 
 
@@ -25,17 +25,17 @@ class OfferTask(InferTask):
         jobs: one image at a time.
     """
 
-    def __init__(self, offer: Offer, kitchen: Kitchen, jobs: Jobs) -> None:
-        kind = InferType.SEGMENTATION if offer.segmenter else InferType.OTHERS
-        super().__init__(kind, dict(offer.labels), 3, offer.description, parameters(offer))
-        self.offer, self.kitchen, self.jobs = offer, kitchen, jobs
+    def __init__(self, model: Model, service: InferenceService, jobs: Jobs) -> None:
+        kind = InferType.SEGMENTATION if model.segmenter else InferType.OTHERS
+        super().__init__(kind, dict(model.labels), 3, model.description, parameters(model))
+        self.model, self.service, self.jobs = model, service, jobs
 
     def info(self) -> dict[str, Any]:
         """MONAI Label's entries, and what kind of image comes in and goes out."""
         return super().info() | {
-            "output_type": "labels" if self.offer.segmenter else "image",
-            "modality": self.offer.modality.value,
-            "unit": UNIT_OF[self.offer.modality].value,
+            "output_type": "labels" if self.model.segmenter else "image",
+            "modality": self.model.modality.value,
+            "unit": UNIT_OF[self.model.modality].value,
         }
 
     def is_valid(self) -> bool:
@@ -44,7 +44,7 @@ class OfferTask(InferTask):
 
     def __call__(self, request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
         """Answer a request; with ``background`` only start to, see :class:`monai_sasm.label.app.SasmApp`."""
-        work = self.kitchen.prepare(self.offer, request)
+        work = self.service.prepare(self.model, request)
         if request.get("background"):
             job = self.jobs.start(work)
             return None, {"job": job} | self.jobs.state(job)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_sasm.io.dicom_header import read_header
+from monai_sasm.io.dicom.header import read_header
 from monai_sasm.node.config import DicomPeer, Peer, WebPeer
 from monai_sasm.node.receive import INSTALL
 from monai_sasm.optional import require

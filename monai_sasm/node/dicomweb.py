@@ -135,7 +135,7 @@ def fetch_series(client: Any, found: SeriesFound, output: Path) -> Path:
 
 def dicom_files(path: Path) -> Iterator[Path]:
     """Every DICOM file in a path, by content."""
-    from monai_sasm.io.dicom_header import is_dicom
+    from monai_sasm.io.dicom.header import is_dicom
 
     for file in [path] if path.is_file() else sorted(path.rglob("*")):
         if file.is_file() and is_dicom(file):

@@ -24,7 +24,7 @@ class Outcome:
 
 
 class Restores(Protocol):
-    """Turns received files into derived ones, as :class:`monai_sasm.node.restorer.Restorer` does."""
+    """Turns received files into derived ones, as :class:`monai_sasm.node.restorer.SeriesRestorer` does."""
 
     @property
     def digest(self) -> str:

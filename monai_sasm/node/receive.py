@@ -11,8 +11,8 @@ import logging
 from threading import Lock
 from typing import Any
 
-from monai_sasm.io.dicom_header import Header
-from monai_sasm.io.dicom_support import modality_of
+from monai_sasm.io.dicom.header import Header
+from monai_sasm.io.dicom.support import modality_of
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.config import ANYONE, NodeConfig
 from monai_sasm.node.counters import Counters

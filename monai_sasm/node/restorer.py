@@ -9,13 +9,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_sasm.bundles import BundleError
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import BundleError, RefusedError, reason_of
 from monai_sasm.io.formats import inventory
 from monai_sasm.node.outcome import Outcome, is_disk_fault
-from monai_sasm.reasons import reason_of
-from monai_sasm.restore import Options, derivation
-from monai_sasm.series import open_house, restore_to
+from monai_sasm.restoration.files import open_restorer, restore_to
+from monai_sasm.restoration.restore import Options, derivation
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -28,11 +26,12 @@ _OPTION_SETTINGS = tuple(one.name for one in fields(Options) if one.name not in 
 logger = logging.getLogger(__name__)
 
 
-class Restorer:
+class SeriesRestorer:
     """Restores the DICOM files of a folder. Only a fault of the disk is raised; the rest is part of the outcome.
 
     Args:
-        settings: fields of :class:`monai_sasm.restore.Options`, and ``device``, ``precision``, ``trust`` (folders).
+        settings: fields of :class:`monai_sasm.restoration.restore.Options`, and ``device``, ``precision``, ``trust``
+            (folders).
         keep_private: keep private attributes.
 
     Raises:
@@ -47,7 +46,7 @@ class Restorer:
             raise ValueError(f"unknown restore setting {', '.join(unknown)}; known are {known}")
         self._options = Options(**{key: value for key, value in settings.items() if key in _OPTION_SETTINGS})
         self._keep_private = keep_private
-        self._house = open_house(
+        self._restorer = open_restorer(
             settings.get("device", "auto"),
             settings.get("precision", "float32"),
             [Path(folder) for folder in settings.get("trust", ())],
@@ -60,7 +59,7 @@ class Restorer:
         digests = []
         for modality in (Modality.CT, Modality.MR):
             try:
-                digests.append(derivation(self._house, self._options, modality).digest)
+                digests.append(derivation(self._restorer, self._options, modality).digest)
             except BundleError:  # series of this modality will be refused, with the reason
                 digests.append("refused")
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
@@ -84,5 +83,5 @@ class Restorer:
             raise RefusedError(entry.refusal)
         if entry.geometry == "multiframe":
             raise RefusedError("an Enhanced multi-frame result is no DICOM series; use `sasm restore` for NIfTI")
-        done = restore_to(entry.load(), folder, self._house, self._options, keep_private=self._keep_private)
+        done = restore_to(entry.load(), folder, self._restorer, self._options, keep_private=self._keep_private)
         return int(done["output"]["files"])

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from threading import Event, Thread
 from typing import Any
 
+from monai_sasm.errors import reason_of
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.config import NodeConfig
 from monai_sasm.node.counters import Counters
@@ -18,7 +19,6 @@ from monai_sasm.node.outcome import Restores, is_disk_fault
 from monai_sasm.node.receive import Receiver
 from monai_sasm.node.sender import Sender
 from monai_sasm.node.spool import Job, Spool
-from monai_sasm.reasons import reason_of
 
 SCHEMA = "sasm.node/1"
 _POLL = 0.1  # seconds between two looks at the spool

@@ -28,9 +28,9 @@ from pathlib import Path
 from threading import Lock
 from typing import IO
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import replacing
-from monai_sasm.io.dicom_header import Header, read_header
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.io.dicom.header import Header, read_header
 
 STATES = ("incoming", "ready", "outgoing", "quarantine", "done")
 MAX_STARTS = 3

@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_sasm import optional
-from monai_sasm.diffusion.networks import pad_to_multiple
 from monai_sasm.diffusion.pinning import lowpass
+from monai_sasm.functional.tiling import blended_tiles, pad_to_multiple
 from monai_sasm.refine.refiner import Refined
-from monai_sasm.refine.tiling import blended_tiles
 from monai_sasm.types import ImageBatch
 
 SCALE = 4  # pixels of the result per latent pixel, which is a pixel of the anchor

@@ -39,7 +39,7 @@ class AutoencoderLoss(nn.Module):
 
     Args:
         kl: weight of the divergence.
-        perceptual: further loss of photos, :class:`monai_sasm.losses.RestorationLoss` with ``low=0`` say.
+        perceptual: further loss of photos, :class:`monai_sasm.losses.restoration.RestorationLoss` with ``low=0`` say.
     """
 
     def __init__(self, kl: float = 1e-6, perceptual: nn.Module | None = None) -> None:

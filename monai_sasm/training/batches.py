@@ -26,7 +26,7 @@ class PrepareDegraded:
         estimated: that share, 0 to 1.
         change_weight: extra loss weight where the degradation changed the picture by more than ``threshold``; the
             weights travel as an additional last channel of the target (see
-            :class:`monai_sasm.losses.ChangeWeightedL1`). 0 leaves the target as it is.
+            :class:`monai_sasm.losses.restoration.ChangeWeightedL1`). 0 leaves the target as it is.
         threshold: smallest change, in image units, that counts.
         grey: share of the images that are made grey, with the same noise in every channel: what a grey photo looks like
             to a colour network.

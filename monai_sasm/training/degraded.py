@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from monai_sasm.datasets.crops import aligned
 from monai_sasm.degradations.degradation import DegradationModel
-from monai_sasm.neighbours import between
-from monai_sasm.training.crops import aligned
+from monai_sasm.functional.neighbours import between
 
 Slice = NDArray[np.float32]
 
@@ -34,7 +34,7 @@ def degraded_pairs(
         min_size: leave out slices narrower than this, in pixels.
         seed: of the draws.
         neighbours: on each side of the degraded slice, which is then ``(2 n + 1, H, W)``; the clean one is
-            ``(1, H, W)``. Slices come with their neighbours, see :func:`monai_sasm.training.images.slices`, or alone.
+            ``(1, H, W)``. Slices come with their neighbours, see :func:`monai_sasm.datasets.images.slices`, or alone.
         alone: share of the slices whose neighbours are withheld, so that a network learns to do without.
 
     Raises:

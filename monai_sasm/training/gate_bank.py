@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from monai_sasm.bundles import Bundle, available, load
+from monai_sasm.datasets.crops import CropDataset
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.mask import region_labels
 from monai_sasm.gate.display import to_display
-from monai_sasm.training.crops import CropDataset
 from monai_sasm.types import Modality
 
 FAINT = 0.05  # a fault whose mask is at most this is none
@@ -56,7 +56,7 @@ class DegradedSource:
     """Clean images spoiled on the fly, by any subset of the given faults, everywhere or in smooth random regions.
 
     Args:
-        images: clean images ``(C, H, W)``, see :mod:`monai_sasm.training.images`.
+        images: clean images ``(C, H, W)``, see :mod:`monai_sasm.datasets.images`.
         modality: their modality.
         faults: class name -> degradation, in the order in which they happen to an image (a raindrop is photographed
             before the sensor adds its noise).

@@ -18,11 +18,12 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from monai_sasm.bundles import BundleError, available, classes_for, load, read_metadata, user_folder
+from monai_sasm.bundles import available, classes_for, load, read_metadata, user_folder
+from monai_sasm.datasets.images import paired
+from monai_sasm.errors import BundleError
+from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.gate.mobilenet import SpatialGate
-from monai_sasm.noise import NoiseEstimator
 from monai_sasm.training.gate_bank import Example, GateBank
-from monai_sasm.training.images import paired
 from monai_sasm.types import Modality
 
 REHEARSAL_FILE = "rehearsal_features.pt"  # longer than model.pt: MONAI Label loads the shortest name in models/

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_sasm.experts.generative import GenerativeRestorer
-from monai_sasm.neighbours import between
+from monai_sasm.functional.neighbours import between
 from monai_sasm.training.batches import Prepared
 
 
@@ -58,7 +58,7 @@ class GenerativeLoss(nn.Module):
 
     Args:
         diffusion: weight of the first term: denoising diffusion, or flow matching.
-        image: loss of the image that the prediction means, see :class:`monai_sasm.losses.RestorationLoss`.
+        image: loss of the image that the prediction means, see :class:`monai_sasm.losses.restoration.RestorationLoss`.
     """
 
     def __init__(self, diffusion: float = 1.0, image: nn.Module | None = None) -> None:

@@ -10,7 +10,7 @@ from monai.inferers import DiffusionInferer
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from monai_sasm.io.labelled import LabelledImages
+from monai_sasm.datasets.labelled import LabelledImages
 from monai_sasm.training.diffusion import PrepareDenoising
 from monai_sasm.transforms.augmentation import flip_and_shift
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from monai_sasm.neighbours import between
+from monai_sasm.functional.neighbours import between
 
 
 class LogPictures:

@@ -32,7 +32,8 @@ def restored_pairs(
 
     Args:
         photos: gives the clean photos; called only when there is no cache.
-        restore: image -> image, photos ``(1, 3, H, W)`` in [0, 1]: a :class:`monai_sasm.pipeline.Pipeline`, say.
+        restore: image -> image, photos ``(1, 3, H, W)`` in [0, 1]: a
+            :class:`monai_sasm.restoration.network.Pipeline`, say.
         degradation: how the photos are spoiled first.
         cache: ``.npz`` file.
         draws: degraded versions per photo.

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt
-from monai_sasm.intensity import HU_PER_UNIT
+from monai_sasm.functional.intensity import HU_PER_UNIT
 from monai_sasm.io.formats import read
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality

@@ -89,8 +89,8 @@ class LowResolutionMrd(DegradeSlicesd):
     Through-plane: :class:`monai_sasm.transforms.thick_slices.ThickSlicesd`.
 
     Args:
-        keys: keys with MR images in working scale (1 is bright tissue; :class:`NormaliseIntensityd`), or in any unit
-            with its white as ``scale``.
+        keys: keys with MR images in working scale (1 is bright tissue; :class:`ToWorkingScaleInvertibled`), or in any
+            unit with its white as ``scale``.
         factor: how many times fewer samples along both axes; a number, or a range to draw from.
         sigma: range of the noise's standard deviation, as a share of ``scale``.
         scale: intensity that counts as 1.

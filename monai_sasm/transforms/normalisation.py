@@ -10,13 +10,13 @@ from monai.config import KeysCollection
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils.enums import TraceKeys
 
-from monai_sasm.intensity import Scaling, scaling_for
+from monai_sasm.functional.intensity import Scaling, scaling_for
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
 
-class NormaliseIntensityd(MapTransform, InvertibleTransform):
-    """Unit of the image -> working scale of the networks, by :func:`monai_sasm.intensity.scaling_for`.
+class ToWorkingScaleInvertibled(MapTransform, InvertibleTransform):
+    """Unit of the image -> working scale of the networks, by :func:`monai_sasm.functional.intensity.scaling_for`.
 
     CT: HU / 1000; MR: the 99.5th percentile of the foreground becomes 1; photos are left as they are. Nothing is
     clipped, and the inverse uses the numbers of the forward pass, whatever was done to the image meanwhile.

@@ -18,11 +18,12 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from monai_sasm.errors import RefusedError
+from monai_sasm.functional.neighbours import reach
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.entry import Entry, RefusedError
+from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.io.volume import Volume
-from monai_sasm.neighbours import reach
 from monai_sasm.types import Modality
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class LoadVolumed(MapTransform):
     """Path -> channel-first image in its own unit (HU, MR magnitude, sRGB [0, 1]) with its affine.
 
     The metadata hold ``affine`` and, for volumes, ``slice_axis`` and ``slices_close``, whether neighbouring slices tell
-    something of each other (:mod:`monai_sasm.neighbours`); ``<key>_source`` keeps the volume for
+    something of each other (:mod:`monai_sasm.functional.neighbours`); ``<key>_source`` keeps the volume for
     :class:`FromWorkingScaled` and :class:`SaveVolumed`.
 
     Args:
@@ -116,7 +117,7 @@ class ToWorkingScaled(MapTransform):
 
     Args:
         keys: keys loaded by :class:`LoadVolumed`.
-        scaling: volume -> scaling, normally :func:`monai_sasm.intensity.scaling_for`.
+        scaling: volume -> scaling, normally :func:`monai_sasm.functional.intensity.scaling_for`.
     """
 
     def __init__(

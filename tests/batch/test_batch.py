@@ -19,7 +19,7 @@ from monai_sasm.batch import task as room
 from monai_sasm.batch.ledger import FOLDER
 from monai_sasm.batch.lock import held
 from monai_sasm.batch.manifest import read
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
 from tests.batch.studies import write_studies
 from tests.data import mr_volume
 
@@ -27,7 +27,7 @@ from tests.data import mr_volume
 @pytest.fixture
 def sasm(capsys: pytest.CaptureFixture[str], toy_house: Any) -> Iterator[Any]:
     """Run ``sasm batch ARGUMENTS`` in this process with toy experts; gives exit code, stdout and stderr."""
-    room._house.cache_clear()
+    room._restorer.cache_clear()
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
@@ -36,7 +36,7 @@ def sasm(capsys: pytest.CaptureFixture[str], toy_house: Any) -> Iterator[Any]:
         return int(ended.value.code or 0), captured.out, captured.err
 
     yield run
-    room._house.cache_clear()
+    room._restorer.cache_clear()
 
 
 @pytest.fixture

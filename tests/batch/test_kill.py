@@ -139,7 +139,7 @@ def test_workers_die_and_every_other_study_is_done(
     distributed = pytest.importorskip("distributed")
     from distributed.utils import get_mp_context
 
-    from monai_sasm.cli import main
+    from monai_sasm.cli.main import main
 
     source, output, arguments = clinic
     killed = []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +18,9 @@ from monai_sasm.degradations.projection import (
     radon,
     view_angles,
 )
+from tests.data import DATA as SHARED
 
-DATA = Path(os.environ.get("SASM_DATA", Path(__file__).parents[3] / "shared" / "data")) / "ct_ldct_pairs"
+DATA = SHARED / "ct_ldct_pairs"
 SIZE, SPACING = 64, 4.0  # a field of view of 256 mm
 
 

@@ -10,7 +10,8 @@ import torch
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
-from monai_sasm.diffusion.networks import DiffusersUNet, UnshuffledUNet, pad_to_multiple
+from monai_sasm.diffusion.networks import DiffusersUNet, UnshuffledUNet
+from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.optional import MissingExtraError
 from tests.diffusion.schedules import Affine, images
 

@@ -18,16 +18,16 @@ import torch
 
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.manifest import read
-from monai_sasm.bundles import BundleError
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
+from monai_sasm.datasets.brats import subjects
 from monai_sasm.degradations.kspace import KspaceTruncation
+from monai_sasm.errors import BundleError
 from monai_sasm.evaluation.brats import in_process
 from monai_sasm.evaluation.brats_subject import DEATHS, Job, Task, measure_subject, prepare
 from monai_sasm.evaluation.chosen import choose
 from monai_sasm.evaluation.data import DataAbsentError
-from monai_sasm.evaluation.evaluate import evaluate_brats
 from monai_sasm.evaluation.table import Table
-from monai_sasm.layouts.brats import subjects
+from monai_sasm.protocols.evaluate import evaluate_brats
 from tests.data import CHECKOUT
 from tests.evaluation.tumours import DIES, Mortal, write_models, write_subjects
 
@@ -165,7 +165,7 @@ def test_resume_takes_over_what_is_still_right(models: Path, root: Path, tmp_pat
 def test_a_killed_run_goes_on_where_it_was(models: Path, root: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", "brats", "--root", root, "-o", tmp_path / "results", "--device", "cpu", "--resume", "-q"]
     arguments += [part for name in NAMES for part in ("--bundle", name)]
-    command = [sys.executable, "-m", "monai_sasm.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "monai_sasm.cli.main", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", DIES: "100"}  # 64 calls a subject
     ended = subprocess.run(command, env=environment, capture_output=True, check=False, cwd=CHECKOUT)
     assert ended.returncode == -signal.SIGKILL

@@ -12,11 +12,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from monai_sasm.degradations.downsampling import downsample, upsample
-from monai_sasm.evaluation import inpaint, superres
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, photo
-from monai_sasm.evaluation.enhancer import BUNDLE, STEPS, STEPS_OF
-from monai_sasm.evaluation.evaluate import evaluate_in
+from monai_sasm.protocols import inpaint, superres
+from monai_sasm.protocols.enhancer import BUNDLE, STEPS, STEPS_OF
+from monai_sasm.protocols.evaluate import evaluate_in
 
 SIDE = 96  # pixels of the masks
 

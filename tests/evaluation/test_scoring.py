@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.context import on_grey, self_ensemble
+from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.scoring import Case, Kept, Method, score
-from monai_sasm.metrics import psnr
+from monai_sasm.protocols import peers
 
 NAMES = sorted(peers.PEERS)
 

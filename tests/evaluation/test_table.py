@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from monai_sasm.evaluation.evaluate import PROTOCOLS
 from monai_sasm.evaluation.report import ORDER, report
 from monai_sasm.evaluation.table import Row, Table, merged
+from monai_sasm.protocols.evaluate import PROTOCOLS
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_report_prints_the_tables_numbers(table: Table, tmp_path: Path) -> None:
 
 
 def test_absent_data_are_one_line_in_the_report(tmp_path: Path) -> None:
-    from monai_sasm.evaluation.evaluate import evaluate
+    from monai_sasm.protocols.evaluate import evaluate
 
     table = evaluate("photo-awgn", data=tmp_path / "nothing", output=tmp_path / "results")
     assert table.skipped == "data not found"
@@ -60,7 +60,7 @@ def test_absent_data_are_one_line_in_the_report(tmp_path: Path) -> None:
 
 
 def test_unknown_protocol_names_the_known_ones() -> None:
-    from monai_sasm.evaluation.evaluate import evaluate
+    from monai_sasm.protocols.evaluate import evaluate
 
     with pytest.raises(ValueError, match=r"unknown protocol 'photo'.*photo-awgn"):
         evaluate("photo")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from monai_sasm.diffusion.pinning import pin_low_frequencies
 from monai_sasm.experts.ddpm import DdpmExpert
-from monai_sasm.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator
 
 SIGMA = 25 / 255
 

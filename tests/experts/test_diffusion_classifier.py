@@ -10,7 +10,7 @@ from monai.networks.schedulers import DDIMScheduler
 from torch import Tensor, nn
 
 from monai_sasm.experts.diffusion_classifier import DiffusionClassifier
-from monai_sasm.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator
 
 CLASSES = 4
 SHADES = torch.tensor([-0.6, -0.2, 0.2, 0.6])  # the only image of each class is an even one, in [-1, 1]

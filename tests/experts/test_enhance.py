@@ -26,7 +26,7 @@ from monai_sasm.experts.enhance import (
 )
 from monai_sasm.experts.filling import fill_holes
 from monai_sasm.experts.latent import LatentEnhanceDiffusion, PhotoAutoencoder
-from monai_sasm.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator
 
 
 def scheduler() -> DDIMScheduler:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.gate.display import to_display
 from monai_sasm.gate.mobilenet import STRIDE, SpatialGate, load_trunk
-from monai_sasm.noise import NoiseEstimator
 from monai_sasm.optional import torchvision
 from monai_sasm.types import Modality
 

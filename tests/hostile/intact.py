@@ -18,7 +18,7 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 
-from tests.io.dicom_cases import STEP, ct_slice, enhanced_ct, file_meta_of, mr_slice, stored_values
+from tests.io.dicom.dicom_cases import STEP, ct_slice, enhanced_ct, file_meta_of, mr_slice, stored_values
 
 SIDE = 32  # pixels of the slices and pictures
 CODINGS = {"rle": "1.2.840.10008.1.2.5", "j2k": "1.2.840.10008.1.2.4.90", "jls": "1.2.840.10008.1.2.4.80"}

@@ -19,7 +19,7 @@ from pydicom.filebase import DicomBytesIO
 
 from tests.hostile.conftest import FREE
 from tests.hostile.laws import restored
-from tests.io.dicom_cases import ct_slice, file_meta_of
+from tests.io.dicom.dicom_cases import ct_slice, file_meta_of
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 

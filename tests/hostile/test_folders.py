@@ -14,7 +14,7 @@ import pytest
 from monai_sasm.batch.job import Job
 from monai_sasm.batch.plan import plan
 from monai_sasm.io.formats import inventory
-from monai_sasm.restore import Options
+from monai_sasm.restoration.restore import Options
 from tests.data import CHECKOUT
 from tests.hostile.intact import Intact, intact_files
 from tests.hostile.laws import contents, restored
@@ -110,7 +110,18 @@ def test_names_that_are_no_text_are_kept(kind: str, trust: Path, tmp_path: Path)
 def test_names_that_are_no_text_can_be_printed(trust: Path, tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff scan")
     write("png.png", tmp_path / "in" / f"{name}.png")
-    command = [sys.executable, "-m", "monai_sasm.cli", "batch", "in", "out", "--trust", trust, "--expert", "toy_photo"]
+    command = [
+        sys.executable,
+        "-m",
+        "monai_sasm.cli.main",
+        "batch",
+        "in",
+        "out",
+        "--trust",
+        trust,
+        "--expert",
+        "toy_photo",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr

@@ -15,8 +15,8 @@ import torch
 
 import monai_sasm
 from monai_sasm import bundles
-from monai_sasm.bundles import BundleError
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
+from monai_sasm.errors import BundleError
 from tests.data import CHECKOUT
 from tests.hostile.test_folders import write
 from tests.toy_bundles import write_gain_expert

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.hostile.laws import restored
-from tests.io.dicom_cases import ct_slice, mr_slice, save
+from tests.io.dicom.dicom_cases import ct_slice, mr_slice, save
 
 GAIN = 0.5  # of the experts
 FLOAT32 = np.finfo(np.float32)

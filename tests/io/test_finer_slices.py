@@ -11,15 +11,15 @@ import numpy as np
 import pydicom
 import pytest
 
-from monai_sasm.io import nifti
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom_index import index
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.io.dicom.index import index
 from monai_sasm.io.finer_slices import finer_slices
 from monai_sasm.io.formats import write
+from monai_sasm.io.nifti import nifti
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
-from tests.io.dicom_cases import STEP, ct_slice, mr_slice, save_all, tilted
+from tests.io.dicom.dicom_cases import STEP, ct_slice, mr_slice, save_all, tilted
 
 DERIVATION = Derivation("monai_sasm", "0.1.0", {"superres": "ab" * 32}, {"factor": 3}, "Through-plane super-resolution")
 OBLIQUE = np.array([[0.8, 0.1, 0.0, -20.0], [0.0, 0.7, -1.5, 5.0], [0.1, 0.2, 6.0, 30.0], [0, 0, 0, 1]])

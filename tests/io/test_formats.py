@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io import formats
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.entry import RefusedError
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 

@@ -22,7 +22,7 @@ import skimage.data
 from PIL import Image
 
 from tests.data import CHECKOUT
-from tests.io.dicom_cases import ct_slice, save
+from tests.io.dicom.dicom_cases import ct_slice, save
 from tests.node.orthanc import free_port
 
 SCRIPT = CHECKOUT / "scripts" / "label_environment.sh"

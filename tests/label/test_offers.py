@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from monai_sasm import bundles
-from monai_sasm.label.offers import offers
+from monai_sasm.label.models import models
 from monai_sasm.label.requests import extension_of, options_of, parameters
-from monai_sasm.restore import Options
+from monai_sasm.restoration.restore import Options
 from tests.toy_bundles import write_bundle, write_gain_expert, write_trusting_gate
 
 
@@ -40,9 +40,9 @@ def test_roles_make_the_list(tmp_path: Path) -> None:
     write_gain_expert(mine / "mri_b", 2, "MR", "low-resolution")
     write_bundle(mine / "whole", "", {"role": "pipeline"}, {})
     write_segmenter(mine / "heart", {"modality": "MR"}, {"0": "background", "1": "left ventricle"})
-    assert [offer.name for offer in offers()] == ["heart", "mri_a", "mri_b"]  # nothing that needs a gate
+    assert [model.name for model in models()] == ["heart", "mri_a", "mri_b"]  # nothing that needs a gate
     write_trusting_gate(mine / "gate", ["mri_a"])
-    found = {offer.name: offer for offer in offers()}
+    found = {model.name: model for model in models()}
     assert list(found) == ["heart", "restore_then_heart", "mri_a", "mri_b", "whole_mr"]
     assert found["mri_b"].expert == "mri_b"
     assert found["whole_mr"].choices == ("mri_a", "mri_b")
@@ -50,16 +50,16 @@ def test_roles_make_the_list(tmp_path: Path) -> None:
     assert not found["heart"].restores
     assert found["restore_then_heart"].restores
     (mine / "mri_b" / "models" / "model.pt").unlink()
-    assert "mri_b" not in [offer.name for offer in offers()]
+    assert "mri_b" not in [model.name for model in models()]
 
 
 def test_labels_of_overlapping_regions_are_named_apart(tmp_path: Path) -> None:
     regions = {"0": "tumour core", "1": "whole tumour", "2": "enhancing tumour"}
     section = {"modality": "MR", "labels": {"1": "necrosis", "2": "oedema", "4": "enhancing tumour"}}
     write_segmenter(tmp_path / "mine" / "tumour", section, regions, channels=2)
-    offer = offers()[0]
-    assert offer.labels == {"necrosis": 1, "oedema": 2, "enhancing tumour": 4}
-    assert offer.channels == 2
+    model = models()[0]
+    assert model.labels == {"necrosis": 1, "oedema": 2, "enhancing tumour": 4}
+    assert model.channels == 2
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def pipeline(tmp_path: Path) -> Any:
     write_gain_expert(tmp_path / "mine" / "mri_a", 2, "MR")
     write_bundle(tmp_path / "mine" / "whole", "", {"role": "pipeline"}, {})
     write_trusting_gate(tmp_path / "mine" / "gate", ["mri_a"])
-    return next(offer for offer in offers() if offer.name == "whole_mr")
+    return next(model for model in models() if model.name == "whole_mr")
 
 
 def test_what_a_viewer_shows_is_what_it_may_send_back(pipeline: Any) -> None:

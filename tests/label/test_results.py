@@ -11,8 +11,8 @@ import SimpleITK
 
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import read
-from monai_sasm.label.kitchen import only_volume
 from monai_sasm.label.results import write_image, write_labels
+from monai_sasm.label.service import only_volume
 from monai_sasm.types import Modality
 from tests.label.conftest import OBLIQUE
 from tests.label.test_server import affine_of

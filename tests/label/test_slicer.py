@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monai_sasm.label.kitchen import Kitchen
-from monai_sasm.label.offers import offers
+from monai_sasm.label.models import models
+from monai_sasm.label.service import InferenceService
 from tests.data import CHECKOUT
 from tests.label.conftest import OBLIQUE, RunningServer
 
@@ -158,9 +158,9 @@ def test_a_restoration_is_what_sasm_restores(server: RunningServer) -> None:
     while not run.wait(0.01):
         seen.add((run.state, run.progress))
     assert (run.state, run.progress, run.reason) == ("done", 1.0, "")
-    offer = next(offer for offer in offers() if offer.name == "noise_mri_unet")
+    model = next(model for model in models() if model.name == "noise_mri_unet")
     request = {"image": str(server.studies / "head.nii.gz"), "strength": 0.5}
-    path, _ = Kitchen("cpu").prepare(offer, request)(lambda _: None)
+    path, _ = InferenceService("cpu").prepare(model, request)(lambda _: None)
     expected = np.asarray(nibabel.load(path).dataobj).T
     path.unlink()
     assert run.restored.dtype == np.float32

@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from monai_sasm.experts.unet import ResidualUNet
-from monai_sasm.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator
 from tests.bundle_cases import BUNDLES
 
 SIZES = [(1, 1), (1, 7), (5, 3), (16, 17), (33, 47), (64, 64)]

@@ -12,11 +12,11 @@ from typing import Any
 import pydicom
 import pytest
 
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
 from monai_sasm.node.config import WebPeer
 from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver
 from monai_sasm.node.dicomweb import SeriesFound, connect, fetch_series, find_series
-from tests.io.dicom_cases import ct_slice, save, uid
+from tests.io.dicom.dicom_cases import ct_slice, save, uid
 
 pytest.importorskip("dicomweb_client")
 

@@ -18,12 +18,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import RefusedError
 from monai_sasm.node import config
 from monai_sasm.node.config import config_from
 from monai_sasm.node.outcome import Outcome
 from monai_sasm.node.service import Node
-from tests.io.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
+from tests.io.dicom.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
 from tests.node.orthanc import free_port
 from tests.node.waiting import dicom_in, wait_for
 

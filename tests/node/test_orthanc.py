@@ -18,9 +18,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
 from tests.data import CHECKOUT
-from tests.io.dicom_cases import SLICES, ct_slice, save, uid
+from tests.io.dicom.dicom_cases import SLICES, ct_slice, save, uid
 from tests.node.orthanc import TITLE, Orthanc, free_port, running_orthanc
 from tests.node.waiting import dicom_in, wait_for
 from tests.toy_bundles import write_gain_expert
@@ -45,7 +45,7 @@ class NodeProcess:
 
     def start(self) -> None:
         ports = ["--port", str(self.port), "--http-port", str(self.http_port)]
-        command = [sys.executable, "-m", "monai_sasm.cli", "node", *self.options, *ports, "--json"]
+        command = [sys.executable, "-m", "monai_sasm.cli.main", "node", *self.options, *ports, "--json"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=CHECKOUT)
         wait_for(lambda: self.state() is not None)

@@ -11,14 +11,14 @@ from typing import Any
 import pydicom
 import pytest
 
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import RefusedError
 from monai_sasm.node import sender, spool
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.config import config_from
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.sender import Sender
 from monai_sasm.node.spool import MAX_STARTS, Job, Spool
-from tests.io.dicom_cases import ct_slice, save, uid
+from tests.io.dicom.dicom_cases import ct_slice, save, uid
 
 SLICES = 3
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.experts.unet import ResidualUNet
-from monai_sasm.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.refine.flow import FlowEstimate, FlowRefiner, trust_map
 from monai_sasm.refine.network import TimeMapped
 from monai_sasm.training.checkpoints import starting_from

@@ -13,7 +13,7 @@ from PIL import Image
 
 from monai_sasm import optional
 from monai_sasm.bundles import load
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
 from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.refine.upscale import NotDownloadedError, SdUpscaler, shrunk
 from tests.bundle_cases import ROOT, clean_image, save

@@ -7,7 +7,7 @@ import torch
 
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.kspace import KspaceNoise
-from monai_sasm.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.training.batches import OneOf, PrepareDegraded, PreparePaired
 
 CLEAN = {"image": torch.full((4, 1, 64, 64), 0.5)}

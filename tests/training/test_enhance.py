@@ -12,7 +12,7 @@ from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.holes import Holes
 from monai_sasm.experts.enhance import CONDITIONS, JOBS, EnhanceDiffusion
 from monai_sasm.experts.latent import PhotoAutoencoder
-from monai_sasm.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.training.autoencoder import AutoencoderLoss, DrawnLatents
 from monai_sasm.training.enhance import LabelledInferer, PrepareEnhancement
 from monai_sasm.training.precision import Autocast

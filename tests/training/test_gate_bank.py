@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from monai_sasm.degradations.gaussian import GaussianNoise
+from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.gate.display import to_display
-from monai_sasm.noise import NoiseEstimator
 from monai_sasm.training.gate_bank import DegradedSource, Example, GateBank, PairedSource
 from monai_sasm.types import Modality
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_sasm.bundles import BundleError, load
-from monai_sasm.house import load_house
-from monai_sasm.restore import Options, gate_weights
+from monai_sasm.bundles import load
+from monai_sasm.errors import BundleError
+from monai_sasm.restoration.restore import Options, gate_weights
+from monai_sasm.restoration.restorer import load_restorer
 from monai_sasm.training.gate_head import REHEARSAL_FILE, add_bundle, fit_head
 from monai_sasm.types import Modality
 from tests.bundle_cases import ROOT
@@ -96,9 +97,9 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         write_stand_ins(user, EXPERTS)
         expert = write_gain_expert(root / "dim_photo_toy", gain=1 / DIM)
         gate = add_bundle(expert, example_folder(root / "examples"))
-        house = load_house("cpu")
+        restorer = load_restorer("cpu")
     assert shipped_hashes() == before
-    return {"gate": gate, "user": user, "expert": expert, "house": house}
+    return {"gate": gate, "user": user, "expert": expert, "house": restorer}
 
 
 def test_the_new_gate_is_a_whole_bundle(joined: dict[str, Path]) -> None:

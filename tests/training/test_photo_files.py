@@ -9,8 +9,8 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from monai_sasm.training.crops import CropDataset, FileCropDataset
-from monai_sasm.training.images import photo_files, photos
+from monai_sasm.datasets.crops import CropDataset, FileCropDataset
+from monai_sasm.datasets.images import photo_files, photos
 from tests.bundle_cases import ROOT, clean_image, save
 
 

@@ -8,10 +8,10 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd
 
-from monai_sasm.intensity import scaling_for
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
 from monai_sasm.transforms.bias_field import CorrectBiasFieldd
-from monai_sasm.transforms.normalisation import NormaliseIntensityd
+from monai_sasm.transforms.normalisation import ToWorkingScaleInvertibled
 from monai_sasm.types import Modality
 from tests.transforms.phantoms import head, oblique, tensor
 
@@ -34,7 +34,7 @@ def tissues() -> np.ndarray:
 def test_intensities_are_normalised_and_come_back(modality: str, offset: float) -> None:
     array = head() / (700 if modality == "PHOTO" else 1) + offset
     image = tensor(array, oblique((2, 2, 4)))
-    step = NormaliseIntensityd("image", modality)
+    step = ToWorkingScaleInvertibled("image", modality)
     forward = step({"image": image})
     expected = scaling_for(Volume(array[None], Modality(modality))).forward(array)
     np.testing.assert_allclose(forward["image"][0].numpy(), expected, atol=1e-6)
@@ -47,7 +47,7 @@ def test_intensities_are_normalised_and_come_back(modality: str, offset: float) 
 
 def test_what_a_network_made_is_scaled_back_by_the_input() -> None:
     image = tensor(head(), oblique((2, 2, 4)))
-    step = Compose([NormaliseIntensityd("image", "MR")])
+    step = Compose([ToWorkingScaleInvertibled("image", "MR")])
     data = step({"image": image})
     data["pred"] = MetaTensor(2 * data["image"].as_tensor())
     restored = Invertd("pred", step, orig_keys="image", nearest_interp=False)(data)["pred"]

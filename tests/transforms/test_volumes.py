@@ -12,8 +12,8 @@ import torch
 from monai.data import DataLoader, Dataset, decollate_batch
 from monai.transforms import Compose
 
-from monai_sasm.intensity import scaling_for
-from monai_sasm.io.entry import RefusedError
+from monai_sasm.errors import RefusedError
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.transforms.volumes import (
     FromWorkingScaled,
     LoadVolumed,

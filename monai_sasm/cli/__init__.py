@@ -1,0 +1,1 @@
+"""The command line: ``sasm restore | batch | degrade | ...``, one file a command."""

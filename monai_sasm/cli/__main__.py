@@ -1,0 +1,5 @@
+"""``python -m monai_sasm.cli`` is ``sasm``."""
+
+from monai_sasm.cli.main import main
+
+main()

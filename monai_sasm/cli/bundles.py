@@ -1,0 +1,182 @@
+"""``sasm bundles``: which bundles there are, adding one, checking them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row, print_table, set_up_logging
+from monai_sasm.errors import reason_of
+
+CHECK_SIZE = 64  # pixels along each side of the image that `check` sends through a network
+
+bundles = typer.Typer(no_args_is_help=True, help="List, add, download or check bundles: experts, gate, refiners, ...")
+
+Trust = Annotated[
+    list[Path] | None,
+    typer.Option(exists=True, file_okay=False, help="Another folder of bundles; bundles can run code."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per bundle.")]
+
+
+@bundles.command("list")
+def show(trust: Trust = None, as_json: AsJson = False) -> None:
+    """Name, role, modality, degradation and version of each bundle, and whether its weights are there."""
+    set_up_logging(0)
+    with one_line_errors():
+        rows = [_describe(name, folder) for name, folder in _available(trust).items()]
+        if as_json:
+            for row in rows:
+                print_row(row)
+        else:
+            head = ("name", "role", "modality", "degradation", "version", "weights")
+            print_table(head, [tuple(str(row[key] or "-") for key in head) for row in rows])
+
+
+@bundles.command()
+def add(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The expert bundle. It can run code.")],
+    examples: Annotated[
+        Path,
+        typer.Option(exists=True, file_okay=False, help="Image pairs in clean/ and noisy/ with equal file names."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where bundles are kept; if left out, your own bundle folder.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Most steps of the fit.")] = 300,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
+) -> None:
+    """Register an expert bundle and re-fit the gate's head, so that the gate knows when to call it."""
+    set_up_logging(verbose)
+    with one_line_errors():
+        from monai_sasm.training.gate_head import add_bundle
+
+        print(add_bundle(folder, examples, output, steps))
+
+
+@bundles.command()
+def download(
+    name: Annotated[str, typer.Argument(help="A bundle whose weights are kept elsewhere, such as upscale_photo_sd4x.")],
+    trust: Trust = None,
+) -> None:
+    """Fetch the weights that a bundle takes from the Hugging Face hub into the hub's cache."""
+    set_up_logging(0)
+    with one_line_errors():
+        from monai_sasm.bundles import load
+
+        bundle = load(name, extra=trust or ())
+        hub = bundle.metadata["sasm"].get("hub")
+        if hub is None:
+            raise ValueError(f"{name} needs no download; its weights are in models/model.pt")
+        network: Any = bundle.network
+        network.download = True
+        bundle.prepare()
+        print(hub)
+
+
+@bundles.command()
+def check(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Bundles; all if left out.")] = None,
+    trust: Trust = None,
+    as_json: AsJson = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
+) -> None:
+    """Read each bundle's metadata, build its network, load its weights, send an image through experts and refiners.
+
+    What a missing extra or download keeps from running is skipped with the reason.
+    """
+    set_up_logging(verbose)
+    with one_line_errors():
+        found = _available(trust)
+        unknown = sorted(set(names or ()) - set(found))
+        if unknown:
+            raise ValueError(f"no bundle named {', '.join(unknown)}; available: {', '.join(sorted(found)) or 'none'}")
+        rows = [_check(name, found[name]) for name in names or found]
+        for row in rows:
+            if as_json:
+                print_row(row)
+        if not as_json:
+            print_table(("name", "status", "reason"), [(r["name"], r["status"], r["reason"] or "") for r in rows])
+        raise typer.Exit(exit_code(row["status"] for row in rows))
+
+
+def _available(trust: list[Path] | None) -> dict[str, Path]:
+    from monai_sasm.bundles import available
+
+    return dict(sorted(available(trust or ()).items()))
+
+
+def _describe(name: str, folder: Path) -> dict[str, Any]:
+    from monai_sasm.bundles import read_metadata
+    from monai_sasm.errors import BundleError
+
+    try:
+        metadata = read_metadata(folder)
+    except BundleError as error:
+        logger.error("%s: %s", name, reason_of(error))
+        metadata = {"sasm": {"role": "broken"}}
+    section = metadata["sasm"]
+    return {
+        "name": name,
+        "role": section["role"],
+        "modality": section.get("modality"),
+        "degradation": section.get("degradation"),
+        "version": metadata.get("version"),
+        "weights": _weights(folder, section),
+        "path": str(folder),
+    }
+
+
+def _weights(folder: Path, section: dict[str, Any]) -> str:
+    if "hub" in section:
+        return "downloaded" if _is_cached(section["hub"]) else "not downloaded"
+    return "yes" if (folder / "models" / "model.pt").is_file() else "not needed" if _owns_none(section) else "missing"
+
+
+def _is_cached(model: str) -> bool:
+    """Whether a model of the hub is in its cache."""
+    from monai_sasm.optional import MissingExtraError, require
+
+    try:
+        hub = require("huggingface_hub", "a model of the hub", "pip install 'monai-sasm[diffusion]'")
+    except MissingExtraError:
+        return False
+    return isinstance(hub.try_to_load_from_cache(model, "model_index.json"), str)
+
+
+def _owns_none(section: dict[str, Any]) -> bool:
+    return section["role"] == "pipeline"  # its weights are those of the other bundles
+
+
+def _check(name: str, folder: Path) -> dict[str, Any]:
+    from monai_sasm.bundles import load, read_metadata
+    from monai_sasm.optional import MissingExtraError
+    from monai_sasm.refine.upscale import NotDownloadedError
+
+    try:
+        section = read_metadata(folder)["sasm"]
+        if not _owns_none(section):
+            bundle = load(folder)
+            if bundle.role in ("expert", "refiner"):
+                _run(bundle)
+    except (MissingExtraError, NotDownloadedError) as error:
+        return {"name": name, "status": "skipped", "reason": reason_of(error)}
+    except Exception as error:  # a foreign config may fail in any way; the others are still checked
+        logger.debug("traceback", exc_info=True)
+        return {"name": name, "status": "failed", "reason": reason_of(error)}
+    return {"name": name, "status": "ok", "reason": None}
+
+
+def _run(bundle: Any) -> None:
+    """An image of zeros must come back finite and in its shape."""
+    import torch
+
+    from monai_sasm.types import Modality
+
+    channels = 3 if bundle.modality is Modality.PHOTO else 1
+    image = torch.zeros(1, channels, CHECK_SIZE, CHECK_SIZE)
+    result = bundle.restore(image, torch.full_like(image[:, :1], 0.05))
+    if result.shape != image.shape or not torch.isfinite(result).all():
+        raise ValueError(f"{tuple(image.shape)} must come back finite and in its shape, got {tuple(result.shape)}")

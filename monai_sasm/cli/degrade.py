@@ -1,0 +1,212 @@
+"""``sasm degrade``: paired data sets, ``clean`` and ``noisy`` with the same file names, for training and measuring."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from monai_sasm.cli.output import exit_code, logger, one_line_errors, set_up_logging
+from monai_sasm.errors import reason_of
+from monai_sasm.types import Modality
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from monai_sasm.io.volume import Volume
+
+SMALL = 16  # tensors of at most so many numbers are written out in the record, larger ones as mean and range
+
+
+class Kind(str, Enum):
+    """What can be done to a clean image."""
+
+    GAUSSIAN = "gaussian"
+    RAINDROP = "raindrop"
+    LOW_DOSE_CT = "low-dose-ct"
+    RICIAN = "rician"
+    KSPACE = "kspace"
+
+
+ONLY_FOR = {
+    Kind.RAINDROP: Modality.PHOTO,
+    Kind.LOW_DOSE_CT: Modality.CT,
+    Kind.RICIAN: Modality.MR,
+    Kind.KSPACE: Modality.MR,
+}
+SIGMA = {Modality.PHOTO: (0.02, 0.2), Modality.CT: (10.0, 60.0), Modality.MR: (0.02, 0.15)}
+
+Range = tuple[float, float]
+
+
+def degrade(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Clean images: what `sasm restore` also reads.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for clean, noisy, masks, parameters.json.")],
+    kind: Annotated[Kind, typer.Option(help="raindrop: photos; low-dose-ct: CT; rician, kspace: MR; gaussian: all.")],
+    modality: Annotated[
+        Modality | None, typer.Option(case_sensitive=False, help="What NIfTI files are; other files say it themselves.")
+    ] = None,
+    sigma: Annotated[
+        Range | None,
+        typer.Option(help="Range of the noise: HU for CT, 0 to 1 for photos, for MR a share of the brightest tissue."),
+    ] = None,
+    uneven: Annotated[float, typer.Option(min=0, max=1, help="gaussian: share of images whose noise varies.")] = 0.0,
+    dose: Annotated[Range, typer.Option(help="low-dose-ct: range of the dose fraction.")] = (0.1, 0.5),
+    kernel: Annotated[str, typer.Option(help="low-dose-ct: soft or sharp reconstruction kernel.")] = "soft",
+    factor: Annotated[Range, typer.Option(help="kspace: how many times fewer samples along both axes.")] = (2.0, 2.0),
+    coverage: Annotated[Range, typer.Option(help="raindrop: range of the wet share of the window.")] = (0.03, 0.7),
+    count: Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data set.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
+) -> None:
+    """Make a paired data set from clean images: photos as PNG, CT and MR as float32 NIfTI in HU or MR magnitude.
+
+    Exit codes as for `sasm restore`.
+    """
+    set_up_logging(-1 if quiet else verbose)
+    choices = {
+        "sigma": sigma, "uneven": uneven, "dose": dose, "kernel": kernel, "factor": factor, "coverage": coverage,
+    }  # fmt: skip
+    with one_line_errors():
+        from monai_sasm.io.formats import inventory
+
+        statuses: list[str] = []
+        records: list[dict[str, Any]] = []
+        for entry in inventory(source, modality):
+            reason = entry.refusal
+            if reason is None and ONLY_FOR.get(kind, entry.modality) is not entry.modality:
+                reason = f"{kind.value} is made on {ONLY_FOR[kind].value} images only"
+            if reason is not None:
+                logger.warning("%s: skipped: %s", entry.name, reason)
+                statuses.append("skipped")
+                continue
+            try:
+                volume = entry.load()
+                for version in range(count):
+                    own_seed = seed + len(records)
+                    name = entry.name if count == 1 else f"{entry.name}-{version + 1}"
+                    records.append(_make_pair(volume, name, output, kind, choices, own_seed, overwrite))
+                statuses.append("ok")
+            except Exception as error:  # one bad image must not end the data set
+                logger.debug("traceback", exc_info=True)
+                logger.error("%s: failed: %s", entry.name, reason_of(error))
+                statuses.append("failed")
+        if records:
+            print(_write_record(output, kind, choices, seed, records))
+        raise typer.Exit(exit_code(statuses))
+
+
+def _make_pair(
+    volume: Volume, name: str, output: Path, kind: Kind, choices: dict[str, Any], seed: int, overwrite: bool
+) -> dict[str, Any]:
+    """Degrade one image slice by slice, write it, and say what was drawn."""
+    import numpy as np
+    import torch
+
+    model = _model(kind, volume, choices)
+    generator = torch.Generator().manual_seed(seed)
+    slices = volume.as_slices()
+    if kind is Kind.RAINDROP and slices.shape[1] == 1:
+        raise ValueError("raindrops need a colour photo, got a grey one; convert it to RGB")
+    noisy, masks = np.empty_like(slices), np.empty((len(slices), *slices.shape[2:]), np.float32)
+    params: Any = None
+    for index, clean in enumerate(torch.from_numpy(np.ascontiguousarray(slices))):
+        # strength is drawn once, as one scan has one dose; the noise of each slice is its own
+        params = model.draw((1, *clean.shape), generator) if index == 0 else replace(params, seed=params.seed + 1)
+        noisy[index] = model.apply(clean[None], params)[0].numpy()
+        masks[index] = params.mask[0, 0].numpy()
+    clean_file = _write(volume, volume.array, output / "clean", name, overwrite)
+    _write(volume, volume.from_slices(noisy).array, output / "noisy", name, overwrite)
+    on_grid = masks if volume.modality is Modality.PHOTO else volume.from_slices(masks[:, None]).array
+    _write(volume, on_grid, output / "masks", name, overwrite)
+    return {"file": clean_file.name, "seed": seed, "drawn": _plain(params)}
+
+
+def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
+    from monai_sasm.functional.intensity import scaling_for
+
+    sigma = choices["sigma"] or SIGMA[volume.modality]
+    if kind is Kind.RAINDROP:
+        from monai_sasm.degradations.raindrop import Raindrop
+
+        return Raindrop(coverage=choices["coverage"])
+    if kind is Kind.LOW_DOSE_CT:
+        from monai_sasm.degradations.low_dose_ct import LowDoseCt
+        from monai_sasm.functional.intensity import square_spacing
+
+        return LowDoseCt(square_spacing(volume), dose=choices["dose"], kernel=choices["kernel"])
+    if kind is Kind.GAUSSIAN:
+        from monai_sasm.degradations.gaussian import GaussianNoise
+
+        scale = scaling_for(volume).scale if volume.modality is Modality.MR else 1.0
+        return GaussianNoise(sigma=(sigma[0] * scale, sigma[1] * scale), uneven=choices["uneven"])
+    from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
+
+    if kind is Kind.KSPACE and choices["sigma"] is None:
+        sigma = (0.0, 0.0)  # fewer samples only
+    noise = KspaceNoise(sigma=sigma, scale=scaling_for(volume).scale)
+    return noise if kind is Kind.RICIAN else LowQualityMr(KspaceTruncation(factor=choices["factor"]), noise)
+
+
+def _write(volume: Volume, array: NDArray[np.float32], folder: Path, name: str, overwrite: bool) -> Path:
+    import numpy as np
+
+    from monai_sasm.io.commit import guard_target, replacing
+    from monai_sasm.io.nifti import export as nifti_export
+    from monai_sasm.io.photo import png
+    from monai_sasm.io.photo.photo import to_samples
+
+    if volume.modality is not Modality.PHOTO:
+        spatial = array if array.shape[0] > 1 else array[0]
+        return nifti_export.export(spatial, volume, folder / f"{name}.nii.gz", overwrite=overwrite)
+    path = folder / f"{name}.png"
+    guard_target(path, overwrite=overwrite)
+    samples = to_samples(np.moveaxis(array, 0, 2), np.dtype(np.uint8))
+    with replacing(path) as file:
+        file.write(png.encode_plain(samples[..., 0] if samples.shape[2] == 1 else samples))
+    return path
+
+
+def _write_record(output: Path, kind: Kind, choices: dict[str, Any], seed: int, records: list[dict[str, Any]]) -> Path:
+    """``parameters.json``: what was asked for and what was drawn, enough to make the set again."""
+    from monai_sasm import __version__
+    from monai_sasm.io.commit import replacing
+
+    path = output / "parameters.json"
+    content = {
+        "software": f"monai_sasm {__version__}",
+        "kind": kind.value,
+        "options": choices,
+        "seed": seed,
+        "images": records,
+    }
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """Parameter records as JSON: small tensors in full, maps as mean and range."""
+    import torch
+
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(part) for part in value]
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.numel() <= SMALL:
+        return value.tolist()
+    return {
+        "mean": float(value.mean()),
+        "low": float(value.min()),
+        "high": float(value.max()),
+        "shape": list(value.shape),
+    }

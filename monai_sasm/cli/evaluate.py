@@ -1,0 +1,157 @@
+"""``sasm evaluate``: measure by protocol, or experts side by side on one's own images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from monai_sasm.cli.batch import Cluster, Scheduler
+from monai_sasm.cli.output import SOME_FAILED, exit_code, logger, one_line_errors, set_up_logging
+from monai_sasm.cli.restore import Trust
+
+if TYPE_CHECKING:
+    from monai_sasm.evaluation.brats import Engine
+
+NAMES = (
+    "photo-awgn, photo-ddpm, raindrop-real, raindrop-synth, superres-photo, inpaint, ct-lowdose, ct-simulated, "
+    "mri-noise, mri-superres, brats, mixed, refine, cifar10, gate, speed"
+)
+PROTOCOL_OUTPUT, OWN_OUTPUT = Path("docs/results"), Path("comparison")
+
+
+def evaluate(
+    protocols: Annotated[
+        list[str] | None, typer.Argument(metavar="PROTOCOL...", help=f"all, or some of: {NAMES}.")
+    ] = None,
+    bundles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bundle",
+            metavar="NAME",
+            help="Instead of a protocol: compare this expert with others on --data; NAME, NAME/OVERLAY or a folder. "
+            "Repeat it; the first is the reference. With brats: the experts to measure.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data root; if left out $SASM_DATA, else ../shared/data. With --bundle: your images, pairs in clean/ "
+            "and noisy/ (or full/ and quarter/), or clean ones, which are degraded as the experts expect."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help=f"Folder of tables and figures: {PROTOCOL_OUTPUT}, beside which RESULTS.md is written; with --bundle "
+            f"{OWN_OUTPUT}.",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many images: a quick look, marked as such.")
+    ] = None,
+    peers: Annotated[bool, typer.Option(help="Also run the methods of others (BM3D, non-local means, ...).")] = True,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=FILE", help="Further weights to measure, e.g. pair0=FILE for raindrop-real."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="brats: folder of subjects in the naming of any year.", file_okay=False)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="brats: take over subjects done with these files, models and parameters.")
+    ] = False,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    trust: Trust = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
+) -> None:
+    """Measure by protocol, or experts on your own images; print each table and write JSON, Markdown and figures.
+
+    A protocol whose data are absent is skipped. Exit codes: 0 done, 2 wrong use, 3 all skipped.
+    """
+    set_up_logging(-1 if quiet else verbose)
+    with one_line_errors():
+        from monai_sasm.protocols.evaluate import PROTOCOLS, compare
+        from monai_sasm.protocols.evaluate import evaluate as measure
+
+        wanted = protocols or []
+        if bundles and not wanted:
+            if data is None:
+                raise ValueError("--bundle compares experts on images of your own; name their folder with --data")
+            print(compare(bundles, data, output or OWN_OUTPUT, device, limit, trust or []).markdown(), flush=True)
+            raise typer.Exit(exit_code(["ok"]))
+        if not wanted:
+            raise ValueError(f"name a protocol, or experts with --bundle; protocols: {NAMES}")
+        if wanted == ["brats"] and (root or data):
+            folder = root or Path(str(data)) / "brats"
+            print(_brats(folder, bundles, output, device, limit, trust, resume, scheduler, cluster), flush=True)
+            raise typer.Exit(exit_code(["ok"]))
+        if root or resume or scheduler or cluster:
+            raise ValueError("--root, --resume, --scheduler and --cluster are for brats alone: sasm evaluate brats ...")
+        if bundles or trust:
+            raise ValueError("protocols measure the shipped experts; leave PROTOCOL out to compare others by --bundle")
+        unknown = sorted(set(wanted) - {*PROTOCOLS, "all"})
+        if unknown:
+            raise ValueError(f"unknown protocol {', '.join(unknown)}; choose all or some of: {NAMES}")
+        further = dict(_labelled(entry) for entry in weights or [])
+        statuses = []
+        for name in PROTOCOLS if "all" in wanted else dict.fromkeys(wanted):
+            logger.info("measuring %s", name)
+            table = measure(name, data, output or PROTOCOL_OUTPUT, device, limit, peers, further)
+            statuses.append("skipped" if table.skipped else "ok")
+            print(table.markdown(), flush=True)
+        raise typer.Exit(exit_code(statuses))
+
+
+def _brats(
+    root: Path,
+    bundles: list[str] | None,
+    output: Path | None,
+    device: str,
+    limit: int | None,
+    trust: list[Path] | None,
+    resume: bool,
+    scheduler: str | None,
+    cluster: Path | None,
+) -> str:
+    """Measure subjects here or on a cluster; the table as Markdown."""
+    from monai_sasm.batch.run import StoppedError
+    from monai_sasm.protocols.evaluate import evaluate_brats
+
+    if scheduler and cluster:
+        raise ValueError("--scheduler is for a running cluster, --cluster starts one; give one of them")
+    places = bundles or (), output or PROTOCOL_OUTPUT, device, limit, trust or (), resume
+    try:
+        with _engine(scheduler, cluster) as engine:
+            return evaluate_brats(root, *places, engine).markdown()
+    except StoppedError as error:
+        logger.error("%s", error)
+        raise typer.Exit(SOME_FAILED) from None
+
+
+@contextmanager
+def _engine(scheduler: str | None, cluster: Path | None) -> Iterator[Engine | None]:
+    if not (scheduler or cluster):
+        yield None
+        return
+    from monai_sasm.batch.cluster import connected_client, rows
+    from monai_sasm.evaluation.brats_subject import begin, measure_subject
+
+    with connected_client(scheduler, cluster) as client:
+        yield partial(rows, client=client, work=measure_subject, begin=begin)
+
+
+def _labelled(entry: str) -> tuple[str, Path]:
+    label, separator, path = entry.partition("=")
+    if not separator or not Path(path).is_file():
+        raise ValueError(f"--weights takes LABEL=FILE with an existing file, got {entry!r}")
+    return label, Path(path)

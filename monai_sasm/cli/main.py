@@ -1,0 +1,72 @@
+"""The command line: ``sasm restore | batch | degrade | ...``; each command lives in its own file."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from monai_sasm import __version__
+from monai_sasm.cli.batch import batch
+from monai_sasm.cli.bundles import bundles
+from monai_sasm.cli.degrade import degrade
+from monai_sasm.cli.evaluate import evaluate
+from monai_sasm.cli.label import label_app, label_server, slicer_module
+from monai_sasm.cli.node import node, pull, push
+from monai_sasm.cli.restore import restore
+from monai_sasm.cli.thin import thin
+
+TERMINATED = 143  # 128 + SIGTERM, as shells report it
+
+app = typer.Typer(name="sasm", no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(restore)
+app.command(context_settings={"auto_envvar_prefix": "SASM_BATCH"})(batch)
+app.command()(thin)
+app.command()(degrade)
+app.command()(evaluate)
+app.command()(node)
+app.command()(pull)
+app.command()(push)
+app.command()(label_server)
+app.command()(label_app)
+app.command()(slicer_module)
+app.add_typer(bundles, name="bundles")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``sasm``; ends the process with one of the exit codes of :mod:`monai_sasm.cli.output`."""
+    signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths leave as they are, also those that are no text
+    app(args=None if arguments is None else list(arguments), prog_name="sasm")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Spatially aware soft mixing: restore CT, MR and photos with experts that act where they are needed.
+
+    Not a medical device.
+    """
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(TERMINATED)  # as an exception, so that half-written files are removed on the way out
+
+
+if __name__ == "__main__":
+    main()

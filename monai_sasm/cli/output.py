@@ -1,0 +1,89 @@
+"""How every command speaks: data to stdout, words to stderr, one exit code for what happened."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from monai_sasm.errors import reason_of
+
+SUCCESS = 0
+USAGE = 2
+NOTHING_TO_DO = 3
+ALL_FAILED = 4
+SOME_FAILED = 8
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+logger = logging.getLogger("monai_sasm")
+
+
+def exit_code(statuses: Iterable[str]) -> int:
+    """Exit code for a list of ``ok``, ``planned``, ``skipped`` and ``failed``.
+
+    What is skipped with a reason is no failure: a folder from a scanner always holds reports and localizers.
+    """
+    found = set(statuses)
+    if found & {"ok", "planned"}:
+        return SOME_FAILED if "failed" in found else SUCCESS
+    return ALL_FAILED if "failed" in found else NOTHING_TO_DO
+
+
+def set_up_logging(verbosity: int) -> None:
+    """Messages of this package to stderr: -1 errors only, 0 warnings, 1 what is done, 2 everything with tracebacks.
+
+    Warnings of other libraries are shown at 2 only, for they may quote header values.
+    """
+    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("sasm: %(message)s"))
+    for name in ("monai_sasm", "py.warnings"):
+        log = logging.getLogger(name)
+        log.handlers = [handler]
+        log.propagate = False
+        log.setLevel(level)
+    logging.captureWarnings(True)
+    if verbosity < 2:
+        logging.getLogger("py.warnings").setLevel(logging.CRITICAL)
+        logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what goes wrong before or between the images into one line and an exit code."""
+    try:
+        yield
+    except typer.Exit:  # a RuntimeError by descent, but no error
+        raise
+    except KeyboardInterrupt:
+        logger.error("interrupted; what was finished stays, nothing is half-written")
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        sys.stdout = None  # the reader has left; the interpreter must not flush to it
+        raise typer.Exit(SUCCESS) from None
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        logger.debug("traceback", exc_info=True)
+        logger.error(reason_of(error))
+        raise typer.Exit(USAGE) from None
+
+
+def print_row(row: Mapping[str, Any]) -> None:
+    """One JSON object on one line of stdout, at once."""
+    print(json.dumps(row, default=str), flush=True)
+
+
+def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns aligned with spaces, the last one as long as it is."""
+    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
+    for line in [head, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def show_progress(quiet: bool) -> bool:
+    """Whether a progress bar makes sense: stderr is a terminal and nobody asked for silence."""
+    return not quiet and sys.stderr.isatty()

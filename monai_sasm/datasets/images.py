@@ -1,0 +1,156 @@
+"""Training images read into memory: photos as uint8, CT and MR slices in working scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.functional.neighbours import reach, slabs
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+
+
+def photos(
+    folders: Sequence[str | Path], exclude: Iterable[str] = (), limit: int | None = None, recursive: bool = False
+) -> list[NDArray[np.uint8]]:
+    """All photos in ``folders`` as RGB uint8 ``(3, H, W)``; arguments and errors as for :func:`photo_files`."""
+    return [read_photo(path) for path in photo_files(folders, exclude, limit, recursive)]
+
+
+def photo_files(
+    folders: Sequence[str | Path], exclude: Iterable[str] = (), limit: int | None = None, recursive: bool = False
+) -> list[Path]:
+    """Files of all photos in ``folders``, sorted by name.
+
+    Args:
+        folders: one or more folders.
+        exclude: file stems to leave out, for example a test set's.
+        limit: keep only the first so many.
+        recursive: look into subfolders, too.
+
+    Raises:
+        FileNotFoundError: nothing found.
+    """
+    excluded = set(exclude)
+    paths = [
+        path
+        for folder in folders
+        for path in sorted(Path(folder).rglob("*") if recursive else Path(folder).glob("*"))
+        if path.suffix.lower() in PHOTO_SUFFIXES and path.stem not in excluded
+    ][:limit]
+    if not paths:
+        raise FileNotFoundError(f"no photos ({', '.join(sorted(PHOTO_SUFFIXES))}) in {[str(f) for f in folders]}")
+    return paths
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """One photo as RGB ``(3, H, W)``."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+
+
+ISOTROPIC = 1.3  # longest over shortest voxel side up to which a volume can be cut in any direction
+
+
+def slices(
+    paths: Sequence[str | Path], modality: str, min_std: float = 0.02, all_planes: bool = False, neighbours: int = 0
+) -> list[NDArray[np.float32]]:
+    """All 2-D slices ``(1, H, W)`` of CT or MR files and folders, in working scale.
+
+    Args:
+        paths: NIfTI files or DICOM folders.
+        modality: ``"CT"`` or ``"MR"``.
+        min_std: leave out slices that vary less (air, end slices), in working scale.
+        all_planes: cut volumes with nearly cubic voxels in all three directions, not only along their slices.
+        neighbours: on each side, given with the slice where they are close: ``(2 n + 1, H, W)``, see
+            :mod:`monai_sasm.functional.neighbours`.
+    """
+    found = []
+    for path in paths:
+        for volume in (cut for read in _read(path, Modality(modality)) for cut in _cuts(read, all_planes)):
+            stack, count = _working_scale(volume), reach(volume, neighbours)
+            for around in slabs(stack, count, len(stack) // len(volume.array)):
+                if float(around[count].std()) >= min_std:
+                    found.append(np.concatenate(around))
+    if not found:
+        raise FileNotFoundError(f"no {modality} slices in {[str(path) for path in paths]}")
+    return found
+
+
+def paired(
+    folders: Sequence[str | Path],
+    modality: str,
+    clean_name: str = "clean",
+    noisy_name: str = "noisy",
+    stems: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> list[tuple[NDArray[np.float32], ...]]:
+    """Aligned pairs ``(clean, noisy)`` from ``<folder>/{clean,noisy}``, matched by file name.
+
+    Args:
+        folders: one or more folders.
+        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; both images of a pair share the clean image's scaling.
+        clean_name: subfolder of the targets, for example ``full`` for full dose.
+        noisy_name: subfolder of the degraded images, for example ``quarter``.
+        stems: keep only files whose name starts with one of these; all when empty.
+        exclude: leave out files whose name starts with one of these.
+
+    Raises:
+        FileNotFoundError: a file has no partner, or a folder holds none at all.
+        ValueError: the two images of a pair differ in shape.
+    """
+    found: list[tuple[NDArray[np.float32], ...]] = []
+    for base in map(Path, folders):
+        names = [{path.name for path in (base / kind).glob("*")} for kind in (clean_name, noisy_name)]
+        if names[0] != names[1] or not names[0]:
+            raise FileNotFoundError(
+                f"{base} must hold {clean_name!r} and {noisy_name!r} with the same file names; without a partner: "
+                f"{sorted(names[0] ^ names[1])[:5] or 'no files at all'}"
+            )
+        for name in sorted(names[0]):
+            if name.startswith(tuple(stems) or "") and not name.startswith(tuple(exclude)):
+                found += _pair(base / clean_name / name, base / noisy_name / name, Modality(modality))
+    return found
+
+
+def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[NDArray[np.float32], ...]]:
+    from monai_sasm.functional.intensity import scaling_for
+
+    clean, noisy = _read(clean_path, modality)[0], _read(noisy_path, modality)[0]
+    if clean.array.shape != noisy.array.shape:
+        raise ValueError(f"{clean_path.name}: clean {clean.array.shape} and noisy {noisy.array.shape} differ in shape")
+    scaling = scaling_for(clean)
+    pairs = zip(scaling.forward(clean.as_slices()), scaling.forward(noisy.as_slices()), strict=True)
+    return [tuple(_colour(part) if modality is Modality.PHOTO else part for part in pair) for pair in pairs]
+
+
+def _colour(photo: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.repeat(photo, 3, axis=0) if len(photo) == 1 else photo
+
+
+def _read(path: str | Path, modality: Modality) -> list[Volume]:
+    from monai_sasm.io.formats import read
+
+    return read(Path(path), modality)
+
+
+def _cuts(volume: Volume, all_planes: bool) -> list[Volume]:
+    if not all_planes or volume.affine is None or volume.array.ndim != 4:
+        return [volume]
+    sides = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    cubic = sides.max() < ISOTROPIC * sides.min()
+    return [replace(volume, slice_axis=axis) for axis in range(3)] if cubic else [volume]
+
+
+def _working_scale(volume: Volume) -> NDArray[np.float32]:
+    from monai_sasm.functional.intensity import scaling_for
+
+    return scaling_for(volume).forward(volume.as_slices())

@@ -1,0 +1,1 @@
+"""Pure functions on tensors: intensity scaling, noise, neighbouring slices, tiles, mixing."""

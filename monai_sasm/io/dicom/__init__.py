@@ -1,0 +1,1 @@
+"""DICOM: finding series, reading them, and writing derived ones."""

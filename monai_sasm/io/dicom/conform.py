@@ -1,0 +1,203 @@
+"""What a source left out or wrote wrongly, mended where that invents nothing, so that archives take the derived copy.
+
+Type 2 attributes that are missing are added empty, which says "not known" (PS3.5 7.4). A value that its representation
+does not allow (PS3.5 6.2) is rewritten where it can be read, else emptied or dropped: a derived object is new, and has
+to be valid whatever it was made of. What other systems know patient and study by is never touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pydicom.valuerep import format_number_as_ds, validate_value
+
+from monai_sasm.io.dicom.values import text_of
+from monai_sasm.types import Modality
+
+NOT_TOLD = "not told by the source"
+
+_TYPE_2 = (  # PS3.3 C.7.1.1, C.7.2.1, C.7.3.1, C.7.4.1, C.7.5.1, C.7.6.1, C.7.6.2
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
+    *("PatientPosition", "PositionReferenceIndicator", "Manufacturer", "InstanceNumber", "SliceThickness"),
+)
+_TYPE_2_OF = {
+    Modality.CT: ("KVP", "AcquisitionNumber"),
+    Modality.MR: ("ScanOptions", "MRAcquisitionType", "EchoTime", "EchoTrainLength"),
+}
+_NEVER_EMPTY = (  # required with a value under a condition, PS3.3 C.7.6.3, C.11.2: worth nothing without one
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation"),
+    *("SpecificCharacterSet", "RescaleType"),
+)
+_LATERALITY = ("Laterality", "ImageLaterality", "FrameLaterality", "MeasurementLaterality")
+_UNPAIRED = """
+    ABDOMEN ABDOMENPELVIS AORTA BACK BLADDER BRAIN CEREBELLUM CHEST CHESTABDOMEN CHESTABDPELVIS COCCYX COLON CSPINE
+    CTSPINE DUODENUM ESOPHAGUS FACE GALLBLADDER HEAD HEADNECK HEART ILEUM JAW JEJUNUM LARYNX LIVER LSPINE LSSPINE
+    MAXILLA MEDIASTINUM MOUTH NECK NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV NOSE PANCREAS PELVIS PENIS PHARYNX
+    PROSTATE RECTUM SKULL SPINE SPLEEN SSPINE STERNUM STOMACH THYMUS THYROID TLSPINE TONGUE TRACHEA TSPINE URETHRA
+    UTERUS VAGINA WHOLEBODY
+    """
+"""Body parts of PS3.16 annex L of which there is one: an empty laterality is not to be sent with them."""
+_SEXES = {"MALE": "M", "FEMALE": "F", "OTHER": "O"}
+_CHECKED = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "SH", "TM", "UI"}
+_KEPT = {"AccessionNumber", "PatientID", "OtherPatientIDs", "IssuerOfPatientID"}
+
+
+def conform(dataset: Dataset, modality: Modality) -> tuple[str, ...]:
+    """Complete and mend a derived CT or MR data set in place.
+
+    Call it inside :func:`monai_sasm.io.dicom.values.quiet`.
+
+    Returns:
+        Keywords of the attributes whose values were rewritten, emptied or dropped.
+    """
+    mended = _mend(dataset, text_of(dataset, "PatientID"))
+    sex = text_of(dataset, "PatientSex")
+    if sex not in ("", "M", "F", "O"):
+        dataset.PatientSex = _SEXES.get(sex)
+        mended.add("PatientSex")
+    _complete(dataset, modality)
+    return tuple(sorted(mended))
+
+
+def _complete(dataset: Dataset, modality: Modality) -> None:
+    for keyword in (*_TYPE_2, *_TYPE_2_OF[modality]):
+        if keyword not in dataset:
+            setattr(dataset, keyword, None)
+    for keyword in _NEVER_EMPTY:
+        if keyword in dataset and not text_of(dataset, keyword):
+            delattr(dataset, keyword)
+    if ("WindowCenter" in dataset) is not ("WindowWidth" in dataset):
+        for keyword in ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation"):
+            dataset.pop(keyword, None)
+    dataset.Modality = modality.value  # the SOP class says so already
+    if "ImageType" not in dataset:
+        dataset.ImageType = ["DERIVED", "PRIMARY"]
+    if modality is Modality.CT:
+        _complete_rescale(dataset)
+    else:
+        _complete_sequence(dataset)
+    if text_of(dataset, "PatientIdentityRemoved") == "YES" and "DeidentificationMethodCodeSequence" not in dataset:
+        dataset.DeidentificationMethod = dataset.get("DeidentificationMethod") or NOT_TOLD
+    if not text_of(dataset, "FrameOfReferenceUID"):  # slices of one series share one, and it is known to no other
+        origin = text_of(dataset, "StudyInstanceUID"), text_of(dataset, "SeriesInstanceUID")
+        dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=["frame", *origin])
+    _complete_laterality(dataset)
+
+
+def _complete_rescale(dataset: Dataset) -> None:
+    """Say how the new pixels are encoded where the source left it to the reader."""
+    for keyword, identity in (("RescaleIntercept", "0"), ("RescaleSlope", "1")):
+        if not text_of(dataset, keyword):
+            setattr(dataset, keyword, identity)
+
+
+def _complete_sequence(dataset: Dataset) -> None:
+    """MR attributes that only some pulse sequences need (PS3.3 C.8.3.1), and the general term for an unnamed image."""
+    sequence = text_of(dataset, "ScanningSequence").split("\\")
+    for keyword, needed in (("RepetitionTime", "EP" not in sequence), ("InversionTime", "IR" in sequence)):
+        if needed and keyword not in dataset:
+            setattr(dataset, keyword, None)
+    kind = text_of(dataset, "ImageType").split("\\")
+    if len(kind) == 2:
+        dataset.ImageType = [*kind, "OTHER"]
+
+
+def _complete_laterality(dataset: Dataset) -> None:
+    stated = any(text_of(dataset, keyword) for keyword in _LATERALITY)
+    if stated or any(keyword in dataset for keyword in _LATERALITY[1:]):
+        return
+    if text_of(dataset, "BodyPartExamined") in _UNPAIRED.split():
+        dataset.pop("Laterality", None)
+    else:
+        dataset.Laterality = None  # of a part that is one of a pair, or of which nothing is known
+
+
+def _mend(dataset: Dataset, patient: str) -> set[str]:
+    """Rewrite, empty or drop values that their representation does not allow, at every depth; gives their keywords."""
+    mended: set[str] = set()
+    for tag in list(dataset.keys()):
+        if tag.is_private:
+            continue
+        try:
+            element = dataset[tag]
+            if element.VR == "SQ":
+                for item in element.value:
+                    mended |= _mend(item, patient)
+            elif element.VR in _CHECKED and element.keyword not in _KEPT and not _is_valid(element):
+                _replace(dataset, element, patient)
+                mended.add(element.keyword or str(tag))
+        except Exception:  # bytes that nobody can read; they are copied as they are, or stop the writer with a reason
+            continue
+    return mended
+
+
+def _replace(dataset: Dataset, element: DataElement, patient: str) -> None:
+    texts = [
+        text if _fits(element.VR, text) else _rewritten(element.VR, text, patient)
+        for text in map(_text, _values(element))
+    ]
+    if all(text is not None for text in texts):
+        element.value = texts if len(texts) > 1 else texts[0]
+    elif element.keyword in (*_TYPE_2, *_TYPE_2_OF[Modality.CT], *_TYPE_2_OF[Modality.MR]):
+        element.value = None
+    else:
+        del dataset[element.tag]
+
+
+def _values(element: DataElement) -> list[object]:
+    if element.value is None:
+        return []
+    return list(element.value) if element.VM > 1 else [element.value]
+
+
+def _is_valid(element: DataElement) -> bool:
+    return all(_fits(element.VR, _text(value)) for value in _values(element))
+
+
+def _text(value: object) -> str:
+    original = getattr(value, "original_string", None)  # of numbers in text, as the file has them
+    return str(value if original is None else original).rstrip(" \0")
+
+
+def _fits(representation: str, text: str) -> bool:
+    if representation == "UI" and re.fullmatch(r"[0-9.]+", text):
+        return True  # too long or with a leading zero, but what other systems know the object by
+    try:
+        validate_value(representation, text, 2)  # pydicom.config.RAISE
+    except ValueError:
+        return False
+    return True
+
+
+def _rewritten(representation: str, text: str, patient: str) -> str | None:
+    """The value in a form its representation allows; ``None`` where there is none."""
+    if representation == "UI":  # a name or a hash in place of a UID; one of the same patient always becomes the same
+        return str(generate_uid(entropy_srcs=["invalid", patient, text]))
+    try:
+        new = _REWRITTEN[representation](text)
+    except (KeyError, ValueError, OverflowError):
+        return None
+    return new if _fits(representation, new) else None
+
+
+def _whole(text: str) -> str:
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError("no whole number")
+    return str(int(number))
+
+
+_REWRITTEN: dict[str, Callable[[str], str]] = {
+    "AS": lambda text: text.strip().zfill(4),
+    "CS": lambda text: text.strip().upper(),
+    "DA": lambda text: text.strip().replace(".", ""),  # as ACR-NEMA wrote dates, and times with colons
+    "DS": lambda text: format_number_as_ds(float(text)),
+    "IS": _whole,
+    "LO": lambda text: text.strip()[:64].replace("\\", "/"),
+    "TM": lambda text: text.strip().replace(":", ""),
+}

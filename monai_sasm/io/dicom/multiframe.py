@@ -1,0 +1,116 @@
+"""Frames of Enhanced multi-frame CT and MR: place and rescale from the functional groups (PS3.3 C.7.6.16)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from monai_sasm.io.dicom.header import Header, quiet_read
+from monai_sasm.io.dicom.support import modality_of, unit_refusal
+from monai_sasm.io.dicom.values import floats_of, integer_of, number_of, quiet, scale_of, text_of
+
+_VARIANTS = (
+    ("MREchoSequence", "EffectiveEchoTime"),
+    ("MRDiffusionSequence", "DiffusionBValue"),
+    ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
+    ("CTXRayDetailsSequence", "KVP"),
+    ("CTReconstructionSequence", "ConvolutionKernel"),
+    ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+    ("FrameContentSequence", "FrameAcquisitionNumber"),
+    ("FrameContentSequence", "FrameAcquisitionDateTime"),
+)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One frame of one file with its place in space; the unit in which series are grouped and sorted.
+
+    Args:
+        frame: zero-based frame number in the file.
+        key: what makes it a part of another volume even at another position (stack, time point, echo, image type).
+        variants: what may tell it from another frame at the same position.
+    """
+
+    header: Header
+    frame: int
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    thickness: float | None
+    slope: float
+    intercept: float
+    key: tuple[str, ...]
+    variants: dict[str, str]
+
+
+def slice_of(header: Header) -> Slice:
+    """The only slice of a classic CT or MR file that :func:`~monai_sasm.io.dicom.support.refusal_of` let through."""
+    kind = header.image_type[2] if len(header.image_type) > 2 else ""
+    key = (kind, str(header.temporal), header.echo)
+    place = header.position or (), header.orientation or (), header.spacing or ()
+    return Slice(header, 0, *place, header.thickness, header.slope, header.intercept, key, header.variants)
+
+
+def slices_of(header: Header) -> tuple[list[Slice], str | None]:
+    """Every frame of an Enhanced file, or the reason why its frames have no certain place."""
+    try:
+        dataset = quiet_read(header.path, stop_before_pixels=True)
+        shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]))
+        frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    except Exception as error:  # damaged sequences raise whatever they provoke
+        return [], f"the functional groups cannot be parsed ({type(error).__name__}); get an intact copy of the file"
+    if len(frames) != header.frames:
+        return [], (
+            f"{header.frames} frames but {len(frames)} per-frame functional groups, so their positions are unknown; "
+            "export the series as single slices"
+        )
+    with quiet():
+        slices = [_slice(header, number, frame, shared) for number, frame in enumerate(frames)]
+        rescales = [_macro(frame, shared, "PixelValueTransformationSequence") for frame in frames]
+        types = [text_of(rescale, "RescaleType") for rescale in rescales]
+    lost = sum(not (one.position and one.orientation and one.spacing) for one in slices)
+    if lost:
+        return [], f"{lost} of {len(slices)} frames have no position, orientation or spacing; export as single slices"
+    for one, rescale_type in zip(slices, types, strict=True):
+        reason = unit_refusal(modality_of(header), one.slope, one.intercept, rescale_type)
+        if reason:
+            return [], reason
+    return slices, None
+
+
+def _macro(frame: Dataset, shared: Dataset, keyword: str) -> Dataset:
+    """The single item of a functional group macro, per frame before shared."""
+    for holder in (frame, shared):
+        items: Any = holder.get(keyword)
+        if items:
+            return items[0]
+    return Dataset()
+
+
+def _slice(header: Header, number: int, frame: Dataset, shared: Dataset) -> Slice:
+    content = _macro(frame, shared, "FrameContentSequence")
+    measures = _macro(frame, shared, "PixelMeasuresSequence")
+    rescale = _macro(frame, shared, "PixelValueTransformationSequence")
+    frame_type = next(
+        (
+            text
+            for name in ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence")
+            if (text := text_of(_macro(frame, shared, name), "FrameType"))
+        ),
+        "\\".join(header.image_type),
+    )
+    variants = {key: text_of(_macro(frame, shared, group), key) for group, key in _VARIANTS}
+    return Slice(
+        header,
+        number,
+        floats_of(_macro(frame, shared, "PlanePositionSequence"), "ImagePositionPatient", 3) or (),
+        floats_of(_macro(frame, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", 6) or (),
+        floats_of(measures, "PixelSpacing", 2) or (),
+        number_of(measures, "SpacingBetweenSlices", None) or number_of(measures, "SliceThickness", None),
+        scale_of(rescale, "RescaleSlope", 1.0),
+        scale_of(rescale, "RescaleIntercept", 0.0),
+        (frame_type, text_of(content, "StackID"), str(integer_of(content, "TemporalPositionIndex", None))),
+        {key: text for key, text in variants.items() if text},
+    )

@@ -1,0 +1,187 @@
+"""Stored pixel values of one DICOM file: decode them, and encode restored values back into the same integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
+from monai_sasm.io.dicom.values import quiet, uid_of
+
+PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
+
+_J2K_SIZE_MARKER = b"\xff\x4f\xff\x51"
+_J2K_DEPTH_OFFSET = 42  # from SOC to Ssiz of component 0 (ISO/IEC 15444-1 A.5.1); bit 7 set: signed
+
+
+@dataclass(frozen=True)
+class StoredPixels:
+    """Integers of one file.
+
+    Args:
+        values: int32 ``(frames, rows, columns)``, sign-extended from Bits Stored.
+        padding: bool, same shape: where the Pixel Padding Value (range) says there is no image.
+        padding_range: lowest and highest stored padding value; ``None`` without padding.
+        limits: lowest and highest integer that Bits Stored can hold.
+    """
+
+    values: NDArray[np.int32]
+    padding: NDArray[np.bool_]
+    padding_range: tuple[int, int] | None
+    limits: tuple[int, int]
+
+
+def missing_decoder(transfer_syntax: str) -> str | None:
+    """Why pixels in this transfer syntax cannot be decoded here; ``None`` when they can."""
+    uid = uid_of(transfer_syntax)
+    if not uid.is_transfer_syntax:
+        return "unknown transfer syntax; convert the file to Explicit VR Little Endian"
+    if not uid.is_compressed:
+        return None
+    try:
+        available = _has_decoder(uid)
+    except NotImplementedError:
+        return f"{uid.name} is no still-image coding; convert the file to Explicit VR Little Endian"
+    return None if available else f"{uid.name} needs a decoder that is not installed: {PLUGINS}"
+
+
+def _has_decoder(uid: UID) -> bool:
+    try:
+        from pydicom.pixels import get_decoder
+    except ImportError:  # pydicom 2.4
+        from pydicom import config
+
+        handlers = [handler for handler in config.pixel_data_handlers if handler.supports_transfer_syntax(uid)]
+        return any(handler.is_available() for handler in handlers)
+    return bool(get_decoder(uid).is_available)
+
+
+def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
+    """Read one whole file and decode its pixels.
+
+    Raises:
+        RefusedError: the pixels cannot be decoded, or the decoded numbers contradict the header.
+    """
+    try:
+        dataset = quiet_read(path, force=True)
+        _name_syntax(dataset)
+        with quiet():
+            sign = dataset.PixelRepresentation
+            raw = dataset.pixel_array
+            dataset.PixelRepresentation = sign  # pydicom 2 overwrites it with what the codestream says
+    except (MemoryError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # decoders raise whatever the damage provokes; a Rust panic is no Exception
+        raise RefusedError(
+            f"the pixel data cannot be decoded ({type(error).__name__}); get an intact or uncompressed copy"
+        ) from error
+    unsigned_codestream = _is_unsigned_codestream(dataset)
+    raw = raw.reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.int32)
+    return dataset, _sign_extended(dataset, raw, unsigned_codestream or _has_embedded_overlay(dataset))
+
+
+def _name_syntax(dataset: Dataset) -> None:
+    """Data sets without file meta information: say which uncompressed syntax they were read in."""
+    if not hasattr(dataset, "file_meta"):
+        dataset.file_meta = FileMetaDataset()
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        dataset.file_meta.TransferSyntaxUID = UID(guessed_syntax(dataset))
+
+
+def _is_unsigned_codestream(dataset: Dataset) -> bool:
+    """Header signed, JPEG 2000 codestream unsigned: its values are two's complement in Bits Stored.
+
+    The opposite, header unsigned and codestream signed, is refused: some scanners write it, and which one is right
+    cannot be told, but negative values would come out near 65535.
+    """
+    if "2000" not in dataset.file_meta.TransferSyntaxUID.name:
+        return False
+    start = dataset.PixelData.find(_J2K_SIZE_MARKER)
+    depth = dataset.PixelData[start + _J2K_DEPTH_OFFSET : start + _J2K_DEPTH_OFFSET + 1] if start >= 0 else b""
+    if not depth or bool(depth[0] & 0x80) == bool(dataset.PixelRepresentation):
+        return False
+    if dataset.PixelRepresentation == 0:
+        raise RefusedError(
+            "Pixel Representation says unsigned but the JPEG 2000 codestream is signed, so negative values are lost; "
+            "correct Pixel Representation to 1 or export the file uncompressed"
+        )
+    return True
+
+
+def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool) -> StoredPixels:
+    """Bits above Bits Stored cut off where ``foreign_bits`` explains them; refused where nothing does."""
+    bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
+    limits = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    padding_range = _padding_range(dataset, signed)
+    if padding_range is None:
+        padding = np.zeros(raw.shape, bool)
+    else:
+        padding = (raw >= padding_range[0]) & (raw <= padding_range[1])
+    outside = ((raw < limits[0]) | (raw > limits[1])) & ~padding
+    if outside.any():
+        if not foreign_bits:
+            raise RefusedError(
+                f"{int(outside.sum())} stored values do not fit into {bits} Bits Stored; correct the header"
+            )
+        half = 1 << bits - 1
+        masked = raw & ((1 << bits) - 1)
+        raw = np.where(padding, raw, (masked ^ half) - half if signed else masked)
+    return StoredPixels(raw, padding, padding_range, limits)
+
+
+def _padding_range(dataset: Dataset, signed: bool) -> tuple[int, int] | None:
+    try:
+        ends = [int(dataset[key].value) for key in ("PixelPaddingValue", "PixelPaddingRangeLimit") if key in dataset]
+    except (TypeError, ValueError):
+        return None
+    if not ends:
+        return None
+    wrap = 1 << int(dataset.BitsAllocated)
+    if signed:  # written as US by some devices although the pixels are signed
+        ends = [end - wrap if end >= wrap // 2 else end for end in ends]
+    else:
+        ends = [end + wrap if end < 0 else end for end in ends]
+    return min(ends), max(ends)
+
+
+def _has_embedded_overlay(dataset: Dataset) -> bool:
+    groups = (0x6000 + 2 * number for number in range(16))
+    return any((group, 0x0100) in dataset and (group, 0x3000) not in dataset for group in groups)
+
+
+def encode(
+    restored: NDArray[np.float32], source: StoredPixels, frame: int, slope: float, intercept: float
+) -> tuple[NDArray[np.int32], int]:
+    """Restored values back to stored integers: ``rint((x - intercept) / slope)``, limited to Bits Stored.
+
+    A pixel that equals its source keeps its integer, padding stays padding, and no other pixel becomes padding.
+
+    Returns:
+        ``(rows, columns)`` integers, and how many pixels had to be clipped. An end of the range at which the source
+        frame itself is saturated (air below -1024 HU, mostly) does not count: nothing is lost there that was there.
+    """
+    stored, padding = source.values[frame], source.padding[frame]
+    if not np.isfinite(restored).all():
+        raise ValueError("restored pixels must be finite to be stored as integers; got NaN or infinity")
+    wanted = np.rint((restored.astype(np.float64) - intercept) / slope)
+    limited = np.clip(wanted, *source.limits)
+    unchanged = padding | (restored == rescaled(stored, slope, intercept))
+    saturated = np.isin(limited, [end for end in source.limits if (stored == end).any()])
+    clipped = int(((wanted != limited) & ~unchanged & ~saturated).sum())
+    result = limited.astype(np.int32)
+    if source.padding_range is not None:
+        low, high = source.padding_range
+        beside = high + 1 if high < source.limits[1] else low - 1
+        result[(result >= low) & (result <= high)] = beside
+    return np.where(unchanged, stored, result), clipped
+
+
+def rescaled(stored: NDArray[np.int32], slope: float, intercept: float) -> NDArray[np.float32]:
+    """Modality LUT of PS3.3 C.11.1 in float64, rounded once to float32."""
+    return (stored * float(slope) + float(intercept)).astype(np.float32)

@@ -1,0 +1,134 @@
+"""DICOM pixels to a :class:`~monai_sasm.io.volume.Volume`, slice by slice, in HU or MR magnitude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.dicom.geometry import Stack
+from monai_sasm.io.dicom.multiframe import Slice
+from monai_sasm.io.dicom.pixels import StoredPixels, read_stored, rescaled
+from monai_sasm.io.dicom.values import quiet, text_of
+from monai_sasm.io.memory import free_memory
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+PLAUSIBLE_HU = (-4096.0, 31743.0)
+"""Beyond these no CT scanner stores tissue, metal or air (16-bit extended scale), only markers for 'no data'."""
+MAX_IMPLAUSIBLE = 0.001
+"""Part of a CT slice that may lie outside :data:`PLAUSIBLE_HU`, besides one constant marker value."""
+MEMORY_SHARE = 0.8
+"""Part of the free memory one array may take."""
+
+
+@dataclass(frozen=True)
+class DicomSource:
+    """What the writer needs to give a series back; pixels and headers are read again from the files.
+
+    Args:
+        paths: file of each slice, in array order; frames of one multi-frame file repeat its path.
+        frames: zero-based frame number within the file, one per slice.
+        instances: SOP Instance UID per slice, to notice files that changed in the meantime.
+        positions: ImagePositionPatient per slice, LPS mm: the native positions, also where steps differ.
+        orientation: ImageOrientationPatient.
+        slopes: rescale slope per slice.
+        intercepts: rescale intercept per slice.
+        multiframe: whether the slices are frames of Enhanced files.
+        thickness: step in mm where the slices lie on a grid of their own, see :mod:`monai_sasm.io.finer_slices`; the
+            paths then name the acquired slice whose header each takes over. ``None`` for slices as acquired.
+        acquired: on such a grid, SOP Instance UIDs of the acquired slices that each was made of.
+    """
+
+    paths: tuple[Path, ...]
+    frames: tuple[int, ...]
+    instances: tuple[str, ...]
+    positions: tuple[tuple[float, ...], ...]
+    orientation: tuple[float, ...]
+    slopes: tuple[float, ...]
+    intercepts: tuple[float, ...]
+    multiframe: bool = False
+    thickness: float | None = None
+    acquired: tuple[tuple[str, ...], ...] = ()
+
+
+def load(
+    name: str, modality: Modality, slices: tuple[Slice, ...], stack: Stack, geometry: str, notes: tuple[str, ...]
+) -> Volume:
+    """Read the pixels of sorted slices.
+
+    Returns:
+        Volume with array ``(1, slices, rows, columns)`` and ``slice_axis`` 0. Padding pixels keep
+        ``stored * slope + intercept``; the writer gives them back exactly.
+
+    Raises:
+        RefusedError: pixels cannot be decoded, contradict their header, or do not fit into memory.
+    """
+    header = slices[0].header
+    shape = (1, len(slices), header.rows, header.columns)
+    check_memory(shape, copies=4 if geometry == "multiframe" else 1)  # a multi-frame file is decoded as a whole
+    array = np.empty(shape, np.float32)
+    current: Path | None = None
+    pixels: StoredPixels | None = None
+    for index, one in enumerate(slices):
+        if one.header.path != current or pixels is None:
+            dataset, pixels = read_stored(one.header.path)
+            _check_same(dataset, one, pixels)
+            current = one.header.path
+        array[0, index] = rescaled(pixels.values[one.frame], one.slope, one.intercept)
+        if modality is Modality.CT:
+            _check_hounsfield(array[0, index], pixels.padding[one.frame])
+    source = DicomSource(
+        paths=tuple(one.header.path for one in slices),
+        frames=tuple(one.frame for one in slices),
+        instances=tuple(one.header.sop_instance for one in slices),
+        positions=tuple(one.position for one in slices),
+        orientation=slices[0].orientation,
+        slopes=tuple(one.slope for one in slices),
+        intercepts=tuple(one.intercept for one in slices),
+        multiframe=geometry == "multiframe",
+    )
+    return Volume(array, modality, stack.affine, 0, name, source, geometry, notes)
+
+
+def instance_uid(dataset: Dataset) -> str:
+    """SOP Instance UID of a data set, from the file meta information where the data set has lost it."""
+    return text_of(dataset, "SOPInstanceUID") or text_of(dataset.file_meta, "MediaStorageSOPInstanceUID")
+
+
+def check_memory(shape: tuple[int, ...], copies: int = 1) -> None:
+    """Refuse ``copies`` float32 arrays that would not fit into the free memory, before allocating any."""
+    needed, free = 4 * copies * int(np.prod(shape, dtype=np.int64)), free_memory()
+    if free is not None and needed > MEMORY_SHARE * free:
+        raise RefusedError(
+            f"an array of {shape} needs {needed >> 20} MiB but only {free >> 20} MiB are free; "
+            "restore fewer series at once or use a larger machine"
+        )
+
+
+def _check_same(dataset: Dataset, one: Slice, pixels: StoredPixels) -> None:
+    with quiet():
+        instance = instance_uid(dataset)
+    if instance != one.header.sop_instance:
+        raise RefusedError("a file changed while it was being read; run again when the folder is complete")
+    expected = (one.header.frames, one.header.rows, one.header.columns)
+    if pixels.values.shape != expected:
+        raise RefusedError(f"{pixels.values.shape} pixels decoded where the header announces {expected}")
+
+
+def _check_hounsfield(values: NDArray[np.float32], padding: NDArray[np.bool_]) -> None:
+    """Wrongly decoded or wrongly signed CT shows as numbers no scanner makes."""
+    outside = ((values < PLAUSIBLE_HU[0]) | (values > PLAUSIBLE_HU[1])) & ~padding
+    if not outside.any():
+        return
+    low, high = float(values[outside].min()), float(values[outside].max())
+    marker = values == (low if low < PLAUSIBLE_HU[0] else high)
+    if (outside & ~marker).mean() > MAX_IMPLAUSIBLE:
+        raise RefusedError(
+            f"values from {low:.0f} to {high:.0f} are no Hounsfield units: Pixel Representation or Rescale is wrong, "
+            "or the compressed pixels are damaged; export the series uncompressed"
+        )

@@ -1,0 +1,122 @@
+"""Which DICOM objects the house restores, and in which words it refuses the others."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from monai_sasm.io.dicom.header import Header, pixel_bytes
+from monai_sasm.io.dicom.pixels import missing_decoder
+from monai_sasm.io.dicom.values import quotable, uid_of
+from monai_sasm.types import Modality
+
+CLASSIC = {"1.2.840.10008.5.1.4.1.1.2": Modality.CT, "1.2.840.10008.5.1.4.1.1.4": Modality.MR}
+"""CT and MR Image Storage: one slice a file."""
+ENHANCED = {
+    "1.2.840.10008.5.1.4.1.1.2.1": Modality.CT,
+    "1.2.840.10008.5.1.4.1.1.2.2": Modality.CT,
+    "1.2.840.10008.5.1.4.1.1.4.1": Modality.MR,
+    "1.2.840.10008.5.1.4.1.1.4.4": Modality.MR,
+}
+"""Enhanced and Legacy Converted Enhanced CT and MR: many frames a file."""
+MAX_COMPRESSION = 1000
+"""Announced pixel bytes per byte of file above which a compressed file is taken for a decompression bomb."""
+
+_DIRECTORY = "1.2.840.10008.1.3.10"
+_COLOUR_CAPTURE = "it holds {what}, no CT or MR values; export the original series from the scanner or PACS"
+_PHASE_LIKE = {"P", "R", "I", "PHASE MAP", "PHASE SUBTRACT", "VELOCITY MAP"}
+
+
+def modality_of(header: Header) -> Modality | None:
+    """CT or MR by SOP class (or, where that is absent, by the Modality attribute); ``None`` for everything else."""
+    known = CLASSIC.get(header.sop_class) or ENHANCED.get(header.sop_class)
+    if known is None and not header.sop_class and header.modality in ("CT", "MR"):
+        return Modality(header.modality)
+    return known
+
+
+def refusal_of(header: Header) -> str | None:
+    """Why this one file cannot be restored, with the way out; ``None`` when it can."""
+    if header.broken:
+        return f"{header.broken}; get an intact copy of the file"
+    return _not_an_image(header) or _not_grey(header) or _wrong_meaning(header) or _unreadable_pixels(header)
+
+
+def _not_an_image(header: Header) -> str | None:
+    if header.sop_class == _DIRECTORY:
+        return "a DICOMDIR only lists other files; they are looked at themselves"
+    if modality_of(header) is None:
+        kind = _kind(header.sop_class)
+        colour = f"{_photometric(header) or 'grey'} pixels of a screen capture or map"
+        if "Secondary Capture" in kind:
+            return f"{kind}: " + _COLOUR_CAPTURE.format(what=colour)
+        return f"{kind} is not restored; only CT and MR images are"
+    if header.modality and header.modality != modality_of(header):
+        return f"Modality {quotable(header.modality)} contradicts the SOP class; correct the header"
+    if not header.has_pixels:
+        return "the file holds no pixel data; get a complete copy of the file"
+    return None
+
+
+def _kind(sop_class: str) -> str:
+    if not sop_class:
+        return "an object without SOP Class UID"
+    uid = uid_of(sop_class)
+    return uid.name if uid.name != uid else "an object of unknown SOP class"
+
+
+def _photometric(header: Header) -> str:
+    return header.photometric and quotable(header.photometric)
+
+
+def _not_grey(header: Header) -> str | None:
+    if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        return _COLOUR_CAPTURE.format(what=f"{_photometric(header) or 'colour'} pixels")
+    if header.photometric == "MONOCHROME1":
+        return "MONOCHROME1 (inverted grey) has no agreed meaning for CT and MR values; convert it to MONOCHROME2"
+    if header.has_float_pixels:
+        return "floating point pixels cannot be written back to a CT or MR series; convert it to NIfTI"
+    if header.bits_allocated not in (8, 16) or not 1 <= header.bits_stored <= header.bits_allocated:
+        return f"{header.bits_stored} of {header.bits_allocated} bits a pixel; only 8 and 16 allocated are supported"
+    if header.high_bit != header.bits_stored - 1:
+        return f"High Bit {header.high_bit} with {header.bits_stored} Bits Stored is retired packing; re-encode it"
+    return None
+
+
+def _wrong_meaning(header: Header) -> str | None:
+    kind = header.image_type[2] if len(header.image_type) > 2 else ""
+    if kind == "LOCALIZER":
+        return "a localizer (scout) is no slice of the volume; it is left as it is"
+    if modality_of(header) is Modality.MR and kind in _PHASE_LIKE:
+        return f"MR image type {kind}: phase, real and velocity images are no magnitude images; restore the magnitude"
+    if header.has_modality_lut:
+        return "its values go through a Modality LUT Sequence instead of a linear rescale; export it with Rescale Slope"
+    if header.frames > 1 and header.sop_class not in ENHANCED:
+        return f"{header.frames} frames in a single-frame SOP class; export it as Enhanced or as single slices"
+    if header.sop_class in ENHANCED:
+        return None  # position and rescale live in the functional groups
+    if not all((header.position, header.orientation, header.spacing)):
+        return "no usable Image Position, Image Orientation or Pixel Spacing, so its place is unknown; use NIfTI"
+    if min(header.spacing or (0,)) <= 0:
+        return "Pixel Spacing is not positive; correct the header"
+    return unit_refusal(modality_of(header), header.slope, header.intercept, header.rescale_type)
+
+
+def unit_refusal(modality: Modality | None, slope: float, intercept: float, rescale_type: str) -> str | None:
+    """Why stored values do not become HU or MR magnitude by ``stored * slope + intercept``; ``None`` when they do."""
+    if not isfinite(slope) or not isfinite(intercept) or slope == 0:
+        return f"Rescale Slope {slope} and Intercept {intercept} are no usable rescale; correct the header"
+    if modality is Modality.CT and rescale_type not in ("", "HU"):
+        return f"Rescale Type {quotable(rescale_type)}: values that are not Hounsfield units; restore the CT series"
+    return None
+
+
+def _unreadable_pixels(header: Header) -> str | None:
+    if header.rows <= 0 or header.columns <= 0:
+        return "Rows or Columns are missing; get a complete copy of the file"
+    missing = missing_decoder(header.transfer_syntax)
+    if missing:
+        return missing
+    compressed = uid_of(header.transfer_syntax).is_compressed
+    if compressed and pixel_bytes(header) > MAX_COMPRESSION * max(header.size, 1):
+        return f"it claims {pixel_bytes(header)} pixel bytes from {header.size} bytes of file: a decompression bomb"
+    return None

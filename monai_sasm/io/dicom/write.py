@@ -1,0 +1,341 @@
+"""Derived DICOM series: each source instance copied as a template, with new pixels and its derivation written down.
+
+What a derived classic CT or MR instance must carry: PS3.3 C.7.6.1 (General Image), C.12.4 (Derivation), C.12.2 (Common
+Instance Reference), C.7.5.2 (Contributing Equipment), C.12.4.1.1 (processed pixels need a new UID).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom.conform import conform
+from monai_sasm.io.dicom.header import encoding_of
+from monai_sasm.io.dicom.pixels import encode, read_stored
+from monai_sasm.io.dicom.placement import place
+from monai_sasm.io.dicom.read import DicomSource, instance_uid
+from monai_sasm.io.dicom.values import integer_of, quiet, text_of
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+SERIES_NUMBER_OFFSET = 1000
+SMOOTHING = ("113087", "Smoothing")
+RESAMPLING = ("113085", "Spatial resampling")
+SOURCE_IMAGE = ("121322", "Source image for image processing operation")
+PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
+
+_MAX_LO, _MAX_ST = 64, 1024  # characters of a Long String and a Short Text, PS3.5 table 6.2-1
+_SOP_CLASSES = {Modality.CT: "1.2.840.10008.5.1.4.1.1.2", Modality.MR: "1.2.840.10008.5.1.4.1.1.4"}
+_STALE = [  # statements about the old pixels or the old encoding
+    "SmallestImagePixelValue",
+    "LargestImagePixelValue",
+    "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries",
+    "SmallestImagePixelValueInPlane",
+    "LargestImagePixelValueInPlane",
+    "IconImageSequence",
+    "DigitalSignaturesSequence",
+    "MACParametersSequence",
+    "DataSetTrailingPadding",
+    "EncryptedAttributesSequence",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "PixelDataProviderURL",
+    "InstanceCreatorUID",
+]
+_LOSSY_METHODS = {  # transfer syntaxes that lose information -> Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1)
+    "1.2.840.10008.1.2.4.50": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.51": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
+    "1.2.840.10008.1.2.4.91": "ISO_15444_1",
+    "1.2.840.10008.1.2.4.203": "ISO_15444_15",
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Series:
+    """What all instances of one derived series share."""
+
+    uid: str
+    derivation: Derivation
+    now: datetime
+    modality: Modality
+    keep_private: bool
+
+
+def write_series(volume: Volume, folder: Path, derivation: Derivation, *, keep_private: bool = False) -> list[Path]:
+    """Write restored pixels as a new DICOM series beside its source, one file a slice, Explicit VR Little Endian.
+
+    Study, patient, frame of reference and slice geometry are the source's. Series and SOP Instance UIDs follow from the
+    source's UIDs and the derivation, so that a second run gives the same UIDs. Pixels that equal the source keep its
+    stored integer; padding is given back exactly. Values beyond Bits Stored are clipped and counted in a log warning.
+    Slices on a grid of their own (:mod:`monai_sasm.io.finer_slices`) get its positions, thickness, spacing and count.
+
+    Args:
+        volume: restored volume as loaded by :func:`monai_sasm.io.dicom.read.load`; array ``(1, slices, rows,
+            columns)``.
+        folder: new folder for ``IM0001.dcm``, ``IM0002.dcm``, ... in array order; must not exist.
+        derivation: what was done, for UIDs and headers.
+        keep_private: copy private attributes; they may hold patient data or describe the old pixels.
+
+    Returns:
+        The files written, in array order.
+
+    Raises:
+        RefusedError: the folder exists, the source was Enhanced multi-frame or has changed on disk.
+        ValueError: the volume does not come from DICOM, changed its shape, or holds NaN.
+    """
+    source = _checked_source(volume, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if any(folder.resolve().is_relative_to(path.resolve().parent) for path in source.paths):
+        logger.warning("the derived series is written inside the folder of its source; later runs will find both")
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        names = _write_slices(volume, source, building, derivation, keep_private)
+        building.chmod(0o777 & ~_umask())  # mkdtemp is private to the user, an output folder is not
+        os.rename(building, folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return [folder / name for name in names]
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _checked_source(volume: Volume, folder: Path) -> DicomSource:
+    source = volume.source
+    if not isinstance(source, DicomSource):
+        raise ValueError(f"only a volume read from DICOM becomes a derived series, got source {type(source).__name__}")
+    if source.multiframe:
+        raise RefusedError("an Enhanced multi-frame result cannot be written as DICOM; write NIfTI (.nii.gz) instead")
+    if volume.array.shape[:2] != (1, len(source.paths)):
+        raise ValueError(f"a derived series needs (1, {len(source.paths)}, rows, columns), got {volume.array.shape}")
+    if folder.exists():
+        raise RefusedError("the output folder of the series exists already; remove it or choose another output")
+    return source
+
+
+def _write_slices(
+    volume: Volume, source: DicomSource, building: Path, derivation: Derivation, keep_private: bool
+) -> list[str]:
+    names, clipped, series = [], 0, None
+    mended: set[str] = set()
+    for number, path in enumerate(source.paths):
+        dataset, pixels = read_stored(path)
+        with quiet():
+            if instance_uid(dataset) != source.instances[number]:
+                raise RefusedError("a source file changed since it was read; restore the series again")
+            series = series or _series(dataset, source, derivation, volume.modality, keep_private)
+        stored, lost = encode(
+            volume.array[0, number], pixels, source.frames[number], source.slopes[number], source.intercepts[number]
+        )
+        clipped += lost
+        names.append(f"IM{number + 1:04d}.dcm")
+        mended.update(_write_slice(dataset, series, stored, building / names[-1], source, number))
+    if mended:
+        logger.warning("values that DICOM does not allow were rewritten or left out: %s", ", ".join(sorted(mended)))
+    if clipped:
+        logger.warning("%d restored pixel(s) did not fit the stored bits and were clipped", clipped)
+    return names
+
+
+def _series(
+    first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality, keep_private: bool
+) -> _Series:
+    origin = text_of(first, "SeriesInstanceUID") or source.instances[0]
+    uid = generate_uid(entropy_srcs=["series", origin, derivation.digest])
+    return _Series(uid, derivation, _now(first), modality, keep_private)
+
+
+def _write_slice(
+    dataset: Dataset, series: _Series, stored: NDArray[np.int32], path: Path, source: DicomSource, number: int
+) -> Iterable[str]:
+    try:
+        with quiet():
+            _mark_lossy(dataset, len(dataset.PixelData))
+            _derive(dataset, series, source, number)
+            mended = conform(dataset, series.modality)
+            _set_pixels(dataset, stored)
+            _save(dataset, path)
+            return mended
+    except OSError:
+        raise
+    except Exception as error:  # pydicom raises whatever a damaged attribute of the source provokes
+        raise RefusedError(
+            f"an attribute of a source file is damaged and cannot be copied ({type(error).__name__}); "
+            "get intact copies, or write NIfTI (.nii.gz) instead"
+        ) from error
+
+
+def _now(dataset: Dataset) -> datetime:
+    """The present in the time zone the source's own times are in (Timezone Offset From UTC)."""
+    try:
+        return datetime.now(datetime.strptime(text_of(dataset, "TimezoneOffsetFromUTC"), "%z").tzinfo)
+    except ValueError:
+        return datetime.now()
+
+
+def _derive(dataset: Dataset, series: _Series, source: DicomSource, number: int) -> None:
+    """Turn a copy of a source instance into the derived instance, all but its pixels."""
+    old_class = text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID")
+    old_class = old_class or _SOP_CLASSES[series.modality]
+    old_instance, old_series = instance_uid(dataset), text_of(dataset, "SeriesInstanceUID")
+    _drop_stale(dataset, series.keep_private)
+    dataset.SOPClassUID = old_class
+    moved = source.thickness is not None
+    own = [str(number)] if moved else []  # several slices may share one template
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.derivation.digest, *own])
+    dataset.SeriesInstanceUID = series.uid
+    if not text_of(dataset, "StudyInstanceUID"):  # emptied by a careless anonymiser; without one no archive takes it
+        frame = text_of(dataset, "FrameOfReferenceUID") or series.uid
+        dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study", frame])
+    _describe(dataset, series, RESAMPLING if moved else SMOOTHING)
+    if moved:
+        place(dataset, source, number)
+    _reference(dataset, old_class, source.acquired[number] if moved else (old_instance,), old_series, not moved)
+    _append(dataset, "ContributingEquipmentSequence", [_equipment(series)])
+
+
+def _drop_stale(dataset: Dataset, keep_private: bool) -> None:
+    for keyword in _STALE:
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    tags = dataset.keys()
+    drawn = [tag for tag in tags if tag.group in range(0x5000, 0x5100, 2) or 0x6000 <= tag.group < 0x6100]
+    for tag in drawn:
+        del dataset[tag]  # curves and overlays: drawings on the old image, possibly with burnt-in names
+    if not keep_private:
+        _drop_private(dataset)
+    if not encoding_of(dataset)[1] and "VOILUTSequence" in dataset:
+        del dataset.VOILUTSequence  # its byte string is in big endian order and would be copied unswapped
+
+
+def _drop_private(dataset: Dataset) -> None:
+    """Private attributes at every depth; unlike pydicom's own, it does not need to understand what it drops."""
+    for tag in list(dataset.keys()):
+        if tag.is_private:
+            del dataset[tag]
+        elif dataset[tag].VR == "SQ":
+            for item in dataset[tag].value:
+                _drop_private(item)
+
+
+def _describe(dataset: Dataset, series: _Series, code: tuple[str, str]) -> None:
+    derivation, now = series.derivation, series.now
+    kind = text_of(dataset, "ImageType").split("\\")
+    rest = [part for part in kind[1:] if part or len(kind) > 2] or ["PRIMARY"]
+    dataset.ImageType = ["DERIVED", *rest]
+    dataset.SeriesNumber = (integer_of(dataset, "SeriesNumber", 0)) + SERIES_NUMBER_OFFSET
+    label = f" [{derivation.label}]"
+    dataset.SeriesDescription = (text_of(dataset, "SeriesDescription")[: _MAX_LO - len(label)] + label).strip()
+    before = text_of(dataset, "DerivationDescription")
+    described = f"{before}; {derivation.description}" if before else derivation.description
+    dataset.DerivationDescription = (described if len(described) <= _MAX_ST else derivation.description)[:_MAX_ST]
+    _append(dataset, "DerivationCodeSequence", [_code(*code)])
+    for event in ("Series", "Content", "InstanceCreation"):
+        setattr(dataset, f"{event}Date", now.strftime("%Y%m%d"))
+        setattr(dataset, f"{event}Time", now.strftime("%H%M%S"))
+
+
+def _reference(dataset: Dataset, sop_class: str, instances: Items[str], series: str, in_place: bool) -> None:
+    """Point at the sources: Source Image Sequence, and Common Instance Reference for the source's series."""
+    images = [_instance_item(sop_class, instance) for instance in instances]
+    for image in images:
+        image.PurposeOfReferenceCodeSequence = Sequence([_code(*SOURCE_IMAGE)])
+        image.SpatialLocationsPreserved = "YES" if in_place else "NO"
+    dataset.SourceImageSequence = Sequence(images)
+    if not series:
+        return  # emptied UIDs: nothing valid to point at
+    listed = [_instance_item(sop_class, instance) for instance in instances]
+    others = dataset.get("ReferencedSeriesSequence") or []
+    known = [item for item in others if text_of(item, "SeriesInstanceUID") == series]
+    if known:
+        _append(known[0], "ReferencedInstanceSequence", listed)
+        return
+    item = Dataset()
+    item.SeriesInstanceUID = series
+    item.ReferencedInstanceSequence = Sequence(listed)
+    _append(dataset, "ReferencedSeriesSequence", [item])
+
+
+def _instance_item(sop_class: str, instance: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
+    return item
+
+
+def _equipment(series: _Series) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = Sequence([_code(*PROCESSING_EQUIPMENT)])
+    item.Manufacturer = series.derivation.software[:_MAX_LO]
+    item.ManufacturerModelName = series.derivation.software[:_MAX_LO]
+    item.SoftwareVersions = series.derivation.version[:_MAX_LO]
+    item.ContributionDateTime = series.now.strftime("%Y%m%d%H%M%S")
+    item.ContributionDescription = series.derivation.summary[:_MAX_ST]
+    return item
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item
+
+
+def _append(dataset: Dataset, keyword: str, items: Items[Dataset]) -> None:
+    setattr(dataset, keyword, Sequence([*(dataset.get(keyword) or []), *items]))
+
+
+def _mark_lossy(dataset: Dataset, encoded_bytes: int) -> None:
+    """A lossy source makes a lossy result; an existing flag, ratio or method is only ever kept or completed."""
+    method = _LOSSY_METHODS.get(str(dataset.file_meta.TransferSyntaxUID))
+    if method is None or text_of(dataset, "LossyImageCompression") == "01":
+        return
+    raw_bytes = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+    dataset.LossyImageCompression = "01"
+    dataset.LossyImageCompressionMethod = method
+    dataset.LossyImageCompressionRatio = f"{max(raw_bytes / max(encoded_bytes, 1), 1.0):.2f}"
+
+
+def _set_pixels(dataset: Dataset, stored: NDArray[np.int32]) -> None:
+    signed = bool(dataset.PixelRepresentation)
+    bytes_each = int(dataset.BitsAllocated) // 8
+    packed = stored.astype(f"<{'i' if signed else 'u'}{bytes_each}").tobytes()
+    dataset.PixelData = packed + b"\0" * (len(packed) % 2)
+    dataset["PixelData"].VR = "OW" if bytes_each == 2 else "OB"
+    dataset["PixelData"].is_undefined_length = False
+
+
+def _save(dataset: Dataset, path: Path) -> None:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta = meta
+    dataset.preamble = b"\0" * 128
+    if hasattr(dataset, "original_encoding"):
+        dcmwrite(path, dataset, enforce_file_format=True)  # save_as would refuse big endian sources
+    else:  # pydicom 2.4
+        dataset.is_little_endian, dataset.is_implicit_VR = True, False
+        dataset.save_as(path, write_like_original=False)

@@ -1,0 +1,1 @@
+"""NIfTI: reading, writing, and exporting other images as NIfTI."""

@@ -1,0 +1,158 @@
+"""PNG, JPEG, TIFF and BMP photos: bit depth, alpha, orientation, profile and resolution come back as they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.commit import guard_target, replacing
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.entry import Entry
+from monai_sasm.io.photo import bmp, jpeg, png, tiff
+from monai_sasm.io.photo.pixels import Pixels
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+SUFFIXES = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe"),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+}
+"""File kinds with the suffixes a file of this kind may carry; the first is the default."""
+_CODECS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "TIFF": tiff, "BMP": bmp}
+_ROOM = 2**31  # bytes; a larger file is not a photo
+
+
+@dataclass(frozen=True, eq=False)
+class RasterSource:
+    """What the photo writer needs to give a file back.
+
+    Args:
+        path: the file that was read.
+        kind: a key of :data:`SUFFIXES`.
+        pixels: a token of the decoded file: type of its samples, alpha and header (``values`` has no rows).
+    """
+
+    path: Path
+    kind: str
+    pixels: Pixels
+
+
+def kind_of(head: bytes) -> str | None:
+    """File kind by its first bytes, whatever its name says; ``None`` when it is none of these."""
+    for kind, magics in (("PNG", (png.MAGIC,)), ("JPEG", (jpeg.MAGIC,)), ("TIFF", tiff.MAGICS), ("BMP", (bmp.MAGIC,))):
+        if head.startswith(magics):
+            return kind
+    return None
+
+
+def inspect(path: Path, modality: Modality | None = None, name: str | None = None) -> Entry:
+    """Look at the header only. Never raises for a bad file: the entry then carries the reason."""
+    refusal = None
+    try:
+        if modality not in (None, Modality.PHOTO):
+            raise RefusedError(
+                f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave out --modality"
+            )
+        kind, data = _load(path)
+        _CODECS[kind].inspect(data)
+    except RefusedError as error:
+        refusal = str(error)
+    label = name or path.stem
+    return Entry(label, "raster", (path,), Modality.PHOTO, "single", refusal, (), partial(read, path, label))
+
+
+def read(path: Path, name: str | None = None) -> Volume:
+    """Read one photo.
+
+    Returns:
+        ``array`` float32 ``(C, H, W)`` in [0, 1], ``C`` 1 for grey or 3 for RGB, in stored order: the EXIF orientation
+        is not applied but written back, so that viewers turn the result like the source. Alpha is kept aside.
+
+    Raises:
+        RefusedError: not a photo this house can process rightly (see the message).
+    """
+    kind, data = _load(path)
+    pixels: Pixels = _CODECS[kind].decode(data)
+    values = np.moveaxis(pixels.values, 2, 0)
+    array = np.ascontiguousarray(values, dtype=np.float32)
+    if values.dtype.kind == "u":
+        array /= np.float32(np.iinfo(values.dtype).max)
+    token = Pixels(pixels.values[:0].copy(), pixels.alpha, pixels.header)
+    return Volume(
+        array=array,
+        modality=Modality.PHOTO,
+        name=name or path.stem,
+        source=RasterSource(path, kind, token),
+        geometry="single",
+        notes=pixels.notes,
+    )
+
+
+def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False) -> list[Path]:
+    """Write a photo that :func:`read` made, with new pixels, as the same kind of file.
+
+    Values are clipped to [0, 1] and rounded to the bit depth of the source. The metadata stays the source's; of
+    ``derivation`` only a warning is written, and only into PNG. Alpha grows with an enlarged photo.
+
+    Raises:
+        FileExistsError: the target exists and ``overwrite`` is off.
+        ValueError: wrong suffix, the target is the source, or pixels are NaN or infinite.
+    """
+    source: RasterSource = volume.source
+    if path.suffix.lower() not in SUFFIXES[source.kind]:
+        wanted = " or ".join(SUFFIXES[source.kind])
+        raise ValueError(f"a {source.kind} photo is written as {wanted}, got {path.name}; change the suffix")
+    guard_target(path, overwrite=overwrite, sources=(source.path,))
+    if not np.isfinite(volume.array).all():
+        raise ValueError("a photo to be written must be finite, got NaN or infinite pixels; check the restoration")
+    values = to_samples(np.moveaxis(volume.array, 0, 2), source.pixels.values.dtype)
+    alpha, header = source.pixels.alpha, source.pixels.header
+    if alpha is not None:
+        factor = len(values) // len(alpha)
+        alpha = alpha.repeat(factor, 0).repeat(factor, 1)
+    if derivation.warning and source.kind == "PNG":
+        header = png.with_warning(header, derivation.warning)
+    encoded = _CODECS[source.kind].encode(Pixels(values, alpha, header))
+    with replacing(path) as file:
+        file.write(encoded)
+    return [path]
+
+
+def write_grey(values: NDArray[np.float32], path: Path, *, overwrite: bool = False) -> Path:
+    """Write ``(H, W)`` in [0, 1] as 8-bit grey PNG: weight maps and change maps of photos."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"a map of a photo is written as .png, got {path.name}; change the suffix")
+    guard_target(path, overwrite=overwrite)
+    with replacing(path) as file:
+        file.write(png.encode_plain(to_samples(values, np.dtype(np.uint8))))
+    return path
+
+
+def to_samples(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Clip to [0, 1] and round to the full range of an unsigned type; float types are only clipped."""
+    clipped = np.clip(values, 0, 1)
+    if dtype.kind == "f":
+        return clipped.astype(dtype)
+    return np.rint(clipped * np.float32(np.iinfo(dtype).max)).astype(dtype)
+
+
+def _load(path: Path) -> tuple[str, bytes]:
+    try:
+        if path.stat().st_size > _ROOM:
+            raise RefusedError("the file is larger than 2 GiB: cut the image into parts")
+        data = path.read_bytes()
+    except OSError as error:
+        raise RefusedError(f"the file cannot be read ({type(error).__name__}): check its permissions") from error
+    kind = kind_of(data[:16])
+    if kind is None:
+        raise RefusedError("the content is not PNG, JPEG, TIFF or BMP, whatever the name says: export it as PNG")
+    return kind, data

@@ -1,0 +1,61 @@
+"""Pixels of a photo file as the codecs (:mod:`png`, :mod:`jpeg`, :mod:`tiff`, :mod:`bmp`) hand them over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.memory import refuse_if_too_large
+
+MAX_PIXELS = 178_956_970  # where Pillow, too, takes an image for a decompression bomb
+_BYTES_PER_VALUE = 12  # file numbers, float32 and one copy
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Decoded pixels in stored order (EXIF orientation is not applied).
+
+    Args:
+        values: ``(H, W, C)`` with ``C`` 1 or 3; uint8, uint16, or float32/float16 in [0, 1].
+        alpha: ``(H, W)`` of the same type, or ``None``.
+        header: what the codec needs to write the same kind of file again.
+        notes: decisions taken while decoding.
+    """
+
+    values: NDArray[Any]
+    alpha: NDArray[Any] | None
+    header: Any
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stacked(self) -> NDArray[Any]:
+        """``(H, W)`` or ``(H, W, channels)`` with alpha last, as encoders want it."""
+        if self.alpha is not None:
+            return np.ascontiguousarray(np.concatenate([self.values, self.alpha[..., None]], axis=2))
+        return np.ascontiguousarray(self.values[..., 0] if self.values.shape[2] == 1 else self.values)
+
+
+def split(pixels: NDArray[Any], header: Any, notes: tuple[str, ...] = ()) -> Pixels:
+    """Pixels from ``(H, W)`` or ``(H, W, 1..4)``; two and four channels end with alpha."""
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape[2] in (2, 4):
+        return Pixels(pixels[..., :-1], pixels[..., -1], header, notes)
+    return Pixels(pixels, None, header, notes)
+
+
+def check_size(width: int, height: int, channels: int = 3) -> None:
+    """Refuse what only a damaged or hostile header would claim.
+
+    Raises:
+        RefusedError: no pixels, too many pixels, or more than fits in memory.
+    """
+    if width < 1 or height < 1:
+        raise RefusedError(f"an image needs pixels, the header says {width} x {height}: the file is damaged")
+    if width * height > MAX_PIXELS:
+        raise RefusedError(f"{width} x {height} pixels exceed the limit of {MAX_PIXELS}: cut the image into parts")
+    refuse_if_too_large(width * height * channels * _BYTES_PER_VALUE)

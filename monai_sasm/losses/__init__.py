@@ -1,0 +1,1 @@
+"""Losses that MONAI lacks, and the image features they compare."""

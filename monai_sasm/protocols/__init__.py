@@ -1,0 +1,1 @@
+"""The protocols of docs/RESULTS.md, one file each; ``sasm evaluate`` runs them."""

@@ -1,0 +1,135 @@
+"""Measure by protocol: the function behind ``sasm evaluate``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.data import DataAbsentError, data_root
+from monai_sasm.evaluation.report import report
+from monai_sasm.evaluation.table import Table
+
+if TYPE_CHECKING:
+    from monai_sasm.evaluation.brats import Engine
+
+PROTOCOLS = {
+    "photo-awgn": "photo:run",
+    "photo-ddpm": "photo_ddpm:run",
+    "raindrop-real": "raindrop:run_real",
+    "raindrop-synth": "raindrop:run_synthetic",
+    "superres-photo": "superres:run",
+    "inpaint": "inpaint:run",
+    "ct-lowdose": "ct:run_real",
+    "ct-simulated": "ct:run_simulated",
+    "mri-noise": "mri:run",
+    "mri-superres": "mri_superres:run",
+    "brats": "brats:run",
+    "mixed": "mixed:run",
+    "refine": "refine:run",
+    "cifar10": "cifar10:run",
+    "gate": "gate:run",
+    "speed": "speed:run",
+}
+"""Protocol -> module and function in this room; each takes a Context and gives a Table."""
+
+
+def evaluate(
+    protocol: str,
+    data: Path | None = None,
+    output: Path = Path("docs/results"),
+    house_device: str = "auto",
+    limit: int | None = None,
+    peers: bool = True,
+    weights: Mapping[str, Path] | None = None,
+) -> Table:
+    """Run one protocol; writes ``<output>/<protocol>.{json,md,png}``, ``<output>/peers.json`` and
+    ``<output>/../RESULTS.md``.
+
+    Args:
+        protocol: a key of :data:`PROTOCOLS`.
+        data: data root; else the environment variable SASM_DATA, else ``../shared/data`` beside the checkout.
+        output: folder of the results.
+        house_device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        limit: only the first so many images (flagged: not the protocol's number).
+        peers: also run the methods of others; ``False`` for a quick look.
+        weights: further checkpoints by label, as ``{"pair0": path}`` for ``raindrop-real``.
+
+    Returns:
+        The table; ``table.skipped`` is the reason when the data are absent.
+
+    Raises:
+        ValueError: unknown protocol.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    context = Context(data_root(data), Path(output), house_device, limit, peers, dict(weights or {}))
+    return evaluate_in(context, protocol)
+
+
+def compare(
+    bundles: Sequence[str],
+    data: Path,
+    output: Path = Path("comparison"),
+    house_device: str = "auto",
+    limit: int | None = None,
+    trust: Sequence[Path] = (),
+) -> Table:
+    """Set any experts side by side on a folder of one's own; writes ``<output>/compare.{json,md,csv}`` and figures.
+
+    Args:
+        bundles: names or folders of experts of one modality, see :func:`monai_sasm.evaluation.chosen.choose`; the first
+            is the one that the others are tested against.
+        data: images, paired or clean, see :mod:`monai_sasm.evaluation.own_folder`.
+        output: folder of the results.
+        house_device, limit: as for :func:`evaluate`.
+        trust: further folders of bundles, whose configuration may run code.
+
+    Raises:
+        BundleError: an expert is missing, or clean images only and no degradation is known for it.
+        DataAbsentError: nothing in the folder can be measured.
+    """
+    from monai_sasm.evaluation import comparison
+    from monai_sasm.evaluation.chosen import choose
+
+    experts = choose(bundles, trust)
+    table = comparison.run(Context(Path(data), Path(output), house_device, limit), experts)
+    table.write(Path(output))
+    return table
+
+
+def evaluate_brats(
+    root: Path,
+    bundles: Sequence[str] = (),
+    output: Path = Path("docs/results"),
+    house_device: str = "auto",
+    limit: int | None = None,
+    trust: Sequence[Path] = (),
+    resume: bool = False,
+    engine: Engine | None = None,
+) -> Table:
+    """Protocol ``brats`` on a folder of one's own, resumed and spread as asked for; writes what :func:`evaluate` does.
+
+    Arguments and errors as for :func:`monai_sasm.evaluation.brats.measure`.
+    """
+    from monai_sasm.evaluation.brats import measure
+
+    context = Context(Path(root), Path(output), house_device, limit)
+    table = measure(context, Path(root), bundles, trust, resume, engine)
+    table.write(context.output)
+    report(context.output)
+    return table
+
+
+def evaluate_in(context: Context, protocol: str) -> Table:
+    """As :func:`evaluate`, with the context built by the caller."""
+    module, function = PROTOCOLS[protocol].split(":")
+    try:
+        table: Table = getattr(importlib.import_module(f"monai_sasm.protocols.{module}"), function)(context)
+    except DataAbsentError:
+        table = Table(protocol, skipped="data not found")
+    table.write(context.output)
+    report(context.output)
+    return table

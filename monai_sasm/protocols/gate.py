@@ -1,0 +1,263 @@
+"""``gate``: does the gate see what is wrong, on CT, MR and photos, clean and degraded, and does it know when it is
+unsure?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
+
+from monai_sasm.evaluation import figures
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.data import ct_pairs, data_hash, files
+from monai_sasm.evaluation.data import photo as read_photo
+from monai_sasm.evaluation.metrics import expected_calibration_error, reliability
+from monai_sasm.evaluation.scoring import Image
+from monai_sasm.evaluation.table import Row, Table
+from monai_sasm.protocols import ct, mri, photo, raindrop
+from monai_sasm.types import Degradation, Modality
+
+if TYPE_CHECKING:
+    from monai_sasm.restoration.restore import Restorer
+
+CLEAN = "clean"
+ACTING = 0.5  # mean weight from which an image counts as having a fault that fills it (noise, low dose)
+ACTING_LOCAL = 0.22  # the same for faults that cover a part of it (drops); chosen on training and validation photos
+LOCAL = (Degradation.RAINDROP,)
+RING = 24  # pixels around a drop where clean and drop are both right: the gate is taught to reach a little further
+PIXEL_STEP = 8  # calibration is judged at the gate's own resolution
+PHOTOS = 60
+DEFINITIONS = {
+    "accuracy": f"share of images with the right class: clean when no expert's mean weight reaches {ACTING:g} "
+    f"({ACTING_LOCAL:g} for drops), else the expert with "
+    "the largest mean weight",
+    "foreign weight": "largest weight any expert of another modality got at any pixel (0: a CT or MR never reaches "
+    "a photo expert)",
+    "pixel accuracy": "share of pixels (every 8th) whose largest probability is on the right class, from the "
+    "degradation's mask",
+    "ECE": "expected calibration error of those pixels' probabilities, 10 bins",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image for the gate.
+
+    Args:
+        group: printed as a row.
+        modality: as the file would say.
+        truth: ``clean`` or an expert's degradation name.
+        image: ``(C, H, W)``, working scale.
+        mask: ``(H, W)``, share of degradation per pixel; ``None``: the whole image, or unknown (real raindrops) with
+            ``pixels`` off.
+        pixels: whether the truth is known per pixel.
+    """
+
+    group: str
+    modality: Modality
+    truth: str
+    image: Image
+    mask: Image | None = None
+    pixels: bool = True
+
+
+def run(context: Context) -> Table:
+    """Rows per group of images and over all; confusion table and reliability diagram."""
+    restorer = context.restorer
+    if restorer is None or restorer.gate is None:
+        return Table("gate", skipped="no gate bundle is installed")
+    gathered = _Gathered(restorer)
+    for sample in samples(context):
+        gathered.add(sample)
+    names = gathered.names
+    pictures = (
+        figures.confusion_table(context.output / "gate-confusion.png", gathered.confusion, names),
+        figures.reliability_diagram(
+            context.output / "gate-reliability.png",
+            reliability(np.concatenate(gathered.confidence), np.concatenate(gathered.hit)),
+            gathered.calibration_error(),
+        ),
+    )
+    flags = (
+        *context.limited(),
+        "the modality is known to the gate, as it is from a file's header; it masks experts of other modalities",
+        "full-dose CT and the original MR count as clean; real raindrop photos have no mask and enter only the "
+        "image level",
+    )
+    details = {"classes": names, "confusion": gathered.confusion.tolist()}
+    return Table("gate", data_hash(_used(context)), DEFINITIONS, tuple(gathered.rows()), flags, pictures, details)
+
+
+def samples(context: Context) -> Iterator[Sample]:
+    """Clean and degraded images of every modality; none of them was trained on."""
+    root, limit = context.data, context.limit
+    paths = files(root / "natural" / "bsds500" / "val", "*.jpg", limit or PHOTOS)
+    yield from _photos(paths)
+    rain = [
+        *files(root / "raindrop" / "pairs" / "data", limit=limit),
+        *files(root / "raindrop" / "unpaired", limit=limit),
+    ]
+    for path in rain:
+        yield Sample("photo, real drops", Modality.PHOTO, "raindrop", read_photo(path), pixels=False)
+    for path in files(root / "raindrop" / "pairs" / "gt", limit=limit):
+        yield Sample("photo, clean", Modality.PHOTO, CLEAN, read_photo(path))
+    for folder, stems in (("L096_dicom", None), ("L192_nifti", ct.VALIDATION_STEMS)):
+        for name, full, quarter, _ in ct_pairs(root / "ct_ldct_pairs" / folder):
+            if stems is None or name in stems:
+                yield Sample("CT, full dose", Modality.CT, CLEAN, full / ct.HU_PER_UNIT)
+                yield Sample("CT, quarter dose", Modality.CT, "low-dose", quarter / ct.HU_PER_UNIT)
+    slices = [entry for volume in mri.volumes(root) for entry in mri.central_slices(volume)][:limit]
+    for _, image in slices:
+        yield Sample("MR, clean", Modality.MR, CLEAN, image)
+    for case in mri.noisy_cases(slices):
+        yield Sample(f"MR, noise {case.level}", Modality.MR, "noise", case.degraded)
+
+
+class _Gathered:
+    """Votes and probabilities, image by image."""
+
+    def __init__(self, restorer: Restorer) -> None:
+        self.restorer = restorer
+        classes: tuple[str, ...] = restorer.gate.network.classes  # type: ignore[union-attr, assignment]
+        self.names = [CLEAN, *classes[1:]]
+        self.thresholds = np.array([self._threshold(name) for name in classes[1:]])
+        self.confusion = np.zeros((len(self.names),) * 2, int)
+        self.groups: dict[str, dict[str, list[float]]] = {}
+        self.confidence: list[NDArray[np.floating]] = []
+        self.hit: list[NDArray[np.bool_]] = []
+
+    def add(self, sample: Sample) -> None:
+        """Ask the gate about one image."""
+        weights, probabilities = self._ask(sample)
+        truth = self._index(sample)
+        mean = weights[1:].mean((1, 2))
+        acting = np.where(mean >= self.thresholds, mean, 0)
+        vote = 0 if acting.max() == 0 else 1 + int(acting.argmax())
+        self.confusion[truth, vote] += 1
+        group = self.groups.setdefault(sample.group, {"right": [], "foreign": [], "pixels": []})
+        group["right"].append(float(vote == truth))
+        group["foreign"].append(self._foreign(weights, sample.modality))
+        if sample.pixels:
+            confidence, hit = _pixels(probabilities, truth, sample.mask)
+            self.confidence.append(confidence)
+            self.hit.append(hit)
+            group["pixels"].append(float(hit.mean()))
+
+    def calibration_error(self) -> float:
+        """ECE over all pixels asked."""
+        return expected_calibration_error(np.concatenate(self.confidence), np.concatenate(self.hit))
+
+    def rows(self) -> list[Row]:
+        """One row per group, then all."""
+        rows = [Row(name, {"": _summary(group)}, {"": len(group["right"])}) for name, group in self.groups.items()]
+        everything = {
+            key: [v for group in self.groups.values() for v in group[key]] for key in ("right", "foreign", "pixels")
+        }
+        total = {**_summary(everything), "ECE": self.calibration_error()}
+        return [*rows, Row("all", {"": total}, {"": len(everything["right"])})]
+
+    def _ask(self, sample: Sample) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Weights as used by the pipeline, and calibrated probabilities before small weights are cut, both ``(E, H,
+        W)``.
+        """
+        import torch
+
+        from monai_sasm.gate.display import to_display
+        from monai_sasm.gate.routing import route
+        from monai_sasm.restoration.dispatch import score_tiled
+        from monai_sasm.restoration.restore import Options, gate_weights
+
+        restorer = self.restorer
+        image = torch.from_numpy(np.ascontiguousarray(sample.image, np.float32))[None].to(restorer.device)
+        sigma = restorer.noise_estimator(image)
+        weights = gate_weights(image, sigma, sample.modality, restorer, Options())
+        shown, shown_sigma = to_display(image, sigma, sample.modality)
+        allowed = (weights.amax((0, 2, 3)) > 0).clone()
+        for index, name in enumerate(self.names[1:], start=1):
+            allowed[index] = name in restorer.experts and restorer.experts[name].modality is sample.modality
+        gate = restorer.gate
+        with torch.inference_mode():
+            logits = score_tiled(shown, shown_sigma, gate.network)  # type: ignore[union-attr]
+            temperature = gate.metadata["sasm"].get("temperature", 1.0)  # type: ignore[union-attr]
+            probabilities = route(logits, (image.shape[-2], image.shape[-1]), allowed=allowed, temperature=temperature)
+        return weights[0].cpu().numpy(), probabilities[0].cpu().numpy()
+
+    def _threshold(self, name: str) -> float:
+        expert = self.restorer.experts.get(name)
+        return ACTING_LOCAL if expert is not None and expert.degradation in LOCAL else ACTING
+
+    def _index(self, sample: Sample) -> int:
+        if sample.truth == CLEAN:
+            return 0
+        for index, name in enumerate(self.names):
+            bundle = self.restorer.experts.get(name)
+            if (
+                bundle
+                and bundle.modality is sample.modality
+                and bundle.degradation
+                and bundle.degradation.value == sample.truth
+            ):
+                return index
+        raise ValueError(
+            f"no expert for {sample.truth} in {sample.modality.value} is among the gate's classes {self.names}"
+        )
+
+    def _foreign(self, weights: NDArray[np.floating], modality: Modality) -> float:
+        others = [
+            index
+            for index, name in enumerate(self.names)
+            if name in self.restorer.experts and self.restorer.experts[name].modality is not modality
+        ]
+        return float(weights[others].max()) if others else 0.0
+
+
+def _photos(paths: Sequence[Path]) -> Iterator[Sample]:
+    random = np.random.RandomState(0)
+    for path in paths:
+        clean = read_photo(path)
+        yield Sample("photo, clean", Modality.PHOTO, CLEAN, clean)
+        sigma = random.uniform(photo.SIGMAS[0], photo.SIGMAS[-1]) / 255
+        noisy = (clean + sigma * random.standard_normal(clean.shape)).astype(np.float32)
+        yield Sample("photo, noise", Modality.PHOTO, "noise", noisy)
+    for case in raindrop.synthetic_cases(paths):
+        yield Sample("photo, rendered drops", Modality.PHOTO, "raindrop", case.degraded, case.facts["mask"][0])
+
+
+def _used(context: Context) -> list[Path]:
+    root = context.data
+    folders = [root / "ct_ldct_pairs" / "L096_dicom" / kind for kind in ("full", "quarter")]
+    folders += [
+        root / "raindrop" / "pairs" / "data",
+        root / "raindrop" / "pairs" / "gt",
+        root / "raindrop" / "unpaired",
+    ]
+    photos = files(root / "natural" / "bsds500" / "val", "*.jpg", context.limit or PHOTOS)
+    return [*photos, *mri.volumes(root), *(path for folder in folders for path in files(folder))]
+
+
+def _pixels(
+    probabilities: NDArray[np.floating], truth: int, mask: Image | None
+) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Confidence and correctness of every 8th pixel; pixels with a trace of water only (below 10 %), or
+    beside a drop, are left out."""
+    half = PIXEL_STEP // 2
+    thinned = probabilities[:, half::PIXEL_STEP, half::PIXEL_STEP]
+    labels = np.full(thinned.shape[1:], truth)
+    known = np.ones(thinned.shape[1:], bool)
+    if mask is not None:
+        share = mask[half::PIXEL_STEP, half::PIXEL_STEP]
+        near = maximum_filter(mask, size=2 * RING + 1)[half::PIXEL_STEP, half::PIXEL_STEP]
+        labels = np.where(share >= 0.1, truth, 0)
+        known = (share >= 0.1) | (near == 0)
+    return thinned.max(0)[known], (thinned.argmax(0) == labels)[known]
+
+
+def _summary(group: dict[str, list[float]]) -> dict[str, float]:
+    pixel = {"pixel accuracy": float(np.mean(group["pixels"]))} if group["pixels"] else {}
+    return {"accuracy": float(np.mean(group["right"])), "foreign weight": max(group["foreign"]), **pixel}

@@ -1,0 +1,207 @@
+"""Thin slices from thick ones: interpolate along the slice axis, restore the planes that contain it, keep the data.
+
+Seen from the side, thick-slice MR is blurred along one axis and sharp along the other, and a 2-D super-resolution
+expert can sharpen it there (Zhao et al. 2020, SMORE). Both families of planes that contain the slice axis are restored
+and averaged, and the result is made to average to the acquired slices again
+(:mod:`monai_sasm.degradations.slice_profile`), so that the expert adds only what the thick slices cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from monai_sasm.bundles import Bundle
+from monai_sasm.degradations.slice_profile import PROFILES, SliceProfile
+from monai_sasm.errors import BundleError, RefusedError
+from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.neighbours import close, slabs, taken
+from monai_sasm.functional.tiling import tiles
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.finer_slices import check_stack, finer_slices
+from monai_sasm.io.photo.pixels import check_size
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.dispatch import restore_tiled
+from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.types import Modality
+
+BATCH = 4  # planes that an expert restores at once
+LARGEST_FACTOR = 16.0
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """What a user may choose.
+
+    Args:
+        expert: name of an MR super-resolution expert.
+        factor: thin slices for each acquired one, above 1, not necessarily whole; ``None`` for slices as thin as pixels
+            are wide (isotropic voxels).
+        strength: 0 for the interpolation, 1 for all that the expert adds.
+        sigma: noise standard deviation in the unit of the image; estimated on the acquired slices if ``None``.
+        profile: ``slab`` for 2-D acquisitions, ``sinc`` for 3-D ones (phase encoding along the slices).
+    """
+
+    expert: str
+    factor: float | None = None
+    strength: float = 1.0
+    sigma: float | None = None
+    profile: str = "slab"
+
+    def __post_init__(self) -> None:
+        if self.factor is not None and not 1 < self.factor <= LARGEST_FACTOR:
+            raise ValueError(f"factor must be above 1 and at most {LARGEST_FACTOR:g}, got {self.factor}")
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength must be between 0 and 1, got {self.strength}")
+        if self.sigma is not None and not (np.isfinite(self.sigma) and self.sigma >= 0):
+            raise ValueError(f"sigma must be finite and not negative, got {self.sigma}")
+        if self.profile not in PROFILES:
+            raise ValueError(f"profile must be one of {PROFILES}, got {self.profile!r}")
+
+
+def thin_count(volume: Volume, factor: float | None) -> int:
+    """How many thin slices replace those of ``volume``.
+
+    The extent stays, so the step is what fits: 22 slices of 6.4 mm with pixels of 0.6875 mm become 205 of 0.687 mm.
+
+    Raises:
+        RefusedError: the volume has no regular stack of slices, its slices are thin already or far too thick.
+    """
+    axis = check_stack(volume)
+    sides = np.linalg.norm(np.asarray(volume.affine)[:3, : volume.array.ndim - 1], axis=0)
+    step, pixel = float(sides[axis]), float(np.delete(sides, axis).min())
+    wanted = step / pixel if factor is None else factor
+    slices = volume.array.shape[axis + 1]
+    count = round(slices * wanted)
+    if count <= slices:
+        raise RefusedError(f"slices {step:.3g} mm apart are no thicker than pixels of {pixel:.3g} mm: nothing to thin")
+    if wanted > LARGEST_FACTOR:
+        raise RefusedError(
+            f"slices {step:.3g} mm apart hold too little for steps of {pixel:.3g} mm; give a factor of at most "
+            f"{LARGEST_FACTOR:g} yourself"
+        )
+    return count
+
+
+def thinned(
+    volume: Volume, restorer: Restorer, options: Thinning, progress: Callable[[int], None] | None = None
+) -> Volume:
+    """The MR volume with thin slices: same extent, axes, unit and in-plane grid.
+
+    Averaged by the slice profile, the result gives the acquired slices back to rounding, except where a value below the
+    lowest of the source was raised to it.
+
+    Args:
+        volume: MR with slices at equal steps, thicker than its pixels are wide.
+        house: holds the expert; see :func:`monai_sasm.restoration.restorer.load_restorer`.
+        options: see :class:`Thinning`.
+        progress: called with 1 after each of :func:`work_units`.
+
+    Raises:
+        RefusedError: the volume is not such.
+        BundleError: there is no such expert, or it is not for MR.
+    """
+    expert = _expert(restorer, options.expert)
+    if volume.modality is not Modality.MR:
+        raise RefusedError(f"thinning was made for MR slices, this is {volume.modality.value}; leave it as it is")
+    count, axis = thin_count(volume, options.factor), check_stack(volume)
+    stacks = np.moveaxis(volume.array, axis + 1, 1)  # (C, n, H, W)
+    check_size(max(count, stacks.shape[3]), max(count, stacks.shape[2]))
+    profile = SliceProfile(stacks.shape[1], count, options.profile)
+    scaling = scaling_for(volume)
+    sides = _thin_sides(volume, axis, count)
+    lowest, fine = float(volume.array.min()), np.empty((len(stacks), count, *stacks.shape[2:]), np.float32)
+    for index, thick in enumerate(stacks):
+        start = scaling.forward(profile.interpolate(thick))
+        sigma = _noise(scaling.forward(thick), restorer) if options.sigma is None else options.sigma / scaling.scale
+        end = profile.consistent(
+            _restored_planes(start, sides, sigma, expert, restorer, progress), scaling.forward(thick)
+        )
+        fine[index] = scaling.inverse(start + options.strength * (end - start))
+    np.maximum(fine, lowest, out=fine)  # magnitudes do not become negative beside an edge
+    return finer_slices(volume, np.ascontiguousarray(np.moveaxis(fine, 1, axis + 1)))
+
+
+def work_units(volume: Volume, options: Thinning) -> int:
+    """How often :func:`thinned` will call ``progress``: batches of planes times tiles, of both directions."""
+    count, axis = thin_count(volume, options.factor), check_stack(volume)
+    height, width = (side for index, side in enumerate(volume.array.shape[1:]) if index != axis)
+    per_stack = -(-height // BATCH) * len(tiles(count, width)) + -(-width // BATCH) * len(tiles(count, height))
+    return int(per_stack * len(volume.array))
+
+
+def derivation(restorer: Restorer, options: Thinning) -> Derivation:
+    """What to write into the headers of a result."""
+    from monai_sasm import __version__
+
+    factor = "isotropic" if options.factor is None else options.factor
+    parameters = {
+        "expert": options.expert,
+        "factor": factor,
+        "strength": options.strength,
+        "sigma": options.sigma,
+        "profile": options.profile,
+        "precision": restorer.precision,
+    }
+    return Derivation(
+        "monai_sasm",
+        __version__,
+        {options.expert: _expert(restorer, options.expert).sha256},
+        {key: value for key, value in parameters.items() if value is not None},
+        summary="Through-plane super-resolution",
+        label="SASM thin slices",
+    )
+
+
+def _expert(restorer: Restorer, name: str) -> Bundle:
+    if name not in restorer.experts:
+        known = ", ".join(sorted(restorer.experts)) or "none"
+        raise BundleError(f"no expert named {name!r}; available: {known}; load_restorer(only=...) loads others")
+    expert = restorer.experts[name]
+    if expert.modality is not Modality.MR:
+        raise BundleError(f"{name} is for {expert.modality}, thin slices are made of MR; choose an expert for MR")
+    return expert
+
+
+def _noise(thick: NDArray[np.float32], restorer: Restorer) -> float:
+    """Median noise of the acquired slices, working scale; in interpolated planes it could not be told."""
+    with torch.inference_mode():
+        maps = [restorer.noise_estimator(torch.from_numpy(np.ascontiguousarray(one))[None, None]) for one in thick]
+    return float(np.median([float(one.median()) for one in maps]))
+
+
+def _thin_sides(volume: Volume, axis: int, count: int) -> NDArray[np.float64]:
+    """Sides in mm of the thin voxels, that along the slice axis first."""
+    sides = np.linalg.norm(np.asarray(volume.affine)[:3, :3], axis=0)
+    sides[axis] *= volume.array.shape[axis + 1] / count
+    return np.array([sides[axis], *np.delete(sides, axis)])
+
+
+def _restored_planes(
+    start: NDArray[np.float32],
+    sides: NDArray[np.float64],
+    sigma: float,
+    expert: Bundle,
+    restorer: Restorer,
+    progress: Callable[[int], None] | None,
+) -> NDArray[np.float32]:
+    """Mean of the two families of restored planes of ``(m, H, W)``, working scale."""
+    total = np.zeros_like(start)
+    for axis in (1, 2):
+        planes = np.moveaxis(start, axis, 0)  # (planes, m, width)
+        result = np.moveaxis(total, axis, 0)
+        near = expert.neighbours if close(np.diag([*sides, 1.0]), axis) else 0
+        around = slabs((torch.from_numpy(np.ascontiguousarray(plane))[None] for plane in planes), near, len(planes))
+        for first in range(0, len(planes), BATCH):
+            part = slice(first, first + BATCH)
+            slab = taken(around, BATCH).to(restorer.device)  # (n, 2 near + 1, ..)
+            image = slab[:, near : near + 1]
+            level = torch.full_like(image, sigma)
+            everywhere = torch.cat([torch.zeros_like(image), torch.ones_like(image)], 1)
+            done = restore_tiled(image, level, everywhere, {1: expert.restore}, progress=progress, slab=slab)
+            result[part] += done[:, 0].cpu().numpy() / 2
+    return total

@@ -1,0 +1,340 @@
+"""The command line: what it prints where, its exit codes, and that an error is one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from monai_sasm import __version__
+from monai_sasm.cli.main import main
+from monai_sasm.cli.output import exit_code
+from tests.data import CHECKOUT, ct_small, mr_volume, shared
+
+
+@pytest.fixture
+def sasm(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run ``sasm ARGUMENTS`` in this process; gives exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    path = tmp_path / "in" / "window.png"
+    path.parent.mkdir()
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        ([], 3), (["skipped"], 3), (["failed"], 4), (["failed", "skipped"], 4), (["ok"], 0), (["ok", "skipped"], 0),
+        (["ok", "failed"], 8), (["planned"], 0),
+    ],
+)  # fmt: skip
+def test_exit_codes(statuses: list[str], code: int) -> None:
+    assert exit_code(statuses) == code
+
+
+def test_version(sasm: Any) -> None:
+    assert sasm("--version") == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize("wrong", [["--strength", "2"], ["--device", "abacus"], ["--top-k", "0"], ["--no-such-option"]])
+def test_wrong_use_is_code_2_and_writes_nothing(sasm: Any, photo: Path, tmp_path: Path, wrong: list[str]) -> None:
+    code, out, err = sasm("restore", photo, "-o", tmp_path / "out", *wrong)
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_input_is_one_line(sasm: Any, tmp_path: Path) -> None:
+    code, out, err = sasm("restore", tmp_path / "absent", "-o", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "does not exist" in err
+
+
+def test_restore_photo_to_a_folder_and_to_a_file(sasm: Any, photo: Path, tmp_path: Path, toy_house: Any) -> None:
+    code, out, _ = sasm("restore", photo, "-o", tmp_path / "out", "--expert", "toy_photo")
+    assert (code, out) == (0, f"{tmp_path / 'out' / 'window.png'}\n")
+    before, after = (np.asarray(Image.open(path)).astype(int) for path in (photo, tmp_path / "out" / "window.png"))
+    assert np.abs(after - before / 2).max() <= 0.5
+    code, out, _ = sasm("restore", photo, "-o", tmp_path / "one.png", "--expert", "toy_photo", "--strength", "0")
+    assert (code, out) == (0, f"{tmp_path / 'one.png'}\n")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "one.png")), before)
+
+
+def test_existing_results_are_kept_unless_overwrite(sasm: Any, photo: Path, tmp_path: Path, toy_house: Any) -> None:
+    command = ("restore", photo, "-o", tmp_path / "out", "--expert", "toy_photo")
+    assert sasm(*command)[0] == 0
+    result = tmp_path / "out" / "window.png"
+    result.write_bytes(b"mine")
+    code, out, err = sasm(*command)
+    assert (code, out) == (3, "")
+    assert "--overwrite" in err
+    assert result.read_bytes() == b"mine"
+    assert sasm(*command, "--overwrite")[0] == 0
+    assert result.read_bytes() != b"mine"
+
+
+def test_a_result_never_lands_on_its_source(sasm: Any, photo: Path, toy_house: Any) -> None:
+    before = photo.read_bytes()
+    code, _, err = sasm("restore", photo, "-o", photo, "--expert", "toy_photo", "--overwrite")
+    assert code == 3
+    assert "source" in err
+    assert photo.read_bytes() == before
+
+
+def test_restore_dicom_gives_a_derived_series(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+    code, out, _ = sasm("restore", ct_small(), "-o", tmp_path / "out", "--expert", "toy_ct", "--save-maps")
+    assert code == 0
+    source = pydicom.dcmread(ct_small())
+    files = sorted(Path(out.strip()).glob("*.dcm"))
+    result = pydicom.dcmread(files[0])
+    assert len(files) == 1
+    assert result.SeriesInstanceUID != source.SeriesInstanceUID
+    assert result.StudyInstanceUID == source.StudyInstanceUID
+    before = source.pixel_array * float(source.RescaleSlope) + float(source.RescaleIntercept)
+    after = result.pixel_array * float(result.RescaleSlope) + float(result.RescaleIntercept)
+    assert np.abs(after - before / 2).max() <= 1
+    maps = sorted(path.name for path in Path(out.strip()).parent.glob("*.nii.gz"))
+    assert [name.rsplit("_", 1)[0] for name in maps] == [
+        out.strip().split("/")[-1] + end for end in ("", "_weight-toy")
+    ]
+    assert {name.split("_")[-1] for name in maps} == {"change.nii.gz", "ct.nii.gz"}
+
+
+def test_json_rows(sasm: Any, photo: Path, tmp_path: Path, toy_house: Any) -> None:
+    (photo.parent / "broken.png").write_bytes(photo.read_bytes()[:500])
+    (photo.parent / "volume.nii").write_bytes(mr_volume().read_bytes())
+    command = ("restore", photo.parent, "-o", tmp_path / "out", "--expert", "toy_photo", "--json", "--save-maps")
+    code, out, err = sasm(*command)
+    rows = {row["input"]["name"]: row for row in map(json.loads, out.splitlines())}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "broken": "failed",
+        "volume": "skipped",
+        "window": "ok",
+    }
+    assert code == 8
+    assert "Traceback" not in err
+    assert "--modality" in rows["volume"]["reason"]
+    ok = rows["window"]
+    assert ok["schema"] == "sasm.restore/1"
+    assert ok["output"]["files"] == 1
+    assert ok["models"]["toy_photo"] == "0" * 64
+    assert ok["parameters"]["expert"] == "toy_photo"
+    assert ok["summary"]["weights"] == {"identity": 0.0, "toy_photo": 1.0}
+    assert ok["seconds"] > 0
+    maps = sorted(Path(path).name for path in ok["output"]["maps"])
+    assert maps == ["window_change.png", "window_weight-toy_photo.png"]
+    weight = np.asarray(Image.open(tmp_path / "out" / "window_weight-toy_photo.png"))
+    assert weight.shape == (40, 56)
+    assert (weight == 255).all()
+
+
+def test_an_expert_passes_over_other_modalities(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+    code, out, err = sasm("restore", ct_small(), "-o", tmp_path / "out", "--expert", "toy_mr")
+    assert (code, out) == (3, "")
+    assert "toy_mr is for MR, this image is CT" in err
+
+
+def test_dry_run_says_what_and_why_and_writes_nothing(sasm: Any, photo: Path, tmp_path: Path) -> None:
+    (photo.parent / "slice.dcm").write_bytes(ct_small().read_bytes())
+    (photo.parent / "volume.nii").write_bytes(mr_volume().read_bytes())
+    code, out, _ = sasm("restore", photo.parent, "-o", tmp_path / "out", "--dry-run")
+    assert code == 0
+    lines = {line.split()[1]: line for line in out.splitlines()}
+    assert lines["CT"].startswith("restore")
+    assert "single" in lines["CT"]
+    assert lines["PHOTO"].startswith("restore")
+    assert str(tmp_path / "out" / "window.png") in lines["PHOTO"]
+    assert lines["?"].startswith("skip")
+    assert "--modality" in lines["?"]
+    code, out, _ = sasm("restore", photo.parent, "-o", tmp_path / "out", "--dry-run", "--json", "--modality", "mr")
+    status = {row["input"]["format"]: row["status"] for row in map(json.loads, out.splitlines())}
+    assert status == {"dicom": "planned", "nifti": "planned", "raster": "skipped"}  # no photo is an MR image
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_odd_dicom_never_ends_in_a_traceback(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+    code, out, err = sasm("restore", shared("dicom_odd"), "-o", tmp_path / "out", "--json", "-q")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code in (0, 8)
+    assert {row["status"] for row in rows} >= {"ok", "skipped"}
+    assert sum(row["status"] == "ok" for row in rows) >= 20
+    assert "Traceback" not in err
+    for row in rows:
+        assert row["status"] == "ok" or len(row["reason"]) > 20
+        assert "unforeseen" not in str(row["reason"])
+        assert row["status"] != "ok" or Path(row["output"]["path"]).exists()
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_messages_hold_no_patient_data(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+    code, out, err = sasm("restore", ct_small(), "-o", tmp_path / "out", "--expert", "toy_ct", "-v")
+    dataset = pydicom.dcmread(ct_small())
+    assert code == 0
+    for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "StudyDate"):
+        assert str(dataset[keyword].value) not in err + out.replace(str(tmp_path), "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a child")
+def test_ctrl_c_leaves_nothing_half_written(photo: Path, tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import sys, time\n"
+        "from monai_sasm import cli_job\n"
+        "from monai_sasm.cli.main import main\n"
+        "from monai_sasm.io import commit\n"
+        "from monai_sasm import cli_restore, restore as room\n"
+        "def slow(*arguments, **keywords):\n"
+        "    with commit.replacing(__import__('pathlib').Path(sys.argv[1]) / 'window.png') as file:\n"
+        "        file.write(b'half')\n"
+        "        print('writing', flush=True)\n"
+        "        time.sleep(60)\n"
+        "cli_job._restore_one = slow\n"
+        "cli_restore._open_house = lambda *arguments: None\n"
+        "main(['restore', sys.argv[2], '-o', sys.argv[1]])\n"
+    )
+    out = tmp_path / "out"
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    with subprocess.Popen(
+        [sys.executable, script, out, photo], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert list(out.iterdir()) == []
+
+
+def test_degrade_photos(sasm: Any, photo: Path, tmp_path: Path) -> None:
+    command = ("degrade", photo, "--kind", "gaussian", "--sigma", "0.1", "0.1", "--seed", "5")
+    code, out, _ = sasm(*command, "-o", tmp_path / "a")
+    assert (code, out) == (0, f"{tmp_path / 'a' / 'parameters.json'}\n")
+    clean, noisy = (np.asarray(Image.open(tmp_path / "a" / part / "window.png")) for part in ("clean", "noisy"))
+    np.testing.assert_array_equal(clean, np.asarray(Image.open(photo)))
+    inside = (clean > 100) & (clean < 155)  # far from clipping
+    assert (noisy.astype(int) - clean)[inside].std() == pytest.approx(25.5, rel=0.1)
+    record = json.loads((tmp_path / "a" / "parameters.json").read_text())
+    assert record["images"][0]["file"] == "window.png"
+    assert record["images"][0]["drawn"]["sigma"]["mean"] == pytest.approx(0.1)
+    sasm(*command, "-o", tmp_path / "b")
+    assert (tmp_path / "b" / "noisy" / "window.png").read_bytes() == (
+        tmp_path / "a" / "noisy" / "window.png"
+    ).read_bytes()
+
+
+def test_degrade_makes_what_training_reads(sasm: Any, tmp_path: Path) -> None:
+    from monai_sasm.datasets.images import paired
+
+    command = ("degrade", ct_small(), "--kind", "low-dose-ct", "--dose", "0.25", "0.25", "-o", tmp_path / "ct")
+    assert sasm(*command)[0] == 0
+    pairs = paired([tmp_path / "ct"], "CT")
+    assert len(pairs) == 1
+    clean, noisy = pairs[0]
+    assert clean.shape == noisy.shape == (1, 128, 128)
+    assert 0.001 < float(np.std(noisy - clean)) < 0.2
+
+
+def test_degrade_mr_in_kspace(sasm: Any, tmp_path: Path) -> None:
+    import nibabel
+
+    command = ("degrade", mr_volume(), "--modality", "MR", "--kind", "kspace", "-o", tmp_path)
+    assert sasm(*command)[0] == 0
+    clean, noisy = (nibabel.load(tmp_path / part / "anatomical.nii.gz") for part in ("clean", "noisy"))
+    np.testing.assert_allclose(clean.affine, nibabel.load(mr_volume()).affine, atol=1e-5)
+    np.testing.assert_allclose(clean.get_fdata(), nibabel.load(mr_volume()).get_fdata())
+    assert np.abs(noisy.get_fdata() - clean.get_fdata()).mean() > 1
+
+
+def test_degrade_refuses_the_wrong_modality(sasm: Any, photo: Path, tmp_path: Path) -> None:
+    code, out, err = sasm("degrade", photo, "--kind", "low-dose-ct", "-o", tmp_path / "out")
+    assert (code, out) == (3, "")
+    assert "CT images only" in err
+
+
+def test_evaluate_names_are_the_protocols(sasm: Any, tmp_path: Path) -> None:
+    from monai_sasm.cli.evaluate import NAMES
+    from monai_sasm.protocols.evaluate import PROTOCOLS
+
+    assert NAMES.split(", ") == list(PROTOCOLS)
+    code, _, err = sasm("evaluate", "phrenology", "-o", tmp_path)
+    assert code == 2
+    assert "photo-awgn" in err
+
+
+def test_evaluate_without_data_is_skipped(sasm: Any, tmp_path: Path) -> None:
+    code, out, _ = sasm("evaluate", "photo-awgn", "--data", tmp_path / "none", "-o", tmp_path / "docs" / "results")
+    assert code == 3
+    assert "skipped" in out
+
+
+def test_bundles_list(sasm: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken_expert" / "configs").mkdir(parents=True)
+    (tmp_path / "broken_expert" / "configs" / "metadata.json").write_text("{}")
+    code, out, err = sasm("bundles", "list", "--json", "--trust", tmp_path)
+    rows = {row["name"]: row for row in map(json.loads, out.splitlines())}
+    assert code == 0
+    assert rows["noise_photo_unet"]["role"] == "expert"
+    assert rows["noise_photo_unet"]["modality"] == "PHOTO"
+    assert rows["upscale_photo_sd4x"]["weights"] in ("downloaded", "not downloaded")
+    assert rows["broken_expert"]["role"] == "broken"
+    assert "broken_expert" in err
+    code, out, _ = sasm("bundles", "list")
+    assert out.splitlines()[0].split() == ["name", "role", "modality", "degradation", "version", "weights"]
+
+
+def test_bundles_check_names_what_is_wrong(sasm: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken_expert" / "configs").mkdir(parents=True)
+    (tmp_path / "broken_expert" / "configs" / "metadata.json").write_text('{"sasm": {"role": "wizard"}}')
+    code, out, err = sasm("bundles", "check", "broken_expert", "--trust", tmp_path)
+    assert code == 4
+    assert "role" in out
+    assert "Traceback" not in err
+    assert sasm("bundles", "check", "no_such_bundle")[0] == 2
+
+
+def test_weights_that_are_elsewhere_are_skipped_with_the_way_to_get_them(
+    sasm: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from monai_sasm.refine.upscale import NotDownloadedError, SdUpscaler
+
+    def absent(self: SdUpscaler) -> None:
+        raise NotDownloadedError(f"not on this machine, download={self.download}")
+
+    monkeypatch.setattr(SdUpscaler, "_load", absent)
+    code, out, _ = sasm("bundles", "check", "upscale_photo_sd4x", "--json")
+    row = json.loads(out)
+    assert (code, row["status"], row["reason"]) == (3, "skipped", "not on this machine, download=False")
+    code, out, err = sasm("bundles", "download", "upscale_photo_sd4x")
+    assert (code, out, "download=True" in err) == (2, "", True)
+    monkeypatch.setattr(SdUpscaler, "_load", lambda self: object())
+    assert sasm("bundles", "download", "upscale_photo_sd4x")[:2] == (0, "stabilityai/stable-diffusion-x4-upscaler\n")
+    code, _, err = sasm("bundles", "download", "noise_photo_unet")
+    assert (code, "needs no download" in err) == (2, True)

@@ -1,0 +1,141 @@
+"""Training images are found, paired and cropped as asked, and simulated only once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from monai_sasm.datasets.crops import CropDataset, WholeDataset
+from monai_sasm.datasets.images import paired, photos, slices
+from monai_sasm.training.outputs import windowed
+from monai_sasm.training.simulated import simulated_pairs
+from tests.bundle_cases import AFFINE, clean_image, save
+
+
+def pairs(root: Path) -> Path:
+    """Three CT pairs under the names that dose studies use."""
+    for stem, shift in (("a1", 10), ("a2", 20), ("b1", 30)):
+        clean = clean_image("CT")
+        save(clean, "CT", root / "full", stem)
+        save(clean + shift, "CT", root / "quarter", stem)
+    return root
+
+
+def shifts(found: list[tuple[np.ndarray, ...]]) -> list[int]:
+    """Noise of each pair, HU."""
+    return [round(float((noisy - clean).mean()) * 1000) for clean, noisy in found]
+
+
+def test_pairs_are_matched_chosen_and_left_out_by_name(tmp_path: Path) -> None:
+    root = pairs(tmp_path)
+    assert shifts(paired([root], "CT", "full", "quarter")) == [10, 20, 30]
+    assert shifts(paired([root], "CT", "full", "quarter", stems=["a"])) == [10, 20]
+    assert shifts(paired([root], "CT", "full", "quarter", exclude=["a1", "b"])) == [20]
+    assert paired([], "CT") == []
+
+
+def test_a_missing_partner_is_named(tmp_path: Path) -> None:
+    root = pairs(tmp_path)
+    (root / "quarter" / "b1.nii.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"b1\.nii\.gz"):
+        paired([root], "CT", "full", "quarter")
+    with pytest.raises(FileNotFoundError, match="no files at all"):
+        paired([root], "CT")
+
+
+def test_pairs_of_unequal_shape_are_refused(tmp_path: Path) -> None:
+    save(clean_image("CT"), "CT", tmp_path / "clean")
+    save(clean_image("CT")[:, :100], "CT", tmp_path / "noisy")
+    with pytest.raises(ValueError, match="differ in shape"):
+        paired([tmp_path], "CT")
+
+
+def test_both_images_of_an_mr_pair_share_one_scale(tmp_path: Path) -> None:
+    clean = clean_image("MR")
+    save(clean, "MR", tmp_path / "clean")
+    save(clean * 2, "MR", tmp_path / "noisy")
+    ((first, second),) = paired([tmp_path], "MR")
+    np.testing.assert_allclose(second, first * 2, atol=0.01)
+
+
+def test_photos_and_slices_read_what_is_there(tmp_path: Path) -> None:
+    save(clean_image("PHOTO"), "PHOTO", tmp_path / "photos", "one")
+    save(clean_image("PHOTO"), "PHOTO", tmp_path / "photos", "two")
+    assert len(photos([tmp_path / "photos"])) == 2
+    assert len(photos([tmp_path / "photos"], exclude=["two"])) == 1
+    volume = np.repeat(clean_image("MR").transpose(1, 2, 0), 3, axis=2)
+    volume[..., 1] = 0  # an empty slice
+    nibabel.save(nibabel.Nifti1Image(volume.astype(np.int16), AFFINE), tmp_path / "mr.nii.gz")
+    assert [part.shape for part in slices([tmp_path / "mr.nii.gz"], "MR")] == [(1, 128, 128)] * 2
+
+
+def test_crops_of_air_are_drawn_again() -> None:
+    image = np.full((1, 100, 200), -1.0, np.float32)
+    image[..., 100:] = 0.05
+    means = [
+        np.array([float(crop["image"].mean()) for crop in CropDataset([image], 32, 200, min_mean=limit)])
+        for limit in (-float("inf"), -0.9)
+    ]
+    assert (means[0] < -0.9).mean() > 0.3
+    assert (means[1] < -0.9).mean() < 0.02
+
+
+def test_fixed_crops_repeat_and_others_do_not() -> None:
+    image = np.random.default_rng(0).random((3, 80, 90), np.float32)
+    for fixed in (True, False):
+        crops = CropDataset([image], 16, 3, fixed=fixed)
+        assert torch.equal(crops[1]["image"], crops[1]["image"]) == fixed
+
+
+def test_whole_images_keep_order_and_size() -> None:
+    images = [(np.full((1, side, 20), side, np.float32), np.zeros((1, side, 20), np.float32)) for side in (10, 30)]
+    whole = WholeDataset(images, keys=("clean", "noisy"))
+    assert [tuple(item["clean"].shape) for item in whole] == [(1, 10, 20), (1, 30, 20)]
+    assert [float(item["clean"].mean()) for item in whole] == [10, 30]
+    few = WholeDataset([np.full((1, 8, 8), number, np.float32) for number in range(9)], limit=3)
+    assert [float(item["image"].mean()) for item in few] == [0, 4, 8]
+    with pytest.raises(ValueError, match="2 aligned arrays"):
+        WholeDataset([images[0][0]], keys=("clean", "noisy"))
+
+
+def test_simulated_pairs_are_made_once(tmp_path: Path) -> None:
+    source = save(clean_image("CT"), "CT", tmp_path / "ct", slices=2)
+    cache = tmp_path / "pairs.npz"
+    settings = {"count": 2, "dose": (0.02, 0.02), "kernels": ["soft"], "exposure": (1, 1)}
+    first = simulated_pairs([source], cache, **settings)
+    assert len(first) == 2
+    np.testing.assert_allclose(first[0][0], clean_image("CT") / 1000, atol=6e-4)
+    inside = clean_image("CT") > -100
+    noise = (first[0][1] - first[0][0])[inside].std() * 1000
+    assert 5 < noise < 200, "HU"
+    source.unlink()
+    again = simulated_pairs([source], cache, **settings)
+    np.testing.assert_array_equal(np.stack(again), np.stack(first))
+    assert simulated_pairs([], tmp_path / "none.npz") == []
+    with pytest.raises(ValueError, match="kernels must be some of"):
+        simulated_pairs([source], tmp_path / "other.npz", kernels=["smooth"])
+
+
+def test_window_maps_to_zero_and_one() -> None:
+    ramp = torch.tensor([-1.0, -0.16, 0.04, 0.24, 2.0])
+    (pred,), (label,) = windowed(-0.16, 0.24)([{"pred": ramp, "label": ramp[:3]}])
+    torch.testing.assert_close(pred, torch.tensor([0, 0, 0.5, 1, 1]))
+    torch.testing.assert_close(label, torch.tensor([0, 0, 0.5]))
+    with pytest.raises(ValueError, match="low < high"):
+        windowed(1, 0)
+
+
+def test_cubic_volumes_are_cut_in_all_directions(tmp_path: Path) -> None:
+    cubic, thick = (tmp_path / name for name in ("cubic.nii.gz", "thick.nii.gz"))
+    array = np.random.default_rng(0).uniform(1, 100, (6, 7, 8)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([1, 1.1, 1, 1])), cubic)
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([1, 1, 5, 1])), thick)
+    assert len(slices([cubic], "MR")) == 8
+    shapes = {image.shape[-2:] for image in slices([cubic], "MR", all_planes=True)}
+    assert shapes == {(7, 8), (6, 8), (6, 7)}
+    assert len(slices([cubic], "MR", all_planes=True)) == 6 + 7 + 8
+    assert len(slices([thick], "MR", all_planes=True)) == 8

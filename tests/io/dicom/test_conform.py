@@ -1,0 +1,175 @@
+"""Derived copies of faulty sources: valid where that invents nothing, and with the same patient, study and side."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom import config
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom.conform import NOT_TOLD, conform
+from monai_sasm.io.dicom.index import index
+from monai_sasm.io.dicom.values import quiet
+from monai_sasm.io.dicom.write import write_series
+from monai_sasm.types import Modality
+from tests.io.dicom.dicom_cases import ct_slice, enhanced_ct, mr_slice, save_all
+from tests.io.dicom.validators import assert_consistent, errors
+
+DERIVATION = Derivation("monai_sasm", "0.1.0", {"toy": "ab" * 32}, {}, "noise reduction")
+PATIENT = ("PatientBirthDate", "PatientSex")
+STUDY = ("ReferringPhysicianName", "AccessionNumber", "StudyID")
+PLACE = ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition", "SliceThickness")
+CT_FAULTS = {  # the faults of real series, each in its combination: attributes to set, or to delete (None)
+    "anonymised head": {**dict.fromkeys(PATIENT), "PatientIdentityRemoved": "YES", "DeidentificationMethod": ""},
+    "converted": {**dict.fromkeys((*STUDY, *PLACE, "KVP", "BodyPartExamined")), "PatientAge": "0Y"},
+    "hashed": {"StudyInstanceUID": "05fa52f0e599f17b", "SeriesInstanceUID": "dbf603.x", "StudyID": "d6e8957745873602a"},
+    "phantom": {"BodyPartExamined": "JPEG 2000 Compressed Image", "PatientBirthDate": "00000000"},
+    "no rescale": dict.fromkeys(("RescaleSlope", "RescaleIntercept", "RescaleType", "AcquisitionNumber")),
+    "long numbers": {"SliceThickness": "2.4999999999999999999", "WindowCenter": "40,5", "WindowWidth": "400"},
+    "old times": {"StudyDate": "2024.01.02", "StudyTime": "10:15:00", "InstanceNumber": "1.0", "PatientSex": "Male"},
+    "empty": {"PixelPaddingValue": "", "WindowCenter": "", "WindowWidth": "", "Laterality": "", "Modality": ""},
+}
+MR_FAULTS = {
+    "converted": {
+        **dict.fromkeys((*PATIENT, *STUDY, *PLACE, "ScanOptions", "EchoTrainLength", "MRAcquisitionType", "EchoTime")),
+        **{"PatientAge": "22Y", "PatientIdentityRemoved": "YES"},
+    },
+    "no part": dict.fromkeys(("BodyPartExamined", "Manufacturer", "RepetitionTime")),
+    "short type": {"ImageType": ["ORIGINAL", "PRIMARY"], "ScanningSequence": "IR"},
+    "garbled": {
+        "ImageType": ["ORIGINAL", "Primary (?)"],
+        "EchoTime": "fast",
+        "FlipAngle": "1e",
+        "StationName": "S" * 40,
+    },
+}
+
+
+def faulty(dataset: Dataset, faults: dict[str, object]) -> Dataset:
+    """A data set with values as its file would have them, valid or not."""
+    before, config.settings.writing_validation_mode = config.settings.writing_validation_mode, config.IGNORE
+    try:
+        for keyword, value in faults.items():
+            if value is None:
+                dataset.pop(keyword, None)
+            else:
+                setattr(dataset, keyword, None)
+                dataset[keyword]._value = value  # past the conversion, which pydicom makes by the representation
+    finally:
+        config.settings.writing_validation_mode = before
+    return dataset
+
+
+def derived(slices: list[Dataset], folder: Path) -> list[Path]:
+    (entry,) = index(save_all(slices, folder / "in"))
+    return write_series(entry.load(), folder / "out", DERIVATION)
+
+
+@pytest.mark.parametrize("faults", CT_FAULTS.values(), ids=CT_FAULTS)
+def test_a_derived_ct_is_valid(faults: dict[str, object], tmp_path: Path) -> None:
+    files = derived([faulty(ct_slice(number), faults) for number in range(2)], tmp_path)
+    assert errors(files) == set()
+    assert_consistent(files)
+
+
+@pytest.mark.parametrize("faults", MR_FAULTS.values(), ids=MR_FAULTS)
+def test_a_derived_mr_is_valid(faults: dict[str, object], tmp_path: Path) -> None:
+    files = derived([faulty(mr_slice(number), faults) for number in range(2)], tmp_path)
+    assert errors(files) == set()
+    assert_consistent(files)
+
+
+def test_values_are_rewritten_if_they_can_be_read_and_told_by_name_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = {**CT_FAULTS["old times"], **CT_FAULTS["long numbers"], "PatientAge": "7Y", "StationName": "room 4711" * 3}
+    with caplog.at_level(logging.WARNING):
+        new = pydicom.dcmread(derived([faulty(ct_slice(0), faults)], tmp_path)[0])
+    assert (new.StudyDate, new.StudyTime, new.InstanceNumber) == ("20240102", "101500", 1)
+    assert (new.PatientSex, new.PatientAge, new.SliceThickness) == ("M", "007Y", 2.5)
+    assert not {"WindowCenter", "WindowWidth", "StationName"} & set(new.dir())
+    (told,) = [record.getMessage() for record in caplog.records if "rewritten" in record.getMessage()]
+    assert told.endswith(
+        "InstanceNumber, PatientAge, PatientSex, SliceThickness, StationName, StudyDate, StudyTime, WindowCenter"
+    )
+    assert "4711" not in told
+
+
+def test_a_valid_source_is_left_as_it_is() -> None:
+    for dataset, modality in ((ct_slice(0), Modality.CT), (mr_slice(0), Modality.MR)):
+        before = dataset.to_json()
+        with quiet():
+            assert conform(dataset, modality) == ()
+        assert dataset.to_json() == before
+
+
+def test_nothing_is_invented() -> None:
+    dataset = ct_slice(0)
+    for keyword in (*PATIENT, *STUDY, "KVP", "SliceThickness", "Manufacturer", "PatientPosition"):
+        dataset.pop(keyword, None)
+    dataset.PatientIdentityRemoved = "YES"
+    with quiet():
+        conform(dataset, Modality.CT)
+    assert not any(dataset[keyword].value for keyword in (*PATIENT, *STUDY, "KVP", "SliceThickness", "PatientPosition"))
+    assert dataset.DeidentificationMethod == NOT_TOLD
+    method = ct_slice(0)
+    method.PatientIdentityRemoved, method.DeidentificationMethodCodeSequence = "YES", [Dataset()]
+    conform(method, Modality.CT)
+    assert "DeidentificationMethod" not in method
+
+
+@pytest.mark.parametrize("study", ["1.2.826.0.01.5", "1." + "2" * 70, "9.99.999"])
+def test_patient_and_study_keep_what_others_know_them_by(study: str) -> None:
+    known = {
+        "StudyInstanceUID": study,
+        "FrameOfReferenceUID": study,
+        "PatientID": "P" * 70,
+        "AccessionNumber": "A" * 20,
+    }
+    dataset = faulty(ct_slice(0), known)
+    with quiet():
+        assert conform(dataset, Modality.CT) == ()
+    assert {keyword: str(dataset[keyword].value) for keyword in known} == known
+
+
+def test_names_in_place_of_uids_become_uids_of_one_patient() -> None:
+    def study(patient: str, *, tag: str = "StudyInstanceUID") -> UID:
+        dataset = faulty(ct_slice(0), {tag: "Anonymous", "PatientID": patient})
+        with quiet():
+            conform(dataset, Modality.CT)
+        return UID(str(dataset[tag].value))
+
+    assert study("A").is_valid
+    assert study("A") == study("A", tag="FrameOfReferenceUID")
+    assert study("A") != study("B")
+
+
+def test_sides_are_kept_and_asked_for_only_where_there_are_two() -> None:
+    def laterality(**changes: object) -> object:
+        dataset = ct_slice(0, **changes)
+        with quiet():
+            conform(dataset, Modality.CT)
+        return dataset.get("Laterality", "absent")
+
+    assert laterality(BodyPartExamined="KNEE") in (None, "")
+    assert laterality(BodyPartExamined="") in (None, "")
+    assert laterality(BodyPartExamined="HEAD", Laterality="") == "absent"
+    assert laterality(BodyPartExamined="CHEST", Laterality="R") == "R"
+
+
+def test_a_rescale_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    save_all([faulty(ct_slice(0), {"RescaleSlope": "1,5"})], tmp_path / "slope")
+    save_all([faulty(mr_slice(0), {"RescaleIntercept": "none"})], tmp_path / "intercept")
+    frames = enhanced_ct([0.0, 2.5])
+    rescale = frames.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0]
+    faulty(rescale, {"RescaleSlope": "1,5"})
+    save_all([frames], tmp_path / "frames")
+    for folder in ("slope", "intercept", "frames"):
+        (entry,) = index(tmp_path / folder)
+        assert entry.refusal is not None
+        assert "no usable rescale" in entry.refusal

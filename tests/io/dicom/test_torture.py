@@ -1,0 +1,348 @@
+"""The reader's torture matrix: sixteen folders that common readers get silently wrong."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom.index import index
+from monai_sasm.io.dicom.write import write_series
+from monai_sasm.io.entry import Entry
+from monai_sasm.types import Modality
+from tests.io.dicom.dicom_cases import (
+    AXIAL,
+    PADDING,
+    SIZE,
+    SLICES,
+    SPACING,
+    STEP,
+    ct_slice,
+    enhanced_ct,
+    file_meta_of,
+    mr_slice,
+    other_object,
+    save,
+    save_all,
+    stored_values,
+    tilted,
+    uid,
+)
+
+
+def the_one(folder: Path) -> Entry:
+    entries = index(folder)
+    assert len(entries) == 1, [(entry.name, entry.refusal) for entry in entries]
+    return entries[0]
+
+
+def accepted(folder: Path) -> list[Entry]:
+    return [entry for entry in index(folder) if entry.refusal is None]
+
+
+def expected_hu(number: int) -> np.ndarray:
+    values = stored_values(number).astype(np.float32)
+    values[:4, :4] = PADDING
+    return values - 1024
+
+
+def test_plain_series_has_right_pixels_geometry_and_unit(tmp_path: Path) -> None:
+    entry = the_one(save_all([ct_slice(number) for number in range(SLICES)], tmp_path))
+    volume = entry.load()
+    assert (entry.format, entry.modality, entry.geometry, entry.notes) == ("dicom", Modality.CT, "regular", ())
+    assert volume.array.shape == (1, SLICES, SIZE, SIZE)
+    assert volume.slice_axis == 0
+    for number in range(SLICES):
+        np.testing.assert_array_equal(volume.array[0, number], expected_hu(number))
+    # RAS position of voxel (slice 3, row 5, column 7), by hand: LPS (-20 + 7*0.7, -30 + 5*0.8, 3*2.5)
+    np.testing.assert_allclose(volume.affine @ [3, 5, 7, 1], [15.1, 26.0, 7.5, 1], atol=1e-9)
+
+
+def test_name_is_stable_and_free_of_patient_data(tmp_path: Path) -> None:
+    save_all([ct_slice(number) for number in range(2)], tmp_path / "Mueller_Jane")
+    save_all([ct_slice(number) for number in range(2)], tmp_path / "elsewhere")
+    first, second = the_one(tmp_path / "Mueller_Jane"), the_one(tmp_path / "elsewhere")
+    assert first.name == second.name
+    assert first.name.startswith("CT-series003-")
+    assert "ller" not in first.name
+    assert "SECRET" not in first.name
+
+
+def test_per_slice_rescale(tmp_path: Path) -> None:
+    slices = [ct_slice(number, RescaleSlope=f"{1 + number / 8}") for number in range(SLICES)]
+    volume = the_one(save_all(slices, tmp_path)).load()
+    for number in range(SLICES):
+        wanted = (expected_hu(number) + 1024) * (1 + number / 8) - 1024
+        np.testing.assert_array_equal(volume.array[0, number], wanted.astype(np.float32))
+
+
+def test_gantry_tilt_keeps_the_shear(tmp_path: Path) -> None:
+    entry = the_one(save_all([tilted(number) for number in range(SLICES)], tmp_path))
+    volume = entry.load()
+    assert entry.geometry == "tilted"
+    assert any("15.0 degrees" in note for note in entry.notes)
+    np.testing.assert_allclose(volume.affine[:3, 0], [0, 0, STEP], atol=1e-9)  # along the table, not the normal
+    np.testing.assert_array_equal(volume.array[0, 9], expected_hu(9))
+
+
+def test_missing_slice_is_a_gap(tmp_path: Path) -> None:
+    entry = the_one(save_all([ct_slice(number) for number in range(SLICES) if number != 6], tmp_path))
+    volume = entry.load()
+    assert entry.geometry == volume.geometry == "gap"
+    assert entry.notes[0].startswith("1 slice position(s) missing")
+    assert volume.array.shape[1] == SLICES - 1
+    assert [position[2] for position in volume.source.positions] == [STEP * n for n in range(SLICES) if n != 6]
+
+
+def test_duplicate_position_keeps_the_highest_acquisition(tmp_path: Path) -> None:
+    slices = [ct_slice(number) for number in range(SLICES)]
+    again = ct_slice(5, AcquisitionNumber=2, SOPInstanceUID=uid("again"))
+    again.PixelData = (stored_values(5) + 77).tobytes()
+    entry = the_one(save_all([*slices, again], tmp_path))
+    volume = entry.load()
+    assert entry.geometry == "regular"
+    assert entry.notes == ("1 duplicate slice(s) left out, the highest Acquisition Number kept",)
+    np.testing.assert_array_equal(volume.array[0, 5], stored_values(5).astype(np.float32) + 77 - 1024)
+
+
+def test_localizer_in_the_same_series_is_set_aside(tmp_path: Path) -> None:
+    scout = ct_slice(
+        99, series="plain", position=(-20, 0, 100), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+        ImageOrientationPatient=[1, 0, 0, 0, 0, -1],
+    )  # fmt: skip
+    entries = index(save_all([*(ct_slice(number) for number in range(SLICES)), scout], tmp_path))
+    assert [entry.geometry for entry in entries] == ["regular", "unknown"]
+    assert len(entries[0].paths) == SLICES
+    assert "localizer" in str(entries[1].refusal)
+
+
+@pytest.mark.parametrize(
+    "attribute", ["TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "EchoNumbers", "EchoTime"]
+)
+def test_two_time_points_or_echoes_become_two_volumes(tmp_path: Path, attribute: str) -> None:
+    slices = [
+        mr_slice(number, SOPInstanceUID=uid(attribute, time, number), **{attribute: time})
+        for time in (1, 2)
+        for number in range(8)
+    ]
+    for time, dataset in zip(np.repeat([0, 1], 8), slices, strict=True):
+        dataset.PixelData = (stored_values(dataset.InstanceNumber - 1) + 300 * int(time)).astype("<u2").tobytes()
+    entries = index(save_all(slices, tmp_path))
+    assert [(entry.geometry, entry.refusal, len(entry.paths)) for entry in entries] == [("regular", None, 8)] * 2
+    assert entries[0].name != entries[1].name
+    means = sorted(float(entry.load().array.mean()) for entry in entries)
+    assert means[1] - means[0] == pytest.approx(300, abs=1e-2)
+
+
+def test_repeats_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+    slices = [mr_slice(number, SOPInstanceUID=uid("repeat", time, number)) for time in (1, 2) for number in range(8)]
+    entry = the_one(save_all(slices, tmp_path))
+    assert "8 of 8 slice positions occur more than once" in str(entry.refusal)
+    with pytest.raises(RefusedError, match="occur more than once"):
+        entry.load()
+
+
+def test_variable_spacing_keeps_native_positions(tmp_path: Path) -> None:
+    heights = [number * 1.25 if number < 8 else 10 + (number - 8) * 5.0 for number in range(SLICES)]
+    slices = [ct_slice(number, position=(-20, -30, z)) for number, z in enumerate(heights)]
+    entry = the_one(save_all(slices, tmp_path))
+    volume = entry.load()
+    assert entry.geometry == "gap"  # steps of 1.25 and 5.0 mm: whole multiples
+    assert [position[2] for position in volume.source.positions] == heights
+    slices = [ct_slice(number, position=(-20, -30, number**1.3)) for number in range(SLICES)]
+    assert the_one(save_all(slices, tmp_path / "curved")).geometry == "irregular"
+
+
+def test_order_comes_from_positions_not_from_instance_numbers(tmp_path: Path) -> None:
+    slices = [ct_slice(number, InstanceNumber=(number * 5) % SLICES) for number in range(SLICES)]
+    volume = the_one(save_all(slices, tmp_path)).load()
+    np.testing.assert_array_equal(volume.array[0, 11], expected_hu(11))
+    assert volume.geometry == "regular"
+
+
+@pytest.mark.parametrize("cut", [0.9, 0.3, 0.08])
+def test_a_truncated_file_refuses_its_series(tmp_path: Path, cut: float) -> None:
+    save_all([ct_slice(number) for number in range(SLICES)], tmp_path)
+    victim = sorted(tmp_path.iterdir())[4]
+    victim.write_bytes(victim.read_bytes()[: int(cut * victim.stat().st_size)])
+    entries = index(tmp_path)
+    assert all(entry.refusal for entry in entries), [entry.notes for entry in entries]
+    assert sum(len(entry.paths) for entry in entries) == SLICES
+    assert any("hole" in str(entry.refusal) and len(entry.paths) == SLICES - 1 for entry in entries)
+
+
+def test_mixed_folder(tmp_path: Path) -> None:
+    save_all([ct_slice(number) for number in range(SLICES)], tmp_path / "a" / "deep" / "er")
+    save_all([mr_slice(number) for number in range(8)], tmp_path / "a")
+    save(ct_slice(0, series="scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), tmp_path / "scout")
+    save(other_object("1.2.840.10008.5.1.4.1.1.88.22", "SR"), tmp_path / "report.dcm")
+    save(other_object("1.2.840.10008.5.1.4.1.1.481.3", "RTSTRUCT"), tmp_path / "rs")
+    save(other_object("1.2.840.10008.1.3.10", ""), tmp_path / "DICOMDIR")
+    (tmp_path / "notes.txt").write_text("not DICOM")
+    (tmp_path / "empty.dcm").write_bytes(b"")
+    entries = index(tmp_path)
+    assert [(entry.modality, len(entry.paths)) for entry in entries if entry.refusal is None] == [
+        (Modality.CT, SLICES),
+        (Modality.MR, 8),
+    ]
+    reasons = " | ".join(str(entry.refusal) for entry in entries if entry.refusal)
+    for word in ("localizer", "Enhanced SR", "RT Structure Set", "DICOMDIR"):
+        assert word in reasons
+    assert len(entries) == 6
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    ["1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5"],
+    ids=["JPEG-LS", "J2K", "RLE"],
+)
+def test_compressed_syntaxes_are_exact(tmp_path: Path, syntax: str) -> None:
+    pytest.importorskip("pydicom", minversion="3", reason="pydicom 2 cannot compress, so the case cannot be built")
+    slices = [ct_slice(number) for number in range(4)]
+    for dataset in slices:
+        dataset.file_meta = file_meta_of(dataset)
+        dataset.compress(syntax, generate_instance_uid=False)
+    volume = the_one(save_all(slices, tmp_path)).load()
+    for number in range(4):
+        np.testing.assert_array_equal(volume.array[0, number], expected_hu(number))
+
+
+@pytest.mark.parametrize("implicit", [True, False], ids=["implicit", "big endian"])
+def test_uncompressed_encodings_are_exact(tmp_path: Path, implicit: bool) -> None:
+    pytest.importorskip("pydicom", minversion="3", reason="written with the pydicom 3 API")
+    import pydicom
+
+    for number in range(3):
+        dataset = pydicom.dcmread(save(ct_slice(number), tmp_path / "source" / str(number)))
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.2"
+        if not implicit:
+            dataset.PixelData = np.frombuffer(dataset.PixelData, "<i2").astype(">i2").tobytes()
+        (tmp_path / "case").mkdir(exist_ok=True)
+        pydicom.dcmwrite(
+            tmp_path / "case" / str(number), dataset, implicit_vr=implicit, little_endian=implicit, force_encoding=True
+        )
+    volume = the_one(tmp_path / "case").load()
+    np.testing.assert_array_equal(volume.array[0, 2], expected_hu(2))
+    files = write_series(volume, tmp_path / "out", Derivation("monai_sasm", "0"))
+    assert the_one(files[0].parent).load().array.tobytes() == volume.array.tobytes()
+
+
+def test_enhanced_multiframe_is_read_and_its_writing_refused(tmp_path: Path) -> None:
+    heights = [STEP * number for number in (3, 0, 2, 1)]
+    save(enhanced_ct(heights), tmp_path / "enhanced")
+    entry = the_one(tmp_path)
+    volume = entry.load()
+    assert entry.geometry == "multiframe"
+    assert "NIfTI" in entry.notes[-1]
+    for number in range(4):
+        np.testing.assert_array_equal(volume.array[0, number], stored_values(number).astype(np.float32) - 1024)
+    np.testing.assert_allclose(volume.affine @ [2, 0, 0, 1], [20, 30, 5, 1], atol=1e-9)
+    with pytest.raises(RefusedError, match="NIfTI"):
+        write_series(volume, tmp_path / "out", Derivation("monai_sasm", "0"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_enhanced_time_points_become_two_volumes(tmp_path: Path) -> None:
+    save(enhanced_ct([0.0, STEP], time_points=2), tmp_path / "enhanced")
+    means = sorted(float(entry.load().array.mean()) for entry in accepted(tmp_path))
+    assert len(means) == 2
+    assert means[1] - means[0] == pytest.approx(500, abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "MONOCHROME1"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR"),
+        ({"RescaleSlope": "0"}, "Rescale Slope"),
+        ({"RescaleType": "US"}, "not Hounsfield"),
+        ({"ImagePositionPatient": None}, "Image Position"),
+        ({"PixelData": None}, "no pixel data"),
+        ({"Rows": 4096, "Columns": 4096}, "truncated"),
+        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "orthogonal"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.128", "Modality": "PT"}, "Positron"),
+        ({"Modality": "PT"}, "contradicts"),
+    ],
+)  # fmt: skip
+def test_one_wrong_attribute_is_refused_with_its_reason(
+    tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    save(ct_slice(0, **changes), tmp_path / "file")
+    assert reason in str(the_one(tmp_path).refusal)
+
+
+def test_a_compressed_bomb_is_refused_before_decoding(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom", minversion="3", reason="pydicom 2 cannot compress, so the case cannot be built")
+    dataset = ct_slice(0)
+    dataset.file_meta = file_meta_of(dataset)
+    dataset.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)
+    dataset.Rows = dataset.Columns = 60000
+    save(dataset, tmp_path / "bomb")
+    assert "bomb" in str(the_one(tmp_path).refusal)
+
+
+def test_links_that_leave_the_folder_are_ignored(tmp_path: Path) -> None:
+    outside = save(ct_slice(0), tmp_path / "outside" / "a")
+    inside = save(ct_slice(1), tmp_path / "inside" / "b")
+    try:
+        os.symlink(outside, inside.parent / "link")
+        os.symlink(outside.parent, inside.parent / "folder")
+    except OSError:
+        pytest.skip("this system has no symbolic links")
+    assert the_one(inside.parent).paths == (inside,)
+
+
+def test_copies_of_one_instance_count_once(tmp_path: Path) -> None:
+    save_all([ct_slice(number) for number in range(3)], tmp_path / "a")
+    save_all([ct_slice(number) for number in range(3)], tmp_path / "b")
+    entry = the_one(tmp_path)
+    assert len(entry.paths) == 3
+    assert entry.notes == ("3 further copies of the same instances ignored",)
+
+
+def test_a_single_file_and_a_folder_without_dicom(tmp_path: Path) -> None:
+    file = save(ct_slice(4, PixelSpacing=[0.5, 2.0]), tmp_path / "one")
+    volume = the_one(file).load()
+    assert volume.geometry == "single"
+    np.testing.assert_allclose(np.abs(np.diag(volume.affine[:, [2, 1, 0]])), [2.0, 0.5, STEP], atol=1e-9)
+    (tmp_path / "none").mkdir()
+    assert index(tmp_path / "none") == []
+    assert SPACING != (0.5, 2.0)
+    assert volume.source.orientation == AXIAL
+
+
+def test_damaged_rle_that_panics_in_its_decoder_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom", minversion="3", reason="pydicom 2 cannot compress, so the case cannot be built")
+    dataset = ct_slice(0)
+    dataset.file_meta = file_meta_of(dataset)
+    dataset.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)
+    file = save(dataset, tmp_path / "rle")
+    whole = bytearray(file.read_bytes())
+    start = whole.rindex(b"\xfe\xff\x00\xe0") + 8 + 64  # behind the item tag and the RLE header
+    whole[start : start + 400] = b"\x7f" * 400
+    file.write_bytes(whole)
+    with pytest.raises(RefusedError, match="cannot be decoded"):
+        the_one(file).load()
+
+
+def test_a_series_larger_than_the_memory_is_refused_before_allocation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = the_one(save_all([ct_slice(number) for number in range(4)], tmp_path))
+    monkeypatch.setattr("monai_sasm.io.dicom.read.free_memory", lambda: 4 * 4 * SIZE * SIZE)
+    with pytest.raises(RefusedError, match="MiB are free"):
+        entry.load()
+
+
+def test_entries_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    save_all([ct_slice(number) for number in range(2)], tmp_path)
+    save(other_object("1.2.840.10008.5.1.4.1.1.88.22", "SR"), tmp_path / "report.dcm")
+    series, report = (pickle.loads(pickle.dumps(entry)) for entry in index(tmp_path))
+    assert series.load().array.shape == (1, 2, SIZE, SIZE)
+    with pytest.raises(RefusedError, match="Enhanced SR"):
+        report.load()

@@ -1,0 +1,236 @@
+"""Every protocol on tiny data made here: file layout, levels, self-test rows; measured data where they are present."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.data import cbsd68, data_hash
+from monai_sasm.evaluation.metrics import psnr
+from monai_sasm.evaluation.scoring import Case
+from monai_sasm.protocols import ct, gate, mixed, photo, speed
+from monai_sasm.protocols.batch_overhead import batch_overhead
+from monai_sasm.protocols.evaluate import evaluate_in
+from monai_sasm.protocols.series import write_ct_series
+from tests.data import DATA
+
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="measured data absent: set SASM_DATA to the data folder")
+EXPERTS = ("noise_photo_unet", "raindrop_photo_unet", "lowdose_ct_unet", "noise_mri_unet")
+
+
+def smooth(image: np.ndarray, sigma: float | None) -> np.ndarray:
+    """Stands in for an expert: a small Gaussian blur."""
+    return gaussian_filter(image, (0, 1, 1))
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    """Photos, a raindrop pair and MR volumes as the protocols expect them, a few pixels wide."""
+    random = np.random.default_rng(0)
+    folders = {
+        "natural/bsds500/val": ("a.jpg", "b.jpg"),
+        "natural/bsds500/test": ("c.jpg",),
+        "natural/set12": ("01.png",),
+        "raindrop/pairs/data": ("0_rain.png", "1_rain.png"),
+        "raindrop/pairs/gt": ("0_clean.png", "1_clean.png"),
+    }
+    for folder, names in folders.items():
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for name in names:
+            scene = gaussian_filter(random.random((48, 64, 3)), (4, 4, 0))
+            pixels = (255 * (scene - scene.min()) / np.ptp(scene)).astype(np.uint8)
+            Image.fromarray(pixels[..., 0] if "set12" in folder else pixels).save(tmp_path / "data" / folder / name)
+    (tmp_path / "data/natural/cbsd68_ids.txt").write_text("b\na\n")
+    return Context(
+        tmp_path / "data", tmp_path / "docs" / "results", "cpu", peers=False, restorers=dict.fromkeys(EXPERTS, smooth)
+    )
+
+
+def test_photo_noise(context: Context) -> None:
+    table = evaluate_in(context, "photo-awgn")
+    assert list(table.row("input").scores) == [f"{name} {s}" for name in ("CBSD68", "Set12") for s in (15, 25, 50)]
+    assert table.row("input").n["CBSD68 25"] == 2
+    assert table.row("input").scores["CBSD68 25"]["PSNR"] == pytest.approx(20.17, abs=0.15)
+    assert table.row("ours").scores["CBSD68 50"]["PSNR"] > table.row("input").scores["CBSD68 50"]["PSNR"] + 3
+    assert table.row("DnCNN (published)").scores["CBSD68 25"]["PSNR 8-bit"] == 31.24
+    picture = context.output / "photo-awgn.png"
+    assert 0 < picture.stat().st_size < 300_000
+    page = (context.output.parent / "RESULTS.md").read_text(encoding="utf-8")
+    assert f"{table.row('ours').scores['CBSD68 25']['PSNR']:.2f}" in page
+
+
+def test_photo_noise_is_one_stream_over_the_sorted_files(context: Context) -> None:
+    paths = cbsd68(context.data)
+    assert [path.stem for path in paths] == ["a", "b"]
+    first, second = photo.noisy_cases(paths, "CBSD68")[:2]
+    random = np.random.RandomState(0)
+    for case in (first, second):
+        expected = random.normal(0, 15 / 255, (*case.clean.shape[1:], 3)).transpose(2, 0, 1)
+        assert case.degraded - case.clean == pytest.approx(expected, abs=1e-6)
+
+
+def test_raindrops(context: Context) -> None:
+    table = evaluate_in(context, "raindrop-real")
+    assert {"pair 0", "pair 1"} <= set(table.row("input").scores)
+    assert set(table.row("ours, expert").scores["pair 1"]) >= {"PSNR Y", "SSIM Y", "PSNR RGB", "SSIM RGB"}
+    assert any("leave-one-out" in flag for flag in table.flags)
+
+
+def test_rendered_raindrops_leave_the_rest_of_the_photo(context: Context) -> None:
+    table = evaluate_in(context, "raindrop-synth")
+    scores = table.row("input").scores[""]
+    assert scores["PSNR outside"] > scores["PSNR in drops"]
+
+
+def test_limit_is_flagged(context: Context) -> None:
+    limited = Context(context.data, context.output, limit=1, peers=False, restorers=context.restorers)
+    assert "not the protocol's number" in evaluate_in(limited, "raindrop-synth").flags[0]
+
+
+@pytest.mark.parametrize("protocol", ["mixed", "gate"])
+def test_without_a_gate_there_is_nothing_to_measure(context: Context, protocol: str) -> None:
+    assert evaluate_in(context, protocol).skipped == "no gate bundle is installed"
+
+
+def test_mixed_cases_are_degraded_where_the_oracle_says(context: Context) -> None:
+    case = mixed.mixed_cases(cbsd68(context.data)[:1])[0]
+    oracle = case.facts["oracle"]
+    assert oracle.sum(0) == pytest.approx(np.ones(oracle.shape[1:]), abs=1e-5)
+    noisy, clean = oracle[2] > 0.99, oracle[0] > 0.999
+    change = case.degraded - case.clean
+    assert change[:, noisy].std() == pytest.approx(case.sigma, rel=0.15)
+    assert np.abs(change[:, clean]).max() < 0.1  # up to 5 % of the light may come from water there
+    assert np.abs(change[:, clean]).mean() < 0.01
+
+
+def test_composite_equals_the_packages_own_mixing() -> None:
+    import torch
+
+    from monai_sasm.functional.mixing import softmix
+
+    random = np.random.default_rng(0)
+    image, drops, noise = (random.random((3, 8, 8)).astype(np.float32) for _ in range(3))
+    weights = random.dirichlet(np.ones(3), (8, 8)).transpose(2, 0, 1).astype(np.float32)
+    ours = softmix(
+        torch.from_numpy(image)[None],
+        {1: torch.from_numpy(drops)[None], 2: torch.from_numpy(noise)[None]},
+        torch.from_numpy(weights)[None],
+    )
+    named = dict(zip(mixed.FAULTS, weights, strict=True))
+    mixture = mixed.composite(image, {mixed.RAINDROP: drops, mixed.NOISE: noise}, named)
+    assert mixture == pytest.approx(ours[0].numpy(), abs=1e-6)
+
+
+def test_routing_scores() -> None:
+    oracle = np.zeros((3, 2, 2), np.float32)
+    oracle[0, 0], oracle[2, 1] = 1, 1
+    right = dict(zip(mixed.FAULTS, oracle, strict=True))
+    assert mixed.routing_scores(oracle, right) == {"routing": 1.0, "mIoU": 1.0}
+    wrong = {**right, mixed.RAINDROP: oracle[2] * 2}
+    assert mixed.routing_scores(oracle, wrong) == {"routing": 0.5, "mIoU": pytest.approx(1 / 3)}
+
+
+def test_pixel_calibration_leaves_traces_of_water_out() -> None:
+    """Drops above, a trace of water and then nothing below; what is near a drop may be called either."""
+    probabilities = np.zeros((2, 16, 64))
+    probabilities[1] = 0.9
+    probabilities[0] = 0.1
+    mask = np.zeros((16, 64), np.float32)
+    mask[:8, :8], mask[8:, :8] = 0.5, 0.05
+    confidence, hit = gate._pixels(probabilities, truth=1, mask=mask)
+    far = 2 * (64 - 8 - gate.RING) // 8
+    assert confidence.tolist() == [0.9] * (1 + far)
+    assert hit.tolist() == [True] + [False] * far
+
+
+def test_uniform_regions_avoid_anatomy() -> None:
+    hu = np.full((96, 96), 40.0, np.float32)
+    hu[:, 48:] = -900
+    hu[:40, :24] += 150 * (np.arange(24) > 12)
+    hu += 20 * np.random.default_rng(0).standard_normal(hu.shape).astype(np.float32)
+    regions = ct.uniform_regions(hu)
+    assert regions
+    for rows, columns in regions:
+        assert columns.stop <= 48
+        assert rows.start >= 40 or columns.start >= 13
+
+
+def test_convolution_work_is_counted_once_per_output_pixel() -> None:
+    import torch
+    from torch import nn
+
+    network = nn.Sequential(nn.Conv2d(2, 5, 3, padding=1), nn.ConvTranspose2d(5, 4, 2, stride=2))
+    expected = 2 * (2 * 5 * 9 * 48) + 2 * (5 * 4 * 4 * 48)
+    assert speed.conv_flops(network, torch.zeros(1, 2, 6, 8)) == expected
+
+
+def test_methods_take_turns() -> None:
+    calls: list[str] = []
+    times = speed.interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, {"b": 2})
+    assert calls == ["a", "b", "a", "b", "a"]
+    assert set(times) == {"a", "b"}
+
+
+def test_the_overhead_of_a_batch_is_what_its_networks_do_not_take() -> None:
+    found = batch_overhead(2, 2, "cpu")
+    assert 0 < found["networks s"] < found["batch s"]
+    assert found["overhead"] == pytest.approx(found["batch s"] / found["networks s"] - 1)
+
+
+def test_slow_peers_are_really_run_in_every_round(context: Context) -> None:
+    pytest.importorskip("bm3d")
+    clean = np.full((1, 24, 24), 0.5, np.float32)
+    noisy = clean + 0.1 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    case = Case("x", "photo", clean, noisy, 0.1)
+    with_peers = Context(context.data, context.output, "cpu", restorers=context.restorers)
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    speed._head_to_head(with_peers, case, photo.EXPERT, 1.0, 0.1, lambda c, image: psnr(c.clean, image, 1.0), scores)
+    assert scores["BM3D"]["photo"]["seconds"] > 10 * scores["NLM fast"]["photo"]["seconds"] > 0
+    assert scores["ours"]["photo"]["x ours"] == 1.0
+
+
+def test_synthetic_series_is_read_in_hounsfield_units(tmp_path: Path) -> None:
+    from monai_sasm.io.formats import read
+    from monai_sasm.types import Modality
+
+    write_ct_series(tmp_path / "series", slices=3, size=64)
+    (volume,) = read(tmp_path / "series")
+    assert (volume.modality, volume.array.shape, volume.geometry) == (Modality.CT, (1, 3, 64, 64), "regular")
+    assert volume.array[0, 1, 28:36, 28:36].mean() == pytest.approx(40, abs=25)
+
+
+def test_data_hash_depends_on_names_and_bytes(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_bytes(b"1")
+    b.write_bytes(b"2")
+    before = data_hash([a, b])
+    assert data_hash([b, a]) == before
+    b.write_bytes(b"3")
+    assert data_hash([a, b]) != before
+
+
+@needs_data
+def test_colour_benchmark_input_has_its_known_psnr() -> None:
+    case = next(case for case in photo.noisy_cases(cbsd68(DATA)[:3], "CBSD68") if case.level == "CBSD68 25")
+    assert len(cbsd68(DATA)) == 68
+    assert psnr(case.clean, case.degraded, 1.0) == pytest.approx(20.17, abs=0.02)
+
+
+@needs_data
+def test_low_dose_protocol_on_one_real_slice(tmp_path: Path) -> None:
+    table = evaluate_in(
+        Context(DATA, tmp_path / "results", limit=1, peers=False, restorers=dict.fromkeys(EXPERTS, smooth)),
+        "ct-lowdose",
+    )
+    scores = table.row("ours").scores["L096 D45f (test)"]
+    untouched = table.row("input").scores["L096 D45f (test)"]
+    assert scores["PSNR"] > untouched["PSNR"] + 2
+    assert scores["edge"] > untouched["edge"]
+    assert scores["noise"] < untouched["noise"]
+    assert abs(untouched["bias"]) < 1
+    assert len(table.details["noise_power_spectrum"]["frequency_per_mm"]) == ct.BINS

@@ -1,0 +1,179 @@
+"""Thin slices from thick ones: what was measured stays, the expert adds the rest, the grid is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from monai_sasm.bundles import Bundle
+from monai_sasm.cli.main import app
+from monai_sasm.degradations.slice_profile import SliceProfile
+from monai_sasm.errors import BundleError, RefusedError
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.restorer import LazyBundles, Restorer
+from monai_sasm.restoration.thin import Thinning, derivation, thin_count, thinned, work_units
+from monai_sasm.types import Degradation, Modality
+from tests.data import mr_volume
+
+
+class Sharpen(torch.nn.Module):
+    """Adds what a 3 x 3 mean takes away: a restorer of edges without training."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
+        return image + (image - torch.nn.functional.avg_pool2d(padded, 3, 1))
+
+
+class Shift(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image + 0.5
+
+
+def restorer(**networks: torch.nn.Module) -> Restorer:
+    experts = {
+        name: Bundle(
+            name,
+            Path("nowhere"),
+            "expert",
+            Modality.CT if name == "for_ct" else Modality.MR,
+            Degradation.LOW_RESOLUTION,
+            False,
+            "1",
+            "ab" * 32,
+            network,
+            {"sasm": {}},
+        )
+        for name, network in networks.items()
+    }
+    return Restorer(experts, None, LazyBundles(), torch.device("cpu"))
+
+
+def phantom() -> np.ndarray:
+    """Smooth blobs with edges, ``(24, 20, 18)``, 0 to about 800."""
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, side) for side in (24, 20, 18)), indexing="ij"))
+    radius = np.sqrt(((grid - np.array([0.1, 0.0, -0.1])[:, None, None, None]) ** 2).sum(0))
+    return (800 / (1 + np.exp(12 * (radius - 0.6))) + 100 * np.sin(6 * grid[0]) ** 2).astype(np.float32)
+
+
+def thick(factor: int = 4, kind: str = "slab") -> Volume:
+    """The phantom as a scanner with thick slices along the first axis would see it."""
+    profile = SliceProfile(24 // factor, 24, kind)
+    return Volume(profile.measure(phantom())[None], Modality.MR, np.diag([4.0, 1, 1, 1]), slice_axis=0)
+
+
+def error(volume: Volume) -> float:
+    return float(np.sqrt(((volume.array[0] - phantom()) ** 2).mean()))
+
+
+@pytest.mark.parametrize("kind", ["slab", "sinc"])
+def test_acquired_slices_come_back_whatever_the_expert_does(kind: str) -> None:
+    volume = thick(kind=kind)
+    result = thinned(volume, restorer(shift=Shift()), Thinning("shift", 4, profile=kind))
+    assert result.array.shape == (1, 24, 20, 18)
+    measured = SliceProfile(6, 24, kind).measure(result.array[0])
+    untouched = (result.array[0] > volume.array.min()).all(0)  # no value of the column was raised to the lowest
+    assert untouched.mean() > 0.3
+    np.testing.assert_allclose(measured[:, untouched], volume.array[0][:, untouched], atol=0.01)
+
+
+def test_an_expert_that_sharpens_comes_nearer_to_the_truth() -> None:
+    volume, experts = thick(), restorer(sharpen=Sharpen())
+    plain = thinned(volume, experts, Thinning("sharpen", 4, strength=0))
+    restored = thinned(volume, experts, Thinning("sharpen", 4))
+    half = thinned(volume, experts, Thinning("sharpen", 4, strength=0.5))
+    nearest = np.repeat(volume.array[0], 4, axis=0)
+    assert error(plain) < 0.8 * float(np.sqrt(((nearest - phantom()) ** 2).mean()))
+    assert error(restored) < 0.99 * error(plain)
+    assert not np.array_equal(half.array, plain.array)
+    inside = (restored.array > volume.array.min()) & (plain.array > volume.array.min())
+    np.testing.assert_allclose(half.array[inside], ((restored.array + plain.array) / 2)[inside], atol=0.5)
+
+
+def test_both_families_of_planes_are_restored() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Witness(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(image.shape))
+            return image
+
+    volume, options = thick(), Thinning("witness", 4)
+    steps: list[int] = []
+    thinned(volume, restorer(witness=Witness()), options, steps.append)
+    assert {shape[1:] for shape in seen} == {(1, 24, 18), (1, 24, 20)}
+    assert sum(shape[0] for shape in seen) == 20 + 18
+    assert len(steps) == work_units(volume, options) == 5 + 5
+
+
+def test_isotropic_means_slices_as_thin_as_pixels_are_wide() -> None:
+    affine = np.diag([0.6875, 0.6875, 6.4, 1])
+    volume = Volume(np.zeros((1, 40, 36, 22), np.float32), Modality.MR, affine, slice_axis=2)
+    count = thin_count(volume, None)
+    assert count == 205
+    assert 22 * 6.4 / count == pytest.approx(0.6875, rel=2e-3)
+    assert thin_count(volume, 2.5) == 55
+
+
+def test_what_cannot_be_thinned_is_refused() -> None:
+    experts = restorer(sharpen=Sharpen(), for_ct=Sharpen())
+    cube = Volume(np.zeros((1, 8, 8, 8), np.float32), Modality.MR, np.eye(4), slice_axis=2)
+    with pytest.raises(RefusedError, match="nothing to thin"):
+        thinned(cube, experts, Thinning("sharpen"))
+    far = Volume(cube.array, Modality.MR, np.diag([0.2, 0.2, 8, 1]), slice_axis=2)
+    with pytest.raises(RefusedError, match="at most 16"):
+        thinned(far, experts, Thinning("sharpen"))
+    ct = Volume(cube.array, Modality.CT, np.diag([1, 1, 4.0, 1]), slice_axis=2)
+    with pytest.raises(RefusedError, match="this is CT"):
+        thinned(ct, experts, Thinning("sharpen"))
+    with pytest.raises(BundleError, match="for_ct is for"):
+        thinned(cube, experts, Thinning("for_ct"))
+    with pytest.raises(BundleError, match="no expert named 'unet'; available: for_ct, sharpen"):
+        thinned(cube, experts, Thinning("unet"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"factor": 1}, "above 1"),
+        ({"strength": 2}, "between 0 and 1"),
+        ({"sigma": -1}, "sigma"),
+        ({"profile": "x"}, ""),
+    ],
+)
+def test_wrong_options_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Thinning("sharpen", **wrong)
+
+
+def test_the_derivation_tells_expert_and_options() -> None:
+    done = derivation(restorer(sharpen=Sharpen()), Thinning("sharpen"))
+    assert done.models == {"sharpen": "ab" * 32}
+    assert done.parameters["factor"] == "isotropic"
+    assert done.digest != derivation(restorer(sharpen=Sharpen()), Thinning("sharpen", 2)).digest
+
+
+def test_the_command_writes_an_isotropic_file(tmp_path: Path, toy_house: Restorer) -> None:
+    image = nibabel.load(mr_volume())  # type: ignore[attr-defined]
+    values = np.asarray(image.dataobj)[..., ::5][..., :5]
+    affine = image.affine @ np.diag([1, 1, 5, 1])
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "thick_T1w.nii.gz")  # type: ignore[attr-defined]
+    arguments = ["thin", str(tmp_path / "thick_T1w.nii.gz"), "-o", str(tmp_path / "out"), "--expert", "toy_mr"]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    row = json.loads(result.stdout)
+    assert row["summary"] == {"slices": 25, "voxel_mm": [2.0, 2.0, 2.0]}
+    thin = nibabel.load(row["output"]["path"])  # type: ignore[attr-defined]
+    assert thin.shape == (33, 41, 25)
+    np.testing.assert_allclose(thin.affine @ [0, 0, 2, 1], affine @ [0, 0, 0, 1], atol=1e-4)
+    sidecar = json.loads((tmp_path / "out" / "thick_T1w.json").read_text())
+    assert sidecar["Parameters"]["factor"] == "isotropic"
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 3
+    assert CliRunner().invoke(app, [*arguments[:-1], "absent", "--overwrite"]).exit_code == 4

@@ -1,0 +1,134 @@
+"""The uncertainty of an expert that draws samples: saved beside the image, on its grid, in its unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from monai_sasm import bundles
+from monai_sasm.bundles import Bundle
+from monai_sasm.cli.main import main
+from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.io.formats import read
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.dispatch import spread_tiled
+from monai_sasm.restoration.files import write_maps
+from monai_sasm.restoration.restore import Options, restore
+from monai_sasm.restoration.restorer import LazyBundles, Restorer
+from monai_sasm.types import Degradation, Modality
+
+EXPERT = "superres_mri_sit"
+
+
+class Unsure(torch.nn.Module):
+    """As unsure as the image is bright, and as the noise map is loud."""
+
+    def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return image + 0.1
+
+    def uncertainty(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return image.mean(1, keepdim=True) / 10 + sigma
+
+
+def restorer(modality: Modality, network: torch.nn.Module | None = None) -> Restorer:
+    """An expert ``one`` and nothing else."""
+    expert = Bundle(
+        "one", Path("nowhere"), "expert", modality, Degradation.NOISE, True, "1", "0" * 64, network or Unsure(),
+        {"sasm": {}},
+    )  # fmt: skip
+    return Restorer({"one": expert}, None, LazyBundles(), torch.device("cpu"))
+
+
+@pytest.fixture
+def volume() -> Volume:
+    """MR magnitudes, slices along the second axis."""
+    array = np.random.default_rng(0).uniform(0, 500, (1, 12, 3, 20)).astype(np.float32)
+    return Volume(array, Modality.MR, affine=np.diag([1.0, 2.0, 3.0, 1.0]), slice_axis=1)
+
+
+def test_it_is_in_the_unit_of_the_image(volume: Volume) -> None:
+    sigma = 25.0  # of the image
+    result = restore(volume, restorer(Modality.MR), Options(expert="one", keep_maps=True, sigma=sigma))
+    assert result.uncertainty is not None
+    slices = volume.as_slices()[:, 0]
+    np.testing.assert_allclose(result.uncertainty, slices / 10 + sigma, rtol=1e-5)
+    half = restore(volume, restorer(Modality.MR), Options(expert="one", keep_maps=True, sigma=sigma, strength=0.5))
+    np.testing.assert_allclose(half.uncertainty, result.uncertainty / 2, rtol=1e-5)
+
+
+def test_it_is_worked_out_only_when_asked_for_and_possible(volume: Volume) -> None:
+    assert restore(volume, restorer(Modality.MR), Options(expert="one")).uncertainty is None
+
+    class Sure(torch.nn.Module):
+        def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            return image
+
+    assert restore(volume, restorer(Modality.MR, Sure()), Options(expert="one", keep_maps=True)).uncertainty is None
+
+
+def test_in_place_it_is_that_of_the_input(volume: Volume) -> None:
+    options = Options(expert="one", keep_maps=True, sigma=0.0, passes=2)
+    expected = volume.as_slices()[:, 0] / 10
+    np.testing.assert_allclose(
+        restore(volume, restorer(Modality.MR), options, in_place=True).uncertainty, expected, rtol=1e-5
+    )
+
+
+def test_tiles_join() -> None:
+    image = torch.rand(1, 1, 100, 70, generator=torch.Generator().manual_seed(0))
+    spread = spread_tiled(image, torch.zeros_like(image), Unsure().uncertainty, tile=32, halo=32)
+    torch.testing.assert_close(spread, image / 10)
+
+
+def test_photos_show_it_ten_times_as_large(tmp_path: Path) -> None:
+    array = np.full((1, 8, 9), 0.25, np.float32)
+    photo = Volume(array, Modality.PHOTO)
+    result = restore(photo, restorer(Modality.PHOTO), Options(expert="one", keep_maps=True, sigma=0.0))
+    written = write_maps(result, tmp_path / "photo.png")
+    (shown,) = [path for path in written if path.name == "photo_uncertainty.png"]
+    assert np.unique(np.asarray(Image.open(shown))).tolist() == [round(255 * 10 * 0.025)]
+
+
+def _own(volume: Volume) -> np.ndarray:
+    """What the shipped expert itself says, in the unit and order of the volume."""
+    scaling = scaling_for(volume)
+    expert = bundles.load(EXPERT)
+    spreads = [expert.uncertainty(torch.from_numpy(scaling.forward(part[None]))) for part in volume.as_slices()]
+    return volume.from_slices(scaling.scale * torch.cat(spreads).numpy()).array[0]
+
+
+def _restore(source: Path, output: Path) -> None:
+    arguments = ["--expert", EXPERT, "--modality", "MR", "--save-maps", "--device", "cpu", "-q"]
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", str(source), "-o", str(output), *arguments])
+    assert not ended.value.code
+
+
+def test_nifti_beside_nifti(tmp_path: Path) -> None:
+    affine = np.array([[0.0, -1.1, 0.0, 5.0], [0.9, 0.0, 0.0, -3.0], [0.0, 0.0, 2.5, 7.0], [0.0, 0.0, 0.0, 1.0]])
+    array = np.random.default_rng(1).uniform(0, 900, (32, 32, 2)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "brain.nii.gz")
+    _restore(tmp_path / "brain.nii.gz", tmp_path / "out.nii.gz")
+    saved = nibabel.load(tmp_path / "out_uncertainty.nii.gz")
+    np.testing.assert_allclose(saved.affine, affine, atol=1e-5)
+    np.testing.assert_allclose(saved.get_fdata(), _own(read(tmp_path / "brain.nii.gz", Modality.MR)[0]), rtol=1e-4)
+    assert float(saved.get_fdata().max()) > 1, "in the unit of the image"
+
+
+def test_nifti_beside_dicom(tmp_path: Path) -> None:
+    source = Path(str(get_testdata_file("MR_small.dcm", download=False)))
+    _restore(source, tmp_path / "out")
+    (saved,) = (tmp_path / "out").glob("*_uncertainty.nii.gz")
+    (change,) = (tmp_path / "out").glob("*_change.nii.gz")
+    image, other = nibabel.load(saved), nibabel.load(change)
+    assert image.shape == other.shape
+    np.testing.assert_array_equal(image.affine, other.affine)
+    volume = read(source)[0]
+    np.testing.assert_allclose(np.sort(image.get_fdata(), None), np.sort(_own(volume), None), rtol=1e-4)
+    assert list((tmp_path / "out").glob("*/*.dcm"))
