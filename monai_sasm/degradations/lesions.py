@@ -9,7 +9,7 @@ is the edge response of a Gaussian point spread function of standard deviation t
 
 It is no fault but a signal: what a restorer does to it tells how much of a small, faint thing it gives back
 (:mod:`monai_sasm.evaluation.contrast_gain`), and a loss can ask for all of it
-(:class:`monai_sasm.losses.ContrastGainLoss`).
+(:class:`monai_sasm.losses.contrast.ContrastGainLoss`).
 """
 
 from __future__ import annotations

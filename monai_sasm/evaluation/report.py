@@ -15,6 +15,7 @@ ORDER = (
     "inpaint",
     "ct-lowdose",
     "ct-simulated",
+    "ct-lesions",
     "mri-noise",
     "mri-superres",
     "brats",

@@ -24,6 +24,7 @@ PROTOCOLS = {
     "inpaint": "inpaint:run",
     "ct-lowdose": "ct:run_real",
     "ct-simulated": "ct:run_simulated",
+    "ct-lesions": "ct_lesions:run",
     "mri-noise": "mri:run",
     "mri-superres": "mri_superres:run",
     "brats": "brats:run",

@@ -1,4 +1,4 @@
-"""Batches with and without lesions: what :class:`monai_sasm.losses.ContrastGainLoss` compares."""
+"""Batches with and without lesions: what :class:`monai_sasm.losses.contrast.ContrastGainLoss` compares."""
 
 from __future__ import annotations
 

@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt, ReconstructionKernel
-from monai_sasm.intensity import HU_PER_UNIT
 from monai_sasm.io.formats import read
 from monai_sasm.training.ellipse_phantoms import ellipse_phantoms
-from monai_sasm.training.simulated import _hounsfield, _spacing, _working
+from monai_sasm.training.simulated import as_int16, in_plane_spacing, working_scale
 from monai_sasm.types import Modality
 
 Pair = tuple[NDArray[np.float32], ...]
@@ -77,7 +76,7 @@ def simulated_doses(sources: Sequence[DoseSource], cache: str | Path, seed: int 
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
         temporary.replace(cache)
     with np.load(cache) as stored:
-        return [(_working(stored[f"clean_{i}"]), _working(stored[f"noisy_{i}"])) for i in range(len(stored) // 2)]
+        return [(working_scale(stored[f"clean_{i}"]), working_scale(stored[f"noisy_{i}"])) for i in range(len(stored) // 2)]
 
 
 def _simulate(source: DoseSource, generator: torch.Generator) -> list[tuple[NDArray[np.int16], NDArray[np.int16]]]:
@@ -91,18 +90,19 @@ def _simulate(source: DoseSource, generator: torch.Generator) -> list[tuple[NDAr
         low, high = (math.log(bound) for bound in source.scale)
         told = spacing * math.exp(low + (high - low) * float(torch.rand((), generator=generator)))
         model = LowDoseCt(told, source.dose, kernel, exposure=source.exposure, noise_free=source.noise_free)
-        clean = torch.from_numpy(image)[None].clamp(LOWEST, HIGHEST)
+        clean = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None].clamp(LOWEST, HIGHEST)
         noisy = model.apply(clean, model.draw((1, 1, *image.shape[-2:]), generator)).clamp(max=HIGHEST)
-        pairs.append((_hounsfield(clean[0].numpy()), _hounsfield(noisy[0].numpy())))
+        pairs.append((as_int16(clean[0].numpy()), as_int16(noisy[0].numpy())))
     return pairs
 
 
 def _slices(source: DoseSource, generator: torch.Generator) -> list[tuple[NDArray[np.float32], float]]:
+    """Slices ``(1, H, W)`` in HU, views where possible, with their pixel sizes in mm."""
     if source.phantoms:
         made = ellipse_phantoms(source.count, PHANTOM_SIZE, PHANTOM_SPACING, generator)
         return [(image.numpy(), PHANTOM_SPACING) for image in made]
     return [
-        (np.ascontiguousarray(image, np.float32), _spacing(volume))
+        (image, in_plane_spacing(volume))
         for path in source.paths
         for volume in read(Path(path), Modality.CT)
         if source.named in volume.name and not volume.name.startswith(tuple(source.exclude))
