@@ -8,8 +8,7 @@ from torch import Tensor, nn
 class ContrastGainLoss(nn.Module):
     r"""Error with and without lesions, and the loss of the lesions' contrast.
 
-    With input ``y``, target ``x``, network ``E`` and lesions ``s`` (as :class:`monai_sasm.training.contrast.PrepareWithLesions`
-    makes them), means over pixels:
+    With input ``y``, target ``x``, network ``E`` and lesions ``s``, means over pixels:
 
     .. math:: \tfrac12 (|E(y) - x| + |E(y + s) - (x + s)|) + \lambda |E(y + s) - E(y) - s|
 
@@ -28,7 +27,9 @@ class ContrastGainLoss(nn.Module):
         self.gain = gain
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """``(2 B, C, H, W)`` each: images without lesions in the first half, the same with lesions in the second."""
+        """``(2 B, C, H, W)`` each: images without lesions in the first half, the same with lesions in the second, as
+        :class:`monai_sasm.training.contrast.PrepareWithLesions` makes them.
+        """
         if len(prediction) % 2 or prediction.shape != target.shape:
             raise ValueError(
                 "expected the same images without and with lesions, (2 B, C, H, W), "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,11 +42,8 @@ TUNING = "L143_D45f_i106"  # peers are tuned here, a training patient
 PEERS = ("NLM fast", "BM3D")
 STRENGTHS = {"BM3D": (1.0, 1.4, 2.0, 2.8), "NLM fast": (0.5, 0.7, 1.0, 1.4, 2.0)}
 DEFINITIONS = {
-    **{
-        f"gain {disc.label}": "contrast gain of discs of so many mm and HU: sum of E(y + s) - E(y) over sum of s, inside "
-        "the disc; [mean - standard error, mean + standard error] over slices"
-        for disc in DISCS
-    },
+    "gain": "contrast gain of discs of so many mm and HU: sum of E(y + s) - E(y) over sum of s inside the disc, 1 is "
+    "kept and 0 erased; [mean - standard error, mean + standard error] over slices",
     "noise": f"HU, standard deviation around the places of the discs, squares of {PATCH} pixels, a plane removed",
     "NPS mean": "cycles/cm, power-weighted mean frequency of the noise power spectrum there",
     "PSNR": "dB against full dose, images clipped to [-160, 240] HU, data range 400; quarter dose only",
@@ -83,18 +81,13 @@ def run(context: Context) -> Table:
         outputs = {_key(case): _restored(case, restore) for case in cases}
         rows.append(_row(name, cases, outputs, 1.0))
         quarter = [case for case in cases if case.level == "quarter"]
-
-        def noise_at(strength: float, outputs: dict[str, Restoration] = outputs) -> float:
-            mixed = [outputs[_key(case)].blended(inputs[_key(case)], strength).plain for case in quarter]
-            return float(np.mean([_noise(case, image) for case, image in zip(quarter, mixed, strict=True)]))
-
-        strength = strength_of(noise_at, aim)
+        strength = strength_of(partial(_mean_noise, quarter, inputs, outputs), aim)
         blended = {_key(case): outputs[_key(case)].blended(inputs[_key(case)], strength) for case in quarter}
         rows.append(_row(f"{name}, noise as full dose", quarter, blended, strength))
     places = [len(case.facts["places"]) for case in cases if case.level == "full"]
     flags = (
-        f"discs blurred by {BLUR:g} mm, at the {min(places)} to {max(places)} most uniform places of soft tissue of each "
-        "slice, chosen on the smoothed full-dose slice; one kind of disc at a time",
+        f"discs blurred by {BLUR:g} mm, at the {min(places)} to {max(places)} most uniform places of soft tissue of "
+        "each slice, chosen on the smoothed full-dose slice; one kind of disc at a time",
         "L096 was not trained on; all slices are of one patient",
         "default pipeline: the gate decides; lowdose_ct_unet: named, without the gate",
         f"noise as full dose: one strength for all slices, at which their mean noise is {aim:.1f} HU",
@@ -206,6 +199,14 @@ def _noise(case: Case, image: Image) -> float:
     return float(np.sqrt(np.mean((flat - plane.T) ** 2, 1)).mean())
 
 
+def _mean_noise(
+    cases: Sequence[Case], inputs: dict[str, Restoration], outputs: dict[str, Restoration], strength: float
+) -> float:
+    """Mean noise of the blends of inputs and outputs, HU."""
+    blends = [outputs[_key(case)].blended(inputs[_key(case)], strength).plain for case in cases]
+    return float(np.mean([_noise(case, image) for case, image in zip(cases, blends, strict=True)]))
+
+
 def _key(case: Case) -> str:
     return f"{case.level} {case.name}"
 
@@ -249,11 +250,7 @@ def _peer_rows(context: Context, root: Path, cases: Sequence[Case]) -> list[Row]
 
 
 def _peer_row(context: Context, method: Method, cases: Sequence[Case]) -> Row:
-    chosen = [
-        case
-        for level in LEVELS
-        for case in [case for case in cases if case.level == level][: method.first]
-    ]
+    chosen = [case for level in LEVELS for case in [case for case in cases if case.level == level][: method.first]]
     measured = {}
     for case in chosen:
         parts = fingerprint(case.clean, case.degraded, case.sigma, case.facts["places"], DISCS, BLUR)

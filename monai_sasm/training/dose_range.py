@@ -76,7 +76,8 @@ def simulated_doses(sources: Sequence[DoseSource], cache: str | Path, seed: int 
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
         temporary.replace(cache)
     with np.load(cache) as stored:
-        return [(working_scale(stored[f"clean_{i}"]), working_scale(stored[f"noisy_{i}"])) for i in range(len(stored) // 2)]
+        names = [(f"clean_{i}", f"noisy_{i}") for i in range(len(stored) // 2)]
+        return [(working_scale(stored[clean]), working_scale(stored[noisy])) for clean, noisy in names]
 
 
 def _simulate(source: DoseSource, generator: torch.Generator) -> list[tuple[NDArray[np.int16], NDArray[np.int16]]]:

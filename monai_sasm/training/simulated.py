@@ -61,7 +61,8 @@ def simulated_pairs(
         np.savez(temporary, **arrays)
         temporary.replace(cache)
     with np.load(cache) as stored:
-        return [(working_scale(stored[f"clean_{i}"]), working_scale(stored[f"noisy_{i}"])) for i in range(len(stored) // 2)]
+        names = [(f"clean_{i}", f"noisy_{i}") for i in range(len(stored) // 2)]
+        return [(working_scale(stored[clean]), working_scale(stored[noisy])) for clean, noisy in names]
 
 
 def _simulate(

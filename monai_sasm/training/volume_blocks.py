@@ -20,6 +20,7 @@ from monai_sasm.functional.neighbours import between
 from monai_sasm.io.formats import read
 from monai_sasm.types import Modality
 
+AIR = 0.1  # working scale; below it lies nothing but noise
 MARGIN = 12  # voxels of air kept around a head
 
 
@@ -129,11 +130,11 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
 
 
 def _cropped(volume: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Without the slices on each side that hold only air (or nothing), but for a margin."""
-    filled = volume > 0.1
+    """Without the slices on each side that hold only air, but for a margin."""
+    keep = []
     for axis in range(3):
-        found = np.flatnonzero(filled.any(tuple(other for other in range(3) if other != axis)))
-        first, last = (found[0], found[-1] + 1) if len(found) else (0, volume.shape[axis])
-        keep = slice(max(0, int(first) - MARGIN), int(last) + MARGIN)
-        volume, filled = (np.moveaxis(np.moveaxis(part, axis, 0)[keep], 0, axis) for part in (volume, filled))
-    return np.ascontiguousarray(volume, np.float16)
+        others = tuple(other for other in range(3) if other != axis)
+        found = np.flatnonzero((volume > AIR).any(others))
+        first, last = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, volume.shape[axis])
+        keep.append(slice(max(0, first - MARGIN), last + MARGIN))
+    return np.ascontiguousarray(volume[tuple(keep)], np.float16)
