@@ -24,6 +24,7 @@ from monai_sasm.evaluation.metrics import CT_WINDOW, noise_power_spectrum, psnr,
 from monai_sasm.evaluation.scoring import Case, Image, Method, fingerprint
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.protocols import peers
+from monai_sasm.protocols.ct import uniform_regions
 
 if TYPE_CHECKING:
     from monai_sasm.io.volume import Volume
@@ -34,7 +35,7 @@ HU_PER_UNIT = 1000.0  # the experts' working scale
 DISCS = (Disc(3, 14), Disc(5, 7), Disc(7, 5), Disc(10, 3), Disc(3, 40), Disc(5, -40))  # mm, HU
 BLUR = 0.4  # mm, standard deviation: what a sharp abdominal kernel (D45f) leaves of a point
 TISSUE, SPREAD = (-20.0, 150.0), 16.0  # HU, after smoothing: soft tissue without edges
-PATCH, BINS = 24, 10  # pixels; rings of the noise power spectrum
+BINS = 10  # rings of the noise power spectrum
 PLACES = 6  # per slice, at most
 LEVELS = ("quarter", "full")
 BM3D_SLICES = 2  # per level
@@ -44,7 +45,7 @@ STRENGTHS = {"BM3D": (1.0, 1.4, 2.0, 2.8), "NLM fast": (0.5, 0.7, 1.0, 1.4, 2.0)
 DEFINITIONS = {
     "gain": "contrast gain of discs of so many mm and HU: sum of E(y + s) - E(y) over sum of s inside the disc, 1 is "
     "kept and 0 erased; [mean - standard error, mean + standard error] over slices",
-    "noise": f"HU, standard deviation around the places of the discs, squares of {PATCH} pixels, a plane removed",
+    "noise": "HU, standard deviation in uniform soft tissue, as in ct-lowdose",
     "NPS mean": "cycles/cm, power-weighted mean frequency of the noise power spectrum there",
     "PSNR": "dB against full dose, images clipped to [-160, 240] HU, data range 400; quarter dose only",
     "strength": "share of the restoration in the blend with the input",
@@ -102,36 +103,55 @@ def _cases(folder: Path, limit: int | None) -> tuple[list[Case], list[Path]]:
     for full_path in files(folder / "full", limit=limit):
         quarter_path = folder / "quarter" / full_path.name
         full, spacing = ct_slice(full_path)
-        places = uniform_places(full[0], spacing, TISSUE, SPREAD, count=PLACES)
-        if not places:
-            continue
         used += [full_path, quarter_path]
+        name = full_path.name.split(".")[0]
         for level, path in zip(LEVELS, (quarter_path, full_path), strict=True):
-            cases.append(_case(full_path.name.split(".")[0], level, full, ct_slice(path)[0], spacing, places, path))
+            cases += lesion_case(name, level, full, ct_slice(path)[0], spacing, path)
     return cases, used
 
 
-def _case(
-    name: str, level: str, full: Image, image: Image, spacing: float, places: list[tuple[int, int]], path: Path
-) -> Case:
-    facts = {"spacing": spacing, "places": places, "path": path}
+def lesion_case(name: str, level: str, full: Image, image: Image, spacing: float, path: Path) -> list[Case]:
+    """A slice with the places of its discs; none where it has no uniform soft tissue.
+
+    Args:
+        name: of the slice.
+        level: its dose.
+        full: full dose ``(1, H, W)``, HU, where the places are chosen.
+        image: the slice itself.
+        spacing: pixel size, mm.
+        path: its file, for the pipeline to read.
+    """
+    places = uniform_places(full[0], spacing, TISSUE, SPREAD, count=PLACES)
+    regions = uniform_regions(full[0])
+    if not places or not regions:
+        return []
+    facts = {"spacing": spacing, "places": places, "regions": regions, "path": path}
     case = Case(name, level, full, image, 0.0, facts)
-    return replace(case, sigma=_noise(case, image))
+    return [replace(case, sigma=_noise(case, image))]
 
 
 def _ours(context: Context) -> dict[str, Callable[[Case], Image]]:
-    """Rows of our own: the default pipeline, the named expert, and the expert with each further checkpoint."""
+    """Rows of our own: the default pipeline and the named expert, as shipped and with each further checkpoint."""
     found: dict[str, Callable[[Case], Image]] = {}
-    if context.restorer is not None:
-        from monai_sasm.restoration.restore import Options, restore
-
-        found["default pipeline"] = lambda case: _slice(
-            restore(_volume(case), context.restorer, Options()).volume  # type: ignore[arg-type]
-        )
-    found[EXPERT] = _corrected(context.expert(EXPERT))
-    for label, path in context.weights.items():
-        found[f"{EXPERT} {label}"] = _corrected(context.expert(EXPERT, path))
+    for label, path in [("", None), *context.weights.items()]:
+        if context.restorer is not None:
+            found[f"default pipeline {label}".strip()] = _pipeline(context, path)
+        found[f"{EXPERT} {label}".strip()] = _corrected(context.expert(EXPERT, path))
     return found
+
+
+def _pipeline(context: Context, weights: Path | None) -> Callable[[Case], Image]:
+    """The gate and its experts, as for any file; with other weights of the expert."""
+    import torch
+
+    from monai_sasm.restoration.restore import Options, restore
+    from monai_sasm.restoration.restorer import load_restorer
+
+    restorer = load_restorer(context.device)
+    if weights is not None:
+        state = torch.load(weights, map_location=restorer.device, weights_only=True)
+        restorer.experts[EXPERT].network.load_state_dict(state)
+    return lambda case: np.ascontiguousarray(restore(_volume(case), restorer, Options()).volume.as_slices()[0])
 
 
 def _volume(case: Case) -> Volume:
@@ -141,10 +161,6 @@ def _volume(case: Case) -> Volume:
 
     volume = read(case.facts["path"], Modality.CT)[0]
     return volume.from_slices(np.ascontiguousarray(case.degraded[None], np.float32))
-
-
-def _slice(volume: Volume) -> Image:
-    return np.ascontiguousarray(volume.as_slices()[0])
 
 
 def _corrected(expert: Callable[[Image, float | None], Image]) -> Callable[[Case], Image]:
@@ -185,18 +201,12 @@ def _measured(case: Case, done: Restoration) -> dict[str, float]:
 
 
 def _patches(case: Case, image: Image) -> Image:
-    half = PATCH // 2
-    padded = np.pad(image[0], half, mode="reflect")
-    return np.stack([padded[row : row + PATCH, column : column + PATCH] for row, column in case.facts["places"]])
+    return np.stack([image[0][place] for place in case.facts["regions"]])
 
 
 def _noise(case: Case, image: Image) -> float:
-    """Standard deviation in the patches, a plane removed from each, HU."""
-    row, column = np.mgrid[:PATCH, :PATCH]
-    basis = np.stack([np.ones(PATCH**2), row.ravel(), column.ravel()], 1)
-    flat = _patches(case, image).reshape(-1, PATCH**2).astype(np.float64)
-    plane = basis @ np.linalg.lstsq(basis, flat.T, rcond=None)[0]
-    return float(np.sqrt(np.mean((flat - plane.T) ** 2, 1)).mean())
+    """Mean standard deviation of the uniform regions, HU."""
+    return float(_patches(case, image).std(axis=(1, 2)).mean())
 
 
 def _mean_noise(
@@ -234,16 +244,11 @@ def _averaged(
 
 
 def _peer_rows(context: Context, root: Path, cases: Sequence[Case]) -> list[Row]:
-    tuning = []
-    for kind in ("full", "quarter"):
-        path = root / "L143_nifti" / kind / f"{TUNING}.nii.gz"
-        image, spacing = ct_slice(path)
-        tuning.append((image, spacing, path))
-    (full, spacing, _), (quarter, _, path) = tuning
-    places = uniform_places(full[0], spacing, TISSUE, SPREAD, count=PLACES)
-    case = _case(TUNING, "quarter", full, quarter, spacing, places, path)
+    full, quarter = (root / "L143_nifti" / kind / f"{TUNING}.nii.gz" for kind in ("full", "quarter"))
+    image, spacing = ct_slice(full)
+    tuning = lesion_case(TUNING, "quarter", image, ct_slice(quarter)[0], spacing, quarter)
     methods = peers.methods(
-        PEERS, [case], context.kept, scale=HU_PER_UNIT, strengths=STRENGTHS, first=BM3D_SLICES,
+        PEERS, tuning, context.kept, scale=HU_PER_UNIT, strengths=STRENGTHS, first=BM3D_SLICES,
         score=lambda case, image: psnr(windowed(case.clean), windowed(image), CT_WINDOW[1] - CT_WINDOW[0]),
     )  # fmt: skip
     return [_peer_row(context, method, cases) for method in methods]
