@@ -18,6 +18,7 @@ ORDER = (
     "ct-lesions",
     "mri-noise",
     "mri-superres",
+    "mri-heads",
     "brats",
     "mixed",
     "refine",

@@ -27,6 +27,7 @@ PROTOCOLS = {
     "ct-lesions": "ct_lesions:run",
     "mri-noise": "mri:run",
     "mri-superres": "mri_superres:run",
+    "mri-heads": "mri_heads:run",
     "brats": "brats:run",
     "mixed": "mixed:run",
     "refine": "refine:run",
