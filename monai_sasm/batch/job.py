@@ -11,8 +11,7 @@ from monai_sasm import __version__
 
 if TYPE_CHECKING:
     from monai_sasm.io.entry import Entry
-    from monai_sasm.restoration.restore import Options
-    from monai_sasm.restoration.thin import Thinning
+    from monai_sasm.restoration.options import Options, Thinning
     from monai_sasm.types import Modality
 
 
@@ -39,6 +38,7 @@ class BatchJob:
         flat: put DICOM files straight into the output folder, as ``SERIES#OBJECT.dcm``.
         nifti: write DICOM results as NIfTI.
         version: of the package that planned it.
+        adopt: take over a ledger that was not made in its place; see :meth:`monai_sasm.batch.ledger.Ledger.open`.
     """
 
     source: Path
@@ -57,6 +57,7 @@ class BatchJob:
     identify: bool = False
     flat: bool = False
     nifti: bool = False
+    adopt: bool = False
     version: str = __version__
 
 

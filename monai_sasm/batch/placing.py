@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from monai_sasm.io.nofollow import below
+
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
@@ -43,8 +45,9 @@ def place(staging: Path, folder: Path, *, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: something is in the way.
+        RefusedError: a link is in the place of a result or on the way to it.
     """
-    moves = [(path, folder / path.relative_to(staging)) for path in whole_parts(staging)]
+    moves = [(path, below(folder, path.relative_to(staging).as_posix())) for path in whole_parts(staging)]
     for path, target in moves:
         if os.path.lexists(target) and target.is_dir() != path.is_dir():
             raise FileExistsError(f"{target} is no result of this kind; move it away")
@@ -78,14 +81,14 @@ def _keep(target: Path, old: Path) -> None:
         os.replace(target, old)
         return
     try:
-        os.link(target, old, follow_symlinks=False)
-    except (OSError, NotImplementedError):
-        shutil.copy2(target, old, follow_symlinks=False)
+        os.link(target, old)
+    except OSError:  # a file system without second names
+        shutil.copy2(target, old)
 
 
 def _return_others(old: Path, target: Path) -> None:
     """Put back what lay in the folder of an old series and was no part of it."""
-    if old.is_symlink() or not old.is_dir():
+    if not old.is_dir():
         return
     for path in old.iterdir():
         if not path.match("IM*.dcm"):

@@ -18,13 +18,14 @@ from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.placing import place, staged
 from monai_sasm.batch.plan import check_targets
 from monai_sasm.batch.row import SCHEMA, Row, ended_by, row_of
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.nifti.nifti import stem
-from monai_sasm.restoration import restore, thin
 from monai_sasm.restoration.files import mismatch, open_restorer, peak_mb, restore_to, thin_to
+from monai_sasm.restoration.options import Thinning
 from monai_sasm.restoration.restorer import Restorer
-from monai_sasm.restoration.thin import Thinning
+from monai_sasm.restoration.thin import thin_derivation, work_units
 from monai_sasm.types import Modality
 
 MAX_DEATHS = 3  # of its process, after which a task is given up
@@ -57,10 +58,15 @@ def run_task(task: Task, job: BatchJob, progress: Progress | None = None, *, las
         return row | {"status": PUT_OFF}
     try:
         ledger.settle(task.id)
-        restorer = _restorer_here(job)  # before the start counts: a process that ends while it loads speaks for no task
+        restorer = _restorer_here(job)
+        unsuitable = mismatch(task.entry, restorer, job.options)
+        if unsuitable:
+            return row | {"status": "skipped", "reason": unsuitable}
+        # loads the networks before the start counts: a process that ends while it loads them speaks for no task
+        made = _derivation(task.entry.modality, job, restorer)
         if ledger.start(task.id) > MAX_DEATHS:
             return row | died(MAX_DEATHS)
-        return _committed(task, job, ledger, restorer=restorer, progress=progress)
+        return _committed(task, job, made, restorer=restorer, progress=progress)
     except Exception as error:  # one broken series must not stop a night's work
         logger.debug("traceback", exc_info=True)
         return row | ended_by(error, task, job)
@@ -85,9 +91,11 @@ def run_at_once(task: Task, job: BatchJob, *, restorer: Restorer, progress: Prog
         unsuitable = mismatch(task.entry, restorer, job.options)
         if unsuitable:
             return row | {"status": "skipped", "reason": unsuitable}
-        with staged(target.parent) as folder:
-            done = _written(task, job, folder / target.name, restorer=restorer, progress=progress)
-            place(folder, target.parent, overwrite=job.overwrite)
+        root = job.output if target != job.output else target.parent
+        with staged(root) as folder:
+            written = folder / target.relative_to(root)
+            done = _written(task, job, written, restorer=restorer, progress=progress)
+            place(folder, root, overwrite=job.overwrite)
         return row | done
     except Exception as error:
         logger.debug("traceback", exc_info=True)
@@ -129,11 +137,8 @@ def _restorer_here(job: BatchJob) -> Restorer:
     return restorer_of(job)
 
 
-def _committed(task: Task, job: BatchJob, ledger: Ledger, *, restorer: Restorer, progress: Progress | None) -> Row:
-    row = row_of(task, job)
-    unsuitable = mismatch(task.entry, restorer, job.options)
-    if unsuitable:
-        return row | {"status": "skipped", "reason": unsuitable}
+def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restorer, progress: Progress | None) -> Row:
+    row, ledger = row_of(task, job), Ledger(job.output)
     earlier = ledger.record(task.id)
     if earlier is not None and earlier["row"]["run"] == job.run:
         return Row(earlier["row"])  # the scheduler runs it again, for it lost a worker that had finished
@@ -142,7 +147,7 @@ def _committed(task: Task, job: BatchJob, ledger: Ledger, *, restorer: Restorer,
     if earlier is None:
         check_targets(task, job)
     content = input_hash(task.entry)
-    key = _key(content, _derivation(task.entry.modality, job, restorer), job)
+    key = _key(content, made, job)
     if earlier is not None and job.resume and earlier["key"] == key:
         return Row(earlier["row"])
     if earlier is not None and not job.overwrite:
@@ -164,10 +169,10 @@ def _written(task: Task, job: BatchJob, target: Path, *, restorer: Restorer, pro
     started = time.perf_counter()
     volume = task.entry.load()
     if isinstance(job.options, Thinning):
-        advance = _parts(thin.work_units(volume, job.options), progress)
+        advance = _parts(work_units(volume, job.options), progress)
         done = thin_to(volume, target, restorer, job.options, keep_private=job.keep_private, progress=advance)
     else:
-        advance = _parts(restore.work_units(volume, job.options), progress)
+        advance = _parts(restorer.plan(volume.modality, job.options).work_units(volume), progress)
         done = restore_to(volume, target, restorer, job.options, keep_private=job.keep_private, progress=advance)
     place, maps = job.output / task.target, [Path(path) for path in done["output"]["maps"]]
     output = {"files": done["output"]["files"], "maps": len(maps)}
@@ -193,8 +198,10 @@ def _parts(units: int, progress: Progress | None) -> Callable[[int], None] | Non
 
 def _derivation(modality: Modality | None, job: BatchJob, restorer: Restorer) -> Derivation:
     if isinstance(job.options, Thinning):
-        return thin.derivation(restorer, job.options)
-    return restore.derivation(restorer, job.options, modality)
+        return thin_derivation(restorer, job.options)
+    if modality is None:
+        raise RefusedError("the file does not say what made it; pass --modality CT or --modality MR")
+    return restorer.plan(modality, job.options).derivation
 
 
 def _arrange(task: Task, job: BatchJob, folder: Path) -> None:

@@ -14,7 +14,7 @@ import typer
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
-    from monai_sasm.restoration.restore import Options
+    from monai_sasm.restoration.options import Options
 
 Trust = Annotated[
     list[Path] | None,
@@ -40,7 +40,7 @@ Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say w
 
 @dataclass(frozen=True)
 class Restoring:
-    """What to do with the pixels; the fields of :class:`monai_sasm.restoration.restore.Options`."""
+    """What to do with the pixels; the fields of :class:`monai_sasm.restoration.options.Options`."""
 
     expert: Annotated[
         str | None, typer.Option(help="Use only this expert, without the gate; see `sasm bundles list`.")
@@ -79,7 +79,7 @@ class Restoring:
 
     def options(self) -> Options:
         """The same as options of a restoration."""
-        from monai_sasm.restoration.restore import Options
+        from monai_sasm.restoration.options import Options
 
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return Options(keep_maps=values.pop("save_maps"), **values)

@@ -50,6 +50,9 @@ Flat = Annotated[
     bool | None,
     typer.Option(help="DICOM files straight into OUT as SERIES#OBJECT.dcm; by default when mercure is the caller."),
 ]
+Adopt = Annotated[
+    bool, typer.Option("--adopt", help="Take over a ledger that was copied here with its results; see SECURITY.md.")
+]
 
 
 @grouped
@@ -65,6 +68,7 @@ def batch(
     cluster: Cluster = None,
     identify: Identify = False,
     flat: Flat = None,
+    adopt: Adopt = False,
 ) -> None:
     """Restore a whole tree, series by series, here or on a cluster; every outcome is a line of OUT/manifest.jsonl.
 
@@ -78,7 +82,9 @@ def batch(
             raise ValueError("--scheduler is for a running cluster, --cluster starts one; give one of them")
         from monai_sasm.batch.job import BatchJob
         from monai_sasm.batch.plan import plan
+        from monai_sasm.io.nofollow import refuse_astray
 
+        refuse_astray(output, source)
         job = BatchJob(
             source=source.resolve(),
             output=output.resolve(),
@@ -87,6 +93,7 @@ def batch(
             overwrite=overwrite,
             identify=identify,
             flat=str(output) == os.environ.get(MERCURE_OUTPUT) if flat is None else flat,
+            adopt=adopt,
             **running.settings(),
         )
         tasks = plan(job)

@@ -52,7 +52,7 @@ def thin(
     """
     set_up_logging(running.verbosity)
     with one_line_errors():
-        from monai_sasm.restoration.thin import Thinning
+        from monai_sasm.restoration.options import Thinning
 
         run_job(
             running,

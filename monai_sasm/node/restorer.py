@@ -14,7 +14,7 @@ from monai_sasm.batch.plan import plan
 from monai_sasm.batch.work import restorer_of, run_at_once
 from monai_sasm.errors import DISK_FAULTS, BundleError
 from monai_sasm.node.outcome import Outcome
-from monai_sasm.restoration.restore import Options, derivation
+from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
 
 _RUN_SETTINGS = ("device", "precision", "trust")
@@ -27,7 +27,7 @@ class SeriesRestorer:
     """Restores the DICOM files of a folder. Only a fault of the disk is raised; the rest is part of the outcome.
 
     Args:
-        settings: fields of :class:`monai_sasm.restoration.restore.Options`, and ``device``, ``precision``, ``trust``
+        settings: fields of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``
             (folders).
         keep_private: keep private attributes.
 
@@ -61,7 +61,7 @@ class SeriesRestorer:
         digests = []
         for modality in (Modality.CT, Modality.MR):
             try:
-                digests.append(derivation(self._restorer, self._options, modality).digest)
+                digests.append(self._restorer.plan(modality, self._options).derivation.digest)
             except BundleError:  # series of this modality will be refused, with the reason
                 digests.append("refused")
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
