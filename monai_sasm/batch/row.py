@@ -84,7 +84,7 @@ def _identifiers(entry: Entry) -> dict[str, str]:
 
 def _names(task: Task, job: BatchJob) -> set[str]:
     """Paths, and their parts, that a reason might quote: folders are named after patients."""
-    names = {str(job.source), str(job.output), str(task.target), task.entry.name}
+    names = {str(job.source), job.source.name, str(job.output), str(task.target), *task.target.parts, task.entry.name}
     for path in (*task.entry.paths, job.output / task.target):
-        names |= {str(path), str(path.parent), path.name, stem(path)}
+        names |= {str(path), str(path.parent), path.parent.name, path.name, stem(path)}
     return names

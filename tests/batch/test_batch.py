@@ -23,6 +23,7 @@ from monai_sasm.batch.row import SCHEMA
 from monai_sasm.cli.main import main
 from tests.batch.studies import write_studies
 from tests.data import mr_volume
+from tests.rows import check_rows
 
 
 @pytest.fixture
@@ -71,6 +72,7 @@ def test_a_tree_is_restored_and_told_about(sasm: Any, tree: Path, tmp_path: Path
     assert len(rows) == len(out.splitlines()) == 4
     assert all(Path(line).exists() for line in out.splitlines())
     assert {row["status"] for row in rows} == {"ok"}
+    check_rows(rows)
     assert {row["schema"] for row in rows} == {SCHEMA}
     assert len({row["run"] for row in rows}) == 1
     assert {row["input"]["modality"] for row in rows} == {"CT", "MR", "PHOTO"}
@@ -114,12 +116,26 @@ def test_the_manifest_names_nobody_unless_asked(sasm: Any, tree: Path, tmp_path:
     names = ["Smith", "Brown", "Doe", "Jane", "sub-1", str(tmp_path)]
     identifiers = [str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.PatientID)]
     assert code == 8
+    check_rows(map(json.loads, text.splitlines()))
     assert {row["status"] for row in map(json.loads, text.splitlines())} == {"ok", "failed", "skipped"}
     assert not [name for name in names + identifiers if name in text]
     sasm(tree, tmp_path / "told", "--identify")
     told = (tmp_path / "told" / "manifest.jsonl").read_text()
+    check_rows(map(json.loads, told.splitlines()))
     assert all(name in told for name in ("Smith_John.png", "Doe_Jane_000", *identifiers[:2]))
     assert str(dataset.PatientID) not in told
+
+
+def test_an_old_map_in_the_way_is_met_before_anything_is_written(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "Smith_John_change.png").write_text("mine")
+    assert sasm(tree, output, "--save-maps")[0] == 0
+    (skipped,) = [row for row in read(output / "manifest.jsonl") if row["status"] == "skipped"]
+    check_rows([skipped])
+    assert "exists" in skipped["reason"]
+    assert not (output / "Smith_John.png").exists()
+    assert (output / "Smith_John_change.png").read_text() == "mine"
 
 
 def test_resume_does_what_is_left_and_nothing_else(sasm: Any, tree: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from monai_sasm.evaluation.table import Table
 from monai_sasm.protocols.evaluate import evaluate_brats
 from tests.data import CHECKOUT
 from tests.evaluation.tumours import DIES, Mortal, write_models, write_subjects
+from tests.rows import check_rows
 
 NAMES = ("same", "dimmer")
 
@@ -92,9 +93,9 @@ def test_the_table(models: Path, root: Path, tmp_path: Path) -> None:
     assert table.figures == ("brats-x2.png", "brats-x4.png", "brats-dice.png", "brats-time.png")
     assert all(0 < (tmp_path / "results" / name).stat().st_size < 300_000 for name in table.figures)
     assert "## brats" in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
-    json.loads(
-        (tmp_path / "results" / "brats" / "manifest.jsonl").read_text().splitlines()[0], parse_constant=pytest.fail
-    )
+    lines = (tmp_path / "results" / "brats" / "manifest.jsonl").read_text().splitlines()
+    check_rows(json.loads(line, parse_constant=pytest.fail) for line in lines)
+    assert len(lines) == 4
 
 
 def test_numbers_of_one_subject(models: Path, root: Path, tmp_path: Path) -> None:
@@ -227,6 +228,7 @@ def test_what_cannot_be_measured_is_said(models: Path, root: Path, tmp_path: Pat
     (root / "BraTS2021_00001" / "BraTS2021_00001_flair.nii.gz").write_bytes(b"no image")
     table = run(root, tmp_path)
     assert table.row("input").n == {"x2": 2, "x4": 2}
+    check_rows(rows(tmp_path))
     assert "BraTS2021_00002 skipped: has no t1ce, which the judge needs" in table.flags
     assert any(flag.startswith("BraTS2021_00001 failed: ") for flag in table.flags)
     with pytest.raises(DataAbsentError, match="no BraTS subject"):

@@ -26,6 +26,7 @@ from monai_sasm.node.service import Node
 from tests.io.dicom.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
 from tests.node.orthanc import free_port
 from tests.node.waiting import dicom_in, wait_for
+from tests.rows import check_rows
 
 pynetdicom = pytest.importorskip("pynetdicom")
 
@@ -152,6 +153,7 @@ def test_a_series_is_sent_once_and_a_late_slice_follows(
         assert send(node, series()) == [0] * SLICES
         wait_for(lambda: node.counters.snapshot()["repeated"] == 3 + SLICES)
         assert sorted(archive.taken) == sorted(uid("derived", uid("plain", number)) for number in range(SLICES))
+        check_rows(rows)
         assert [(row["status"], row["output"]) for row in rows] == [
             ("ok", {"files": 3, "destinations": ["archive"]}),
             ("ok", {"files": 1, "destinations": ["archive"]}),
@@ -211,6 +213,8 @@ def test_what_cannot_be_restored_is_set_aside_with_the_reason(tmp_path: Path, ar
         (job,) = node.spool.jobs("quarantine")
         assert json.loads((job.folder / "reason.json").read_text())["reason"] == "slices are missing; send them"
         assert len(dicom_in(job.folder)) == SLICES
+        check_rows(rows)
+        assert rows[0]["input"]["id"] == job.name
         assert rows[0]["reason"] == "slices are missing; send them"
         restorer.fail = KeyError("Müller")
         send(node, series("second"))
