@@ -12,7 +12,6 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Degradation": "monai_sasm.types",
     "Derivation": "monai_sasm.io.derivation",
     "Restorer": "monai_sasm.restoration.restorer",
     "Modality": "monai_sasm.types",
@@ -24,7 +23,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "Degradation",
     "Derivation",
     "Modality",
     "Options",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.bundles import available, read_metadata
+from monai_sasm.bundles import available, find_gate, read_metadata
 from monai_sasm.errors import BundleError
 from monai_sasm.types import Modality
 
@@ -49,12 +49,13 @@ def models(trust: Sequence[Path] = ()) -> list[Model]:
     Args:
         trust: further folders of bundles; their configs may run code.
     """
-    usable = {name: (root, metadata) for name, root in sorted(available(trust).items()) if (metadata := _usable(root))}
+    installed = available(trust)
+    usable = {name: (root, metadata) for name, root in sorted(installed.items()) if (metadata := _usable(root))}
     experts: dict[Modality, list[str]] = {modality: [] for modality in Modality}
     for name, (_, metadata) in usable.items():
         if metadata["sasm"]["role"] == "expert":
             experts[Modality(metadata["sasm"]["modality"])].append(name)
-    gated = any(metadata["sasm"]["role"] == "gate" for _, metadata in usable.values())
+    gated = find_gate(installed) in usable
     found = []
     for name, (root, metadata) in usable.items():
         role = metadata["sasm"]["role"]

@@ -151,7 +151,7 @@ def _experts(restorer: Restorer) -> dict[str, str]:
     from monai_sasm.types import Modality
 
     photo_experts = {name: bundle for name, bundle in restorer.experts.items() if bundle.modality is Modality.PHOTO}
-    found = {bundle.degradation.value: name for name, bundle in photo_experts.items() if bundle.degradation is not None}
+    found = {bundle.degradation: name for name, bundle in photo_experts.items()}
     missing = sorted(set(FAULTS[1:]) - set(found))
     if missing:
         raise ValueError(f"'mixed' needs a photo expert for each of {FAULTS[1:]}; no bundle for {missing}")

@@ -31,7 +31,7 @@ def open_restorer(device: str, precision: str, trust: Sequence[Path], options: O
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``float32`` or ``bfloat16``.
         trust: further folders of bundles.
-        options: ``expert`` and ``refiner`` are used.
+        options: ``expert``, ``gate`` and ``refiner`` are used.
 
     Raises:
         ValueError: there is no such device.
@@ -41,7 +41,13 @@ def open_restorer(device: str, precision: str, trust: Sequence[Path], options: O
     if not present.get(device.split(":")[0], False):
         choices = ", ".join(name for name, there in present.items() if there)
         raise ValueError(f"device {device!r} is not there; choose one of {choices}")
-    restorer = room.load_restorer(device, trust, only=[options.expert] if options.expert else [], precision=precision)
+    restorer = room.load_restorer(
+        device,
+        trust,
+        only=[options.expert] if options.expert else [],
+        precision=precision,
+        gate=options.gate if isinstance(options, Options) else None,
+    )
     if isinstance(options, Options) and options.refiner:
         restorer.refiner(options.refiner)
     return restorer

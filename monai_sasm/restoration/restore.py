@@ -56,6 +56,7 @@ class Options:
         refiner: name of the refiner; by default the one meant for the image's modality.
         force_refiner: apply the named refiner although it is made for another modality; the result's metadata say so.
         upscale: keep the larger image of a refiner that enlarges (``upscale_photo_sd4x``: four times); photos only.
+        gate: name of the gate; by default :func:`monai_sasm.bundles.default_gate`.
     """
 
     expert: str | None = None
@@ -68,8 +69,11 @@ class Options:
     refiner: str | None = None
     force_refiner: bool = False
     upscale: bool = False
+    gate: str | None = None
 
     def __post_init__(self) -> None:
+        if self.gate is not None and self.expert is not None:
+            raise ValueError(f"a named expert acts without a gate; choose the expert {self.expert} or {self.gate}")
         for name in ("strength", "refine"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.types import Modality
 
-log = logging.getLogger(__name__)
 _NOTHING: Mapping[str, dict[str, Any]] = {}
 
 
@@ -144,6 +142,7 @@ def load_restorer(
     trust: Sequence[Path] = (),
     only: Sequence[str] = (),
     precision: str = "float32",
+    gate: str | None = None,
 ) -> Restorer:
     """Load the gate and the experts that are its classes.
 
@@ -155,22 +154,23 @@ def load_restorer(
         only: load just these experts and no gate.
         precision: ``float32``, or ``bfloat16`` for the networks: several times faster on processors with AMX and on
             GPUs; the corrections, not the images, are then rounded to about three digits.
+        gate: name of the gate; by default :func:`monai_sasm.bundles.default_gate`.
 
     Raises:
         BundleError: the gate, or a bundle that was named, is missing or incomplete.
     """
     chosen = torch_device(device)
     found = bundles.available(trust)
-    sections = {name: section for name, path in found.items() if (section := _section(path)) is not None}
+    sections = bundles.readable_sections(found)
 
     def load(name: str) -> Bundle:
         return bundles.load(found[name], chosen, precision=precision)
 
     for name in only:
         _check_expert(name, found, sections)
-    gates = [name for name, section in sorted(sections.items()) if section["role"] == "gate"]
-    gate = load(gates[-1]) if gates and not only else None
-    called = only or (cast(SpatialGate, gate.network).classes[1:] if gate else ())
+    gate_name = None if only else bundles.find_gate(found, gate)
+    chooser = load(gate_name) if gate_name else None
+    called = only or (cast(SpatialGate, chooser.network).classes[1:] if chooser else ())
     experts: dict[str, Bundle] = {}
     unusable: dict[Modality, str] = {}
     for name in called:
@@ -183,7 +183,7 @@ def load_restorer(
                 raise
             unusable[Modality(sections[name]["modality"])] = f"{name} cannot be loaded: {error}"
     refiners = LazyBundles({name: section for name, section in sections.items() if section["role"] == "refiner"}, load)
-    return Restorer(experts, gate, refiners, chosen, precision, unusable=unusable)
+    return Restorer(experts, chooser, refiners, chosen, precision, unusable=unusable)
 
 
 def torch_device(name: str) -> torch.device:
@@ -193,16 +193,6 @@ def torch_device(name: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _section(path: Path) -> dict[str, Any] | None:
-    """The ``sasm`` section of a bundle; ``None`` where its metadata cannot be used."""
-    try:
-        section: dict[str, Any] = bundles.read_metadata(path)["sasm"]
-    except BundleError as error:
-        log.warning("bundle left out: %s", error)
-        return None
-    return section
 
 
 def _check_expert(name: str, found: Mapping[str, Path], sections: Mapping[str, dict[str, Any]]) -> None:

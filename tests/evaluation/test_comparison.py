@@ -28,7 +28,7 @@ from monai_sasm.protocols.evaluate import compare
 from monai_sasm.protocols.series import write_ct_series
 from monai_sasm.restoration.restore import Options, restore
 from monai_sasm.restoration.restorer import load_restorer
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
 
 
@@ -235,17 +235,17 @@ def test_simulated_strength() -> None:
     array = 400 * scene(5, (32, 32, 3)).transpose(2, 0, 1)[None]
     clean = Volume(array, Modality.MR, affine=np.diag([1.0, 1.0, 1.0, 1.0]), slice_axis=0)
     white = scaling_for(clean).scale
-    noisy = Simulation(Modality.MR, Degradation.NOISE)(clean, 7)
+    noisy = Simulation(Modality.MR, "noise")(clean, 7)
     tissue = clean.array > 0.6 * white  # where Rician noise is nearly Gaussian
     assert (noisy.array - clean.array)[tissue].std() == pytest.approx(0.06 * white, rel=0.1)
-    assert np.array_equal(noisy.array, Simulation(Modality.MR, Degradation.NOISE)(clean, 7).array)
+    assert np.array_equal(noisy.array, Simulation(Modality.MR, "noise")(clean, 7).array)
     assert not np.array_equal(noisy.array[0, 0] - clean.array[0, 0], noisy.array[0, 1] - clean.array[0, 1])
     body = Volume(1000 * scene(6, (32, 32, 1)).transpose(2, 0, 1)[None] - 500, Modality.CT, clean.affine, 0)
-    low = Simulation(Modality.CT, Degradation.LOW_DOSE)(body, 1)
+    low = Simulation(Modality.CT, "low-dose")(body, 1)
     assert 0 < float(np.abs(low.array - body.array).mean()) < 500
     oblong = Volume(body.array, Modality.CT, np.diag([1.0, 1.0, 2.0, 1.0]), 0)
     with pytest.raises(ValueError, match="square pixels"):
-        Simulation(Modality.CT, Degradation.LOW_DOSE)(oblong, 1)
+        Simulation(Modality.CT, "low-dose")(oblong, 1)
 
 
 @pytest.mark.parametrize(

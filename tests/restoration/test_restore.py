@@ -14,7 +14,7 @@ from monai_sasm.errors import BundleError
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.restore import Options, derivation, restore, work_units
 from monai_sasm.restoration.restorer import LazyBundles, Restorer, load_restorer
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 from tests.toy_bundles import write_bundle, write_gain_expert
 
 CLASSES = ("clean", "plus", "minus")
@@ -43,7 +43,7 @@ class _LeftRight(torch.nn.Module):
 
 
 def _bundle(name: str, role: str, modality: Modality | None, network: torch.nn.Module) -> Bundle:
-    return Bundle(name, Path("nowhere"), role, modality, Degradation.NOISE, False, "1", name * 8, network, {"sasm": {}})
+    return Bundle(name, Path("nowhere"), role, modality, "noise", False, "1", name * 8, network, {"sasm": {}})
 
 
 def restorer(modality: Modality = Modality.MR) -> Restorer:

@@ -21,7 +21,7 @@ from monai_sasm.restoration.dispatch import spread_tiled
 from monai_sasm.restoration.files import write_maps
 from monai_sasm.restoration.restore import Options, restore
 from monai_sasm.restoration.restorer import LazyBundles, Restorer
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 
 EXPERT = "superres_mri_sit"
 
@@ -39,7 +39,7 @@ class Unsure(torch.nn.Module):
 def restorer(modality: Modality, network: torch.nn.Module | None = None) -> Restorer:
     """An expert ``one`` and nothing else."""
     expert = Bundle(
-        "one", Path("nowhere"), "expert", modality, Degradation.NOISE, True, "1", "0" * 64, network or Unsure(),
+        "one", Path("nowhere"), "expert", modality, "noise", True, "1", "0" * 64, network or Unsure(),
         {"sasm": {}},
     )  # fmt: skip
     return Restorer({"one": expert}, None, LazyBundles(), torch.device("cpu"))
