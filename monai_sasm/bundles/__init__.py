@@ -1,6 +1,7 @@
 """Bundles: folders with a network, its configuration and its weights, that become experts, gates, segmenters."""
 
 from monai_sasm.bundles.bundle import Bundle
+from monai_sasm.bundles.copying import new_bundle
 from monai_sasm.bundles.finding import available, shipped_folder, user_folder
 from monai_sasm.bundles.gates import (
     DEFAULT_GATE,
@@ -10,7 +11,7 @@ from monai_sasm.bundles.gates import (
     find_gate,
     gate_classes,
 )
-from monai_sasm.bundles.loading import load
+from monai_sasm.bundles.loading import inference_parser, load
 from monai_sasm.bundles.metadata import ROLES, read_metadata, readable_sections
 from monai_sasm.bundles.running import bundle_root
 
@@ -25,7 +26,9 @@ __all__ = [
     "default_gate",
     "find_gate",
     "gate_classes",
+    "inference_parser",
     "load",
+    "new_bundle",
     "read_metadata",
     "readable_sections",
     "shipped_folder",

@@ -19,6 +19,7 @@ from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     import torch
+    from monai.bundle import ConfigParser
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -45,33 +46,20 @@ def load(
         BundleError: unknown name, missing file, or weights that do not fit the network.
     """
     import torch
-    from monai.bundle import ConfigParser
-    from yaml import YAMLError
 
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     root = _find(name_or_path, extra)
     metadata = read_metadata(root)
     section = metadata["sasm"]
-    config = next((path for path in map(root.joinpath, _INFERENCE_CONFIGS) if path.is_file()), None)
-    if config is None:
-        raise BundleError(f"{root} has none of {_INFERENCE_CONFIGS}; it cannot be used for inference")
-    parser = ConfigParser()
-    try:
-        parser.read_config([str(path) for path in (config, *_overlay(root, overlay))])
-    except (ValueError, TypeError, AttributeError, YAMLError) as error:
-        if isinstance(error, BundleError):
-            raise
-        raise BundleError(f"{config} is no configuration of a bundle: {error}") from error
-    parser["bundle_root"] = str(root)
-    network = parser.get_parsed_content("network_def")
+    network = inference_parser(root, overlay).get_parsed_content("network_def")
     weights = root / "models" / ("model.pt" if overlay is None else f"{overlay}_model.pt")
     if not weights.is_file():
         raise BundleError(f"{weights} is missing; train it with configs/train.yaml or copy the trained file there")
     try:
         network.load_state_dict(_numbers(weights))
     except RuntimeError as error:
-        raise BundleError(f"{weights} does not fit the network of {config.name}: {error}") from error
+        raise BundleError(f"{weights} does not fit the network of {root.name}: {error}") from error
     network = network.eval().requires_grad_(False).to(device)
     if all(weight.ndim <= 4 for weight in network.parameters()):  # convolutions of volumes have no such order
         network = network.to(memory_format=torch.channels_last)
@@ -88,6 +76,28 @@ def load(
         metadata=metadata,
         precision=precision,
     )
+
+
+def inference_parser(root: Path, overlay: str | None = None) -> ConfigParser:
+    """The inference configuration of a trusted bundle, nothing of it resolved yet, with its ``bundle_root``.
+
+    Raises:
+        BundleError: it is missing or no configuration, or there is no such overlay.
+    """
+    from monai.bundle import ConfigParser
+    from yaml import YAMLError
+
+    config = next((path for path in map(root.joinpath, _INFERENCE_CONFIGS) if path.is_file()), None)
+    if config is None:
+        raise BundleError(f"{root} has none of {_INFERENCE_CONFIGS}; it cannot be used for inference")
+    files = [str(path) for path in (config, *_overlay(root, overlay))]
+    parser = ConfigParser()
+    try:
+        parser.read_config(files)
+        parser["bundle_root"] = str(root)
+    except (ValueError, TypeError, AttributeError, YAMLError) as error:
+        raise BundleError(f"{config} is no configuration of a bundle: {error}") from error
+    return parser
 
 
 def _numbers(weights: Path) -> dict[str, Any]:

@@ -65,7 +65,11 @@ def models(trust: Sequence[Path] = ()) -> list[Model]:
         elif role == "pipeline" and gated:
             found += [_pipeline(name, modality, names) for modality, names in experts.items() if names]
         elif role == "segmenter":
-            segmenter = _segmenter(name, root, metadata, description)
+            try:
+                segmenter = _segmenter(name, root, metadata, description)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                log.warning("bundle left out: metadata.json of %s lacks or misstates %s", root.name, error)
+                continue
             found.append(segmenter)
             if gated and experts[segmenter.modality]:
                 found.append(_restored_first(segmenter, experts[segmenter.modality]))

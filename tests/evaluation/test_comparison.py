@@ -231,6 +231,38 @@ def test_what_cannot_be_simulated_is_refused(tmp_path: Path) -> None:
         own_images(tmp_path / "none", Modality.CT)
 
 
+def test_an_expert_for_a_fault_nobody_knows_needs_pairs_and_no_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trust = experts(tmp_path / "trust", degradation="motion")
+    image = scene(1)
+    save_photo(tmp_path / "own" / "photo.png", image)
+    with pytest.raises(
+        BundleError, match=r"PHOTO images 'motion' on their own grid \(known: noise, raindrop\); give pairs"
+    ):
+        compare(["same"], tmp_path / "own", tmp_path / "out", "cpu", trust=[trust])
+
+    save_photo(tmp_path / "pairs" / "clean" / "photo.png", image)
+    save_photo(tmp_path / "pairs" / "noisy" / "photo.png", image / 2)
+    table = compare(["double", "same"], tmp_path / "pairs", tmp_path / "out", "cpu", trust=[trust])
+    scores = {row.method: next(iter(row.scores.values()))["PSNR"] for row in table.rows}
+    assert scores["double"] > scores["input"] + 20
+    assert scores["same"] == pytest.approx(scores["input"])
+    assert "PHOTO, motion, sha256" in table.markdown()
+
+    with pytest.raises(SystemExit):
+        main(["bundles", "list", "--json", "--trust", str(trust)])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["degradation"] for row in rows if row["name"] in ("double", "same")} == {"motion"}
+    dim, out = tmp_path / "pairs" / "noisy" / "photo.png", tmp_path / "restored"
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", str(dim), "-o", str(out), "--expert", "double", "--trust", str(trust), "--device", "cpu"])
+    assert (ended.value.code or 0) == 0
+    assert np.asarray(Image.open(out / "photo.png")).mean() == pytest.approx(
+        2 * np.asarray(Image.open(dim)).mean(), 0.02
+    )
+
+
 def test_simulated_strength() -> None:
     array = 400 * scene(5, (32, 32, 3)).transpose(2, 0, 1)[None]
     clean = Volume(array, Modality.MR, affine=np.diag([1.0, 1.0, 1.0, 1.0]), slice_axis=0)
