@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monai_sasm import __version__
 from monai_sasm.io.entry import Entry
-from monai_sasm.restoration.restore import Options
+from monai_sasm.restoration.options import Options
 
 
 @dataclass(frozen=True)

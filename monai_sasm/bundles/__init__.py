@@ -10,6 +10,7 @@ from monai_sasm.bundles.gates import (
     default_gate,
     find_gate,
     gate_classes,
+    no_gate,
 )
 from monai_sasm.bundles.loading import inference_parser, load
 from monai_sasm.bundles.metadata import ROLES, read_metadata, readable_sections
@@ -29,6 +30,7 @@ __all__ = [
     "inference_parser",
     "load",
     "new_bundle",
+    "no_gate",
     "read_metadata",
     "readable_sections",
     "shipped_folder",

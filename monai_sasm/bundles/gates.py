@@ -7,7 +7,7 @@ folder names another, as ``sasm bundles add`` and ``sasm bundles gate NAME`` wri
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from monai_sasm.bundles.finding import available, user_folder
@@ -58,12 +58,19 @@ def find_gate(found: Mapping[str, Path], name: str | None = None) -> str | None:
         if wanted == DEFAULT_GATE and name is None:
             return None
         gates = [one for one, section in readable_sections(found).items() if section["role"] == "gate"]
-        asked = "" if name else f", which {user_folder() / CHOICE_FILE} makes the default"
-        raise BundleError(f"no gate named {wanted!r}{asked}; available: {', '.join(sorted(gates)) or 'none'}")
+        raise no_gate(wanted, gates)
     role = read_metadata(found[wanted])["sasm"]["role"]
     if role != "gate":
         raise BundleError(f"{wanted} has role {role!r}; only a bundle with role 'gate' chooses experts")
     return wanted
+
+
+def no_gate(name: str, gates: Iterable[str]) -> BundleError:
+    """What to raise where the gate ``name`` is not among the installed ``gates``."""
+    chosen = user_folder() / CHOICE_FILE
+    why = f", which {chosen} makes the default" if chosen.is_file() and name == default_gate() else ""
+    installed = ", ".join(sorted(gates)) or "none"
+    return BundleError(f"no gate named {name!r}{why}; available: {installed}; choose another, or name an expert")
 
 
 def gate_classes(root: str | Path) -> list[str]:

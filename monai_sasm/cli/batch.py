@@ -124,7 +124,7 @@ def batch(
             raise ValueError("--scheduler is for a running cluster, --cluster starts one; give one of them")
         from monai_sasm.batch.job import Job
         from monai_sasm.batch.plan import plan
-        from monai_sasm.restoration.restore import Options
+        from monai_sasm.restoration.options import Options
 
         job = Job(
             source=source.resolve(),

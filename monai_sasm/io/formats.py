@@ -155,6 +155,23 @@ def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
     return target
 
 
+def target_for(volume: Volume, path: Path) -> Path:
+    """Where the result of a volume goes: ``path`` itself if it names an image file, else a file or folder in it.
+
+    Files keep the name of their source, with the suffix of their true kind; a DICOM series becomes a folder.
+    """
+    if path.name.lower().endswith(_IMAGE_SUFFIXES) and not path.is_dir():
+        return path
+    source = volume.source
+    if isinstance(source, NiftiSource):
+        named = source.path.name.lower().endswith(nifti.SUFFIXES)
+        return path / (source.path.name if named else f"{source.path.name}.nii.gz")
+    if isinstance(source, RasterSource):
+        suffixes = raster.SUFFIXES[source.kind]
+        return path / (source.path.name if source.path.suffix.lower() in suffixes else source.path.stem + suffixes[0])
+    return path / (f"{volume.name}.nii.gz" if volume.geometry == "multiframe" else volume.name)
+
+
 def write_map(
     array: NDArray[np.float32],
     like: Volume,

@@ -102,7 +102,7 @@ class NodeConfig:
         retry_seconds: first pause before a destination is tried again; it doubles up to ``MAX_RETRY_SECONDS``.
         min_free_mb: below so much free disk, objects are refused with "out of resources" (A700).
         keep_private: keep private attributes in the derived series.
-        restore: options of :class:`monai_sasm.restoration.restore.Options`, and ``device``, ``precision``, ``trust``.
+        restore: options of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``.
     """
 
     spool: Path

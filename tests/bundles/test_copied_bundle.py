@@ -17,8 +17,8 @@ from monai_sasm.bundles import available, bundle_root, load, new_bundle, read_me
 from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
 from monai_sasm.io.formats import read
-from monai_sasm.restoration.restore import restore
-from monai_sasm.restoration.restorer import load_restorer
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.bundle_cases import ROOT, SCHEMA, clean_image, degraded_image
 from tests.bundle_cases import load as load_image
@@ -261,12 +261,12 @@ def test_the_gate_calls_what_is_there_in_an_experts_name(
     """An expert replaced under its own name, by the user's folder; and a gate of one's own, by its name."""
     volume = read(source, Modality.CT)[0]
     before = volume.array.copy()
-    assert not np.array_equal(restore(volume, load_restorer("cpu")).volume.array, before)
+    assert not np.array_equal(Restorer("cpu")(volume).volume.array, before)
     user = tmp_path / "user"
     shutil.copytree(SHIPPED, user / SHIPPED.name)
     silence(user / SHIPPED.name)
     monkeypatch.setenv("SASM_BUNDLES", str(user))
-    np.testing.assert_array_equal(restore(volume, load_restorer("cpu")).volume.array, before)
+    np.testing.assert_array_equal(Restorer("cpu")(volume).volume.array, before)
 
     gate = new_bundle("my_gate", "gate_mobilenet", tmp_path / "mine")
     state = torch.load(gate / "models" / "model.pt", weights_only=True)
@@ -274,9 +274,10 @@ def test_the_gate_calls_what_is_there_in_an_experts_name(
     state["head.bias"][0] = 1e4  # always the identity
     torch.save(state, gate / "models" / "model.pt")
     monkeypatch.setenv("SASM_BUNDLES", str(tmp_path / "none"))
-    mine = load_restorer("cpu", trust=[gate], gate="my_gate")
-    assert mine.models()["my_gate"] != load_restorer("cpu").models()["gate_mobilenet"]
-    np.testing.assert_array_equal(restore(volume, mine).volume.array, before)
+    restorer = Restorer("cpu", trust=[gate])
+    assert "my_gate" in restorer.plan(Modality.CT, Options(gate="my_gate")).models
+    np.testing.assert_array_equal(restorer(volume, gate="my_gate").volume.array, before)
+    assert not np.array_equal(restorer(volume).volume.array, before)
 
 
 def test_training_writes_under_the_new_name_and_starts_from_its_own_weights(mine: Path, tmp_path: Path) -> None:

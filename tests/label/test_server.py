@@ -23,8 +23,8 @@ from monai_sasm.cli.main import main
 from monai_sasm.io.formats import read
 from monai_sasm.io.nifti.export import on_nifti_axes
 from monai_sasm.label.segmenting import Segmenter
-from monai_sasm.restoration.restore import Options, restore
-from monai_sasm.restoration.restorer import load_restorer
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.label.conftest import Answer, RunningServer, form
 
@@ -110,7 +110,7 @@ def test_an_upload_with_parameters(server: RunningServer, tmp_path: Path) -> Non
 def test_a_folder_of_dicom(server: RunningServer) -> None:
     folder = server.studies / "ct"
     volume = read(folder)[0]
-    done = restore(volume, load_restorer("cpu", only=["lowdose_ct_unet"]), Options(expert="lowdose_ct_unet")).volume
+    done = Restorer("cpu")(volume, Options(expert="lowdose_ct_unet")).volume
     expected, affine = on_nifti_axes(done.array[0], done)
     for image in (str(folder), "ct"):  # by its path, and by its name in the folder of studies
         found = nifti(server.infer("lowdose_ct_unet", image=image))

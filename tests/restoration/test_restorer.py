@@ -1,4 +1,4 @@
-"""The house loads what the gate can call and no more; what is broken harms only the images that need it."""
+"""A restorer loads what the gate can call and no more; what is broken harms only the images that need it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from monai_sasm.bundles import DEFAULT_GATE, choose_default_gate, classes_for, shipped_folder
 from monai_sasm.errors import BundleError
 from monai_sasm.io.volume import Volume
-from monai_sasm.restoration.restore import Options, restore
-from monai_sasm.restoration.restorer import Restorer, load_restorer
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.toy_bundles import write_bundle, write_gain_expert, write_trusting_gate
 
@@ -41,22 +41,29 @@ def mr() -> Volume:
 
 
 def test_only_the_gates_classes_are_loaded(shelf: Path) -> None:
-    restorer = load_restorer("cpu")
-    assert set(restorer.experts) == {"photo_twice", "mr_thrice"}
-    assert set(restorer.models()) == {DEFAULT_GATE, "photo_twice", "mr_thrice"}
-    assert restorer.classes() == ("clean", "photo_twice", "mr_thrice", "never_installed")
-    np.testing.assert_allclose(restore(photo(), restorer, Options(passes=1)).volume.array, 0.2, atol=1e-6)
-    with pytest.raises(BundleError, match=r"no expert named 'photo_slow'; available: mr_thrice, photo_twice; load_res"):
-        restore(photo(), restorer, Options(expert="photo_slow"))
+    break_weights(shelf / "photo_slow")
+    break_weights(shelf / "mr_thrice")
+    restorer = Restorer("cpu")
+    plan = restorer.plan(Modality.PHOTO)
+    assert plan.classes == ("identity", "photo_twice", "mr_thrice", "never_installed")
+    assert {index: expert.name for index, expert in plan.experts.items()} == {1: "photo_twice"}
+    assert set(plan.models) == {DEFAULT_GATE, "photo_twice"}
+    np.testing.assert_allclose(restorer(photo(), passes=1).volume.array, 0.2, atol=1e-6)
+    with pytest.raises(BundleError, match=r"no expert named 'photo_fast'; available: mr_thrice, photo_slow, photo_twi"):
+        restorer(photo(), expert="photo_fast")
+    with pytest.raises(TypeError, match="give options, or its fields by name, not both"):
+        restorer(photo(), Options(), passes=1)
 
 
 def test_a_named_expert_is_loaded_alone(shelf: Path) -> None:
     (shelf / DEFAULT_GATE / "models" / "model.pt").unlink()
-    restorer = load_restorer("cpu", only=["photo_slow"])
-    assert (set(restorer.experts), restorer.gate) == ({"photo_slow"}, None)
-    np.testing.assert_allclose(restore(photo(), restorer, Options(expert="photo_slow")).volume.array, 0.5, atol=1e-6)
-    with pytest.raises(BundleError, match=r"no expert named .gate_mobilenet.; available: mr_thrice, photo_slow"):
-        load_restorer("cpu", only=[DEFAULT_GATE])
+    restorer = Restorer("cpu")
+    assert set(restorer.plan(Modality.PHOTO, Options(expert="photo_slow")).models) == {"photo_slow"}
+    np.testing.assert_allclose(restorer(photo(), Options(expert="photo_slow")).volume.array, 0.5, atol=1e-6)
+    with pytest.raises(
+        BundleError, match=r"no expert named 'gate_mobilenet'; available: mr_thrice, photo_slow, photo_twice"
+    ):
+        restorer.check(Options(expert=DEFAULT_GATE))
 
 
 def break_weights(bundle: Path) -> None:
@@ -74,53 +81,56 @@ def break_metadata(bundle: Path) -> None:
 @pytest.mark.parametrize("spoil", [break_weights, break_config, break_metadata])
 def test_a_broken_bundle_the_gate_does_not_call_is_no_matter(shelf: Path, spoil) -> None:
     spoil(shelf / "photo_slow")
-    restorer = load_restorer("cpu")
-    np.testing.assert_allclose(restore(photo(), restorer, Options(passes=1)).volume.array, 0.2, atol=1e-6)
+    restorer = Restorer("cpu")
+    np.testing.assert_allclose(restorer(photo(), Options(passes=1)).volume.array, 0.2, atol=1e-6)
     with pytest.raises((BundleError, ImportError)):
-        load_restorer("cpu", only=["photo_slow"])
+        restorer.check(Options(expert="photo_slow"))
 
 
 @pytest.mark.parametrize("spoil", [break_weights, break_config])
 def test_a_broken_expert_stops_only_the_images_it_is_for(shelf: Path, spoil) -> None:
     spoil(shelf / "mr_thrice")
-    restorer = load_restorer("cpu")
-    np.testing.assert_allclose(restore(photo(), restorer, Options(passes=1)).volume.array, 0.2, atol=1e-6)
+    restorer = Restorer("cpu")
+    np.testing.assert_allclose(restorer(photo(), Options(passes=1)).volume.array, 0.2, atol=1e-6)
     with pytest.raises(BundleError, match=r"mr_thrice cannot be loaded: .*; repair the bundle, or name an expert"):
-        restore(mr(), restorer)
+        restorer(mr())
 
 
 def test_a_broken_gate_is_an_error(shelf: Path) -> None:
     break_weights(shelf / DEFAULT_GATE)
     with pytest.raises(BundleError, match=r"model.pt is missing"):
-        load_restorer("cpu")
+        Restorer("cpu").check(Options())
     shutil.rmtree(shelf / DEFAULT_GATE)
-    with pytest.raises(BundleError, match="no gate bundle is installed"):
-        restore(photo(), load_restorer("cpu"))
+    with pytest.raises(BundleError, match="no gate named 'gate_mobilenet'; available: none"):
+        Restorer("cpu")(photo())
 
 
 def test_the_gate_is_named_and_not_found_by_alphabet(shelf: Path, tmp_path: Path, monkeypatch) -> None:
     write_trusting_gate(shelf / "z_gate", ["photo_slow"])
-    assert load_restorer("cpu").classes() == ("clean", "photo_twice", "mr_thrice", "never_installed")
-    restorer = load_restorer("cpu", gate="z_gate")
-    assert (set(restorer.experts), set(restorer.models())) == ({"photo_slow"}, {"photo_slow", "z_gate"})
-    np.testing.assert_allclose(restore(photo(), restorer, Options(passes=1)).volume.array, 0.5, atol=1e-6)
-    with pytest.raises(BundleError, match=r"no gate named 'absent'; available: gate_mobilenet, z_gate"):
-        load_restorer("cpu", gate="absent")
-    with pytest.raises(BundleError, match="photo_slow has role 'expert'; only a bundle with role 'gate'"):
-        load_restorer("cpu", gate="photo_slow")
+    restorer = Restorer("cpu")
+    assert restorer.classes == ("clean", "photo_twice", "mr_thrice", "never_installed")
+    assert set(restorer.plan(Modality.PHOTO, Options(gate="z_gate")).models) == {"photo_slow", "z_gate"}
+    np.testing.assert_allclose(restorer(photo(), passes=1, gate="z_gate").volume.array, 0.5, atol=1e-6)
+    np.testing.assert_allclose(restorer(photo(), passes=1).volume.array, 0.2, atol=1e-6)
+    for name in ("absent", "photo_slow"):
+        with pytest.raises(BundleError, match=rf"no gate named '{name}'; available: gate_mobilenet, z_gate"):
+            restorer.check(Options(gate=name))
     with pytest.raises(ValueError, match="a named expert acts without a gate"):
         Options(expert="photo_slow", gate="z_gate")
 
     user = tmp_path / "user"
     monkeypatch.setenv("SASM_BUNDLES", str(user))
     choose_default_gate("z_gate")
-    assert set(load_restorer("cpu").experts) == {"photo_slow"}
+    assert Restorer("cpu").classes == ("clean", "photo_slow")
+    break_metadata(shelf / "z_gate")
+    with pytest.raises(BundleError, match=r"z_gate/configs/metadata.json is not valid JSON"):
+        Restorer("cpu")(photo())
     shutil.rmtree(shelf / "z_gate")
     with pytest.raises(BundleError, match=r"no gate named 'z_gate', which .*default_gate.txt makes the default"):
-        load_restorer("cpu")
+        Restorer("cpu")(photo())
     choose_default_gate(DEFAULT_GATE)
     assert list(user.iterdir()) == []
-    assert load_restorer("cpu").classes()[1] == "photo_twice"
+    assert Restorer("cpu").classes[1] == "photo_twice"
 
 
 @pytest.mark.parametrize(
@@ -136,10 +146,10 @@ def test_one_bad_bundle_is_left_out_with_a_warning(
     """Also one whose name the gate knows: it counts as not installed."""
     bad = write_gain_expert(shelf / "never_installed", 7.0) / "configs" / "metadata.json"
     bad.write_bytes(content if isinstance(content, bytes) else content.encode())
-    restorer = load_restorer("cpu")
-    assert set(restorer.experts) == {"photo_twice", "mr_thrice"}
-    np.testing.assert_allclose(restore(photo(), restorer, Options(passes=1)).volume.array, 0.2, atol=1e-6)
-    assert classes_for(restorer.classes(), "PHOTO") == [True, True, False, False]
+    restorer = Restorer("cpu")
+    assert set(restorer.experts) == {"photo_twice", "photo_slow", "mr_thrice"}
+    np.testing.assert_allclose(restorer(photo(), passes=1).volume.array, 0.2, atol=1e-6)
+    assert classes_for(restorer.classes, "PHOTO") == [True, True, False, False]
     assert [record.message for record in caplog.records if str(bad) in record.message]
 
 
@@ -154,9 +164,10 @@ def test_refiners_are_loaded_on_request(shelf: Path) -> None:
     write_refiner(shelf / "heavy", opt_in=True)
     break_weights(write_refiner(shelf / "broken"))
 
-    restorer = load_restorer("cpu")
+    restorer = Restorer("cpu")
     assert list(restorer.refiners) == ["broken", "fine", "heavy"]
-    assert set(restorer.models()) == {DEFAULT_GATE, "photo_twice", "mr_thrice"}
+    assert set(restorer.plan(Modality.PHOTO).models) == {DEFAULT_GATE, "photo_twice"}
+    assert set(restorer.plan(Modality.PHOTO, Options(refine=0.5)).models) == {DEFAULT_GATE, "photo_twice", "fine"}
     assert restorer.choose_refiner(Modality.PHOTO) == "fine"
     assert restorer.choose_refiner(Modality.PHOTO, "heavy") == "heavy"
     assert restorer.refiner("heavy") is restorer.refiner("heavy"), "loaded once"
@@ -169,7 +180,7 @@ def test_refiners_are_loaded_on_request(shelf: Path) -> None:
 
 def test_a_refiner_of_another_modality_must_be_forced(shelf: Path) -> None:
     write_refiner(shelf / "fine", default=True)
-    restorer = load_restorer("cpu")
+    restorer = Restorer("cpu")
     with pytest.raises(BundleError, match=r"no refiner is the default for CT; .* \(installed: fine\)"):
         restorer.choose_refiner(Modality.CT)
     with pytest.raises(BundleError, match=r"fine is made for PHOTO .* this CT image .* --force-refiner"):
@@ -181,7 +192,7 @@ def test_a_refiner_of_another_modality_must_be_forced(shelf: Path) -> None:
 
 def test_the_shipped_gate_finds_its_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SASM_BUNDLES", str(tmp_path))
-    restorer: Restorer = load_restorer("cpu")
+    restorer: Restorer = Restorer("cpu")
     classes = json.loads((shipped_folder() / DEFAULT_GATE / "configs" / "classes.json").read_text())
-    assert sorted(restorer.experts) == sorted(classes[1:])
-    assert dict(restorer.unusable) == {}
+    called = [expert.name for modality in Modality for expert in restorer.plan(modality).experts.values()]
+    assert sorted(called) == sorted(classes[1:])

@@ -15,8 +15,8 @@ from PIL import Image
 from monai_sasm.bundles import default_gate, gate_classes, load
 from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
-from monai_sasm.restoration.restore import Options, gate_weights
-from monai_sasm.restoration.restorer import load_restorer
+from monai_sasm.restoration.restore import mixing_weights
+from monai_sasm.restoration.restorer import Restorer, classes_of
 from monai_sasm.training.gate_head import REHEARSAL_FILE, add_bundle, fit_head
 from monai_sasm.types import Modality
 from tests.bundle_cases import ROOT
@@ -99,9 +99,9 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         write_stand_ins(user, EXPERTS)
         expert = write_gain_expert(root / "dim_photo_toy", gain=1 / DIM)
         gate = add_bundle(expert, example_folder(root / "examples"))
-        restorer = load_restorer("cpu")
+        restorer = Restorer("cpu")
     assert shipped_hashes() == before
-    return {"gate": gate, "user": user, "expert": expert, "house": restorer}
+    return {"gate": gate, "user": user, "expert": expert, "restorer": restorer}
 
 
 def test_the_new_gate_is_a_whole_bundle(joined: dict[str, Path]) -> None:
@@ -125,20 +125,20 @@ def test_the_new_gate_calls_the_new_expert_where_it_helps(joined: dict, number: 
     weights = {}
     for name, image in (("clean", clean), ("dimmed", dimmed(clean))):
         tensor = torch.from_numpy(image.astype(np.float32) / 255)[None]
-        sigma = joined["house"].noise_estimator(tensor)
-        mean = gate_weights(tensor, sigma, Modality.PHOTO, joined["house"], Options()).mean((0, 2, 3))
-        weights[name] = dict(zip(joined["house"].gate.network.classes, mean.tolist(), strict=True))
+        sigma = joined["restorer"].noise_estimator(tensor)
+        mean = mixing_weights(tensor, sigma, joined["restorer"].plan(Modality.PHOTO)).mean((0, 2, 3))
+        weights[name] = dict(zip(joined["restorer"].gate.network.classes, mean.tolist(), strict=True))
     assert max(weights["clean"], key=weights["clean"].get) == "clean"
     assert max(weights["dimmed"], key=weights["dimmed"].get) == "dim_photo_toy"
 
 
 def test_the_extended_gate_is_the_default_because_it_is_named(joined: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SASM_BUNDLES", str(joined["user"]))
-    assert joined["house"].gate.name == default_gate() == "gate_mobilenet_extended"
+    assert joined["restorer"].gate.name == default_gate() == "gate_mobilenet_extended"
     assert (joined["user"] / "default_gate.txt").read_text() == "gate_mobilenet_extended\n"
     old = json.loads((joined["user"] / "gate_mobilenet" / "configs" / "classes.json").read_text())
     assert gate_classes(joined["user"] / "gate_mobilenet") == old
-    assert load_restorer("cpu", gate="gate_mobilenet").classes() == tuple(old)
+    assert classes_of(Restorer("cpu").require_gate("gate_mobilenet")) == tuple(old)
 
 
 @pytest.mark.slow
