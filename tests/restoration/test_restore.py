@@ -171,7 +171,7 @@ def test_options_are_checked(wrong: dict, message: str) -> None:
 def test_missing_pieces_are_named(volume: Volume) -> None:
     complete = restorer()
     without_gate = Restorer.of(complete.experts)
-    with pytest.raises(BundleError, match="no gate bundle is installed"):
+    with pytest.raises(BundleError, match="no gate named 'gate_mobilenet'; available: none"):
         without_gate(volume)
     with pytest.raises(BundleError, match="no expert named 'x'; available: minus, plus"):
         complete(volume, Options(expert="x"))
