@@ -22,7 +22,7 @@ from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.maps import write_maps
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 
 EXPERT = "superres_mri_sit"
 
@@ -40,7 +40,7 @@ class Unsure(torch.nn.Module):
 def restorer(modality: Modality, network: torch.nn.Module | None = None) -> Restorer:
     """An expert ``one`` and nothing else."""
     expert = Bundle(
-        "one", Path("nowhere"), "expert", modality, Degradation.NOISE, True, "1", "0" * 64, network or Unsure(),
+        "one", Path("nowhere"), "expert", modality, "noise", True, "1", "0" * 64, network or Unsure(),
         {"sasm": {}},
     )  # fmt: skip
     return Restorer.of({"one": expert})
