@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +125,9 @@ def write(
         return [nifti_export.export(values, volume, path, overwrite=overwrite)]
     if path.name.lower().endswith(_IMAGE_SUFFIXES):
         raise ValueError(f"a DICOM series is written into a folder, or as .nii.gz, got {path.name}")
-    return _write_dicom(volume, path, derivation, overwrite=overwrite, keep_private=keep_private)
+    from monai_sasm.io.dicom.write import write_series
+
+    return write_series(volume, path, derivation, overwrite=overwrite, keep_private=keep_private)
 
 
 def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
@@ -289,31 +288,3 @@ def _result_name(entry: Entry) -> str:
 
 def _common_parent(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([file.parent for file in paths]))
-
-
-def _write_dicom(
-    volume: Volume, folder: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
-) -> list[Path]:
-    from monai_sasm.io.dicom import write as dicom_derived
-
-    source: Any = volume.source
-    if folder.resolve() in {file.parent.resolve() for file in source.paths}:
-        raise ValueError(f"a series never goes into the folder of its source, got {folder.name}; choose another")
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; a DICOM series needs a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise FileExistsError(f"{folder} holds files already; choose another output or pass --overwrite")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.parent / f".{secrets.token_hex(8)}.tmp"
-    try:
-        files = dicom_derived.write_series(volume, unfinished, derivation, keep_private=keep_private)
-        targets = [folder / file.relative_to(unfinished) for file in files]
-        if not folder.exists():
-            os.replace(unfinished, folder)
-            return targets
-        for file, target in zip(files, targets, strict=True):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, target)
-        return targets
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.io.commit import replacing
+from monai_sasm.io.commit import replacing_folder
 from monai_sasm.node.config import WebPeer
 from monai_sasm.node.receive import INSTALL
 from monai_sasm.optional import require
@@ -112,24 +109,17 @@ def fetch_series(client: Any, found: SeriesFound, output: Path) -> Path:
     folder = output / found.series
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; remove it to fetch the series again")
-    output.mkdir(parents=True, exist_ok=True)
-    unfinished = output / f".{secrets.token_hex(8)}.tmp"
-    unfinished.mkdir()
-    try:
+    with replacing_folder(folder) as unfinished:
         count = 0
         with _errors_in_words():
             for dataset in client.iter_series(found.study, found.series, media_types=_AS_STORED):
                 uid = str(dataset.SOPInstanceUID)
                 if str(dataset.SeriesInstanceUID) != found.series or not _UID.fullmatch(uid):
                     raise ValueError("the server sent an object of another series")
-                with replacing(unfinished / f"{uid}.dcm") as file:
-                    dataset.save_as(file, enforce_file_format=True)
+                dataset.save_as(unfinished / f"{uid}.dcm", enforce_file_format=True)
                 count += 1
         if not count or (found.instances is not None and count < found.instances):
             raise ValueError(f"the server announced {found.instances} objects and sent {count}; fetch again")
-        os.replace(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt
 from monai_sasm.functional.intensity import HU_PER_UNIT
+from monai_sasm.io.commit import replacing
 from monai_sasm.io.formats import read
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
@@ -56,10 +57,8 @@ def simulated_pairs(
         arrays: dict[str, Any] = {}
         for number, (clean, noisy) in enumerate(pairs):
             arrays |= {f"clean_{number}": clean, f"noisy_{number}": noisy}
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(".tmp.npz")
-        np.savez(temporary, **arrays)
-        temporary.replace(cache)
+        with replacing(cache) as file:
+            np.savez(file, **arrays)
     with np.load(cache) as stored:
         return [(_working(stored[f"clean_{i}"]), _working(stored[f"noisy_{i}"])) for i in range(len(stored) // 2)]
 

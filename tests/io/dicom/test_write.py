@@ -237,7 +237,8 @@ def test_deriving_from_our_own_result_is_noted(ct_folder: Path, tmp_path: Path) 
 def test_refusals_of_the_writer(ct_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     volume = load(ct_folder)
     (tmp_path / "there").mkdir()
-    with pytest.raises(RefusedError, match="exists already"):
+    (tmp_path / "there" / "file").touch()
+    with pytest.raises(FileExistsError, match="holds files already"):
         write_series(volume, tmp_path / "there", DERIVATION)
     with pytest.raises(ValueError, match="from DICOM"):
         write_series(Volume(volume.array, volume.modality, volume.affine, 0), tmp_path / "out", DERIVATION)
