@@ -2,7 +2,7 @@
 
 Names are loaded on first use, so that ``import monai_sasm`` costs neither torch nor MONAI. The functions themselves
 live where their names say: ``from monai_sasm.restoration.restore import restore``, ``from monai_sasm.io.formats
-import read``."""
+import open_images``."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt
 from monai_sasm.functional.intensity import HU_PER_UNIT
 from monai_sasm.io.commit import replacing
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -75,7 +75,7 @@ def _simulate(
     candidates = [
         (image, _spacing(volume))
         for path in paths
-        for volume in read(Path(path), Modality.CT)
+        for volume in open_images(path, Modality.CT)
         for image in volume.as_slices()
         if min(image.shape[-2:]) >= min_size
     ]

@@ -13,10 +13,9 @@ import pytest
 from monai_sasm.errors import RefusedError
 from monai_sasm.io import commit
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom.index import index
 from monai_sasm.io.dicom.write import write_series
 from monai_sasm.io.walk import files_below
-from tests.io.dicom.dicom_cases import ct_slice, save, save_all, uid
+from tests.io.dicom.dicom_cases import ct_slice, index, save, save_all, uid
 
 DERIVATION = Derivation("monai_sasm", "1.0")
 

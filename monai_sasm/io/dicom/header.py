@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from monai_sasm.io.dicom.deflated import inflates_beyond
+from monai_sasm.io.dicom.format import BARE
 from monai_sasm.io.dicom.values import floats_of, integer_of, number_of, quiet, scale_of, text_of
 
 TAGS = [
@@ -186,7 +187,7 @@ def _magic(stream: BinaryIO) -> str | None:
     start = stream.read(132)
     if start[128:132] == b"DICM":
         return "preamble"
-    return "bare" if start[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02") else None
+    return "bare" if start[:2] in BARE else None
 
 
 def _read(stream: BinaryIO, path: Path, size: int, bare: bool) -> Header | None:
