@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from monai_sasm.io.nofollow import is_folder
+
 WORKING = ".sasm-"
 """Begin of the names of files and folders that are this program's own bookkeeping, never input and never a result."""
 
@@ -92,19 +94,20 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing_folder(
-    folder: Path, *, overwrite: bool = False, ours: Callable[[Path], bool] = lambda _: False
+    folder: Path, *, overwrite: bool = False, ours: Callable[[Path], bool] = lambda _: False, mode: int = 0o777
 ) -> Iterator[Path]:
     """An empty folder that becomes ``folder`` when the block ends, and vanishes when the block raises.
 
     A ``folder`` that is there goes as a whole, so that files of the old never lie among the new. See
-    :func:`guard_folder` for the arguments and errors, :func:`move_folder` for what a crash leaves.
+    :func:`guard_folder` for arguments and errors, :func:`move_folder` for what a crash leaves; ``mode`` are the
+    permissions, less the umask.
     """
     real = Path(os.path.realpath(folder))
     real.parent.mkdir(parents=True, exist_ok=True)
     _recover(real)
     guard_folder(folder, overwrite=overwrite, ours=ours)
     building = real.parent / f"{_mark(real)}-{secrets.token_hex(4)}.tmp"
-    building.mkdir()
+    building.mkdir(mode)
     try:
         yield building
         guard_folder(folder, overwrite=overwrite, ours=ours)  # files may have come in the meantime
@@ -172,7 +175,7 @@ def _aside(folder: Path) -> Path:
 def _recover(folder: Path) -> None:
     """Bring to an end what a crash interrupted: put back, or throw away, what lies aside."""
     aside = _aside(folder)
-    if aside.is_dir():
+    if is_folder(aside):
         if folder.exists():
             shutil.rmtree(aside, ignore_errors=True)
         else:

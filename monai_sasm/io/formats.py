@@ -20,6 +20,7 @@ from monai_sasm.io.entry import Entry, refused, safe_name
 from monai_sasm.io.file_format import HEAD, FileFormat
 from monai_sasm.io.nifti.format import NiftiFormat
 from monai_sasm.io.nifti.header import open_plain
+from monai_sasm.io.nofollow import below
 from monai_sasm.io.photo.format import PhotoFormat
 from monai_sasm.io.volume import Volume
 from monai_sasm.io.walk import files_below
@@ -139,14 +140,12 @@ def save(
     Returns:
         The files written, the image first.
     """
-    path = Path(path)
-    if path.is_dir() or _named_by(path) is None:
-        path /= volume.name + ".nii.gz" if volume.source is None else volume.source.result_name(volume.name)
     if derivation is None:
         from monai_sasm import __version__
 
         derivation = Derivation("monai_sasm", __version__, summary="image processing")
-    return write(volume, path, derivation, overwrite=overwrite, keep_private=keep_private)
+    target = target_for(volume, Path(path))
+    return write(volume, target, derivation, overwrite=overwrite, keep_private=keep_private)
 
 
 def write(
@@ -189,7 +188,7 @@ def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
     series becomes a folder named after the entry, an Enhanced multi-frame object a ``.nii.gz`` file.
 
     Raises:
-        ValueError: the result would lie on its source.
+        ValueError: the result would lie on its source, or a link stands on the way to it.
     """
     input_root, output = Path(input_root), Path(output)
     single = not input_root.is_dir()
@@ -203,7 +202,17 @@ def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
     taken = {os.path.realpath(place) for file in entry.paths for place in (file, file.parent)}
     if os.path.realpath(target) in taken:
         raise ValueError(f"a result is never written onto its source, got {target.name}; choose another output folder")
-    return target
+    return below(output, target.relative_to(output).as_posix()) if target != output else target
+
+
+def target_for(volume: Volume, path: Path) -> Path:
+    """Where the result of a volume goes: ``path`` itself if it names an image file, else a file or folder in it.
+
+    Files keep the name of their source, with the suffix of their true kind; a DICOM series becomes a folder.
+    """
+    if _named_by(path) is not None and not path.is_dir():
+        return path
+    return path / (f"{volume.name}.nii.gz" if volume.source is None else volume.source.result_name(volume.name))
 
 
 def write_map(

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from monai_sasm.datasets.draws import process_seed
 from monai_sasm.experts.generative import GenerativeRestorer
-from monai_sasm.functional.neighbours import between
+from monai_sasm.functional.neighbours import fit_neighbours
 from monai_sasm.training.batches import Prepared
 
 
@@ -31,7 +32,7 @@ class PrepareGenerative:
         if not 0 <= last <= 1:
             raise ValueError(f"last is a probability in [0, 1], got {last}")
         self.restorer, self.pairs, self.last = restorer, pairs, last
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(process_seed(seed))
 
     def __call__(
         self,
@@ -46,7 +47,7 @@ class PrepareGenerative:
         ends = torch.rand(len(clean), generator=self.generator) < self.last
         t = torch.where(ends, torch.as_tensor(process.last).to(times.dtype), times)
         noise = torch.randn(clean.shape, generator=self.generator)
-        z = (clean - between(image, 0, self.restorer.channels)) / self.restorer.scale
+        z = (clean - fit_neighbours(image, 0, self.restorer.channels)) / self.restorer.scale
         target = torch.cat([process.target(z, noise, t), clean], 1)
         parts = (process.noised(z, noise, t), target, t, image, *maps)
         moved = [part.to(device, non_blocking=non_blocking) for part in parts]
