@@ -155,10 +155,10 @@ def _pipeline(context: Context, weights: Path | None) -> Callable[[Case], Image]
 
 def _volume(case: Case) -> Volume:
     """The slice as the pipeline reads it, with the case's pixels."""
-    from monai_sasm.io.formats import read
+    from monai_sasm.io.formats import open_images
     from monai_sasm.types import Modality
 
-    volume = read(case.facts["path"], Modality.CT)[0]
+    volume = next(open_images(case.facts["path"], Modality.CT))
     return volume.from_slices(np.ascontiguousarray(case.degraded[None], np.float32))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.io.formats import write_map
-from monai_sasm.io.nifti.nifti import SUFFIXES
+from monai_sasm.io.nifti.names import SUFFIXES
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 

@@ -18,7 +18,7 @@ from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import fit_neighbours
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.types import Modality
 
 AIR = 0.1  # working scale; below it lies nothing but noise
@@ -37,7 +37,7 @@ def volumes(paths: Sequence[str | Path], exclude: Sequence[str] = ()) -> list[ND
     for file in files:
         if any(part in file.name for part in exclude):
             continue
-        for volume in read(file, Modality.MR):
+        for volume in open_images(file, Modality.MR):
             if volume.array.ndim == 4:
                 found.append(_cropped(scaling_for(volume).forward(volume.array)[0]))
     if not found:
