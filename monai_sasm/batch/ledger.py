@@ -27,15 +27,13 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.batch.placing import whole_parts
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import replacing
+from monai_sasm.io.commit import replacing, sync_all
 from monai_sasm.io.nofollow import (
     below,
     is_folder,
@@ -45,10 +43,10 @@ from monai_sasm.io.nofollow import (
     read_regular,
     refuse_links_inside,
 )
+from monai_sasm.io.placing import whole_parts
 
 FOLDER = ".sasm-batch"
 _FILES, _RECORD, _MARK = "files", "record.json", "made-here"
-_SYNCED = 8  # files at a time
 _MOST = 64 << 20  # bytes of a record
 _IDENTITY = re.compile(r"[\w-]{1,100}", re.ASCII)
 
@@ -191,7 +189,7 @@ class Ledger:
             if place.exists() and place.is_dir() != (staged / unit).is_dir():
                 raise FileExistsError(f"{place} is no result of this kind; move it away")
         (staged.parent / _RECORD).write_text(json.dumps(record | {"units": units}, default=str), encoding="utf-8")
-        _sync(staged.parent)
+        sync_all(staged.parent)
         try:
             os.rename(staged.parent, self.folder / "ready" / identity)
         except OSError as error:
@@ -277,14 +275,3 @@ def _move(source: Path, target: Path, names: list[str]) -> None:
     for old in target.glob("IM*.dcm"):
         if names and old.name not in names:
             old.unlink()
-
-
-def _sync(folder: Path) -> None:
-    """Have all files on the disk; several at a time, since each waits for the disk."""
-    with ThreadPoolExecutor(_SYNCED) as pool:
-        list(pool.map(_sync_file, (path for path in folder.rglob("*") if path.is_file())))
-
-
-def _sync_file(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())

@@ -12,10 +12,10 @@ from pathlib import Path
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.row import ended_by
-from monai_sasm.io.commit import guard_target
+from monai_sasm.io.commit import guard_folder, guard_target
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, output_path
-from monai_sasm.io.nifti.nifti import SUFFIXES, stem
+from monai_sasm.io.nifti.names import is_nifti_name, stem
 
 _MAPS = ("_weight-*", "_trust", "_uncertainty", "_change")  # beside a result; which weights, only restoring tells
 
@@ -55,16 +55,23 @@ def check_targets(task: Task, job: BatchJob) -> None:
     """
     target = job.output / task.target
     result = _files(task, job)
-    if task.entry.format == "dicom" and target.is_dir() and not target.name.lower().endswith(SUFFIXES):
-        if any(target.iterdir()) and not job.overwrite:
-            raise FileExistsError(f"{target} holds files already; choose another output or pass --overwrite")
+    if task.entry.format == "dicom" and not is_nifti_name(target):
         result.remove(target)
+        guard_folder(target, overwrite=job.overwrite, ours=is_result)
     if getattr(job.options, "keep_maps", False) and target.parent.is_dir():
         name = target.name if task.entry.format == "dicom" else stem(target)
         result |= {found for part in _MAPS for found in target.parent.glob(f"{glob.escape(name)}{part}.*")}
     sources = [*task.entry.paths, *(path.with_name(stem(path) + ".json") for path in task.entry.paths)]
     for file in sorted(result):
         guard_target(file, overwrite=job.overwrite, sources=tuple(sources))
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is a DICOM object that this program derived."""
+    from monai_sasm.io.dicom.header import read_header
+
+    header = read_header(path)
+    return header is not None and header.derived_here
 
 
 def _files(task: Task, job: BatchJob) -> set[Path]:
@@ -88,7 +95,7 @@ def _task(entry: Entry, job: BatchJob) -> Task:
         return task
     try:
         target = output_path(entry, job.source, job.output)
-        if job.nifti and entry.format == "dicom" and not target.name.lower().endswith(SUFFIXES):
+        if job.nifti and entry.format == "dicom" and not is_nifti_name(target):
             target = target.with_name(f"{target.name}.nii.gz")
         derived = bids.derived_name(target.name) if job.ledger and entry.format == "nifti" else None
         task = replace(task, target=target.with_name(derived or target.name).relative_to(job.output))

@@ -10,7 +10,7 @@ from monai_sasm import __version__
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.errors import error_name, reason_of
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.nifti.nifti import stem
+from monai_sasm.io.nifti.names import stem
 
 SCHEMA = "sasm.row/1"  # configs/row.schema.json
 

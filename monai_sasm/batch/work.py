@@ -15,13 +15,13 @@ from monai_sasm import __version__
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.ledger import Ledger
-from monai_sasm.batch.placing import place, staged
-from monai_sasm.batch.plan import check_targets
+from monai_sasm.batch.plan import check_targets, is_result
 from monai_sasm.batch.row import SCHEMA, Row, ended_by, row_of
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.nifti.nifti import stem
+from monai_sasm.io.nifti.names import stem
+from monai_sasm.io.placing import place, staged
 from monai_sasm.restoration.files import mismatch, open_restorer, peak_mb, restore_to, thin_to
 from monai_sasm.restoration.options import Thinning
 from monai_sasm.restoration.restorer import Restorer
@@ -95,7 +95,7 @@ def run_at_once(task: Task, job: BatchJob, *, restorer: Restorer, progress: Prog
         with staged(root) as folder:
             written = folder / target.relative_to(root)
             done = _written(task, job, written, restorer=restorer, progress=progress)
-            place(folder, root, overwrite=job.overwrite)
+            place(folder, root, overwrite=job.overwrite, ours=is_result)
         return row | done
     except Exception as error:
         logger.debug("traceback", exc_info=True)

@@ -77,6 +77,8 @@ class Restoring:
         ),
     ] = False
 
+    gate: Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")] = None
+
     def options(self) -> Options:
         """The same as options of a restoration."""
         from monai_sasm.restoration.options import Options

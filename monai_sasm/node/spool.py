@@ -29,7 +29,7 @@ from threading import Lock
 
 from monai_sasm.batch.lock import exclusive
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import replacing
+from monai_sasm.io.commit import replacing, sync, sync_all
 from monai_sasm.io.dicom.header import Header, read_header
 
 STATES = ("incoming", "ready", "outgoing", "quarantine", "done")
@@ -167,8 +167,8 @@ class Spool:
             for older in folder.glob(f"{draft.name.partition('-')[0]}-*.dcm"):
                 if older.name != draft.name:
                     older.unlink()  # the same instance with other content: the later one counts
-        _sync(folder)
-        _sync(folder.parent)
+        sync(folder)
+        sync(folder.parent)
 
     def promote(self, key: str) -> Job | None:
         """incoming -> ready; ``None`` when nothing of the series is there."""
@@ -179,8 +179,8 @@ class Spool:
                 return None
             job.folder.mkdir()
             os.rename(arrived, job.source)
-        _sync(job.folder)
-        _sync(job.folder.parent)
+        sync(job.folder)
+        sync(job.folder.parent)
         return job
 
     def drop_known(self, job: Job) -> int:
@@ -221,10 +221,9 @@ class Spool:
 
     def restored(self, job: Job, building: Path) -> None:
         """ready -> outgoing, with the derived files in ``building``, a folder within the job's."""
-        for path in [*building.rglob("*"), building]:
-            _sync(path)
+        sync_all(building)
         os.rename(building, job.derived)
-        _sync(job.folder)
+        sync(job.folder)
         self._move(job, "outgoing")
 
     def delivered(self, job: Job) -> None:
@@ -247,8 +246,8 @@ class Spool:
         target = self.root / state / job.name
         previous = job.folder.parent
         os.rename(job.folder, target)
-        _sync(target.parent)
-        _sync(previous)
+        sync(target.parent)
+        sync(previous)
         return Job(target)
 
     def _clean_up(self) -> None:
@@ -290,15 +289,4 @@ def _append(path: Path, lines: Iterable[str]) -> None:
         file.write("".join(f"{line}\n" for line in lines).encode())
         file.flush()
         os.fsync(file.fileno())
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, survive a power cut."""
-    if os.name == "nt":
-        return  # Windows cannot sync a folder
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

@@ -20,7 +20,7 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trust")
     for modality in Modality:
         write_gain_expert(folder / f"toy_{modality.value.lower()}", 0.5, modality.value)
-    write_trusting_gate(folder / "z_gate", ["toy_ct", "toy_mr", "toy_photo"])
+    write_trusting_gate(folder / "gate_mobilenet", ["toy_ct", "toy_mr", "toy_photo"])
     return folder
 
 

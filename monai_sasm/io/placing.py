@@ -1,14 +1,15 @@
-"""Results are written aside and then moved into place together: all files of an image, or none of them."""
+"""The files of one result are written aside and then moved into place together: all of them, or none."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from monai_sasm.io.commit import WORKING, guard_folder, move_folder, sync
 from monai_sasm.io.nofollow import below
 
 
@@ -16,7 +17,7 @@ from monai_sasm.io.nofollow import below
 def staged(folder: Path) -> Iterator[Path]:
     """An empty folder whose content goes to ``folder`` by :func:`place`; on the same disk, gone after the block."""
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{secrets.token_hex(8)}.tmp"
+    aside = folder / f"{WORKING}{secrets.token_hex(8)}.tmp"
     (aside / "new").mkdir(parents=True)
     try:
         yield aside / "new"
@@ -35,23 +36,27 @@ def whole_parts(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def place(staging: Path, folder: Path, *, overwrite: bool) -> None:
+def place(staging: Path, folder: Path, *, overwrite: bool, ours: Callable[[Path], bool]) -> None:
     """Move what lies in a staging folder to the same places in another one; where that fails, nothing has moved.
 
     Args:
-        staging: from :func:`staged`.
-        folder: where the results go.
-        overwrite: replace files and series of these names. Files that somebody put beside an old series stay.
+        staging: from :func:`staged`; at most one series folder and any number of files.
+        folder: where they go.
+        overwrite: replace files of these names, and a series folder that holds nothing but earlier results.
+        ours: whether a file in a series folder is an earlier result.
 
     Raises:
         FileExistsError: something is in the way.
         RefusedError: a link is in the place of a result or on the way to it.
     """
     moves = [(path, below(folder, path.relative_to(staging).as_posix())) for path in whole_parts(staging)]
+    moves.sort(key=lambda move: move[0].is_dir())  # a series goes last: it cannot be moved back
     for path, target in moves:
-        if os.path.lexists(target) and target.is_dir() != path.is_dir():
-            raise FileExistsError(f"{target} is no result of this kind; move it away")
-        if os.path.lexists(target) and not overwrite and not (target.is_dir() and not any(target.iterdir())):
+        if path.is_dir():
+            guard_folder(target, overwrite=overwrite, ours=ours)
+        elif target.is_dir():
+            raise FileExistsError(f"{target} is a folder where a file must be; move it away")
+        elif target.exists() and not overwrite:
             raise FileExistsError(f"{target} exists; choose another output or pass --overwrite")
     replaced = staging.parent / "old"
     replaced.mkdir()
@@ -59,10 +64,11 @@ def place(staging: Path, folder: Path, *, overwrite: bool) -> None:
     try:
         for number, (path, target) in enumerate(moves):
             target.parent.mkdir(parents=True, exist_ok=True)
-            old = replaced / str(number)
-            if os.path.lexists(target):
-                _keep(target, old)
-                done.append((old, target))
+            if path.is_dir():
+                move_folder(path, target)
+                continue
+            if target.exists():
+                done.append((_kept(target, replaced / str(number)), target))
             os.replace(path, target)
             done.append((target, path))
     except BaseException:
@@ -70,27 +76,15 @@ def place(staging: Path, folder: Path, *, overwrite: bool) -> None:
             os.replace(now, before)
         shutil.rmtree(replaced, ignore_errors=True)
         raise
-    for number, (_, target) in enumerate(moves):
-        _return_others(replaced / str(number), target)
     shutil.rmtree(replaced, ignore_errors=True)
+    for parent in {target.parent for _, target in moves}:
+        sync(parent)
 
 
-def _keep(target: Path, old: Path) -> None:
-    """Set a folder aside; of a file, which the new one replaces at a stroke, keep a second name or a copy."""
-    if target.is_dir():
-        os.replace(target, old)
-        return
+def _kept(target: Path, old: Path) -> Path:
+    """A second name for a file that another will replace at a stroke, or a copy of it."""
     try:
         os.link(target, old)
     except OSError:  # a file system without second names
         shutil.copy2(target, old)
-
-
-def _return_others(old: Path, target: Path) -> None:
-    """Put back what lay in the folder of an old series and was no part of it."""
-    if not old.is_dir():
-        return
-    for path in old.iterdir():
-        if not path.match("IM*.dcm"):
-            with suppress(OSError):
-                os.replace(path, target / path.name)
+    return old
