@@ -1,4 +1,4 @@
-"""Answers the requests for one server: reads the image, restores and labels it as an offer says, writes the result."""
+"""Answers the requests for one server: reads the image, restores and labels it as a model says, writes the result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class InferenceService:
         """Check a request and read its image; what it asks for is done when the answer is called.
 
         Args:
-            offer: what was asked for.
+            model: what was asked for.
             request: ``image`` (a file or a folder) and parameters, see :mod:`monai_sasm.label.requests`.
 
         Raises:

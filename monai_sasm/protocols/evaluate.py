@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ def evaluate(
         weights: further checkpoints by label, as ``{"pair0": path}`` for ``raindrop-real``.
 
     Returns:
-        The table; ``table.skipped`` is the reason when the data are absent.
+        The table; ``table.skipped`` is the reason when the data are absent, and then nothing is written.
 
     Raises:
         ValueError: unknown protocol.
@@ -119,19 +120,24 @@ def evaluate_brats(
     from monai_sasm.evaluation.brats import measure
 
     context = Context(Path(root), Path(output), house_device, limit)
-    table = measure(context, Path(root), bundles, trust, resume, engine)
-    table.write(context.output)
-    report(context.output)
-    return table
+    return _written(measure(context, Path(root), bundles, trust, resume, engine), context.output)
 
 
 def evaluate_in(context: Context, protocol: str) -> Table:
-    """As :func:`evaluate`, with the context built by the caller."""
+    """As :func:`evaluate`, with the context built by the caller. A protocol that is skipped writes nothing at all."""
     module, function = PROTOCOLS[protocol].split(":")
     try:
         table: Table = getattr(importlib.import_module(f"monai_sasm.protocols.{module}"), function)(context)
     except DataAbsentError:
         table = Table(protocol, skipped="data not found")
-    table.write(context.output)
-    report(context.output)
+    return _written(table, context.output)
+
+
+def _written(table: Table, output: Path) -> Table:
+    """Write a table and the page of all tables; where nothing was measured, earlier results stay as they are."""
+    if table.skipped is None:
+        table.write(output)
+        report(output)
+    elif (output / f"{table.protocol}.json").exists():
+        return replace(table, skipped=f"{table.skipped}; the results of an earlier run are kept")
     return table
