@@ -28,6 +28,7 @@ class Job:
         keep_private: keep private DICOM tags.
         identify: write paths and UIDs into the rows, which may name patients.
         flat: put DICOM files straight into the output folder, as ``SERIES#OBJECT.dcm``.
+        adopt: take over a ledger that was not made in its place; see :meth:`monai_sasm.batch.ledger.Ledger.open`.
     """
 
     source: Path
@@ -42,6 +43,7 @@ class Job:
     keep_private: bool = False
     identify: bool = False
     flat: bool = False
+    adopt: bool = False
     version: str = __version__
 
 

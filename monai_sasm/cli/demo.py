@@ -85,7 +85,7 @@ def run(output: Path, restorer: Restorer) -> str:
 
     Args:
         output: folder; what an earlier demonstration left there is removed.
-        house: see :func:`monai_sasm.restoration.restorer.Restorer`.
+        restorer: does the work.
 
     Returns:
         The table, Markdown.

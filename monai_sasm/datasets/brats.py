@@ -124,6 +124,25 @@ def datalist(
     return listed
 
 
+def held_out(root: str | Path, names: Sequence[str] = (), exclude: Sequence[str] = (), every: int = 5) -> list[str]:
+    """Subjects to validate on: ``names``, or without any the first and every ``every``-th after it.
+
+    Args:
+        root: folder of subjects.
+        names: of their folders.
+        exclude: names of those that are neither trained nor validated on.
+        every: as large a part of the rest is held out.
+
+    Raises:
+        FileNotFoundError: as for :func:`datalist`; or nothing is left to train on.
+    """
+    rest = selected([subject.name for subject in subjects(root)], exclude=exclude)
+    chosen = list(names) or rest[::every]
+    if not set(rest) - set(chosen):
+        raise FileNotFoundError(f"{root} must hold a subject to train on beside those to validate on, {chosen}")
+    return chosen
+
+
 def files(
     root: str | Path, modality: str = "t2", include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.datasets.images import read_photo
 
 Array = TypeVar("Array", bound="NDArray[Any]")
@@ -25,11 +26,12 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
     Args:
         images: arrays, or tuples of arrays of equal height and width; each at least ``size`` pixels wide and high.
         size: side of the crop in pixels.
-        length: crops per epoch.
+        length: crops per epoch, over all processes of a distributed run.
         keys: names of the aligned arrays in the returned dictionary.
         min_std: reject crops whose first array varies less than this (mostly air), at most ten times per crop.
         min_mean: reject crops whose first array has a smaller mean (air around the patient), as often.
-        seed: seed of the crop positions; a different crop sequence every epoch, the same in every run.
+        seed: seed of the crop positions; other crops in every epoch, process and loader worker, see
+            :class:`~monai_sasm.training.draws.Draws`.
         fixed: the same crops every epoch, for validation.
     """
 
@@ -53,10 +55,10 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
                 raise ValueError(f"expected {len(keys)} aligned arrays {tuple(keys)}, got shapes {sorted(shapes)}")
             if min(entry[0].shape[-2:]) < size:
                 raise ValueError(f"every image must be at least {size} pixels wide and high, got {entry[0].shape}")
-        self.size, self.length, self.keys = size, length, tuple(keys)
+        self.size, self.length, self.keys = size, length if fixed else share(length), tuple(keys)
         self.min_std, self.min_mean = min_std, min_mean
-        self.seed, self.fixed = seed, fixed
-        self.random = np.random.default_rng(seed)
+        self.fixed = fixed
+        self.draws = Draws(seed)
 
     def __len__(self) -> int:
         return self.length
@@ -66,19 +68,19 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         if index >= self.length:
             raise IndexError(index)
         if self.fixed:
-            self.random = np.random.default_rng((self.seed, index))
+            self.draws.restart(index)
         for _ in range(10):
             crops = self._crop()
             if crops[0].std() >= self.min_std and crops[0].mean() >= self.min_mean:
                 break
-        turns, flip = int(self.random.integers(4)), bool(self.random.integers(2))
+        turns, flip = int(self.draws.random.integers(4)), bool(self.draws.random.integers(2))
         return {key: _to_tensor(crop, turns, flip) for key, crop in zip(self.keys, crops, strict=True)}
 
     def _crop(self) -> list[NDArray[np.generic]]:
-        entry = self.images[self.random.integers(len(self.images))]
+        entry = self.images[self.draws.random.integers(len(self.images))]
         height, width = entry[0].shape[-2:]
-        top = int(self.random.integers(height - self.size + 1))
-        left = int(self.random.integers(width - self.size + 1))
+        top = int(self.draws.random.integers(height - self.size + 1))
+        left = int(self.draws.random.integers(width - self.size + 1))
         return [array[..., top : top + self.size, left : left + self.size] for array in entry]
 
 
@@ -100,7 +102,7 @@ class FileCropDataset(CropDataset):
 
     def _crop(self) -> list[NDArray[np.generic]]:
         for _ in range(100):
-            photo = read_photo(self.files[self.random.integers(len(self.files))])
+            photo = read_photo(self.files[self.draws.random.integers(len(self.files))])
             if min(photo.shape[-2:]) >= self.size:
                 self.images = [(photo,)]
                 return super()._crop()

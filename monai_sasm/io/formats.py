@@ -20,6 +20,7 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.nifti import nifti
 from monai_sasm.io.nifti.nifti import NiftiSource
+from monai_sasm.io.nofollow import below
 from monai_sasm.io.photo import photo as raster
 from monai_sasm.io.photo.photo import RasterSource
 from monai_sasm.io.volume import Volume
@@ -139,7 +140,7 @@ def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
     series becomes a folder named after the entry, an Enhanced multi-frame object a ``.nii.gz`` file.
 
     Raises:
-        ValueError: the result would lie on its source.
+        ValueError: the result would lie on its source, or a link stands on the way to it.
     """
     input_root, output = Path(input_root), Path(output)
     single = not input_root.is_dir()
@@ -152,7 +153,7 @@ def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
     taken = {os.path.realpath(file.parent if folder else file) for file in entry.paths}
     if os.path.realpath(target) in taken:
         raise ValueError(f"a result is never written onto its source, got {target.name}; choose another output folder")
-    return target
+    return below(output, target.relative_to(output).as_posix()) if target != output else target
 
 
 def target_for(volume: Volume, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A refiner's place in the sentence: its tiles, how much of its change is used, and what the result's header says."""
+"""How a refiner is applied: its tiles, how much of its change is used, and what the result's header says."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from monai_sasm.datasets.draws import process_seed
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -54,7 +55,7 @@ class PrepareDegraded:
         self.noise_estimator, self.estimated = noise_estimator, estimated
         self.change_weight, self.threshold, self.grey = change_weight, threshold, grey
         self.seed, self.repeat, self.calls = seed, repeat, 0
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(process_seed(seed))
 
     def __call__(
         self,
@@ -161,7 +162,7 @@ class PreparePaired:
     ) -> None:
         self.change_weight, self.threshold = change_weight, threshold
         self.noise_estimator, self.rescale, self.rescale_range = noise_estimator, rescale, tuple(rescale_range)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(process_seed(seed))
 
     def __call__(
         self,

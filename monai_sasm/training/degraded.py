@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from monai_sasm.datasets.crops import aligned
+from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.functional.neighbours import fit_neighbours
 
@@ -17,7 +18,7 @@ Slice = NDArray[np.float32]
 
 
 def degraded_pairs(
-    slices: Sequence[Slice],
+    slices: Sequence[Slice | tuple[Slice, ...]],
     degradations: Sequence[DegradationModel],
     min_size: int = 1,
     seed: int = 0,
@@ -29,7 +30,7 @@ def degraded_pairs(
     For what acts on a slice as a whole: a crop of a truncated k-space is not the truncated k-space of a crop.
 
     Args:
-        slices: in working scale.
+        slices: in working scale; pairs ``(clean, degraded)`` that were measured are given back as they are.
         degradations: with their strength, for example truncation by 2 and by 4.
         min_size: leave out slices narrower than this, in pixels.
         seed: of the draws.
@@ -41,8 +42,8 @@ def degraded_pairs(
         ValueError: no slice is large enough.
     """
     generator = torch.Generator().manual_seed(seed)
-    pairs: list[tuple[Slice, ...]] = []
-    for clean in (image for image in slices if min(image.shape[-2:]) >= min_size):
+    pairs = [entry for entry in slices if isinstance(entry, tuple)]
+    for clean in (entry for entry in slices if not isinstance(entry, tuple) and min(entry.shape[-2:]) >= min_size):
         batch = torch.from_numpy(np.ascontiguousarray(clean))[None]
         target = fit_neighbours(batch, 0)[0].numpy() if neighbours else clean
         channels, height, width = clean.shape
@@ -71,14 +72,14 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
             ``(clean, noisy)`` that were measured.
         degradations: of which one is drawn for each batch; ``None`` for pairs.
         batch: slices per batch, fewer where a shape has fewer.
-        length: slices per epoch.
+        length: slices per epoch, over all processes of a distributed run.
         size: largest side in pixels.
         neighbours: n.
         alone: share of the batches whose neighbours are withheld.
         mirrored: share of the batches whose slices are continued by their mirror image on two sides before they are
             degraded, and then cut: what larger slices show, where nothing comes round from the opposite side.
         min_std: leave out cuts of which the clean one varies less, at most ten times in a row.
-        seed: of all draws.
+        seed: of all draws, see :class:`~monai_sasm.datasets.draws.Draws`.
 
     Raises:
         ValueError: there are no images, or degradations and pairs.
@@ -109,9 +110,9 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         self.groups = list(groups.values())
         sizes = np.array([len(group) for group in self.groups], float)
         self.shares = sizes / sizes.sum()
-        self.degradations, self.batch, self.length, self.size = degradations, batch, length, size
+        self.degradations, self.batch, self.length, self.size = degradations, batch, share(length), size
         self.neighbours, self.alone, self.mirrored, self.min_std = neighbours, alone, mirrored, min_std
-        self.random, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        self.draws = Draws(seed)
 
     def __len__(self) -> int:
         return max(self.length // self.batch, 1)
@@ -124,32 +125,32 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
             clean, noisy = self._cut()
             if float(clean.std()) >= self.min_std:
                 break
-        turns, flips = int(self.random.integers(4)), [-1] if self.random.integers(2) else []
+        turns, flips = int(self.draws.random.integers(4)), [-1] if self.draws.random.integers(2) else []
         clean, noisy = (torch.rot90(image, turns, (2, 3)).flip(flips).contiguous() for image in (clean, noisy))
         return {"clean": clean, "noisy": noisy}
 
     def _cut(self) -> tuple[torch.Tensor, torch.Tensor]:
-        group = self.groups[int(self.random.choice(len(self.groups), p=self.shares))]
-        chosen = self.random.choice(len(group), min(self.batch, len(group)), replace=False)
+        group = self.groups[int(self.draws.random.choice(len(self.groups), p=self.shares))]
+        chosen = self.draws.random.choice(len(group), min(self.batch, len(group)), replace=False)
         clean, *given = (
             torch.from_numpy(np.stack(kind)) for kind in zip(*(group[index] for index in chosen), strict=True)
         )
         size = self.size
         if self.degradations is not None:
-            if self.random.random() < self.mirrored:
+            if self.draws.random.random() < self.mirrored:
                 size = min(size, *clean.shape[2:])
                 for axis in (2, 3):
                     clean = torch.cat([clean, clean.flip(axis)], axis)
             given = [self._degraded(clean, self.degradations)]
         (noisy,) = given
-        if self.random.random() < self.alone:
+        if self.draws.random.random() < self.alone:
             noisy = fit_neighbours(noisy, 0)
-        corner = [int(self.random.integers(max(side - size, 0) + 1)) for side in clean.shape[2:]]
+        corner = [int(self.draws.random.integers(max(side - size, 0) + 1)) for side in clean.shape[2:]]
         rows, columns = (slice(start, start + size) for start in corner)
         clean, noisy = fit_neighbours(clean, 0), fit_neighbours(noisy, self.neighbours)
         return clean[..., rows, columns], noisy[..., rows, columns]
 
     def _degraded(self, clean: torch.Tensor, degradations: Sequence[DegradationModel]) -> torch.Tensor:
-        degradation = degradations[int(self.random.integers(len(degradations)))]
+        degradation = degradations[int(self.draws.random.integers(len(degradations)))]
         count, channels, height, width = clean.shape
-        return degradation.apply(clean, degradation.draw((count, channels, height, width), self.generator))
+        return degradation.apply(clean, degradation.draw((count, channels, height, width), self.draws.generator))

@@ -9,6 +9,7 @@ import torch
 from monai.engines import DiffusionPrepareBatch
 from torch import Tensor
 
+from monai_sasm.datasets.draws import process_seed
 from monai_sasm.training.batches import Prepared
 
 
@@ -32,7 +33,7 @@ class PrepareDenoising(DiffusionPrepareBatch):
         if not skew > 0:
             raise ValueError(f"skew must be positive, got {skew}")
         self.scheduler, self.times, self.skew = scheduler, tuple(times), skew
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(process_seed(seed))
 
     def get_noise(self, images: Tensor) -> Tensor:
         """Standard normal noise."""

@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from monai_sasm.datasets.draws import process
 from monai_sasm.diffusion.strips import Recorder, forward_strip, noise_histograms, save_png, tiled
 from monai_sasm.experts.diffusion_classifier import DiffusionClassifier
 
@@ -56,7 +57,9 @@ class DiffusionPictures:
         self.writer: Any = None
 
     def attach(self, engine: Engine) -> None:
-        """Register on a MONAI trainer."""
+        """Register on a MONAI trainer; in a distributed run, on that of the first process."""
+        if process() > 0:
+            return
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._average)
         if self.interval:

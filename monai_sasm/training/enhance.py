@@ -10,6 +10,7 @@ from monai.engines import VPredictionPrepareBatch
 from monai.inferers import DiffusionInferer
 from torch import Tensor, nn
 
+from monai_sasm.datasets.draws import process_seed
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.experts.enhance import JOBS, EnhanceDiffusion, base_of
 
@@ -48,7 +49,7 @@ class PrepareEnhancement(VPredictionPrepareBatch):
             raise ValueError(f"last is a probability in [0, 1], got {last}")
         self.expert, self.noise, self.holes, self.last = expert, noise, holes, last
         self.shares = torch.tensor([float(share) for share in shares])
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(process_seed(seed))
 
     def get_noise(self, images: Tensor) -> Tensor:
         """Standard normal noise."""

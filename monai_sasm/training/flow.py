@@ -9,6 +9,7 @@ import torch
 from monai.engines import DiffusionPrepareBatch
 from torch import Tensor, nn
 
+from monai_sasm.datasets.draws import process_seed
 from monai_sasm.losses.features import Vgg19Features, feature_distance
 from monai_sasm.training.batches import Prepared
 
@@ -40,7 +41,7 @@ class PrepareFlow(DiffusionPrepareBatch):
         if not (0 <= first <= 1 and 0 <= blind <= 1):
             raise ValueError(f"first and blind are shares of the batch in [0, 1], got {first} and {blind}")
         self.scheduler, self.noise, self.first, self.blind = scheduler, noise, first, blind
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(process_seed(seed))
 
     def get_noise(self, images: Tensor) -> Tensor:
         """The source of the flow: ``images``, the anchors in [-1, 1], with noise."""

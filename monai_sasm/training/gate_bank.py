@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from monai_sasm.bundles import Bundle, available, load
 from monai_sasm.datasets.crops import CropDataset
+from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.mask import region_labels
 from monai_sasm.gate.display import to_display
@@ -185,11 +186,11 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
 
     Args:
         sources: where examples come from.
-        counts: how many from each source.
+        counts: how many from each source, over all processes of a distributed run.
         classes: the gate's classes; the first is the identity.
         experts: class name -> frozen expert, for the mixing loss; may lack some.
         noise_estimator: image -> noise map, as used at run time.
-        seed: seed of the draws; the same seed gives the same bank.
+        seed: seed of the draws; the same seed gives the same bank, another one in each process of a distributed run.
         augment: flip at random when an item is asked for.
     """
 
@@ -211,10 +212,11 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
             noise_estimator,
             augment,
         )
-        generator = torch.Generator().manual_seed(seed)
-        drawn = [source for source, count in zip(sources, counts, strict=True) for _ in range(count)]
-        self.items = [self._prepare(source.draw(generator)) for source in tqdm(drawn, "gate examples", disable=None)]
-        self.generator = generator
+        self.draws = Draws(seed)
+        drawn = [source for source, count in zip(sources, counts, strict=True) for _ in range(share(count))]
+        self.items = [
+            self._prepare(source.draw(self.draws.generator)) for source in tqdm(drawn, "gate examples", disable=None)
+        ]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -230,7 +232,7 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
             "corrections": corrections
         }
         if self.augment:
-            dims = [dim for dim in (-2, -1) if float(torch.rand(1, generator=self.generator)) < 0.5]
+            dims = [dim for dim in (-2, -1) if float(torch.rand(1, generator=self.draws.generator)) < 0.5]
             full = {key: value.flip(dims) for key, value in full.items()}
         return full | {"allowed": item["allowed"]}
 

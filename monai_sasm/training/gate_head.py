@@ -28,6 +28,7 @@ from monai_sasm.bundles import (
     read_metadata,
     user_folder,
 )
+from monai_sasm.datasets.draws import process
 from monai_sasm.datasets.images import paired
 from monai_sasm.errors import BundleError
 from monai_sasm.functional.noise import NoiseEstimator
@@ -57,8 +58,9 @@ class ExportRehearsal:
         self.gate, self.bank, self.path, self.count = gate, bank, Path(path), count
 
     def attach(self, engine: Engine) -> None:
-        """Register on a trainer."""
-        engine.add_event_handler(Events.COMPLETED, self)
+        """Register on a trainer; in a distributed run, on that of the first process."""
+        if process() == 0:
+            engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         rehearsal = collect(self.gate, self.bank, self.count)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from monai_sasm.datasets.draws import process_seed
 from monai_sasm.experts.generative import GenerativeRestorer
 from monai_sasm.functional.neighbours import fit_neighbours
 from monai_sasm.training.batches import Prepared
@@ -31,7 +32,7 @@ class PrepareGenerative:
         if not 0 <= last <= 1:
             raise ValueError(f"last is a probability in [0, 1], got {last}")
         self.restorer, self.pairs, self.last = restorer, pairs, last
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(process_seed(seed))
 
     def __call__(
         self,

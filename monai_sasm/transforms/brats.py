@@ -10,6 +10,11 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 
+def foreground(image: Tensor) -> Tensor:
+    """Where an image is not 0: ``select_fn`` of MONAI's ``CropForegroundd``."""
+    return image != 0
+
+
 class ZeroBackgroundd(MapTransform):
     """Set the background of skull-stripped images to 0, where it is another constant.
 

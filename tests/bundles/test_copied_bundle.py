@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from monai_sasm.io.formats import read
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
-from tests.bundle_cases import ROOT, SCHEMA, clean_image, degraded_image
+from tests.bundle_cases import BUNDLES, ROOT, SCHEMA, clean_image, degraded_image
 from tests.bundle_cases import load as load_image
 from tests.bundle_cases import save as save_image
 
@@ -200,6 +201,20 @@ def test_nothing_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     second = new_bundle("second_ct", new_bundle("first_ct", "lowdose_ct_unet", user), user)
     assert read_metadata(second)["sasm"]["copy_of"] == "first_ct 0.0.1"
     assert available()["second_ct"] == second
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_no_copy_writes_where_a_shipped_bundle_writes(bundle: Path, tmp_path: Path) -> None:
+    taken = {line for one in BUNDLES for path in one.rglob("*.yaml") for line in outputs(path)}
+    root = new_bundle("mine", bundle.name, tmp_path)
+    own = [line for path in root.rglob("*.yaml") for line in outputs(path)]
+    assert not taken & set(own)
+    assert len(own) == len([line for path in bundle.rglob("*.yaml") for line in outputs(path)])
+
+
+def outputs(config: Path) -> list[str]:
+    """Lines that name a default folder of training or evaluation."""
+    return [line for line in config.read_text().splitlines() if re.match("output_dir: .*(runs|evaluation)/", line)]
 
 
 def test_a_copied_refiner_does_not_become_the_default(tmp_path: Path) -> None:

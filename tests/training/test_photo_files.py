@@ -39,7 +39,7 @@ def test_crops_are_cut_from_the_files(tmp_path: Path) -> None:
 
     class Twice(CropDataset):
         def _crop(self) -> list[np.ndarray]:
-            self.random.integers(1)  # the choice of the file
+            self.draws.random.integers(1)  # the choice of the file
             return super()._crop()
 
     held = Twice([photo], 32, 6, seed=3, fixed=True)

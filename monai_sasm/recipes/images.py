@@ -1,0 +1,105 @@
+"""Images to train on, clean ones or measured pairs, and what becomes of them on the way into a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import nn
+
+from monai_sasm.datasets.images import paired, photos, slices
+from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
+from monai_sasm.losses.restoration import RestorationLoss
+from monai_sasm.training.batches import Prepared, PrepareDegraded, PreparePaired
+from monai_sasm.types import ImageBatch, NoiseMap
+
+Images = Sequence[NDArray[Any] | tuple[NDArray[Any], ...]]
+
+
+def has_pairs(folder: str | Path) -> bool:
+    """Whether measured degraded images, ``<folder>/noisy``, lie beside the clean ones."""
+    return (Path(folder) / "noisy").is_dir()
+
+
+def clean_photos(
+    folders: Sequence[str | Path],
+    pairs: str | Path,
+    measured: bool,
+    exclude: Iterable[str] = (),
+    limit: int | None = None,
+) -> Images:
+    """Clean photos of ``folders``, or the ``measured`` pairs of the folder ``pairs``.
+
+    Args:
+        folders, exclude, limit: see :func:`monai_sasm.datasets.images.photo_files`.
+        pairs: see :func:`monai_sasm.datasets.images.paired`.
+        measured: which of the two.
+    """
+    if measured:
+        return paired([pairs], "PHOTO", exclude=tuple(exclude))
+    return photos(folders, exclude, limit)
+
+
+def clean_slices(
+    folders: Sequence[str | Path],
+    pairs: str | Path,
+    measured: bool,
+    min_std: float,
+    all_planes: bool = False,
+    neighbours: int = 0,
+    exclude: Sequence[str] = (),
+) -> Images:
+    """Clean MR slices of ``folders``, or the ``measured`` pairs of the folder ``pairs``.
+
+    Args:
+        folders, min_std, all_planes, neighbours: see :func:`monai_sasm.datasets.images.slices`.
+        pairs, exclude: see :func:`monai_sasm.datasets.images.paired`.
+        measured: which of the two.
+    """
+    if measured:
+        return paired([pairs], "MR", exclude=exclude)
+    return slices(folders, "MR", min_std, all_planes, neighbours)
+
+
+def truncations(factors: Sequence[float], sigma: tuple[float, float]) -> list[LowQualityMr]:
+    """One degradation of MR slices per factor, each with noise: k-space truncated ``factor`` times along both axes."""
+    noise = KspaceNoise(sigma)
+    return [LowQualityMr(KspaceTruncation((factor, factor)), noise) for factor in factors]
+
+
+def prepare(
+    measured: bool,
+    degradation: DegradationModel,
+    noise_estimator: Callable[[ImageBatch], NoiseMap] | None = None,
+    change_weight: float = 0.0,
+    seed: int = 0,
+    **degrading: Any,
+) -> Callable[..., Prepared]:
+    """``prepare_batch`` of an engine that is shown ``measured`` pairs, or clean images to degrade.
+
+    Args:
+        measured: see :func:`clean_photos`.
+        degradation, change_weight, seed: see :class:`~monai_sasm.training.batches.PrepareDegraded`.
+        noise_estimator: gives the noise map of pairs, and of a share ``estimated`` of degraded images.
+        degrading: further arguments of :class:`~monai_sasm.training.batches.PrepareDegraded`.
+    """
+    if measured:
+        return PreparePaired(noise_estimator, change_weight=change_weight, seed=seed)
+    return PrepareDegraded(
+        degradation, noise_estimator=noise_estimator, change_weight=change_weight, seed=seed, **degrading
+    )
+
+
+def image_loss(l1: float, l2: float, perceptual: float, low: float, precision: str) -> nn.Module | None:
+    """:class:`~monai_sasm.losses.restoration.RestorationLoss`, or ``None`` where all its weights are 0.
+
+    Args:
+        l1, l2, perceptual, low: see there.
+        precision: of the training; the feature network follows it.
+    """
+    if l1 == l2 == perceptual == 0:
+        return None
+    return RestorationLoss(perceptual, low, precision in ("bfloat16", "auto"), l2, l1)

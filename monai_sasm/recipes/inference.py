@@ -1,0 +1,135 @@
+"""Files in, restored or segmented files out: the parts that every bundle's ``inference.yaml`` has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator, default_prepare_batch
+from monai.handlers import CheckpointLoader, PostProcessing
+from monai.inferers import Inferer
+from monai.transforms import Compose, Transform
+from torch import nn
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
+from monai_sasm.io.formats import inventory
+from monai_sasm.restoration.inferers import SliceInferer
+from monai_sasm.transforms.volumes import FromWorkingScaled, LoadVolumed, ToWorkingScaled
+from monai_sasm.types import Modality
+
+
+def only_modality(path: str | Path, default: str = "PHOTO") -> str:
+    """What made the images under a path, if one kind of device did: DICOM says so, and a PNG is a photo.
+
+    Args:
+        path: file or folder.
+        default: what is assumed where nothing is: a network is asked for without images by tools that look at it.
+
+    Returns:
+        ``"CT"``, ``"MR"`` or ``"PHOTO"``.
+
+    Raises:
+        RefusedError: images of several modalities, or files that do not say, NIfTI above all.
+    """
+    if not Path(path).exists():
+        return default
+    entries = inventory(Path(path))
+    found = sorted({entry.modality.value for entry in entries if entry.modality and entry.refusal is None})
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RefusedError(f"{path} holds images of {' and '.join(found)}; choose one with --modality")
+    reasons = sorted({entry.refusal for entry in entries if entry.refusal})
+    raise RefusedError(f"{path} holds no image that says its modality; choose with --modality. {'; '.join(reasons)}")
+
+
+def preprocessing(modality: str, further: Sequence[Transform] = ()) -> Compose:
+    """Path -> image ``(C, *spatial)`` in working scale, with what is needed to write its result.
+
+    Args:
+        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; others are refused.
+        further: what comes after.
+    """
+    return Compose([LoadVolumed("image", modality), ToWorkingScaled("image", scaling_for), *further])
+
+
+def postprocessing() -> Compose:
+    """Restored image in working scale -> unit of the image; pixels that the network left alone keep their value."""
+    return Compose([FromWorkingScaled("pred", scaling_for)])
+
+
+def tiling(tile: int = TILE, halo: int = HALO) -> Callable[[int, int], Iterable[Tile]]:
+    """How large images are cut: (height, width) -> tiles, see :func:`monai_sasm.functional.tiling.tiles`."""
+    return partial(tiles, tile=tile, halo=halo)
+
+
+def slice_inferer(modality: str, chunk: int = 4, neighbours: int = 0, tiled: bool = True) -> Inferer:
+    """A 2-D network on every slice of a volume, or on photos.
+
+    Args:
+        modality: photos have three channels; of CT and MR every slice and time point is an image of its own.
+        chunk: slices per network call.
+        neighbours: slices on each side that the network looks at, where they are close.
+        tiled: cut large slices into tiles; ``False`` for a network that does so itself.
+    """
+    channels = 3 if Modality(modality) is Modality.PHOTO else 1
+    return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours)
+
+
+def evaluator(
+    device: torch.device | str,
+    dataset: Dataset,
+    network: nn.Module,
+    inferer: Inferer,
+    postprocessing: Transform,
+    saving: Transform | Sequence[Transform | None] | None = None,
+    weights: str | Path | None = None,
+    prepare_batch: Callable[..., Any] = default_prepare_batch,
+) -> SupervisedEvaluator:
+    """MONAI's ``SupervisedEvaluator`` that runs a network over files, one image at a time.
+
+    Args:
+        device, network, inferer, postprocessing, prepare_batch: as MONAI's.
+        dataset: one image per item; its slices form the network's batch.
+        saving: transforms that write, after ``postprocessing``.
+        weights: state dict that ``network`` is filled from; ``None`` for networks that own none.
+
+    Raises:
+        RefusedError: there is no image.
+    """
+    if not len(dataset):
+        raise RefusedError("there is no image to work on; check --dataset_dir")
+    writers = saving if isinstance(saving, Sequence) else [saving]
+    loading = [] if weights is None else [CheckpointLoader(str(weights), {"model": network})]
+    return SupervisedEvaluator(
+        device=device,  # type: ignore[arg-type]
+        val_data_loader=DataLoader(dataset, batch_size=1),
+        network=network,
+        inferer=inferer,
+        postprocessing=postprocessing,
+        prepare_batch=prepare_batch,
+        val_handlers=[*loading, *(PostProcessing(writer) for writer in writers if writer is not None)],
+    )
+
+
+def nifti_files(path: str | Path) -> list[dict[str, str]]:
+    """A NIfTI file, or those in a folder, as a MONAI data list with the key ``image``.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        RefusedError: something is there, but no NIfTI file.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise FileNotFoundError(f"{place} does not exist; check --dataset_dir")
+    files = [place] if place.is_file() else sorted(place.glob("*.nii*"))
+    files = [file for file in files if file.name.endswith((".nii", ".nii.gz"))]
+    if not files:
+        raise RefusedError(f"no NIfTI file (.nii, .nii.gz) in {place}")
+    return [{"image": str(file)} for file in files]

@@ -1,0 +1,176 @@
+"""The trainer of a bundle with what every training here does beside its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.handlers import EMAHandler
+from monai.engines import AdversarialTrainer, SupervisedTrainer, default_prepare_batch
+from monai.handlers import LrScheduleHandler, TensorBoardStatsHandler, ValidationHandler
+from monai.inferers import Inferer
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from monai_sasm.datasets.draws import process, processes
+from monai_sasm.recipes.processes import spread
+from monai_sasm.training.adversarial import GeneratorLoss, JudgeInferer, JudgeLoss, RestorationRules
+from monai_sasm.training.budget import TimeBudget
+from monai_sasm.training.checkpoints import Checkpoints
+from monai_sasm.training.handlers import Attach, ClipGradientNorm, ExportWeights, LogMeanLoss
+from monai_sasm.training.precision import Autocast
+
+
+def trainer(
+    device: torch.device | str,
+    max_epochs: int,
+    train_data_loader: Iterable[Any],
+    network: nn.Module,
+    optimizer: Optimizer,
+    loss_function: Callable[..., Any],
+    inferer: Inferer,
+    output_dir: str | Path,
+    prepare_batch: Callable[..., Any] = default_prepare_batch,
+    precision: str = "float32",
+    channels_last: bool = True,
+    train_handlers: Sequence[Any] = (),
+    **around: Any,
+) -> SupervisedTrainer:
+    """MONAI's ``SupervisedTrainer`` in mixed precision, over all processes of a distributed run.
+
+    Args:
+        device, max_epochs, train_data_loader, optimizer, loss_function, inferer, prepare_batch: as MONAI's.
+        network: what a batch is run through.
+        output_dir: folder for ``model.pt``, checkpoints and TensorBoard.
+        precision: see :class:`~monai_sasm.training.precision.Autocast`.
+        channels_last: likewise; 2-D networks only.
+        train_handlers: further handlers.
+        around: further arguments of :func:`handlers`.
+    """
+    clip = ClipGradientNorm(around.get("model") or network)
+    return SupervisedTrainer(
+        device=device,
+        max_epochs=max_epochs,
+        train_data_loader=train_data_loader,
+        network=spread(Autocast(network, precision, channels_last), device),
+        optimizer=optimizer,
+        loss_function=loss_function,
+        prepare_batch=prepare_batch,
+        inferer=inferer,
+        train_handlers=[clip, *handlers(output_dir, network, optimizer, **around), *train_handlers],
+        decollate=False,
+    )
+
+
+def adversarial_trainer(
+    device: torch.device | str,
+    max_epochs: int,
+    train_data_loader: Iterable[Any],
+    network: nn.Module,
+    optimizer: Optimizer,
+    loss_function: Callable[..., Any],
+    inferer: Inferer,
+    output_dir: str | Path,
+    discriminator: nn.Module,
+    d_optimizer: Optimizer,
+    weight: float,
+    prepare_batch: Callable[..., Any] = default_prepare_batch,
+    precision: str = "float32",
+    train_handlers: Sequence[Any] = (),
+    **around: Any,
+) -> AdversarialTrainer:
+    """MONAI's ``AdversarialTrainer``; arguments as for :func:`trainer`, whose place it takes in an overlay.
+
+    Args:
+        discriminator: a ``MultiScalePatchDiscriminator``, on its device.
+        d_optimizer: its optimizer.
+        weight: of the loss of not passing as clean, beside ``loss_function``.
+    """
+    saved = {"judge": discriminator, "judge_optimizer": d_optimizer}
+    attached = handlers(output_dir, network, optimizer, saved=saved, **around)
+    return AdversarialTrainer(
+        device=device,
+        max_epochs=max_epochs,
+        train_data_loader=train_data_loader,
+        g_network=Autocast(network, precision),
+        g_optimizer=optimizer,
+        g_loss_function=GeneratorLoss(weight),
+        recon_loss_function=loss_function,
+        d_network=discriminator,
+        d_optimizer=d_optimizer,
+        d_loss_function=JudgeLoss(),
+        d_inferer=JudgeInferer(),
+        prepare_batch=prepare_batch,
+        g_inferer=inferer,
+        train_handlers=[Attach(RestorationRules()), *attached, *train_handlers],
+        decollate=False,
+    )
+
+
+def handlers(
+    output_dir: str | Path,
+    network: nn.Module,
+    optimizer: Optimizer,
+    model: nn.Module | None = None,
+    lr_scheduler: Any = None,
+    budget: TimeBudget | None = None,
+    ema: EMAHandler | None = None,
+    checkpoint_interval: int = 1,
+    resume: bool = False,
+    evaluator: Any = None,
+    val_interval: int = 1,
+    saved: Mapping[str, Any] | None = None,
+) -> list[Any]:
+    """Learning rate, average of the weights, checkpoints, validation; in the first process export and losses, too.
+
+    Args:
+        output_dir: see :func:`trainer`.
+        network: what is trained.
+        optimizer: of it.
+        model: what is saved, where ``network`` is only a part or a view of it.
+        lr_scheduler: steps after every batch.
+        budget: sets the learning rate by the clock instead.
+        ema: running average of the weights: what is validated and exported; the weights themselves without.
+        checkpoint_interval: epochs between checkpoints, and between exports.
+        resume: go on from the newest checkpoint.
+        evaluator: runs every ``val_interval`` epochs; no validation without.
+        val_interval: epochs.
+        saved: name -> what else a checkpoint holds.
+    """
+    model = network if model is None else model
+    averaged = model if ema is None else ema.ema_model
+    objects = {
+        "network": model,
+        "ema": ema and averaged,
+        "optimizer": optimizer,
+        "lr_scheduler": lr_scheduler,
+        "budget": budget,
+        **(saved or {}),
+    }
+    attached: list[Any] = []
+    if lr_scheduler is not None:
+        attached.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False))
+    attached += [Attach(part) for part in (budget, ema) if part is not None]
+    objects = {name: part for name, part in objects.items() if part is not None}
+    attached.append(Checkpoints(output_dir, objects, checkpoint_interval, resume))
+    if evaluator is not None:
+        attached.append(ValidationHandler(val_interval, evaluator, epoch_level=True))
+    if process() == 0:
+        attached += [
+            ExportWeights(averaged, Path(output_dir) / "model.pt", interval=checkpoint_interval),
+            LogMeanLoss(),
+            TensorBoardStatsHandler(
+                log_dir=str(output_dir), tag_name="train_loss", output_transform=itemgetter("loss")
+            ),
+        ]
+    return attached
+
+
+def shuffled_loader(dataset: Dataset[Any], batch_size: int, seed: int = 0) -> DataLoader[Any]:
+    """Batches of one size in random order; in a distributed run each process sees its own share of ``dataset``."""
+    sampler: DistributedSampler[Any] | None = DistributedSampler(dataset, seed=seed) if processes() > 1 else None
+    return DataLoader(dataset, batch_size, shuffle=sampler is None, sampler=sampler, drop_last=True)
