@@ -22,7 +22,7 @@ from monai_sasm.evaluation.own_folder import own_images
 from monai_sasm.evaluation.simulated import Simulation
 from monai_sasm.evaluation.table import Table
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.protocols.evaluate import compare
 from monai_sasm.protocols.series import write_ct_series
@@ -178,7 +178,7 @@ def test_shipped_experts_do_what_restore_does(tmp_path: Path) -> None:
     table = compare(["noise_photo_unet", "noise_photo_unet"], tmp_path / "own", tmp_path / "out", "cpu")
     first, second = (table.row(name).scores[""]["PSNR"] for name in ("noise_photo_unet", "noise_photo_unet (2)"))
     assert first == second > table.row("input").scores[""]["PSNR"] + 3
-    volume = read(tmp_path / "own" / "noisy")[0]
+    volume = next(open_images(tmp_path / "own" / "noisy"))
     restored = Restorer("cpu")(volume, expert="noise_photo_unet").volume
     assert first == pytest.approx(-10 * math.log10(np.mean((restored.array.transpose(1, 2, 0) - clean) ** 2)), abs=1e-4)
 
