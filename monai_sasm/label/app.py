@@ -47,9 +47,10 @@ class SasmApp(MONAILabelApp):
     Args:
         app_dir: folder of the app; MONAI Label puts its logs there.
         studies: folder of images, or the address of a DICOMweb server.
-        conf: ``device`` (auto), ``precision`` (float32), ``gate`` (the default one), ``trust`` (folders of further bundles, which can run code,
-            separated like the entries of ``PATH``), ``models`` (names separated by commas; all), ``hosts`` (names by
-            which the server may be addressed) and ``origins`` (whose pages in a browser may ask), separated by commas;
+        conf: ``device`` (auto), ``precision`` (float32), ``gate`` (the default one), ``trust`` (folders of further
+            bundles, which can run code, separated like the entries of ``PATH``), ``models`` (names separated by commas;
+            all), ``hosts`` (names by which the server may be addressed) and ``origins`` (whose pages in a browser may
+            ask), separated by commas;
             see :class:`monai_sasm.label.guard.Guard`.
     """
 

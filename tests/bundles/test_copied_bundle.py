@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata
 from monai_sasm.bundles import available, bundle_root, load, new_bundle, read_metadata
 from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
@@ -274,7 +274,7 @@ def test_the_gate_calls_what_is_there_in_an_experts_name(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An expert replaced under its own name, by the user's folder; and a gate of one's own, by its name."""
-    volume = read(source, Modality.CT)[0]
+    volume = next(iter(open_images(source, Modality.CT)))
     before = volume.array.copy()
     assert not np.array_equal(Restorer("cpu")(volume).volume.array, before)
     user = tmp_path / "user"
