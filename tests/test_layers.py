@@ -19,7 +19,7 @@ LAYERS = [
     {"bundles"},
     {"restoration"},
     {"batch", "training"},
-    {"evaluation"},
+    {"evaluation", "recipes"},
     {"protocols"},
     {"label", "node", "slicer"},
     {"cli"},

@@ -19,9 +19,11 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
 from monai_sasm.io.formats import inventory
-from monai_sasm.restoration.inferers import StackInferer
-from monai_sasm.transforms.volumes import FromWorkingScaled, LoadVolumed, ToWorkingScaled
-from monai_sasm.types import Modality
+from monai_sasm.restoration.dispatch import score_tiled
+from monai_sasm.restoration.gate_inferer import WeightInferer
+from monai_sasm.restoration.inferers import SliceInferer
+from monai_sasm.transforms.volumes import FromWorkingScaled, LoadVolumed, SaveVolumed, ToWorkingScaled
+from monai_sasm.types import ImageBatch, Modality, NoiseMap
 
 
 def only_modality(path: str | Path, default: str = "PHOTO") -> str:
@@ -79,7 +81,38 @@ def slice_inferer(modality: str, chunk: int = 4, neighbours: int = 0, tiled: boo
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
     """
     channels = 3 if Modality(modality) is Modality.PHOTO else 1
-    return StackInferer(channels, chunk, tiling() if tiled else None, neighbours)
+    return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours)
+
+
+def saving(
+    output_dir: str | Path, input_dir: str | Path, bundle_root: str | Path, weights: str | Path, overwrite: bool = False
+) -> SaveVolumed:
+    """Write results as the kind of file their sources were; see :class:`~monai_sasm.transforms.volumes.SaveVolumed`.
+
+    Args:
+        output_dir: folder, made if missing.
+        input_dir: the file or folder the images came from.
+        bundle_root: its name goes into headers and sidecars.
+        weights: their hash, too.
+        overwrite: replace existing files.
+    """
+    return SaveVolumed("pred", str(output_dir), str(input_dir), str(bundle_root), overwrite, weights=str(weights))
+
+
+def weight_inferer(
+    modality: str,
+    noise_estimator: Callable[[ImageBatch], NoiseMap],
+    allowed: Sequence[bool],
+    temperature: float,
+    floor: float,
+) -> Inferer:
+    """A gate on every slice, giving weights instead of images.
+
+    Args:
+        modality, noise_estimator, allowed, temperature, floor: see
+            :class:`~monai_sasm.restoration.gate_inferer.WeightInferer`.
+    """
+    return WeightInferer(modality, noise_estimator, score_tiled, allowed, temperature, floor)
 
 
 def evaluator(

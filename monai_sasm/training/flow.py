@@ -10,7 +10,7 @@ from monai.engines import DiffusionPrepareBatch
 from torch import Tensor, nn
 
 from monai_sasm.datasets.draws import process_seed
-from monai_sasm.losses.restoration.features import Vgg19Features, feature_distance
+from monai_sasm.losses.features import Vgg19Features, feature_distance
 from monai_sasm.training.batches import Prepared
 
 FLOOR = 4e-4  # squared error, [-1, 1]: anchors nearer to the truth than 2.5 of 255 grey levels weigh no more
@@ -92,7 +92,7 @@ class FlowLoss(nn.Module):
     """Squared error relative to the anchor's, plus ``perceptual`` times the distance of VGG19 features.
 
     The first term is the flow-matching loss weighted by ``s**2`` over the anchor's error: the mean of relative errors,
-    as decibels count them. The second is the distance of :func:`monai_sasm.losses.restoration.features.feature_distance`, between
+    as decibels count them. The second is the distance of :func:`monai_sasm.losses.features.feature_distance`, between
     0 and about 1. Both are of the estimate of ``x_0``.
 
     Args:
