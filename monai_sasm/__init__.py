@@ -1,30 +1,46 @@
 """Spatially aware soft mixing: a gate decides what is wrong where, experts restore it, a mix per pixel joins them.
 
-Names are loaded on first use, so that ``import monai_sasm`` costs neither torch nor MONAI. The functions themselves
-live where their names say: ``from monai_sasm.restoration.restore import restore``, ``from monai_sasm.io.formats
-import read``."""
+    import monai_sasm as sasm
+
+    restorer = sasm.Restorer(device="auto")
+    for image in sasm.open_images("scans"):
+        restorer(image, strength=0.8).save("restored")
+    sasm.restore("photo.jpg", "dry.jpg")
+
+Names are loaded on first use, so that ``import monai_sasm`` costs neither torch nor MONAI.
+"""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai_sasm.errors import RefusedError as RefusedError
+    from monai_sasm.io.derivation import Derivation as Derivation
+    from monai_sasm.io.volume import Volume as Volume
+    from monai_sasm.restoration.files import restore as restore
+    from monai_sasm.restoration.options import Options as Options
+    from monai_sasm.restoration.restored import Restored as Restored
+    from monai_sasm.restoration.restorer import Restorer as Restorer
+    from monai_sasm.types import Modality as Modality
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Degradation": "monai_sasm.types",
     "Derivation": "monai_sasm.io.derivation",
-    "Restorer": "monai_sasm.restoration.restorer",
     "Modality": "monai_sasm.types",
-    "Options": "monai_sasm.restoration.restore",
+    "Options": "monai_sasm.restoration.options",
     "RefusedError": "monai_sasm.errors",
-    "Restored": "monai_sasm.restoration.restore",
+    "Restored": "monai_sasm.restoration.restored",
+    "Restorer": "monai_sasm.restoration.restorer",
     "Volume": "monai_sasm.io.volume",
-    "load_restorer": "monai_sasm.restoration.restorer",
+    "open_images": "monai_sasm.io.formats",
+    "restore": "monai_sasm.restoration.files",
+    "save": "monai_sasm.io.formats",
 }
 
 __all__ = [
-    "Degradation",
     "Derivation",
     "Modality",
     "Options",
@@ -32,7 +48,10 @@ __all__ = [
     "Restored",
     "Restorer",
     "Volume",
-    "load_restorer",
+    "__version__",
+    "open_images",
+    "restore",
+    "save",
 ]
 
 

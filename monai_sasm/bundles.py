@@ -68,10 +68,11 @@ class Bundle:
 
         A slice of CT or MR may come with more neighbours than the network looks at, see
         :mod:`monai_sasm.functional.neighbours`."""
-        from monai_sasm.functional.neighbours import between
+
+        from monai_sasm.functional.neighbours import fit_neighbours
 
         if self.modality in (Modality.CT, Modality.MR) and image.shape[1] > 1:
-            image = between(image, self.neighbours)
+            image = fit_neighbours(image, self.neighbours)
         arguments = (sigma,) if self.noise_map else ()
         keywords = {"label": label} if label is not None and self.metadata["sasm"].get("label") else {}
         with self._running(image) as laid_out:

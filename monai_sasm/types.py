@@ -1,4 +1,4 @@
-"""The house's vocabulary: closed sets as enums, tensor shapes as annotations.
+"""The vocabulary of this package: closed sets as enums, tensor shapes as annotations.
 
 Importing this file loads neither torch nor MONAI.
 """

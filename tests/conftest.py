@@ -31,7 +31,7 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
     import torch
 
     from monai_sasm.bundles import Bundle
-    from monai_sasm.restoration.restorer import LazyBundles, Restorer
+    from monai_sasm.restoration.restorer import Restorer
     from monai_sasm.types import Degradation, Modality
 
     class Half(torch.nn.Module):
@@ -72,6 +72,6 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
         Undecided(),
         {"sasm": {"role": "gate"}},
     )
-    restorer = Restorer(experts=experts, gate=gate, refiners=LazyBundles(), device=torch.device("cpu"))
-    monkeypatch.setattr("monai_sasm.restoration.restorer.load_restorer", lambda *_, **__: restorer)
+    restorer = Restorer.of(experts, gate)
+    monkeypatch.setattr("monai_sasm.restoration.files.Restorer", lambda *_, **__: restorer)
     return restorer

@@ -25,15 +25,16 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import read, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.dispatch import restore_tiled
-from monai_sasm.restoration.restore import Options, gate_weights, restore
-from monai_sasm.restoration.restorer import Restorer, load_restorer
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.restore import mixing_weights
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.data import ct_small, mr_volume
 
 
 @pytest.fixture(scope="module")
 def restorer() -> Restorer:
-    return load_restorer("cpu")
+    return Restorer("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_a_noisy_photo_gets_clearer(photo: torch.Tensor, tmp_path: Path, capsys:
 def test_noise_is_seen_up_to_the_last_pixel(photo: torch.Tensor, restorer: Restorer) -> None:
     """Sides that are one more than a multiple of the gate's blocks, as those of 481 x 321 pixels are."""
     noisy = degrade(GaussianNoise(sigma=(0.1, 0.1)), photo)[..., :305, :321]
-    restored = restore(as_volume(noisy), restorer, Options(keep_maps=True))
+    restored = restorer(as_volume(noisy), Options(keep_maps=True))
     weight = restored.weights["noise_photo_unet"][0]
     assert float(min(weight[-8:].mean(), weight[:, -8:].mean())) > 0.95
     error = np.abs(restored.volume.array - photo[0, :, :305, :321].numpy())
@@ -83,7 +84,7 @@ def test_noise_is_seen_up_to_the_last_pixel(photo: torch.Tensor, restorer: Resto
 
 def test_drops_are_found_and_removed(photo: torch.Tensor, restorer: Restorer) -> None:
     wet = degrade(Raindrop(coverage=(0.3, 0.3), opacity=(0.9, 1.0)), photo, seed=3)
-    result = restore(as_volume(wet), restorer, Options(keep_maps=True))
+    result = restorer(as_volume(wet), Options(keep_maps=True))
     changed = (wet - photo).abs().amax(1)[0].numpy() > 0.08
     around = binary_dilation(changed, iterations=12)  # targets grow by so much, for the veil of a drop
     drop_weight = result.weights["raindrop_photo_unet"][0]
@@ -96,7 +97,7 @@ def test_each_fault_goes_to_its_expert(photo: torch.Tensor, restorer: Restorer) 
     """Noise on the left, nothing on the right."""
     half = photo.clone()
     half[..., :176] = degrade(GaussianNoise(sigma=(0.15, 0.15)), photo)[..., :176]
-    result = restore(as_volume(half), restorer, Options(keep_maps=True))
+    result = restorer(as_volume(half), Options(keep_maps=True))
     noise, identity = (result.weights[name][0] for name in ("noise_photo_unet", "identity"))
     assert noise[:, :144].mean() > 0.9
     assert identity[:, 208:].mean() > 0.9
@@ -105,7 +106,7 @@ def test_each_fault_goes_to_its_expert(photo: torch.Tensor, restorer: Restorer) 
 
 
 def test_a_clean_photo_is_left_alone(photo: torch.Tensor, restorer: Restorer) -> None:
-    result = restore(as_volume(photo), restorer)
+    result = restorer(as_volume(photo))
     assert psnr(result.volume.array, photo[0].numpy(), 1.0) > 42
 
 
@@ -152,7 +153,7 @@ def test_a_ct_series_becomes_a_derived_series(tmp_path: Path, capsys: Any) -> No
 
 def test_a_slice_of_full_dose_is_left_alone(restorer: Restorer) -> None:
     (volume,) = read(ct_small())
-    result = restore(volume, restorer)
+    result = restorer(volume)
     assert float(np.abs(result.volume.array - volume.array).mean()) < 2, "HU"
 
 
@@ -160,10 +161,9 @@ def test_ct_never_reaches_a_photo_expert(restorer: Restorer) -> None:
     """Even where the gate would see drops or noise: modality masks hard."""
     image = torch.rand(1, 1, 64, 64)
     sigma = torch.full_like(image, 0.2)
-    classes = restorer.gate.network.classes if restorer.gate else ()
     for modality in (Modality.CT, Modality.MR):
-        weights = gate_weights(image, sigma, modality, restorer, Options())
-        for index, name in enumerate(classes):
+        weights = mixing_weights(image, sigma, restorer.plan(modality))
+        for index, name in enumerate(restorer.classes):
             if index and restorer.experts[name].modality is not modality:
                 assert float(weights[:, index].abs().max()) == 0, name
 

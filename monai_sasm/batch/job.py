@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monai_sasm import __version__
 from monai_sasm.io.entry import Entry
-from monai_sasm.restoration.restore import Options
+from monai_sasm.restoration.options import Options
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Job:
         keep_private: keep private DICOM tags.
         identify: write paths and UIDs into the rows, which may name patients.
         flat: put DICOM files straight into the output folder, as ``SERIES#OBJECT.dcm``.
+        adopt: take over a ledger that was not made in its place; see :meth:`monai_sasm.batch.ledger.Ledger.open`.
     """
 
     source: Path
@@ -42,6 +43,7 @@ class Job:
     keep_private: bool = False
     identify: bool = False
     flat: bool = False
+    adopt: bool = False
     version: str = __version__
 
 

@@ -2,6 +2,7 @@
 
 ::
 
+    OUT/.sasm-batch/made-here       by which program, and which folder this is: a ledger that came with data is refused
     OUT/.sasm-batch/lock            see lock.py
     OUT/.sasm-batch/starts/ID       one byte per start of a task that has not ended
     OUT/.sasm-batch/staging/RUN/..  results being written
@@ -11,13 +12,18 @@
 The commit is one rename, from ``staging`` to ``ready``. It succeeds once per task however often a scheduler runs it,
 and whoever finds something in ``ready`` finishes moving it. So a result is never half there for longer than a crash
 lasts, and never there twice.
+
+Results may lie inside a data set, and a data set may bring such a folder along. So no link is followed, every name in a
+record is checked to lie below OUT, and a ledger that another user owns or that was not made here is refused.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -27,9 +33,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.commit import replacing
+from monai_sasm.io.nofollow import (
+    below,
+    is_folder,
+    make_folder,
+    open_regular,
+    owner_here,
+    read_regular,
+    refuse_links_inside,
+)
+
 FOLDER = ".sasm-batch"
-_FILES, _RECORD = "files", "record.json"
+_FILES, _RECORD, _MARK = "files", "record.json", "made-here"
 _SYNCED = 8  # files at a time
+_MOST = 64 << 20  # bytes of a record
+_IDENTITY = re.compile(r"[\w-]{1,100}", re.ASCII)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,40 +69,71 @@ class Ledger:
         """Where the ledger lies."""
         return self.output / FOLDER
 
-    def open(self) -> None:
+    def open(self, *, adopt: bool = False) -> None:
         """Create what is missing.
 
+        Args:
+            adopt: take over a ledger that was not made in this place, such as one that was copied with its results.
+
         Raises:
+            RefusedError: the ledger belongs to another user, was not made here, or holds links.
             OSError: the output cannot be written to.
         """
+        self.output.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
+        if self.folder.lstat().st_uid != owner_here(self.output):
+            raise RefusedError(f"another user owns {self.folder}; let that user go on, or choose another output folder")
+        mark = json.dumps({"program": "monai_sasm", "folder": self.folder.lstat().st_ino}).encode()
+        if self._mark() != mark:
+            if not adopt and any(self.folder.iterdir()):
+                raise RefusedError(
+                    f"{self.folder} was not made here by this program: it came with the data, or was copied. Remove "
+                    "it, choose another output folder, or pass --adopt if you know where it comes from"
+                )
+            with replacing(self.folder / _MARK) as file:
+                file.write(mark)
         for name in ("starts", "staging", "ready", "done"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder / name)
+
+    def _mark(self) -> bytes | None:
+        try:
+            return read_regular(self.folder / _MARK, most=1000)
+        except (FileNotFoundError, RefusedError):
+            return None
 
     def recover(self) -> None:
         """Finish what earlier runs decided, and throw away what they did not; only under the lock."""
         for ready in sorted((self.folder / "ready").iterdir()):
-            self.settle(ready.name)
+            try:
+                self.settle(ready.name)
+            except RefusedError as error:
+                known = ready.name if _IDENTITY.fullmatch(ready.name) else "an entry"
+                logger.warning("%s of the ledger's ready folder is left as it is: %s", known, error)
         for left in (self.folder / "staging").iterdir():
-            shutil.rmtree(left, ignore_errors=True)
+            if is_folder(left):
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def record(self, identity: str) -> dict[str, Any] | None:
         """The record of a task whose result lies in its place: ``row``, ``key`` and ``units``; ``None`` without."""
         record = self._record(identity)
-        if record is None or not all((self.output / unit).exists() for unit in record["units"]):
+        if record is None or not all(below(self.output, unit).exists() for unit in record["units"]):
             return None
         return record
 
     def _record(self, identity: str) -> dict[str, Any] | None:
         """The same, whether or not somebody has removed some of the result."""
         try:
-            record: dict[str, Any] = json.loads((self.folder / "done" / f"{identity}.json").read_bytes())
-        except (FileNotFoundError, json.JSONDecodeError):
+            record = _checked(read_regular(self.folder / "done" / f"{_plain(identity)}.json", _MOST))
+        except (FileNotFoundError, RefusedError):  # no record that can be relied on: the task is run again
             return None
-        return record
+        return record if {"key", "row"} <= set(record) else None
 
     def start(self, identity: str) -> int:
         """Note that a task starts; returns how often it has started without reaching an end, this one included."""
-        with open(self.folder / "starts" / identity, "ab") as file:
+        descriptor = open_regular(self.folder / "starts" / _plain(identity), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        with os.fdopen(descriptor, "ab") as file:
             file.write(b".")
             file.flush()
             return file.tell()
@@ -88,19 +141,19 @@ class Ledger:
     def deaths(self, identity: str) -> int:
         """How often a task has started without reaching an end."""
         try:
-            return (self.folder / "starts" / identity).stat().st_size
+            return (self.folder / "starts" / _plain(identity)).lstat().st_size
         except FileNotFoundError:
             return 0
 
     def end(self, identity: str) -> None:
         """Note that a task has come to an end, whichever."""
         with suppress(FileNotFoundError):
-            (self.folder / "starts" / identity).unlink()
+            (self.folder / "starts" / _plain(identity)).unlink()
 
     @contextmanager
     def staging(self, run: str, identity: str) -> Iterator[Path]:
         """A fresh folder, laid out like the output, for the results of one task; gone after the block."""
-        folder = self.folder / "staging" / run / f"{identity}-{secrets.token_hex(4)}"
+        folder = self.folder / "staging" / run / f"{_plain(identity)}-{secrets.token_hex(4)}"
         (folder / _FILES).mkdir(parents=True)
         try:
             yield folder / _FILES
@@ -121,6 +174,7 @@ class Ledger:
 
         Raises:
             FileExistsError: something else is there and ``overwrite`` is off.
+            RefusedError: a link stands on the way to the place of a result.
         """
         self.settle(identity)
         done = self.record(identity)
@@ -128,12 +182,13 @@ class Ledger:
             return done  # the scheduler ran it twice, and the other one was faster
         units = {path.relative_to(staged).as_posix(): _names(path) for path in _units(staged)}
         mine = (self._record(identity) or {"units": {}})["units"]
-        taken = [unit for unit in units if unit not in mine and os.path.lexists(self.output / unit)]
+        places = {unit: below(self.output, unit) for unit in units}
+        taken = [unit for unit in units if unit not in mine and places[unit].exists()]
         if taken and not overwrite:
             raise FileExistsError(f"{self.output / taken[0]} exists; choose another output or pass --overwrite")
-        for unit in units:
-            if (self.output / unit).exists() and (self.output / unit).is_dir() != (staged / unit).is_dir():
-                raise FileExistsError(f"{self.output / unit} is no result of this kind; move it away")
+        for unit, place in places.items():
+            if place.exists() and place.is_dir() != (staged / unit).is_dir():
+                raise FileExistsError(f"{place} is no result of this kind; move it away")
         (staged.parent / _RECORD).write_text(json.dumps(record | {"units": units}, default=str), encoding="utf-8")
         _sync(staged.parent)
         try:
@@ -145,18 +200,59 @@ class Ledger:
         return self.record(identity) or record
 
     def settle(self, identity: str) -> None:
-        """Move a committed result into its place; nothing happens where there is none, or when it is half moved."""
-        ready = self.folder / "ready" / identity
+        """Move a committed result into its place; nothing happens where there is none, or when it is half moved.
+
+        Raises:
+            RefusedError: what is there is no result that this program committed, or a link stands on its way.
+        """
+        ready = self.folder / "ready" / _plain(identity)
+        if not os.path.lexists(ready):
+            return
+        if not is_folder(ready):
+            raise RefusedError("it is a link or a file where a folder must be; remove it")
         try:
-            units = json.loads((ready / _RECORD).read_bytes())["units"]
+            units = _checked(read_regular(ready / _RECORD, _MOST))["units"]
         except FileNotFoundError:
             shutil.rmtree(ready, ignore_errors=True)
             return
-        for unit, names in units.items():
-            _move(ready / _FILES / unit, self.output / unit, names)
+        with suppress(FileNotFoundError):  # another process may be moving the same
+            refuse_links_inside(ready)
+        moves = [(ready / _FILES / unit, below(self.output, unit), names) for unit, names in units.items()]
+        for source, target, names in moves:
+            _move(source, target, names)
         with suppress(FileNotFoundError):
             os.replace(ready / _RECORD, self.folder / "done" / f"{identity}.json")
         shutil.rmtree(ready, ignore_errors=True)
+
+
+def _plain(identity: str) -> str:
+    """A task's identity as the name of a file."""
+    if not _IDENTITY.fullmatch(identity):
+        raise RefusedError("its name is no identity of a task; remove it from the ledger")
+    return identity
+
+
+def _checked(content: bytes) -> dict[str, Any]:
+    """A record whose units are names below the output.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    try:
+        record = json.loads(content)
+        for unit, names in record["units"].items():
+            below(Path(), unit)
+            if unit.split("/")[0] == FOLDER or not all(isinstance(name, str) and name == _name(name) for name in names):
+                raise ValueError
+        if not isinstance(record.get("row", {}), dict):
+            raise TypeError
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise RefusedError("its record is damaged, or names places outside of the output folder; remove it") from None
+    return dict(record)
+
+
+def _name(name: str) -> str:
+    return below(Path(), name).name
 
 
 def _units(folder: Path) -> Iterator[Path]:
@@ -185,7 +281,7 @@ def _move(source: Path, target: Path, names: list[str]) -> None:
             return
     for name in names:
         with suppress(FileNotFoundError):
-            os.replace(source / name, target / name)
+            os.replace(source / name, target / name)  # a link of that name is replaced, not followed
     for old in target.glob("IM*.dcm"):
         if names and old.name not in names:
             old.unlink()

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from monai_sasm.io.nofollow import open_regular
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,8 +29,9 @@ def held(path: Path) -> Iterator[None]:
 
     Raises:
         HeldError: another process holds it.
+        RefusedError: it is a link or no file.
     """
-    with open(path, "a+b") as file:
+    with os.fdopen(open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+b") as file:
         try:
             _lock(file.fileno())
         except OSError as error:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
+from monai_sasm.io.nofollow import open_regular
+
+logger = logging.getLogger("monai_sasm")
 Row = dict[str, Any]
 NAME = "manifest.jsonl"
 SCHEMA = "sasm.batch/1"
@@ -19,14 +23,14 @@ class Manifest:
         path: of the file; created when missing.
 
     Raises:
-        ValueError: what is there is no manifest.
+        ValueError: what is there is no manifest, or a link to one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._latest = {row["input"]["id"]: row for row in read(path)}
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        os.ftruncate(self._file, _whole_lines(path))
+        self._file = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        os.ftruncate(self._file, len(_whole_lines(path)))
 
     def latest(self, identity: str) -> Row | None:
         """The last row of a series."""
@@ -55,20 +59,41 @@ class Manifest:
 
 
 def read(path: Path) -> list[Row]:
-    """All rows of a manifest, oldest first; an incomplete last line is passed over, a missing file is empty."""
-    try:
-        text = path.read_bytes()[: _whole_lines(path)]
-    except FileNotFoundError:
-        return []
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            raise ValueError(f"line {number} of {path} is not JSON; repair the manifest or move it away") from None
+    """All rows of a manifest, oldest first; an incomplete last line is passed over, a missing file is empty.
+
+    A line that is no row is passed over with a warning: one bad line must not keep a batch from going on.
+
+    Raises:
+        ValueError: there are lines and none of them is a row, or the file is a link.
+    """
+    rows, bad = [], []
+    for number, line in enumerate(_whole_lines(path).split(b"\n"), 1):
+        row = _row(line)
+        if row is not None:
+            rows.append(row)
+        elif line.strip():
+            bad.append(str(number))
+    if bad and not rows:
+        raise ValueError(f"line {bad[0]} of {path} is no row of a manifest, nor is any other; move the file away")
+    if bad:
+        shown = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
+        logger.warning("%s: %d lines are no rows of a manifest and do not count: %s", path.name, len(bad), shown)
     return rows
 
 
-def _whole_lines(path: Path) -> int:
-    """Bytes up to and including the last newline."""
-    return path.read_bytes().rfind(b"\n") + 1
+def _row(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+        return row if isinstance(row["input"]["id"], str) else None
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return None
+
+
+def _whole_lines(path: Path) -> bytes:
+    """Everything up to and including the last newline; nothing where there is no file."""
+    try:
+        with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return b""
+    return content[: content.rfind(b"\n") + 1]

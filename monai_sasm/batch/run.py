@@ -87,10 +87,11 @@ def run(job: Job, plan: Plan, engine: Engine, summary: Summary) -> Iterator[Row]
 
     Raises:
         HeldError: another run writes into the output.
+        RefusedError: the output holds a ledger of others, or links where files of the batch must be.
         StoppedError: the disk is full, or the cluster is gone.
     """
     ledger = Ledger(job.output)
-    ledger.open()
+    ledger.open(adopt=job.adopt)
     with held(ledger.folder / "lock"):
         ledger.recover()
         with closing(Manifest(job.output / NAME)) as manifest:

@@ -18,12 +18,13 @@ from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.manifest import Row
 from monai_sasm.batch.rows import describe, kind_of, reason_without_names
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.nifti.nifti import stem
 from monai_sasm.restoration.files import mismatch, open_restorer, peak_mb, restore_to
-from monai_sasm.restoration.restore import derivation, work_units
 from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.types import Modality
 
 MAX_DEATHS = 3  # of its process, after which a task is given up
 PUT_OFF = "put off"  # status of a task that lost its process before, until the others are done
@@ -115,13 +116,14 @@ def _attempt(
         _check_free(task, job, earlier)
     content = input_hash(task.entry)
     row["input"]["sha256"] = content
-    key = _key(content, derivation(restorer, job.options, task.entry.modality), job)
+    plan = restorer.plan(_modality(task.entry), job.options)
+    key = _key(content, plan.derivation, job)
     if earlier is not None and job.resume and earlier["key"] == key:
         return _row(earlier)
     if not job.overwrite:
         _check_free(task, job, earlier)
     volume = task.entry.load()
-    units = work_units(volume, job.options)
+    units = plan.work_units(volume)
     with ledger.staging(job.run, task.id) as staged:
         done = restore_to(
             volume,
@@ -142,6 +144,12 @@ def _attempt(
         }
         record = ledger.commit(task.id, staged, {"key": key, "row": row}, overwrite=job.overwrite)
     return _row(record)
+
+
+def _modality(entry: Entry) -> Modality:
+    if entry.modality is None:
+        raise RefusedError("the file does not say what made it; pass --modality CT or --modality MR")
+    return entry.modality
 
 
 def _row(record: dict[str, Any]) -> Row:

@@ -79,6 +79,9 @@ Flat = Annotated[
     bool | None,
     typer.Option(help="DICOM files straight into OUT as SERIES#OBJECT.dcm; by default when mercure is the caller."),
 ]
+Adopt = Annotated[
+    bool, typer.Option("--adopt", help="Take over a ledger that was copied here with its results; see SECURITY.md.")
+]
 
 
 def batch(
@@ -91,6 +94,7 @@ def batch(
     cluster: Cluster = None,
     identify: Identify = False,
     flat: Flat = None,
+    adopt: Adopt = False,
     expert: Expert = None,
     modality: ModalityOption = None,
     strength: Strength = 1.0,
@@ -122,8 +126,10 @@ def batch(
             raise ValueError("--scheduler is for a running cluster, --cluster starts one; give one of them")
         from monai_sasm.batch.job import Job
         from monai_sasm.batch.plan import plan
-        from monai_sasm.restoration.restore import Options
+        from monai_sasm.io.nofollow import refuse_astray
+        from monai_sasm.restoration.options import Options
 
+        refuse_astray(output, source)
         job = Job(
             source=source.resolve(),
             output=output.resolve(),
@@ -136,6 +142,7 @@ def batch(
             keep_private=keep_private,
             identify=identify,
             flat=str(output) == os.environ.get(MERCURE_OUTPUT) if flat is None else flat,
+            adopt=adopt,
         )
         planned = plan(job, modality)
         if dry_run:

@@ -27,7 +27,8 @@ from monai_sasm.types import Modality
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from monai_sasm.restoration.restore import Restored, Restorer
+    from monai_sasm.restoration.restored import Restored
+    from monai_sasm.restoration.restorer import Restorer
 
 SEED = 7
 CT_DOSE = 0.05  # of the dose the slice was made with
@@ -74,9 +75,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="pydicom|monai|torch")
-    from monai_sasm.restoration.restorer import load_restorer
+    from monai_sasm.restoration.restorer import Restorer
 
-    print(run(arguments.output, load_restorer(arguments.device)))
+    print(run(arguments.output, Restorer(arguments.device)))
 
 
 def run(output: Path, restorer: Restorer) -> str:
@@ -84,7 +85,7 @@ def run(output: Path, restorer: Restorer) -> str:
 
     Args:
         output: folder; what an earlier demonstration left there is removed.
-        house: see :func:`monai_sasm.restoration.restorer.load_restorer`.
+        restorer: does the work.
 
     Returns:
         The table, Markdown.
@@ -177,17 +178,17 @@ def _read(path: Path, modality: Modality | None = None) -> Volume:
 def _restore(case: Case, restorer: Restorer, output: Path) -> Outcome:
     from monai_sasm.evaluation.metrics import psnr
     from monai_sasm.functional.intensity import scaling_for
-    from monai_sasm.restoration.files import write_maps
-    from monai_sasm.restoration.restore import Options, derivation, restore
+    from monai_sasm.restoration.maps import write_maps
+    from monai_sasm.restoration.options import Options
 
     options = Options(keep_maps=True)
     entry = inventory(case.source, case.clean.modality if case.clean else None)[0]
     given = entry.load()
-    restored = restore(given, restorer, options)
+    restored = restorer(given, options)
     write(
         restored.volume,
         output_path(entry, case.source, output / "restored"),
-        derivation(restorer, options),
+        restored.derivation,
         overwrite=True,
     )
     write_maps(restored, output / "maps" / entry.name)

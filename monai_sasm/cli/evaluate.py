@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "photo-awgn, photo-ddpm, raindrop-real, raindrop-synth, superres-photo, inpaint, ct-lowdose, ct-simulated, "
-    "mri-noise, mri-superres, brats, mixed, refine, cifar10, gate, speed"
+    "ct-lesions, mri-noise, mri-superres, mri-heads, brats, mixed, refine, cifar10, gate, speed"
 )
 PROTOCOL_OUTPUT, OWN_OUTPUT = Path("docs/results"), Path("comparison")
 

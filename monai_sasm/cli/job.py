@@ -16,7 +16,8 @@ from monai_sasm.errors import reason_of
 
 if TYPE_CHECKING:
     from monai_sasm.io.entry import Entry
-    from monai_sasm.restoration.restore import Options, Restorer
+    from monai_sasm.restoration.options import Options
+    from monai_sasm.restoration.restorer import Restorer
     from monai_sasm.restoration.thin import Thinning
 
 SCHEMA = "sasm.restore/1"
@@ -107,17 +108,17 @@ def _attempt(
 def _restore_one(
     job: Job, entry: Entry, target: Path, restorer: Restorer, options: Options | Thinning, label: str
 ) -> Row:
-    from monai_sasm.restoration import files as series
-    from monai_sasm.restoration import restore
-    from monai_sasm.restoration import thin as through_plane
+    from monai_sasm.restoration import files
+    from monai_sasm.restoration.options import Thinning
+    from monai_sasm.restoration.thin import work_units
 
     volume = entry.load()
     permitted = {"overwrite": job.overwrite, "keep_private": job.keep_private}
-    if isinstance(options, through_plane.Thinning):
-        with _progress(through_plane.work_units(volume, options), label, job.bar) as advance:
-            return series.thin_to(volume, target, restorer, options, **permitted, progress=advance)
-    with _progress(restore.work_units(volume, options), label, job.bar) as advance:
-        return series.restore_to(volume, target, restorer, options, **permitted, progress=advance)
+    if isinstance(options, Thinning):
+        with _progress(work_units(volume, options), label, job.bar) as advance:
+            return files.thin_to(volume, target, restorer, options, **permitted, progress=advance)
+    with _progress(restorer.plan(volume.modality, options).work_units(volume), label, job.bar) as advance:
+        return files.restore_to(volume, target, restorer, options, **permitted, progress=advance)
 
 
 def _unsuitable(entry: Entry, restorer: Restorer, options: Options | Thinning) -> Row | None:

@@ -103,7 +103,8 @@ def pull(
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
-        from monai_sasm.node.dicomweb import connect, fetch_series, find_series
+        from monai_sasm.node.dicomweb import fetch_series, find_series
+        from monai_sasm.node.web import Web
 
         keys = {
             "StudyInstanceUID": study, "SeriesInstanceUID": series, "PatientID": patient, "AccessionNumber": accession,
@@ -111,15 +112,15 @@ def pull(
         filters = {key: value for key, value in keys.items() if value}
         if not filters:
             raise ValueError("say what to fetch: --study, --series, --patient or --accession")
-        client = connect(_web_peer(server, config))
-        found = find_series(client, filters | ({"Modality": modality.upper()} if modality else {}))
+        web = Web(_web_peer(server, config))
+        found = find_series(web, filters | ({"Modality": modality.upper()} if modality else {}))
         statuses = []
         for one in found:
             row: dict[str, Any] = {"study": one.study, "series": one.series, "modality": one.modality}
             row |= {"instances": one.instances, "status": "planned", "path": None, "reason": None}
             if not dry_run:
                 try:
-                    row |= {"path": str(fetch_series(client, one, output)), "status": "ok"}
+                    row |= {"path": str(fetch_series(web, one, output)), "status": "ok"}
                 except FileExistsError as error:
                     row |= {"status": "skipped", "reason": reason_of(error)}
                 except (ValueError, OSError) as error:

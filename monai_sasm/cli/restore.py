@@ -21,7 +21,8 @@ from monai_sasm.cli.output import (
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
-    from monai_sasm.restoration.restore import Options, Restorer
+    from monai_sasm.restoration.options import Options
+    from monai_sasm.restoration.restorer import Restorer
     from monai_sasm.restoration.thin import Thinning
 
 Input = Annotated[
@@ -109,7 +110,7 @@ def restore(
         job = Job(source, output, overwrite, keep_private, bar=show_progress(quiet))
 
         def options() -> Options:
-            from monai_sasm.restoration.restore import Options
+            from monai_sasm.restoration.options import Options
 
             return Options(expert, strength, top_k, passes, sigma, refine, save_maps, refiner, force_refiner, upscale)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.functional.neighbours import reach, slabs
+from monai_sasm.functional.neighbours import neighbours_of, slabs
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -76,7 +76,7 @@ def slices(
     found = []
     for path in paths:
         for volume in (cut for read in _read(path, Modality(modality)) for cut in _cuts(read, all_planes)):
-            stack, count = _working_scale(volume), reach(volume, neighbours)
+            stack, count = _working_scale(volume), neighbours_of(volume, neighbours)
             for around in slabs(stack, count, len(stack) // len(volume.array)):
                 if float(around[count].std()) >= min_std:
                     found.append(np.concatenate(around))

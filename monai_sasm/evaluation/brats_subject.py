@@ -231,7 +231,7 @@ class Measured:
     """
 
     def __init__(self, scene: Scene, restorer: Restorer, segmenter: Judge, known: Regions | None = None) -> None:
-        from monai_sasm.restoration.restore import Options, restore
+        from monai_sasm.restoration.options import Options
 
         self.scene, self.restorer = scene, restorer
         self.images = {CLEAN: scene.clean, INPUT: scene.degraded}
@@ -239,7 +239,7 @@ class Measured:
         for name in restorer.experts:
             started = time.perf_counter()
             channels = [
-                restore(_volume(channel, scene.affine), restorer, Options(expert=name)).volume.array[0]
+                restorer(_volume(channel, scene.affine), Options(expert=name)).volume.array[0]
                 for channel in scene.degraded
             ]
             self.seconds[name] = (time.perf_counter() - started) / (len(channels) * scene.clean.shape[3])

@@ -104,11 +104,11 @@ def choose(names: Sequence[str], trust: Sequence[Path] = ()) -> list[Chosen]:
 
 
 def open_restorer(experts: Sequence[Chosen], device: str) -> Restorer:
-    """A house without a gate, whose experts are these, by label."""
-    from monai_sasm.restoration.restorer import LazyBundles, Restorer, torch_device
+    """A restorer without a gate, whose experts are these, by label."""
+    from monai_sasm.restoration.restorer import Restorer, torch_device
 
     place = torch_device(device)
-    return Restorer({one.label: one.load(str(place)) for one in experts}, None, LazyBundles(), place)
+    return Restorer.of({one.label: one.load(str(place)) for one in experts}, device=place)
 
 
 def _find(name: str, known: dict[str, Path], trust: Sequence[Path]) -> Chosen:

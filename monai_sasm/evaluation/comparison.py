@@ -71,7 +71,7 @@ def run(context: Context, experts: Sequence[Chosen]) -> Table:
     Raises:
         BundleError: clean images only, and nothing is known that would make the fault which an expert repairs.
     """
-    from monai_sasm.restoration.restore import Options, restore
+    from monai_sasm.restoration.options import Options
 
     modality = experts[0].modality
     found, passed_over = own_images(context.data, modality)
@@ -83,7 +83,7 @@ def run(context: Context, experts: Sequence[Chosen]) -> Table:
     for pair in _pairs(found, simulations, passed_over):
         measured.add(pair, INPUT, pair.degraded, None)
         for expert in experts:
-            result = restore(pair.degraded, restorer, Options(expert=expert.label))
+            result = restorer(pair.degraded, Options(expert=expert.label))
             measured.add(pair, expert.label, result.volume, result.summary["seconds"])
         logger.info("%s measured", pair.name)
     if not measured.cases:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.evaluation.context import Context, torch_device
-from monai_sasm.functional.neighbours import slab
+from monai_sasm.functional.neighbours import slab_batch
 
 Image = NDArray[np.float32]
 STEPS = (1, 2, 4, 10)
@@ -88,7 +88,7 @@ def _restorer(network: Any, steps: int, device: str) -> Callable[[Image], Image]
 
     def restore(stack: Image) -> Image:
         batch = torch.from_numpy(np.ascontiguousarray(stack, np.float32))[:, None]
-        batch = slab(batch, getattr(network, "neighbours", 0))
+        batch = slab_batch(batch, getattr(network, "neighbours", 0))
         with torch.inference_mode():
             parts = [
                 network.restore(part.to(device), steps=steps) if steps else network(part.to(device))

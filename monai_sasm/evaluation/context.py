@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from monai_sasm.evaluation.scoring import Kept
 
 if TYPE_CHECKING:
-    from monai_sasm.restoration.restore import Restorer
+    from monai_sasm.restoration.restorer import Restorer
 
 Image = NDArray[np.float32]
 ImageFunction = Callable[[Image, "float | None"], Image]
@@ -78,13 +78,13 @@ class Context:
 
     @cached_property
     def restorer(self) -> Restorer | None:
-        """The whole house, or None where no gate is installed or restorers were handed over instead."""
-        from monai_sasm.restoration.restorer import load_restorer
+        """The whole pipeline, or None where no gate is installed or restorers were handed over instead."""
+        from monai_sasm.restoration.restorer import Restorer
 
         if self.restorers or self.networks:
             return None
-        restorer = load_restorer(self.device)
-        return restorer if restorer.gate is not None else None
+        restorer = Restorer(self.device)
+        return restorer if restorer.gates else None
 
     def limited(self) -> tuple[str, ...]:
         """The flag that says that a limit was set, if one was."""

@@ -16,7 +16,7 @@ from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.diffusion.process import Process
 from monai_sasm.experts.consistency import Guard
 from monai_sasm.experts.enhance import DETAIL, BlankStart, initialize_output, starting_noise
-from monai_sasm.functional.neighbours import between
+from monai_sasm.functional.neighbours import fit_neighbours
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
@@ -79,7 +79,7 @@ class GenerativeRestorer(nn.Module):
             seed: of the starting noise; the configured one when ``None``.
         """
         condition = self.conditions(image, sigma)
-        image = between(image, 0, self.channels)
+        image = fit_neighbours(image, 0, self.channels)
 
         def predict(z: Tensor, t: Tensor) -> Tensor:
             return self.predict(z, t, condition)
@@ -114,7 +114,7 @@ class GenerativeRestorer(nn.Module):
         Detail and noise are in the scale of z: faint beside the contrast of the image, they say most about what lacks.
         The neighbours follow, ``2 n C`` channels, those before the slice first.
         """
-        slab, image = (between(image, count, self.channels) for count in (self.neighbours, 0))
+        slab, image = (fit_neighbours(image, count, self.channels) for count in (self.neighbours, 0))
         parts = [image, (image - lowpass(image, DETAIL)) / self.scale]
         if self.noise_estimator is not None:
             noise = self.noise_estimator(image) if sigma is None else sigma.to(image)
@@ -141,7 +141,7 @@ class Prediction(nn.Module):
         with torch.no_grad():
             condition = self.restorer.conditions(image, sigma)
         prediction = self.restorer.predict(z, t, condition).float()
-        meant = between(image, 0, self.restorer.channels) + self.restorer.scale * self.restorer.process.estimate(
+        meant = fit_neighbours(image, 0, self.restorer.channels) + self.restorer.scale * self.restorer.process.estimate(
             z, prediction, t
         )
         return torch.cat([prediction, meant], 1)

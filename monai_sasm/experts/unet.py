@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_sasm.experts.consistency import Guard, guarded
-from monai_sasm.functional.neighbours import between
+from monai_sasm.functional.neighbours import fit_neighbours
 from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -85,7 +85,7 @@ class ResidualUNet(nn.Module):
         """
         height, width = image.shape[-2:]
         image, seen = image.split([image.shape[1] - self.conditions, self.conditions], 1)
-        x, image = (between(image, count, self.image_channels) for count in (self.neighbours, 0))
+        x, image = (fit_neighbours(image, count, self.image_channels) for count in (self.neighbours, 0))
         if self.noise_estimator is not None:
             x = torch.cat([x, self.noise_estimator(image) if sigma is None else sigma.to(image)], 1)  # (B, C+1, H, W)
         if self.conditions:

@@ -26,7 +26,7 @@ _SQUARE = 1e-3  # cosine up to which the slices lie exactly behind each other
 T = TypeVar("T")
 
 
-def close(affine: NDArray[np.float64] | Tensor | None, slice_axis: int | None, spatial: int = 3) -> bool:
+def adjacent(affine: NDArray[np.float64] | Tensor | None, slice_axis: int | None, spatial: int = 3) -> bool:
     """Whether slices lie straight behind each other, at most :data:`CLOSE` times as far apart as pixels.
 
     Args:
@@ -46,7 +46,7 @@ def close(affine: NDArray[np.float64] | Tensor | None, slice_axis: int | None, s
 
 
 class Placed(Protocol):
-    """What :func:`reach` asks of a :class:`monai_sasm.io.volume.Volume`."""
+    """What :func:`neighbours_of` asks of a :class:`monai_sasm.io.volume.Volume`."""
 
     @property
     def array(self) -> NDArray[np.float32]: ...
@@ -58,10 +58,10 @@ class Placed(Protocol):
     def geometry(self) -> str: ...
 
 
-def reach(volume: Placed, count: int) -> int:
-    """``count`` where the slices of a volume are :func:`close` and at equal steps, else 0."""
+def neighbours_of(volume: Placed, count: int) -> int:
+    """``count`` where the slices of a volume are :func:`adjacent` and at equal steps, else 0."""
     regular = volume.geometry in ("regular", "multiframe")
-    return count if regular and close(volume.affine, volume.slice_axis, volume.array.ndim - 1) else 0
+    return count if regular and adjacent(volume.affine, volume.slice_axis, volume.array.ndim - 1) else 0
 
 
 def slabs(slices: Iterable[T], count: int, length: int) -> Iterator[list[T]]:
@@ -78,17 +78,17 @@ def slabs(slices: Iterable[T], count: int, length: int) -> Iterator[list[T]]:
         yield from _windows(stack, count)
 
 
-def slab(stack: ImageBatch, count: int) -> Tensor:
+def slab_batch(stack: ImageBatch, count: int) -> Tensor:
     """One stack of slices ``(N, 1, H, W)`` -> ``(N, 2 count + 1, H, W)``, each between its neighbours."""
-    return taken(slabs(stack, count, len(stack)), len(stack))
+    return next_batch(slabs(stack, count, len(stack)), len(stack))
 
 
-def taken(around: Iterator[list[Tensor]], size: int) -> Tensor:
+def next_batch(around: Iterator[list[Tensor]], size: int) -> Tensor:
     """The next of :func:`slabs`, slices ``(c, H, W)``, as one batch ``(size or fewer, (2 n + 1) c, H, W)``."""
     return torch.stack([torch.cat(one) for one in islice(around, size)])
 
 
-def between(image: Tensor, count: int, channels: int = 1) -> Tensor:
+def fit_neighbours(image: Tensor, count: int, channels: int = 1) -> Tensor:
     """The slab with ``count`` neighbours in ``image``, which may hold more of them, or none.
 
     Args:

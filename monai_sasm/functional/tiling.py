@@ -8,7 +8,7 @@ network draws texture and looks across the whole tile: its tiles overlap and are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,45 @@ def tiles(height: int, width: int, tile: int = TILE, halo: int = HALO) -> list[T
         for rows in _spans(height, tile, halo)
         for columns in _spans(width, tile, halo)
     ]
+
+
+def tiled(
+    run: Callable[..., Tensor],
+    *images: Tensor,
+    tiling: Callable[[int, int], Iterable[Tile]] | None = tiles,
+    scale: int = 1,
+    stride: int = 1,
+) -> Tensor:
+    """``run`` on aligned images tile by tile; without seams if it looks no further than the halo.
+
+    Args:
+        run: windows ``(B, C, h, w)`` of the images -> ``(B, C', scale * h / stride, scale * w / stride)``.
+        images: ``(B, C, H, W)`` each.
+        tiling: (height, width) -> tiles; ``None`` runs whole images.
+        scale: enlargement by ``run``.
+        stride: pixels of the image per pixel of the result, which is rounded up; borders of tiles are multiples of it.
+
+    Returns:
+        ``(B, C', ceil(scale * H / stride), ceil(scale * W / stride))``.
+    """
+
+    def place(where: tuple[slice, slice]) -> tuple[slice, slice]:
+        rows, columns = (slice(s.start * scale // stride, -(-s.stop * scale // stride)) for s in where)
+        return rows, columns
+
+    height, width = images[0].shape[-2:]
+    if tiling is None:
+        return run(*images)
+    result: Tensor | None = None
+    for part in tiling(height, width):
+        window = run(*(cut(image, part.window) for image in images))
+        if result is None:
+            size = -(-height * scale // stride), -(-width * scale // stride)
+            result = window.new_empty(*window.shape[:2], *size)
+        cut(result, place(part.core)).copy_(cut(window, place(part.inner)))
+    if result is None:
+        raise ValueError(f"an image needs at least one pixel, got shape {tuple(images[0].shape)}")
+    return result
 
 
 def cut(image: torch.Tensor, where: tuple[slice, slice]) -> torch.Tensor:

@@ -79,12 +79,12 @@ def _acting(allowed: torch.Tensor) -> torch.Tensor:
     return torch.nonzero(allowed[1:]).flatten() + 1
 
 
-def seen(weights: ExpertWeights) -> torch.Tensor:
+def present(weights: ExpertWeights) -> torch.Tensor:
     """Which classes outweigh all others somewhere in an image, ``(B, E)`` bool."""
     return (weights > 0.5).float().mean((2, 3)) > SEEN
 
 
-def convincing(weights: ExpertWeights, known: torch.Tensor) -> ExpertWeights:
+def confirmed(weights: ExpertWeights, known: torch.Tensor) -> ExpertWeights:
     """Weights of a later pass, in which a fault that no earlier pass saw has to show on much of the image.
 
     A restored image is smoother than most, and a gate takes smooth parts for wet ones now and then. A fault that lies
@@ -92,7 +92,7 @@ def convincing(weights: ExpertWeights, known: torch.Tensor) -> ExpertWeights:
 
     Args:
         weights: ``(B, E, H, W)``.
-        known: ``(B, E)`` bool, classes that earlier passes have :func:`seen`.
+        known: ``(B, E)`` bool, classes that earlier passes have :func:`present`.
 
     Returns:
         Same shape; an expert that does not act in an image leaves its weight to the identity, class 0.

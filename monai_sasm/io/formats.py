@@ -20,6 +20,7 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.nifti import nifti
 from monai_sasm.io.nifti.nifti import NiftiSource
+from monai_sasm.io.nofollow import below
 from monai_sasm.io.photo import photo as raster
 from monai_sasm.io.photo.photo import RasterSource
 from monai_sasm.io.volume import Volume
@@ -139,7 +140,7 @@ def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
     series becomes a folder named after the entry, an Enhanced multi-frame object a ``.nii.gz`` file.
 
     Raises:
-        ValueError: the result would lie on its source.
+        ValueError: the result would lie on its source, or a link stands on the way to it.
     """
     input_root, output = Path(input_root), Path(output)
     single = not input_root.is_dir()
@@ -152,7 +153,24 @@ def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
     taken = {os.path.realpath(file.parent if folder else file) for file in entry.paths}
     if os.path.realpath(target) in taken:
         raise ValueError(f"a result is never written onto its source, got {target.name}; choose another output folder")
-    return target
+    return below(output, target.relative_to(output).as_posix()) if target != output else target
+
+
+def target_for(volume: Volume, path: Path) -> Path:
+    """Where the result of a volume goes: ``path`` itself if it names an image file, else a file or folder in it.
+
+    Files keep the name of their source, with the suffix of their true kind; a DICOM series becomes a folder.
+    """
+    if path.name.lower().endswith(_IMAGE_SUFFIXES) and not path.is_dir():
+        return path
+    source = volume.source
+    if isinstance(source, NiftiSource):
+        named = source.path.name.lower().endswith(nifti.SUFFIXES)
+        return path / (source.path.name if named else f"{source.path.name}.nii.gz")
+    if isinstance(source, RasterSource):
+        suffixes = raster.SUFFIXES[source.kind]
+        return path / (source.path.name if source.path.suffix.lower() in suffixes else source.path.stem + suffixes[0])
+    return path / (f"{volume.name}.nii.gz" if volume.geometry == "multiframe" else volume.name)
 
 
 def write_map(

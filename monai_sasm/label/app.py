@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
+from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
@@ -30,6 +31,7 @@ from monailabel.tasks.activelearning.random import Random
 
 from monai_sasm import __version__
 from monai_sasm.errors import reason_of
+from monai_sasm.label.guard import Guard, token_in
 from monai_sasm.label.jobs import BusyError, Jobs
 from monai_sasm.label.models import models
 from monai_sasm.label.service import InferenceService
@@ -46,14 +48,14 @@ class SasmApp(MONAILabelApp):
         app_dir: folder of the app; MONAI Label puts its logs there.
         studies: folder of images, or the address of a DICOMweb server.
         conf: ``device`` (auto), ``precision`` (float32), ``trust`` (folders of further bundles, which can run code,
-            separated like the entries of ``PATH``), ``models`` (names separated by commas; all), ``pages`` (``any``: a
-            viewer in a browser may be served by another server).
+            separated like the entries of ``PATH``), ``models`` (names separated by commas; all), ``hosts`` (names by
+            which the server may be addressed) and ``origins`` (whose pages in a browser may ask), separated by commas;
+            see :class:`monai_sasm.label.guard.Guard`.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.jobs = Jobs()
-        if conf.get("pages") != "any":
-            _own_pages_only()
+        _put_up_guard(Path(app_dir), _names(conf.get("hosts")), _names(conf.get("origins")))
         logging.getLogger("monailabel").setLevel(logging.ERROR)  # below, it logs names of files and whole requests
         super().__init__(
             app_dir=app_dir,
@@ -150,15 +152,21 @@ class SasmApp(MONAILabelApp):
         return {"label": str(path), "file": str(path), "params": report}
 
 
-def _own_pages_only() -> None:
-    """Without this, every page that is open in a browser on this machine could ask for the images and read them.
-
-    MONAI Label's own setting for it, a list of origins, ends its start with an error (0.8.5).
-    """
+def _put_up_guard(app_dir: Path, hosts: list[str], origins: list[str]) -> None:
+    """Before the server's first answer, and instead of MONAI Label's own setting for origins, which allows all."""
     server = sys.modules.get("monailabel.app")
-    if server is not None:
-        server.app.user_middleware = [kind for kind in server.app.user_middleware if kind.cls is not CORSMiddleware]
-        server.app.middleware_stack = server.app.build_middleware_stack()
+    if server is None:
+        return
+    guard = Middleware(Guard, token=token_in(app_dir), hosts=hosts, origins=origins)
+    pages = Middleware(
+        CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["Authorization", "Content-Type"]
+    )
+    server.app.user_middleware = [guard, *([pages] if origins else [])]
+    server.app.middleware_stack = server.app.build_middleware_stack()
+
+
+def _names(listed: str | None) -> list[str]:
+    return [name for name in (listed or "").split(",") if name]
 
 
 def _inside(name: str, folders: list[Path]) -> Path | None:

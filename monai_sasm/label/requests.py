@@ -7,7 +7,7 @@ from typing import Any
 
 from monai_sasm.label.models import Model
 from monai_sasm.label.results import check_extension
-from monai_sasm.restoration.restore import Options
+from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
 
 GATE = "gate"  # the choice of experts by the gate, among the names of experts

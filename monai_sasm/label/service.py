@@ -16,7 +16,7 @@ from monai_sasm.label.requests import extension_of, options_of
 from monai_sasm.label.results import check_extension, write_image, write_labels
 from monai_sasm.label.segmenting import Segmenter
 from monai_sasm.restoration.files import open_restorer
-from monai_sasm.restoration.restore import Options, derivation, restore, work_units
+from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer, torch_device
 from monai_sasm.types import Modality
 
@@ -63,9 +63,9 @@ class InferenceService:
         report: dict[str, Any] = {"label_names": dict(model.labels), "notes": list(volume.notes), "models": {}}
         if model.restores:
             restorer = self._restorer(options.expert)
-            units = work_units(volume, options)
-            done = restore(volume, restorer, options, progress=_counting(units, progress), in_place=True)
-            made = derivation(restorer, options, volume.modality)
+            units = restorer.plan(volume.modality, options).work_units(volume)
+            done = restorer(volume, options, progress=_counting(units, progress), in_place=True)
+            made = done.derivation
             volume = done.volume
             report |= {
                 "models": dict(made.models),

@@ -21,7 +21,7 @@ class OfferTask(InferTask):
 
     Args:
         offer: what it does.
-        kitchen: does it.
+        service: does it.
         jobs: one image at a time.
     """
 

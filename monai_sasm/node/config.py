@@ -18,8 +18,10 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 ANYONE = "*"
 MAX_AE_TITLE = 16  # characters of the value representation AE, PS3.5 table 6.2-1
@@ -48,6 +50,10 @@ class WebPeer:
         user_env: variable that holds a user name; needs ``password_env``.
         password_env: variable that holds the password.
         ca_bundle: file with certificates to trust instead of the system's.
+        plain_http: send credentials over http without TLS to another machine, for networks that protect them otherwise.
+
+    Raises:
+        ValueError: credentials would be sent in the clear, or are part of the address.
     """
 
     name: str
@@ -56,6 +62,19 @@ class WebPeer:
     user_env: str | None = None
     password_env: str | None = None
     ca_bundle: str | None = None
+    plain_http: bool = False
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.username or parts.password:
+            raise ValueError(f"{self.name}: credentials belong into environment variables, not into the address")
+        if (self.token_env is None and self.user_env is None) or self.plain_http or parts.scheme == "https":
+            return
+        if not is_loopback(parts.hostname or ""):
+            raise ValueError(
+                f"{self.name}: credentials are not sent to another machine over http, where everybody on the way can "
+                "read them; use https, or say plain_http: true"
+            )
 
     def secret(self, variable: str) -> str:
         """The content of an environment variable that the configuration names."""
@@ -63,6 +82,14 @@ class WebPeer:
             return os.environ[variable]
         except KeyError:
             raise ValueError(f"{self.name}: the environment variable {variable} is not set; export it first") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine itself."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 Peer = DicomPeer | WebPeer
@@ -102,7 +129,7 @@ class NodeConfig:
         retry_seconds: first pause before a destination is tried again; it doubles up to ``MAX_RETRY_SECONDS``.
         min_free_mb: below so much free disk, objects are refused with "out of resources" (A700).
         keep_private: keep private attributes in the derived series.
-        restore: options of :class:`monai_sasm.restoration.restore.Options`, and ``device``, ``precision``, ``trust``.
+        restore: options of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``.
     """
 
     spool: Path

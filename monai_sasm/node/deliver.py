@@ -12,10 +12,12 @@ from monai_sasm.node.receive import INSTALL
 from monai_sasm.optional import require
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+    from monai_sasm.node.web import Web
 
 BATCH_BYTES = 32 << 20
 """About so much goes into one STOW-RS request; it is held in memory."""
+_OUTAGES = (401, 403, 404, 408, 429)
+"""HTTP errors that somebody will mend: wrong credentials or address, overload."""
 _UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 _RESOURCES = range(0xA700, 0xA800)
 _WARNINGS = range(0xB000, 0xC000)
@@ -113,12 +115,12 @@ def _send(association: Any, file: Path, peer: DicomPeer) -> int:
 
 
 def _stow(peer: WebPeer, files: Instances, taken: Callable[[list[str]], None]) -> None:
-    from monai_sasm.node.dicomweb import connect
+    from monai_sasm.node.web import Web
 
-    client = connect(peer)
+    web = Web(peer)
     refused = 0
     for batch in _batches(files):
-        refused += _store_batch(client, peer, {file: files[file] for file in batch}, taken)
+        refused += _store_batch(web, peer, {file: files[file] for file in batch}, taken)
     if refused:
         raise NotTakenError(f"{peer.name} refused {refused} of {len(files)} objects")
 
@@ -136,28 +138,34 @@ def _batches(files: Iterable[Path]) -> list[list[Path]]:
     return batches
 
 
-def _store_batch(client: Any, peer: WebPeer, files: Instances, taken: Callable[[list[str]], None]) -> int:
-    """Send one request; how many objects the server has refused."""
-    from pydicom import dcmread
+def _store_batch(web: Web, peer: WebPeer, files: Instances, taken: Callable[[list[str]], None]) -> int:
+    """Send one request; how many objects the server has refused.
 
-    requests = require("requests", "sending by STOW-RS", INSTALL)
+    An object is stored only where the server names it as stored. A login page, a proxy or a wrong address answers 200
+    as well; what it says nothing of is sent again.
+    """
+    from monai_sasm.node.dicomweb import store
+
     try:
-        answer = client.store_instances([dcmread(file) for file in files])
-    except requests.HTTPError as error:
-        code = error.response.status_code
-        if code in (401, 403, 404, 408, 429) or code >= 500:  # wrong credentials or address, overload: mended one day
-            raise UnreachableError(f"{peer.name} answers HTTP {code}") from error
+        said = store(web, list(files))
+    except OSError as error:
+        raise UnreachableError(f"{peer.name}: {error}") from error
+    known = set(files.values())
+    if stored := [uid for uid in files.values() if uid in said.taken]:
+        taken(stored)
+    failed = {uid: reason for uid, reason in said.failed.items() if uid in known - said.taken}
+    if any(reason in _RESOURCES for reason in failed.values()):
+        raise UnreachableError(f"{peer.name} is out of resources")
+    untold = known - said.taken - set(failed)
+    if not untold:
+        return len(failed)
+    if said.code in _OUTAGES or said.code >= 500:
+        raise UnreachableError(f"{peer.name} answers HTTP {said.code}")
+    if said.code >= 400 and not (said.taken or failed):  # a refusal of the whole request: because of which object?
         if len(files) == 1:
             return 1
-        return sum(_store_batch(client, peer, {file: uid}, taken) for file, uid in files.items())  # which one is it?
-    except requests.RequestException as error:
-        raise UnreachableError(f"{peer.name} does not answer ({type(error).__name__})") from error
-    failed = _failed(answer)
-    accepted = [uid for uid in files.values() if uid not in failed]
-    taken(accepted)
-    return len(files) - len(accepted)
-
-
-def _failed(answer: Dataset) -> set[str]:
-    """SOP Instance UIDs in the Failed SOP Sequence of a STOW-RS response, PS3.18 table 10.5.3-1."""
-    return {str(item.ReferencedSOPInstanceUID) for item in answer.get("FailedSOPSequence") or []}
+        return sum(_store_batch(web, peer, {file: uid}, taken) for file, uid in files.items())
+    raise UnreachableError(
+        f"{peer.name} answers HTTP {said.code} and does not say that it has stored {len(untold)} of {len(files)} "
+        "objects; check its address"
+    )

@@ -1,4 +1,4 @@
-"""DICOMweb: find series (QIDO-RS), fetch them (WADO-RS), store files (STOW-RS)."""
+"""DICOMweb: find series (QIDO-RS), fetch them (WADO-RS), store files (STOW-RS); what a server says is checked."""
 
 from __future__ import annotations
 
@@ -6,21 +6,27 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.io.commit import replacing
-from monai_sasm.node.config import WebPeer
-from monai_sasm.node.receive import INSTALL
-from monai_sasm.optional import require
+from monai_sasm.io.dicom.header import read_header
+from monai_sasm.node.multipart import PART, Parts, boundary_of, encode
+from monai_sasm.node.web import HttpError, Web, pieces
 
-TIMEOUT = (10, 300)
-"""Seconds to connect, and between two pieces of an answer."""
+MAX_SERIES, MAX_OBJECTS = 100_000, 100_000
+"""So many series may match a query, and so many objects may come for a series; a server without end is given up."""
+MAX_OBJECT_BYTES = 2 << 30
+SERIES_DEADLINE = 4 * 3600.0
+"""Seconds for a whole series."""
+MIN_FREE = 512 << 20
+"""Bytes of disk that fetching leaves free."""
 _UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
-_AS_STORED = (("application/dicom", "*"),)
+_STUDY, _SERIES, _MODALITY, _COUNT, _FAILURE, _INSTANCE = (
+    "0020000D", "0020000E", "00080060", "00201209", "00081197", "00081155",
+)  # fmt: skip
+_STORED_SEQUENCE, _FAILED_SEQUENCE = "00081199", "00081198"
 
 
 @dataclass(frozen=True)
@@ -33,104 +39,140 @@ class SeriesFound:
     instances: int | None
 
 
-def connect(peer: WebPeer) -> Any:
-    """A ``dicomweb_client.DICOMwebClient`` for a server, with its credentials.
+@dataclass(frozen=True)
+class Stored:
+    """What a server says of objects it was sent, PS3.18 table 10.5.3-1.
 
-    Raises:
-        MissingExtraError: dicomweb-client is not installed.
-        ValueError: an environment variable with credentials is not set.
+    Args:
+        code: HTTP status.
+        taken: SOP Instance UIDs in its Referenced SOP Sequence. Nothing else counts as stored.
+        failed: SOP Instance UID -> failure reason, of its Failed SOP Sequence.
     """
-    library = require("dicomweb_client", "DICOMweb", INSTALL)
-    session = require("requests", "DICOMweb", INSTALL).Session()
-    if peer.token_env:
-        session.headers["Authorization"] = f"Bearer {peer.secret(peer.token_env)}"
-    elif peer.user_env and peer.password_env:
-        session.auth = (peer.secret(peer.user_env), peer.secret(peer.password_env))
-    if peer.ca_bundle:
-        session.verify = peer.ca_bundle
-    client = library.DICOMwebClient(peer.url.rstrip("/"), session=session, timeout=TIMEOUT)
-    client.set_http_retry_params(retry=True, max_attempts=3)
-    return client
+
+    code: int
+    taken: frozenset[str]
+    failed: Mapping[str, int]
 
 
-@contextmanager
-def _errors_in_words() -> Iterator[None]:
-    requests = require("requests", "DICOMweb", INSTALL)
-    try:
-        yield
-    except requests.HTTPError as error:
-        raise OSError(f"the server answers HTTP {error.response.status_code}") from error
-    except requests.RequestException as error:
-        raise OSError(f"the server does not answer ({type(error).__name__}); check the address") from error
-
-
-def find_series(client: Any, filters: Mapping[str, str]) -> list[SeriesFound]:
+def find_series(web: Web, filters: Mapping[str, str]) -> list[SeriesFound]:
     """Series that match, by QIDO-RS; sorted by UIDs.
 
     Args:
-        client: see :func:`connect`.
+        web: the server.
         filters: DICOM keyword -> value, for example ``{"StudyInstanceUID": "1.2.3", "Modality": "CT"}``.
 
     Raises:
         OSError: the server does not answer, or with an error.
+        ValueError: it answers with something that is no list of series, with a series of another UID than was asked
+            for, or without end.
     """
     study = filters.get("StudyInstanceUID")
-    rest = {key: value for key, value in filters.items() if key != "StudyInstanceUID"}
-    wanted = ["StudyInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances"]
+    if study is not None and not _UID.fullmatch(study):
+        raise ValueError("a Study Instance UID is made of digits and dots, 64 at most")
+    path = f"/studies/{study}/series" if study else "/series"
+    query: dict[str, Any] = {key: value for key, value in filters.items() if key != "StudyInstanceUID"}
+    query["includefield"] = [_STUDY, _SERIES, _MODALITY, _COUNT]
     found: set[SeriesFound] = set()
     seen = 0
     while True:  # page by page; a server that ignores the offset repeats itself
-        with _errors_in_words():
-            rows = client.search_for_series(study, search_filters=rest, fields=wanted, offset=seen or None)
-        new = {_series_found(row, study) for row in rows} - found
+        rows = web.get_json(path, query | ({"offset": seen} if seen else {})) or []
+        if not isinstance(rows, list):
+            raise ValueError("the server answers with something that is no list of series; check its address")
+        new = {_series_found(row, filters) for row in rows} - found
         if not new:
             return sorted(found, key=lambda one: (one.study, one.series))
         found |= new
         seen += len(rows)
+        if len(found) > MAX_SERIES:
+            raise ValueError(f"more than {MAX_SERIES} series match; ask for fewer")
 
 
-def _series_found(row: Mapping[str, Any], study: str | None) -> SeriesFound:
-    count = _first(row, "00201209")
-    return SeriesFound(
-        study=str(_first(row, "0020000D") or study or ""),
-        series=str(_first(row, "0020000E") or ""),
-        modality=str(_first(row, "00080060") or ""),
-        instances=None if count is None else int(count),
+def _series_found(row: Any, filters: Mapping[str, str]) -> SeriesFound:
+    asked = filters.get("StudyInstanceUID", "")
+    count = str(_first(row, _COUNT) or "")
+    found = SeriesFound(
+        study=str(_first(row, _STUDY) or asked),
+        series=str(_first(row, _SERIES) or ""),
+        modality=str(_first(row, _MODALITY) or ""),
+        instances=int(count) if count.isdecimal() and count.isascii() else None,
     )
+    if asked not in ("", found.study) or filters.get("SeriesInstanceUID", found.series) != found.series:
+        raise ValueError("the server answers with a series that was not asked for; check its address")
+    return found
 
 
-def fetch_series(client: Any, found: SeriesFound, output: Path) -> Path:
+def fetch_series(web: Web, found: SeriesFound, output: Path) -> Path:
     """Fetch one series by WADO-RS as it is stored, into the folder ``output/<Series Instance UID>``: whole or not.
+
+    What it creates can be read by its owner only.
 
     Raises:
         FileExistsError: the folder is there already.
-        OSError: the server does not answer, or with an error.
-        ValueError: the server gave other UIDs than it announced, or fewer objects.
+        OSError: the server does not answer, or with an error, or the disk is nearly full.
+        ValueError: the server gave other UIDs than it announced, or not as many, or something that is no DICOM object.
     """
     if not (_UID.fullmatch(found.study) and _UID.fullmatch(found.series)):
         raise ValueError("the server gave a series whose UIDs are no UIDs; it cannot be fetched")
     folder = output / found.series
-    if folder.exists():
+    if os.path.lexists(folder):
         raise FileExistsError(f"{folder} exists already; remove it to fetch the series again")
-    output.mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True, mode=0o700)
     unfinished = output / f".{secrets.token_hex(8)}.tmp"
-    unfinished.mkdir()
+    unfinished.mkdir(mode=0o700)
     try:
-        count = 0
-        with _errors_in_words():
-            for dataset in client.iter_series(found.study, found.series, media_types=_AS_STORED):
-                uid = str(dataset.SOPInstanceUID)
-                if str(dataset.SeriesInstanceUID) != found.series or not _UID.fullmatch(uid):
-                    raise ValueError("the server sent an object of another series")
-                with replacing(unfinished / f"{uid}.dcm") as file:
-                    dataset.save_as(file, enforce_file_format=True)
-                count += 1
+        accept = f'multipart/related; type="{PART}"; transfer-syntax=*'
+        with web.get(f"/studies/{found.study}/series/{found.series}", accept) as answer:
+            boundary = boundary_of(answer.headers.get("Content-Type", ""))
+            if boundary is None:
+                raise HttpError(answer.status_code, "the server answers with something else than objects")
+            parts = Parts(pieces(answer, MAX_OBJECTS * MAX_OBJECT_BYTES, SERIES_DEADLINE), boundary)
+            count = _fetch(parts, found, unfinished)
         if not count or (found.instances is not None and count < found.instances):
             raise ValueError(f"the server announced {found.instances} objects and sent {count}; fetch again")
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _fetch(parts: Parts, found: SeriesFound, folder: Path) -> int:
+    """Write the objects of an answer; how many different ones there are."""
+    uids: set[str] = set()
+    for number in range(MAX_OBJECTS + 1):
+        if not parts.next():
+            return len(uids)
+        if number == MAX_OBJECTS:
+            break
+        if shutil.disk_usage(folder).free < MIN_FREE:
+            raise OSError(f"less than {MIN_FREE >> 20} MiB of disk are free; make room, then fetch again")
+        draft = folder / "object.tmp"
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            parts.copy(file, MAX_OBJECT_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+        header = read_header(draft)
+        if header is None or header.broken or not _UID.fullmatch(header.sop_instance):
+            raise ValueError("the server sent an object that is damaged")
+        if (header.study, header.series) != (found.study, found.series):
+            raise ValueError("the server sent an object of another series")
+        os.replace(draft, folder / f"{header.sop_instance}.dcm")
+        uids.add(header.sop_instance)
+    raise ValueError(f"the server sent more than {MAX_OBJECTS} objects of one series; it is given up")
+
+
+def store(web: Web, files: Sequence[Path]) -> Stored:
+    """Send DICOM files as they are, in one request of STOW-RS.
+
+    Raises:
+        OSError: the server does not answer, or with a redirect.
+    """
+    answer = web.post("/studies", *encode(files))
+    said = answer.json()
+    return Stored(
+        answer.code,
+        frozenset(str(_first(item, _INSTANCE)) for item in _items(said, _STORED_SEQUENCE)),
+        {str(_first(item, _INSTANCE)): _number(_first(item, _FAILURE)) for item in _items(said, _FAILED_SEQUENCE)},
+    )
 
 
 def dicom_files(path: Path) -> Iterator[Path]:
@@ -142,7 +184,17 @@ def dicom_files(path: Path) -> Iterator[Path]:
             yield file
 
 
-def _first(row: Mapping[str, Any], tag: str) -> Any:
-    """The first value of an attribute in DICOM JSON, PS3.18 annex F."""
-    values = row.get(tag, {}).get("Value") or [None]
-    return values[0]
+def _items(row: Any, tag: str) -> list[Any]:
+    """The items of a sequence in DICOM JSON, PS3.18 annex F."""
+    attribute = row.get(tag) if isinstance(row, dict) else None
+    values = attribute.get("Value") if isinstance(attribute, dict) else None
+    return values if isinstance(values, list) else []
+
+
+def _first(row: Any, tag: str) -> Any:
+    """The first value of an attribute."""
+    return next(iter(_items(row, tag)), None)
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0

@@ -13,7 +13,7 @@ from monai_sasm.errors import BundleError, RefusedError, reason_of
 from monai_sasm.io.formats import inventory
 from monai_sasm.node.outcome import Outcome, is_disk_fault
 from monai_sasm.restoration.files import open_restorer, restore_to
-from monai_sasm.restoration.restore import Options, derivation
+from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class SeriesRestorer:
     """Restores the DICOM files of a folder. Only a fault of the disk is raised; the rest is part of the outcome.
 
     Args:
-        settings: fields of :class:`monai_sasm.restoration.restore.Options`, and ``device``, ``precision``, ``trust``
+        settings: fields of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``
             (folders).
         keep_private: keep private attributes.
 
@@ -59,7 +59,7 @@ class SeriesRestorer:
         digests = []
         for modality in (Modality.CT, Modality.MR):
             try:
-                digests.append(derivation(self._restorer, self._options, modality).digest)
+                digests.append(self._restorer.plan(modality, self._options).derivation.digest)
             except BundleError:  # series of this modality will be refused, with the reason
                 digests.append("refused")
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()

@@ -36,14 +36,16 @@ def batch_overhead(series: int, slices: int, device: str = "auto") -> dict[str, 
     from monai_sasm.batch.plan import plan
     from monai_sasm.batch.run import Summary, run
     from monai_sasm.batch.task import restorer_of
-    from monai_sasm.restoration.restore import Options
+    from monai_sasm.restoration.options import Options
+    from monai_sasm.types import Modality
 
     with tempfile.TemporaryDirectory() as folder:
         for number in range(series):
             write_ct_series(Path(folder) / "in" / str(number), slices, study=number + 1)
         job = Job(Path(folder) / "in", Path(folder) / "out", Options(), device=device)
         restorer = restorer_of(job)
-        clock = NetworkClock(restorer.require_gate().network, *(expert.network for expert in restorer.experts.values()))
+        plan_ct = restorer.plan(Modality.CT)
+        clock = NetworkClock(restorer.require_gate().network, *(one.network for one in plan_ct.experts.values()))
         start = time.perf_counter()
         tasks = plan(job)
         rows = list(run(job, tasks, in_process, Summary(len(tasks.tasks))))

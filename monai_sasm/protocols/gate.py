@@ -24,7 +24,7 @@ from monai_sasm.protocols import ct, mri, photo, raindrop
 from monai_sasm.types import Degradation, Modality
 
 if TYPE_CHECKING:
-    from monai_sasm.restoration.restore import Restorer
+    from monai_sasm.restoration.restorer import Restorer
 
 CLEAN = "clean"
 ACTING = 0.5  # mean weight from which an image counts as having a fault that fills it (noise, low dose)
@@ -168,24 +168,22 @@ class _Gathered:
         """
         import torch
 
-        from monai_sasm.gate.display import to_display
-        from monai_sasm.gate.routing import route
-        from monai_sasm.restoration.dispatch import score_tiled
-        from monai_sasm.restoration.restore import Options, gate_weights
+        from monai_sasm.restoration.dispatch import gate_weights
+        from monai_sasm.restoration.restore import mixing_weights
 
-        restorer = self.restorer
-        image = torch.from_numpy(np.ascontiguousarray(sample.image, np.float32))[None].to(restorer.device)
-        sigma = restorer.noise_estimator(image)
-        weights = gate_weights(image, sigma, sample.modality, restorer, Options())
-        shown, shown_sigma = to_display(image, sigma, sample.modality)
-        allowed = (weights.amax((0, 2, 3)) > 0).clone()
-        for index, name in enumerate(self.names[1:], start=1):
-            allowed[index] = name in restorer.experts and restorer.experts[name].modality is sample.modality
-        gate = restorer.gate
-        with torch.inference_mode():
-            logits = score_tiled(shown, shown_sigma, gate.network)  # type: ignore[union-attr]
-            temperature = gate.metadata["sasm"].get("temperature", 1.0)  # type: ignore[union-attr]
-            probabilities = route(logits, (image.shape[-2], image.shape[-1]), allowed=allowed, temperature=temperature)
+        plan = self.restorer.plan(sample.modality)
+        gate = self.restorer.require_gate()
+        image = torch.from_numpy(np.ascontiguousarray(sample.image, np.float32))[None].to(plan.device)
+        sigma = plan.noise_estimator(image)
+        weights = mixing_weights(image, sigma, plan)
+        probabilities = gate_weights(
+            image,
+            sigma,
+            gate.network,
+            modality=sample.modality,
+            allowed=torch.tensor([index == 0 or index in plan.experts for index in range(len(self.names))]),
+            temperature=gate.metadata["sasm"].get("temperature", 1.0),
+        )
         return weights[0].cpu().numpy(), probabilities[0].cpu().numpy()
 
     def _threshold(self, name: str) -> float:

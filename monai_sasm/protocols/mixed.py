@@ -19,7 +19,7 @@ from monai_sasm.evaluation.scoring import Case, Image, average, batch_shape
 from monai_sasm.evaluation.table import Table
 
 if TYPE_CHECKING:
-    from monai_sasm.restoration.restore import Restorer
+    from monai_sasm.restoration.restorer import Restorer
 
 PHOTOS = 60  # of bsds500/val
 SIGMA = (15 / 255, 50 / 255)
@@ -150,8 +150,8 @@ def _experts(restorer: Restorer) -> dict[str, str]:
     """Fault -> name of the photo expert that repairs it."""
     from monai_sasm.types import Modality
 
-    photo_experts = {name: bundle for name, bundle in restorer.experts.items() if bundle.modality is Modality.PHOTO}
-    found = {bundle.degradation.value: name for name, bundle in photo_experts.items() if bundle.degradation is not None}
+    called = restorer.plan(Modality.PHOTO).experts.values()
+    found = {bundle.degradation.value: bundle.name for bundle in called if bundle.degradation is not None}
     missing = sorted(set(FAULTS[1:]) - set(found))
     if missing:
         raise ValueError(f"'mixed' needs a photo expert for each of {FAULTS[1:]}; no bundle for {missing}")
@@ -169,11 +169,11 @@ def _run_expert(image: Image, restorer: Restorer, name: str) -> Image:
 def _run_house(case: Case, restorer: Restorer, passes: int) -> tuple[Image, dict[str, NDArray[np.float32]], float]:
     """Restored image, fault -> weight ``(H, W)`` of the first pass, seconds."""
     from monai_sasm.io.volume import Volume
-    from monai_sasm.restoration.restore import Options, restore
+    from monai_sasm.restoration.options import Options
     from monai_sasm.types import Modality
 
     start = time.perf_counter()
-    done = restore(Volume(case.degraded, Modality.PHOTO), restorer, Options(passes=passes, keep_maps=True))
+    done = restorer(Volume(case.degraded, Modality.PHOTO), Options(passes=passes, keep_maps=True))
     seconds = time.perf_counter() - start
     names = {IDENTITY: IDENTITY, **_experts(restorer)}
     return done.volume.array, {fault: done.weights[name][0] for fault, name in names.items()}, seconds

@@ -157,13 +157,12 @@ def _our_methods(context: Context) -> list[Method]:
 
 def _pipeline(context: Context) -> Callable[[Case], Image]:
     from monai_sasm.io.volume import Volume
-    from monai_sasm.restoration.restore import restore
     from monai_sasm.types import Modality
 
     restorer = context.restorer
     if restorer is None:
         raise ValueError("the whole pipeline needs a gate bundle; none is installed")
-    return lambda case: restore(Volume(np.ascontiguousarray(case.degraded), Modality.PHOTO), restorer).volume.array
+    return lambda case: restorer(Volume(np.ascontiguousarray(case.degraded), Modality.PHOTO)).volume.array
 
 
 def _synthetic_weights(context: Context) -> Path | None:

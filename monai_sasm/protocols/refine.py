@@ -86,7 +86,6 @@ def run(context: Context) -> Table:
         return Table("refine", skipped="no gate bundle is installed")
     from monai_sasm.bundles import load
     from monai_sasm.io.volume import Volume
-    from monai_sasm.restoration.restore import restore
     from monai_sasm.types import Modality
 
     refiner: FlowRefiner = load(REFINER, restorer.device).network  # type: ignore[assignment]
@@ -102,7 +101,7 @@ def run(context: Context) -> Table:
     cases = []
     for case in degraded_cases(paths):
         start = time.perf_counter()
-        mixed = restore(Volume(case.degraded, Modality.PHOTO), restorer).volume.array
+        mixed = restorer(Volume(case.degraded, Modality.PHOTO)).volume.array
         cases.append(replace(case, degraded=mixed, facts={"input": case.degraded}))
         tally.add(MIXED, cases[-1], mixed, time.perf_counter() - start)
         shown = measure(cases[-1], refiner, tally)

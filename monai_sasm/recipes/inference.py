@@ -19,11 +19,9 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
 from monai_sasm.io.formats import inventory
-from monai_sasm.restoration.dispatch import score_tiled
-from monai_sasm.restoration.gate_inferer import WeightInferer
 from monai_sasm.restoration.inferers import SliceInferer
 from monai_sasm.transforms.volumes import FromWorkingScaled, LoadVolumed, SaveVolumed, ToWorkingScaled
-from monai_sasm.types import ImageBatch, Modality, NoiseMap
+from monai_sasm.types import Modality
 
 
 def only_modality(path: str | Path, default: str = "PHOTO") -> str:
@@ -97,22 +95,6 @@ def saving(
         overwrite: replace existing files.
     """
     return SaveVolumed("pred", str(output_dir), str(input_dir), str(bundle_root), overwrite, weights=str(weights))
-
-
-def weight_inferer(
-    modality: str,
-    noise_estimator: Callable[[ImageBatch], NoiseMap],
-    allowed: Sequence[bool],
-    temperature: float,
-    floor: float,
-) -> Inferer:
-    """A gate on every slice, giving weights instead of images.
-
-    Args:
-        modality, noise_estimator, allowed, temperature, floor: see
-            :class:`~monai_sasm.restoration.gate_inferer.WeightInferer`.
-    """
-    return WeightInferer(modality, noise_estimator, score_tiled, allowed, temperature, floor)
 
 
 def evaluator(

@@ -54,7 +54,7 @@ def trainer(
     """
     clip = ClipGradientNorm(around.get("model") or network)
     return SupervisedTrainer(
-        device=device,  # type: ignore[arg-type]
+        device=device,
         max_epochs=max_epochs,
         train_data_loader=train_data_loader,
         network=spread(Autocast(network, precision, channels_last), device),
@@ -192,5 +192,5 @@ def handlers(
 
 def shuffled_loader(dataset: Dataset[Any], batch_size: int, seed: int = 0) -> DataLoader[Any]:
     """Batches of one size in random order; in a distributed run each process sees its own share of ``dataset``."""
-    sampler = DistributedSampler(dataset, seed=seed) if processes() > 1 else None
+    sampler: DistributedSampler[Any] | None = DistributedSampler(dataset, seed=seed) if processes() > 1 else None
     return DataLoader(dataset, batch_size, shuffle=sampler is None, sampler=sampler, drop_last=True)

@@ -1,21 +1,21 @@
-"""Which experts must run for these weights, in which tiles, and the mixed result: memory stays bounded.
-
-An image larger than a tile is cut into cores that touch without overlap; each is restored with a halo of surrounding
-pixels that is thrown away afterwards. With a halo as wide as the networks effectively look, and tile borders on
-multiples of their strides, a tiled run equals the whole-image run, so there is no seam to hide.
-"""
+"""Which experts must run for these weights, in which tiles, and the mixed result: memory stays bounded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 
 from monai_sasm.functional.mixing import softmix
-from monai_sasm.functional.tiling import HALO, TILE, cut, tiles
-from monai_sasm.types import ExpertLogits, ExpertWeights, ImageBatch, NoiseMap
+from monai_sasm.functional.tiling import HALO, TILE, cut, tiled, tiles
+from monai_sasm.gate.display import to_display
+from monai_sasm.gate.mobilenet import STRIDE
+from monai_sasm.gate.routing import route
+from monai_sasm.types import ExpertLogits, ExpertWeights, ImageBatch, Modality, NoiseMap
 
 NEGLIGIBLE = 1e-3  # an expert whose weight stays below this in a tile is not run there
+GATE_TILE, GATE_HALO = 1024, 256  # pixels; a gate looks further than experts
 
 
 def restore_tiled(
@@ -23,6 +23,7 @@ def restore_tiled(
     sigma: NoiseMap,
     weights: ExpertWeights,
     experts: Mapping[int, Callable[[ImageBatch, NoiseMap], ImageBatch]],
+    *,
     tile: int = TILE,
     halo: int = HALO,
     progress: Callable[[int], None] | None = None,
@@ -37,9 +38,9 @@ def restore_tiled(
         experts: class index -> ``restore(image, sigma)``; classes without an expert count as the identity.
         tile: side of a core in pixels, a multiple of 32.
         halo: pixels read around a core, a multiple of 32.
-        progress: called with 1 after each tile.
-        slab: the image between its neighbours, see :mod:`monai_sasm.functional.neighbours`; given to the experts in
-            its place.
+        progress: called with ``B`` after each tile.
+        slab: the image between its neighbours, see :mod:`monai_sasm.functional.neighbours`; given to the experts in its
+            place.
 
     Returns:
         The mixed image, same shape.
@@ -54,47 +55,51 @@ def restore_tiled(
             outputs = {index: cut(experts[index](window, window_sigma), part.inner) for index in needed}
             cut(mixed, part.core).copy_(softmix(cut(image, part.core), outputs, core_weights))
         if progress is not None:
-            progress(1)
+            progress(len(image))
     return mixed
 
 
-def spread_tiled(
+def gate_logits(
     image: ImageBatch,
     sigma: NoiseMap,
-    uncertainty: Callable[[ImageBatch, NoiseMap], NoiseMap],
-    tile: int = TILE,
-    halo: int = HALO,
-) -> NoiseMap:
-    """How unsure an expert is, ``(B, 1, H, W)`` in working scale; arguments as for :func:`restore_tiled`."""
-    spread = torch.zeros_like(image[:, :1])
-    for part in tiles(image.shape[-2], image.shape[-1], tile, halo):
-        window = uncertainty(cut(image, part.window), cut(sigma, part.window))
-        cut(spread, part.core).copy_(cut(window, part.inner))
-    return spread
-
-
-def score_tiled(
-    image: ImageBatch,
-    sigma: NoiseMap,
-    gate: Callable[[ImageBatch, NoiseMap], ExpertLogits],
-    stride: int = 8,
-    tile: int = 1024,
-    halo: int = 256,
+    network: Callable[[ImageBatch, NoiseMap], ExpertLogits],
+    *,
+    tile: int = GATE_TILE,
+    halo: int = GATE_HALO,
 ) -> ExpertLogits:
-    """Gate logits ``(B, E, ceil(H/stride), ceil(W/stride))`` of an image of any size, computed tile by tile."""
-    height, width = image.shape[-2:]
-    scores: torch.Tensor | None = None
-    for part in tiles(height, width, tile, halo):
-        window = gate(cut(image, part.window), cut(sigma, part.window))
-        if scores is None:
-            scores = window.new_zeros(*window.shape[:2], -(-height // stride), -(-width // stride))
-        cut(scores, _blocks(part.core, stride)).copy_(cut(window, _blocks(part.inner, stride)))
-    if scores is None:
-        raise ValueError(f"an image needs at least one pixel, got shape {tuple(image.shape)}")
-    return scores
+    """Scores ``(B, E, ceil(H / 8), ceil(W / 8))`` of a display image of any size, computed tile by tile."""
+    return tiled(network, image, sigma, tiling=partial(tiles, tile=tile, halo=halo), stride=STRIDE)
 
 
-def _blocks(where: tuple[slice, slice], stride: int) -> tuple[slice, slice]:
-    """The blocks of ``stride`` pixels that rows and columns touch."""
-    rows, columns = (slice(part.start // stride, -(-part.stop // stride)) for part in where)
-    return rows, columns
+def gate_weights(
+    image: ImageBatch,
+    sigma: NoiseMap,
+    network: Callable[[ImageBatch, NoiseMap], ExpertLogits],
+    *,
+    modality: Modality,
+    allowed: torch.Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    floor: float = 0.0,
+) -> ExpertWeights:
+    """Mixing weights ``(B, E, H, W)`` of an image in working scale by a gate; class 0 is the identity.
+
+    Args:
+        image: ``(B, C, H, W)``, ``C`` 1 or 3.
+        sigma: noise map ``(B, 1, H, W)``, working scale.
+        network: display image and noise map -> scores.
+        modality: of the image; decides the display window.
+        allowed, temperature, top_k, floor: see :func:`monai_sasm.gate.routing.route`.
+    """
+    shown, shown_sigma = to_display(image, sigma, modality)
+    with torch.inference_mode():
+        logits = gate_logits(shown, shown_sigma, network)
+        height, width = image.shape[-2:]
+        return route(
+            logits,
+            size=(height, width),
+            allowed=allowed.to(logits.device),
+            temperature=temperature,
+            top_k=top_k,
+            floor=floor,
+        )

@@ -1,4 +1,4 @@
-"""One image on disk: read, restored, written beside its maps, and what there is to tell about it."""
+"""Images on disk: read, restored or thinned, written beside their maps, and what there is to tell about each."""
 
 from __future__ import annotations
 
@@ -9,41 +9,74 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from monai_sasm.errors import BundleError
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.formats import write, write_map
+from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.io.volume import Volume
-from monai_sasm.restoration import restorer as room
-from monai_sasm.restoration.restore import Options, Restored, Restorer, derivation, restore
-from monai_sasm.restoration.thin import Thinning, thinned
-from monai_sasm.restoration.thin import derivation as derivation_of_thinning
+from monai_sasm.restoration.options import Options, Thinning
+from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.restoration.thin import thin_derivation, thin_volume
 from monai_sasm.types import Modality
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+def restore(
+    source: str | Path,
+    target: str | Path,
+    *,
+    modality: Modality | str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    **choices: Any,
+) -> list[Path]:
+    """Restore a file or a folder: ``restore("photo.jpg", "dry.jpg")``.
+
+    Args:
+        source: DICOM folder or file, NIfTI, PNG, JPEG, TIFF, BMP, or a folder of them, searched recursively.
+        target: a folder, or a file name for one NIfTI or photo; DICOM series become folders in it.
+        modality: what NIfTI files are, which do not say it themselves: ``"CT"`` or ``"MR"``.
+        device: see :class:`Restorer`.
+        overwrite: replace existing results; sources are never replaced.
+        choices: fields of :class:`Options`, such as ``strength=0.8``.
+
+    Returns:
+        The results: one path per image, the folder of a DICOM series.
+
+    Raises:
+        RefusedError: some image was refused; the message lists the reasons. The others are done before it is raised.
+        FileNotFoundError: there is no such source.
+        FileExistsError: a result exists already and ``overwrite`` is off.
+    """
+    source, target = Path(source), Path(target)
+    restorer, options = Restorer(device), Options(**choices)
+    restorer.check(options)
+    done, reasons = [], []
+    for entry in inventory(source, None if modality is None else Modality(modality)):
+        reason = entry.refusal or restorer.mismatch(entry.modality, options)
+        if reason is None:
+            place = output_path(entry, source, target)
+            try:
+                restorer(entry.load(), options, in_place=True).save_as(place, overwrite=overwrite)
+                done.append(place)
+                continue
+            except RefusedError as error:
+                reason = str(error)
+        reasons.append(f"{entry.name}: {reason}")
+    if reasons:
+        raise RefusedError("; ".join(reasons))
+    return done
 
 
 def open_restorer(device: str, precision: str, trust: Sequence[Path], options: Options | Thinning) -> Restorer:
-    """The house these options need; what is wrong with them ends the job here, and not each image.
-
-    Args:
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        precision: ``float32`` or ``bfloat16``.
-        trust: further folders of bundles.
-        options: ``expert`` and ``refiner`` are used.
+    """A restorer for these options; what is wrong with them ends a job here, and not each image.
 
     Raises:
         ValueError: there is no such device.
         BundleError: a bundle is missing or incomplete.
     """
-    present = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device.split(":")[0], False):
-        choices = ", ".join(name for name, there in present.items() if there)
-        raise ValueError(f"device {device!r} is not there; choose one of {choices}")
-    restorer = room.load_restorer(device, trust, only=[options.expert] if options.expert else [], precision=precision)
-    if isinstance(options, Options) and options.refiner:
-        restorer.refiner(options.refiner)
+    restorer = Restorer(device, precision=precision, trust=trust)
+    restorer.check(options)
     return restorer
 
 
@@ -60,30 +93,26 @@ def restore_to(
     """Restore a volume and write the result, with its maps where the options ask for them.
 
     Args:
-        volume: as read; used up, its pixels are replaced by the restored ones.
-        target: file, or folder for DICOM.
-        house: see :func:`monai_sasm.restoration.restorer.load_restorer`.
-        options: see :class:`monai_sasm.restoration.restore.Options`.
-        overwrite: replace an existing target.
+        volume: used up, its pixels are overwritten.
+        target: file, or folder for a DICOM series.
+        restorer: see :class:`Restorer`.
+        options: what to do.
+        overwrite: replace existing results.
         keep_private: keep private DICOM tags.
-        progress: called with 1 after each of :func:`monai_sasm.restoration.restore.work_units`.
+        progress: called with 1 after each of :meth:`Plan.work_units`.
 
     Returns:
         ``output`` (path, number of files, maps), ``models``, ``parameters``, ``summary``, ``device``, ``notes`` and
         ``network_seconds``, the part of the time that gate, experts and mixing took.
     """
-    restored = restore(volume, restorer, options, progress=progress, in_place=True)
-    done = derivation(restorer, options, volume.modality)
-    files = write(restored.volume, target, done, overwrite=overwrite, keep_private=keep_private)
-    maps = write_maps(restored, target, overwrite) if options.keep_maps else []
-    return {
-        "output": {"path": str(target), "files": len(files), "maps": [str(path) for path in maps]},
-        "models": dict(done.models),
-        "parameters": dict(done.parameters),
-        "summary": {key: value for key, value in restored.summary.items() if key != "seconds"},
-        "device": str(restorer.device),
-        "notes": list(restored.volume.notes),
-        "network_seconds": round(restored.summary["seconds"], 3),
+    result = restorer(volume, options, progress=progress, in_place=True)
+    files, maps = result.save_as(target, overwrite=overwrite, keep_private=keep_private)
+    summary = {key: value for key, value in result.summary.items() if key != "seconds"}
+    report = _report(target, files, maps, result.derivation, restorer)
+    return report | {
+        "summary": summary,
+        "notes": list(result.volume.notes),
+        "network_seconds": round(result.summary["seconds"], 3),
     }
 
 
@@ -99,74 +128,26 @@ def thin_to(
 ) -> dict[str, Any]:
     """Make thin slices of a volume and write them; arguments and result as for :func:`restore_to`."""
     started = time.perf_counter()
-    result = thinned(volume, restorer, options, progress)
+    result = thin_volume(volume, restorer, options, progress)
     seconds = time.perf_counter() - started
-    done = derivation_of_thinning(restorer, options)
-    files = write(result, target, done, overwrite=overwrite, keep_private=keep_private)
+    derivation = thin_derivation(restorer, options)
+    files = write(result, target, derivation, overwrite=overwrite, keep_private=keep_private)
     axis = result.slice_axis or 0
     sides = np.linalg.norm(np.asarray(result.affine)[:3, : result.array.ndim - 1], axis=0)
-    return {
-        "output": {"path": str(target), "files": len(files), "maps": []},
-        "models": dict(done.models),
-        "parameters": dict(done.parameters),
+    return _report(target, files, [], derivation, restorer) | {
         "summary": {"slices": result.array.shape[axis + 1], "voxel_mm": [round(float(side), 4) for side in sides]},
-        "device": str(restorer.device),
         "notes": list(result.notes),
         "network_seconds": round(seconds, 3),
     }
 
 
-def write_maps(restored: Restored, target: Path, overwrite: bool = False) -> list[Path]:
-    """Write ``<target>_weight-<class>`` of each class that acts, ``<target>_trust``, ``<target>_uncertainty`` and
-    ``<target>_change``.
-
-    On the grid of the image: NIfTI for CT and MR, in the image's unit; PNG for photos, the change as change / 2 + 0.5,
-    the uncertainty ten times as large.
-    """
-    volume = restored.volume
-    photo = volume.modality is Modality.PHOTO
-    stem = next((target.name[: -len(end)] for end in NIFTI_SUFFIXES if target.name.endswith(end)), None)
-    stem = stem or (target.stem if photo else target.name)
-    maps = {
-        f"weight-{name.replace(', ', '-').replace(' ', '')}": weight
-        for name, weight in restored.weights.items()
-        if weight.any()
-    }
-    if restored.trust is not None:
-        maps["trust"] = restored.trust
-    if restored.uncertainty is not None:
-        maps["uncertainty"] = (10 * restored.uncertainty).clip(0, 1) if photo else restored.uncertainty
-    if restored.change is not None:
-        maps["change"] = (restored.change / 2 + 0.5).clip(0, 1) if photo else restored.change
-    written = []
-    for name, array in maps.items():
-        if photo:
-            path = target.with_name(f"{stem}_{name}.png")
-            written += write_map(array[0], volume, path, overwrite=overwrite)
-            continue
-        path = target.with_name(f"{stem}_{name}.nii.gz")
-        on_grid = volume.from_slices(array[:, None]).array  # (C, *spatial), C counts time points
-        written += write_map(on_grid[0] if len(on_grid) == 1 else on_grid, volume, path, overwrite=overwrite)
-    return written
-
-
 def mismatch(entry: Entry, restorer: Restorer, options: Options | Thinning) -> str | None:
-    """Why a named expert or a refiner passes over this image: it is for another modality. ``None`` when it does not."""
-    if entry.modality is None:
-        return None
+    """Why an image is passed over: a named expert or a refiner is for another modality. ``None`` when it is not."""
     if isinstance(options, Thinning):
-        fits = entry.modality is Modality.MR
-        return None if fits else f"thin slices are made of MR, this image is {entry.modality.value}"
-    if options.expert is not None:
-        wanted = restorer.experts[options.expert].modality
-        if wanted not in (entry.modality, None):
-            return f"{options.expert} is for {wanted.value}, this image is {entry.modality.value}; leave --expert out"
-    if options.refine:
-        try:
-            restorer.choose_refiner(entry.modality, options.refiner, options.force_refiner)
-        except BundleError as error:
-            return str(error)
-    return None
+        if entry.modality is None or entry.modality is Modality.MR:
+            return None
+        return f"thin slices are made of MR, this image is {entry.modality.value}"
+    return restorer.mismatch(entry.modality, options)
 
 
 def peak_mb() -> int | None:
@@ -177,3 +158,14 @@ def peak_mb() -> int | None:
         return None
     kilo = 1024 if sys.platform != "darwin" else 1024**2  # Linux counts KiB, macOS bytes
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / kilo)
+
+
+def _report(
+    target: Path, files: list[Path], maps: list[Path], derivation: Derivation, restorer: Restorer
+) -> dict[str, Any]:
+    return {
+        "output": {"path": str(target), "files": len(files), "maps": [str(path) for path in maps]},
+        "models": dict(derivation.models),
+        "parameters": dict(derivation.parameters),
+        "device": str(restorer.device),
+    }

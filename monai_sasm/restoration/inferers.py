@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -10,7 +12,12 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from monai_sasm.functional.neighbours import slabs, taken
+from monai_sasm.functional.neighbours import slabs
+from monai_sasm.functional.tiling import Tile, tiled
+from monai_sasm.restoration.dispatch import gate_weights
+from monai_sasm.types import Modality
+
+Tiling = Callable[[int, int], Iterable[Tile]]
 
 
 class SliceInferer(Inferer):
@@ -23,19 +30,12 @@ class SliceInferer(Inferer):
         channels: 1 for CT and MR: every slice and time point is an image of its own. 3 for photos; grey ones are
             repeated to three channels and the result averaged.
         chunk: slices per network call.
-        tiles: (height, width) -> tiles with ``core``, ``window`` and ``inner``, see
-            :func:`monai_sasm.functional.tiling.tiles`; ``None`` runs whole slices.
+        tiles: (height, width) -> tiles, see :func:`monai_sasm.functional.tiling.tiles`; ``None`` runs whole slices.
         neighbours: slices on each side that the network is shown where ``inputs.meta["slices_close"]``, see
             :mod:`monai_sasm.functional.neighbours`.
     """
 
-    def __init__(
-        self,
-        channels: int = 1,
-        chunk: int = 4,
-        tiles: Callable[[int, int], Iterable[Any]] | None = None,
-        neighbours: int = 0,
-    ) -> None:
+    def __init__(self, channels: int = 1, chunk: int = 4, tiles: Tiling | None = None, neighbours: int = 0) -> None:
         super().__init__()
         if channels not in (1, 3) or chunk < 1 or neighbours < 0:
             raise ValueError(
@@ -51,14 +51,26 @@ class SliceInferer(Inferer):
         Shape and metadata are kept.
         """
         stack, restack = self._stack(inputs)
-        result = torch.empty_like(stack)
         near = self.neighbours if _slices_close(inputs) else 0
-        around = slabs(stack, near, inputs.shape[2 + _slice_axis(inputs)] if near else 1)
-        for start in range(0, len(stack), self.chunk):
-            part = slice(start, start + self.chunk)
-            result[part] = self._restore(taken(around, self.chunk), network, *args, **kwargs)
-        output = restack(result)
+        length = inputs.shape[2 + _slice_axis(inputs)] if near else 1
+        run = partial(self._restore, network=partial(network, *args, **kwargs) if args or kwargs else network)
+        output = restack(torch.stack(list(self.each(stack, run, neighbours=near, length=length))))
         return MetaTensor(output, meta=inputs.meta) if isinstance(inputs, MetaTensor) else output
+
+    def each(
+        self, slices: Iterable[Tensor], run: Callable[[Tensor], Tensor], *, neighbours: int = 0, length: int = 1
+    ) -> Iterator[Tensor]:
+        """The result of each slice in its order; read no further ahead than a chunk and its neighbours.
+
+        Args:
+            slices: ``(c, H, W)`` each, of one or more stacks, one after the other.
+            run: ``(n, (2 neighbours + 1) c, H, W)``, slices between their neighbours -> ``(n, ...)``.
+            neighbours: slices on each side.
+            length: slices per stack.
+        """
+        around = slabs(slices, neighbours, length)
+        while batch := list(islice(around, self.chunk)):
+            yield from run(torch.stack([torch.cat(one) for one in batch]))
 
     def _stack(self, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Slices ``(N, c, H, W)`` and the way back to the shape of ``inputs``."""
@@ -76,18 +88,68 @@ class SliceInferer(Inferer):
         slices = moved.reshape(-1, 1, *moved.shape[3:])
         return slices, lambda result: result.reshape(moved.shape).movedim(2, axis)
 
-    def _restore(self, images: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    def _restore(self, images: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
         grey = self.channels == 3 and images.shape[1] == 1
-        images = images.expand(-1, 3, -1, -1) if grey else images
-        if self.tiles is None:
-            restored = network(images, *args, **kwargs)
-        else:
-            restored = torch.empty_like(images[:, : self.channels])
-            for tile in self.tiles(*images.shape[-2:]):
-                (rows, columns), (top, left), (inner_rows, inner_columns) = tile.window, tile.core, tile.inner
-                window = network(images[..., rows, columns], *args, **kwargs)
-                restored[..., top, left] = window[..., inner_rows, inner_columns]
+        restored = tiled(network, images.expand(-1, 3, -1, -1) if grey else images, tiling=self.tiles)
         return restored.mean(1, keepdim=True) if grey else restored
+
+
+class WeightInferer(Inferer):
+    """Runs a gate on every slice and gives mixing weights on the image's own grid.
+
+    Args:
+        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``.
+        noise_estimator: image -> noise map ``(B, 1, H, W)``, working scale.
+        allowed: one entry per class, see :func:`monai_sasm.bundles.classes_for`.
+        temperature: see :func:`monai_sasm.gate.routing.route`.
+        floor: likewise.
+    """
+
+    def __init__(
+        self,
+        modality: str,
+        noise_estimator: Callable[[Tensor], Tensor],
+        allowed: Sequence[bool],
+        temperature: float = 1.0,
+        floor: float = 0.05,
+    ) -> None:
+        super().__init__()
+        self.modality, self.noise_estimator = Modality(modality), noise_estimator
+        self.allowed, self.temperature, self.floor = torch.tensor(allowed), temperature, floor
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Weights ``(1, E, T, *spatial)`` of one image ``(1, C, *spatial)`` in working scale.
+
+        ``T`` is the number of time points (``C``) of CT and MR, and 1 for photos. The axis that counts the slices is
+        ``inputs.meta["slice_axis"]``, the last one without it.
+        """
+        photo = self.modality is Modality.PHOTO
+        if len(inputs) != 1 or inputs.ndim not in (4, 5) or (inputs.ndim == 5 and photo):
+            raise ValueError(
+                "expected one photo (1, C, H, W) or one volume (1, C, *spatial) with two or three spatial axes; "
+                f"got {tuple(inputs.shape)} for {self.modality.value}"
+            )
+        image = (inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs)[0]
+        axis = 1 + _slice_axis(inputs)
+        moved = image[None] if photo else image[:, None] if image.ndim == 3 else image.movedim(axis, 1)  # (T, N, H, W)
+        slices = moved if photo else moved.reshape(-1, 1, *moved.shape[2:])
+        weights = torch.cat([self._weights(one[None], network) for one in slices])
+        if image.ndim == 3:
+            return weights.movedim(0, 1)[None]
+        grid = weights.reshape(*moved.shape[:2], *weights.shape[1:])  # (T, N, E, H, W)
+        return grid.movedim(2, 0).movedim(2, axis + 1)[None]
+
+    def _weights(self, image: Tensor, network: Callable[..., Tensor]) -> Tensor:
+        """``(1, E, H, W)`` of one slice ``(1, C, H, W)``."""
+        return gate_weights(
+            image,
+            self.noise_estimator(image),
+            network,
+            modality=self.modality,
+            allowed=self.allowed,
+            temperature=self.temperature,
+            floor=self.floor,
+        )
 
 
 class ClassifyInferer(Inferer):
@@ -127,7 +189,7 @@ class EnlargingInferer(Inferer):
         factor: int = 4,
         steps: int | None = None,
         eta: float | None = None,
-        tiles: Callable[[int, int], Iterable[Any]] | None = None,
+        tiles: Tiling | None = None,
     ) -> None:
         super().__init__()
         self.factor, self.steps, self.eta, self.tiles = factor, steps, eta, tiles
@@ -138,7 +200,7 @@ class EnlargingInferer(Inferer):
         def enlarge(image: Tensor) -> Tensor:
             return network.superresolve(image, self.factor, steps=self.steps, eta=self.eta)
 
-        return _in_colour(inputs, lambda image: _tiled(enlarge, self.tiles, self.factor, image))
+        return _in_colour(inputs, lambda image: tiled(enlarge, image, tiling=self.tiles, scale=self.factor))
 
 
 class InpaintingInferer(Inferer):
@@ -154,7 +216,7 @@ class InpaintingInferer(Inferer):
         self,
         steps: int | None = None,
         eta: float | None = None,
-        tiles: Callable[[int, int], Iterable[Any]] | None = None,
+        tiles: Tiling | None = None,
     ) -> None:
         super().__init__()
         self.steps, self.eta, self.tiles = steps, eta, tiles
@@ -167,7 +229,7 @@ class InpaintingInferer(Inferer):
             return network.inpaint(image, mask, steps=self.steps, eta=self.eta)
 
         plain = known.as_tensor() if isinstance(known, MetaTensor) else known
-        filled = _in_colour(inputs, lambda image: _tiled(complete, self.tiles, 1, image, plain))
+        filled = _in_colour(inputs, lambda image: tiled(complete, image, plain, tiling=self.tiles))
         return torch.where(plain > 0.5, inputs, filled)  # the mean of three equal channels may differ in the last bit
 
 
@@ -178,23 +240,3 @@ def _in_colour(inputs: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
     result = run(plain.expand(-1, 3, -1, -1) if grey else plain)
     result = result.mean(1, keepdim=True) if grey else result
     return MetaTensor(result, meta=inputs.meta) if isinstance(inputs, MetaTensor) else result
-
-
-def _tiled(
-    run: Callable[..., Tensor], tiles: Callable[[int, int], Iterable[Any]] | None, factor: int, *images: Tensor
-) -> Tensor:
-    """``run`` on aligned images tile by tile; its result is ``factor`` times as high and wide."""
-    if tiles is None:
-        return run(*images)
-
-    def times(where: slice) -> slice:
-        return slice(where.start * factor, where.stop * factor)
-
-    height, width = images[0].shape[-2:]
-    result = images[0].new_empty(*images[0].shape[:2], height * factor, width * factor)
-    for tile in tiles(height, width):
-        (rows, columns), (inner_rows, inner_columns) = tile.window, tile.inner
-        window = run(*(image[..., rows, columns] for image in images))
-        top, left = map(times, tile.core)
-        result[..., top, left] = window[..., times(inner_rows), times(inner_columns)]
-    return result

@@ -1,4 +1,4 @@
-"""A refiner's place in the sentence: its tiles, how much of its change is used, and what the result's header says."""
+"""How a refiner is applied: its tiles, how much of its change is used, and what the result's header says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OVERLAP = 128  # pixels over which neighbouring tiles fade into each other
 FORCED_LABEL = "SASM generative"  # in the series description, where a reader of images looks first
 
 
-def refined(
+def refine(
     anchor: ImageBatch, refiner: Bundle, modality: Modality, strength: float, source: ImageBatch | None = None
 ) -> tuple[ImageBatch, NoiseMap]:
     """``anchor`` plus ``strength`` times the refiner's change, and its trust.
@@ -55,12 +55,12 @@ def refined(
     return anchor + strength * (span * change.mean(1, keepdim=True) if foreign else change), trust
 
 
-def refined_and_enlarged(anchor: ImageBatch, refiner: Bundle, strength: float) -> ImageBatch:
+def enlarge_and_refine(anchor: ImageBatch, refiner: Bundle, strength: float) -> ImageBatch:
     """The refiner's larger image, blended with the anchor enlarged by interpolation, ``(B, C, s * H, s * W)``."""
-    return blend(enlarged(anchor, refiner.scale), refiner.enlarge(anchor), strength)
+    return blend(enlarge(anchor, refiner.scale), refiner.enlarge(anchor), strength)
 
 
-def enlarged(image: ImageBatch, factor: int) -> ImageBatch:
+def enlarge(image: ImageBatch, factor: int) -> ImageBatch:
     """``image`` ``(B, C, H, W)`` interpolated to ``factor`` times its height and width; 1 gives ``image`` itself."""
     return image if factor == 1 else F.interpolate(image, scale_factor=factor, mode="bicubic")
 

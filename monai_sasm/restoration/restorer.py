@@ -1,10 +1,9 @@
-"""Everything needed to restore, loaded once: the gate and the experts it can call; refiners when first used."""
+"""The way in: a :class:`Restorer` holds the installed gate, experts and refiners, and restores volumes with them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,15 @@ from monai_sasm.bundles import Bundle
 from monai_sasm.errors import BundleError
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.gate.mobilenet import SpatialGate
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.options import Options, Thinning
+from monai_sasm.restoration.plan import Plan
+from monai_sasm.restoration.refinement import check_upscale
+from monai_sasm.restoration.restore import restore_volume
+from monai_sasm.restoration.restored import Restored
 from monai_sasm.types import Modality
+
+DEFAULT_PASSES = {Modality.CT: 1, Modality.MR: 1, Modality.PHOTO: 2}
 
 log = logging.getLogger(__name__)
 _NOTHING: Mapping[str, dict[str, Any]] = {}
@@ -34,14 +41,23 @@ class LazyBundles(Mapping[str, Bundle]):
     ) -> None:
         self.sections = dict(sections)
         self._load = load
-        self._taken: dict[str, Bundle] = {}
+        self._loaded: dict[str, Bundle] = {}
+
+    @classmethod
+    def of(cls, loaded: Mapping[str, Bundle]) -> LazyBundles:
+        """Bundles that are loaded already."""
+        sections = {
+            name: {**bundle.metadata.get("sasm", {}), "modality": bundle.modality.value if bundle.modality else None}
+            for name, bundle in loaded.items()
+        }
+        return cls(sections, dict(loaded).__getitem__)
 
     def __getitem__(self, name: str) -> Bundle:
         if name not in self.sections:
             raise KeyError(name)
-        if name not in self._taken:
-            self._taken[name] = self._load(name)
-        return self._taken[name]
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self.sections
@@ -52,48 +68,173 @@ class LazyBundles(Mapping[str, Bundle]):
     def __len__(self) -> int:
         return len(self.sections)
 
+    def modality(self, name: str) -> Modality | None:
+        """What the bundle may be applied to, by its metadata."""
+        value = self.sections[name].get("modality")
+        return Modality(value) if value else None
 
-@dataclass(frozen=True)
+
 class Restorer:
-    """Experts by name, gate, refiners by name, device, precision.
+    """Restores CT, MR and photos: ``restorer(volume, strength=0.8)``.
+
+    Networks are loaded when an image first needs them, and kept.
 
     Args:
-        refiners: on a shelf, so that a refiner nobody asks for costs nothing.
-        unusable: modality -> why images of it cannot be restored with the gate: an expert it may call is there but
-            cannot be loaded. Other modalities, and experts called by name, do not care.
+        device: ``auto`` (cuda, then mps, then cpu), or a torch device such as ``cuda:1``.
+        precision: ``float32``, or ``bfloat16`` for the networks: several times faster on processors with AMX and on
+            GPUs; the corrections, not the images, are then rounded to about three digits.
+        trust: further folders with bundles; their configs may run code.
+
+    Raises:
+        ValueError: there is no such device or precision.
     """
 
-    experts: dict[str, Bundle]
-    gate: Bundle | None
-    refiners: LazyBundles
-    device: torch.device
-    precision: str = "float32"
-    noise_estimator: NoiseEstimator = field(default_factory=NoiseEstimator)
-    unusable: Mapping[Modality, str] = field(default_factory=dict)
+    def __init__(self, device: str = "auto", *, precision: str = "float32", trust: Sequence[Path] = ()) -> None:
+        found = bundles.available(trust)
+        place = torch_device(device)
+        sections = {name: section for name, path in found.items() if (section := _section(path)) is not None}
 
-    def models(self) -> dict[str, str]:
-        """Bundle name -> sha256 of its weights, of gate and experts."""
-        loaded = [*self.experts.values(), *([self.gate] if self.gate else [])]
-        return {bundle.name: bundle.sha256 for bundle in loaded}
+        def load(name: str) -> Bundle:
+            return bundles.load(found[name], place, precision=precision)
+
+        def of_role(role: str) -> LazyBundles:
+            return LazyBundles({name: s for name, s in sections.items() if s["role"] == role}, load)
+
+        broken = {name: path for name, path in found.items() if name not in sections}
+        self._set(
+            of_role("expert"), of_role("gate"), of_role("refiner"), device=place, precision=precision, broken=broken
+        )
+
+    @classmethod
+    def of(
+        cls,
+        experts: Mapping[str, Bundle],
+        gate: Bundle | None = None,
+        refiners: Mapping[str, Bundle] | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        precision: str = "float32",
+    ) -> Restorer:
+        """A restorer with these bundles and no others."""
+        restorer = cls.__new__(cls)
+        own, refining = (
+            one if isinstance(one, LazyBundles) else LazyBundles.of(one) for one in (experts, refiners or {})
+        )
+        gates = LazyBundles.of({gate.name: gate} if gate else {})
+        restorer._set(own, gates, refining, device=torch.device(device), precision=precision)
+        return restorer
+
+    def _set(
+        self,
+        experts: LazyBundles,
+        gates: LazyBundles,
+        refiners: LazyBundles,
+        *,
+        device: torch.device,
+        precision: str,
+        broken: dict[str, Path] | None = None,
+    ) -> None:
+        self.experts, self.gates, self.refiners = experts, gates, refiners
+        self.device, self.precision, self.noise_estimator = device, precision, NoiseEstimator()
+        self._broken = {} if broken is None else broken
+
+    def __call__(
+        self,
+        volume: Volume,
+        options: Options | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+        in_place: bool = False,
+        **choices: Any,
+    ) -> Restored:
+        """Restore one image; geometry, unit and shape out equal those in.
+
+        Args:
+            volume: what to restore.
+            options: see :class:`Options`; or give its fields by name: ``restorer(volume, strength=0.8)``.
+            progress: called with 1 after each unit of :meth:`Plan.work_units`.
+            in_place: put the restored pixels where those of ``volume`` were, which is then used up; a long series
+                needs half the memory so.
+
+        Raises:
+            BundleError: an expert, the gate or a refiner that the options need is not there or does not fit.
+            TypeError: both ``options`` and its fields were given.
+        """
+        if options is not None and choices:
+            raise TypeError(f"give options, or its fields by name, not both; got options and {sorted(choices)}")
+        plan = self.plan(volume.modality, options or Options(**choices))
+        return restore_volume(volume, plan, progress, in_place=in_place)
+
+    def plan(self, modality: Modality, options: Options | None = None) -> Plan:
+        """Which networks run on images of a modality, how often and how; they are loaded now.
+
+        Raises:
+            BundleError: one that is needed is not there, cannot be loaded or does not fit.
+        """
+        options = options or Options()
+        gate, experts = None, {}
+        names: tuple[str, ...]
+        if options.expert is not None:
+            expert = self.expert(options.expert)
+            if expert.modality is not modality:
+                raise BundleError(
+                    f"{options.expert} is for {expert.modality.value if expert.modality else 'nothing'}, this image is "
+                    f"{modality.value}; choose an expert of its modality, or leave --expert out"
+                )
+            names, experts = (options.expert,), {1: expert}
+        else:
+            gate, names, experts = self.require_gate(), self.classes[1:], self._called(modality)
+        refiner = None
+        if options.refine:
+            refiner = self.refiner(self.choose_refiner(modality, options.refiner, options.force_refiner))
+            if options.upscale:
+                check_upscale(refiner, modality)
+            refiner.prepare()
+        return Plan(
+            modality=modality,
+            options=options,
+            gate=gate,
+            classes=("identity", *names),
+            experts=experts,
+            refiner=refiner,
+            passes=options.passes or (1 if options.expert else DEFAULT_PASSES[modality]),
+            device=self.device,
+            precision=self.precision,
+            noise_estimator=self.noise_estimator,
+        )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the gate's classes, the identity first; the others are names of experts."""
+        return cast(SpatialGate, self.require_gate().network).classes
+
+    @property
+    def gate(self) -> Bundle | None:
+        """The gate, loaded; ``None`` where none is installed."""
+        return self.gates[max(self.gates)] if self.gates else None
 
     def require_gate(self) -> Bundle:
         """The gate.
 
         Raises:
-            BundleError: there is none.
+            BundleError: there is none, or it is incomplete.
         """
-        if self.gate is None:
+        gate = self.gate
+        if gate is None:
             raise BundleError("no gate bundle is installed; name an expert, or install a bundle with role 'gate'")
-        return self.gate
+        return gate
 
-    def neighbours(self, modality: Modality, expert: str | None = None) -> int:
-        """How many slices on each side some expert of a modality, or a named one, looks at."""
-        called = [self.experts[expert]] if expert else self.experts.values()
-        return max((one.neighbours for one in called if one.modality is modality), default=0)
+    def expert(self, name: str) -> Bundle:
+        """The expert of that name, loaded.
 
-    def classes(self) -> tuple[str, ...]:
-        """Names of the gate's classes, the identity first; the others are names of experts."""
-        return cast(SpatialGate, self.require_gate().network).classes
+        Raises:
+            BundleError: there is none, or it is incomplete.
+        """
+        if name in self._broken:
+            bundles.read_metadata(self._broken[name])  # says what is wrong with it
+        if name not in self.experts:
+            raise BundleError(f"no expert named {name!r}; available: {', '.join(sorted(self.experts)) or 'none'}")
+        return self.experts[name]
 
     def refiner(self, name: str) -> Bundle:
         """The refiner of that name, loaded.
@@ -138,61 +279,63 @@ class Restorer:
             )
         return name
 
+    def mismatch(self, modality: Modality | None, options: Options) -> str | None:
+        """Why images of a modality are passed over: a named expert or the refiner is for another one; else ``None``.
 
-def load_restorer(
-    device: str = "auto",
-    trust: Sequence[Path] = (),
-    only: Sequence[str] = (),
-    precision: str = "float32",
-) -> Restorer:
-    """Load the gate and the experts that are its classes.
+        Nothing is loaded. ``modality`` is ``None`` where the file does not say it.
+        """
+        if modality is None:
+            return None
+        if options.expert is not None:
+            wanted = self.experts.modality(options.expert)
+            if wanted not in (modality, None):
+                return f"{options.expert} is for {wanted.value}, this image is {modality.value}; leave --expert out"
+        if options.refine:
+            try:
+                self.choose_refiner(modality, options.refiner, options.force_refiner)
+            except BundleError as error:
+                return str(error)
+        return None
 
-    Other bundles are not touched, whatever state they are in; a refiner is loaded when it is first used.
+    def check(self, options: Options | Thinning) -> None:
+        """Load what the options name, so that what is wrong with it is said once and not for each image.
 
-    Args:
-        device: ``auto`` (cuda, then mps, then cpu), or a torch device such as ``cuda:1``.
-        trust: further folders with bundles; their configs may run code.
-        only: load just these experts and no gate.
-        precision: ``float32``, or ``bfloat16`` for the networks: several times faster on processors with AMX and on
-            GPUs; the corrections, not the images, are then rounded to about three digits.
+        Raises:
+            BundleError: a bundle is missing or incomplete.
+        """
+        if options.expert is not None:
+            self.expert(options.expert)
+        else:
+            self.require_gate()
+        if isinstance(options, Options) and options.refiner is not None:
+            self.refiner(options.refiner)
 
-    Raises:
-        BundleError: the gate, or a bundle that was named, is missing or incomplete.
-    """
-    chosen = torch_device(device)
-    found = bundles.available(trust)
-    sections = {name: section for name, path in found.items() if (section := _section(path)) is not None}
-
-    def load(name: str) -> Bundle:
-        return bundles.load(found[name], chosen, precision=precision)
-
-    for name in only:
-        _check_expert(name, found, sections)
-    gates = [name for name, section in sorted(sections.items()) if section["role"] == "gate"]
-    gate = load(gates[-1]) if gates and not only else None
-    called = only or (cast(SpatialGate, gate.network).classes[1:] if gate else ())
-    experts: dict[str, Bundle] = {}
-    unusable: dict[Modality, str] = {}
-    for name in called:
-        if sections.get(name, {}).get("role") != "expert":
-            continue  # a class whose expert is not installed counts as the identity
-        try:
-            experts[name] = load(name)
-        except (ValueError, ImportError, OSError, RuntimeError) as error:  # BundleError is a ValueError
-            if only:
-                raise
-            unusable[Modality(sections[name]["modality"])] = f"{name} cannot be loaded: {error}"
-    refiners = LazyBundles({name: section for name, section in sections.items() if section["role"] == "refiner"}, load)
-    return Restorer(experts, gate, refiners, chosen, precision, unusable=unusable)
+    def _called(self, modality: Modality) -> dict[int, Bundle]:
+        """Class index -> expert, of those the gate may call for a modality; one that is not installed is left out."""
+        experts: dict[int, Bundle] = {}
+        for index, name in enumerate(self.classes):
+            if index and name in self.experts and self.experts.modality(name) is modality:
+                try:
+                    experts[index] = self.experts[name]
+                except (ValueError, ImportError, OSError, RuntimeError) as error:  # BundleError is a ValueError
+                    reason = f"{name} cannot be loaded: {error}; repair the bundle, or name an expert"
+                    raise BundleError(reason) from error
+        return experts
 
 
 def torch_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` becomes cuda, mps or cpu, whichever is there first."""
+    """The device of that name; ``auto`` becomes cuda, mps or cpu, whichever is there first.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    present = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(name.split(":")[0], False):
+        choices = ", ".join(one for one, there in present.items() if there)
+        raise ValueError(f"device {name!r} is not there; choose one of {choices}")
     if name != "auto":
         return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.device(next(one for one in ("cuda", "mps", "cpu") if present[one]))
 
 
 def _section(path: Path) -> dict[str, Any] | None:
@@ -203,11 +346,3 @@ def _section(path: Path) -> dict[str, Any] | None:
         log.warning("bundle left out: %s", error)
         return None
     return section
-
-
-def _check_expert(name: str, found: Mapping[str, Path], sections: Mapping[str, dict[str, Any]]) -> None:
-    if name in found:
-        bundles.read_metadata(found[name])  # one that is named and broken says what is wrong with it
-    if sections.get(name, {}).get("role") != "expert":
-        known = ", ".join(sorted(name for name, section in sections.items() if section["role"] == "expert")) or "none"
-        raise BundleError(f"no expert named {name!r}; available: {known}")

@@ -9,58 +9,28 @@ and averaged, and the result is made to average to the acquired slices again
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from monai_sasm.bundles import Bundle
-from monai_sasm.degradations.slice_profile import PROFILES, SliceProfile
+from monai_sasm.degradations.slice_profile import SliceProfile
 from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.functional.neighbours import close, slabs, taken
+from monai_sasm.functional.neighbours import adjacent
 from monai_sasm.functional.tiling import tiles
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.finer_slices import check_stack, finer_slices
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.dispatch import restore_tiled
+from monai_sasm.restoration.inferers import SliceInferer
+from monai_sasm.restoration.options import LARGEST_FACTOR, Thinning
 from monai_sasm.restoration.restorer import Restorer
-from monai_sasm.types import Modality
+from monai_sasm.types import ImageBatch, Modality
 
 BATCH = 4  # planes that an expert restores at once
-LARGEST_FACTOR = 16.0
-
-
-@dataclass(frozen=True)
-class Thinning:
-    """What a user may choose.
-
-    Args:
-        expert: name of an MR super-resolution expert.
-        factor: thin slices for each acquired one, above 1, not necessarily whole; ``None`` for slices as thin as pixels
-            are wide (isotropic voxels).
-        strength: 0 for the interpolation, 1 for all that the expert adds.
-        sigma: noise standard deviation in the unit of the image; estimated on the acquired slices if ``None``.
-        profile: ``slab`` for 2-D acquisitions, ``sinc`` for 3-D ones (phase encoding along the slices).
-    """
-
-    expert: str
-    factor: float | None = None
-    strength: float = 1.0
-    sigma: float | None = None
-    profile: str = "slab"
-
-    def __post_init__(self) -> None:
-        if self.factor is not None and not 1 < self.factor <= LARGEST_FACTOR:
-            raise ValueError(f"factor must be above 1 and at most {LARGEST_FACTOR:g}, got {self.factor}")
-        if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength must be between 0 and 1, got {self.strength}")
-        if self.sigma is not None and not (np.isfinite(self.sigma) and self.sigma >= 0):
-            raise ValueError(f"sigma must be finite and not negative, got {self.sigma}")
-        if self.profile not in PROFILES:
-            raise ValueError(f"profile must be one of {PROFILES}, got {self.profile!r}")
 
 
 def thin_count(volume: Volume, factor: float | None) -> int:
@@ -87,7 +57,7 @@ def thin_count(volume: Volume, factor: float | None) -> int:
     return count
 
 
-def thinned(
+def thin_volume(
     volume: Volume, restorer: Restorer, options: Thinning, progress: Callable[[int], None] | None = None
 ) -> Volume:
     """The MR volume with thin slices: same extent, axes, unit and in-plane grid.
@@ -97,9 +67,9 @@ def thinned(
 
     Args:
         volume: MR with slices at equal steps, thicker than its pixels are wide.
-        house: holds the expert; see :func:`monai_sasm.restoration.restorer.load_restorer`.
+        restorer: holds the expert.
         options: see :class:`Thinning`.
-        progress: called with 1 after each of :func:`work_units`.
+        progress: called with the number of planes done since the last call, see :func:`work_units`.
 
     Raises:
         RefusedError: the volume is not such.
@@ -127,14 +97,14 @@ def thinned(
 
 
 def work_units(volume: Volume, options: Thinning) -> int:
-    """How often :func:`thinned` will call ``progress``: batches of planes times tiles, of both directions."""
+    """How much :func:`thin_volume` will tell ``progress``: planes times tiles, of both directions."""
     count, axis = thin_count(volume, options.factor), check_stack(volume)
     height, width = (side for index, side in enumerate(volume.array.shape[1:]) if index != axis)
-    per_stack = -(-height // BATCH) * len(tiles(count, width)) + -(-width // BATCH) * len(tiles(count, height))
+    per_stack = height * len(tiles(count, width)) + width * len(tiles(count, height))
     return int(per_stack * len(volume.array))
 
 
-def derivation(restorer: Restorer, options: Thinning) -> Derivation:
+def thin_derivation(restorer: Restorer, options: Thinning) -> Derivation:
     """What to write into the headers of a result."""
     from monai_sasm import __version__
 
@@ -158,10 +128,7 @@ def derivation(restorer: Restorer, options: Thinning) -> Derivation:
 
 
 def _expert(restorer: Restorer, name: str) -> Bundle:
-    if name not in restorer.experts:
-        known = ", ".join(sorted(restorer.experts)) or "none"
-        raise BundleError(f"no expert named {name!r}; available: {known}; load_restorer(only=...) loads others")
-    expert = restorer.experts[name]
+    expert = restorer.expert(name)
     if expert.modality is not Modality.MR:
         raise BundleError(f"{name} is for {expert.modality}, thin slices are made of MR; choose an expert for MR")
     return expert
@@ -191,17 +158,21 @@ def _restored_planes(
 ) -> NDArray[np.float32]:
     """Mean of the two families of restored planes of ``(m, H, W)``, working scale."""
     total = np.zeros_like(start)
+
+    def run(slab: ImageBatch) -> ImageBatch:
+        near = slab.shape[1] // 2
+        slab = slab.to(restorer.device)
+        image = slab[:, near : near + 1]
+        everywhere = torch.cat([torch.zeros_like(image), torch.ones_like(image)], 1)
+        level = torch.full_like(image, sigma)
+        return restore_tiled(image, level, everywhere, {1: expert.restore}, progress=progress, slab=slab)
+
     for axis in (1, 2):
         planes = np.moveaxis(start, axis, 0)  # (planes, m, width)
         result = np.moveaxis(total, axis, 0)
-        near = expert.neighbours if close(np.diag([*sides, 1.0]), axis) else 0
-        around = slabs((torch.from_numpy(np.ascontiguousarray(plane))[None] for plane in planes), near, len(planes))
-        for first in range(0, len(planes), BATCH):
-            part = slice(first, first + BATCH)
-            slab = taken(around, BATCH).to(restorer.device)  # (n, 2 near + 1, ..)
-            image = slab[:, near : near + 1]
-            level = torch.full_like(image, sigma)
-            everywhere = torch.cat([torch.zeros_like(image), torch.ones_like(image)], 1)
-            done = restore_tiled(image, level, everywhere, {1: expert.restore}, progress=progress, slab=slab)
-            result[part] += done[:, 0].cpu().numpy() / 2
+        near = expert.neighbours if adjacent(np.diag([*sides, 1.0]), axis) else 0
+        images = (torch.from_numpy(np.ascontiguousarray(plane))[None] for plane in planes)
+        restored = SliceInferer(chunk=BATCH).each(images, run, neighbours=near, length=len(planes))
+        for place, plane in zip(result, restored, strict=True):
+            place += plane[0].cpu().numpy() / 2
     return total

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from monai_sasm.datasets.crops import aligned
 from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.degradations.degradation import DegradationModel
-from monai_sasm.functional.neighbours import between
+from monai_sasm.functional.neighbours import fit_neighbours
 
 Slice = NDArray[np.float32]
 
@@ -45,15 +45,15 @@ def degraded_pairs(
     pairs = [entry for entry in slices if isinstance(entry, tuple)]
     for clean in (entry for entry in slices if not isinstance(entry, tuple) and min(entry.shape[-2:]) >= min_size):
         batch = torch.from_numpy(np.ascontiguousarray(clean))[None]
-        target = between(batch, 0)[0].numpy() if neighbours else clean
+        target = fit_neighbours(batch, 0)[0].numpy() if neighbours else clean
         channels, height, width = clean.shape
         for degradation in degradations:
             params = degradation.draw((1, channels, height, width), generator)
             degraded = degradation.apply(batch, params)
             if neighbours and float(torch.rand((), generator=generator)) < alone:
-                degraded = between(degraded, 0)
+                degraded = fit_neighbours(degraded, 0)
             if neighbours:
-                degraded = between(degraded, neighbours)
+                degraded = fit_neighbours(degraded, neighbours)
             pairs.append((target, degraded[0].numpy()))
     if not pairs:
         raise ValueError(f"no slice of at least {min_size} pixels each way among {len(slices)}")
@@ -144,10 +144,10 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
             given = [self._degraded(clean, self.degradations)]
         (noisy,) = given
         if self.draws.random.random() < self.alone:
-            noisy = between(noisy, 0)
+            noisy = fit_neighbours(noisy, 0)
         corner = [int(self.draws.random.integers(max(side - size, 0) + 1)) for side in clean.shape[2:]]
         rows, columns = (slice(start, start + size) for start in corner)
-        clean, noisy = between(clean, 0), between(noisy, self.neighbours)
+        clean, noisy = fit_neighbours(clean, 0), fit_neighbours(noisy, self.neighbours)
         return clean[..., rows, columns], noisy[..., rows, columns]
 
     def _degraded(self, clean: torch.Tensor, degradations: Sequence[DegradationModel]) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from monai_sasm.datasets.draws import process_seed
 from monai_sasm.experts.generative import GenerativeRestorer
-from monai_sasm.functional.neighbours import between
+from monai_sasm.functional.neighbours import fit_neighbours
 from monai_sasm.training.batches import Prepared
 
 
@@ -47,7 +47,7 @@ class PrepareGenerative:
         ends = torch.rand(len(clean), generator=self.generator) < self.last
         t = torch.where(ends, torch.as_tensor(process.last).to(times.dtype), times)
         noise = torch.randn(clean.shape, generator=self.generator)
-        z = (clean - between(image, 0, self.restorer.channels)) / self.restorer.scale
+        z = (clean - fit_neighbours(image, 0, self.restorer.channels)) / self.restorer.scale
         target = torch.cat([process.target(z, noise, t), clean], 1)
         parts = (process.noised(z, noise, t), target, t, image, *maps)
         moved = [part.to(device, non_blocking=non_blocking) for part in parts]

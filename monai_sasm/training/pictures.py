@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from monai_sasm.functional.neighbours import between
+from monai_sasm.functional.neighbours import fit_neighbours
 
 
 class LogPictures:
@@ -40,7 +40,7 @@ class LogPictures:
         for output in outputs[: self.count - len(self.rows)]:
             shown = {key: output[key].float().cpu() for key in ("image", "pred", "label")}
             if len(shown["image"]) > len(shown["pred"]):  # a slice between its neighbours
-                shown["image"] = between(shown["image"][None], 0)[0]
+                shown["image"] = fit_neighbours(shown["image"][None], 0)[0]
             row = torch.cat(list(shown.values()), dim=-1)  # (C, H, 3 W)
             self.rows.append(((row - self.low) / (self.high - self.low)).clamp(0, 1))
 

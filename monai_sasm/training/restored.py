@@ -1,4 +1,4 @@
-"""Pairs of clean photos and what the house makes of their degraded versions, made once and kept in a file."""
+"""Pairs of clean photos and what the pipeline makes of their degraded versions, made once and kept in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MONAI dictionary transforms around the house's own readers and writers.
+"""MONAI dictionary transforms around this package's own readers and writers.
 
 ``LoadImaged`` and ``SaveImaged`` lose Hounsfield units' integer type, NIfTI headers, bit depth and DICOM; these keep
 them. The volume travels with its file name, which every MONAI collation passes on untouched.
@@ -19,7 +19,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.functional.neighbours import reach
+from monai_sasm.functional.neighbours import neighbours_of
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, output_path, write
@@ -97,7 +97,7 @@ class LoadVolumed(MapTransform):
             volume = entry.load()
             meta: dict[str, Any] = {"filename_or_obj": str(entry.paths[0])}
             if volume.slice_axis is not None:
-                meta |= {"slice_axis": volume.slice_axis, "slices_close": bool(reach(volume, 1))}
+                meta |= {"slice_axis": volume.slice_axis, "slices_close": bool(neighbours_of(volume, 1))}
             affine = None if volume.affine is None else torch.from_numpy(volume.affine)
             result[key] = MetaTensor(torch.from_numpy(np.ascontiguousarray(volume.array)), affine=affine, meta=meta)
             result[f"{key}{SOURCE}"] = SourcePath(entry, volume)

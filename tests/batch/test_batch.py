@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from monai_sasm.batch import task as room
-from monai_sasm.batch.ledger import FOLDER
+from monai_sasm.batch.ledger import FOLDER, Ledger
 from monai_sasm.batch.lock import held
 from monai_sasm.batch.manifest import read
 from monai_sasm.cli.main import main
@@ -165,9 +165,8 @@ def test_without_resume_nothing_is_done_twice(sasm: Any, tree: Path, tmp_path: P
 
 
 def test_two_runs_on_one_output(sasm: Any, tree: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "out" / FOLDER
-    folder.mkdir(parents=True)
-    with held(folder / "lock"):
+    Ledger(tmp_path / "out").open()
+    with held(tmp_path / "out" / FOLDER / "lock"):
         code, out, err = sasm(tree, tmp_path / "out")
     assert (code, out) == (2, "")
     assert "another run writes into" in err
@@ -232,8 +231,8 @@ def test_ctrl_c_leaves_nothing_half_written(
 def test_a_deadly_series_is_given_up(sasm: Any, tree: Path, tmp_path: Path) -> None:
     _, out, _ = sasm(tree, tmp_path / "out", "--dry-run", "--json")
     identity = json.loads(out.splitlines()[0])["input"]["id"]
+    Ledger(tmp_path / "out").open()
     starts = tmp_path / "out" / FOLDER / "starts"
-    starts.mkdir(parents=True)
     (starts / identity).write_bytes(b"." * room.MAX_DEATHS)
     code, _, err = sasm(tree, tmp_path / "out")
     assert code == 8
@@ -245,8 +244,8 @@ def test_a_series_that_took_its_process_along_comes_last(sasm: Any, tree: Path, 
     _, out, _ = sasm(tree, tmp_path / "out", "--dry-run", "--json")
     planned = [row["input"]["id"] for row in map(json.loads, out.splitlines()) if row["status"] == "planned"]
     assert len(planned) > 1
+    Ledger(tmp_path / "out").open()
     starts = tmp_path / "out" / FOLDER / "starts"
-    starts.mkdir(parents=True)
     (starts / planned[0]).write_bytes(b".")
     assert sasm(tree, tmp_path / "out")[0] == 0
     done = [row["input"]["id"] for row in read(tmp_path / "out" / "manifest.jsonl") if row["status"] == "ok"]

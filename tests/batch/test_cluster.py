@@ -13,7 +13,7 @@ from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.run import StoppedError
 from monai_sasm.batch.task import PUT_OFF
 from monai_sasm.io.entry import Entry
-from monai_sasm.restoration.restore import Options
+from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
 
 pytest.importorskip("distributed")

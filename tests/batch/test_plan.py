@@ -13,7 +13,7 @@ from PIL import Image
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import Job
 from monai_sasm.batch.plan import plan
-from monai_sasm.restoration.restore import Options
+from monai_sasm.restoration.options import Options
 from tests.data import mr_volume
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monai_sasm.optional import torchvision
-from monai_sasm.restoration.gate_inferer import WeightInferer
+from monai_sasm.restoration.inferers import WeightInferer
 from monai_sasm.training.gate_bank import Example
 from monai_sasm.training.gate_head import REHEARSAL_FILE
 from monai_sasm.types import Modality

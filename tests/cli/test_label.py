@@ -30,21 +30,31 @@ def test_the_app_is_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFi
     assert (tmp_path / "main.py").read_text() == "print('mine')"
 
 
-def test_the_server_answers_this_machine_only_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_answers_this_machine_only_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(cli_viewers, "find_spec", lambda name: name)
     monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
-    monkeypatch.chdir(tmp_path)
-    for words in (["scans"], ["scans", "--host", "0.0.0.0", "--device", "cuda:1", "--trust", "a", "--trust", "b"]):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    app = tmp_path / "state" / "sasm" / "label-app"
+    for words in (
+        ["scans"],
+        ["scans", "--host", "0.0.0.0", "--device", "cuda:1", "--trust", "a", "--trust", "b", "--allow-host", "c"],
+    ):
+        monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit) as ended:
             main(["label-server", *words])
         assert ended.value.code == 0
     usual, told = (" ".join(words) for words in started)
-    assert usual.startswith(f"{sys.executable} -m monailabel.main start_server --app sasm-label-app --studies scans")
+    begin = f"{sys.executable} -P -m monailabel.main start_server --app {app} --studies {tmp_path / 'scans'}"
+    assert usual.startswith(begin)
     assert "--host 127.0.0.1 --port 8000 --conf device auto" in usual
     assert "--host 0.0.0.0" in told
-    assert f"--conf device cuda:1 --conf trust {tmp_path / 'a'}:{tmp_path / 'b'}" in told
-    assert (tmp_path / "sasm-label-app" / "main.py").is_file()
+    assert f"--conf device cuda:1 --conf trust {tmp_path / 'a'}:{tmp_path / 'b'} --conf hosts c" in told
+    assert (app / "main.py").is_file()
+    assert Path.cwd() == app
+    assert f"http://127.0.0.1:8000/?token={(app / 'token').read_text()}" in capsys.readouterr().err
 
 
 def test_without_monai_label_it_says_how_to_get_it(
@@ -77,8 +87,8 @@ def test_the_guide_names_commands_and_options_that_exist(
     assert not ended.value.code
     shown = capsys.readouterr().out
     if command == "label-server":
-        options = GUIDE.split("Options: ")[1].split("**MONAI")[0]
-        for option in re.findall(r"`(--[a-z]+)", options):
+        options = GUIDE.split("Options: ")[1].split("The same by hand")[0]
+        for option in re.findall(r"`(--[a-z-]+)", options):
             assert option in shown
 
 

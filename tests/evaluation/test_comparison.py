@@ -26,8 +26,7 @@ from monai_sasm.io.formats import read
 from monai_sasm.io.volume import Volume
 from monai_sasm.protocols.evaluate import compare
 from monai_sasm.protocols.series import write_ct_series
-from monai_sasm.restoration.restore import Options, restore
-from monai_sasm.restoration.restorer import load_restorer
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Degradation, Modality
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
 
@@ -180,9 +179,7 @@ def test_shipped_experts_do_what_restore_does(tmp_path: Path) -> None:
     first, second = (table.row(name).scores[""]["PSNR"] for name in ("noise_photo_unet", "noise_photo_unet (2)"))
     assert first == second > table.row("input").scores[""]["PSNR"] + 3
     volume = read(tmp_path / "own" / "noisy")[0]
-    restored = restore(
-        volume, load_restorer("cpu", only=["noise_photo_unet"]), Options(expert="noise_photo_unet")
-    ).volume
+    restored = Restorer("cpu")(volume, expert="noise_photo_unet").volume
     assert first == pytest.approx(-10 * math.log10(np.mean((restored.array.transpose(1, 2, 0) - clean) ** 2)), abs=1e-4)
 
 

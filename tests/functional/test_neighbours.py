@@ -20,13 +20,13 @@ from monai_sasm.diffusion.process import Flow
 from monai_sasm.experts.generative import GenerativeRestorer, Prediction
 from monai_sasm.experts.unet import ResidualUNet
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.functional.neighbours import between, close, reach, slab, slabs
+from monai_sasm.functional.neighbours import adjacent, fit_neighbours, neighbours_of, slab_batch, slabs
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.inferers import SliceInferer
 from monai_sasm.restoration.network import Pipeline
-from monai_sasm.restoration.restore import Options, restore
-from monai_sasm.restoration.restorer import LazyBundles, Restorer
-from monai_sasm.restoration.thin import Thinning, thinned
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.restoration.thin import Thinning, thin_volume
 from monai_sasm.training.batches import PreparePaired
 from monai_sasm.training.checkpoints import starting_from
 from monai_sasm.training.degraded import degraded_pairs
@@ -50,12 +50,12 @@ class MeanOfThree(torch.nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.seen.add(image.shape[1])
         self.shown += image
-        return between(image, 1).mean(1, keepdim=True)
+        return fit_neighbours(image, 1).mean(1, keepdim=True)
 
 
 def restorer(network: torch.nn.Module) -> Restorer:
     kind = (NAME, Path("nowhere"), "expert", Modality.MR, Degradation.LOW_RESOLUTION, False, "1", "ab" * 32)
-    return Restorer({NAME: Bundle(*kind, network, {"sasm": {}})}, None, LazyBundles(), torch.device("cpu"))
+    return Restorer.of({NAME: Bundle(*kind, network, {"sasm": {}})})
 
 
 def volume(step: float = 1.0, points: int = 2, axis: int = 1) -> Volume:
@@ -105,7 +105,7 @@ def test_no_more_slices_are_read_than_are_needed() -> None:
 
 def test_a_stack_becomes_slabs() -> None:
     stack = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 3, 2)
-    assert slab(stack, 1)[:, :, 2, 1].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
+    assert slab_batch(stack, 1)[:, :, 2, 1].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
 
 
 @pytest.mark.parametrize(
@@ -125,33 +125,33 @@ def test_neighbours_are_close_where_slices_are_about_as_far_apart_as_pixels(
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
     affine = np.eye(4)
     affine[:3, :3] = turn @ np.diag(sides)
-    assert close(affine, axis) is expected
+    assert adjacent(affine, axis) is expected
 
 
 def test_slices_that_do_not_lie_straight_behind_each_other_are_no_neighbours() -> None:
     tilted = np.eye(4)
     tilted[0, 2] = 0.2
-    assert close(np.eye(4), 2)
-    assert not close(tilted, 2)
-    assert not close(None, 2)
-    assert not close(np.eye(4), None)
-    assert not close(np.eye(4), 0, spatial=2)
-    assert reach(volume(), 2) == 2
-    assert reach(volume(step=3.0), 2) == 0
+    assert adjacent(np.eye(4), 2)
+    assert not adjacent(tilted, 2)
+    assert not adjacent(None, 2)
+    assert not adjacent(np.eye(4), None)
+    assert not adjacent(np.eye(4), 0, spatial=2)
+    assert neighbours_of(volume(), 2) == 2
+    assert neighbours_of(volume(step=3.0), 2) == 0
     for geometry in ("gap", "irregular", "tilted", "single"):
-        assert reach(replace(volume(), geometry=geometry), 2) == 0
+        assert neighbours_of(replace(volume(), geometry=geometry), 2) == 0
 
 
 def test_a_slab_is_narrowed_and_a_slice_stands_in_for_missing_neighbours() -> None:
     image = torch.arange(5.0).view(1, 5, 1, 1)
-    assert between(image, 1).flatten().tolist() == [1, 2, 3]
-    assert between(image, 0).flatten().tolist() == [2]
-    assert between(image[:, :1], 2).flatten().tolist() == [0] * 5
+    assert fit_neighbours(image, 1).flatten().tolist() == [1, 2, 3]
+    assert fit_neighbours(image, 0).flatten().tolist() == [2]
+    assert fit_neighbours(image[:, :1], 2).flatten().tolist() == [0] * 5
     colours = torch.arange(9.0).view(1, 9, 1, 1)
-    assert between(colours, 0, channels=3).flatten().tolist() == [3, 4, 5]
+    assert fit_neighbours(colours, 0, channels=3).flatten().tolist() == [3, 4, 5]
     for channels in (2, 3, 4):
         with pytest.raises(ValueError, match="expected 1 channels, or 5 for a slice between 2 neighbours"):
-            between(torch.zeros(1, channels, 2, 2), 2)
+            fit_neighbours(torch.zeros(1, channels, 2, 2), 2)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -159,21 +159,21 @@ def test_a_slab_is_narrowed_and_a_slice_stands_in_for_missing_neighbours() -> No
 def test_restoring_shows_the_neighbours_as_they_came(axis: int, in_place: bool) -> None:
     source, network = volume(axis=axis), MeanOfThree()
     expected = mean_of_three(source.array.astype(np.float64), axis + 1)
-    restored = restore(source, restorer(network), Options(expert=NAME), in_place=in_place).volume.array
+    restored = restorer(network)(source, Options(expert=NAME), in_place=in_place).volume.array
     assert network.seen == {3}
     np.testing.assert_allclose(restored, expected, rtol=1e-5)
 
 
 def test_thick_slices_are_restored_alone() -> None:
     source, network = volume(step=4.0), MeanOfThree()
-    restored = restore(source, restorer(network), Options(expert=NAME)).volume.array
+    restored = restorer(network)(source, Options(expert=NAME)).volume.array
     np.testing.assert_allclose(restored, source.array, rtol=1e-5)
 
 
 def test_a_later_pass_does_not_mix_restored_with_unrestored_slices() -> None:
     source, network = volume(), MeanOfThree()
-    once = restore(source, restorer(network), Options(expert=NAME)).volume.array
-    twice = restore(source, restorer(network), Options(expert=NAME, passes=2)).volume.array
+    once = restorer(network)(source, Options(expert=NAME)).volume.array
+    twice = restorer(network)(source, Options(expert=NAME, passes=2)).volume.array
     np.testing.assert_allclose(twice, once, rtol=1e-5)
 
 
@@ -190,12 +190,12 @@ def test_an_expert_without_neighbours_is_given_the_slice_alone() -> None:
 def test_inferer_and_pipeline_see_what_restoring_sees(axis: int) -> None:
     source, network = volume(axis=axis), MeanOfThree()
     scaling = scaling_for(source)
-    expected = scaling.forward(restore(source, restorer(network), Options(expert=NAME)).volume.array)
+    expected = scaling.forward(restorer(network)(source, Options(expert=NAME)).volume.array)
     image = torch.from_numpy(scaling.forward(source.array))[None]
     meta = {"slice_axis": torch.tensor([axis]), "slices_close": torch.tensor([True])}
     inputs = MetaTensor(image, meta=meta)
     pipeline = Pipeline("MR", expert=NAME)
-    pipeline._restorer.append(restorer(network))
+    pipeline.plan = restorer(network).plan(Modality.MR, pipeline.options)
     assert pipeline.neighbours == 1
     for run in (network, pipeline):
         for chunk in (1, 4):
@@ -209,13 +209,13 @@ def test_inferer_and_pipeline_see_what_restoring_sees(axis: int) -> None:
 
 def test_thin_slices_are_restored_between_neighbouring_planes() -> None:
     source, network = volume(step=2.0, points=1, axis=2), MeanOfThree()
-    thin = thinned(source, restorer(network), Thinning(NAME))
+    thin = thin_volume(source, restorer(network), Thinning(NAME))
     assert thin.array.shape == (1, 6, 5, 14)
     assert network.seen == {3}, "planes follow one another at the distance of pixels"
     for before, one in pairwise(network.shown[:6]):
         torch.testing.assert_close(one[:2], before[1:])
     network.seen.clear()
-    thinned(source, restorer(network), Thinning(NAME, factor=8.0))
+    thin_volume(source, restorer(network), Thinning(NAME, factor=8.0))
     assert network.seen == {1}, "planes 1 mm apart, with pixels of 0.25 mm"
 
 

@@ -22,7 +22,7 @@ from monai_sasm.batch.manifest import NAME, Row, read
 from monai_sasm.batch.plan import plan
 from monai_sasm.batch.run import Summary, run
 from monai_sasm.io.formats import inventory
-from monai_sasm.restoration.restore import Options
+from monai_sasm.restoration.options import Options
 
 PATIENT = ("SECRET", "Jane", "19700101")  # parts of what identifies the patient of all DICOM files here
 UNTOLD = ("unforeseen", "not enough memory")  # an error nobody thought of; memory asked for without looking

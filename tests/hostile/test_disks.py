@@ -18,7 +18,7 @@ from monai_sasm.batch.local import in_process
 from monai_sasm.batch.manifest import NAME, Row, read
 from monai_sasm.batch.plan import plan
 from monai_sasm.batch.run import StoppedError, Summary, run
-from monai_sasm.restoration.restore import Options
+from monai_sasm.restoration.options import Options
 from tests.hostile.laws import contents, restored
 
 SIDE, PICTURES = 64, 6

@@ -14,7 +14,7 @@ import pytest
 from monai_sasm.batch.job import Job
 from monai_sasm.batch.plan import plan
 from monai_sasm.io.formats import inventory
-from monai_sasm.restoration.restore import Options
+from monai_sasm.restoration.options import Options
 from tests.data import CHECKOUT
 from tests.hostile.intact import Intact, intact_files
 from tests.hostile.laws import contents, restored

@@ -50,10 +50,26 @@ class RunningServer:
     address: str
     studies: Path
     log: Path
+    token: str
 
-    def ask(self, path: str, body: bytes | None = None, kind: str = "text/plain", method: str | None = None) -> Answer:
-        """GET, or POST with a body."""
-        request = Request(self.address + path, body, {"Content-Type": kind}, method=method)
+    @property
+    def with_token(self) -> str:
+        """The address as a user enters it."""
+        return f"{self.address}/?token={self.token}"
+
+    def ask(
+        self,
+        path: str,
+        body: bytes | None = None,
+        kind: str = "text/plain",
+        method: str | None = None,
+        **headers: str | None,
+    ) -> Answer:
+        """GET, or POST with a body; ``headers`` are added, or left out where they are ``None``."""
+        given = {"Content-Type": kind, "Authorization": f"Bearer {self.token}"} | headers
+        request = Request(
+            self.address + path, body, {name: value for name, value in given.items() if value}, method=method
+        )
         try:
             with urlopen(request, timeout=300) as answer:
                 return Answer(answer.status, answer.read())
@@ -121,7 +137,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     settings = {"MONAILABEL_PYEXE": str(programs / "python"), "SASM_BUNDLES": str(folder / "none")}
     command = [str(programs / "monailabel"), "start_server", "--app", str(app), "--studies", str(studies)]
     command += ["--conf", "device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
-    running = RunningServer(f"http://127.0.0.1:{port}", studies, folder / "server.log")
+    token = (app / "token").read_text()
+    running = RunningServer(f"http://127.0.0.1:{port}", studies, folder / "server.log", token)
     with open(running.log, "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=os.environ | settings)
     try:

@@ -12,7 +12,7 @@ import torch
 from monai_sasm import bundles
 from monai_sasm.label.models import models
 from monai_sasm.label.requests import extension_of, options_of, parameters
-from monai_sasm.restoration.restore import Options
+from monai_sasm.restoration.options import Options
 from tests.toy_bundles import write_bundle, write_gain_expert, write_trusting_gate
 
 

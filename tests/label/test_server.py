@@ -23,8 +23,8 @@ from monai_sasm.cli.main import main
 from monai_sasm.io.formats import read
 from monai_sasm.io.nifti.export import on_nifti_axes
 from monai_sasm.label.segmenting import Segmenter
-from monai_sasm.restoration.restore import Options, restore
-from monai_sasm.restoration.restorer import load_restorer
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.label.conftest import Answer, RunningServer, form
 
@@ -110,7 +110,7 @@ def test_an_upload_with_parameters(server: RunningServer, tmp_path: Path) -> Non
 def test_a_folder_of_dicom(server: RunningServer) -> None:
     folder = server.studies / "ct"
     volume = read(folder)[0]
-    done = restore(volume, load_restorer("cpu", only=["lowdose_ct_unet"]), Options(expert="lowdose_ct_unet")).volume
+    done = Restorer("cpu")(volume, Options(expert="lowdose_ct_unet")).volume
     expected, affine = on_nifti_axes(done.array[0], done)
     for image in (str(folder), "ct"):  # by its path, and by its name in the folder of studies
         found = nifti(server.infer("lowdose_ct_unet", image=image))
@@ -221,6 +221,7 @@ def test_another_page_in_the_browser_may_not_read_the_images(server: RunningServ
     for method in ("GET", "OPTIONS"):
         asked = {"Origin": "http://other.example", "Access-Control-Request-Method": "DELETE"}
         try:
+            asked["Authorization"] = f"Bearer {server.token}"
             headers = urlopen(Request(f"{server.address}/info/", headers=asked, method=method), timeout=60).headers
         except HTTPError as error:
             headers = error.headers
@@ -239,3 +240,35 @@ def test_nobody_is_named_in_the_log(server: RunningServer) -> None:
         assert "Initializing App" in text
         for word in ("Doe", "1970", "head.nii.gz", "head"):
             assert word not in text, f"{word} in {log.name}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/info/", {"Authorization": None}, 401),
+        ("GET", "/datastore/image?image=head", {"Authorization": None}, 401),
+        ("GET", "/datastore/image?image=head", {"Host": "evil.example"}, 403),
+        ("POST", "/infer/segment_hippocampus_unet?image=head&output=json", {"Origin": "http://evil.example"}, 403),
+        ("PUT", "/datastore/image?image=../../x", {}, 403),
+        ("PUT", "/datastore/label?image=../../x&tag=final", {}, 422),
+        ("POST", "/reload", {}, 403),
+        ("GET", "/auth/", {"Authorization": None}, 200),
+    ],
+)
+def test_strangers_get_nothing_and_change_nothing(
+    server: RunningServer, method: str, path: str, headers: dict[str, str | None], status: int
+) -> None:
+    """The guard by itself: ``tests/hostile/test_label_guard.py``."""
+    label = server.studies / "labels" / "final" / "head.nii.gz"
+    before = label.read_bytes() if label.is_file() else None
+    fields = {"params": '{"save_label": true, "label_tag": "final"}'}
+    body, kind = form(fields, ("file", "x.nii.gz", b"x")) if method != "GET" else (None, "text/plain")
+    assert server.ask(path, body, kind, method, **headers).status == status
+    assert (label.read_bytes() if label.is_file() else None) == before
+    assert not list(server.studies.parent.parent.glob("x*"))
+
+
+def test_a_label_is_saved_by_who_has_the_token(server: RunningServer) -> None:
+    body, kind = form({}, ("label", "l.nii.gz", (server.studies / "head.nii.gz").read_bytes()))
+    assert server.ask("/datastore/label?image=head&tag=mine", body, kind, "PUT").status == 200
+    assert (server.studies / "labels" / "mine" / "head.nii.gz").is_file()

@@ -97,7 +97,7 @@ def test_another_answer_is_no_volume(content: bytes) -> None:
 def test_models_of_volumes_the_pipeline_first(server: RunningServer) -> None:
     from SASMLib.server import Server
 
-    models = Server(server.address + "/").models()
+    models = Server(server.with_token).models()
     names = [model.name for model in models]
     assert names[:2] == ["sasm_ct", "sasm_mr"]
     assert {"lowdose_ct_unet", "noise_mri_unet"} <= set(names)
@@ -152,7 +152,7 @@ def test_a_restoration_is_what_sasm_restores(server: RunningServer) -> None:
     from SASMLib.server import Server
 
     voxels, matrix = head_in_slicer(server)
-    run = Restoration(Server(server.address), "noise_mri_unet", voxels, matrix, strength=0.5)
+    run = Restoration(Server(server.with_token), "noise_mri_unet", voxels, matrix, strength=0.5)
     run.start()
     seen = set()
     while not run.wait(0.01):
@@ -175,7 +175,7 @@ def test_a_refusal_reaches_the_user(server: RunningServer) -> None:
     from SASMLib.server import Server
 
     voxels, matrix = head_in_slicer(server)
-    run = Restoration(Server(server.address), "noise_mri_unet", voxels, matrix, strength=2)
+    run = Restoration(Server(server.with_token), "noise_mri_unet", voxels, matrix, strength=2)
     run.start()
     assert run.wait(60)
     assert run.state == "failed"
@@ -190,7 +190,7 @@ def test_a_cancelled_job_ends_and_the_server_stays_awake(server: RunningServer) 
     from SASMLib.server import Server, ServerError
 
     voxels, matrix = head_in_slicer(server)
-    there = Server(server.address)
+    there = Server(server.with_token)
     large = np.tile(voxels, (60, 4, 4))
     job = there.start("noise_mri_unet", encode(large, matrix), {})
     wait_for(lambda: 0 < there.state("noise_mri_unet", job)["progress"] < 1)

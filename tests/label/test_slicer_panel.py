@@ -37,10 +37,10 @@ def test_the_panel_from_connecting_to_blending(server: RunningServer, scene: Sce
     source.transform = "registration"
     panel = make_panel(module)
     assert not panel.restoreButton.enabled
-    panel.address.text = server.address
+    panel.address.text = server.with_token
     panel.connectButton.signals["clicked()"]()
     assert panel.restoreButton.enabled
-    assert Settings.kept == {"SASM/server": server.address}
+    assert Settings.kept == {"SASM/server": server.with_token}
     panel.model.currentIndex = [data for _, data in panel.model.items].index("noise_mri_unet")
     panel.restoreButton.signals["clicked()"]()
     assert panel.status.text == "Choose a volume with voxels first."

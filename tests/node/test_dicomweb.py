@@ -15,10 +15,11 @@ import pytest
 from monai_sasm.cli.main import main
 from monai_sasm.node.config import WebPeer
 from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver
-from monai_sasm.node.dicomweb import SeriesFound, connect, fetch_series, find_series
+from monai_sasm.node.dicomweb import SeriesFound, fetch_series, find_series
+from monai_sasm.node.web import Web
 from tests.io.dicom.dicom_cases import ct_slice, save, uid
 
-pytest.importorskip("dicomweb_client")
+pytest.importorskip("requests")
 
 BOUNDARY = "a-boundary"
 SLICES = 3
@@ -31,6 +32,7 @@ class Server:
     def __init__(self) -> None:
         self.answer: Callable[[str, str, bytes], Answer] = lambda method, path, body: (200, "application/json", b"[]")
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.redirect: tuple[int, str] | None = None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,6 +44,12 @@ class Server:
 
             def _answer(self, body: bytes) -> None:
                 outer.requests.append((self.command, self.path, dict(self.headers)))
+                if outer.redirect is not None:
+                    self.send_response(outer.redirect[0])
+                    self.send_header("Location", outer.redirect[1])
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 status, kind, content = outer.answer(self.command, self.path, body)
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
@@ -56,13 +64,16 @@ class Server:
         Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/web"
 
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     one = Server()
     yield one
-    one.server.shutdown()
-    one.server.server_close()
+    one.close()
 
 
 @pytest.fixture
@@ -77,6 +88,22 @@ def multipart(files: list[Path]) -> Answer:
     ]
     kind = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
     return 200, kind, b"".join(parts) + f"--{BOUNDARY}--".encode()
+
+
+def stored(body: bytes, failed: dict[str, int] | None = None) -> Answer:
+    """What a server answers to STOW-RS: it has stored the slices that are in the request, except the failed ones."""
+    failed = failed or {}
+    uids = [uid("plain", number) for number in range(SLICES) if uid("plain", number).encode() in body]
+
+    def items(names: list[str]) -> dict[str, Any]:
+        found = [{"00081155": {"vr": "UI", "Value": [name]}} for name in names]
+        for item in found:
+            if reason := failed.get(item["00081155"]["Value"][0]):
+                item["00081197"] = {"vr": "US", "Value": [reason]}
+        return {"vr": "SQ", "Value": found}
+
+    said = {"00081199": items([name for name in uids if name not in failed]), "00081198": items(list(failed))}
+    return 202 if failed else 200, "application/dicom+json; charset=utf-8", json.dumps(said).encode()
 
 
 def series_row(series: str, count: int) -> dict[str, Any]:
@@ -122,17 +149,17 @@ def test_an_incomplete_answer_leaves_nothing(server: Server, files: list[Path], 
 
 @pytest.mark.parametrize("name", ["../../elsewhere", "..", "1.2/3", "", "1" * 65])
 def test_a_uid_that_is_none_never_becomes_a_path(server: Server, tmp_path: Path, name: str) -> None:
-    client = connect(WebPeer("server", server.url))
+    web = Web(WebPeer("server", server.url))
     with pytest.raises(ValueError, match="no UIDs"):
-        fetch_series(client, SeriesFound(uid("study"), name, "CT", 1), tmp_path / "out")
+        fetch_series(web, SeriesFound(uid("study"), name, "CT", 1), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_another_series_than_asked_for_is_refused(server: Server, files: list[Path], tmp_path: Path) -> None:
     server.answer = serving(files, SLICES)
-    client = connect(WebPeer("server", server.url))
+    web = Web(WebPeer("server", server.url))
     with pytest.raises(ValueError, match="another series"):
-        fetch_series(client, SeriesFound(uid("study"), uid("other"), "CT", None), tmp_path / "out")
+        fetch_series(web, SeriesFound(uid("study"), uid("other"), "CT", None), tmp_path / "out")
 
 
 def test_pull_without_a_question_or_a_server(tmp_path: Path, capsys: Any) -> None:
@@ -147,9 +174,9 @@ def test_pull_without_a_question_or_a_server(tmp_path: Path, capsys: Any) -> Non
 def test_credentials_come_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     peer = WebPeer("server", server.url, token_env="A_TOKEN")
     with pytest.raises(ValueError, match="A_TOKEN is not set"):
-        connect(peer)
+        Web(peer)
     monkeypatch.setenv("A_TOKEN", "very secret")
-    assert find_series(connect(peer), {"Modality": "CT"}) == []
+    assert find_series(Web(peer), {"Modality": "CT"}) == []
     assert server.requests[-1][2]["Authorization"] == "Bearer very secret"
 
 
@@ -158,7 +185,7 @@ def test_push_says_what_was_refused(server: Server, files: list[Path], capsys: A
     unwanted = uid("plain", 1).encode()
 
     def answer(method: str, path: str, body: bytes) -> Answer:
-        return (409 if unwanted in body else 200, "application/dicom+json", b"{}")
+        return (409, "application/dicom+json", b"{}") if unwanted in body else stored(body)
 
     server.answer = answer
     assert sasm("push", server.url, files[0].parent, "--json") == 8
@@ -168,8 +195,7 @@ def test_push_says_what_was_refused(server: Server, files: list[Path], capsys: A
 
 
 def test_the_failed_sequence_is_heard(server: Server, files: list[Path]) -> None:
-    failed = {"00081198": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid("plain", 2)]}}]}}
-    server.answer = lambda method, path, body: (202, "application/dicom+json", json.dumps(failed).encode())
+    server.answer = lambda method, path, body: stored(body, {uid("plain", 2): 0xC000})
     taken: list[str] = []
     with pytest.raises(NotTakenError, match="refused 1 of 3"):
         deliver(WebPeer("web", server.url), files, "SASM", taken.extend)

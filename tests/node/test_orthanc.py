@@ -26,7 +26,7 @@ from tests.node.waiting import dicom_in, wait_for
 from tests.toy_bundles import write_gain_expert
 
 pytest.importorskip("pynetdicom")
-pytest.importorskip("dicomweb_client")
+pytest.importorskip("requests")
 
 EXPERT = "dimmer_ct"
 CHANGING = {"SeriesTime", "SeriesDate", "ContentTime", "ContentDate", "InstanceCreationTime", "InstanceCreationDate"}

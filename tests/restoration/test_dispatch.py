@@ -8,7 +8,7 @@ import torch
 
 from monai_sasm.experts.unet import ResidualUNet
 from monai_sasm.functional.tiling import tiles
-from monai_sasm.restoration.dispatch import restore_tiled, score_tiled
+from monai_sasm.restoration.dispatch import gate_logits, restore_tiled
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (100, 333), (320, 97), (257, 258)])
@@ -79,6 +79,6 @@ def test_tiled_scores_match_whole_scores() -> None:
 
     with torch.inference_mode():
         whole = gate(image, sigma)
-        tiled = score_tiled(image, sigma, gate, tile=64, halo=32)
+        tiled = gate_logits(image, sigma, gate, tile=64, halo=32)
     assert tiled.shape == (1, 3, 25, 22)
     torch.testing.assert_close(tiled, whole)

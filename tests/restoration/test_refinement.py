@@ -21,10 +21,11 @@ from monai_sasm.functional.tiling import blended_tiles
 from monai_sasm.io.formats import read, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.refine.refiner import Refined
-from monai_sasm.restoration.files import mismatch, restore_to, write_maps
+from monai_sasm.restoration.files import mismatch, restore_to
+from monai_sasm.restoration.maps import write_maps
 from monai_sasm.restoration.network import Pipeline
-from monai_sasm.restoration.refinement import refined
-from monai_sasm.restoration.restore import Options, derivation, restore
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.refinement import refine
 from monai_sasm.restoration.restorer import LazyBundles, Restorer
 from monai_sasm.types import Modality
 from tests.bundle_cases import clean_image
@@ -70,9 +71,8 @@ def restorer() -> Restorer:
     experts = {
         f"same_{m.value}": bundle(f"same_{m.value}", {"role": "expert", "modality": m}, _Same()) for m in Modality
     }
-    return Restorer(
-        experts, None, LazyBundles(SECTIONS, lambda n: bundle(n, SECTIONS[n], _Brighten())), torch.device("cpu")
-    )
+    refiners = LazyBundles(SECTIONS, lambda n: bundle(n, SECTIONS[n], _Brighten()))
+    return Restorer.of(experts, refiners=refiners)
 
 
 def options(modality: Modality, **chosen: Any) -> Options:
@@ -83,23 +83,23 @@ PHOTO = Volume(np.full((3, 8, 12), 0.5, np.float32), Modality.PHOTO)
 
 
 def test_strength_and_trust_decide_how_much_changes(restorer: Restorer) -> None:
-    full = restore(PHOTO, restorer, options(Modality.PHOTO, refine=1.0, keep_maps=True))
+    full = restorer(PHOTO, options(Modality.PHOTO, refine=1.0, keep_maps=True))
     np.testing.assert_allclose(full.volume.array[..., :6], 0.7, atol=1e-6)
     assert np.array_equal(full.volume.array[..., 6:], PHOTO.array[..., 6:])
     assert full.trust is not None
     assert full.trust.shape == (1, 8, 12)
     assert full.summary["trust"] == 0.5
-    half = restore(PHOTO, restorer, options(Modality.PHOTO, refine=0.5))
+    half = restorer(PHOTO, options(Modality.PHOTO, refine=0.5))
     np.testing.assert_allclose(half.volume.array[..., :6], 0.6, atol=1e-6)
     assert half.trust is None
-    off = restore(PHOTO, restorer, options(Modality.PHOTO))
+    off = restorer(PHOTO, options(Modality.PHOTO))
     assert np.array_equal(off.volume.array, PHOTO.array)
     assert "trust" not in off.summary
 
 
 def test_a_grey_photo_stays_grey(restorer: Restorer) -> None:
     grey = replace(PHOTO, array=PHOTO.array[:1])
-    result = restore(grey, restorer, options(Modality.PHOTO, refine=1.0)).volume.array
+    result = restorer(grey, options(Modality.PHOTO, refine=1.0)).volume.array
     assert result.shape == (1, 8, 12)
     np.testing.assert_allclose(result[..., :6], 0.7, atol=1e-6)
 
@@ -114,7 +114,7 @@ def test_large_images_are_refined_in_tiles_without_seams() -> None:
 
     image = torch.rand(1, 3, 40, 1500, generator=torch.Generator().manual_seed(0))
     network = Spread()
-    result, trust = refined(image, bundle("fine", SECTIONS["fine"], network), Modality.PHOTO, 1.0)
+    result, trust = refine(image, bundle("fine", SECTIONS["fine"], network), Modality.PHOTO, 1.0)
     assert (network.sides, trust.min()) == ([1024, 1024], 1)
     whole = network.refine(image).image
     torch.testing.assert_close(result[..., 2:-2], whole[..., 2:-2], atol=1e-2, rtol=0)
@@ -143,16 +143,16 @@ def test_tiles_fade_into_each_other() -> None:
 
 
 def test_an_enlarged_photo_keeps_its_size_only_on_request(restorer: Restorer) -> None:
-    native = restore(PHOTO, restorer, options(Modality.PHOTO, refine=1.0, refiner="large"))
+    native = restorer(PHOTO, options(Modality.PHOTO, refine=1.0, refiner="large"))
     assert native.volume.array.shape == (3, 8, 12)
-    kept = restore(PHOTO, restorer, options(Modality.PHOTO, refine=0.5, refiner="large", upscale=True, keep_maps=True))
+    kept = restorer(PHOTO, options(Modality.PHOTO, refine=0.5, refiner="large", upscale=True, keep_maps=True))
     assert kept.volume.array.shape == (3, 32, 48)
     np.testing.assert_allclose(kept.volume.array, 0.6, atol=1e-6)
     assert kept.volume.notes == ("enlarged 4 times by large",)
     assert {maps.shape for maps in kept.weights.values()} == {(1, 32, 48)}
     assert kept.change is not None
     np.testing.assert_allclose(kept.change, np.full((1, 32, 48), 0.1), atol=1e-6)
-    half = restore(PHOTO, restorer, options(Modality.PHOTO, refine=0.5, strength=0.5, refiner="large", upscale=True))
+    half = restorer(PHOTO, options(Modality.PHOTO, refine=0.5, strength=0.5, refiner="large", upscale=True))
     np.testing.assert_allclose(half.volume.array, 0.55, atol=1e-6)
 
 
@@ -176,11 +176,11 @@ def test_an_enlarged_photo_is_written_with_its_alpha(restorer: Restorer, tmp_pat
 
 def test_only_photos_and_enlarging_refiners_enlarge(restorer: Restorer) -> None:
     with pytest.raises(BundleError, match="fine does not enlarge"):
-        restore(PHOTO, restorer, options(Modality.PHOTO, refine=1.0, refiner="fine", upscale=True))
+        restorer(PHOTO, options(Modality.PHOTO, refine=1.0, refiner="fine", upscale=True))
     (mr,) = read(mr_volume(), Modality.MR)
     chosen = options(Modality.MR, refine=1.0, refiner="large", force_refiner=True, upscale=True)
     with pytest.raises(BundleError, match="only photos may be enlarged, this image is MR"):
-        restore(mr, restorer, chosen)
+        restorer(mr, chosen)
     with pytest.raises(ValueError, match="must keep its geometry"):
         mr.enlarged(mr.array)
     with pytest.raises(ValueError, match="whole multiple"):
@@ -205,9 +205,9 @@ def test_options_without_effect_are_refused(chosen: dict[str, Any], message: str
 def test_ct_and_mr_are_refused(restorer: Restorer, source: Path, modality: Modality) -> None:
     volume = read(source, modality)[0]
     with pytest.raises(BundleError, match=f"no refiner is the default for {modality.value}"):
-        restore(volume, restorer, options(modality, refine=1.0))
+        restorer(volume, options(modality, refine=1.0))
     with pytest.raises(BundleError, match=f"this {modality.value} image that was never measured, so it is refused"):
-        restore(volume, restorer, options(modality, refine=1.0, refiner="fine"))
+        restorer(volume, options(modality, refine=1.0, refiner="fine"))
 
 
 def forced(modality: Modality, refine: float = 1.0) -> Options:
@@ -216,7 +216,7 @@ def forced(modality: Modality, refine: float = 1.0) -> Options:
 
 def test_a_forced_refiner_acts_in_the_unit_of_the_image(restorer: Restorer) -> None:
     (ct,) = read(ct_small())
-    result = restore(ct, restorer, forced(Modality.CT))
+    result = restorer(ct, forced(Modality.CT))
     span = float(np.ptp(ct.array))
     change = result.volume.array - ct.array
     np.testing.assert_allclose(change[..., :64], 0.2 * span, rtol=1e-3)
@@ -238,9 +238,9 @@ def test_a_forced_refiner_is_named_in_dicom(restorer: Restorer, tmp_path: Path) 
 def test_a_forced_refiner_is_named_in_the_sidecar_and_its_trust_is_a_map(restorer: Restorer, tmp_path: Path) -> None:
     (mr,) = read(mr_volume(), Modality.MR)
     chosen = replace(forced(Modality.MR), keep_maps=True)
-    result = restore(mr, restorer, chosen)
+    result = restorer(mr, chosen)
     target = tmp_path / "out.nii"
-    write(result.volume, target, derivation(restorer, chosen, Modality.MR))
+    write(result.volume, target, result.derivation)
     sidecar = json.loads((tmp_path / "out.json").read_text())
     assert "fine is made for PHOTO and was forced on MR" in sidecar["Description"]
     assert (sidecar["Parameters"]["force_refiner"], sidecar["Parameters"]["refiner"]) == ("True", "fine")
@@ -256,7 +256,7 @@ def test_a_forced_refiner_is_named_in_a_png(tmp_path: Path, restorer: Restorer) 
         tmp_path / "a.png"
     )
     (volume,) = read(tmp_path / "a.png")
-    honest = derivation(restorer, options(Modality.PHOTO, refine=1.0), Modality.PHOTO)
+    honest = restorer.plan(Modality.PHOTO, options(Modality.PHOTO, refine=1.0)).derivation
     write(volume, tmp_path / "plain.png", honest)
     write(volume, tmp_path / "marked.png", replace(honest, warning="detail may be invented"))
     texts = [Image.open(tmp_path / name).text for name in ("plain.png", "marked.png")]
@@ -264,9 +264,9 @@ def test_a_forced_refiner_is_named_in_a_png(tmp_path: Path, restorer: Restorer) 
 
 
 def test_the_derivation_names_the_refiner_used(restorer: Restorer) -> None:
-    plain = derivation(restorer, options(Modality.PHOTO))
+    plain = restorer.plan(Modality.PHOTO, options(Modality.PHOTO)).derivation
     assert "fine" not in plain.models
-    done = derivation(restorer, options(Modality.PHOTO, refine=0.5), Modality.PHOTO)
+    done = restorer.plan(Modality.PHOTO, options(Modality.PHOTO, refine=0.5)).derivation
     assert done.models["fine"] == "fine"
     assert (done.parameters["refiner"], done.parameters["refine"], done.label, done.warning) == (
         "fine",
@@ -275,9 +275,7 @@ def test_the_derivation_names_the_refiner_used(restorer: Restorer) -> None:
         "",
     )
     assert "generative refinement by fine" in done.description
-    assert len({plain.digest, done.digest, derivation(restorer, forced(Modality.CT), Modality.CT).digest}) == 3
-    with pytest.raises(ValueError, match="depends on its modality"):
-        derivation(restorer, options(Modality.PHOTO, refine=0.5))
+    assert len({plain.digest, done.digest, restorer.plan(Modality.CT, forced(Modality.CT)).derivation.digest}) == 3
 
 
 def test_what_is_missing_is_known_before_the_work(restorer: Restorer) -> None:
@@ -285,9 +283,9 @@ def test_what_is_missing_is_known_before_the_work(restorer: Restorer) -> None:
         raise FileNotFoundError("weights are not there")
 
     restorer.refiner("fine").network.prepare = absent  # type: ignore[assignment, method-assign]
-    restore(PHOTO, restorer, options(Modality.PHOTO))
+    restorer(PHOTO, options(Modality.PHOTO))
     with pytest.raises(FileNotFoundError, match="weights are not there"):
-        restore(PHOTO, restorer, options(Modality.PHOTO, refine=1.0))
+        restorer(PHOTO, options(Modality.PHOTO, refine=1.0))
 
 
 def test_a_job_passes_over_what_a_refiner_is_not_for(restorer: Restorer, tmp_path: Path) -> None:
@@ -304,7 +302,7 @@ def test_a_job_passes_over_what_a_refiner_is_not_for(restorer: Restorer, tmp_pat
 def test_the_command_line_refuses_forces_and_enlarges(
     restorer: Restorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("monai_sasm.restoration.restorer.load_restorer", lambda *_, **__: restorer)
+    monkeypatch.setattr("monai_sasm.restoration.files.Restorer", lambda *_, **__: restorer)
 
     def sasm(source: Path, *arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
@@ -328,7 +326,7 @@ def test_the_command_line_refuses_forces_and_enlarges(
 def test_the_pipeline_network_refines_photos_and_nothing_else(
     restorer: Restorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monai_sasm.restoration.network.load_restorer", lambda *_, **__: restorer)
+    monkeypatch.setattr("monai_sasm.restoration.network.Restorer", lambda *_, **__: restorer)
     image = torch.full((2, 3, 8, 12), 0.5)
     network = Pipeline("PHOTO", expert="same_PHOTO", refine=0.5)
     result = network(image)

@@ -12,8 +12,8 @@ from monai_sasm import bundles
 from monai_sasm.bundles import Bundle
 from monai_sasm.errors import BundleError
 from monai_sasm.io.volume import Volume
-from monai_sasm.restoration.restore import Options, derivation, restore, work_units
-from monai_sasm.restoration.restorer import LazyBundles, Restorer, load_restorer
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Degradation, Modality
 from tests.toy_bundles import write_bundle, write_gain_expert
 
@@ -52,7 +52,7 @@ def restorer(modality: Modality = Modality.MR) -> Restorer:
         "plus": _bundle("plus", "expert", modality, _Add(0.1)),
         "minus": _bundle("minus", "expert", modality, _Add(-0.1)),
     }
-    return Restorer(experts, _bundle("gate", "gate", None, _LeftRight()), LazyBundles(), torch.device("cpu"))
+    return Restorer.of(experts, _bundle("gate", "gate", None, _LeftRight()))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def volume() -> Volume:
 
 
 def test_each_half_goes_to_its_expert_in_native_units(volume: Volume) -> None:
-    result = restore(volume, restorer(), Options(keep_maps=True))
+    result = restorer()(volume, Options(keep_maps=True))
     change = result.volume.array - volume.array
     scale = float(np.abs(change).max()) / 0.1
     assert 450 < scale < 550, "a tenth of the working scale is a tenth of the 99.5th percentile"
@@ -82,46 +82,46 @@ def test_a_magnitude_stays_positive_and_hounsfield_units_need_not(modality: Moda
     array = np.zeros((1, 16, 32, 2), np.float32)
     array[:, 4:12] = 500
     source = Volume(array, modality, affine=np.eye(4), slice_axis=2)
-    result = restore(source, restorer(modality), Options(expert="minus", keep_maps=True))
+    result = restorer(modality)(source, Options(expert="minus", keep_maps=True))
     assert float(result.volume.array.min()) == pytest.approx(least, abs=0.01)
     np.testing.assert_allclose(result.change[0], (result.volume.array - array)[0, :, :, 0], atol=1e-3)
 
 
 def test_strength_zero_is_the_identity_to_the_last_bit(volume: Volume) -> None:
-    assert np.array_equal(restore(volume, restorer(), Options(strength=0)).volume.array, volume.array)
+    assert np.array_equal(restorer()(volume, Options(strength=0)).volume.array, volume.array)
 
 
 def test_half_strength_is_half_the_change(volume: Volume) -> None:
-    full, half = (restore(volume, restorer(), Options(strength=s)).volume.array - volume.array for s in (1.0, 0.5))
+    full, half = (restorer()(volume, Options(strength=s)).volume.array - volume.array for s in (1.0, 0.5))
     np.testing.assert_allclose(half, full / 2, atol=1e-3)
 
 
 def test_an_expert_of_another_modality_is_never_used(volume: Volume) -> None:
-    result = restore(volume, restorer(Modality.PHOTO))
+    result = restorer(Modality.PHOTO)(volume)
     assert np.array_equal(result.volume.array, volume.array)
     assert result.summary["weights"]["identity"] == 1
 
 
 def test_naming_an_expert_of_another_modality_is_refused(volume: Volume) -> None:
     with pytest.raises(BundleError, match=r"plus is for .*CT.*this image is MR"):
-        restore(volume, restorer(Modality.CT), Options(expert="plus"))
+        restorer(Modality.CT)(volume, Options(expert="plus"))
 
 
 def test_a_named_expert_acts_everywhere(volume: Volume) -> None:
-    change = restore(volume, restorer(), Options(expert="plus")).volume.array - volume.array
+    change = restorer()(volume, Options(expert="plus")).volume.array - volume.array
     assert float(change.min()) > 0
     assert float(np.ptp(change)) < 1e-2
 
 
 def test_progress_adds_up(volume: Volume) -> None:
     steps: list[int] = []
-    restore(volume, restorer(), progress=steps.append)
-    assert sum(steps) == work_units(volume) == 3
+    restorer()(volume, progress=steps.append)
+    assert sum(steps) == restorer().plan(volume.modality).work_units(volume) == 3
 
 
 def test_photos_get_a_second_pass_and_grey_ones_stay_grey() -> None:
     photo = Volume(np.full((1, 24, 24), 0.5, np.float32), Modality.PHOTO)
-    result = restore(photo, restorer(Modality.PHOTO), Options(keep_maps=True))
+    result = restorer(Modality.PHOTO)(photo, Options(keep_maps=True))
     assert result.volume.array.shape == (1, 24, 24)
     assert result.summary["passes"] == 2
     assert "plus, pass 2" in result.weights
@@ -148,7 +148,7 @@ def test_a_fault_that_only_a_later_pass_sees_must_fill_much_of_the_photo(share: 
     photo = Volume(np.full((3, 64, 64), 0.5, np.float32), Modality.PHOTO)
     complete = restorer(Modality.PHOTO)
     gate = _bundle("gate", "gate", None, FirstPlusThenMinus())
-    result = restore(photo, Restorer(complete.experts, gate, LazyBundles(), complete.device)).volume.array
+    result = Restorer.of(complete.experts, gate)(photo).volume.array
     np.testing.assert_allclose(result[:, :, -8:], 0.6, atol=1e-5)
     np.testing.assert_allclose(result[:, :, :2], 0.5 if acts else 0.6, atol=1e-5)
 
@@ -170,28 +170,27 @@ def test_options_are_checked(wrong: dict, message: str) -> None:
 
 def test_missing_pieces_are_named(volume: Volume) -> None:
     complete = restorer()
-    without_gate = Restorer(complete.experts, None, LazyBundles(), complete.device)
+    without_gate = Restorer.of(complete.experts)
     with pytest.raises(BundleError, match="no gate bundle is installed"):
-        restore(volume, without_gate)
+        without_gate(volume)
     with pytest.raises(BundleError, match="no expert named 'x'; available: minus, plus"):
-        restore(volume, complete, Options(expert="x"))
+        complete(volume, Options(expert="x"))
     with pytest.raises(BundleError, match="no refiner is the default for MR; leave refinement at 0"):
-        restore(volume, complete, Options(refine=0.5))
+        complete(volume, Options(refine=0.5))
 
 
 def test_derivation_names_models_and_options() -> None:
-    first, second = (derivation(restorer(), Options(strength=s)) for s in (1.0, 0.5))
+    first, second = (restorer().plan(Modality.MR, Options(strength=s)).derivation for s in (1.0, 0.5))
     assert set(first.models) == {"gate", "plus", "minus"}
     assert "strength=0.5" in second.description
     assert first.digest != second.digest
-    assert first.digest == derivation(restorer(), Options()).digest
+    assert first.digest == restorer().plan(Modality.MR).derivation.digest
 
 
 def test_a_bundle_folder_becomes_an_expert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SASM_BUNDLES", str(tmp_path / "user"))
     folder = write_gain_expert(tmp_path / "trusted" / "dim_photo_toy", gain=2.0)
-    loaded = load_restorer("cpu", trust=[tmp_path / "trusted"], only=["dim_photo_toy"])
-    assert loaded.gate is None
+    loaded = Restorer("cpu", trust=[tmp_path / "trusted"])
     image = torch.rand(1, 3, 8, 9)
     torch.testing.assert_close(loaded.experts["dim_photo_toy"].restore(image), 2 * image)
     assert loaded.models() == {"dim_photo_toy": bundles.load(folder).sha256}

@@ -1,4 +1,4 @@
-"""The house loads what the gate can call and no more; what is broken harms only the images that need it."""
+"""A restorer loads what the gate can call and no more; what is broken harms only the images that need it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from monai_sasm import bundles
 from monai_sasm.errors import BundleError
 from monai_sasm.io.volume import Volume
-from monai_sasm.restoration.restore import Options, restore
-from monai_sasm.restoration.restorer import Restorer, load_restorer
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.toy_bundles import write_bundle, write_gain_expert, write_trusting_gate
 
@@ -41,22 +41,27 @@ def mr() -> Volume:
 
 
 def test_only_the_gates_classes_are_loaded(shelf: Path) -> None:
-    restorer = load_restorer("cpu")
-    assert set(restorer.experts) == {"photo_twice", "mr_thrice"}
-    assert set(restorer.models()) == {"gate", "photo_twice", "mr_thrice"}
-    assert restorer.classes() == ("clean", "photo_twice", "mr_thrice", "never_installed")
-    np.testing.assert_allclose(restore(photo(), restorer, Options(passes=1)).volume.array, 0.2, atol=1e-6)
-    with pytest.raises(BundleError, match=r"no expert named 'photo_slow'; available: mr_thrice, photo_twice; load_hou"):
-        restore(photo(), restorer, Options(expert="photo_slow"))
+    break_weights(shelf / "photo_slow")
+    break_weights(shelf / "mr_thrice")
+    restorer = Restorer("cpu")
+    plan = restorer.plan(Modality.PHOTO)
+    assert plan.classes == ("identity", "photo_twice", "mr_thrice", "never_installed")
+    assert {index: expert.name for index, expert in plan.experts.items()} == {1: "photo_twice"}
+    assert set(plan.models) == {"gate", "photo_twice"}
+    np.testing.assert_allclose(restorer(photo(), passes=1).volume.array, 0.2, atol=1e-6)
+    with pytest.raises(BundleError, match=r"no expert named 'photo_fast'; available: mr_thrice, photo_slow, photo_twi"):
+        restorer(photo(), expert="photo_fast")
+    with pytest.raises(TypeError, match="give options, or its fields by name, not both"):
+        restorer(photo(), Options(), passes=1)
 
 
 def test_a_named_expert_is_loaded_alone(shelf: Path) -> None:
     (shelf / "gate" / "models" / "model.pt").unlink()
-    restorer = load_restorer("cpu", only=["photo_slow"])
-    assert (set(restorer.experts), restorer.gate) == ({"photo_slow"}, None)
-    np.testing.assert_allclose(restore(photo(), restorer, Options(expert="photo_slow")).volume.array, 0.5, atol=1e-6)
+    restorer = Restorer("cpu")
+    assert set(restorer.plan(Modality.PHOTO, Options(expert="photo_slow")).models) == {"photo_slow"}
+    np.testing.assert_allclose(restorer(photo(), Options(expert="photo_slow")).volume.array, 0.5, atol=1e-6)
     with pytest.raises(BundleError, match=r"no expert named 'gate'; available: mr_thrice, photo_slow, photo_twice"):
-        load_restorer("cpu", only=["gate"])
+        restorer.check(Options(expert="gate"))
 
 
 def break_weights(bundle: Path) -> None:
@@ -74,28 +79,28 @@ def break_metadata(bundle: Path) -> None:
 @pytest.mark.parametrize("spoil", [break_weights, break_config, break_metadata])
 def test_a_broken_bundle_the_gate_does_not_call_is_no_matter(shelf: Path, spoil) -> None:
     spoil(shelf / "photo_slow")
-    restorer = load_restorer("cpu")
-    np.testing.assert_allclose(restore(photo(), restorer, Options(passes=1)).volume.array, 0.2, atol=1e-6)
+    restorer = Restorer("cpu")
+    np.testing.assert_allclose(restorer(photo(), Options(passes=1)).volume.array, 0.2, atol=1e-6)
     with pytest.raises((BundleError, ImportError)):
-        load_restorer("cpu", only=["photo_slow"])
+        restorer.check(Options(expert="photo_slow"))
 
 
 @pytest.mark.parametrize("spoil", [break_weights, break_config])
 def test_a_broken_expert_stops_only_the_images_it_is_for(shelf: Path, spoil) -> None:
     spoil(shelf / "mr_thrice")
-    restorer = load_restorer("cpu")
-    np.testing.assert_allclose(restore(photo(), restorer, Options(passes=1)).volume.array, 0.2, atol=1e-6)
+    restorer = Restorer("cpu")
+    np.testing.assert_allclose(restorer(photo(), Options(passes=1)).volume.array, 0.2, atol=1e-6)
     with pytest.raises(BundleError, match=r"mr_thrice cannot be loaded: .*; repair the bundle, or name an expert"):
-        restore(mr(), restorer)
+        restorer(mr())
 
 
 def test_a_broken_gate_is_an_error(shelf: Path) -> None:
     break_weights(shelf / "gate")
     with pytest.raises(BundleError, match=r"model.pt is missing"):
-        load_restorer("cpu")
+        Restorer("cpu").check(Options())
     shutil.rmtree(shelf / "gate")
     with pytest.raises(BundleError, match="no gate bundle is installed"):
-        restore(photo(), load_restorer("cpu"))
+        Restorer("cpu")(photo())
 
 
 def write_refiner(folder: Path, **section: object) -> Path:
@@ -109,9 +114,10 @@ def test_refiners_are_loaded_on_request(shelf: Path) -> None:
     write_refiner(shelf / "heavy", opt_in=True)
     break_weights(write_refiner(shelf / "broken"))
 
-    restorer = load_restorer("cpu")
+    restorer = Restorer("cpu")
     assert list(restorer.refiners) == ["broken", "fine", "heavy"]
-    assert set(restorer.models()) == {"gate", "photo_twice", "mr_thrice"}
+    assert set(restorer.plan(Modality.PHOTO).models) == {"gate", "photo_twice"}
+    assert set(restorer.plan(Modality.PHOTO, Options(refine=0.5)).models) == {"gate", "photo_twice", "fine"}
     assert restorer.choose_refiner(Modality.PHOTO) == "fine"
     assert restorer.choose_refiner(Modality.PHOTO, "heavy") == "heavy"
     assert restorer.refiner("heavy") is restorer.refiner("heavy"), "loaded once"
@@ -124,7 +130,7 @@ def test_refiners_are_loaded_on_request(shelf: Path) -> None:
 
 def test_a_refiner_of_another_modality_must_be_forced(shelf: Path) -> None:
     write_refiner(shelf / "fine", default=True)
-    restorer = load_restorer("cpu")
+    restorer = Restorer("cpu")
     with pytest.raises(BundleError, match=r"no refiner is the default for CT; .* \(installed: fine\)"):
         restorer.choose_refiner(Modality.CT)
     with pytest.raises(BundleError, match=r"fine is made for PHOTO .* this CT image .* --force-refiner"):
@@ -136,7 +142,7 @@ def test_a_refiner_of_another_modality_must_be_forced(shelf: Path) -> None:
 
 def test_the_shipped_gate_finds_its_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SASM_BUNDLES", str(tmp_path))
-    restorer: Restorer = load_restorer("cpu")
+    restorer: Restorer = Restorer("cpu")
     classes = json.loads((bundles.bundles_folder() / "gate_mobilenet" / "configs" / "classes.json").read_text())
-    assert sorted(restorer.experts) == sorted(classes[1:])
-    assert dict(restorer.unusable) == {}
+    called = [expert.name for modality in Modality for expert in restorer.plan(modality).experts.values()]
+    assert sorted(called) == sorted(classes[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -15,12 +16,12 @@ from monai_sasm import bundles
 from monai_sasm.bundles import Bundle
 from monai_sasm.cli.main import main
 from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.tiling import tiled, tiles
 from monai_sasm.io.formats import read
 from monai_sasm.io.volume import Volume
-from monai_sasm.restoration.dispatch import spread_tiled
-from monai_sasm.restoration.files import write_maps
-from monai_sasm.restoration.restore import Options, restore
-from monai_sasm.restoration.restorer import LazyBundles, Restorer
+from monai_sasm.restoration.maps import write_maps
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Degradation, Modality
 
 EXPERT = "superres_mri_sit"
@@ -42,7 +43,7 @@ def restorer(modality: Modality, network: torch.nn.Module | None = None) -> Rest
         "one", Path("nowhere"), "expert", modality, Degradation.NOISE, True, "1", "0" * 64, network or Unsure(),
         {"sasm": {}},
     )  # fmt: skip
-    return Restorer({"one": expert}, None, LazyBundles(), torch.device("cpu"))
+    return Restorer.of({"one": expert})
 
 
 @pytest.fixture
@@ -54,42 +55,40 @@ def volume() -> Volume:
 
 def test_it_is_in_the_unit_of_the_image(volume: Volume) -> None:
     sigma = 25.0  # of the image
-    result = restore(volume, restorer(Modality.MR), Options(expert="one", keep_maps=True, sigma=sigma))
+    result = restorer(Modality.MR)(volume, Options(expert="one", keep_maps=True, sigma=sigma))
     assert result.uncertainty is not None
     slices = volume.as_slices()[:, 0]
     np.testing.assert_allclose(result.uncertainty, slices / 10 + sigma, rtol=1e-5)
-    half = restore(volume, restorer(Modality.MR), Options(expert="one", keep_maps=True, sigma=sigma, strength=0.5))
+    half = restorer(Modality.MR)(volume, Options(expert="one", keep_maps=True, sigma=sigma, strength=0.5))
     np.testing.assert_allclose(half.uncertainty, result.uncertainty / 2, rtol=1e-5)
 
 
 def test_it_is_worked_out_only_when_asked_for_and_possible(volume: Volume) -> None:
-    assert restore(volume, restorer(Modality.MR), Options(expert="one")).uncertainty is None
+    assert restorer(Modality.MR)(volume, Options(expert="one")).uncertainty is None
 
     class Sure(torch.nn.Module):
         def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
             return image
 
-    assert restore(volume, restorer(Modality.MR, Sure()), Options(expert="one", keep_maps=True)).uncertainty is None
+    assert restorer(Modality.MR, Sure())(volume, Options(expert="one", keep_maps=True)).uncertainty is None
 
 
 def test_in_place_it_is_that_of_the_input(volume: Volume) -> None:
     options = Options(expert="one", keep_maps=True, sigma=0.0, passes=2)
     expected = volume.as_slices()[:, 0] / 10
-    np.testing.assert_allclose(
-        restore(volume, restorer(Modality.MR), options, in_place=True).uncertainty, expected, rtol=1e-5
-    )
+    np.testing.assert_allclose(restorer(Modality.MR)(volume, options, in_place=True).uncertainty, expected, rtol=1e-5)
 
 
 def test_tiles_join() -> None:
     image = torch.rand(1, 1, 100, 70, generator=torch.Generator().manual_seed(0))
-    spread = spread_tiled(image, torch.zeros_like(image), Unsure().uncertainty, tile=32, halo=32)
+    spread = tiled(Unsure().uncertainty, image, torch.zeros_like(image), tiling=partial(tiles, tile=32, halo=32))
     torch.testing.assert_close(spread, image / 10)
 
 
 def test_photos_show_it_ten_times_as_large(tmp_path: Path) -> None:
     array = np.full((1, 8, 9), 0.25, np.float32)
     photo = Volume(array, Modality.PHOTO)
-    result = restore(photo, restorer(Modality.PHOTO), Options(expert="one", keep_maps=True, sigma=0.0))
+    result = restorer(Modality.PHOTO)(photo, Options(expert="one", keep_maps=True, sigma=0.0))
     written = write_maps(result, tmp_path / "photo.png")
     (shown,) = [path for path in written if path.name == "photo_uncertainty.png"]
     assert np.unique(np.asarray(Image.open(shown))).tolist() == [round(255 * 10 * 0.025)]

@@ -13,8 +13,8 @@ from PIL import Image
 
 from monai_sasm.bundles import load
 from monai_sasm.errors import BundleError
-from monai_sasm.restoration.restore import Options, gate_weights
-from monai_sasm.restoration.restorer import load_restorer
+from monai_sasm.restoration.restore import mixing_weights
+from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.training.gate_head import REHEARSAL_FILE, add_bundle, fit_head
 from monai_sasm.types import Modality
 from tests.bundle_cases import ROOT
@@ -97,9 +97,9 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         write_stand_ins(user, EXPERTS)
         expert = write_gain_expert(root / "dim_photo_toy", gain=1 / DIM)
         gate = add_bundle(expert, example_folder(root / "examples"))
-        restorer = load_restorer("cpu")
+        restorer = Restorer("cpu")
     assert shipped_hashes() == before
-    return {"gate": gate, "user": user, "expert": expert, "house": restorer}
+    return {"gate": gate, "user": user, "expert": expert, "restorer": restorer}
 
 
 def test_the_new_gate_is_a_whole_bundle(joined: dict[str, Path]) -> None:
@@ -122,9 +122,9 @@ def test_the_new_gate_calls_the_new_expert_where_it_helps(joined: dict, number: 
     weights = {}
     for name, image in (("clean", clean), ("dimmed", dimmed(clean))):
         tensor = torch.from_numpy(image.astype(np.float32) / 255)[None]
-        sigma = joined["house"].noise_estimator(tensor)
-        mean = gate_weights(tensor, sigma, Modality.PHOTO, joined["house"], Options()).mean((0, 2, 3))
-        weights[name] = dict(zip(joined["house"].gate.network.classes, mean.tolist(), strict=True))
+        sigma = joined["restorer"].noise_estimator(tensor)
+        mean = mixing_weights(tensor, sigma, joined["restorer"].plan(Modality.PHOTO)).mean((0, 2, 3))
+        weights[name] = dict(zip(joined["restorer"].gate.network.classes, mean.tolist(), strict=True))
     assert max(weights["clean"], key=weights["clean"].get) == "clean"
     assert max(weights["dimmed"], key=weights["dimmed"].get) == "dim_photo_toy"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 OURS = "monai_sasm"
 FILE_TYPE = ".nii.gz"
@@ -49,7 +49,7 @@ class Server:
     """A running server.
 
     Args:
-        address: such as ``http://127.0.0.1:8000``.
+        address: such as ``http://127.0.0.1:8000/?token=...``, as the server prints it at its start.
         timeout: seconds to wait for an upload, a download, and the work that the server does for others before.
         question_timeout: seconds to wait for an answer that needs no work.
 
@@ -58,8 +58,10 @@ class Server:
     """
 
     def __init__(self, address: str, timeout: float = 300.0, question_timeout: float = QUESTION_S) -> None:
-        address = address.strip().rstrip("/")
+        address, _, query = address.strip().partition("?")
+        address = address.rstrip("/")
         self.address = address if "://" in address else f"http://{address}"
+        self._token = parse_qs(query).get("token", [""])[-1]
         if not self.address.startswith(("http://", "https://")):
             raise ServerError(f"an address begins with http:// or https://, got {address}")
         self.timeout, self.question_timeout = timeout, question_timeout
@@ -68,7 +70,8 @@ class Server:
         except ValueError as error:
             raise ServerError(f"{address} is no address: {error}") from error
         # a proxy that the hospital's settings name could neither reach this machine nor be meant to see its images
-        self._opener = build_opener(ProxyHandler({})) if host in THIS_MACHINE else build_opener()
+        handlers = [_NoRedirects(), *([ProxyHandler({})] if host in THIS_MACHINE else [])]
+        self._opener = build_opener(*handlers)
 
     def models(self) -> list[Model]:
         """What restores CT or MR volumes there, the whole pipeline first.
@@ -125,6 +128,8 @@ class Server:
 
     def _ask(self, path: str, body: bytes | None = None, content_type: str = "", timeout: float = 0) -> bytes:
         headers = {"Content-Type": content_type} if content_type else {}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
         try:
             request = Request(self.address + path, body, headers)
             with self._opener.open(request, timeout=timeout or self.timeout) as answer:
@@ -137,6 +142,13 @@ class Server:
             raise kind(f"no answer from {self.address}: {reason}; is the server running?") from error
         except HTTPException as error:  # it speaks, but not HTTP
             raise ServerError(f"its answer is not HTTP ({type(error).__name__})") from error
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Volume and token are for the server that the user named, and for no other."""
+
+    def redirect_request(self, *arguments: Any, **keywords: Any) -> None:
+        return None
 
 
 def _infer(model: str, **query: str) -> str:

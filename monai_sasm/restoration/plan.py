@@ -1,0 +1,101 @@
+"""What a restoration will do, resolved once: which networks run on an image of one modality, how often, how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from monai_sasm.bundles import Bundle
+from monai_sasm.functional.noise import NoiseEstimator
+from monai_sasm.functional.tiling import tiles
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.refinement import refined_derivation
+from monai_sasm.types import Modality
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Gate, experts and refiner for images of one modality; made by :meth:`Restorer.plan`.
+
+    Args:
+        modality: of the images.
+        options: what the user chose.
+        gate: gives the mixing weights; ``None`` where one named expert acts everywhere.
+        classes: names of the classes of the weights, ``"identity"`` first.
+        experts: class index -> expert of this modality; a class without one counts as the identity.
+        refiner: ``None`` where nothing is refined.
+        passes: how often gate and experts look at the image.
+        device: of the networks.
+        precision: ``float32`` or ``bfloat16``.
+        noise_estimator: image -> noise map.
+    """
+
+    modality: Modality
+    options: Options
+    gate: Bundle | None
+    classes: tuple[str, ...]
+    experts: Mapping[int, Bundle]
+    refiner: Bundle | None
+    passes: int
+    device: torch.device
+    precision: str
+    noise_estimator: NoiseEstimator
+
+    @property
+    def neighbours(self) -> int:
+        """How many slices on each side some expert looks at."""
+        return max((expert.neighbours for expert in self.experts.values()), default=0)
+
+    @property
+    def scale(self) -> int:
+        """How many times higher and wider the result is; 1 unless a refiner's larger photo is kept."""
+        return self.refiner.scale if self.refiner is not None and self.options.upscale else 1
+
+    @property
+    def batch(self) -> int:
+        """Slices per network call: a GPU needs many, on a CPU more than one costs memory and gains nothing."""
+        return 1 if self.device.type == "cpu" else 16
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Bundle name -> sha256 of its weights, of all networks that may act."""
+        used = [*self.experts.values(), *([self.gate] if self.gate else []), *([self.refiner] if self.refiner else [])]
+        return {bundle.name: bundle.sha256 for bundle in used}
+
+    @property
+    def derivation(self) -> Derivation:
+        """What to write into the headers of the results."""
+        from monai_sasm import __version__
+
+        options = self.options
+        chosen = {
+            "expert": options.expert or "gate",
+            "strength": options.strength,
+            "top_k": options.top_k,
+            "passes": options.passes,
+            "sigma": options.sigma,
+            "refine": options.refine,
+            "precision": self.precision,
+        }
+        parameters = {key: value for key, value in chosen.items() if value is not None}
+        plain = Derivation("monai_sasm", __version__, self.models, parameters, summary="Noise and artefact reduction")
+        if self.refiner is None:
+            return plain
+        return refined_derivation(plain, self.refiner, self.modality, options.upscale)
+
+    def work_units(self, volume: Volume) -> int:
+        """How often restoring ``volume`` calls ``progress``: slices times tiles times passes (at most)."""
+        count, _, height, width = volume.slices_shape
+        return count * len(tiles(height, width)) * self.passes
+
+    def annotate(self, volume: Volume) -> Volume:
+        """``volume`` with a note where a refiner did what its user should be reminded of."""
+        if self.refiner is None:
+            return volume
+        done = self.derivation
+        enlarged = (f"enlarged {self.scale} times by {self.refiner.name}",) if self.options.upscale else ()
+        return replace(volume, notes=(*volume.notes, *enlarged, *((done.warning,) if done.warning else ())))
