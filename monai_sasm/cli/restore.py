@@ -32,8 +32,15 @@ Input = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder, or a file name for one NIfTI or photo.")]
 Expert = Annotated[str | None, typer.Option(help="Use only this expert, without the gate; see `sasm bundles list`.")]
 Gate = Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")]
+
+
+def _modality(text: str) -> Modality:
+    return Modality(text.upper())
+
+
 ModalityOption = Annotated[
-    Modality | None, typer.Option(case_sensitive=False, help="What NIfTI files are; other files say it themselves.")
+    Modality | None,
+    typer.Option(parser=_modality, metavar="CT|MR|...", help="What NIfTI files are; other files say it themselves."),
 ]
 Strength = Annotated[float, typer.Option(min=0, max=1, help="0 returns the input, 1 the full restoration.")]
 Sigma = Annotated[
