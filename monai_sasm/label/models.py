@@ -55,7 +55,7 @@ def models(trust: Sequence[Path] = (), gate: str | None = None) -> list[Model]:
     """
     installed = available(trust)
     usable = {name: (root, metadata) for name, root in sorted(installed.items()) if (metadata := _usable(root))}
-    experts: dict[Modality, list[str]] = {modality: [] for modality in Modality}
+    experts: dict[Modality, list[str]] = {modality: [] for modality in Modality.known()}
     for name, (_, metadata) in usable.items():
         if metadata["sasm"]["role"] == "expert":
             experts[Modality(metadata["sasm"]["modality"])].append(name)
@@ -93,7 +93,7 @@ def _usable(root: Path) -> dict[str, Any] | None:
 
 
 def _pipeline(name: str, modality: Modality, experts: list[str]) -> Model:
-    kind = "photos" if modality is Modality.PHOTO else f"{modality.value} images"
+    kind = modality.profile.images
     description = f"Gate, experts and mixing for {kind}: {', '.join(experts)}, each where it is needed."
     return Model(f"{name}_{modality.value.lower()}", description, modality, choices=tuple(experts))
 

@@ -53,7 +53,7 @@ class InferenceService:
         if options.expert is None:
             options = replace(options, gate=self.gate)
         volume = only_volume(Path(request["image"]), model.modality)
-        if model.segmenter is None and model.modality is not Modality.PHOTO:
+        if model.segmenter is None and not model.modality.profile.is_picture:
             check_extension(extension, model.modality, len(volume.array))
 
         def work(progress: Progress) -> Result:
@@ -80,7 +80,7 @@ class InferenceService:
                 "notes": list(volume.notes),
             }
             if model.segmenter is None:
-                report |= {"output_type": "image", "unit": volume.unit.value}
+                report |= {"output_type": "image", "unit": volume.unit}
                 return write_image(volume, extension, made), report
         segmenter = self._segmenter(model)
         labels, affine = segmenter(volume)
