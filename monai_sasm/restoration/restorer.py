@@ -124,6 +124,21 @@ class Restorer:
         restorer._set(own, gates, refining, device=torch.device(device), precision=precision)
         return restorer
 
+    def including(self, experts: Mapping[str, Bundle]) -> Restorer:
+        """A restorer that has these experts, too; one of the name of an expert that is there takes its place.
+
+        What is loaded already is shared. The gate calls those whose names are among its classes; others are named by
+        ``Options.expert``.
+        """
+        added = LazyBundles.of(experts)
+        merged = LazyBundles(
+            {**self.experts.sections, **added.sections},
+            lambda name: added[name] if name in added else self.experts[name],
+        )
+        other = type(self).__new__(type(self))
+        other._set(merged, self.gates, self.refiners, device=self.device, precision=self.precision, broken=self._broken)
+        return other
+
     def _set(
         self,
         experts: LazyBundles,

@@ -22,7 +22,7 @@ from monai_sasm.cli.main import main
 from monai_sasm.datasets.brats import subjects
 from monai_sasm.degradations.kspace import KspaceTruncation
 from monai_sasm.errors import BundleError
-from monai_sasm.evaluation.brats import in_process
+from monai_sasm.protocols.brats import in_process
 from monai_sasm.evaluation.brats_subject import DEATHS, Job, Task, measure_subject, prepare
 from monai_sasm.evaluation.chosen import choose
 from monai_sasm.evaluation.data import DataAbsentError
