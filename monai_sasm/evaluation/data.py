@@ -63,10 +63,9 @@ def load(path: Path, modality: Modality | None = None) -> Volume:
     Raises:
         RefusedError: it cannot be read rightly.
     """
-    from monai_sasm.io.formats import inventory
+    from monai_sasm.io.formats import open_images
 
-    (entry,) = inventory(path, modality)
-    return entry.load()
+    return next(open_images(path, modality))
 
 
 def photo(path: Path) -> Image:

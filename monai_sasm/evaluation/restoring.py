@@ -23,7 +23,7 @@ DEFAULT = "default pipeline"
 
 def pipeline_methods(restorer: Restorer, modality: Modality) -> list[Method]:
     """The default pipeline as a method; none where no gate is installed."""
-    if not restorer.gates:
+    if restorer.gate is None:
         return []
     return [Method(DEFAULT, restoring(restorer, modality), note="gate and experts, as `sasm restore` runs them")]
 

@@ -41,7 +41,7 @@ DEFINITIONS = {
 def run(context: Context) -> Table:
     """Input, every expert alone, hard gates, soft mixing in one pass, the default pipeline, and oracle routing."""
     restorer = context.restorer
-    if not restorer.gates:
+    if restorer.gate is None:
         return Table(PROTOCOL, skipped="no gate bundle is installed")
     paths = files(context.data / "natural" / "bsds500" / "val", "*.jpg", context.limit or PHOTOS)
     cases = mixed_cases(paths)
@@ -143,7 +143,7 @@ def _measure(case: Case, restorer: Restorer, tally: Tally) -> dict[str, Image]:
 def _experts(restorer: Restorer) -> dict[str, str]:
     """Fault -> name of the photo expert that repairs it."""
     called = restorer.plan(Modality.PHOTO).experts.values()
-    found = {one.degradation.value: one.name for one in called if one.degradation is not None}
+    found = {one.degradation: one.name for one in called}
     missing = sorted(set(FAULTS[1:]) - set(found))
     if missing:
         raise ValueError(f"'mixed' needs a photo expert for each of {FAULTS[1:]}; no bundle for {missing}")

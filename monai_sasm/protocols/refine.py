@@ -82,7 +82,7 @@ class Scorer:
 def run(context: Context) -> Table:
     """Default pipeline, refined with 1 to 10 steps, several strengths, without trust, source or pinning, with grain."""
     restorer = context.restorer
-    if not restorer.gates:
+    if restorer.gate is None:
         return Table(PROTOCOL, skipped="no gate bundle is installed")
     # the bare refiner: its steps, pinning and trust are varied, which no option of a user does
     refiner: FlowRefiner = restorer.refiner(REFINER).network  # type: ignore[assignment]
