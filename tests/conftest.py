@@ -58,7 +58,7 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
             network=Half(),
             metadata={"sasm": {"role": "expert"}},
         )
-        for modality in Modality
+        for modality in Modality.known()
     }
     gate = Bundle(
         "toy_gate",

@@ -38,6 +38,16 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only, no prog
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done; -vv with tracebacks.")]
 
 
+def _modality(text: str) -> Modality:
+    return Modality(text.upper())
+
+
+ModalityOption = Annotated[
+    Modality | None,
+    typer.Option(parser=_modality, metavar="CT|MR|...", help="What NIfTI files are; other files say it themselves."),
+]
+
+
 @dataclass(frozen=True)
 class Restoring:
     """What to do with the pixels; the fields of :class:`monai_sasm.restoration.options.Options`."""
@@ -76,7 +86,6 @@ class Restoring:
             "draws samples also its uncertainty, which takes many times as long.",
         ),
     ] = False
-
     gate: Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")] = None
 
     def options(self) -> Options:
@@ -91,10 +100,7 @@ class Restoring:
 class Running:
     """How to run, and what to tell."""
 
-    modality: Annotated[
-        Modality | None,
-        typer.Option(case_sensitive=False, help="What NIfTI files are; other files say it themselves."),
-    ] = None
+    modality: ModalityOption = None
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     precision: Annotated[
         str,

@@ -283,9 +283,7 @@ def _run(bundle: Any) -> None:
     """An image of zeros must come back finite and in its shape."""
     import torch
 
-    from monai_sasm.types import Modality
-
-    channels = 3 if bundle.modality is Modality.PHOTO else 1
+    channels = 1 if bundle.modality is None else bundle.modality.profile.channels
     image = torch.zeros(1, channels, CHECK_SIZE, CHECK_SIZE)
     result = bundle.restore(image, torch.full_like(image[:, :1], 0.05))
     if result.shape != image.shape or not torch.isfinite(result).all():

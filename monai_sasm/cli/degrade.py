@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_sasm.cli.arguments import ModalityOption
 from monai_sasm.cli.output import exit_code, logger, one_line_errors, set_up_logging
 from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
@@ -39,7 +40,6 @@ ONLY_FOR = {
     Kind.RICIAN: Modality.MR,
     Kind.KSPACE: Modality.MR,
 }
-SIGMA = {Modality.PHOTO: (0.02, 0.2), Modality.CT: (10.0, 60.0), Modality.MR: (0.02, 0.15)}
 
 Range = tuple[float, float]
 
@@ -48,9 +48,7 @@ def degrade(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Clean images: what `sasm restore` also reads.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for clean, noisy, masks, parameters.json.")],
     kind: Annotated[Kind, typer.Option(help="raindrop: photos; low-dose-ct: CT; rician, kspace: MR; gaussian: all.")],
-    modality: Annotated[
-        Modality | None, typer.Option(case_sensitive=False, help="What NIfTI files are; other files say it themselves.")
-    ] = None,
+    modality: ModalityOption = None,
     sigma: Annotated[
         Range | None,
         typer.Option(help="Range of the noise: HU for CT, 0 to 1 for photos, for MR a share of the brightest tissue."),
@@ -124,7 +122,7 @@ def _make_pair(
         masks[index] = params.mask[0, 0].numpy()
     clean_file = _write(volume, volume.array, output / "clean", name, overwrite)
     _write(volume, volume.from_slices(noisy).array, output / "noisy", name, overwrite)
-    on_grid = masks if volume.modality is Modality.PHOTO else volume.from_slices(masks[:, None]).array
+    on_grid = masks if volume.modality.profile.is_picture else volume.from_slices(masks[:, None]).array
     _write(volume, on_grid, output / "masks", name, overwrite)
     return {"file": clean_file.name, "seed": seed, "drawn": _plain(params)}
 
@@ -132,7 +130,7 @@ def _make_pair(
 def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
     from monai_sasm.functional.intensity import scaling_for
 
-    sigma = choices["sigma"] or SIGMA[volume.modality]
+    sigma = choices["sigma"] or volume.modality.profile.noise
     if kind is Kind.RAINDROP:
         from monai_sasm.degradations.raindrop import Raindrop
 
@@ -145,7 +143,7 @@ def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
     if kind is Kind.GAUSSIAN:
         from monai_sasm.degradations.gaussian import GaussianNoise
 
-        scale = scaling_for(volume).scale if volume.modality is Modality.MR else 1.0
+        scale = scaling_for(volume).scale if volume.modality.profile.percentile is not None else 1.0
         return GaussianNoise(sigma=(sigma[0] * scale, sigma[1] * scale), uneven=choices["uneven"])
     from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 
@@ -163,7 +161,7 @@ def _write(volume: Volume, array: NDArray[np.float32], folder: Path, name: str, 
     from monai_sasm.io.photo import png
     from monai_sasm.io.photo.photo import to_samples
 
-    if volume.modality is not Modality.PHOTO:
+    if not volume.modality.profile.is_picture:
         spatial = array if array.shape[0] > 1 else array[0]
         return nifti_export.export(spatial, volume, folder / f"{name}.nii.gz", overwrite=overwrite)
     path = folder / f"{name}.png"

@@ -217,7 +217,7 @@ def _table(outcomes: list[Outcome]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for outcome in outcomes:
-        unit = {"sRGB": "/255", "HU": "HU", "MR": ""}[outcome.given.unit.value]
+        unit = {"sRGB": "/255", "HU": "HU", "MR": ""}[outcome.given.unit]
         factor = 255 if unit == "/255" else 1
         scores = [f"{score:.2f} dB" for score in outcome.psnr] if outcome.psnr else ["no truth", "-"]
         noise = [f"{factor * level:.1f} {unit}".strip() for level in outcome.noise]
@@ -258,7 +258,7 @@ def _middle(volume: Volume, slices: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _show(axis: Axes, volume: Volume, title: str) -> None:
     picture = _middle(volume, volume.as_slices())
-    if volume.modality is Modality.PHOTO:
+    if volume.modality.profile.is_picture:
         axis.imshow(picture.transpose(1, 2, 0).clip(0, 1))
     else:
         low, high = CT_WINDOW if volume.modality is Modality.CT else (0.0, float(np.percentile(picture, 99.8)))

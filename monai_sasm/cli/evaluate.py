@@ -12,14 +12,12 @@ import typer
 
 from monai_sasm.cli.arguments import Cluster, Scheduler, Trust
 from monai_sasm.cli.output import SOME_FAILED, exit_code, logger, one_line_errors, set_up_logging
+from monai_sasm.evaluation.report import PROTOCOLS
 
 if TYPE_CHECKING:
-    from monai_sasm.evaluation.brats import Engine
+    from monai_sasm.protocols.brats import Engine
 
-NAMES = (
-    "photo-awgn, photo-ddpm, raindrop-real, raindrop-synth, superres-photo, inpaint, ct-lowdose, ct-simulated, "
-    "ct-lesions, mri-noise, mri-superres, mri-heads, brats, mixed, refine, cifar10, gate, speed"
-)
+NAMES = ", ".join(PROTOCOLS)
 PROTOCOL_OUTPUT, OWN_OUTPUT = Path("docs/results"), Path("comparison")
 
 
@@ -81,7 +79,7 @@ def evaluate(
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
-        from monai_sasm.protocols.evaluate import PROTOCOLS, compare
+        from monai_sasm.protocols.evaluate import compare
         from monai_sasm.protocols.evaluate import evaluate as measure
 
         wanted = protocols or []

@@ -114,22 +114,20 @@ def picture(path: Path, name: str, measured: Measured) -> None:
         measured: its versions.
     """
     scene, index = measured.scene, measured.tumour_slice()
-    lines = 3 if scene.truth else 2
-    plot, axes = figures.grid(lines, len(measured.images), size=1.8)
+    plot, places = figures.lines_of_panels(len(measured.images), rows=3 if scene.truth else 2, size=1.8)
     clean = scene.clean[-1, ..., index]
-    for column, (method, image) in enumerate(measured.images.items()):
+    for axes, (method, image) in zip(places, measured.images.items(), strict=True):
         shown = image[-1, ..., index]
         value = psnr(scene.clean[:, scene.brain], image[:, scene.brain], 1.0)
         title = name if math.isinf(value) else f"{method}\n{value:.2f} dB"
-        figures.show(axes[0][column], _upright(shown)[None], (0.0, 1.0))
-        axes[0][column].set_title(title, fontsize=7)
-        axes[1][column].imshow(_upright(np.abs(shown - clean)), cmap="inferno", vmin=0, vmax=ERROR)
-        axes[1][column].axis("off")
+        figures.show(axes[0], _upright(shown)[None], (0.0, 1.0))
+        axes[0].set_title(title, fontsize=7)
+        axes[1].imshow(_upright(np.abs(shown - clean)), cmap="inferno", vmin=0, vmax=ERROR)
         if scene.truth:
-            figures.show(axes[2][column], _upright(shown)[None], (0.0, 1.0))
+            figures.show(axes[2], _upright(shown)[None], (0.0, 1.0))
             for colour, region in zip(COLOURS, REGIONS, strict=True):
-                outline(axes[2][column], _upright(scene.truth[region][..., index]), "white", 0.6)
-                outline(axes[2][column], _upright(measured.regions[method][region][..., index]), colour, 1.0)
+                outline(axes[2], _upright(scene.truth[region][..., index]), colour="white", width=0.6)
+                outline(axes[2], _upright(measured.regions[method][region][..., index]), colour=colour, width=1.0)
     figures.save(plot, path)
 
 
@@ -144,7 +142,7 @@ def _row(method: str, measured: Sequence[Record], job: BratsJob) -> Row:
         reference = None
         if method not in (CLEAN, INPUT, first):
             reference = {metric: _values(measured, level, first, metric) for metric in metrics}
-        row = with_statistics(row, level, values, reference, COMPARED, f"against {first}")
+        row = with_statistics(row, level, values, reference=reference, metrics=COMPARED, against=f"against {first}")
         if method not in (CLEAN, INPUT):
             row = _judged(row, level, measured)
     return row
@@ -194,7 +192,7 @@ def _figures(context: Context, job: BratsJob, rows: Sequence[Row], labelled: int
     if labelled:
         names.append(psnr_against_dice(context.output / f"{PROTOCOL}-dice.png", rows))
     metrics = ("PSNR", "Dice") if labelled else ("PSNR",)
-    return (*names, quality_against_time(context.output / f"{PROTOCOL}-time.png", rows, metrics, INPUT))
+    return (*names, quality_against_time(context.output / f"{PROTOCOL}-time.png", rows, metrics=metrics, before=INPUT))
 
 
 def _values(measured: Sequence[Record], level: str, method: str, metric: str) -> list[float]:

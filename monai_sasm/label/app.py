@@ -47,9 +47,10 @@ class SasmApp(MONAILabelApp):
     Args:
         app_dir: folder of the app; MONAI Label puts its logs there.
         studies: folder of images, or the address of a DICOMweb server.
-        conf: ``device`` (auto), ``precision`` (float32), ``trust`` (folders of further bundles, which can run code,
-            separated like the entries of ``PATH``), ``models`` (names separated by commas; all), ``hosts`` (names by
-            which the server may be addressed) and ``origins`` (whose pages in a browser may ask), separated by commas;
+        conf: ``device`` (auto), ``precision`` (float32), ``gate`` (the default one), ``trust`` (folders of further
+            bundles, which can run code, separated like the entries of ``PATH``), ``models`` (names separated by commas;
+            all), ``hosts`` (names by which the server may be addressed) and ``origins`` (whose pages in a browser may
+            ask), separated by commas;
             see :class:`monai_sasm.label.guard.Guard`.
     """
 
@@ -69,8 +70,9 @@ class SasmApp(MONAILabelApp):
     def init_infers(self) -> dict[str, InferTask]:
         """One task for each model."""
         trust = [Path(folder) for folder in self.conf.get("trust", "").split(os.pathsep) if folder]
-        service = InferenceService(self.conf.get("device", "auto"), self.conf.get("precision", "float32"), trust)
-        found = {model.name: model for model in models(trust)}
+        device, precision, gate = (self.conf.get(key) for key in ("device", "precision", "gate"))
+        service = InferenceService(device or "auto", precision or "float32", trust, gate=gate)
+        found = {model.name: model for model in models(trust, gate)}
         wanted = [name for name in self.conf.get("models", "all").split(",") if name]
         names = list(found) if wanted == ["all"] else wanted
         unknown = sorted(set(names) - set(found))

@@ -24,7 +24,7 @@ def parameters(model: Model) -> dict[str, Any]:
     if not model.restores:
         return {}
     shown: dict[str, Any] = {"strength": 1.0, "sigma": ""}
-    if model.modality is Modality.PHOTO and model.expert is None:
+    if model.modality.profile.is_picture and model.expert is None:
         shown["refine"] = 0.0
     if model.choices:
         shown["expert"] = [GATE, *model.choices]

@@ -10,7 +10,6 @@ from monai_sasm.label.jobs import Jobs
 from monai_sasm.label.models import Model
 from monai_sasm.label.requests import parameters
 from monai_sasm.label.service import InferenceService
-from monai_sasm.types import UNIT_OF
 
 
 class ModelTask(InferTask):
@@ -35,7 +34,7 @@ class ModelTask(InferTask):
         return super().info() | {
             "output_type": "labels" if self.model.segmenter else "image",
             "modality": self.model.modality.value,
-            "unit": UNIT_OF[self.model.modality].value,
+            "unit": self.model.modality.profile.unit,
         }
 
     def is_valid(self) -> bool:

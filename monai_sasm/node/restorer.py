@@ -59,7 +59,7 @@ class SeriesRestorer:
     def digest(self) -> str:
         """Hexadecimal digest of version, models and options: what UIDs depend on besides those of the source."""
         digests = []
-        for modality in (Modality.CT, Modality.MR):
+        for modality in (one for one in Modality.known() if one.profile.dicom):
             try:
                 digests.append(self._restorer.plan(modality, self._options).derivation.digest)
             except BundleError:  # series of this modality will be refused, with the reason

@@ -10,33 +10,20 @@ from typing import TYPE_CHECKING
 
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_root
-from monai_sasm.evaluation.report import report
+from monai_sasm.evaluation.report import PROTOCOLS, report
 from monai_sasm.evaluation.table import Table
 
 if TYPE_CHECKING:
-    from monai_sasm.evaluation.brats import Engine
+    from monai_sasm.protocols.brats import Engine
 
-PROTOCOLS = {
-    "photo-awgn": "photo:run",
-    "photo-ddpm": "photo_ddpm:run",
-    "raindrop-real": "raindrop:run_real",
-    "raindrop-synth": "raindrop:run_synthetic",
-    "superres-photo": "superres:run",
-    "inpaint": "inpaint:run",
-    "ct-lowdose": "ct:run_real",
-    "ct-simulated": "ct:run_simulated",
-    "ct-lesions": "ct_lesions:run",
-    "mri-noise": "mri:run",
-    "mri-superres": "mri_superres:run",
-    "mri-heads": "mri_heads:run",
-    "brats": "brats:run",
-    "mixed": "mixed:run",
-    "refine": "refine:run",
-    "cifar10": "cifar10:run",
-    "gate": "gate:run",
-    "speed": "speed:run",
+WITHOUT_DEFAULT = {
+    "superres-photo": "it makes photos larger, and the default pipeline keeps their size",
+    "inpaint": "it is told where the holes are, and the default pipeline takes no mask",
+    "cifar10": "it classifies images of 32 x 32 pixels",
+    "brats": "it compares super-resolution experts, which the gate does not call; see mri-superres",
+    "gate": "its rows are groups of images, and all are of the gate of the default pipeline",
 }
-"""Protocol -> module and function in this room; each takes a Context and gives a Table."""
+"""Protocol -> why it has no row of the default pipeline; every other one has it."""
 
 
 def evaluate(
@@ -115,9 +102,9 @@ def evaluate_brats(
 ) -> Table:
     """Protocol ``brats`` on a folder of one's own, resumed and spread as asked for; writes what :func:`evaluate` does.
 
-    Arguments and errors as for :func:`monai_sasm.evaluation.brats.measure`.
+    Arguments and errors as for :func:`monai_sasm.protocols.brats.measure`.
     """
-    from monai_sasm.evaluation.brats import measure
+    from monai_sasm.protocols.brats import measure
 
     context = Context(Path(root), Path(output), house_device, limit)
     return _written(measure(context, Path(root), bundles, trust, resume, engine), context.output)
@@ -125,9 +112,9 @@ def evaluate_brats(
 
 def evaluate_in(context: Context, protocol: str) -> Table:
     """As :func:`evaluate`, with the context built by the caller. A protocol that is skipped writes nothing at all."""
-    module, function = PROTOCOLS[protocol].split(":")
+    module = importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
     try:
-        table: Table = getattr(importlib.import_module(f"monai_sasm.protocols.{module}"), function)(context)
+        table: Table = module.run(context)
     except DataAbsentError:
         table = Table(protocol, skipped="data not found")
     return _written(table, context.output)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_sasm.protocols.series import write_ct_series
+from monai_sasm.evaluation.synthetic_series import write_ct_series
 
 if TYPE_CHECKING:
     from torch import nn
