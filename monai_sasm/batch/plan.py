@@ -90,7 +90,7 @@ def _entries(job: BatchJob) -> Iterator[Entry]:
 
 
 def _task(entry: Entry, job: BatchJob) -> Task:
-    task = Task(_identity(entry, job.source), entry, Path(entry.name), entry.refusal)
+    task = Task(_identity(entry, job.source), entry, Path(entry.name), refusal=entry.refusal)
     if entry.refusal is not None:
         return task
     try:
