@@ -49,11 +49,7 @@ def test_what_needs_monai_is_left_to_it(definition: str, tmp_path: Path) -> None
 def test_references_are_resolved_once(tmp_path: Path) -> None:
     config = tmp_path / "inference.yaml"
     pair = "{_target_: torch.nn.ModuleList, modules: ['@shared', '@shared']}"
-    config.write_text(f"shared: {{_target_: torch.nn.Identity}}
-network_def: {pair}
-")
-        "shared: {_target_: torch.nn.Identity}\nnetwork_def: {_target_: torch.nn.ModuleList, modules: ['@shared', '@shared']}"
-    )
+    config.write_text("shared: {_target_: torch.nn.Identity}" + f"\nnetwork_def: {pair}")
     network = plain_network(config, tmp_path)
     assert isinstance(network, torch.nn.ModuleList)
     assert network[0] is network[1]
