@@ -51,15 +51,5 @@ class Unit(str, Enum):
     SRGB = "sRGB"  # display values, 0 to 1
 
 
-class Degradation(str, Enum):
-    """What can be wrong with a pixel; ``CLEAN`` is the gate's identity class."""
-
-    CLEAN = "clean"
-    RAINDROP = "raindrop"
-    NOISE = "noise"
-    LOW_DOSE = "low-dose"
-    LOW_RESOLUTION = "low-resolution"
-
-
 UNIT_OF = {Modality.CT: Unit.HU, Modality.MR: Unit.MR, Modality.PHOTO: Unit.SRGB}
 """The unit in which every :class:`~monai_sasm.io.volume.Volume` of a modality is held."""

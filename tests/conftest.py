@@ -32,7 +32,7 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     from monai_sasm.bundles import Bundle
     from monai_sasm.restoration.restorer import Restorer
-    from monai_sasm.types import Degradation, Modality
+    from monai_sasm.types import Modality
 
     class Half(torch.nn.Module):
         def forward(self, image: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
@@ -51,7 +51,7 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
             root=Path("nowhere"),
             role="expert",
             modality=modality,
-            degradation=Degradation.NOISE,
+            degradation="noise",
             noise_map=True,
             version="0.0.1",
             sha256="0" * 64,

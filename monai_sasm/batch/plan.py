@@ -13,7 +13,7 @@ from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.rows import reason_without_names
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, output_path
-from monai_sasm.io.nifti.nifti import stem
+from monai_sasm.io.nifti.names import stem
 from monai_sasm.types import Modality
 
 

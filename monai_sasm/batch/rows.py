@@ -10,7 +10,7 @@ from monai_sasm.batch.job import Job, Task
 from monai_sasm.batch.manifest import SCHEMA, Row
 from monai_sasm.errors import reason_of
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.nifti.nifti import stem
+from monai_sasm.io.nifti.names import stem
 
 DISK_FULL = {errno.errorcode[number] for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 """Errors after which no further series of this run can succeed."""

@@ -21,7 +21,7 @@ from monai_sasm.batch.rows import describe, kind_of, reason_without_names
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.nifti.nifti import stem
+from monai_sasm.io.nifti.names import stem
 from monai_sasm.restoration.files import mismatch, open_restorer, peak_mb, restore_to
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality

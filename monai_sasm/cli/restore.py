@@ -31,6 +31,7 @@ Input = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder, or a file name for one NIfTI or photo.")]
 Expert = Annotated[str | None, typer.Option(help="Use only this expert, without the gate; see `sasm bundles list`.")]
+Gate = Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")]
 ModalityOption = Annotated[
     Modality | None, typer.Option(case_sensitive=False, help="What NIfTI files are; other files say it themselves.")
 ]
@@ -91,6 +92,7 @@ def restore(
     force_refiner: ForceRefiner = False,
     upscale: Upscale = False,
     save_maps: SaveMaps = False,
+    gate: Gate = None,
     device: Device = "auto",
     precision: Precision = "float32",
     trust: Trust = None,
@@ -112,7 +114,19 @@ def restore(
         def options() -> Options:
             from monai_sasm.restoration.options import Options
 
-            return Options(expert, strength, top_k, passes, sigma, refine, save_maps, refiner, force_refiner, upscale)
+            return Options(
+                expert=expert,
+                strength=strength,
+                top_k=top_k,
+                passes=passes,
+                sigma=sigma,
+                refine=refine,
+                keep_maps=save_maps,
+                refiner=refiner,
+                force_refiner=force_refiner,
+                upscale=upscale,
+                gate=gate,
+            )
 
         carry_out(job, modality, options, device, precision, trust or [], dry_run=dry_run, as_json=as_json)
 

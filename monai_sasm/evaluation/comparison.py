@@ -124,7 +124,7 @@ def _pairs(found: Sequence[Own], simulations: Sequence[Simulation], passed_over:
             if degraded is not None:
                 yield Pair(one.name, "", clean, degraded)
             for simulation in simulations:
-                level = simulation.degradation.value if len(simulations) > 1 else ""
+                level = simulation.degradation if len(simulations) > 1 else ""
                 yield Pair(one.name, level, clean, simulation(clean, number))
         except (ValueError, OSError) as error:  # RefusedError is a ValueError
             passed_over[one.name] = reason_of(error)
@@ -269,9 +269,7 @@ def below(rows: Sequence[Row], experts: Sequence[Chosen], sampled: Sequence[str]
 
 
 def _note(one: Chosen) -> str:
-    return (
-        f"{one.modality.value}, {one.degradation.value}, sha256 {one.fingerprint()[:16]} of configuration and weights"
-    )
+    return f"{one.modality.value}, {one.degradation}, sha256 {one.fingerprint()[:16]} of configuration and weights"
 
 
 def _always(image: Image) -> Callable[[Case], Image]:

@@ -84,7 +84,7 @@ class Context:
         if self.restorers or self.networks:
             return None
         restorer = Restorer(self.device)
-        return restorer if restorer.gates else None
+        return restorer if restorer.gate is not None else None
 
     def limited(self) -> tuple[str, ...]:
         """The flag that says that a limit was set, if one was."""

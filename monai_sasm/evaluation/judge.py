@@ -73,15 +73,12 @@ def judge(context: Context, bundle: str, names: Sequence[str], exclusive: bool, 
     Raises:
         BundleError: no such bundle or variant, or no weights.
     """
-    from monai.bundle import ConfigParser
     from monai.transforms import Compose
 
-    from monai_sasm.bundles import available
+    from monai_sasm.bundles import available, inference_parser
 
     network = context.network(bundle, overlay)
-    root = available()[bundle] / "configs"
-    parser = ConfigParser()
-    parser.read_config([str(root / f"{name}.yaml") for name in ("inference", overlay) if name])
+    parser = inference_parser(available()[bundle], overlay)
     reading = ("LoadImaged", "EnsureChannelFirstd")
     steps = [
         step for step in parser.get_parsed_content("preprocessing").transforms if type(step).__name__ not in reading

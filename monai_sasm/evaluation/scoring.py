@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from monai_sasm.evaluation.statistics import with_statistics
 from monai_sasm.evaluation.table import Row
+from monai_sasm.io.commit import replacing
 
 Image = NDArray[np.float32]
 Measure = Callable[["Case", Image], dict[str, float]]
@@ -79,10 +79,8 @@ class Kept:
         """Keep the scores; written at once, because a peer may take minutes per image."""
         self.results[key] = scores
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(dict(sorted(self.results.items())), indent=0), encoding="utf-8")
-            os.replace(temporary, self.path)
+            with replacing(self.path) as file:
+                file.write(json.dumps(dict(sorted(self.results.items())), indent=0).encode())
 
 
 def score(

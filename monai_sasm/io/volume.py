@@ -1,20 +1,63 @@
-"""Volume: an image with its geometry, unit and origin, as one immutable value."""
+"""Volume: an image with its geometry, unit and source, as one immutable value."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.types import UNIT_OF, Modality, Unit
+
+_THICK = 1.2  # a voxel axis this much longer than the next one is taken for the slice axis
+
+
+@dataclass(frozen=True, eq=False)
+class FinerSlices:
+    """A grid with more and thinner slices over the same extent; see :mod:`monai_sasm.io.finer_slices`.
+
+    Args:
+        axis: spatial axis that counts the slices.
+        thick: slices before.
+        thin: slices after.
+        affine: ``(4, 4)`` voxel index on the new grid -> RAS mm.
+        old_index: ``(4, 4)`` voxel index on the new grid -> on the old one.
+    """
+
+    axis: int
+    thick: int
+    thin: int
+    affine: NDArray[np.float64]
+    old_index: NDArray[np.float64]
+
+
+class Source:
+    """What the writer of a format needs to give an image back; each format has its own subclass."""
+
+    format: ClassVar[str]
+    """Name of the :class:`~monai_sasm.io.file_format.FileFormat` that writes it; empty where none read it."""
+    keeps_axes: ClassVar[bool] = False
+    """Whether the axes are those of a NIfTI file; others are (slice, row, column), which NIfTI counts backwards."""
+
+    def result_name(self, name: str) -> str:
+        """Name of the file or folder that a result of the image called ``name`` is written to."""
+        return f"{name}.nii.gz"
+
+    def on_finer_slices(self, grid: FinerSlices) -> Source:
+        """The same for the image on a finer grid.
+
+        Raises:
+            RefusedError: the format cannot hold it.
+        """
+        raise RefusedError("thin slices cannot be written in the format of this image; convert it to NIfTI first")
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """One image or series; nothing else in the house sees a bare path or an orphan affine.
+    """One image or series; all of the package works on these, never on bare arrays and affines.
 
     Args:
         array: float32 ``(C, *spatial)`` with one to three spatial axes, in ``unit``. ``C`` is 3 for RGB, 1 for grey,
@@ -24,7 +67,7 @@ class Volume:
             RAS mm; for 2-D images the third index is 0. ``None`` for photos.
         slice_axis: which *spatial* axis (0, 1, 2) counts the acquired slices; ``None`` for a 2-D image.
         name: short label for logs and output names. Never patient data.
-        source: whatever the writer of this format needs to give back header, dtype, bit depth, alpha and so on.
+        source: a :class:`Source`, which its format needs to give back header, dtype, bit depth, alpha and so on.
         geometry: how the slices lie (``regular``, ``tilted``, ``gap``, ``irregular``, ``single``, ``multiframe``).
         notes: what the reader had to decide (duplicates dropped, ...), for the manifest.
     """
@@ -49,6 +92,36 @@ class Volume:
             raise ValueError(
                 f"slice_axis must name one of the {self.array.ndim - 1} spatial axes, got {self.slice_axis}"
             )
+
+    @classmethod
+    def from_array(
+        cls,
+        array: NDArray[Any],
+        affine: NDArray[Any] | None = None,
+        modality: Modality | str | None = None,
+        *,
+        name: str = "image",
+        slice_axis: int | None = None,
+    ) -> Volume:
+        """An array of one's own as an image that can be restored and saved.
+
+        Args:
+            array: CT in HU or MR magnitude ``(H, W)``, ``(i, j, k)`` or, with time points, ``(T, i, j, k)``; a photo
+                ``(H, W)`` or ``(3, H, W)``: unsigned integers over their full range, or floats in [0, 1]. Finite and
+                real.
+            affine: ``(4, 4)`` voxel index (in the order of the spatial axes) to RAS mm, as nibabel gives it; needed for
+                all but photos, which have none.
+            modality: what made it; never guessed.
+            name: names the result; no patient data.
+            slice_axis: spatial axis that counts the slices of a volume; by default a clearly thicker one, else the
+                last, as in a NIfTI file.
+
+        Raises:
+            ValueError: something of this is missing or contradicts itself; the message says what to pass instead.
+        """
+        from monai_sasm.io.from_array import volume_from_array
+
+        return volume_from_array(array, affine, modality, name=name, slice_axis=slice_axis)
 
     @property
     def unit(self) -> Unit:
@@ -114,3 +187,10 @@ class Volume:
             return self.with_array(slices[:, 0])
         moved = np.moveaxis(self.array, self.slice_axis + 1, 1)
         return self.with_array(np.moveaxis(slices.reshape(moved.shape), 1, self.slice_axis + 1))
+
+
+def thickest_axis(affine: NDArray[np.float64]) -> int:
+    """The axis whose voxels are clearly thicker than along the others, else the last; ``affine`` ``(4, 4)``."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    thickest = int(np.argmax(spacing))
+    return thickest if spacing[thickest] > _THICK * np.sort(spacing)[1] else 2

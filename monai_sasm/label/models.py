@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.bundles import available, read_metadata
+from monai_sasm.bundles import available, find_gate, read_metadata
 from monai_sasm.errors import BundleError
 from monai_sasm.types import Modality
 
@@ -49,12 +49,13 @@ def models(trust: Sequence[Path] = ()) -> list[Model]:
     Args:
         trust: further folders of bundles; their configs may run code.
     """
-    usable = {name: (root, metadata) for name, root in sorted(available(trust).items()) if (metadata := _usable(root))}
+    installed = available(trust)
+    usable = {name: (root, metadata) for name, root in sorted(installed.items()) if (metadata := _usable(root))}
     experts: dict[Modality, list[str]] = {modality: [] for modality in Modality}
     for name, (_, metadata) in usable.items():
         if metadata["sasm"]["role"] == "expert":
             experts[Modality(metadata["sasm"]["modality"])].append(name)
-    gated = any(metadata["sasm"]["role"] == "gate" for _, metadata in usable.values())
+    gated = find_gate(installed) in usable
     found = []
     for name, (root, metadata) in usable.items():
         role = metadata["sasm"]["role"]
@@ -64,7 +65,11 @@ def models(trust: Sequence[Path] = ()) -> list[Model]:
         elif role == "pipeline" and gated:
             found += [_pipeline(name, modality, names) for modality, names in experts.items() if names]
         elif role == "segmenter":
-            segmenter = _segmenter(name, root, metadata, description)
+            try:
+                segmenter = _segmenter(name, root, metadata, description)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                log.warning("bundle left out: metadata.json of %s lacks or misstates %s", root.name, error)
+                continue
             found.append(segmenter)
             if gated and experts[segmenter.modality]:
                 found.append(_restored_first(segmenter, experts[segmenter.modality]))

@@ -29,7 +29,7 @@ from threading import Lock
 from typing import IO
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import replacing
+from monai_sasm.io.commit import replacing, sync, sync_all
 from monai_sasm.io.dicom.header import Header, read_header
 
 STATES = ("incoming", "ready", "outgoing", "quarantine", "done")
@@ -166,8 +166,8 @@ class Spool:
             for older in folder.glob(f"{draft.name.partition('-')[0]}-*.dcm"):
                 if older.name != draft.name:
                     older.unlink()  # the same instance with other content: the later one counts
-        _sync(folder)
-        _sync(folder.parent)
+        sync(folder)
+        sync(folder.parent)
 
     def promote(self, key: str) -> Job | None:
         """incoming -> ready; ``None`` when nothing of the series is there."""
@@ -178,8 +178,8 @@ class Spool:
                 return None
             job.folder.mkdir()
             os.rename(arrived, job.source)
-        _sync(job.folder)
-        _sync(job.folder.parent)
+        sync(job.folder)
+        sync(job.folder.parent)
         return job
 
     def drop_known(self, job: Job) -> int:
@@ -220,10 +220,9 @@ class Spool:
 
     def restored(self, job: Job, building: Path) -> None:
         """ready -> outgoing, with the derived files in ``building``, a folder within the job's."""
-        for path in [*building.rglob("*"), building]:
-            _sync(path)
+        sync_all(building)
         os.rename(building, job.derived)
-        _sync(job.folder)
+        sync(job.folder)
         self._move(job, "outgoing")
 
     def delivered(self, job: Job) -> None:
@@ -246,8 +245,8 @@ class Spool:
         target = self.root / state / job.name
         previous = job.folder.parent
         os.rename(job.folder, target)
-        _sync(target.parent)
-        _sync(previous)
+        sync(target.parent)
+        sync(previous)
         return Job(target)
 
     def _clean_up(self) -> None:
@@ -289,18 +288,7 @@ def _append(path: Path, lines: Iterable[str]) -> None:
         file.write("".join(f"{line}\n" for line in lines).encode())
         file.flush()
         os.fsync(file.fileno())
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, survive a power cut."""
-    if os.name == "nt":
-        return  # Windows cannot sync a folder
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)
 
 
 def _locked(path: Path) -> IO[bytes]:

@@ -144,22 +144,21 @@ def _pipeline(context: Context, weights: Path | None) -> Callable[[Case], Image]
     """The gate and its experts, as for any file; with other weights of the expert."""
     import torch
 
-    from monai_sasm.restoration.restore import Options, restore
-    from monai_sasm.restoration.restorer import load_restorer
+    from monai_sasm.restoration.restorer import Restorer
 
-    restorer = load_restorer(context.device)
+    restorer = Restorer(context.device)
     if weights is not None:
         state = torch.load(weights, map_location=restorer.device, weights_only=True)
         restorer.experts[EXPERT].network.load_state_dict(state)
-    return lambda case: np.ascontiguousarray(restore(_volume(case), restorer, Options()).volume.as_slices()[0])
+    return lambda case: np.ascontiguousarray(restorer(_volume(case)).volume.as_slices()[0])
 
 
 def _volume(case: Case) -> Volume:
     """The slice as the pipeline reads it, with the case's pixels."""
-    from monai_sasm.io.formats import read
+    from monai_sasm.io.formats import open_images
     from monai_sasm.types import Modality
 
-    volume = read(case.facts["path"], Modality.CT)[0]
+    volume = next(open_images(case.facts["path"], Modality.CT))
     return volume.from_slices(np.ascontiguousarray(case.degraded[None], np.float32))
 
 

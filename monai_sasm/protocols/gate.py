@@ -21,7 +21,7 @@ from monai_sasm.evaluation.metrics import expected_calibration_error, reliabilit
 from monai_sasm.evaluation.scoring import Image
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.protocols import ct, mri, photo, raindrop
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.restoration.restorer import Restorer
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CLEAN = "clean"
 ACTING = 0.5  # mean weight from which an image counts as having a fault that fills it (noise, low dose)
 ACTING_LOCAL = 0.22  # the same for faults that cover a part of it (drops); chosen on training and validation photos
-LOCAL = (Degradation.RAINDROP,)
+LOCAL = ("raindrop",)  # degradations that cover a part of the image
 RING = 24  # pixels around a drop where clean and drop are both right: the gate is taught to reach a little further
 PIXEL_STEP = 8  # calibration is judged at the gate's own resolution
 PHOTOS = 60
@@ -195,12 +195,7 @@ class _Gathered:
             return 0
         for index, name in enumerate(self.names):
             bundle = self.restorer.experts.get(name)
-            if (
-                bundle
-                and bundle.modality is sample.modality
-                and bundle.degradation
-                and bundle.degradation.value == sample.truth
-            ):
+            if bundle and bundle.modality is sample.modality and bundle.degradation == sample.truth:
                 return index
         raise ValueError(
             f"no expert for {sample.truth} in {sample.modality.value} is among the gate's classes {self.names}"

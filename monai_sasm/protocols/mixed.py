@@ -151,7 +151,7 @@ def _experts(restorer: Restorer) -> dict[str, str]:
     from monai_sasm.types import Modality
 
     called = restorer.plan(Modality.PHOTO).experts.values()
-    found = {bundle.degradation.value: bundle.name for bundle in called if bundle.degradation is not None}
+    found = {bundle.degradation: bundle.name for bundle in called}
     missing = sorted(set(FAULTS[1:]) - set(found))
     if missing:
         raise ValueError(f"'mixed' needs a photo expert for each of {FAULTS[1:]}; no bundle for {missing}")

@@ -118,10 +118,10 @@ def _measured(path: Path, factor: int, methods: dict[str, Restore]) -> dict[str,
 def blocks(path: Path) -> Iterator[NDArray[np.float32]]:
     """Blocks ``(DEPTH + 2 REACH, H, W)`` of a volume along its three axes, working scale."""
     from monai_sasm.functional.intensity import scaling_for
-    from monai_sasm.io.formats import read
+    from monai_sasm.io.formats import open_images
     from monai_sasm.types import Modality
 
-    volume = read(path, Modality.MR)[0]
+    volume = next(open_images(path, Modality.MR))
     scaled = scaling_for(volume).forward(volume.array)[0]
     for axis in range(3):
         stack = np.moveaxis(scaled, axis, 0)

@@ -166,10 +166,10 @@ def _pipeline(context: Context) -> Callable[[Case], Image]:
 
 
 def _synthetic_weights(context: Context) -> Path | None:
-    from monai_sasm.bundles import bundles_folder
+    from monai_sasm.bundles import shipped_folder
 
     given = context.weights.get("synthetic")
-    beside = bundles_folder() / EXPERT / "models" / "model_synthetic.pt"
+    beside = shipped_folder() / EXPERT / "models" / "model_synthetic.pt"
     return given or (beside if beside.is_file() and not context.restorers else None)
 
 

@@ -91,6 +91,22 @@ def truncations(factors: Sequence[float], sigma: tuple[float, float]) -> list[Lo
     return [LowQualityMr(KspaceTruncation((factor, factor)), noise) for factor in factors]
 
 
+def scanner_truncations(
+    factor: tuple[float, float], sigma: tuple[float, float], apodisation: float = 0.4, fermi: float = 0.06
+) -> list[LowQualityMr]:
+    """Truncation of k-space as scanners do it, with noise: a hard edge (twice), a Tukey and a Fermi window.
+
+    Args:
+        factor: range of how many times fewer samples each axis has.
+        sigma: range of the noise, of the image's white.
+        apodisation, fermi: of the windows, see :class:`~monai_sasm.degradations.kspace.KspaceTruncation`.
+    """
+    noise = KspaceNoise(sigma)
+    hard = LowQualityMr(KspaceTruncation(factor), noise)
+    tukey = LowQualityMr(KspaceTruncation(factor, apodisation=apodisation), noise)
+    return [hard, hard, tukey, LowQualityMr(KspaceTruncation(factor, fermi=fermi), noise)]
+
+
 def prepare(
     measured: bool,
     degradation: DegradationModel,

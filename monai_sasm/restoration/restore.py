@@ -11,14 +11,13 @@ import torch
 
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.mixing import blend
-from monai_sasm.functional.neighbours import fit_neighbours, neighbours_of
+from monai_sasm.functional.neighbours import fit_neighbours, neighbours_of, run_on_slices
 from monai_sasm.functional.tiling import tiled
 from monai_sasm.gate.routing import confirmed, present
 from monai_sasm.io.memory import give_back
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.dispatch import gate_weights, restore_tiled
-from monai_sasm.restoration.inferers import SliceInferer
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
@@ -60,7 +59,7 @@ def restore_volume(
         torch.from_numpy(scaling.forward(np.array(native))).to(plan.device) for native in volume.each_slice()
     )
     stack = count // (1 if volume.modality is Modality.PHOTO else len(volume.array))
-    corrections = SliceInferer(chunk=plan.batch).each(images, run, neighbours=near, length=stack)
+    corrections = run_on_slices(run, images, batch=plan.batch, neighbours=near, length=stack)
     for index, (native, place, change) in enumerate(
         zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
     ):

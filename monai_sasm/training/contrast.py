@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from monai_sasm.datasets.draws import process_seed
 from monai_sasm.degradations.lesions import Lesions
 from monai_sasm.training.batches import Prepared
 
@@ -25,7 +26,7 @@ class PrepareWithLesions:
 
     def __init__(self, prepare: Callable[..., Prepared], lesions: Lesions, seed: int = 0) -> None:
         self.prepare, self.lesions = prepare, lesions
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(process_seed(seed))
 
     def __call__(
         self,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt, ReconstructionKernel
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.training.ellipse_phantoms import ellipse_phantoms
 from monai_sasm.training.simulated import as_int16, in_plane_spacing, working_scale
 from monai_sasm.types import Modality
@@ -105,7 +105,7 @@ def _slices(source: DoseSource, generator: torch.Generator) -> list[tuple[NDArra
     return [
         (image, in_plane_spacing(volume))
         for path in source.paths
-        for volume in read(Path(path), Modality.CT)
+        for volume in open_images(path, Modality.CT)
         if source.named in volume.name and not volume.name.startswith(tuple(source.exclude))
         for image in volume.as_slices()
     ]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt
 from monai_sasm.functional.intensity import HU_PER_UNIT
-from monai_sasm.io.formats import read
+from monai_sasm.io.commit import replacing
+from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -56,10 +57,8 @@ def simulated_pairs(
         arrays: dict[str, Any] = {}
         for number, (clean, noisy) in enumerate(pairs):
             arrays |= {f"clean_{number}": clean, f"noisy_{number}": noisy}
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(".tmp.npz")
-        np.savez(temporary, **arrays)
-        temporary.replace(cache)
+        with replacing(cache) as file:
+            np.savez(file, **arrays)
     with np.load(cache) as stored:
         names = [(f"clean_{i}", f"noisy_{i}") for i in range(len(stored) // 2)]
         return [(working_scale(stored[clean]), working_scale(stored[noisy])) for clean, noisy in names]
@@ -77,7 +76,7 @@ def _simulate(
     candidates = [
         (image, in_plane_spacing(volume))
         for path in paths
-        for volume in read(Path(path), Modality.CT)
+        for volume in open_images(path, Modality.CT)
         for image in volume.as_slices()
         if min(image.shape[-2:]) >= min_size
     ]

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.functional.neighbours import between
-from monai_sasm.io.formats import read
+from monai_sasm.functional.neighbours import fit_neighbours
+from monai_sasm.io.formats import open_images
 from monai_sasm.types import Modality
 
 AIR = 0.1  # working scale; below it lies nothing but noise
@@ -36,7 +37,7 @@ def volumes(paths: Sequence[str | Path], exclude: Sequence[str] = ()) -> list[ND
     for file in files:
         if any(part in file.name for part in exclude):
             continue
-        for volume in read(file, Modality.MR):
+        for volume in open_images(file, Modality.MR):
             if volume.array.ndim == 4:
                 found.append(_cropped(scaling_for(volume).forward(volume.array)[0]))
     if not found:
@@ -54,11 +55,11 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
         depth: slices of a block that are restored.
         cuts: places at which each block is cut; B is ``blocks * depth * cuts``.
         size: S, pixels.
-        length: slices per epoch.
+        length: slices per epoch, over all processes of a distributed run.
         neighbours: n.
         alone: share of the cuts whose neighbours are withheld, as those of thick slices are.
         min_std: draw a cut anew where the clean one varies less, at most ten times in a row.
-        seed: of all draws.
+        seed: of all draws, see :class:`~monai_sasm.datasets.draws.Draws`.
     """
 
     def __init__(
@@ -84,8 +85,8 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
             )
         self.degradations, self.size = list(degradations), size
         self.blocks, self.depth, self.cuts = blocks, depth, cuts
-        self.length, self.neighbours, self.alone, self.min_std = length, neighbours, alone, min_std
-        self.random, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        self.length, self.neighbours, self.alone, self.min_std = share(length), neighbours, alone, min_std
+        self.draws = Draws(seed)
 
     def __len__(self) -> int:
         return max(self.length // (self.blocks * self.depth * self.cuts), 1)
@@ -98,17 +99,17 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
         return {"clean": torch.cat(clean), "noisy": torch.cat(noisy)}
 
     def _cuts_of_a_block(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        volume = self.images[int(self.random.integers(len(self.images)))]
-        stack = np.moveaxis(volume, int(self.random.integers(3)), 0)
+        volume = self.images[int(self.draws.random.integers(len(self.images)))]
+        stack = np.moveaxis(volume, int(self.draws.random.integers(3)), 0)
         deep = self.depth + 2 * self.neighbours
         for _ in range(10):
-            first = int(self.random.integers(len(stack) - deep + 1))
+            first = int(self.draws.random.integers(len(stack) - deep + 1))
             clean = torch.from_numpy(np.ascontiguousarray(stack[first : first + deep], np.float32))[None]
             if float(clean.std()) >= self.min_std:
                 break
         # one image whose channels are the slices: one strength for all, noise of its own for each
-        degradation = self.degradations[int(self.random.integers(len(self.degradations)))]
-        params = degradation.draw((1, deep, *clean.shape[2:]), self.generator)
+        degradation = self.degradations[int(self.draws.random.integers(len(self.degradations)))]
+        params = degradation.draw((1, deep, *clean.shape[2:]), self.draws.generator)
         noisy = degradation.apply(clean, params)
         return [self._cut(clean, noisy) for _ in range(self.cuts)]
 
@@ -116,15 +117,15 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
         """Slices ``(1, depth + 2 n, H, W)`` -> ``(depth, 1, S, S)`` and ``(depth, 2 n + 1, S, S)``."""
         deep = clean.shape[1]
         for _ in range(10):
-            top, left = (int(self.random.integers(side - self.size + 1)) for side in clean.shape[2:])
+            top, left = (int(self.draws.random.integers(side - self.size + 1)) for side in clean.shape[2:])
             place = (0, slice(None), slice(top, top + self.size), slice(left, left + self.size))
             if float(clean[place].std()) >= self.min_std:
                 break
         slabs = noisy[place].unfold(0, 2 * self.neighbours + 1, 1).permute(0, 3, 1, 2)
-        if self.random.random() < self.alone:
-            slabs = between(between(slabs, 0), self.neighbours)
+        if self.draws.random.random() < self.alone:
+            slabs = fit_neighbours(fit_neighbours(slabs, 0), self.neighbours)
         target = clean[place][self.neighbours : deep - self.neighbours, None]
-        turns, flips = int(self.random.integers(4)), [-1] if self.random.integers(2) else []
+        turns, flips = int(self.draws.random.integers(4)), [-1] if self.draws.random.integers(2) else []
         target, slabs = (torch.rot90(image, turns, (2, 3)).flip(flips).contiguous() for image in (target, slabs))
         return target, slabs
 

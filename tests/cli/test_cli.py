@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from monai_sasm import __version__
 from monai_sasm.cli.main import main
 from monai_sasm.cli.output import exit_code
 from tests.data import CHECKOUT, ct_small, mr_volume, shared
+from tests.toy_bundles import write_gain_expert, write_trusting_gate
 
 
 @pytest.fixture
@@ -308,6 +310,67 @@ def test_bundles_list(sasm: Any, tmp_path: Path) -> None:
     assert "broken_expert" in err
     code, out, _ = sasm("bundles", "list")
     assert out.splitlines()[0].split() == ["name", "role", "modality", "degradation", "version", "weights"]
+
+
+def test_bundles_list_says_which_gate_decides(sasm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SASM_BUNDLES", str(tmp_path / "user"))
+    write_trusting_gate(tmp_path / "user" / "z_gate", ["noise_photo_unet", "far_away"])
+    _, out, err = sasm("bundles", "list", "--json")
+    rows = {row["name"]: row for row in map(json.loads, out.splitlines())}
+    shipped = ["raindrop_photo_unet", "noise_photo_unet", "lowdose_ct_unet", "noise_mri_unet"]
+    assert (rows["gate_mobilenet"]["default"], rows["gate_mobilenet"]["experts"]) == (True, shipped)
+    assert rows["z_gate"]["default"] is False
+    assert f"default gate: gate_mobilenet, calls {', '.join(shipped)}" in err
+
+    code, out, err = sasm("bundles", "gate", "z_gate")
+    assert (code, out) == (0, "z_gate\n")
+    assert "default gate: z_gate, calls noise_photo_unet, far_away (not installed)" in err
+    assert sasm("bundles", "gate")[1] == "z_gate\n"
+    code, _, err = sasm("bundles", "gate", "noise_photo_unet")
+    assert (code, "has role 'expert'" in err) == (2, True)
+    shutil.rmtree(tmp_path / "user" / "z_gate")
+    code, out, err = sasm("bundles", "list")
+    assert (code, "no gate named 'z_gate'" in err) == (0, True)
+    assert sasm("bundles", "gate", "gate_mobilenet")[:2] == (0, "gate_mobilenet\n")
+
+
+def test_a_gate_is_named_on_the_command_line(sasm: Any, photo: Path, tmp_path: Path, monkeypatch) -> None:
+    """``restore`` and ``batch`` take it, and rows tell it."""
+    monkeypatch.setenv("SASM_BUNDLES", str(tmp_path / "none"))
+    trust = tmp_path / "trust"
+    write_gain_expert(trust / "black_photo", 0.0)
+    write_trusting_gate(trust / "z_gate", ["black_photo"])
+    chosen = ("--gate", "z_gate", "--trust", trust, "--device", "cpu", "--json")
+    for output, command in (("a", ("restore", photo, "-o")), ("b", ("batch", photo.parent))):
+        code, out, err = sasm(*command, tmp_path / output, *chosen)
+        assert code == 0, err
+        assert set(json.loads(out.splitlines()[0])["models"]) == {"z_gate", "black_photo"}
+        result = next((tmp_path / output).rglob("*.png"))
+        assert np.asarray(Image.open(result)).max() == 0
+    code, _, err = sasm("restore", photo, "-o", tmp_path / "c", "--gate", "absent", "--device", "cpu")
+    assert (code, "no gate named 'absent'; available: gate_mobilenet" in err) == (2, True)
+    code, _, err = sasm("restore", photo, "-o", tmp_path / "c", "--gate", "z_gate", "--expert", "noise_photo_unet")
+    assert (code, "a named expert acts without a gate" in err) == (2, True)
+
+
+def test_a_bad_bundle_of_the_user_breaks_no_command(sasm: Any, photo: Path, tmp_path: Path, monkeypatch) -> None:
+    user = tmp_path / "user"
+    monkeypatch.setenv("SASM_BUNDLES", str(user))
+    for number, content in enumerate((b"{", b"[]", b"\xff\xfe", b'{"sasm": {"role": "expert", "modality": "PET"}}')):
+        (user / f"bad_{number}" / "configs").mkdir(parents=True)
+        (user / f"bad_{number}" / "configs" / "metadata.json").write_bytes(content)
+    for command in (("restore", photo, "-o", tmp_path / "a"), ("batch", photo.parent, tmp_path / "b")):
+        code, _, err = sasm(*command, "--device", "cpu")
+        assert code == 0, err
+        assert "bundle left out" in err
+        assert all(f"bad_{number}" in err for number in range(4))
+        assert "Traceback" not in err
+    code, out, err = sasm("bundles", "list", "--json")
+    assert (code, sum(json.loads(line)["role"] == "broken" for line in out.splitlines())) == (0, 4)
+    code, out, _ = sasm("bundles", "check", "noise_photo_unet", "bad_1")
+    assert (code, "noise_photo_unet  ok" in out, "bad_1             failed" in out) == (8, True, True)
+    code, _, err = sasm("restore", photo, "-o", tmp_path / "c", "--expert", "bad_3", "--device", "cpu")
+    assert (code, "sasm.modality must be one of" in err) == (2, True)
 
 
 def test_bundles_check_names_what_is_wrong(sasm: Any, tmp_path: Path) -> None:

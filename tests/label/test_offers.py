@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from monai_sasm import bundles
+from monai_sasm.bundles import DEFAULT_GATE
 from monai_sasm.label.models import models
 from monai_sasm.label.requests import extension_of, options_of, parameters
 from monai_sasm.restoration.options import Options
@@ -18,7 +18,7 @@ from tests.toy_bundles import write_bundle, write_gain_expert, write_trusting_ga
 
 @pytest.fixture(autouse=True)
 def empty_house(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(bundles, "bundles_folder", lambda: tmp_path / "shipped")
+    monkeypatch.setattr("monai_sasm.bundles.finding.shipped_folder", lambda: tmp_path / "shipped")
     monkeypatch.setenv("SASM_BUNDLES", str(tmp_path / "mine"))
 
 
@@ -41,7 +41,7 @@ def test_roles_make_the_list(tmp_path: Path) -> None:
     write_bundle(mine / "whole", "", {"role": "pipeline"}, {})
     write_segmenter(mine / "heart", {"modality": "MR"}, {"0": "background", "1": "left ventricle"})
     assert [model.name for model in models()] == ["heart", "mri_a", "mri_b"]  # nothing that needs a gate
-    write_trusting_gate(mine / "gate", ["mri_a"])
+    write_trusting_gate(mine / DEFAULT_GATE, ["mri_a"])
     found = {model.name: model for model in models()}
     assert list(found) == ["heart", "restore_then_heart", "mri_a", "mri_b", "whole_mr"]
     assert found["mri_b"].expert == "mri_b"
@@ -66,7 +66,7 @@ def test_labels_of_overlapping_regions_are_named_apart(tmp_path: Path) -> None:
 def pipeline(tmp_path: Path) -> Any:
     write_gain_expert(tmp_path / "mine" / "mri_a", 2, "MR")
     write_bundle(tmp_path / "mine" / "whole", "", {"role": "pipeline"}, {})
-    write_trusting_gate(tmp_path / "mine" / "gate", ["mri_a"])
+    write_trusting_gate(tmp_path / "mine" / DEFAULT_GATE, ["mri_a"])
     return next(model for model in models() if model.name == "whole_mr")
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from monai_sasm.bundles import available, read_metadata
 from monai_sasm.cli.main import main
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.io.nifti.export import on_nifti_axes
 from monai_sasm.label.segmenting import Segmenter
 from monai_sasm.restoration.options import Options
@@ -109,7 +109,7 @@ def test_an_upload_with_parameters(server: RunningServer, tmp_path: Path) -> Non
 
 def test_a_folder_of_dicom(server: RunningServer) -> None:
     folder = server.studies / "ct"
-    volume = read(folder)[0]
+    volume = next(open_images(folder))
     done = Restorer("cpu")(volume, Options(expert="lowdose_ct_unet")).volume
     expected, affine = on_nifti_axes(done.array[0], done)
     for image in (str(folder), "ct"):  # by its path, and by its name in the folder of studies
@@ -134,7 +134,7 @@ def test_segment_and_restore_first(server: RunningServer, head: nibabel.Nifti1Im
     segmenter = Segmenter(available()[name], torch.device("cpu"))
     nibabel.save(head, tmp_path / "restored.nii.gz")
     for task, path in ((name, server.studies / "head.nii.gz"), (f"restore_then_{name}", tmp_path / "restored.nii.gz")):
-        expected, affine = segmenter(read(path, Modality.MR)[0])
+        expected, affine = segmenter(next(open_images(path, Modality.MR)))
         found = nrrd(server.infer(task, image="head", **STOCK), tmp_path)
         assert found.GetPixelID() == SimpleITK.sitkUInt8
         assert (expected != SimpleITK.GetArrayFromImage(found).T).mean() < 1e-3

@@ -19,7 +19,7 @@ from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.thin import Thinning, thin_count, thin_derivation, thin_volume, work_units
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 from tests.data import mr_volume
 
 
@@ -43,7 +43,7 @@ def restorer(**networks: torch.nn.Module) -> Restorer:
             Path("nowhere"),
             "expert",
             Modality.CT if name == "for_ct" else Modality.MR,
-            Degradation.LOW_RESOLUTION,
+            "low-resolution",
             False,
             "1",
             "ab" * 32,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.dicom.geometry import Stack
+from monai_sasm.io.dicom.geometry import LPS_TO_RAS, Stack
 from monai_sasm.io.dicom.multiframe import Slice
 from monai_sasm.io.dicom.pixels import StoredPixels, read_stored, rescaled
 from monai_sasm.io.dicom.values import quiet, text_of
 from monai_sasm.io.memory import free_memory
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.volume import FinerSlices, Source, Volume
 from monai_sasm.types import Modality
 
 PLAUSIBLE_HU = (-4096.0, 31743.0)
@@ -27,7 +28,7 @@ MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class DicomSource:
+class DicomSource(Source):
     """What the writer needs to give a series back; pixels and headers are read again from the files.
 
     Args:
@@ -44,6 +45,8 @@ class DicomSource:
         acquired: on such a grid, SOP Instance UIDs of the acquired slices that each was made of.
     """
 
+    format = "dicom"
+
     paths: tuple[Path, ...]
     frames: tuple[int, ...]
     instances: tuple[str, ...]
@@ -54,6 +57,33 @@ class DicomSource:
     multiframe: bool = False
     thickness: float | None = None
     acquired: tuple[tuple[str, ...], ...] = ()
+
+    def result_name(self, name: str) -> str:
+        """A folder; a NIfTI file for what cannot be written as DICOM."""
+        return f"{name}.nii.gz" if self.multiframe else name
+
+    def on_finer_slices(self, grid: FinerSlices) -> DicomSource:
+        """Every thin slice with its own position and the acquired slice that it lies in, which lends its header."""
+        lps, thick, thin = LPS_TO_RAS @ grid.affine, grid.thick, grid.thin
+        parents = np.minimum(((np.arange(thin) + 0.5) * thick / thin).astype(int), thick - 1)
+        per_slice = ("paths", "frames", "instances", "slopes", "intercepts")
+        chosen: dict[str, Any] = {name: tuple(getattr(self, name)[parent] for parent in parents) for name in per_slice}
+        positions = tuple(tuple(float(part) for part in lps[:3, 3] + k * lps[:3, 0]) for k in range(thin))
+        neighbours = tuple(_neighbours(k, thick, thin) for k in range(thin))
+        return replace(
+            self,
+            **chosen,
+            positions=positions,
+            thickness=float(np.linalg.norm(lps[:3, 0])),
+            acquired=tuple(tuple(self.instances[i] for i in each) for each in neighbours),
+        )
+
+
+def _neighbours(number: int, thick: int, thin: int) -> tuple[int, ...]:
+    """The acquired slices between whose centres, or in which, a thin slice lies."""
+    place = (number + 0.5) * thick / thin - 0.5
+    low, high = int(np.floor(place)), int(np.ceil(place))
+    return tuple(sorted({min(max(index, 0), thick - 1) for index in (low, high)}))
 
 
 def load(
