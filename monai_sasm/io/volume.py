@@ -82,6 +82,7 @@ class Volume:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "modality", Modality(self.modality))
         if self.array.dtype != np.float32:
             raise TypeError(f"Volume.array must be float32, got {self.array.dtype}; convert with .astype(np.float32)")
         if not 2 <= self.array.ndim <= 4:
