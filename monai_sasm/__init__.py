@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from monai_sasm.errors import RefusedError as RefusedError
     from monai_sasm.io.derivation import Derivation as Derivation
+    from monai_sasm.io.formats import open_images as open_images
+    from monai_sasm.io.formats import save as save
     from monai_sasm.io.volume import Volume as Volume
     from monai_sasm.restoration.files import restore as restore
     from monai_sasm.restoration.options import Options as Options

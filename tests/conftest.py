@@ -31,8 +31,8 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
     import torch
 
     from monai_sasm.bundles import Bundle
-    from monai_sasm.restoration.restorer import Restorer
-    from monai_sasm.types import Degradation, Modality
+    from monai_sasm.restoration.restorer import Restorer, torch_device
+    from monai_sasm.types import Modality
 
     class Half(torch.nn.Module):
         def forward(self, image: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
@@ -51,14 +51,14 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
             root=Path("nowhere"),
             role="expert",
             modality=modality,
-            degradation=Degradation.NOISE,
+            degradation="noise",
             noise_map=True,
             version="0.0.1",
             sha256="0" * 64,
             network=Half(),
             metadata={"sasm": {"role": "expert"}},
         )
-        for modality in Modality
+        for modality in Modality.known()
     }
     gate = Bundle(
         "toy_gate",
@@ -73,5 +73,10 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
         {"sasm": {"role": "gate"}},
     )
     restorer = Restorer.of(experts, gate)
-    monkeypatch.setattr("monai_sasm.restoration.files.Restorer", lambda *_, **__: restorer)
+
+    def made(device: str = "auto", **_: Any) -> Restorer:
+        torch_device(device)
+        return restorer
+
+    monkeypatch.setattr("monai_sasm.restoration.files.Restorer", made)
     return restorer

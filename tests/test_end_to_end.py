@@ -22,7 +22,7 @@ from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
 from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.formats import read, write
+from monai_sasm.io.formats import open_images, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.dispatch import restore_tiled
 from monai_sasm.restoration.options import Options
@@ -133,7 +133,7 @@ def test_a_noisy_mr_volume_gets_clearer_and_keeps_its_header(tmp_path: Path, cap
 
 
 def test_a_ct_series_becomes_a_derived_series(tmp_path: Path, capsys: Any) -> None:
-    (clean,) = read(ct_small())
+    (clean,) = open_images(ct_small())
     model = LowDoseCt(spacing=0.66, dose=(0.05, 0.05), kernel="sharp")
     noisy = clean.from_slices(degrade(model, torch.from_numpy(clean.as_slices().copy())).numpy())
     (source,) = write(noisy, tmp_path / "in", Derivation("test", "0"))
@@ -145,14 +145,14 @@ def test_a_ct_series_becomes_a_derived_series(tmp_path: Path, capsys: Any) -> No
     assert after.SeriesInstanceUID != before.SeriesInstanceUID
     assert after.ImagePositionPatient == before.ImagePositionPatient
     assert after.SeriesDescription.count("[") == before.SeriesDescription.count("[") + 1
-    (result,) = read(path)
+    (result,) = open_images(path)
     errors = [float(np.sqrt(((volume.array - clean.array) ** 2).mean())) for volume in (noisy, result)]
     assert errors[1] < 0.6 * errors[0]
     assert abs(float((result.array - noisy.array).mean())) < 3, "HU, the bias"
 
 
 def test_a_slice_of_full_dose_is_left_alone(restorer: Restorer) -> None:
-    (volume,) = read(ct_small())
+    (volume,) = open_images(ct_small())
     result = restorer(volume)
     assert float(np.abs(result.volume.array - volume.array).mean()) < 2, "HU"
 

@@ -78,7 +78,7 @@ def test_every_bundle_is_in_the_wheel(installed: Path) -> None:
 
 
 def test_the_installed_package_finds_its_own_bundles(installed: Path, tmp_path: Path) -> None:
-    code = "from monai_sasm.bundles import bundles_folder; print(bundles_folder())"
+    code = "from monai_sasm.bundles import shipped_folder; print(shipped_folder())"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True

@@ -58,4 +58,6 @@ def write_gain_expert(folder: Path, gain: float, modality: str = "PHOTO", degrad
 
 def write_trusting_gate(folder: Path, experts: list[str]) -> Path:
     """A gate bundle with these experts as classes, see :class:`TrustingGate`."""
-    return write_bundle(folder, GATE.format(experts=experts), {"role": "gate"}, {})
+    write_bundle(folder, GATE.format(experts=experts), {"role": "gate"}, {})
+    (folder / "configs" / "classes.json").write_text(json.dumps(["clean", *experts]))
+    return folder

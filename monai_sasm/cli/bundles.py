@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -23,16 +24,57 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per bundle
 
 @bundles.command("list")
 def show(trust: Trust = None, as_json: AsJson = False) -> None:
-    """Name, role, modality, degradation and version of each bundle, and whether its weights are there."""
+    """Name, role, modality, degradation and version of each bundle, whether its weights are there, and who decides.
+
+    As JSON each gate says whether it is the default and which experts it calls.
+    """
     set_up_logging(0)
     with one_line_errors():
-        rows = [_describe(name, folder) for name, folder in _available(trust).items()]
+        found = _available(trust)
+        rows = [_describe(name, folder) for name, folder in found.items()]
         if as_json:
             for row in rows:
                 print_row(row)
         else:
             head = ("name", "role", "modality", "degradation", "version", "weights")
             print_table(head, [tuple(str(row[key] or "-") for key in head) for row in rows])
+        _tell_gate(found)
+
+
+@bundles.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The new bundle: letters, digits, '_' and '-'.")],
+    origin: Annotated[str, typer.Option("--from", metavar="BUNDLE", help="A bundle's name, or its folder.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", file_okay=False, help="Where the new bundle's folder is made.")
+    ] = Path(),
+    trust: Trust = None,
+) -> None:
+    """Make a bundle of your own from another: a copy that runs its own weights, to be trained and described anew."""
+    set_up_logging(0)
+    with one_line_errors():
+        from monai_sasm.bundles import new_bundle
+
+        root = new_bundle(name, origin, output, extra=trust or ())
+        print(root)
+        typer.echo(_next_steps(root, origin), err=True)
+
+
+@bundles.command()
+def gate(
+    name: Annotated[str | None, typer.Argument(help="Make this gate the default.")] = None,
+) -> None:
+    """Say which gate decides where none is named, and which experts it calls; or choose another one."""
+    set_up_logging(0)
+    with one_line_errors():
+        from monai_sasm.bundles import choose_default_gate, find_gate
+
+        found = _available(None)
+        if name is not None:
+            find_gate(found, name)
+            choose_default_gate(name)
+        print(find_gate(found) or "none")
+        _tell_gate(found)
 
 
 @bundles.command()
@@ -46,14 +88,27 @@ def add(
         Path | None, typer.Option("--output", "-o", help="Where bundles are kept; if left out, your own bundle folder.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Most steps of the fit.")] = 300,
+    gate: Annotated[str | None, typer.Option(help="The gate to extend; the default one if left out.")] = None,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
 ) -> None:
-    """Register an expert bundle and re-fit the gate's head, so that the gate knows when to call it."""
+    """Register an expert bundle, and extend the gate by it: its head is fitted anew, so that it knows when to call it.
+
+    The gate itself stays as it is; the extended one lies beside the expert, and is the default from then on.
+    """
     set_up_logging(verbose)
     with one_line_errors():
+        from monai_sasm.bundles import DEFAULT_GATE, available, find_gate, read_metadata, user_folder
         from monai_sasm.training.gate_head import add_bundle
 
-        print(add_bundle(folder, examples, output, steps))
+        extended = add_bundle(folder, examples, output, steps=steps, gate_name=gate)
+        print(extended)
+        origin = read_metadata(extended)["sasm"]["extends"]
+        typer.echo(f"{extended.name} extends {origin} by {folder.resolve().name}", err=True)
+        if extended.parent == user_folder() and find_gate(available()) == extended.name:
+            typer.echo(f"it is the default gate now; `sasm bundles gate {DEFAULT_GATE}` goes back", err=True)
+        else:
+            place = "" if extended.parent == user_folder() else f" --trust {quote(str(extended.parent))}"
+            typer.echo(f"use it by --gate {extended.name}{place}", err=True)
 
 
 @bundles.command()
@@ -125,8 +180,63 @@ def _describe(name: str, folder: Path) -> dict[str, Any]:
         "degradation": section.get("degradation"),
         "version": metadata.get("version"),
         "weights": _weights(folder, section),
+        **_calls(name, folder, section),
         "path": str(folder),
     }
+
+
+def _calls(name: str, folder: Path, section: dict[str, Any]) -> dict[str, Any]:
+    """Of a gate: whether it is the default, and its experts."""
+    from monai_sasm.bundles import default_gate, gate_classes
+
+    if section["role"] != "gate":
+        return {}
+    try:
+        experts = gate_classes(folder)[1:]
+    except (OSError, ValueError):
+        experts = []
+    return {"default": name == default_gate(), "experts": experts}
+
+
+def _tell_gate(found: dict[str, Path]) -> None:
+    """Which gate is the default, and which experts it calls, on stderr."""
+    from monai_sasm.bundles import find_gate
+    from monai_sasm.errors import BundleError
+
+    try:
+        name = find_gate(found)
+    except BundleError as error:
+        logger.error("%s", reason_of(error))
+        return
+    if name is None:
+        typer.echo("no gate is installed; experts act by their names alone", err=True)
+        return
+    calls = _calls(name, found[name], {"role": "gate"})["experts"]
+    told = [expert if expert in found else f"{expert} (not installed)" for expert in calls]
+    typer.echo(f"default gate: {name}, calls {', '.join(told) or 'no expert'}", err=True)
+
+
+def _next_steps(root: Path, origin: str) -> str:
+    """What to do with a new bundle, as commands to paste."""
+    from monai_sasm.bundles import read_metadata
+
+    name, place, role = root.name, quote(str(root)), read_metadata(root)["sasm"]["role"]
+    run = "python -m monai.bundle run --config_file"
+    steps = {"run": f"{run} {quote(str(root / 'configs' / 'inference.yaml'))} --dataset_dir IN --output_dir OUT"}
+    if role in ("expert", "gate"):
+        steps["restore"] = f"sasm restore IN -o OUT --{role} {name} --trust {place}"
+    train, weights = root / "configs" / "train.yaml", quote(str(root / "models" / "model.pt"))
+    if train.is_file():
+        steps["train"] = f"{run} {quote(str(train))} --dataset_dir DATA"
+        if "\ninitial_weights:" in train.read_text(encoding="utf-8"):
+            steps["tune"] = f"{steps['train']} --initial_weights {weights}"
+        steps["then"] = f"cp runs/{name}/model.pt {weights}, and rewrite docs/README.md"
+    steps["check"] = f"sasm bundles check {name} --trust {place}"
+    if role == "expert":
+        steps["compare"] = f"sasm evaluate --bundle {quote(origin)} --bundle {place} --trust {place} --data IMAGES"
+        steps["add"] = f"sasm bundles add {place} --examples PAIRS"
+    lines = [f"{name} is a copy of {origin}, weights included. Next:"]
+    return "\n".join([*lines, *(f"  {what + ':':9}{how}" for what, how in steps.items())])
 
 
 def _weights(folder: Path, section: dict[str, Any]) -> str:
@@ -173,9 +283,7 @@ def _run(bundle: Any) -> None:
     """An image of zeros must come back finite and in its shape."""
     import torch
 
-    from monai_sasm.types import Modality
-
-    channels = 3 if bundle.modality is Modality.PHOTO else 1
+    channels = 1 if bundle.modality is None else bundle.modality.profile.channels
     image = torch.zeros(1, channels, CHECK_SIZE, CHECK_SIZE)
     result = bundle.restore(image, torch.full_like(image[:, :1], 0.05))
     if result.shape != image.shape or not torch.isfinite(result).all():

@@ -36,6 +36,7 @@ def node(
     http_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of /healthz and /metrics; 11180.")] = None,
     quiet_seconds: Annotated[float | None, typer.Option(min=0, help="A series is complete after so long; 10.")] = None,
     expert: Annotated[str | None, typer.Option(help="Use only this expert, without the gate.")] = None,
+    gate: Annotated[str | None, typer.Option(help="Another gate than the default.")] = None,
     strength: Annotated[float | None, typer.Option(min=0, max=1, help="0 to 1, the full restoration.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
@@ -65,7 +66,10 @@ def node(
             "http_host": http_host, "http_port": http_port, "quiet_seconds": quiet_seconds,
         }  # fmt: skip
         settings |= {key: value for key, value in given.items() if value is not None}
-        options = {"expert": expert, "strength": strength, "device": device, "precision": precision, "trust": trust}
+        options = {
+            "expert": expert, "gate": gate, "strength": strength, "device": device, "precision": precision,
+            "trust": trust,
+        }  # fmt: skip
         chosen = {key: value for key, value in options.items() if value is not None}
         settings["restore"] = {**(settings.get("restore") or {}), **chosen}
         if to:

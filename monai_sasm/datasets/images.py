@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.functional.neighbours import neighbours_of, slabs
+from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -75,7 +76,7 @@ def slices(
     """
     found = []
     for path in paths:
-        for volume in (cut for read in _read(path, Modality(modality)) for cut in _cuts(read, all_planes)):
+        for volume in (cut for whole in open_images(path, modality) for cut in _cuts(whole, all_planes)):
             stack, count = _working_scale(volume), neighbours_of(volume, neighbours)
             for around in slabs(stack, count, len(stack) // len(volume.array)):
                 if float(around[count].std()) >= min_std:
@@ -124,22 +125,16 @@ def paired(
 def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[NDArray[np.float32], ...]]:
     from monai_sasm.functional.intensity import scaling_for
 
-    clean, noisy = _read(clean_path, modality)[0], _read(noisy_path, modality)[0]
+    clean, noisy = next(open_images(clean_path, modality)), next(open_images(noisy_path, modality))
     if clean.array.shape != noisy.array.shape:
         raise ValueError(f"{clean_path.name}: clean {clean.array.shape} and noisy {noisy.array.shape} differ in shape")
     scaling = scaling_for(clean)
     pairs = zip(scaling.forward(clean.as_slices()), scaling.forward(noisy.as_slices()), strict=True)
-    return [tuple(_colour(part) if modality is Modality.PHOTO else part for part in pair) for pair in pairs]
+    return [tuple(_colour(part) if modality.profile.channels == 3 else part for part in pair) for pair in pairs]
 
 
 def _colour(photo: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.repeat(photo, 3, axis=0) if len(photo) == 1 else photo
-
-
-def _read(path: str | Path, modality: Modality) -> list[Volume]:
-    from monai_sasm.io.formats import read
-
-    return read(Path(path), modality)
 
 
 def _cuts(volume: Volume, all_planes: bool) -> list[Volume]:

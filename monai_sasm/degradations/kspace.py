@@ -62,6 +62,8 @@ class KspaceTruncation:
         axes: which axes to truncate: -2 (rows, phase encoding), -1 (columns).
         apodisation: 0 for a hard edge (Gibbs ringing), 1 for a full Hann roll-off inside the kept samples; a Tukey
             window between.
+        fermi: width of a Fermi window's transition, share of the kept half width, in place of ``apodisation``; 0 for
+            none. Its middle lies three widths inside the edge: 0.05 in the last kept sample.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class KspaceTruncation:
         factor: tuple[float, float] = (2.0, 2.0),
         axes: Sequence[int] = (PHASE_AXIS, READ_AXIS),
         apodisation: float = 0.0,
+        fermi: float = 0.0,
     ) -> None:
         if not 1 <= factor[0] <= factor[1]:
             raise ValueError(f"factor must be an increasing range of numbers of at least 1, got {factor}")
@@ -76,7 +79,9 @@ class KspaceTruncation:
             raise ValueError(f"axes must name -2 (rows), -1 (columns) or both, got {tuple(axes)}")
         if not 0 <= apodisation <= 1:
             raise ValueError(f"apodisation must lie in [0, 1], got {apodisation}")
-        self.factor, self.axes, self.apodisation = tuple(factor), tuple(axes), apodisation
+        if not 0 <= fermi <= 0.25 or (fermi and apodisation):
+            raise ValueError(f"fermi must lie in [0, 0.25] and takes the place of apodisation, got {fermi}")
+        self.factor, self.axes, self.apodisation, self.fermi = tuple(factor), tuple(axes), apodisation, fermi
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> KspaceParams:
         """Draw factors for a batch ``(B, C, H, W)``; no noise."""
@@ -95,7 +100,8 @@ class KspaceTruncation:
         """Weights (B, 1, H, W) of the k-space samples, 1 at the zero frequency, 0 where nothing was measured."""
         weights = torch.ones(len(params.factor), 1, size[-2], size[-1])
         for axis in self.axes:
-            profile = torch.stack([_kept(size[axis], float(factor), self.apodisation) for factor in params.factor])
+            kept = [_kept(size[axis], float(factor), self.apodisation, self.fermi) for factor in params.factor]
+            profile = torch.stack(kept)
             weights = weights * (profile[:, None, :, None] if axis == PHASE_AXIS else profile[:, None, None, :])
         return weights
 
@@ -157,10 +163,12 @@ class LowQualityMr:
         return self.noise.apply(self.truncation.apply(clean, params), params)
 
 
-def _kept(length: int, factor: float, apodisation: float) -> Tensor:
-    """Tukey window (length,) over the central ``length / factor`` samples, 1 in the middle."""
+def _kept(length: int, factor: float, apodisation: float, fermi: float = 0.0) -> Tensor:
+    """Tukey or Fermi window (length,) over the central ``length / factor`` samples, 1 in the middle."""
     half = max(length / factor / 2, 0.5)
     distance = (torch.arange(length) - length // 2).abs() / half
+    if fermi:
+        return torch.where(distance < 1, torch.sigmoid((1 - 3 * fermi - distance) / fermi), torch.zeros(()))
     flat = 1 - apodisation
     roll = 0.5 * (1 + torch.cos(math.pi * ((distance - flat) / max(apodisation, 1e-6)).clamp(0, 1)))
     # Symmetric about the zero frequency, so that a real image stays real.

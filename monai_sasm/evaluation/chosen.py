@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_sasm.bundles import available, read_metadata
 from monai_sasm.errors import BundleError
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.bundles import Bundle
@@ -50,9 +50,9 @@ class Chosen:
         return Modality(self.section["modality"])
 
     @property
-    def degradation(self) -> Degradation:
+    def degradation(self) -> str:
         """What it declares to repair."""
-        return Degradation(self.section["degradation"])
+        return str(self.section["degradation"])
 
     def fingerprint(self) -> str:
         """sha256 over configuration and weights: what a result with this expert depends on."""

@@ -18,7 +18,7 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.evaluation.data import DataAbsentError
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory
-from monai_sasm.io.nifti.nifti import stem
+from monai_sasm.io.nifti.names import stem
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 

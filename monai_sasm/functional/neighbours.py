@@ -10,7 +10,7 @@ A slab is ``(B, 2 n + 1, H, W)``: slices in their order along the stack, the one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, repeat
 from typing import Protocol, TypeVar
 
@@ -80,12 +80,27 @@ def slabs(slices: Iterable[T], count: int, length: int) -> Iterator[list[T]]:
 
 def slab_batch(stack: ImageBatch, count: int) -> Tensor:
     """One stack of slices ``(N, 1, H, W)`` -> ``(N, 2 count + 1, H, W)``, each between its neighbours."""
-    return next_batch(slabs(stack, count, len(stack)), len(stack))
+    return torch.stack([torch.cat(window) for window in slabs(stack, count, len(stack))])
 
 
-def next_batch(around: Iterator[list[Tensor]], size: int) -> Tensor:
-    """The next of :func:`slabs`, slices ``(c, H, W)``, as one batch ``(size or fewer, (2 n + 1) c, H, W)``."""
-    return torch.stack([torch.cat(one) for one in islice(around, size)])
+def run_on_slices(
+    run: Callable[[Tensor], Tensor], slices: Iterable[Tensor], *, batch: int = 1, neighbours: int = 0, length: int = 1
+) -> Iterator[Tensor]:
+    """``run`` on every slice, a few at a time; read no further ahead than a batch and its neighbours.
+
+    Args:
+        run: ``(n, (2 neighbours + 1) c, H, W)``, slices between their neighbours -> ``(n, ...)``.
+        slices: ``(c, H, W)`` each, of one or more stacks, one after the other.
+        batch: slices per call, ``n`` or fewer.
+        neighbours: slices on each side.
+        length: slices per stack.
+
+    Yields:
+        The result of each slice in its order.
+    """
+    around = slabs(slices, neighbours, length)
+    while windows := list(islice(around, batch)):
+        yield from run(torch.stack([torch.cat(window) for window in windows]))
 
 
 def fit_neighbours(image: Tensor, count: int, channels: int = 1) -> Tensor:

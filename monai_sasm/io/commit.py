@@ -1,17 +1,38 @@
-"""Writing a file so that it appears whole or not at all."""
+"""Files and folders that appear whole or not at all, and survive a power cut once they are there.
+
+Unfinished ones lie beside their target under names that begin with :data:`WORKING`; no reader takes these for images.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from monai_sasm.io.nofollow import is_folder
+
+WORKING = ".sasm-"
+"""Begin of the names of files and folders that are this program's own bookkeeping, never input and never a result."""
+
+_LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # left by file browsers
+_SYNCED = 8  # files at a time, since each waits for the disk
+_STALE = 24 * 3600  # seconds after which nobody works on an unfinished folder any more
+_EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+_HERE = {"linux": -100, "darwin": -2}  # AT_FDCWD
 
 
 def guard_target(target: Path, *, overwrite: bool, sources: tuple[Path, ...] = ()) -> None:
-    """Refuse a target that would destroy something.
+    """Refuse a target file that would destroy something.
 
     Raises:
         FileExistsError: ``target`` exists and ``overwrite`` is off.
@@ -26,6 +47,32 @@ def guard_target(target: Path, *, overwrite: bool, sources: tuple[Path, ...] = (
         raise FileExistsError(f"{target} exists; choose another output or pass --overwrite")
 
 
+def guard_folder(folder: Path, *, overwrite: bool, ours: Callable[[Path], bool]) -> None:
+    """Refuse a target folder whose replacement would destroy something.
+
+    Args:
+        folder: may be missing or empty.
+        overwrite: files that are ``ours`` may go.
+        ours: whether this program wrote a file. What it did not write is never deleted.
+
+    Raises:
+        FileExistsError: ``folder`` is a file, or holds files and ``overwrite`` is off, or holds something foreign.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; a DICOM series needs a folder")
+    there = [path for path in folder.iterdir() if path.name not in _LITTER]
+    if there and not overwrite:
+        raise FileExistsError(f"{folder} holds files already; choose another output or pass --overwrite")
+    foreign = sum(path.is_symlink() or not path.is_file() or not ours(path) for path in there)
+    if foreign:
+        raise FileExistsError(
+            f"{folder} is to be replaced as a whole, but {foreign} of the {len(there)} files and folders in it were "
+            "not written by this program; move them away or choose another output"
+        )
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[BinaryIO]:
     """A binary file that becomes ``target`` when the block ends, and vanishes when the block raises.
@@ -33,7 +80,7 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     It lives in the folder of ``target`` (created when missing), so that the final rename is atomic.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / f"{WORKING}{secrets.token_hex(8)}.tmp"
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -43,6 +90,117 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(
+    folder: Path, *, overwrite: bool = False, ours: Callable[[Path], bool] = lambda _: False, mode: int = 0o777
+) -> Iterator[Path]:
+    """An empty folder that becomes ``folder`` when the block ends, and vanishes when the block raises.
+
+    A ``folder`` that is there goes as a whole, so that files of the old never lie among the new. See
+    :func:`guard_folder` for arguments and errors, :func:`move_folder` for what a crash leaves; ``mode`` are the
+    permissions, less the umask.
+    """
+    real = Path(os.path.realpath(folder))
+    real.parent.mkdir(parents=True, exist_ok=True)
+    _recover(real)
+    guard_folder(folder, overwrite=overwrite, ours=ours)
+    building = real.parent / f"{_mark(real)}-{secrets.token_hex(4)}.tmp"
+    building.mkdir(mode)
+    try:
+        yield building
+        guard_folder(folder, overwrite=overwrite, ours=ours)  # files may have come in the meantime
+        sync_all(building)
+        move_folder(building, real)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def move_folder(source: Path, folder: Path) -> None:
+    """Rename ``source`` to ``folder``, on the same disk, in place of the folder that may be there, which is deleted.
+
+    A crash leaves the old or the new one. Where the system cannot exchange two names at once, the old one may be found
+    aside under a hidden name; the next writer of ``folder`` puts it back.
+
+    Raises:
+        FileNotFoundError: there is no ``source``.
+    """
+    folder = Path(os.path.realpath(folder))
+    _recover(folder)
+    if not folder.exists():
+        os.replace(source, folder)
+        sync(folder.parent)
+        return
+    old = source if _exchange(source, folder) else _aside(folder)
+    if old is not source:
+        os.stat(source)  # nothing is put aside for what is not there
+        os.replace(folder, old)
+        try:
+            os.replace(source, folder)
+        except BaseException:
+            _recover(folder)
+            raise
+    sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, survive a power cut."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot sync a folder
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_all(folder: Path) -> None:
+    """Make a folder with everything below it survive a power cut."""
+    paths: Iterable[Path] = [*folder.rglob("*"), folder]
+    with ThreadPoolExecutor(_SYNCED) as pool:
+        list(pool.map(sync, paths))
+
+
+def _mark(folder: Path) -> str:
+    """Begin of the working names of one folder; a hash, for the name itself may fill what a file system allows."""
+    return f"{WORKING}{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]}"
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{_mark(folder)}.old")
+
+
+def _recover(folder: Path) -> None:
+    """Bring to an end what a crash interrupted: put back, or throw away, what lies aside."""
+    aside = _aside(folder)
+    if is_folder(aside):
+        if folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.replace(aside, folder)
+    for left in folder.parent.glob(f"{_mark(folder)}-*.tmp"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _exchange(left: Path, right: Path) -> bool:
+    """Let two names change places in one step; ``False`` where system or file system cannot."""
+    rename, here = _rename_exchange(), _HERE.get(sys.platform)
+    return rename is not None and rename(here, os.fsencode(left), here, os.fsencode(right), _EXCHANGE) == 0
+
+
+@cache
+def _rename_exchange() -> Any:
+    names = {"linux": "renameat2", "darwin": "renameatx_np"}  # renameat2(2) since Linux 3.15, macOS 10.12
+    try:
+        function = getattr(ctypes.CDLL(None, use_errno=True), names[sys.platform])
+    except (KeyError, OSError, AttributeError, TypeError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    return function
 
 
 def _same_file(left: Path, right: Path) -> bool:

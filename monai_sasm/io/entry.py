@@ -1,11 +1,15 @@
-"""Entry: one thing found on disk, with what the house makes of it before any pixel is read."""
+"""Entry: one thing found on disk, with what is known about it before any pixel is read."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.nifti.names import stem
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -16,9 +20,9 @@ class Entry:
 
     Args:
         name: file-system-safe label, unique within one inventory, free of patient data; names the output.
-        format: ``dicom``, ``nifti`` or ``raster``.
+        format: name of its :class:`~monai_sasm.io.file_format.FileFormat`: ``dicom``, ``nifti``, ``raster``, ...
         paths: the files it is made of.
-        modality: CT, MR or photo; ``None`` where the file does not say (a NIfTI without ``--modality``).
+        modality: what made it; ``None`` where the file does not say (a NIfTI without ``--modality``).
         geometry: ``regular``, ``tilted``, ``gap``, ``irregular``, ``single``, ``multiframe`` or ``unknown``.
         refusal: why it will not be processed, with the way out; ``None`` when it will be.
         notes: decisions taken (duplicates dropped, private tags left out, ...).
@@ -33,3 +37,23 @@ class Entry:
     refusal: str | None
     notes: tuple[str, ...]
     load: Callable[[], Volume]
+
+
+def refused(path: Path, reason: str, file_format: str) -> Entry:
+    """The entry of a file that is not read."""
+    load = partial(refuse, reason)
+    return Entry(safe_name(stem(path)), file_format, (path,), None, "unknown", reason, (), load)
+
+
+def refuse(reason: str) -> Volume:
+    """What loading a refused entry does.
+
+    Raises:
+        RefusedError: always.
+    """
+    raise RefusedError(reason)
+
+
+def safe_name(name: str) -> str:
+    """A label that every file system takes: letters, digits, ``_``, ``-`` and ``.`` within."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "image"

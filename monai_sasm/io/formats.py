@@ -1,39 +1,46 @@
-"""One door for all files: what is in a path, reading it, and writing a result back as the same kind of file."""
+"""One place for all files: what is in a path, reading it, and writing a result back as the same kind of file."""
 
 from __future__ import annotations
 
+import logging
 import os
-import re
-import secrets
-import shutil
 import zlib
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.entry import Entry
-from monai_sasm.io.nifti import nifti
-from monai_sasm.io.nifti.nifti import NiftiSource
+from monai_sasm.io.dicom.format import DicomFormat
+from monai_sasm.io.entry import Entry, refused, safe_name
+from monai_sasm.io.file_format import HEAD, FileFormat
+from monai_sasm.io.nifti.format import NiftiFormat
+from monai_sasm.io.nifti.header import open_plain
 from monai_sasm.io.nofollow import below
-from monai_sasm.io.photo import photo as raster
-from monai_sasm.io.photo.photo import RasterSource
+from monai_sasm.io.photo.format import PhotoFormat
 from monai_sasm.io.volume import Volume
 from monai_sasm.io.walk import files_below
 from monai_sasm.types import Modality
 
-_RASTER_SUFFIXES = tuple(suffix for suffixes in raster.SUFFIXES.values() for suffix in suffixes)
-_IMAGE_SUFFIXES = (*nifti.SUFFIXES, *_RASTER_SUFFIXES, ".hdr", ".img", ".gif", ".webp", ".jp2", ".heic", ".avif")
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-_HEAD = 352  # a NIfTI header and its extension flag; every other signature is shorter
-_OTHER_IMAGES = ((b"GIF8", "a GIF"), (b"\0\0\0\x0cjP  ", "a JPEG 2000 file"), (b"\xff\x4f\xff\x51", "a JPEG 2000 file"))
+FORMATS: list[FileFormat] = [DicomFormat(), NiftiFormat(), PhotoFormat()]
+"""All that is read and written, in the order in which they are asked whether a file is theirs. Files whose first bytes
+cannot be read and whose names say nothing are left to the first."""
+
+_FOREIGN = {  # signature at an offset -> what it is called; pictures that are not read
+    (0, b"GIF8"): "a GIF",
+    (8, b"WEBP"): "a WebP file",
+    (0, b"\0\0\0\x0cjP  "): "a JPEG 2000 file",
+    (0, b"\xff\x4f\xff\x51"): "a JPEG 2000 file",
+}
+_FOREIGN_SUFFIXES = (".gif", ".webp", ".jp2", ".heic", ".avif")
+_PAIR_SUFFIXES = (".hdr", ".img")  # of NIfTI pairs, and of ENVI headers and disk images, too
 _MISNAMED = "the content is not what the name says, or damaged: export the file again"
-_COPY = "a copy: another file holds the same SOP Instance UID, and that one is taken"
+
+logger = logging.getLogger(__name__)
 
 
 def inventory(path: Path, modality: Modality | None = None) -> list[Entry]:
@@ -42,7 +49,7 @@ def inventory(path: Path, modality: Modality | None = None) -> list[Entry]:
     Args:
         path: a file, or a folder that is searched recursively; symbolic links that leave it are refused.
         modality: what NIfTI files are, which do not say it themselves; DICOM files say it, photos are refused when it
-            is CT or MR.
+            is not theirs.
 
     Returns:
         One entry per image, volume or DICOM series, sorted by folder and name; what cannot be processed carries its
@@ -56,80 +63,121 @@ def inventory(path: Path, modality: Modality | None = None) -> list[Entry]:
         raise FileNotFoundError(f"{path} does not exist; check the path")
     entries: list[Entry] = []
     others: list[Path] = []
-    claimed: set[Path] = set()
+    claimed: dict[str, list[Path]] = defaultdict(list)
     for file, reason in files_below(path):
-        entry = _refused(file, reason) if reason else _inspect(file, modality)
-        if entry is None:
+        claim = reason or _claim(file)
+        if isinstance(claim, str):
+            entries.append(_refused(file, claim))
+        elif claim is None:
             others.append(file)
         else:
-            claimed.add(file)
-            entries.append(entry)
-    if others:
-        from monai_sasm.io.dicom import index as dicom_index
-
-        entries += [entry for entry in dicom_index.index(path) if claimed.isdisjoint(entry.paths)]
-    entries += _unclaimed(others, entries)
+            claimed[claim.name].append(file)
+    for one in FORMATS:
+        if claimed[one.name]:
+            found = one.inspect(claimed[one.name], modality)
+            known = {file for entry in found for file in entry.paths}
+            entries += found
+            others += (file for file in claimed[one.name] if file not in known)
+    entries += (_refused(file, _MISNAMED) for file in others if file.name.lower().endswith(_suffixes(folders=True)))
     if not entries:
         reason = "not an image: only DICOM, NIfTI, PNG, JPEG, TIFF and BMP are read"
         entries = [_refused(file, reason) for file in others]
     return _unique(sorted(entries, key=lambda entry: (entry.paths[0].parent.parts, entry.name)))
 
 
-def read(path: Path, modality: Modality | None = None) -> list[Volume]:
-    """Load every image under a path that is not refused; see :func:`inventory`.
+def open_images(path: str | Path, modality: Modality | str | None = None) -> Iterator[Volume]:
+    """Read the images under a path one after the other, so that one is in memory at a time.
+
+    What cannot be read is left out, with the reason in the log (warnings of ``monai_sasm.io.formats``); see
+    :func:`inventory` to have the reasons, and images in another order.
+
+    Args:
+        path: a file, or a folder that is searched recursively.
+        modality: what NIfTI files are, for example ``"MR"``.
+
+    Yields:
+        Volumes, sorted by folder and name.
 
     Raises:
+        FileNotFoundError: nothing is there; at once.
         RefusedError: nothing could be read; the message lists the reasons.
-        FileNotFoundError: nothing is there.
     """
-    volumes, reasons = [], []
-    for entry in inventory(path, modality):
-        if entry.refusal is not None:
-            reasons.append(f"{entry.name}: {entry.refusal}")
-            continue
+    return _opened(inventory(Path(path), None if modality is None else Modality(modality)))
+
+
+def _opened(entries: Sequence[Entry]) -> Iterator[Volume]:
+    reasons = []
+    for entry in entries:
         try:
-            volumes.append(entry.load())
+            volume = entry.load()
         except RefusedError as error:
+            logger.warning("left out %s: %s", entry.name, error)
             reasons.append(f"{entry.name}: {error}")
-    if not volumes:
+            continue
+        yield volume
+        del volume  # before the next one is read
+    if len(reasons) == len(entries):
         raise RefusedError("nothing to read: " + ("; ".join(reasons) or "the folder is empty; check the path"))
-    return volumes
+
+
+def save(
+    volume: Volume,
+    path: str | Path,
+    derivation: Derivation | None = None,
+    *,
+    overwrite: bool = False,
+    keep_private: bool = False,
+) -> list[Path]:
+    """Write an image to a file, or into a folder under the name of its source; see :func:`write`.
+
+    Args:
+        volume: finite values.
+        path: a file name with the suffix of an image, or a folder, made where missing.
+        derivation: what was done; by default that this package wrote it.
+        overwrite: replace an existing target.
+        keep_private: keep the private tags of DICOM sources.
+
+    Returns:
+        The files written, the image first.
+    """
+    if derivation is None:
+        from monai_sasm import __version__
+
+        derivation = Derivation("monai_sasm", __version__, summary="image processing")
+    target = target_for(volume, Path(path))
+    return write(volume, target, derivation, overwrite=overwrite, keep_private=keep_private)
 
 
 def write(
     volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False, keep_private: bool = False
 ) -> list[Path]:
-    """Write a result as the kind of file its source was.
+    """Write an image in the format that a file name says, or else as the kind of file its source was.
 
     DICOM goes to a folder, NIfTI to a file with a JSON sidecar, photos to a file of the same kind. A DICOM volume
     given a ``.nii`` or ``.nii.gz`` target is exported as float32 NIfTI. Files appear whole or not at all.
 
     Args:
-        volume: what a reader of this house made, with new pixels.
+        volume: finite values.
         path: target file, or folder for DICOM.
         derivation: what was done, for headers and sidecars.
         overwrite: replace an existing target.
         keep_private: keep the private tags of DICOM sources.
 
+    Returns:
+        The files written, the image first.
+
     Raises:
         FileExistsError: the target exists and ``overwrite`` is off.
-        ValueError: the target has another kind than the source, or is the source.
+        ValueError: the format of the target cannot hold the image, or the target is the source.
     """
     path = Path(path)
-    if isinstance(volume.source, NiftiSource):
-        return nifti.write(volume, path, derivation, overwrite=overwrite)
-    if isinstance(volume.source, RasterSource):
-        return raster.write(volume, path, derivation, overwrite=overwrite)
-    if volume.source is None:
-        raise ValueError("only volumes made by a reader can be written, got one without source; use with_array()")
-    if path.name.lower().endswith(nifti.SUFFIXES):
-        from monai_sasm.io.nifti import export as nifti_export
-
-        values = volume.array if volume.array.shape[0] > 1 else volume.array[0]
-        return [nifti_export.export(values, volume, path, overwrite=overwrite)]
-    if path.name.lower().endswith(_IMAGE_SUFFIXES):
-        raise ValueError(f"a DICOM series is written into a folder, or as .nii.gz, got {path.name}")
-    return _write_dicom(volume, path, derivation, overwrite=overwrite, keep_private=keep_private)
+    if path.name.lower().endswith(_FOREIGN_SUFFIXES):
+        raise ValueError(f"images are not written as {path.suffix}, got {path.name}; choose another suffix")
+    own = None if volume.source is None else _named(volume.source.format)
+    chosen = _named_by(path) or own
+    if chosen is None:
+        raise ValueError(f"an image without source is written as .nii.gz or .png, got {path.name}; add a suffix")
+    return chosen.write(volume, path, derivation, overwrite=overwrite, keep_private=keep_private)
 
 
 def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
@@ -144,13 +192,14 @@ def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
     """
     input_root, output = Path(input_root), Path(output)
     single = not input_root.is_dir()
-    if single and output.name.lower().endswith(_IMAGE_SUFFIXES) and not output.is_dir():
+    named = output.name.lower().endswith((*_suffixes(), *_PAIR_SUFFIXES))
+    if single and named and not output.is_dir():
         target = output
     else:
         parent = Path() if single else _common_parent(entry.paths).relative_to(input_root)
-        target = output / parent / _result_name(entry)
-    folder = entry.format == "dicom" and not target.name.lower().endswith(nifti.SUFFIXES)
-    taken = {os.path.realpath(file.parent if folder else file) for file in entry.paths}
+        own = None if entry.refusal is not None else _named(entry.format)  # what is refused may be a link or a folder
+        target = output / parent / (entry.paths[0].name if own is None else own.result_name(entry))
+    taken = {os.path.realpath(place) for file in entry.paths for place in (file, file.parent)}
     if os.path.realpath(target) in taken:
         raise ValueError(f"a result is never written onto its source, got {target.name}; choose another output folder")
     return below(output, target.relative_to(output).as_posix()) if target != output else target
@@ -161,16 +210,9 @@ def target_for(volume: Volume, path: Path) -> Path:
 
     Files keep the name of their source, with the suffix of their true kind; a DICOM series becomes a folder.
     """
-    if path.name.lower().endswith(_IMAGE_SUFFIXES) and not path.is_dir():
+    if _named_by(path) is not None and not path.is_dir():
         return path
-    source = volume.source
-    if isinstance(source, NiftiSource):
-        named = source.path.name.lower().endswith(nifti.SUFFIXES)
-        return path / (source.path.name if named else f"{source.path.name}.nii.gz")
-    if isinstance(source, RasterSource):
-        suffixes = raster.SUFFIXES[source.kind]
-        return path / (source.path.name if source.path.suffix.lower() in suffixes else source.path.stem + suffixes[0])
-    return path / (f"{volume.name}.nii.gz" if volume.geometry == "multiframe" else volume.name)
+    return path / (f"{volume.name}.nii.gz" if volume.source is None else volume.source.result_name(volume.name))
 
 
 def write_map(
@@ -199,76 +241,61 @@ def write_map(
     array = np.asarray(array, dtype=np.float32)
     if not np.isfinite(array).all():
         raise ValueError("a map must be finite, got NaN or infinite values")
-    if like.modality is not Modality.PHOTO:
-        from monai_sasm.io.nifti import export as nifti_export
+    if not like.modality.profile.is_picture:
+        from monai_sasm.io.nifti.export import export
 
-        return [nifti_export.export(array, like, path, overwrite=overwrite)]
+        return [export(array, like, path, overwrite=overwrite)]
+    from monai_sasm.io.photo.photo import write_grey
+
     spatial = like.array.shape[1:]
     if array.shape != spatial and array.shape[1:] != spatial:
         raise ValueError(f"expected shape {spatial} or (K, *{spatial}) as the image has, got {array.shape}")
     if array.min() < -1e-3 or array.max() > 1 + 1e-3:
         raise ValueError(f"maps of photos lie in [0, 1], got [{array.min():g}, {array.max():g}]; scale them first")
     if array.ndim == 2:
-        return [raster.write_grey(array, path, overwrite=overwrite)]
-    labels = [str(index) for index in range(len(array))] if names is None else [_safe(name) for name in names]
+        return [write_grey(array, path, overwrite=overwrite)]
+    labels = [str(index) for index in range(len(array))] if names is None else [safe_name(name) for name in names]
     if len(labels) != len(array):
         raise ValueError(f"one name per map is needed, got {len(labels)} names for {len(array)} maps")
     targets = [path.with_name(f"{path.stem}_{label}{path.suffix}") for label in labels]
-    return [raster.write_grey(one, target, overwrite=overwrite) for one, target in zip(array, targets, strict=True)]
+    return [write_grey(one, target, overwrite=overwrite) for one, target in zip(array, targets, strict=True)]
 
 
-def _inspect(file: Path, modality: Modality | None) -> Entry | None:
-    """The entry of a NIfTI or photo file; ``None`` for everything else, DICOM included."""
+def _claim(file: Path) -> FileFormat | str | None:
+    """The format of a file by its first bytes, or why it is none; ``None`` for what is no image."""
     try:
-        with open(file, "rb") as stream:
-            head = stream.read(_HEAD)
-        if head[:2] == b"\x1f\x8b":
-            with nifti.open_plain(file) as stream:
-                head = stream.read(_HEAD)
+        with open_plain(file) as stream:
+            head = stream.read(HEAD)
     except (OSError, EOFError, zlib.error) as error:
-        if file.name.lower().endswith(_IMAGE_SUFFIXES):
-            return _refused(file, f"the file cannot be read ({type(error).__name__}): copy it again")
-        return None
-    if head[128:132] == b"DICM":
-        return None
-    if nifti.is_nifti(head):
-        return nifti.inspect(file, modality, _safe(nifti.stem(file)))
-    if raster.kind_of(head) is not None:
-        return raster.inspect(file, modality, _safe(file.stem))
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return _refused(file, "a WebP file: convert it to PNG")
-    for magic, kind in _OTHER_IMAGES:
-        if head.startswith(magic):
-            return _refused(file, f"{kind}: convert it to PNG")
+        if file.name.lower().endswith((*_suffixes(), *_PAIR_SUFFIXES)):
+            return f"the file cannot be read ({type(error).__name__}): copy it again"
+        return FORMATS[0]
+    for one in FORMATS:
+        if one.sniff(head):
+            return one
+    for (offset, magic), kind in _FOREIGN.items():
+        if head[offset:].startswith(magic):
+            return f"{kind}: convert it to PNG"
     return None
 
 
-def _unclaimed(others: list[Path], entries: list[Entry]) -> list[Entry]:
-    """Files whose name promises an image that neither their content nor the DICOM index confirms, and DICOM copies."""
-    known = {file for entry in entries for file in entry.paths}
-    # .hdr and .img are ENVI headers and disk images, too
-    suffixes = (*(suffix for suffix in _IMAGE_SUFFIXES if suffix not in (".hdr", ".img")), *_DICOM_SUFFIXES)
-    named = [file for file in others if file not in known and file.name.lower().endswith(suffixes)]
-    return [_refused(file, _COPY if _is_dicom(file) else _MISNAMED) for file in named]
+def _named(name: str) -> FileFormat | None:
+    return next((one for one in FORMATS if one.name == name), None)
 
 
-def _is_dicom(file: Path) -> bool:
-    from monai_sasm.io.dicom.header import is_dicom
+def _named_by(path: Path) -> FileFormat | None:
+    """The format that a file name promises."""
+    return next((one for one in FORMATS if path.name.lower().endswith(one.suffixes)), None)
 
-    return is_dicom(file)
+
+def _suffixes(folders: bool = False) -> tuple[str, ...]:
+    """Ends of file names that promise an image; on request also those of formats whose images are folders."""
+    return (*(end for one in FORMATS if folders or not one.is_folder for end in one.suffixes), *_FOREIGN_SUFFIXES)
 
 
 def _refused(file: Path, reason: str) -> Entry:
-    name = file.name.lower()
-    kind = "nifti" if name.endswith(nifti.SUFFIXES) else "dicom" if name.endswith(_DICOM_SUFFIXES) else "raster"
-    return Entry(_safe(nifti.stem(file)), kind, (file,), None, "unknown", reason, (), _refusing(reason))
-
-
-def _refusing(reason: str) -> Callable[[], Volume]:
-    def refuse() -> Volume:
-        raise RefusedError(reason)
-
-    return refuse
+    named = _named_by(file)
+    return refused(file, reason, "raster" if named is None else named.name)
 
 
 def _unique(entries: list[Entry]) -> list[Entry]:
@@ -286,52 +313,5 @@ def _unique(entries: list[Entry]) -> list[Entry]:
     return unique
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "image"
-
-
-def _result_name(entry: Entry) -> str:
-    if entry.format == "dicom":
-        return f"{entry.name}.nii.gz" if entry.geometry == "multiframe" else entry.name
-    file = entry.paths[0]
-    if entry.refusal is not None:  # may be a link, a folder or locked; there will be no result
-        return file.name
-    if entry.format == "nifti":
-        return file.name if file.name.lower().endswith(nifti.SUFFIXES) else f"{file.name}.nii.gz"
-    with open(file, "rb") as stream:
-        kind = raster.kind_of(stream.read(_HEAD))
-    if kind is None or file.suffix.lower() in raster.SUFFIXES[kind]:
-        return file.name
-    return file.stem + raster.SUFFIXES[kind][0]
-
-
 def _common_parent(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([file.parent for file in paths]))
-
-
-def _write_dicom(
-    volume: Volume, folder: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
-) -> list[Path]:
-    from monai_sasm.io.dicom import write as dicom_derived
-
-    source: Any = volume.source
-    if folder.resolve() in {file.parent.resolve() for file in source.paths}:
-        raise ValueError(f"a series never goes into the folder of its source, got {folder.name}; choose another")
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; a DICOM series needs a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise FileExistsError(f"{folder} holds files already; choose another output or pass --overwrite")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.parent / f".{secrets.token_hex(8)}.tmp"
-    try:
-        files = dicom_derived.write_series(volume, unfinished, derivation, keep_private=keep_private)
-        targets = [folder / file.relative_to(unfinished) for file in files]
-        if not folder.exists():
-            os.replace(unfinished, folder)
-            return targets
-        for file, target in zip(files, targets, strict=True):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, target)
-        return targets
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,30 +1,73 @@
-"""Volume: an image with its geometry, unit and origin, as one immutable value."""
+"""Volume: an image with its geometry, unit and source, as one immutable value."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.types import UNIT_OF, Modality, Unit
+from monai_sasm.errors import RefusedError
+from monai_sasm.types import Modality
+
+_THICK = 1.2  # a voxel axis this much longer than the next one is taken for the slice axis
+
+
+@dataclass(frozen=True, eq=False)
+class FinerSlices:
+    """A grid with more and thinner slices over the same extent; see :mod:`monai_sasm.io.finer_slices`.
+
+    Args:
+        axis: spatial axis that counts the slices.
+        thick: slices before.
+        thin: slices after.
+        affine: ``(4, 4)`` voxel index on the new grid -> RAS mm.
+        old_index: ``(4, 4)`` voxel index on the new grid -> on the old one.
+    """
+
+    axis: int
+    thick: int
+    thin: int
+    affine: NDArray[np.float64]
+    old_index: NDArray[np.float64]
+
+
+class Source:
+    """What the writer of a format needs to give an image back; each format has its own subclass."""
+
+    format: ClassVar[str]
+    """Name of the :class:`~monai_sasm.io.file_format.FileFormat` that writes it; empty where none read it."""
+    keeps_axes: ClassVar[bool] = False
+    """Whether the axes are those of a NIfTI file; others are (slice, row, column), which NIfTI counts backwards."""
+
+    def result_name(self, name: str) -> str:
+        """Name of the file or folder that a result of the image called ``name`` is written to."""
+        return f"{name}.nii.gz"
+
+    def on_finer_slices(self, grid: FinerSlices) -> Source:
+        """The same for the image on a finer grid.
+
+        Raises:
+            RefusedError: the format cannot hold it.
+        """
+        raise RefusedError("thin slices cannot be written in the format of this image; convert it to NIfTI first")
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """One image or series; nothing else in the house sees a bare path or an orphan affine.
+    """One image or series; all of the package works on these, never on bare arrays and affines.
 
     Args:
         array: float32 ``(C, *spatial)`` with one to three spatial axes, in ``unit``. ``C`` is 3 for RGB, 1 for grey,
             CT and MR; a 4-D NIfTI holds its time points in ``C``.
-        modality: CT, MR or photo.
+        modality: what made it.
         affine: ``(4, 4)`` float64, voxel index (in the order of the spatial axes, zero-based, voxel centre) to
             RAS mm; for 2-D images the third index is 0. ``None`` for photos.
         slice_axis: which *spatial* axis (0, 1, 2) counts the acquired slices; ``None`` for a 2-D image.
         name: short label for logs and output names. Never patient data.
-        source: whatever the writer of this format needs to give back header, dtype, bit depth, alpha and so on.
+        source: a :class:`Source`, which its format needs to give back header, dtype, bit depth, alpha and so on.
         geometry: how the slices lie (``regular``, ``tilted``, ``gap``, ``irregular``, ``single``, ``multiframe``).
         notes: what the reader had to decide (duplicates dropped, ...), for the manifest.
     """
@@ -39,6 +82,7 @@ class Volume:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "modality", Modality(self.modality))
         if self.array.dtype != np.float32:
             raise TypeError(f"Volume.array must be float32, got {self.array.dtype}; convert with .astype(np.float32)")
         if not 2 <= self.array.ndim <= 4:
@@ -50,10 +94,40 @@ class Volume:
                 f"slice_axis must name one of the {self.array.ndim - 1} spatial axes, got {self.slice_axis}"
             )
 
+    @classmethod
+    def from_array(
+        cls,
+        array: NDArray[Any],
+        affine: NDArray[Any] | None = None,
+        modality: Modality | str | None = None,
+        *,
+        name: str = "image",
+        slice_axis: int | None = None,
+    ) -> Volume:
+        """An array of one's own as an image that can be restored and saved.
+
+        Args:
+            array: CT in HU or MR magnitude ``(H, W)``, ``(i, j, k)`` or, with time points, ``(T, i, j, k)``; a photo
+                ``(H, W)`` or ``(3, H, W)``: unsigned integers over their full range, or floats in [0, 1]. Finite and
+                real.
+            affine: ``(4, 4)`` voxel index (in the order of the spatial axes) to RAS mm, as nibabel gives it; needed for
+                all but photos, which have none.
+            modality: what made it; never guessed.
+            name: names the result; no patient data.
+            slice_axis: spatial axis that counts the slices of a volume; by default a clearly thicker one, else the
+                last, as in a NIfTI file.
+
+        Raises:
+            ValueError: something of this is missing or contradicts itself; the message says what to pass instead.
+        """
+        from monai_sasm.io.from_array import volume_from_array
+
+        return volume_from_array(array, affine, modality, name=name, slice_axis=slice_axis)
+
     @property
-    def unit(self) -> Unit:
-        """HU for CT, MR magnitude for MR, sRGB in [0, 1] for photos."""
-        return UNIT_OF[self.modality]
+    def unit(self) -> str:
+        """What the numbers mean: ``HU`` for CT, ``MR`` for magnitude of MR, ``sRGB`` in [0, 1] for photos."""
+        return self.modality.profile.unit
 
     def with_array(self, array: NDArray[np.float32]) -> Volume:
         """The same geometry and header with new pixels of the same shape."""
@@ -65,7 +139,7 @@ class Volume:
 
     def enlarged(self, array: NDArray[np.float32]) -> Volume:
         """The same photo with pixels ``(C, k * H, k * W)``; refused for images whose pixels lie on a grid in space."""
-        if self.modality is not Modality.PHOTO or self.affine is not None:
+        if not self.modality.profile.is_picture or self.affine is not None:
             raise ValueError(f"only photos may be enlarged; a {self.modality.value} image must keep its geometry")
         channels, height, width = self.array.shape
         factor = array.shape[1] // height
@@ -81,7 +155,7 @@ class Volume:
         """
         if self.array.ndim < 3:
             raise ValueError(f"a slice needs two spatial axes, got array of shape {self.array.shape}")
-        if self.modality is Modality.PHOTO:
+        if self.modality.profile.is_picture:
             return self.array[None]
         if self.slice_axis is None:
             return self.array[:, None]
@@ -98,7 +172,7 @@ class Volume:
         """The slices of :meth:`as_slices` one after the other, ``(c, H, W)``, each a view: nothing is ever copied."""
         if self.array.ndim < 3:
             raise ValueError(f"a slice needs two spatial axes, got array of shape {self.array.shape}")
-        if self.modality is Modality.PHOTO:
+        if self.modality.profile.is_picture:
             yield self.array
             return
         stack = self.array[:, None] if self.slice_axis is None else np.moveaxis(self.array, self.slice_axis + 1, 1)
@@ -108,9 +182,16 @@ class Volume:
 
     def from_slices(self, slices: NDArray[np.float32]) -> Volume:
         """Inverse of :meth:`as_slices`: put a processed stack ``(N, c, H, W)`` back on this geometry."""
-        if self.modality is Modality.PHOTO:
+        if self.modality.profile.is_picture:
             return self.with_array(slices[0])
         if self.slice_axis is None:
             return self.with_array(slices[:, 0])
         moved = np.moveaxis(self.array, self.slice_axis + 1, 1)
         return self.with_array(np.moveaxis(slices.reshape(moved.shape), 1, self.slice_axis + 1))
+
+
+def thickest_axis(affine: NDArray[np.float64]) -> int:
+    """The axis whose voxels are clearly thicker than along the others, else the last; ``affine`` ``(4, 4)``."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    thickest = int(np.argmax(spacing))
+    return thickest if spacing[thickest] > _THICK * np.sort(spacing)[1] else 2

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from monai_sasm.bundles import load
+from monai_sasm.bundles import inference_parser, load
 from monai_sasm.errors import BundleError
 from monai_sasm.io.nifti.export import export, on_nifti_axes
 from monai_sasm.io.volume import Volume
@@ -28,15 +28,13 @@ class Segmenter:
     """
 
     def __init__(self, root: Path, device: torch.device) -> None:
-        from monai.bundle import ConfigParser
         from monai.transforms import Compose, SaveImaged
 
         bundle = load(root, device)
         self.network, self.device, self.models = bundle.network, device, {bundle.name: bundle.sha256}
         self.channels = int(bundle.metadata["network_data_format"]["inputs"]["image"]["num_channels"])
-        parser = ConfigParser()
-        parser.read_config(str(next((root / "configs").glob("inference.*"))))
-        parser["bundle_root"], parser["device"] = str(root), device
+        parser = inference_parser(root)
+        parser["device"] = device
         self.preprocessing: Any = parser.get_parsed_content("preprocessing")
         self.inferer: Any = parser.get_parsed_content("inferer")
         transforms = parser.get_parsed_content("postprocessing").transforms

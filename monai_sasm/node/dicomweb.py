@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_sasm.io.commit import replacing_folder
 from monai_sasm.io.dicom.header import read_header
 from monai_sasm.node.multipart import PART, Parts, boundary_of, encode
 from monai_sasm.node.web import HttpError, Web, pieces
@@ -117,9 +117,7 @@ def fetch_series(web: Web, found: SeriesFound, output: Path) -> Path:
     if os.path.lexists(folder):
         raise FileExistsError(f"{folder} exists already; remove it to fetch the series again")
     output.mkdir(parents=True, exist_ok=True, mode=0o700)
-    unfinished = output / f".{secrets.token_hex(8)}.tmp"
-    unfinished.mkdir(mode=0o700)
-    try:
+    with replacing_folder(folder, mode=0o700) as unfinished:
         accept = f'multipart/related; type="{PART}"; transfer-syntax=*'
         with web.get(f"/studies/{found.study}/series/{found.series}", accept) as answer:
             boundary = boundary_of(answer.headers.get("Content-Type", ""))
@@ -129,9 +127,6 @@ def fetch_series(web: Web, found: SeriesFound, output: Path) -> Path:
             count = _fetch(parts, found, unfinished)
         if not count or (found.instances is not None and count < found.instances):
             raise ValueError(f"the server announced {found.instances} objects and sent {count}; fetch again")
-        os.replace(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+from monai_sasm.errors import DISK_FAULTS, error_name
 
 
 @dataclass(frozen=True)
@@ -31,21 +30,21 @@ class Restores(Protocol):
     def digest(self) -> str:
         """Hexadecimal digest of models and options: equal digests give equal UIDs."""
 
-    def __call__(self, source: Path, derived: Path, progress: Callable[[int], None]) -> Outcome:
+    def __call__(self, source: Path, derived: Path, progress: Callable[[float], object]) -> Outcome:
         """Restore every series in ``source`` into a folder of its own below ``derived``.
 
         Args:
             source: folder of what was received.
             derived: folder, there already.
-            progress: called now and then with the number of slices or tiles done since.
+            progress: called now and then with the part of a series that was done since.
         """
 
 
 def is_disk_fault(error: BaseException) -> bool:
-    """Whether the machine cannot write at the moment: no fault of the series, which is tried again for ever."""
-    return isinstance(error, OSError) and error.errno in _DISK
+    """Whether the disk is full or failing: no fault of the series, which is tried again."""
+    return error_name(error) in DISK_FAULTS
 
 
-def is_system_fault(error: BaseException) -> bool:
-    """The same, or a file that cannot be read or written now (``EIO``): tried again, but not for ever."""
-    return isinstance(error, OSError) and error.errno in {*_DISK, errno.EIO, errno.ESTALE, errno.ENOMEM}
+def is_disk_full(error: BaseException) -> bool:
+    """Whether nothing can be written at the moment: tried again for ever, where a failing disk is given up one day."""
+    return error_name(error) in DISK_FAULTS - {"EIO"}

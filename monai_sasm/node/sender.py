@@ -16,7 +16,7 @@ from monai_sasm.node.backoff import Backoff
 from monai_sasm.node.config import NodeConfig, Peer
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver, sop_instance
-from monai_sasm.node.outcome import is_disk_fault
+from monai_sasm.node.outcome import is_disk_full
 from monai_sasm.node.progress import Progress
 from monai_sasm.node.spool import Job, Spool
 
@@ -156,7 +156,7 @@ class DestinationQueue:
             logger.debug("traceback", exc_info=True)
             self._counters.add("errors")
             self._postpone(job.name, job, reason_of(error))
-            if self._later.failures(job.name) >= MAX_REFUSALS and not is_disk_fault(error):
+            if self._later.failures(job.name) >= MAX_REFUSALS and not is_disk_full(error):
                 self.refused.setdefault(job.name, f"{self.peer.name}: {reason_of(error)}")
             return False
 

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from functools import partial
 from threading import Event, Thread
 from typing import Any
 
+from monai_sasm.batch.row import Row, new_row
 from monai_sasm.errors import reason_of
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.backoff import Backoff
 from monai_sasm.node.config import NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.health import HealthServer
-from monai_sasm.node.outcome import Restores, is_disk_fault, is_system_fault
+from monai_sasm.node.outcome import Restores, is_disk_fault, is_disk_full
 from monai_sasm.node.progress import Progress
 from monai_sasm.node.receive import Receiver
 from monai_sasm.node.sender import DestinationQueue, Sender
 from monai_sasm.node.spool import Job, Spool
 
-SCHEMA = "sasm.node/1"
 MAX_FAILURES = 5
 """So often may an error nobody foresaw meet one series, before that series is set aside."""
 _POLL = 0.1  # seconds between two looks at the spool
 _TAKING_OVER, _RESTORING = "taking series over", "restoring"
 
 logger = logging.getLogger(__name__)
-Row = dict[str, Any]
 
 
 class Node:
@@ -42,8 +41,9 @@ class Node:
         report: called with one row per series that is sent or set aside; without patient data.
 
     Raises:
-        RefusedError: another node uses the spool.
+        LockedError: another process uses the spool.
         ValueError: credentials of a destination are not set.
+        RefusedError: the spool is another user's, or others can read it.
         OSError: a port is taken.
     """
 
@@ -51,6 +51,7 @@ class Node:
         config.check_secrets()
         self.config, self._restorer = config, restorer
         self._report = report or (lambda row: None)
+        self.run_name = secrets.token_hex(6)
         self.counters = Counters()
         self.spool = Spool(config.spool, restorer.digest)
         self._arrivals = Arrivals(config.quiet_seconds, config.interrupted_seconds)
@@ -96,7 +97,7 @@ class Node:
             thread.start()
         try:
             while not self._stop.is_set():
-                if not self._guarded(self.restore_next):
+                if not self._survived(self.restore_next):
                     self._stop.wait(_POLL)
         finally:
             self.close()
@@ -150,7 +151,7 @@ class Node:
                 error = self._one_at_a_time(job.name, partial(self._restore, job))
                 if error is None:
                     self._progress.made(_RESTORING)
-                elif self._later.failures(job.name) >= MAX_FAILURES and not is_disk_fault(error):
+                elif self._later.failures(job.name) >= MAX_FAILURES and not is_disk_full(error):
                     self._one_at_a_time(job.name, partial(self._quarantine, job, reason_of(error)))
                 return True
         return False
@@ -192,9 +193,9 @@ class Node:
         try:
             self.spool.start(job)
             building.mkdir()
-            outcome = self._restorer(job.source, building, lambda count: self._progress.made(_RESTORING))
+            outcome = self._restorer(job.source, building, lambda part: self._progress.made(_RESTORING))
         except Exception as error:
-            if is_system_fault(error):
+            if is_disk_fault(error):
                 self.spool.stop(job)
                 raise
             logger.debug("traceback", exc_info=True)
@@ -222,12 +223,15 @@ class Node:
         self.spool.quarantine(job, reason)
         self.counters.add("quarantined")
         logger.error("%s: set aside: %s", job.name, reason)
-        self._tell(_row(job, "quarantined", reason))
+        self._tell(self._row(job) | {"status": "failed", "reason": reason})
 
     def _delivered(self, job: Job, files: int) -> None:
         names = [peer.name for peer in self.config.destinations]
         logger.info("%s: %d objects sent to %s", job.name, files, ", ".join(names))
-        self._tell(_row(job, "sent") | {"files": files, "destinations": names})
+        self._tell(self._row(job) | {"status": "ok", "output": {"files": files, "destinations": names}})
+
+    def _row(self, job: Job) -> Row:
+        return new_row("node", self.run_name, id=job.name, format="dicom")
 
     def _tell(self, row: Row) -> None:
         try:
@@ -237,10 +241,10 @@ class Node:
 
     def _send_until_stopped(self, queue: DestinationQueue) -> None:
         while not self._stop.is_set():
-            if not self._guarded(queue.send_due):
+            if not self._survived(queue.send_due):
                 self._stop.wait(_POLL)
 
-    def _guarded(self, step: Callable[[], bool]) -> bool:
+    def _survived(self, step: Callable[[], bool]) -> bool:
         """A fault of the node (a full disk, mostly) must not end it: the spool is as it was, and is tried again."""
         try:
             return step()
@@ -250,13 +254,3 @@ class Node:
             logger.debug("traceback", exc_info=True)
             self._stop.wait(self.config.retry_seconds)
             return False
-
-
-def _row(job: Job, status: str, reason: str | None = None) -> Row:
-    return {
-        "schema": SCHEMA,
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "job": job.name,
-        "status": status,
-        "reason": reason,
-    }

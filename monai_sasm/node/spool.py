@@ -22,15 +22,15 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Lock
-from typing import IO
 
+from monai_sasm.batch.lock import exclusive
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import replacing
+from monai_sasm.io.commit import replacing, sync, sync_all
 from monai_sasm.io.dicom.header import Header, read_header
 from monai_sasm.io.nofollow import make_folder, owner_here
 
@@ -114,14 +114,16 @@ class Spool:
         derivation: digest of models and options; the ledger is kept per derivation.
 
     Raises:
-        RefusedError: another process uses the folder, another user owns it, or others can read what is in it.
+        LockedError: another process uses the folder.
+        RefusedError: another user owns it, or others can read what is in it.
     """
 
     def __init__(self, root: Path, derivation: str) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         _check_private(root)
-        self._lock_file = _locked(root / "lock")
+        self._exclusive = ExitStack()
+        self._exclusive.enter_context(exclusive(root, root / "lock"))
         for folder in (*STATES, "made", "ledger"):
             make_folder(root / folder)
         self._ledger = root / "ledger" / derivation[:16]
@@ -131,7 +133,7 @@ class Spool:
 
     def close(self) -> None:
         """Let another process use it."""
-        self._lock_file.close()
+        self._exclusive.close()
 
     def free_mb(self) -> int:
         """Free disk where the spool lies, MiB."""
@@ -169,8 +171,8 @@ class Spool:
             for older in folder.glob(f"{draft.name.partition('-')[0]}-*.dcm"):
                 if older.name != draft.name:
                     older.unlink()  # the same instance with other content: the later one counts
-        _sync(folder)
-        _sync(folder.parent)
+        sync(folder)
+        sync(folder.parent)
 
     def promote(self, key: str) -> Job | None:
         """incoming -> ready; ``None`` when nothing of the series is there."""
@@ -181,8 +183,8 @@ class Spool:
                 return None
             job.folder.mkdir()
             os.rename(arrived, job.source)
-        _sync(job.folder)
-        _sync(job.folder.parent)
+        sync(job.folder)
+        sync(job.folder.parent)
         return job
 
     def drop_known(self, job: Job) -> int:
@@ -230,11 +232,10 @@ class Spool:
         for series in {_series_key(header) for path in building.rglob("*.dcm") if (header := read_header(path))}:
             if series != job.key:
                 (self.root / "made" / series).touch(0o600)
-        _sync(self.root / "made")
-        for path in [*building.rglob("*"), building]:
-            _sync(path)
+        sync(self.root / "made")
+        sync_all(building)
         os.rename(building, job.derived)
-        _sync(job.folder)
+        sync(job.folder)
         self._move(job, "outgoing")
 
     def send_again(self, job: Job) -> None:
@@ -265,8 +266,8 @@ class Spool:
             target = target.with_name(f"{job.name}-{number}")
         previous = job.folder.parent
         os.rename(job.folder, target)
-        _sync(target.parent)
-        _sync(previous)
+        sync(target.parent)
+        sync(previous)
         return Job(target)
 
     def _clean_up(self) -> None:
@@ -329,30 +330,4 @@ def _append(path: Path, lines: Iterable[str]) -> None:
         file.write("".join(f"{line}\n" for line in lines).encode())
         file.flush()
         os.fsync(file.fileno())
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, survive a power cut."""
-    if os.name == "nt":
-        return  # Windows cannot sync a folder
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """An open file that no other process can lock until it is closed or this process ends."""
-    file = open(path, "ab")  # noqa: SIM115, kept open
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows: the port is the only lock
-        return file
-    except OSError:
-        file.close()
-        raise RefusedError(f"another node uses the spool {path.parent}; stop it or choose another folder") from None
-    return file
+    sync(path.parent)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
-from monai_sasm.functional.neighbours import slabs
+from monai_sasm.functional.neighbours import run_on_slices
 from monai_sasm.functional.tiling import Tile, tiled
 from monai_sasm.restoration.dispatch import gate_weights
 from monai_sasm.types import Modality
@@ -54,23 +53,9 @@ class SliceInferer(Inferer):
         near = self.neighbours if _slices_close(inputs) else 0
         length = inputs.shape[2 + _slice_axis(inputs)] if near else 1
         run = partial(self._restore, network=partial(network, *args, **kwargs) if args or kwargs else network)
-        output = restack(torch.stack(list(self.each(stack, run, neighbours=near, length=length))))
+        slices = run_on_slices(run, stack, batch=self.chunk, neighbours=near, length=length)
+        output = restack(torch.stack(list(slices)))
         return MetaTensor(output, meta=inputs.meta) if isinstance(inputs, MetaTensor) else output
-
-    def each(
-        self, slices: Iterable[Tensor], run: Callable[[Tensor], Tensor], *, neighbours: int = 0, length: int = 1
-    ) -> Iterator[Tensor]:
-        """The result of each slice in its order; read no further ahead than a chunk and its neighbours.
-
-        Args:
-            slices: ``(c, H, W)`` each, of one or more stacks, one after the other.
-            run: ``(n, (2 neighbours + 1) c, H, W)``, slices between their neighbours -> ``(n, ...)``.
-            neighbours: slices on each side.
-            length: slices per stack.
-        """
-        around = slabs(slices, neighbours, length)
-        while batch := list(islice(around, self.chunk)):
-            yield from run(torch.stack([torch.cat(one) for one in batch]))
 
     def _stack(self, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Slices ``(N, c, H, W)`` and the way back to the shape of ``inputs``."""
@@ -123,7 +108,7 @@ class WeightInferer(Inferer):
         ``T`` is the number of time points (``C``) of CT and MR, and 1 for photos. The axis that counts the slices is
         ``inputs.meta["slice_axis"]``, the last one without it.
         """
-        photo = self.modality is Modality.PHOTO
+        photo = self.modality.profile.is_picture
         if len(inputs) != 1 or inputs.ndim not in (4, 5) or (inputs.ndim == 5 and photo):
             raise ValueError(
                 "expected one photo (1, C, H, W) or one volume (1, C, *spatial) with two or three spatial axes; "

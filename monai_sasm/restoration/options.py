@@ -26,6 +26,7 @@ class Options:
         refiner: name of the refiner; by default the one meant for the image's modality.
         force_refiner: apply the named refiner although it is made for another modality; the result's metadata say so.
         upscale: keep the larger image of a refiner that enlarges (``upscale_photo_sd4x``: four times); photos only.
+        gate: name of the gate; by default :func:`monai_sasm.bundles.default_gate`.
     """
 
     expert: str | None = None
@@ -38,6 +39,7 @@ class Options:
     refiner: str | None = None
     force_refiner: bool = False
     upscale: bool = False
+    gate: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("strength", "refine"):
@@ -55,6 +57,8 @@ class Options:
             raise ValueError("a refiner acts with the strength of refine, which is 0; set it above 0, 1 for all of it")
         if self.refiner is None and (self.force_refiner or self.upscale):
             raise ValueError("force_refiner and upscale need the name of a refiner; set refiner")
+        if self.gate is not None and self.expert is not None:
+            raise ValueError(f"a named expert acts without a gate; choose the expert {self.expert} or {self.gate}")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -22,9 +22,6 @@ from monai_sasm.restoration.restore import restore_volume
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.types import Modality
 
-DEFAULT_PASSES = {Modality.CT: 1, Modality.MR: 1, Modality.PHOTO: 2}
-
-log = logging.getLogger(__name__)
 _NOTHING: Mapping[str, dict[str, Any]] = {}
 
 
@@ -92,7 +89,7 @@ class Restorer:
     def __init__(self, device: str = "auto", *, precision: str = "float32", trust: Sequence[Path] = ()) -> None:
         found = bundles.available(trust)
         place = torch_device(device)
-        sections = {name: section for name, path in found.items() if (section := _section(path)) is not None}
+        sections = bundles.readable_sections(found)
 
         def load(name: str) -> Bundle:
             return bundles.load(found[name], place, precision=precision)
@@ -104,6 +101,7 @@ class Restorer:
         self._set(
             of_role("expert"), of_role("gate"), of_role("refiner"), device=place, precision=precision, broken=broken
         )
+        self._default_gate = bundles.default_gate()
 
     @classmethod
     def of(
@@ -124,6 +122,21 @@ class Restorer:
         restorer._set(own, gates, refining, device=torch.device(device), precision=precision)
         return restorer
 
+    def including(self, experts: Mapping[str, Bundle]) -> Restorer:
+        """A restorer that has these experts, too; one of the name of an expert that is there takes its place.
+
+        What is loaded already is shared. The gate calls those whose names are among its classes; others are named by
+        ``Options.expert``.
+        """
+        added = LazyBundles.of(experts)
+        merged = LazyBundles(
+            {**self.experts.sections, **added.sections},
+            lambda name: added[name] if name in added else self.experts[name],
+        )
+        other = copy.copy(self)
+        other.experts = merged
+        return other
+
     def _set(
         self,
         experts: LazyBundles,
@@ -137,6 +150,7 @@ class Restorer:
         self.experts, self.gates, self.refiners = experts, gates, refiners
         self.device, self.precision, self.noise_estimator = device, precision, NoiseEstimator()
         self._broken = {} if broken is None else broken
+        self._default_gate = next(iter(gates), bundles.DEFAULT_GATE)
 
     def __call__(
         self,
@@ -183,7 +197,8 @@ class Restorer:
                 )
             names, experts = (options.expert,), {1: expert}
         else:
-            gate, names, experts = self.require_gate(), self.classes[1:], self._called(modality)
+            gate = self.require_gate(options.gate)
+            names, experts = classes_of(gate)[1:], self._called(gate, modality)
         refiner = None
         if options.refine:
             refiner = self.refiner(self.choose_refiner(modality, options.refiner, options.force_refiner))
@@ -197,7 +212,7 @@ class Restorer:
             classes=("identity", *names),
             experts=experts,
             refiner=refiner,
-            passes=options.passes or (1 if options.expert else DEFAULT_PASSES[modality]),
+            passes=options.passes or (1 if options.expert else modality.profile.passes),
             device=self.device,
             precision=self.precision,
             noise_estimator=self.noise_estimator,
@@ -205,24 +220,26 @@ class Restorer:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the gate's classes, the identity first; the others are names of experts."""
-        return cast(SpatialGate, self.require_gate().network).classes
+        """Names of the default gate's classes, the identity first; the others are names of experts."""
+        return classes_of(self.require_gate())
 
     @property
     def gate(self) -> Bundle | None:
-        """The gate, loaded; ``None`` where none is installed."""
-        return self.gates[max(self.gates)] if self.gates else None
+        """The default gate, loaded; ``None`` where it is not installed."""
+        return self.gates.get(self._default_gate)
 
-    def require_gate(self) -> Bundle:
-        """The gate.
+    def require_gate(self, name: str | None = None) -> Bundle:
+        """The gate of that name, by default :func:`monai_sasm.bundles.default_gate`, loaded.
 
         Raises:
             BundleError: there is none, or it is incomplete.
         """
-        gate = self.gate
-        if gate is None:
-            raise BundleError("no gate bundle is installed; name an expert, or install a bundle with role 'gate'")
-        return gate
+        wanted = name or self._default_gate
+        if wanted in self._broken:
+            bundles.read_metadata(self._broken[wanted])  # says what is wrong with it
+        if wanted not in self.gates:
+            raise bundles.no_gate(wanted, self.gates)
+        return self.gates[wanted]
 
     def expert(self, name: str) -> Bundle:
         """The expert of that name, loaded.
@@ -306,14 +323,14 @@ class Restorer:
         if options.expert is not None:
             self.expert(options.expert)
         else:
-            self.require_gate()
+            self.require_gate(options.gate)
         if isinstance(options, Options) and options.refiner is not None:
             self.refiner(options.refiner)
 
-    def _called(self, modality: Modality) -> dict[int, Bundle]:
-        """Class index -> expert, of those the gate may call for a modality; one that is not installed is left out."""
+    def _called(self, gate: Bundle, modality: Modality) -> dict[int, Bundle]:
+        """Class index -> expert, of those a gate may call for a modality; one that is not installed is left out."""
         experts: dict[int, Bundle] = {}
-        for index, name in enumerate(self.classes):
+        for index, name in enumerate(classes_of(gate)):
             if index and name in self.experts and self.experts.modality(name) is modality:
                 try:
                     experts[index] = self.experts[name]
@@ -321,6 +338,11 @@ class Restorer:
                     reason = f"{name} cannot be loaded: {error}; repair the bundle, or name an expert"
                     raise BundleError(reason) from error
         return experts
+
+
+def classes_of(gate: Bundle) -> tuple[str, ...]:
+    """Names of a gate's classes, the identity first."""
+    return cast(SpatialGate, gate.network).classes
 
 
 def torch_device(name: str) -> torch.device:
@@ -336,13 +358,3 @@ def torch_device(name: str) -> torch.device:
     if name != "auto":
         return torch.device(name)
     return torch.device(next(one for one in ("cuda", "mps", "cpu") if present[one]))
-
-
-def _section(path: Path) -> dict[str, Any] | None:
-    """The ``sasm`` section of a bundle; ``None`` where its metadata cannot be used."""
-    try:
-        section: dict[str, Any] = bundles.read_metadata(path)["sasm"]
-    except BundleError as error:
-        log.warning("bundle left out: %s", error)
-        return None
-    return section

@@ -18,14 +18,13 @@ from monai_sasm.bundles import Bundle
 from monai_sasm.degradations.slice_profile import SliceProfile
 from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.functional.neighbours import adjacent
+from monai_sasm.functional.neighbours import adjacent, run_on_slices
 from monai_sasm.functional.tiling import tiles
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.finer_slices import check_stack, finer_slices
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.dispatch import restore_tiled
-from monai_sasm.restoration.inferers import SliceInferer
 from monai_sasm.restoration.options import LARGEST_FACTOR, Thinning
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import ImageBatch, Modality
@@ -172,7 +171,7 @@ def _restored_planes(
         result = np.moveaxis(total, axis, 0)
         near = expert.neighbours if adjacent(np.diag([*sides, 1.0]), axis) else 0
         images = (torch.from_numpy(np.ascontiguousarray(plane))[None] for plane in planes)
-        restored = SliceInferer(chunk=BATCH).each(images, run, neighbours=near, length=len(planes))
+        restored = run_on_slices(run, images, batch=BATCH, neighbours=near, length=len(planes))
         for place, plane in zip(result, restored, strict=True):
             place += plane[0].cpu().numpy() / 2
     return total

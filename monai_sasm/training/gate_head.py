@@ -18,7 +18,16 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from monai_sasm.bundles import available, classes_for, load, read_metadata, user_folder
+from monai_sasm.bundles import (
+    available,
+    choose_default_gate,
+    classes_for,
+    default_gate,
+    find_gate,
+    load,
+    read_metadata,
+    user_folder,
+)
 from monai_sasm.datasets.draws import process
 from monai_sasm.datasets.images import paired
 from monai_sasm.errors import BundleError
@@ -30,7 +39,7 @@ from monai_sasm.types import Modality
 REHEARSAL_FILE = "rehearsal_features.pt"  # longer than model.pt: MONAI Label loads the shortest name in models/
 REHEARSAL_COUNT = 5000  # feature vectors at most, about 1.5 MB as float16
 DECAY = 1e-4  # L2 penalty on the head's weights, towards the old head
-GATE = "gate_mobilenet"
+EXTENDED = "_extended"  # suffix of a gate that knows more experts than the one it was made from
 
 logger = logging.getLogger(__name__)
 
@@ -114,24 +123,29 @@ def fit_head(rows: dict[str, Tensor], weight: Tensor, bias: Tensor, steps: int =
 
 
 def add_bundle(
-    folder: Path, examples: Path, destination: Path | None = None, steps: int = 300, gate_name: str = GATE
+    folder: Path, examples: Path, destination: Path | None = None, steps: int = 300, gate_name: str | None = None
 ) -> Path:
-    """Register an expert bundle and teach the gate when to call it.
+    """Register an expert bundle and extend a gate by it: from a head that is fitted anew it knows when to call it.
+
+    The gate that is extended stays as it is. The extended one has the suffix ``_extended`` and names the other in its
+    metadata (``sasm.extends``); a gate that is itself an extended one is replaced. Where the default gate was extended,
+    the extended one becomes the default, see :func:`monai_sasm.bundles.choose_default_gate`.
 
     Args:
         folder: the expert bundle; its name becomes the class name. Its config may run code.
         examples: pairs in ``<examples>/{clean,noisy}`` (same file names): what the expert repairs, and the same
             images without the fault.
-        destination: where the bundle and the re-fitted gate are put; by default the user's bundle folder.
+        destination: where the bundle and the extended gate are put; by default the user's bundle folder, the only
+            one that can choose the default gate.
         steps: most iterations of the fit.
-        gate_name: which gate to extend.
+        gate_name: which gate to extend; by default that of :func:`monai_sasm.bundles.default_gate`.
 
     Returns:
-        Folder of the new gate bundle, which from now on is used instead of the shipped one.
+        Folder of the extended gate.
 
     Raises:
         BundleError: the folder is no expert, or the gate lacks its rehearsal file.
-        FileExistsError: a bundle of that name is already there.
+        FileExistsError: a bundle of that name is already there, or another extension of that gate.
     """
     folder, destination = Path(folder).resolve(), destination or user_folder()
     role = read_metadata(folder)["sasm"]["role"]
@@ -140,15 +154,18 @@ def add_bundle(
     target = destination / folder.name
     if target.exists() or folder.name in available():
         raise FileExistsError(f"a bundle named {folder.name!r} exists already; remove it or rename the new one")
-    gate_root = available((destination,)).get(gate_name)
-    if gate_root is None:
-        raise BundleError(f"no gate bundle named {gate_name!r} is installed")
+    installed = available((destination,))
+    base = find_gate(installed, gate_name)
+    if base is None:
+        raise BundleError("no gate bundle is installed; name one by gate_name (--gate)")
+    gate_root = installed[base]
+    extended = _extended_name(base, gate_root, destination)
     rehearsal_path = gate_root / "models" / REHEARSAL_FILE
     if not rehearsal_path.is_file():
         raise BundleError(f"{rehearsal_path} is missing; without it a new head would forget the old classes")
     expert, network = load(folder), load(gate_root).network
     if expert.modality is None or not isinstance(network, SpatialGate):
-        raise BundleError(f"{folder.name} must name its modality, and {gate_name} must be a SpatialGate")
+        raise BundleError(f"{folder.name} must name its modality, and {base} must be a SpatialGate")
     old = torch.load(rehearsal_path, map_location="cpu", weights_only=True)
     classes = (*network.classes, folder.name)
     same_modality = torch.tensor(classes_for(network.classes, expert.modality.value, (destination,)))
@@ -160,9 +177,21 @@ def add_bundle(
     weight = torch.cat([network.head.weight[..., 0, 0], torch.zeros(1, network.head.in_channels)]).detach()
     bias = torch.cat([_bias(network), torch.zeros(1)])
     weight, bias = fit_head(rows, weight, bias, steps)
-    _publish(folder, gate_root, destination, classes, network, weight, bias, rows)
-    logger.info("added %s; the gate now tells %d classes apart", folder.name, len(classes))
-    return destination / gate_name
+    _publish(folder, gate_root, destination / extended, classes, network, weight, bias, rows)
+    if destination.resolve() == user_folder().resolve() and base == default_gate():
+        choose_default_gate(extended)
+    logger.info("added %s; %s tells %d classes apart", folder.name, extended, len(classes))
+    return destination / extended
+
+
+def _extended_name(base: str, root: Path, destination: Path) -> str:
+    """Name of the extended gate; an extension is extended further in place, but never lost for another one."""
+    if "extends" in read_metadata(root)["sasm"]:
+        return base
+    name = base + EXTENDED
+    if (destination / name).exists():
+        raise FileExistsError(f"{destination / name} exists already; extend it (--gate {name}), or remove it")
+    return name
 
 
 def _bias(network: SpatialGate) -> Tensor:
@@ -218,7 +247,7 @@ def _allow_new(allowed: Tensor, same_modality: Tensor) -> Tensor:
 def _publish(
     folder: Path,
     gate_root: Path,
-    destination: Path,
+    final: Path,
     classes: Sequence[str],
     network: SpatialGate,
     weight: Tensor,
@@ -226,9 +255,10 @@ def _publish(
     rows: dict[str, Tensor],
 ) -> None:
     """Write the expert and the new gate beside each other; complete folders are moved into place at the end."""
+    destination = final.parent
     destination.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination) as temporary:
-        work = Path(temporary) / gate_root.name
+        work = Path(temporary) / final.name
         shutil.copytree(gate_root, work)
         state = {key: _half(value) for key, value in network.state_dict().items()}
         # float32: the weight of a feature that hardly varies may be too large for float16
@@ -238,11 +268,11 @@ def _publish(
         (work / "configs" / "classes.json").write_text(json.dumps(list(classes), indent=2) + "\n", encoding="utf-8")
         metadata = read_metadata(work)
         metadata["network_data_format"]["outputs"]["pred"]["num_channels"] = len(classes)
+        metadata["sasm"].setdefault("extends", gate_root.name)
         (work / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         expert = Path(temporary) / folder.name
         shutil.copytree(folder, expert)
         expert.rename(destination / folder.name)
-        final = destination / gate_root.name
         if final.exists():
             final.rename(Path(temporary) / "previous")
         work.rename(final)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import nn
+
+from monai_sasm.io.commit import replacing
 
 
 class ClipGradientNorm:
@@ -51,10 +52,8 @@ class ExportWeights:
             key: (value.to(self.dtype) if value.is_floating_point() else value).contiguous().cpu()
             for key, value in self.network.state_dict().items()
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self.path)
+        with replacing(self.path) as file:
+            torch.save(state, file)
 
 
 class LogMeanLoss:

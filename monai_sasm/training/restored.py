@@ -1,4 +1,4 @@
-"""Pairs of clean photos and what the house makes of their degraded versions, made once and kept in a file."""
+"""Pairs of clean photos and what the pipeline makes of their degraded versions, made once and kept in a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.io.commit import replacing
 from monai_sasm.types import ImageBatch
 
 Photo = NDArray[np.uint8]
@@ -59,9 +60,8 @@ def restored_pairs(
                 arrays[f"restored_{number}_{draw}"] = np.load(part)
                 if sources:
                     arrays[f"source_{number}_{draw}"] = degraded[0].numpy().astype(np.float16)
-        temporary = cache.with_suffix(".tmp.npz")
-        np.savez(temporary, draws=draws, **arrays)
-        temporary.replace(cache)
+        with replacing(cache) as file:
+            np.savez(file, draws=draws, **arrays)
     with np.load(cache) as stored:
         kept = int(stored["draws"])
         count = sum(name.startswith("clean_") for name in stored.files)

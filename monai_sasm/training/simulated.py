@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt
 from monai_sasm.functional.intensity import HU_PER_UNIT
-from monai_sasm.io.formats import read
+from monai_sasm.io.commit import replacing
+from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -56,12 +57,11 @@ def simulated_pairs(
         arrays: dict[str, Any] = {}
         for number, (clean, noisy) in enumerate(pairs):
             arrays |= {f"clean_{number}": clean, f"noisy_{number}": noisy}
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(".tmp.npz")
-        np.savez(temporary, **arrays)
-        temporary.replace(cache)
+        with replacing(cache) as file:
+            np.savez(file, **arrays)
     with np.load(cache) as stored:
-        return [(_working(stored[f"clean_{i}"]), _working(stored[f"noisy_{i}"])) for i in range(len(stored) // 2)]
+        names = [(f"clean_{i}", f"noisy_{i}") for i in range(len(stored) // 2)]
+        return [(working_scale(stored[clean]), working_scale(stored[noisy])) for clean, noisy in names]
 
 
 def _simulate(
@@ -74,9 +74,9 @@ def _simulate(
     seed: int,
 ) -> list[tuple[NDArray[np.int16], NDArray[np.int16]]]:
     candidates = [
-        (image, _spacing(volume))
+        (image, in_plane_spacing(volume))
         for path in paths
-        for volume in read(Path(path), Modality.CT)
+        for volume in open_images(path, Modality.CT)
         for image in volume.as_slices()
         if min(image.shape[-2:]) >= min_size
     ]
@@ -91,11 +91,11 @@ def _simulate(
         clean = torch.from_numpy(np.ascontiguousarray(image))[None]
         params = model.draw((1, 1, *image.shape[-2:]), generator)
         noisy = model.apply(clean, params)[0]
-        pairs.append((_hounsfield(image), _hounsfield(noisy.numpy())))
+        pairs.append((as_int16(image), as_int16(noisy.numpy())))
     return pairs
 
 
-def _spacing(volume: Volume) -> float:
+def in_plane_spacing(volume: Volume) -> float:
     """In-plane pixel spacing, mm, mean of both axes."""
     if volume.affine is None:
         raise ValueError(f"{volume.name} has no geometry; low-dose CT needs the pixel spacing")
@@ -104,9 +104,11 @@ def _spacing(volume: Volume) -> float:
     return float(np.mean(in_plane))
 
 
-def _hounsfield(image: NDArray[np.float32]) -> NDArray[np.int16]:
+def as_int16(image: NDArray[np.float32]) -> NDArray[np.int16]:
+    """HU as CT files store them."""
     return np.clip(np.round(image), -32768, 32767).astype(np.int16)
 
 
-def _working(image: NDArray[np.int16]) -> NDArray[np.float32]:
+def working_scale(image: NDArray[np.int16]) -> NDArray[np.float32]:
+    """HU / 1000."""
     return image.astype(np.float32) / np.float32(HU_PER_UNIT)

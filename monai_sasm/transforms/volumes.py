@@ -1,4 +1,4 @@
-"""MONAI dictionary transforms around the house's own readers and writers.
+"""MONAI dictionary transforms around this package's own readers and writers.
 
 ``LoadImaged`` and ``SaveImaged`` lose Hounsfield units' integer type, NIfTI headers, bit depth and DICOM; these keep
 them. The volume travels with its file name, which every MONAI collation passes on untouched.

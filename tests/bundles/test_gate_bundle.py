@@ -116,14 +116,14 @@ class BySlice(torch.nn.Module):
 def test_maps_keep_slices_and_time_points_apart(axis: int, times: int) -> None:
     slices = torch.tensor([0.3, 0.6, 0.9])[None] * torch.linspace(0.5, 1, times)[:, None]  # (T, N), MR working scale
     volume = slices.view(times, 3, 1, 1).expand(-1, -1, 16, 24).movedim(1, axis + 1)
-    inferer = WeightInferer("MR", lambda x: 0 * x, lambda x, s, net: net(x, s), [True, True], floor=0.0)
+    inferer = WeightInferer("MR", lambda x: 0 * x, [True, True], floor=0.0)
     weights = inferer(MetaTensor(volume[None], meta={"slice_axis": torch.tensor([axis])}), BySlice())
     assert weights.shape == (1, 2, *volume.shape)
     torch.testing.assert_close(weights[0, 1], volume / 1.2, atol=1e-5, rtol=0)
 
 
 def test_photos_share_one_weight_for_all_colours() -> None:
-    inferer = WeightInferer("PHOTO", lambda x: 0 * x[:, :1], lambda x, s, net: net(x, s), [True, True], floor=0.0)
+    inferer = WeightInferer("PHOTO", lambda x: 0 * x[:, :1], [True, True], floor=0.0)
     assert inferer(torch.full((1, 3, 20, 30), 0.25), BySlice()).shape == (1, 2, 1, 20, 30)
     with pytest.raises(ValueError, match="expected one photo"):
         inferer(torch.zeros(2, 3, 8, 8), BySlice())

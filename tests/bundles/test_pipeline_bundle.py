@@ -14,7 +14,7 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow, run, verify_net_in_out
 
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.bundle_cases import ROOT, clean_image, degraded_image, load, save
@@ -75,9 +75,9 @@ def test_the_bundle_is_the_sentence(restorer: Path, tmp_path: Path, modality: st
     noisy = degraded_image(modality, "noise", clean_image(modality))
     source = save(noisy, modality, tmp_path / "in", slices=2)
     run(config_file=str(CONFIG), dataset_dir=str(source), output_dir=str(tmp_path / "out"), modality=modality)
-    expected = Restorer("cpu")(read(source, Modality(modality))[0]).volume.array
+    expected = Restorer("cpu")(next(open_images(source, Modality(modality)))).volume.array
     expected = expected.clip(0, 1) if modality == "PHOTO" else expected
-    result = read(tmp_path / "out" / source.name, Modality(modality))[0].array
+    result = next(open_images(tmp_path / "out" / source.name, Modality(modality))).array
     np.testing.assert_allclose(result, expected, atol=0.51 / 255 if modality == "PHOTO" else 0.51)
     if modality != "PHOTO":
         np.testing.assert_array_equal(nibabel.load(source).affine, nibabel.load(tmp_path / "out" / source.name).affine)

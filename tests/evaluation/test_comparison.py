@@ -22,12 +22,12 @@ from monai_sasm.evaluation.own_folder import own_images
 from monai_sasm.evaluation.simulated import Simulation
 from monai_sasm.evaluation.table import Table
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.protocols.evaluate import compare
 from monai_sasm.protocols.series import write_ct_series
 from monai_sasm.restoration.restorer import Restorer
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
 
 
@@ -178,7 +178,7 @@ def test_shipped_experts_do_what_restore_does(tmp_path: Path) -> None:
     table = compare(["noise_photo_unet", "noise_photo_unet"], tmp_path / "own", tmp_path / "out", "cpu")
     first, second = (table.row(name).scores[""]["PSNR"] for name in ("noise_photo_unet", "noise_photo_unet (2)"))
     assert first == second > table.row("input").scores[""]["PSNR"] + 3
-    volume = read(tmp_path / "own" / "noisy")[0]
+    volume = next(open_images(tmp_path / "own" / "noisy"))
     restored = Restorer("cpu")(volume, expert="noise_photo_unet").volume
     assert first == pytest.approx(-10 * math.log10(np.mean((restored.array.transpose(1, 2, 0) - clean) ** 2)), abs=1e-4)
 
@@ -228,21 +228,53 @@ def test_what_cannot_be_simulated_is_refused(tmp_path: Path) -> None:
         own_images(tmp_path / "none", Modality.CT)
 
 
+def test_an_expert_for_a_fault_nobody_knows_needs_pairs_and_no_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trust = experts(tmp_path / "trust", degradation="motion")
+    image = scene(1)
+    save_photo(tmp_path / "own" / "photo.png", image)
+    with pytest.raises(
+        BundleError, match=r"PHOTO images 'motion' on their own grid \(known: noise, raindrop\); give pairs"
+    ):
+        compare(["same"], tmp_path / "own", tmp_path / "out", "cpu", trust=[trust])
+
+    save_photo(tmp_path / "pairs" / "clean" / "photo.png", image)
+    save_photo(tmp_path / "pairs" / "noisy" / "photo.png", image / 2)
+    table = compare(["double", "same"], tmp_path / "pairs", tmp_path / "out", "cpu", trust=[trust])
+    scores = {row.method: next(iter(row.scores.values()))["PSNR"] for row in table.rows}
+    assert scores["double"] > scores["input"] + 20
+    assert scores["same"] == pytest.approx(scores["input"])
+    assert "PHOTO, motion, sha256" in table.markdown()
+
+    with pytest.raises(SystemExit):
+        main(["bundles", "list", "--json", "--trust", str(trust)])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["degradation"] for row in rows if row["name"] in ("double", "same")} == {"motion"}
+    dim, out = tmp_path / "pairs" / "noisy" / "photo.png", tmp_path / "restored"
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", str(dim), "-o", str(out), "--expert", "double", "--trust", str(trust), "--device", "cpu"])
+    assert (ended.value.code or 0) == 0
+    assert np.asarray(Image.open(out / "photo.png")).mean() == pytest.approx(
+        2 * np.asarray(Image.open(dim)).mean(), 0.02
+    )
+
+
 def test_simulated_strength() -> None:
     array = 400 * scene(5, (32, 32, 3)).transpose(2, 0, 1)[None]
     clean = Volume(array, Modality.MR, affine=np.diag([1.0, 1.0, 1.0, 1.0]), slice_axis=0)
     white = scaling_for(clean).scale
-    noisy = Simulation(Modality.MR, Degradation.NOISE)(clean, 7)
+    noisy = Simulation(Modality.MR, "noise")(clean, 7)
     tissue = clean.array > 0.6 * white  # where Rician noise is nearly Gaussian
     assert (noisy.array - clean.array)[tissue].std() == pytest.approx(0.06 * white, rel=0.1)
-    assert np.array_equal(noisy.array, Simulation(Modality.MR, Degradation.NOISE)(clean, 7).array)
+    assert np.array_equal(noisy.array, Simulation(Modality.MR, "noise")(clean, 7).array)
     assert not np.array_equal(noisy.array[0, 0] - clean.array[0, 0], noisy.array[0, 1] - clean.array[0, 1])
     body = Volume(1000 * scene(6, (32, 32, 1)).transpose(2, 0, 1)[None] - 500, Modality.CT, clean.affine, 0)
-    low = Simulation(Modality.CT, Degradation.LOW_DOSE)(body, 1)
+    low = Simulation(Modality.CT, "low-dose")(body, 1)
     assert 0 < float(np.abs(low.array - body.array).mean()) < 500
     oblong = Volume(body.array, Modality.CT, np.diag([1.0, 1.0, 2.0, 1.0]), 0)
     with pytest.raises(ValueError, match="square pixels"):
-        Simulation(Modality.CT, Degradation.LOW_DOSE)(oblong, 1)
+        Simulation(Modality.CT, "low-dose")(oblong, 1)
 
 
 @pytest.mark.parametrize(

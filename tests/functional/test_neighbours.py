@@ -31,7 +31,7 @@ from monai_sasm.training.batches import PreparePaired
 from monai_sasm.training.checkpoints import starting_from
 from monai_sasm.training.degraded import degraded_pairs
 from monai_sasm.training.generative import PrepareGenerative
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 from tests.data import mr_volume
 
 NAME = "mean"
@@ -54,7 +54,7 @@ class MeanOfThree(torch.nn.Module):
 
 
 def restorer(network: torch.nn.Module) -> Restorer:
-    kind = (NAME, Path("nowhere"), "expert", Modality.MR, Degradation.LOW_RESOLUTION, False, "1", "ab" * 32)
+    kind = (NAME, Path("nowhere"), "expert", Modality.MR, "low-resolution", False, "1", "ab" * 32)
     return Restorer.of({NAME: Bundle(*kind, network, {"sasm": {}})})
 
 

@@ -18,16 +18,16 @@ ROOM = 1 << 30  # bytes the process may take beyond what it has
 def trust(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an expert for each modality, and a gate that trusts them all."""
     folder = tmp_path_factory.mktemp("trust")
-    for modality in Modality:
+    for modality in Modality.known():
         write_gain_expert(folder / f"toy_{modality.value.lower()}", 0.5, modality.value)
-    write_trusting_gate(folder / "z_gate", ["toy_ct", "toy_mr", "toy_photo"])
+    write_trusting_gate(folder / "gate_mobilenet", ["toy_ct", "toy_mr", "toy_photo"])
     return folder
 
 
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine with :data:`FREE` bytes, on which taking much more fails; nothing here needs a disk that is safe."""
-    for module in ("memory", "dicom", "dicom_deflated"):
+    for module in ("memory", "dicom.read", "dicom.deflated"):
         monkeypatch.setattr(f"monai_sasm.io.{module}.free_memory", lambda: FREE)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     resource = pytest.importorskip("resource")

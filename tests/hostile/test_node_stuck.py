@@ -48,7 +48,7 @@ def test_a_quarantined_job_that_is_moved_to_ready_whole(tmp_path: Path, archive:
         job.folder.rename(node.spool.root / "ready" / job.name)
         send(node, series("other"))
         wait_for(lambda: len(rows) == 3)
-        assert {row["status"] for row in rows[1:]} == {"sent"}
+        assert {row["status"] for row in rows[1:]} == {"ok"}
         assert set(archive.taken) == derived("refused") | derived("other")
 
 
@@ -75,7 +75,7 @@ def test_strange_folders_stop_nobody(name: str, tmp_path: Path, archive: Archive
         (node.spool.root / "ready" / "a file").write_text("")
         send(node, series())
         wait_for(lambda: set(archive.taken) == derived("plain"))
-        wait_for(lambda: [row for row in rows if row["status"] == "sent" and row.get("files") == SLICES])
+        wait_for(lambda: [row for row in rows if row["status"] == "ok" and row["output"]["files"] == SLICES])
 
 
 def test_the_same_job_twice_in_quarantine(tmp_path: Path, archive: Archive) -> None:
@@ -110,7 +110,7 @@ def test_a_disk_error_on_one_series_delays_that_series(tmp_path: Path, archive: 
         send(node, good)
         wait_for(lambda: set(archive.taken) == derived("good"))
         wait_for(lambda: len(rows) == 2)
-        assert {row["status"] for row in rows} == {"sent", "quarantined"}
+        assert {row["status"] for row in rows} == {"ok", "failed"}
         (job,) = node.spool.jobs("quarantine")
         assert len(job.received()) == SLICES, "nothing is lost"
 
@@ -176,7 +176,7 @@ def test_a_secret_that_goes_away_stops_one_destination_only(
         monkeypatch.delenv("A_TOKEN")
         send(node, series())
         wait_for(lambda: rows)
-        assert rows[0]["status"] == "quarantined"
+        assert rows[0]["status"] == "failed"
         assert "A_TOKEN is not set" in rows[0]["reason"]
         assert set(archive.taken) == derived("plain"), "the other one has it"
 
@@ -218,7 +218,7 @@ def test_a_destination_that_refuses_does_not_keep_the_series_from_the_others(tmp
         assert not rows, "the late one has it not yet"
         late.start()
         wait_for(lambda: rows)
-        assert rows[0]["status"] == "quarantined"
+        assert rows[0]["status"] == "failed"
         assert "web refused objects" in rows[0]["reason"]
         assert len(archive.taken) == len(late.taken) == SLICES
     late.close()
@@ -248,7 +248,7 @@ def test_an_error_nobody_foresaw_ends_in_quarantine(
 
         save(ct_slice(0, series="bad"), job / "derived" / "0.dcm")
         wait_for(lambda: len(rows) == 2)
-        assert rows[1]["status"] == "quarantined"
+        assert rows[1]["status"] == "failed"
 
 
 def test_a_reader_of_the_rows_that_leaves_stops_nobody(tmp_path: Path, archive: Archive) -> None:

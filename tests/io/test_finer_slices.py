@@ -13,13 +13,12 @@ import pytest
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom.index import index
 from monai_sasm.io.finer_slices import finer_slices
 from monai_sasm.io.formats import write
-from monai_sasm.io.nifti import nifti
+from monai_sasm.io.nifti.read import read
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
-from tests.io.dicom.dicom_cases import STEP, ct_slice, mr_slice, save_all, tilted
+from tests.io.dicom.dicom_cases import STEP, ct_slice, index, mr_slice, save_all, tilted
 
 DERIVATION = Derivation("monai_sasm", "0.1.0", {"superres": "ab" * 32}, {"factor": 3}, "Through-plane super-resolution")
 OBLIQUE = np.array([[0.8, 0.1, 0.0, -20.0], [0.0, 0.7, -1.5, 5.0], [0.1, 0.2, 6.0, 30.0], [0, 0, 0, 1]])
@@ -114,7 +113,7 @@ def test_a_nifti_file_gets_both_transforms_and_keeps_the_rest(tmp_path: Path) ->
     image.set_qform(np.diag([0.8, 0.7, 6.0, 1.0]), 2, strip_shears=False)
     image.header["slice_code"], image.header["slice_end"] = 3, 3
     nibabel.save(image, tmp_path / "thick.nii.gz")  # type: ignore[attr-defined]
-    volume = nifti.read(tmp_path / "thick.nii.gz", Modality.MR)
+    volume = read(tmp_path / "thick.nii.gz", Modality.MR)
     thin = repeated(volume, 4)
     write(thin, tmp_path / "thin.nii.gz", DERIVATION)
     again = nibabel.load(tmp_path / "thin.nii.gz")  # type: ignore[attr-defined]

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
+import subprocess
+import sys
+import weakref
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -16,9 +22,12 @@ from pydicom.data import get_testdata_file
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io import formats
+from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.entry import Entry
+from monai_sasm.io.volume import FinerSlices, Source, Volume
 from monai_sasm.types import Modality
+from tests.data import CHECKOUT
 
 DERIVATION = Derivation("monai_sasm", "1.0")
 
@@ -67,7 +76,7 @@ def test_inventory_goes_by_content(tree: Path) -> None:
     assert all(entry.refusal is None for name, entry in entries.items() if name not in ("anim.gif", "broken.png"))
     names = [entry.name for entry in entries.values()]
     assert len(set(names)) == len(names)
-    volumes = formats.read(tree)
+    volumes = list(formats.open_images(tree))
     assert sorted(volume.modality.value for volume in volumes) == ["CT", "MR", "PHOTO", "PHOTO", "PHOTO"]
 
 
@@ -76,13 +85,13 @@ def test_other_files_are_listed_only_when_alone(tmp_path: Path) -> None:
     (entry,) = formats.inventory(tmp_path)
     assert "not an image" in str(entry.refusal)
     with pytest.raises(RefusedError, match="not an image"):
-        formats.read(tmp_path)
+        list(formats.open_images(tmp_path))
     with pytest.raises(FileNotFoundError, match="does not exist"):
         formats.inventory(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     assert formats.inventory(tmp_path / "empty") == []
     with pytest.raises(RefusedError, match="empty"):
-        formats.read(tmp_path / "empty")
+        list(formats.open_images(tmp_path / "empty"))
 
 
 def test_modality_serves_nifti_and_refuses_photos(tmp_path: Path) -> None:
@@ -145,7 +154,7 @@ def test_output_of_a_single_file(tmp_path: Path) -> None:
 
 def test_dicom_is_written_into_a_new_folder_or_over_it(tmp_path: Path) -> None:
     source = dicom(tmp_path / "in" / "ct.dcm")
-    (volume,) = formats.read(source)
+    (volume,) = formats.open_images(source)
     files = formats.write(volume, tmp_path / "out" / "series", DERIVATION)
     assert [file.parent for file in files] == [tmp_path / "out" / "series"]
     before, after = pydicom.dcmread(source), pydicom.dcmread(files[0])
@@ -162,8 +171,9 @@ def test_dicom_is_written_into_a_new_folder_or_over_it(tmp_path: Path) -> None:
 
 
 def test_dicom_exported_as_nifti_keeps_every_voxel_in_its_place(tmp_path: Path) -> None:
-    (volume,) = formats.read(dicom(tmp_path / "ct.dcm"))
-    (target,) = formats.write(volume, tmp_path / "ct.nii.gz", DERIVATION)
+    (volume,) = formats.open_images(dicom(tmp_path / "ct.dcm"))
+    target, sidecar = formats.write(volume, tmp_path / "ct.nii.gz", DERIVATION)
+    assert json.loads(sidecar.read_text())["GeneratedBy"] == [{"Name": "monai_sasm", "Version": "1.0"}]
     image = nibabel.load(target)
     inverse = np.linalg.inv(image.affine)
     for index in ((0, 0, 0), (0, 17, 90), (0, 127, 3)):
@@ -173,10 +183,139 @@ def test_dicom_exported_as_nifti_keeps_every_voxel_in_its_place(tmp_path: Path) 
         assert image.get_fdata()[i, j, k] == volume.array[(0, *index)]
 
 
-def test_what_has_no_source_cannot_be_written(tmp_path: Path) -> None:
+def test_what_has_no_source_needs_a_suffix(tmp_path: Path) -> None:
     volume = Volume(np.zeros((1, 4, 4), np.float32), Modality.PHOTO)
     with pytest.raises(ValueError, match="without source"):
-        formats.write(volume, tmp_path / "a.png", DERIVATION)
+        formats.write(volume, tmp_path / "a", DERIVATION)
+    with pytest.raises(ValueError, match="not written as"):
+        formats.write(volume, tmp_path / "a.gif", DERIVATION)
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_are_read_one_after_the_other(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = formats.open_images(tree)
+    first = next(images)
+    assert not caplog.records, "nothing is looked at before it is asked for"
+    alive = weakref.ref(first)
+    assert isinstance(first, Volume)
+    del first
+    second = next(images)
+    assert alive() is None, "one image at a time"
+    assert second.name
+    assert len(list(images)) == 3
+    left_out = sorted(record.getMessage() for record in caplog.records if record.name == "monai_sasm.io.formats")
+    assert [message.split(":")[0] for message in left_out] == ["left out anim", "left out broken"]
+    assert "a GIF: convert it to PNG" in left_out[0]
+
+
+def test_what_cannot_be_opened_is_told_with_every_reason(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        formats.open_images(tmp_path / "nothing")
+    scan(tmp_path / "a.nii")
+    (tmp_path / "anim.gif").write_bytes(b"GIF89a" + bytes(20))
+    with pytest.raises(RefusedError, match=r"a: .*--modality.*; anim: a GIF"):
+        list(formats.open_images(tmp_path))
+    assert [volume.modality for volume in formats.open_images(tmp_path, "MR")] == [Modality.MR]
+
+
+def test_saving_finds_name_and_suffix(tree: Path, tmp_path: Path) -> None:
+    for volume in formats.open_images(tree / "day1"):
+        assert formats.save(volume, tmp_path / "out") == [tmp_path / "out" / "window.png"]
+        with pytest.raises(FileExistsError):
+            formats.save(volume, tmp_path / "out")
+        assert formats.save(volume, tmp_path / "out" / "other.png") == [tmp_path / "out" / "other.png"]
+        with pytest.raises(ValueError, match="source"):
+            formats.save(volume, tree / "day1", overwrite=True)
+    (misnamed,) = formats.open_images(tree / "wrong.png")
+    assert formats.save(misnamed, str(tmp_path / "out")) == [tmp_path / "out" / "wrong.jpg"]
+    (mr,) = formats.open_images(tree / "a_T1w.nii.gz")
+    assert [file.name for file in formats.save(mr, tmp_path / "out")] == ["a_T1w.nii.gz", "a_T1w.json"]
+    (ct,) = formats.open_images(tree / "ct")
+    assert formats.save(ct, tmp_path / "out") == [tmp_path / "out" / ct.name / "IM0001.dcm"]
+    record = json.loads((tmp_path / "out" / "a_T1w.json").read_text())
+    assert record["GeneratedBy"][0]["Name"] == "monai_sasm"
+
+
+@pytest.mark.parametrize(
+    ("path", "unwanted"), [("photo.png", "pydicom nibabel torch"), ("scan.nii", "torch imagecodecs")]
+)
+def test_a_format_loads_its_own_libraries_only(path: str, unwanted: str, tmp_path: Path) -> None:
+    photo(tmp_path / "photo.png")
+    scan(tmp_path / "scan.nii")
+    code = (
+        "import sys; from monai_sasm.io.formats import inventory; from pathlib import Path\n"
+        "print(inventory(Path(sys.argv[1]))[0].format); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT).stdout.split()
+    assert found[0] in ("raster", "nifti")
+    assert not set(found[1:]) & set(unwanted.split())
+
+
+class TextSource(Source):
+    """A picture of digits."""
+
+    format = "text"
+
+    def result_name(self, name: str) -> str:
+        return f"{name}.digits"
+
+
+class TextFormat:
+    """A format of its own: photos as digits, 0 black and 9 white."""
+
+    name = "text"
+    suffixes: tuple[str, ...] = (".digits",)
+    is_folder = False
+
+    def sniff(self, head: bytes) -> bool:
+        return head.startswith(b"DIGITS")
+
+    def inspect(self, files: Sequence[Path], modality: Modality | None) -> list[Entry]:
+        return [
+            Entry(file.stem, self.name, (file,), Modality.PHOTO, "single", None, (), partial(self.read, file))
+            for file in files
+        ]
+
+    def read(self, file: Path) -> Volume:
+        rows = [[int(digit) for digit in line] for line in file.read_text().split()[1:]]
+        return Volume(np.array([rows], np.float32) / 9, Modality.PHOTO, name=file.stem, source=TextSource())
+
+    def result_name(self, entry: Entry) -> str:
+        return entry.paths[0].name
+
+    def write(
+        self, volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
+    ) -> list[Path]:
+        guard_target(path, overwrite=overwrite)
+        rows = ["".join(str(round(9 * float(value))) for value in row) for row in volume.array[0]]
+        with replacing(path) as file:
+            file.write("\n".join(["DIGITS", *rows]).encode())
+        return [path]
+
+
+def test_a_new_format_is_one_entry_of_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "FORMATS", [*formats.FORMATS, TextFormat()])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.digits").write_text("DIGITS\n0123\n4567")
+    (tmp_path / "in" / "b.digits").write_text("something else")
+    photo(tmp_path / "in" / "window.png")
+    good, bad, _ = formats.inventory(tmp_path / "in")
+    assert (good.format, good.refusal, bad.format) == ("text", None, "text")
+    assert "not what the name says" in str(bad.refusal)
+    assert formats.output_path(good, tmp_path / "in", tmp_path / "out") == tmp_path / "out" / "a.digits"
+    assert formats.output_path(good, tmp_path / "in" / "a.digits", tmp_path / "o.digits") == tmp_path / "o.digits"
+    volume = good.load()
+    brighter = volume.with_array(np.minimum(volume.array + 2 / 9, 1))
+    (saved,) = formats.save(brighter, tmp_path / "out")
+    assert saved.read_text() == "DIGITS\n2345\n6789"
+    with pytest.raises(FileExistsError):
+        formats.save(brighter, tmp_path / "out")
+    assert next(formats.open_images(saved)).array.max() == 1
+    own = Volume.from_array(np.eye(3), modality="PHOTO")
+    assert formats.save(own, tmp_path / "own.digits")[0].read_text() == "DIGITS\n900\n090\n009"
+    with pytest.raises(RefusedError, match="thin slices cannot be written"):
+        TextSource().on_finer_slices(FinerSlices(0, 2, 4, np.eye(4), np.eye(4)))
 
 
 def medical(affine: np.ndarray) -> Volume:
@@ -204,7 +343,7 @@ def test_maps_of_volumes_lie_on_the_image(shear: float, tmp_path: Path) -> None:
 
 
 def test_maps_of_nifti_share_its_grid(tmp_path: Path) -> None:
-    (volume,) = formats.read(scan(tmp_path / "a_T1w.nii"))
+    (volume,) = formats.open_images(scan(tmp_path / "a_T1w.nii"))
     (target,) = formats.write_map(volume.array[0], volume, tmp_path / "map.nii.gz")
     np.testing.assert_array_equal(nibabel.load(target).affine, nibabel.load(tmp_path / "a_T1w.nii").affine)
     np.testing.assert_array_equal(nibabel.load(target).get_fdata(), volume.array[0])
@@ -215,7 +354,7 @@ def test_maps_of_nifti_share_its_grid(tmp_path: Path) -> None:
 
 
 def test_maps_of_photos_are_grey_pictures(tmp_path: Path) -> None:
-    (volume,) = formats.read(photo(tmp_path / "window.png"))
+    (volume,) = formats.open_images(photo(tmp_path / "window.png"))
     weights = np.random.default_rng(0).random((2, 12, 10), dtype=np.float32)
     one, two = formats.write_map(weights, volume, tmp_path / "w.png", names=["clean", "rain drop"])
     assert (one.name, two.name) == ("w_clean.png", "w_rain_drop.png")
@@ -235,7 +374,7 @@ def test_maps_of_photos_are_grey_pictures(tmp_path: Path) -> None:
 
 
 def test_a_failed_series_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (volume,) = formats.read(dicom(tmp_path / "in" / "ct.dcm"))
+    (volume,) = formats.open_images(dicom(tmp_path / "in" / "ct.dcm"))
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         formats.write(volume, tmp_path / "out" / "series", DERIVATION)

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK
 
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.label.results import write_image, write_labels
 from monai_sasm.label.service import only_volume
 from monai_sasm.types import Modality
@@ -36,7 +36,7 @@ def test_images_and_labels_lie_where_the_source_lies(
 ) -> None:
     voxels = np.random.default_rng(0).normal(0, 500, (5, 6, 7)).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "in.nii")
-    volume = read(tmp_path / "in.nii", Modality.CT)[0]
+    volume = next(open_images(tmp_path / "in.nii", Modality.CT))
     image = write_image(volume, extension, DONE)
     labels = write_labels((voxels > 0).astype(np.uint8), affine, extension)
     for path, expected in ((image, voxels), (labels, voxels > 0)):
@@ -54,7 +54,7 @@ def test_images_and_labels_lie_where_the_source_lies(
 def test_several_volumes_at_once_stay_nifti(tmp_path: Path, new_files: Path) -> None:
     voxels = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
     nibabel.save(nibabel.Nifti1Image(voxels, OBLIQUE), tmp_path / "in.nii")
-    volume = read(tmp_path / "in.nii", Modality.MR)[0]
+    volume = next(open_images(tmp_path / "in.nii", Modality.MR))
     np.testing.assert_array_equal(nibabel.load(write_image(volume, None, DONE)).dataobj, voxels)
     with pytest.raises(ValueError, match=r"is written as .nii.gz, .nii, got"):
         write_image(volume, ".nrrd", DONE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ from PIL import Image
 
 from monai_sasm.bundles import available, read_metadata
 from monai_sasm.cli.main import main
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.io.nifti.export import on_nifti_axes
 from monai_sasm.label.segmenting import Segmenter
 from monai_sasm.restoration.options import Options
@@ -70,7 +71,7 @@ def assert_equal(found: NDArray[Any], expected: NDArray[Any], source: NDArray[An
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(source).max(), rtol=0)
 
 
-def test_everything_installed_is_offered(server: RunningServer) -> None:
+def test_everything_installed_is_listed(server: RunningServer) -> None:
     models = server.ask("/info/").content["models"]
     for name, root in available().items():
         section = read_metadata(root)["sasm"]
@@ -109,7 +110,7 @@ def test_an_upload_with_parameters(server: RunningServer, tmp_path: Path) -> Non
 
 def test_a_folder_of_dicom(server: RunningServer) -> None:
     folder = server.studies / "ct"
-    volume = read(folder)[0]
+    volume = next(open_images(folder))
     done = Restorer("cpu")(volume, Options(expert="lowdose_ct_unet")).volume
     expected, affine = on_nifti_axes(done.array[0], done)
     for image in (str(folder), "ct"):  # by its path, and by its name in the folder of studies
@@ -134,7 +135,7 @@ def test_segment_and_restore_first(server: RunningServer, head: nibabel.Nifti1Im
     segmenter = Segmenter(available()[name], torch.device("cpu"))
     nibabel.save(head, tmp_path / "restored.nii.gz")
     for task, path in ((name, server.studies / "head.nii.gz"), (f"restore_then_{name}", tmp_path / "restored.nii.gz")):
-        expected, affine = segmenter(read(path, Modality.MR)[0])
+        expected, affine = segmenter(next(open_images(path, Modality.MR)))
         found = nrrd(server.infer(task, image="head", **STOCK), tmp_path)
         assert found.GetPixelID() == SimpleITK.sitkUInt8
         assert (expected != SimpleITK.GetArrayFromImage(found).T).mean() < 1e-3
@@ -169,6 +170,15 @@ def test_refusals_say_why(
     answer = server.infer(model, image=image or "job", output="json", **params)
     assert answer.status == status
     assert reason in answer.content["detail"]
+
+
+def test_a_file_of_somebody_else_among_the_temporary_ones_is_no_upload(server: RunningServer) -> None:
+    content = (server.studies / "head.nii.gz").read_bytes()
+    with tempfile.NamedTemporaryFile(suffix=".nii.gz") as file:
+        file.write(content)
+        file.flush()
+        answer = server.infer("sasm_mr", image=file.name, output="json")
+    assert (answer.status, "no such image" in answer.content["detail"]) == (404, True)
 
 
 @pytest.mark.parametrize("name", ["Doe^John.19700101.nii.gz", "../../x;rm -rf $HOME.nii.gz", "Ü 漢字'\u202e.nii.gz"])

@@ -13,6 +13,7 @@ from monai_sasm.degradations.downsampling import Downsampling
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.holes import Holes
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
+from monai_sasm.degradations.lesions import Lesions
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
 from monai_sasm.degradations.regions import InRegions
@@ -61,6 +62,7 @@ CASES = {
         LowDoseCt(spacing=6.0, dose=(1.0, 1.0), views=90),
         span=(-1000.0, 1000.0),
     ),
+    "lesions": Case(Lesions((0.1, 0.3), count=(2, 5), diameter=(2, 6)), Lesions((0.1, 0.3), count=(0, 0)), noisy=False),
     "k-space noise": Case(KspaceNoise((0.1, 0.1)), KspaceNoise((0.0, 0.0))),
     "k-space truncation": Case(KspaceTruncation((2.0, 2.0)), KspaceTruncation((1.0, 1.0)), random=False, noisy=False),
     "low-quality MR": Case(

@@ -195,11 +195,11 @@ def test_slow_peers_are_really_run_in_every_round(context: Context) -> None:
 
 
 def test_synthetic_series_is_read_in_hounsfield_units(tmp_path: Path) -> None:
-    from monai_sasm.io.formats import read
+    from monai_sasm.io.formats import open_images
     from monai_sasm.types import Modality
 
     write_ct_series(tmp_path / "series", slices=3, size=64)
-    (volume,) = read(tmp_path / "series")
+    (volume,) = open_images(tmp_path / "series")
     assert (volume.modality, volume.array.shape, volume.geometry) == (Modality.CT, (1, 3, 64, 64), "regular")
     assert volume.array[0, 1, 28:36, 28:36].mean() == pytest.approx(40, abs=25)
 

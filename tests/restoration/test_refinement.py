@@ -18,7 +18,7 @@ from monai_sasm.bundles import Bundle
 from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
 from monai_sasm.functional.tiling import blended_tiles
-from monai_sasm.io.formats import read, write
+from monai_sasm.io.formats import open_images, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.refine.refiner import Refined
 from monai_sasm.restoration.files import mismatch, restore_to
@@ -69,7 +69,8 @@ def bundle(name: str, section: dict[str, Any], network: torch.nn.Module) -> Bund
 def restorer() -> Restorer:
     """Experts ``same_*`` that change nothing, the default refiner ``fine`` and the enlarging refiner ``large``."""
     experts = {
-        f"same_{m.value}": bundle(f"same_{m.value}", {"role": "expert", "modality": m}, _Same()) for m in Modality
+        f"same_{m.value}": bundle(f"same_{m.value}", {"role": "expert", "modality": m}, _Same())
+        for m in Modality.known()
     }
     refiners = LazyBundles(SECTIONS, lambda n: bundle(n, SECTIONS[n], _Brighten()))
     return Restorer.of(experts, refiners=refiners)
@@ -161,7 +162,7 @@ def test_an_enlarged_photo_is_written_with_its_alpha(restorer: Restorer, tmp_pat
     mode, opaque = ("RGBA", (40,)) if suffix in ("png", "tif") else ("RGB", ())
     pixels = np.broadcast_to(np.array((100, 110, 120, *opaque), np.uint8), (8, 12, 3 + len(opaque)))
     Image.fromarray(pixels, mode).save(tmp_path / f"in.{suffix}")
-    (volume,) = read(tmp_path / f"in.{suffix}")
+    (volume,) = open_images(tmp_path / f"in.{suffix}")
     chosen = options(Modality.PHOTO, refine=1.0, refiner="large", upscale=True, keep_maps=True)
     target = tmp_path / "out" / f"in.{suffix}"
     row = restore_to(volume, target, restorer, chosen)
@@ -177,7 +178,7 @@ def test_an_enlarged_photo_is_written_with_its_alpha(restorer: Restorer, tmp_pat
 def test_only_photos_and_enlarging_refiners_enlarge(restorer: Restorer) -> None:
     with pytest.raises(BundleError, match="fine does not enlarge"):
         restorer(PHOTO, options(Modality.PHOTO, refine=1.0, refiner="fine", upscale=True))
-    (mr,) = read(mr_volume(), Modality.MR)
+    (mr,) = open_images(mr_volume(), Modality.MR)
     chosen = options(Modality.MR, refine=1.0, refiner="large", force_refiner=True, upscale=True)
     with pytest.raises(BundleError, match="only photos may be enlarged, this image is MR"):
         restorer(mr, chosen)
@@ -203,7 +204,7 @@ def test_options_without_effect_are_refused(chosen: dict[str, Any], message: str
 
 @pytest.mark.parametrize(("source", "modality"), [(ct_small(), Modality.CT), (mr_volume(), Modality.MR)])
 def test_ct_and_mr_are_refused(restorer: Restorer, source: Path, modality: Modality) -> None:
-    volume = read(source, modality)[0]
+    volume = next(open_images(source, modality))
     with pytest.raises(BundleError, match=f"no refiner is the default for {modality.value}"):
         restorer(volume, options(modality, refine=1.0))
     with pytest.raises(BundleError, match=f"this {modality.value} image that was never measured, so it is refused"):
@@ -215,7 +216,7 @@ def forced(modality: Modality, refine: float = 1.0) -> Options:
 
 
 def test_a_forced_refiner_acts_in_the_unit_of_the_image(restorer: Restorer) -> None:
-    (ct,) = read(ct_small())
+    (ct,) = open_images(ct_small())
     result = restorer(ct, forced(Modality.CT))
     span = float(np.ptp(ct.array))
     change = result.volume.array - ct.array
@@ -225,7 +226,7 @@ def test_a_forced_refiner_acts_in_the_unit_of_the_image(restorer: Restorer) -> N
 
 
 def test_a_forced_refiner_is_named_in_dicom(restorer: Restorer, tmp_path: Path) -> None:
-    (ct,) = read(ct_small())
+    (ct,) = open_images(ct_small())
     restore_to(ct, tmp_path / "out", restorer, forced(Modality.CT))
     (file,) = (tmp_path / "out").rglob("*.dcm")
     dataset = pydicom.dcmread(file)
@@ -236,7 +237,7 @@ def test_a_forced_refiner_is_named_in_dicom(restorer: Restorer, tmp_path: Path) 
 
 
 def test_a_forced_refiner_is_named_in_the_sidecar_and_its_trust_is_a_map(restorer: Restorer, tmp_path: Path) -> None:
-    (mr,) = read(mr_volume(), Modality.MR)
+    (mr,) = open_images(mr_volume(), Modality.MR)
     chosen = replace(forced(Modality.MR), keep_maps=True)
     result = restorer(mr, chosen)
     target = tmp_path / "out.nii"
@@ -255,7 +256,7 @@ def test_a_forced_refiner_is_named_in_a_png(tmp_path: Path, restorer: Restorer) 
     Image.fromarray((clean_image("PHOTO")[:, :16, :16] * 255).astype(np.uint8).transpose(1, 2, 0)).save(
         tmp_path / "a.png"
     )
-    (volume,) = read(tmp_path / "a.png")
+    (volume,) = open_images(tmp_path / "a.png")
     honest = restorer.plan(Modality.PHOTO, options(Modality.PHOTO, refine=1.0)).derivation
     write(volume, tmp_path / "plain.png", honest)
     write(volume, tmp_path / "marked.png", replace(honest, warning="detail may be invented"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_sasm import bundles
+from monai_sasm.bundles import DEFAULT_GATE, choose_default_gate, classes_for, shipped_folder
 from monai_sasm.errors import BundleError
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options
@@ -23,9 +23,9 @@ from tests.toy_bundles import write_bundle, write_gain_expert, write_trusting_ga
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of bundles, the only ones there are: a gate, a photo and an MR expert it calls, and one it does not."""
     folder = tmp_path / "bundles"
-    monkeypatch.setattr(bundles, "bundles_folder", lambda: folder)
+    monkeypatch.setattr("monai_sasm.bundles.finding.shipped_folder", lambda: folder)
     monkeypatch.setenv("SASM_BUNDLES", str(tmp_path / "none"))
-    write_trusting_gate(folder / "gate", ["photo_twice", "mr_thrice", "never_installed"])
+    write_trusting_gate(folder / DEFAULT_GATE, ["photo_twice", "mr_thrice", "never_installed"])
     write_gain_expert(folder / "photo_twice", 2.0)
     write_gain_expert(folder / "mr_thrice", 3.0, modality="MR")
     write_gain_expert(folder / "photo_slow", 5.0)
@@ -47,7 +47,7 @@ def test_only_the_gates_classes_are_loaded(shelf: Path) -> None:
     plan = restorer.plan(Modality.PHOTO)
     assert plan.classes == ("identity", "photo_twice", "mr_thrice", "never_installed")
     assert {index: expert.name for index, expert in plan.experts.items()} == {1: "photo_twice"}
-    assert set(plan.models) == {"gate", "photo_twice"}
+    assert set(plan.models) == {DEFAULT_GATE, "photo_twice"}
     np.testing.assert_allclose(restorer(photo(), passes=1).volume.array, 0.2, atol=1e-6)
     with pytest.raises(BundleError, match=r"no expert named 'photo_fast'; available: mr_thrice, photo_slow, photo_twi"):
         restorer(photo(), expert="photo_fast")
@@ -56,12 +56,14 @@ def test_only_the_gates_classes_are_loaded(shelf: Path) -> None:
 
 
 def test_a_named_expert_is_loaded_alone(shelf: Path) -> None:
-    (shelf / "gate" / "models" / "model.pt").unlink()
+    (shelf / DEFAULT_GATE / "models" / "model.pt").unlink()
     restorer = Restorer("cpu")
     assert set(restorer.plan(Modality.PHOTO, Options(expert="photo_slow")).models) == {"photo_slow"}
     np.testing.assert_allclose(restorer(photo(), Options(expert="photo_slow")).volume.array, 0.5, atol=1e-6)
-    with pytest.raises(BundleError, match=r"no expert named 'gate'; available: mr_thrice, photo_slow, photo_twice"):
-        restorer.check(Options(expert="gate"))
+    with pytest.raises(
+        BundleError, match=r"no expert named 'gate_mobilenet'; available: mr_thrice, photo_slow, photo_twice"
+    ):
+        restorer.check(Options(expert=DEFAULT_GATE))
 
 
 def break_weights(bundle: Path) -> None:
@@ -95,12 +97,60 @@ def test_a_broken_expert_stops_only_the_images_it_is_for(shelf: Path, spoil) -> 
 
 
 def test_a_broken_gate_is_an_error(shelf: Path) -> None:
-    break_weights(shelf / "gate")
+    break_weights(shelf / DEFAULT_GATE)
     with pytest.raises(BundleError, match=r"model.pt is missing"):
         Restorer("cpu").check(Options())
-    shutil.rmtree(shelf / "gate")
-    with pytest.raises(BundleError, match="no gate bundle is installed"):
+    shutil.rmtree(shelf / DEFAULT_GATE)
+    with pytest.raises(BundleError, match="no gate named 'gate_mobilenet'; available: none"):
         Restorer("cpu")(photo())
+
+
+def test_the_gate_is_named_and_not_found_by_alphabet(shelf: Path, tmp_path: Path, monkeypatch) -> None:
+    write_trusting_gate(shelf / "z_gate", ["photo_slow"])
+    restorer = Restorer("cpu")
+    assert restorer.classes == ("clean", "photo_twice", "mr_thrice", "never_installed")
+    assert set(restorer.plan(Modality.PHOTO, Options(gate="z_gate")).models) == {"photo_slow", "z_gate"}
+    np.testing.assert_allclose(restorer(photo(), passes=1, gate="z_gate").volume.array, 0.5, atol=1e-6)
+    np.testing.assert_allclose(restorer(photo(), passes=1).volume.array, 0.2, atol=1e-6)
+    for name in ("absent", "photo_slow"):
+        with pytest.raises(BundleError, match=rf"no gate named '{name}'; available: gate_mobilenet, z_gate"):
+            restorer.check(Options(gate=name))
+    with pytest.raises(ValueError, match="a named expert acts without a gate"):
+        Options(expert="photo_slow", gate="z_gate")
+
+    user = tmp_path / "user"
+    monkeypatch.setenv("SASM_BUNDLES", str(user))
+    choose_default_gate("z_gate")
+    assert Restorer("cpu").classes == ("clean", "photo_slow")
+    break_metadata(shelf / "z_gate")
+    with pytest.raises(BundleError, match=r"z_gate/configs/metadata.json is not valid JSON"):
+        Restorer("cpu")(photo())
+    shutil.rmtree(shelf / "z_gate")
+    with pytest.raises(BundleError, match=r"no gate named 'z_gate', which .*default_gate.txt makes the default"):
+        Restorer("cpu")(photo())
+    choose_default_gate(DEFAULT_GATE)
+    assert list(user.iterdir()) == []
+    assert Restorer("cpu").classes[1] == "photo_twice"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "null", "7", '{"sasm": []}', '{"sasm": {"role": "wizard"}}', '{"sasm": {"role": ["gate"]}}',
+     b"\xff\xfe{", '{"sasm": {"role": "expert", "modality": "CT"}}',
+     '{"sasm": {"role": "segmenter", "modality": "PET"}}',
+     '{"sasm": {"role": "expert", "modality": "CT", "degradation": ["noise"]}}', "[" * 100_000],
+)  # fmt: skip
+def test_one_bad_bundle_is_left_out_with_a_warning(
+    shelf: Path, content: str | bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also one whose name the gate knows: it counts as not installed."""
+    bad = write_gain_expert(shelf / "never_installed", 7.0) / "configs" / "metadata.json"
+    bad.write_bytes(content if isinstance(content, bytes) else content.encode())
+    restorer = Restorer("cpu")
+    assert set(restorer.experts) == {"photo_twice", "photo_slow", "mr_thrice"}
+    np.testing.assert_allclose(restorer(photo(), passes=1).volume.array, 0.2, atol=1e-6)
+    assert classes_for(restorer.classes, "PHOTO") == [True, True, False, False]
+    assert [record.message for record in caplog.records if str(bad) in record.message]
 
 
 def write_refiner(folder: Path, **section: object) -> Path:
@@ -116,8 +166,8 @@ def test_refiners_are_loaded_on_request(shelf: Path) -> None:
 
     restorer = Restorer("cpu")
     assert list(restorer.refiners) == ["broken", "fine", "heavy"]
-    assert set(restorer.plan(Modality.PHOTO).models) == {"gate", "photo_twice"}
-    assert set(restorer.plan(Modality.PHOTO, Options(refine=0.5)).models) == {"gate", "photo_twice", "fine"}
+    assert set(restorer.plan(Modality.PHOTO).models) == {DEFAULT_GATE, "photo_twice"}
+    assert set(restorer.plan(Modality.PHOTO, Options(refine=0.5)).models) == {DEFAULT_GATE, "photo_twice", "fine"}
     assert restorer.choose_refiner(Modality.PHOTO) == "fine"
     assert restorer.choose_refiner(Modality.PHOTO, "heavy") == "heavy"
     assert restorer.refiner("heavy") is restorer.refiner("heavy"), "loaded once"
@@ -143,6 +193,6 @@ def test_a_refiner_of_another_modality_must_be_forced(shelf: Path) -> None:
 def test_the_shipped_gate_finds_its_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SASM_BUNDLES", str(tmp_path))
     restorer: Restorer = Restorer("cpu")
-    classes = json.loads((bundles.bundles_folder() / "gate_mobilenet" / "configs" / "classes.json").read_text())
-    called = [expert.name for modality in Modality for expert in restorer.plan(modality).experts.values()]
+    classes = json.loads((shipped_folder() / DEFAULT_GATE / "configs" / "classes.json").read_text())
+    called = [expert.name for modality in Modality.known() for expert in restorer.plan(modality).experts.values()]
     assert sorted(called) == sorted(classes[1:])

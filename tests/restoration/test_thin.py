@@ -19,8 +19,9 @@ from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.thin import Thinning, thin_count, thin_derivation, thin_volume, work_units
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 from tests.data import mr_volume
+from tests.rows import check_rows
 
 
 class Sharpen(torch.nn.Module):
@@ -43,7 +44,7 @@ def restorer(**networks: torch.nn.Module) -> Restorer:
             Path("nowhere"),
             "expert",
             Modality.CT if name == "for_ct" else Modality.MR,
-            Degradation.LOW_RESOLUTION,
+            "low-resolution",
             False,
             "1",
             "ab" * 32,
@@ -169,6 +170,7 @@ def test_the_command_writes_an_isotropic_file(tmp_path: Path, toy_house: Restore
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     row = json.loads(result.stdout)
+    check_rows([row])
     assert row["summary"] == {"slices": 25, "voxel_mm": [2.0, 2.0, 2.0]}
     thin = nibabel.load(row["output"]["path"])  # type: ignore[attr-defined]
     assert thin.shape == (33, 41, 25)

@@ -17,12 +17,12 @@ from monai_sasm.bundles import Bundle
 from monai_sasm.cli.main import main
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.tiling import tiled, tiles
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.maps import write_maps
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
-from monai_sasm.types import Degradation, Modality
+from monai_sasm.types import Modality
 
 EXPERT = "superres_mri_sit"
 
@@ -40,7 +40,7 @@ class Unsure(torch.nn.Module):
 def restorer(modality: Modality, network: torch.nn.Module | None = None) -> Restorer:
     """An expert ``one`` and nothing else."""
     expert = Bundle(
-        "one", Path("nowhere"), "expert", modality, Degradation.NOISE, True, "1", "0" * 64, network or Unsure(),
+        "one", Path("nowhere"), "expert", modality, "noise", True, "1", "0" * 64, network or Unsure(),
         {"sasm": {}},
     )  # fmt: skip
     return Restorer.of({"one": expert})
@@ -116,7 +116,9 @@ def test_nifti_beside_nifti(tmp_path: Path) -> None:
     _restore(tmp_path / "brain.nii.gz", tmp_path / "out.nii.gz")
     saved = nibabel.load(tmp_path / "out_uncertainty.nii.gz")
     np.testing.assert_allclose(saved.affine, affine, atol=1e-5)
-    np.testing.assert_allclose(saved.get_fdata(), _own(read(tmp_path / "brain.nii.gz", Modality.MR)[0]), rtol=1e-4)
+    np.testing.assert_allclose(
+        saved.get_fdata(), _own(next(open_images(tmp_path / "brain.nii.gz", Modality.MR))), rtol=1e-4
+    )
     assert float(saved.get_fdata().max()) > 1, "in the unit of the image"
 
 
@@ -128,6 +130,6 @@ def test_nifti_beside_dicom(tmp_path: Path) -> None:
     image, other = nibabel.load(saved), nibabel.load(change)
     assert image.shape == other.shape
     np.testing.assert_array_equal(image.affine, other.affine)
-    volume = read(source)[0]
+    volume = next(open_images(source))
     np.testing.assert_allclose(np.sort(image.get_fdata(), None), np.sort(_own(volume), None), rtol=1e-4)
     assert list((tmp_path / "out").glob("*/*.dcm"))

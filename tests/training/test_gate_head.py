@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_sasm.bundles import load
+from monai_sasm.bundles import default_gate, gate_classes, load
+from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
 from monai_sasm.restoration.restore import mixing_weights
-from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.restoration.restorer import Restorer, classes_of
 from monai_sasm.training.gate_head import REHEARSAL_FILE, add_bundle, fit_head
 from monai_sasm.types import Modality
 from tests.bundle_cases import ROOT
@@ -104,11 +106,12 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_the_new_gate_is_a_whole_bundle(joined: dict[str, Path]) -> None:
     old, new = (json.loads((r / "configs" / "classes.json").read_text()) for r in (_shipped(), joined["gate"]))
-    assert joined["gate"] == joined["user"] / "gate_mobilenet"
+    assert joined["gate"] == joined["user"] / "gate_mobilenet_extended"
     assert new == [*old, "dim_photo_toy"]
     assert load(joined["gate"]).network.classes == tuple(new)
     metadata = json.loads((joined["gate"] / "configs" / "metadata.json").read_text())
     assert metadata["network_data_format"]["outputs"]["pred"]["num_channels"] == len(new)
+    assert metadata["sasm"]["extends"] == "gate_mobilenet"
     assert (joined["user"] / "dim_photo_toy" / "models" / "model.pt").is_file()
     rehearsal = torch.load(joined["gate"] / "models" / REHEARSAL_FILE, weights_only=True)
     assert {len(value) for value in rehearsal.values()} == {len(rehearsal["target"])}
@@ -127,6 +130,45 @@ def test_the_new_gate_calls_the_new_expert_where_it_helps(joined: dict, number: 
         weights[name] = dict(zip(joined["restorer"].gate.network.classes, mean.tolist(), strict=True))
     assert max(weights["clean"], key=weights["clean"].get) == "clean"
     assert max(weights["dimmed"], key=weights["dimmed"].get) == "dim_photo_toy"
+
+
+def test_the_extended_gate_is_the_default_because_it_is_named(joined: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SASM_BUNDLES", str(joined["user"]))
+    assert joined["restorer"].gate.name == default_gate() == "gate_mobilenet_extended"
+    assert (joined["user"] / "default_gate.txt").read_text() == "gate_mobilenet_extended\n"
+    old = json.loads((joined["user"] / "gate_mobilenet" / "configs" / "classes.json").read_text())
+    assert gate_classes(joined["user"] / "gate_mobilenet") == old
+    assert classes_of(Restorer("cpu").require_gate("gate_mobilenet")) == tuple(old)
+
+
+@pytest.mark.slow
+def test_what_was_extended_is_extended_further_and_never_lost(
+    joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = tmp_path / "user"
+    shutil.copytree(joined["user"], user)
+    monkeypatch.setenv("SASM_BUNDLES", str(user))
+    expert = write_gain_expert(tmp_path / "darker_photo_toy", gain=1 / DIM)
+    examples = example_folder(tmp_path / "examples")
+    with pytest.raises(FileExistsError, match=r"gate_mobilenet_extended exists already; extend it \(--gate gate_mob"):
+        add_bundle(expert, examples, steps=2, gate_name="gate_mobilenet")
+    assert not (user / expert.name).exists()
+    with pytest.raises(SystemExit) as ended:
+        main(["bundles", "add", str(expert), "--examples", str(examples), "--steps", "2"])
+    told = capsys.readouterr()
+    assert (ended.value.code or 0, told.out) == (0, f"{user / 'gate_mobilenet_extended'}\n")
+    assert "gate_mobilenet_extended extends gate_mobilenet by darker_photo_toy" in told.err
+    assert "it is the default gate now; `sasm bundles gate gate_mobilenet` goes back" in told.err
+    assert gate_classes(user / "gate_mobilenet_extended")[-2:] == ["dim_photo_toy", "darker_photo_toy"]
+
+    elsewhere = tmp_path / "elsewhere"
+    expert.rename(tmp_path / "dusky_photo_toy")
+    arguments = ["bundles", "add", str(tmp_path / "dusky_photo_toy"), "--examples", str(examples), "--steps", "2"]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--gate", "gate_mobilenet", "-o", str(elsewhere)])
+    assert f"use it by --gate gate_mobilenet_extended --trust {elsewhere}" in capsys.readouterr().err
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["dusky_photo_toy", "gate_mobilenet_extended"]
+    assert len(gate_classes(user / "gate_mobilenet_extended")) == 1 + len(EXPERTS) + 2
 
 
 def test_an_expert_cannot_be_added_twice(joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from monai_sasm.io.dicom.deflated import inflates_beyond
+from monai_sasm.io.dicom.format import BARE
 from monai_sasm.io.dicom.values import floats_of, integer_of, number_of, quiet, scale_of, text_of
 
 TAGS = [
@@ -64,6 +65,8 @@ TAGS = [
     "ContributingEquipmentSequence",
     "DerivationDescription",
 ]
+SOFTWARE = "sasm"
+"""Part of the names, in lower case, under which this program notes itself as contributing equipment."""
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _ENCAPSULATED_LENGTH = 0xFFFFFFFF
 _SPLITTERS = [
@@ -92,6 +95,7 @@ class Header:
 
     Args:
         broken: why the file cannot be read to its end; ``None`` when it can.
+        derived_by: names, in lower case, of the software that has processed it; :data:`SOFTWARE` for this program.
         variants: attributes that tell repeated acquisitions of one position apart, by keyword.
     """
 
@@ -128,8 +132,13 @@ class Header:
     has_modality_lut: bool = False
     has_pixels: bool = False
     has_float_pixels: bool = False
-    derived_here: bool = False
+    derived_by: frozenset[str] = frozenset()
     variants: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def derived_here(self) -> bool:
+        """Whether this program has processed it."""
+        return SOFTWARE in self.derived_by
 
 
 def is_dicom(path: Path) -> bool:
@@ -179,7 +188,7 @@ def _magic(stream: BinaryIO) -> str | None:
     start = stream.read(132)
     if start[128:132] == b"DICM":
         return "preamble"
-    return "bare" if start[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02") else None
+    return "bare" if start[:2] in BARE else None
 
 
 def _read(stream: BinaryIO, path: Path, size: int, bare: bool) -> Header | None:
@@ -234,7 +243,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         intercept=scale_of(dataset, "RescaleIntercept", 0.0),
         rescale_type=text_of(dataset, "RescaleType"),
         has_modality_lut="ModalityLUTSequence" in dataset,
-        derived_here=_derived_here(dataset),
+        derived_by=_derived_by(dataset),
         variants={
             "ImageType": text_of(dataset, "ImageType"),
             **{key: text for key in _SPLITTERS if (text := text_of(dataset, key))},
@@ -301,8 +310,9 @@ def encoding_of(dataset: Dataset) -> tuple[bool, bool]:
     return bool(implicit), bool(little)
 
 
-def _derived_here(dataset: Dataset) -> bool:
-    """Two marks, each enough: archives drop the one or the other."""
+def _derived_by(dataset: Dataset) -> frozenset[str]:
+    """Two marks of our own, each enough: archives drop the one or the other."""
     items = dataset.get("ContributingEquipmentSequence") or []
-    equipment = any("sasm" in text_of(item, "ManufacturerModelName").lower() for item in items)
-    return equipment or "by monai_sasm " in text_of(dataset, "DerivationDescription")
+    names = {text_of(item, "ManufacturerModelName").lower() for item in items}
+    ours = any(SOFTWARE in name for name in names) or "by monai_sasm " in text_of(dataset, "DerivationDescription")
+    return frozenset(names | ({SOFTWARE} if ours else set()))

@@ -1,4 +1,4 @@
-"""Index: every DICOM series under a path, grouped, sorted and classified before any pixel is read."""
+"""Index: DICOM series among files, grouped, sorted and classified before any pixel is read."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.geometry import ABSOLUTE_TOLERANCE, normal_of, stack
 from monai_sasm.io.dicom.header import Header, read_header
 from monai_sasm.io.dicom.multiframe import Slice, slice_of, slices_of
 from monai_sasm.io.dicom.read import load
-from monai_sasm.io.dicom.support import ENHANCED, modality_of, refusal_of
-from monai_sasm.io.entry import Entry
-from monai_sasm.io.volume import Volume
-from monai_sasm.io.walk import files_below
+from monai_sasm.io.dicom.support import is_enhanced, modality_of, refusal_of
+from monai_sasm.io.entry import Entry, refuse
 
 ORIENTATION_TOLERANCE = 2e-3
 """Difference of direction cosines within which slices count as parallel (0.1 degrees)."""
@@ -30,18 +27,17 @@ _MULTIFRAME_NOTE = "Enhanced multi-frame: the result can be written as NIfTI, no
 _DERIVED_NOTE = "already derived by this software: restoring it again smooths twice"
 
 
-def index(path: Path) -> list[Entry]:
-    """Find, group, sort and classify DICOM series.
+def index(files: Iterable[Path]) -> list[Entry]:
+    """Group, sort and classify DICOM series.
 
     Args:
-        path: one DICOM file, or a folder searched recursively. Files are recognised by content; others are ignored,
-            and so are symbolic links that leave the folder.
+        files: recognised by content; others are ignored.
 
     Returns:
         One entry per volume, and one per group of files that will not be processed, each with its reason.
         An empty list when nothing is DICOM.
     """
-    headers = [header for file, reason in files_below(Path(path)) if not reason and (header := read_header(file))]
+    headers = [header for file in files if (header := read_header(file))]
     unreadable: dict[Path, int] = defaultdict(int)
     for header in headers:
         unreadable[header.path.parent] += _is_damaged(header)
@@ -70,7 +66,7 @@ def _series_entries(members: list[Header], unreadable: dict[Path, int]) -> list[
     unique = _without_copies(members)
     for header in unique:
         reason = refusal_of(header)
-        if reason is None and header.sop_class in ENHANCED:
+        if reason is None and is_enhanced(header):
             frames, reason = slices_of(header)
             slices += frames
         elif reason is None:
@@ -193,7 +189,7 @@ def _entry(key: tuple[object, ...], slices: list[Slice], notes: tuple[str, ...])
         raise ValueError("only slices of known modality are grouped")
     positions = np.array([one.position for one in slices])
     lying = stack(positions, first.orientation, first.spacing, first.thickness)
-    multiframe = first.header.sop_class in ENHANCED
+    multiframe = is_enhanced(first.header)
     notes += lying.notes + ((_MULTIFRAME_NOTE,) if multiframe else ())
     geometry = "multiframe" if multiframe else lying.geometry
     name = _name(first.header, key)
@@ -206,11 +202,7 @@ def _refused_entry(headers: list[Header], reason: str, key: tuple[object, ...] =
     first = headers[0]
     paths = tuple(dict.fromkeys(header.path for header in headers))
     name = _name(first, key or (reason,))
-    return Entry(name, "dicom", paths, modality_of(first), "unknown", reason, (), partial(_refuse, reason))
-
-
-def _refuse(reason: str) -> Volume:
-    raise RefusedError(reason)
+    return Entry(name, "dicom", paths, modality_of(first), "unknown", reason, (), partial(refuse, reason))
 
 
 def _name(header: Header, key: tuple[object, ...]) -> str:

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.dicom.geometry import Stack
+from monai_sasm.io.dicom.geometry import LPS_TO_RAS, Stack
 from monai_sasm.io.dicom.multiframe import Slice
 from monai_sasm.io.dicom.pixels import StoredPixels, read_stored, rescaled
 from monai_sasm.io.dicom.values import quiet, text_of
 from monai_sasm.io.memory import free_memory
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.volume import FinerSlices, Source, Volume
 from monai_sasm.types import Modality
 
-PLAUSIBLE_HU = (-4096.0, 31743.0)
-"""Beyond these no CT scanner stores tissue, metal or air (16-bit extended scale), only markers for 'no data'."""
 MAX_IMPLAUSIBLE = 0.001
-"""Part of a CT slice that may lie outside :data:`PLAUSIBLE_HU`, besides one constant marker value."""
+"""Part of a slice that may lie beyond the plausible values of its modality, besides one constant marker value."""
 MEMORY_SHARE = 0.8
 """Part of the free memory one array may take."""
 
 
 @dataclass(frozen=True)
-class DicomSource:
+class DicomSource(Source):
     """What the writer needs to give a series back; pixels and headers are read again from the files.
 
     Args:
@@ -44,6 +43,8 @@ class DicomSource:
         acquired: on such a grid, SOP Instance UIDs of the acquired slices that each was made of.
     """
 
+    format = "dicom"
+
     paths: tuple[Path, ...]
     frames: tuple[int, ...]
     instances: tuple[str, ...]
@@ -54,6 +55,33 @@ class DicomSource:
     multiframe: bool = False
     thickness: float | None = None
     acquired: tuple[tuple[str, ...], ...] = ()
+
+    def result_name(self, name: str) -> str:
+        """A folder; a NIfTI file for what cannot be written as DICOM."""
+        return f"{name}.nii.gz" if self.multiframe else name
+
+    def on_finer_slices(self, grid: FinerSlices) -> DicomSource:
+        """Every thin slice with its own position and the acquired slice that it lies in, which lends its header."""
+        lps, thick, thin = LPS_TO_RAS @ grid.affine, grid.thick, grid.thin
+        parents = np.minimum(((np.arange(thin) + 0.5) * thick / thin).astype(int), thick - 1)
+        per_slice = ("paths", "frames", "instances", "slopes", "intercepts")
+        chosen: dict[str, Any] = {name: tuple(getattr(self, name)[parent] for parent in parents) for name in per_slice}
+        positions = tuple(tuple(float(part) for part in lps[:3, 3] + k * lps[:3, 0]) for k in range(thin))
+        neighbours = tuple(_neighbours(k, thick, thin) for k in range(thin))
+        return replace(
+            self,
+            **chosen,
+            positions=positions,
+            thickness=float(np.linalg.norm(lps[:3, 0])),
+            acquired=tuple(tuple(self.instances[i] for i in each) for each in neighbours),
+        )
+
+
+def _neighbours(number: int, thick: int, thin: int) -> tuple[int, ...]:
+    """The acquired slices between whose centres, or in which, a thin slice lies."""
+    place = (number + 0.5) * thick / thin - 0.5
+    low, high = int(np.floor(place)), int(np.ceil(place))
+    return tuple(sorted({min(max(index, 0), thick - 1) for index in (low, high)}))
 
 
 def load(
@@ -80,8 +108,7 @@ def load(
             _check_same(dataset, one, pixels)
             current = one.header.path
         array[0, index] = rescaled(pixels.values[one.frame], one.slope, one.intercept)
-        if modality is Modality.CT:
-            _check_hounsfield(array[0, index], pixels.padding[one.frame])
+        _check_plausible(array[0, index], pixels.padding[one.frame], modality)
     source = DicomSource(
         paths=tuple(one.header.path for one in slices),
         frames=tuple(one.frame for one in slices),
@@ -120,15 +147,19 @@ def _check_same(dataset: Dataset, one: Slice, pixels: StoredPixels) -> None:
         raise RefusedError(f"{pixels.values.shape} pixels decoded where the header announces {expected}")
 
 
-def _check_hounsfield(values: NDArray[np.float32], padding: NDArray[np.bool_]) -> None:
-    """Wrongly decoded or wrongly signed CT shows as numbers no scanner makes."""
-    outside = ((values < PLAUSIBLE_HU[0]) | (values > PLAUSIBLE_HU[1])) & ~padding
+def _check_plausible(values: NDArray[np.float32], padding: NDArray[np.bool_], modality: Modality) -> None:
+    """Wrongly decoded or wrongly signed pixels show as numbers no scanner makes."""
+    dicom = modality.profile.dicom
+    if dicom is None or dicom.plausible is None:
+        return
+    lowest, highest = dicom.plausible
+    outside = ((values < lowest) | (values > highest)) & ~padding
     if not outside.any():
         return
     low, high = float(values[outside].min()), float(values[outside].max())
-    marker = values == (low if low < PLAUSIBLE_HU[0] else high)
+    marker = values == (low if low < lowest else high)
     if (outside & ~marker).mean() > MAX_IMPLAUSIBLE:
         raise RefusedError(
-            f"values from {low:.0f} to {high:.0f} are no Hounsfield units: Pixel Representation or Rescale is wrong, "
-            "or the compressed pixels are damaged; export the series uncompressed"
+            f"values from {low:.0f} to {high:.0f} are no {modality.profile.quantity}: Pixel Representation or Rescale "
+            "is wrong, or the compressed pixels are damaged; export the series uncompressed"
         )

@@ -7,13 +7,11 @@ Instance Reference), C.7.5.2 (Contributing Equipment), C.12.4.1.1 (processed pix
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +22,10 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.commit import replacing_folder
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom.conform import conform
-from monai_sasm.io.dicom.header import encoding_of
+from monai_sasm.io.dicom.conform import conform, dicom_profile
+from monai_sasm.io.dicom.header import SOFTWARE, encoding_of, read_header
 from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.placement import place
 from monai_sasm.io.dicom.read import DicomSource, instance_uid
@@ -41,7 +40,6 @@ SOURCE_IMAGE = ("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
 
 _MAX_LO, _MAX_ST = 64, 1024  # characters of a Long String and a Short Text, PS3.5 table 6.2-1
-_SOP_CLASSES = {Modality.CT: "1.2.840.10008.5.1.4.1.1.2", Modality.MR: "1.2.840.10008.5.1.4.1.1.4"}
 _STALE = [  # statements about the old pixels or the old encoding
     "SmallestImagePixelValue",
     "LargestImagePixelValue",
@@ -81,7 +79,9 @@ class _Series:
     keep_private: bool
 
 
-def write_series(volume: Volume, folder: Path, derivation: Derivation, *, keep_private: bool = False) -> list[Path]:
+def write_series(
+    volume: Volume, folder: Path, derivation: Derivation, *, overwrite: bool = False, keep_private: bool = False
+) -> list[Path]:
     """Write restored pixels as a new DICOM series beside its source, one file a slice, Explicit VR Little Endian.
 
     Study, patient, frame of reference and slice geometry are the source's. Series and SOP Instance UIDs follow from the
@@ -89,42 +89,43 @@ def write_series(volume: Volume, folder: Path, derivation: Derivation, *, keep_p
     stored integer; padding is given back exactly. Values beyond Bits Stored are clipped and counted in a log warning.
     Slices on a grid of their own (:mod:`monai_sasm.io.finer_slices`) get its positions, thickness, spacing and count.
 
+    The folder appears whole or not at all, and holds this one series: an older result in it goes as a whole.
+
     Args:
         volume: restored volume as loaded by :func:`monai_sasm.io.dicom.read.load`; array ``(1, slices, rows,
             columns)``.
-        folder: new folder for ``IM0001.dcm``, ``IM0002.dcm``, ... in array order; must not exist.
+        folder: for ``IM0001.dcm``, ``IM0002.dcm``, ... in array order.
         derivation: what was done, for UIDs and headers.
+        overwrite: replace a folder that holds nothing but earlier results of this program, or of
+            ``derivation.software``.
         keep_private: copy private attributes; they may hold patient data or describe the old pixels.
 
     Returns:
         The files written, in array order.
 
     Raises:
-        RefusedError: the folder exists, the source was Enhanced multi-frame or has changed on disk.
-        ValueError: the volume does not come from DICOM, changed its shape, or holds NaN.
+        FileExistsError: the folder holds files and ``overwrite`` is off, or files that are no results.
+        RefusedError: the source was Enhanced multi-frame or has changed on disk.
+        ValueError: the volume does not come from DICOM, changed its shape, or holds NaN; the folder is its source's.
     """
-    source = _checked_source(volume, folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if any(folder.resolve().is_relative_to(path.resolve().parent) for path in source.paths):
-        logger.warning("the derived series is written inside the folder of its source; later runs will find both")
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        names = _write_slices(volume, source, building, derivation, keep_private)
-        building.chmod(0o777 & ~_umask())  # mkdtemp is private to the user, an output folder is not
-        os.rename(building, folder)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+    source = _checked_source(volume)
+    parents = {path.resolve().parent for path in source.paths}
+    if folder.resolve() in parents:
+        raise ValueError(f"a series never goes into the folder of its source, got {folder.name}; choose another")
+    with replacing_folder(folder, overwrite=overwrite, ours=partial(_is_result, software=derivation.software)) as new:
+        if any(folder.resolve().is_relative_to(parent) for parent in parents):
+            logger.warning("the derived series is written inside the folder of its source; later runs will find both")
+        names = _write_slices(volume, source, new, derivation, keep_private)
     return [folder / name for name in names]
 
 
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def _is_result(path: Path, software: str) -> bool:
+    """Whether a file is a derived slice that this program, or this software, wrote."""
+    header = read_header(path)
+    return header is not None and bool(header.derived_by & {SOFTWARE, software[:_MAX_LO].lower()})
 
 
-def _checked_source(volume: Volume, folder: Path) -> DicomSource:
+def _checked_source(volume: Volume) -> DicomSource:
     source = volume.source
     if not isinstance(source, DicomSource):
         raise ValueError(f"only a volume read from DICOM becomes a derived series, got source {type(source).__name__}")
@@ -132,8 +133,6 @@ def _checked_source(volume: Volume, folder: Path) -> DicomSource:
         raise RefusedError("an Enhanced multi-frame result cannot be written as DICOM; write NIfTI (.nii.gz) instead")
     if volume.array.shape[:2] != (1, len(source.paths)):
         raise ValueError(f"a derived series needs (1, {len(source.paths)}, rows, columns), got {volume.array.shape}")
-    if folder.exists():
-        raise RefusedError("the output folder of the series exists already; remove it or choose another output")
     return source
 
 
@@ -200,7 +199,7 @@ def _now(dataset: Dataset) -> datetime:
 def _derive(dataset: Dataset, series: _Series, source: DicomSource, number: int) -> None:
     """Turn a copy of a source instance into the derived instance, all but its pixels."""
     old_class = text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID")
-    old_class = old_class or _SOP_CLASSES[series.modality]
+    old_class = old_class or dicom_profile(series.modality).sop_class
     old_instance, old_series = instance_uid(dataset), text_of(dataset, "SeriesInstanceUID")
     _drop_stale(dataset, series.keep_private)
     dataset.SOPClassUID = old_class

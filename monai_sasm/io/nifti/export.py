@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.io.commit import guard_target, replacing
-from monai_sasm.io.nifti.nifti import SUFFIXES, NiftiSource, write_stream
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.nifti.names import is_nifti_name
+from monai_sasm.io.nifti.read import NiftiSource
+from monai_sasm.io.nifti.write import sidecar_of, write_stream, write_with_sidecar
 from monai_sasm.io.volume import Volume
 
 _ALIGNED = 2  # NIFTI_XFORM_ALIGNED_ANAT
@@ -18,7 +23,7 @@ _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
 def export(array: NDArray[np.float32], like: Volume, path: Path, *, overwrite: bool = False) -> Path:
     """Write ``array`` on the grid of ``like``.
 
-    Axes of volumes that did not come from NIfTI are reversed on the way, from (slice, row, column) to (column, row,
+    Axes in the order (slice, row, column), as of DICOM volumes, are reversed on the way, to (column, row,
     slice), and the affine with them, because that is how NIfTI viewers expect them; each voxel keeps its place.
 
     Args:
@@ -30,22 +35,45 @@ def export(array: NDArray[np.float32], like: Volume, path: Path, *, overwrite: b
         FileExistsError: the target exists and ``overwrite`` is off.
         ValueError: wrong suffix or shape, or ``like`` has no affine.
     """
+    header, parts = _encoded(array, like, path)
+    guard_target(path, overwrite=overwrite)
+    with replacing(path) as file:
+        write_stream(file, header, parts, compressed=path.name.lower().endswith(".gz"))
+    return path
+
+
+def export_image(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False) -> list[Path]:
+    """Write an image that did not come from a NIfTI file, as float32, with a JSON sidecar that says what was done.
+
+    Returns:
+        The image and the sidecar.
+
+    Raises:
+        FileExistsError: a target exists and ``overwrite`` is off.
+        ValueError: wrong suffix, NaN or infinite voxels, or the volume has no affine.
+    """
+    if not np.isfinite(volume.array).all():
+        raise ValueError("a volume to be written must be finite, got NaN or infinite voxels; check the restoration")
+    header, parts = _encoded(volume.array if len(volume.array) > 1 else volume.array[0], volume, path)
+    guard_target(path, overwrite=overwrite)
+    guard_target(sidecar_of(path), overwrite=overwrite)
+    return write_with_sidecar(path, header, parts, derivation, {})
+
+
+def _encoded(array: NDArray[np.float32], like: Volume, path: Path) -> tuple[Any, Iterator[NDArray[np.float32]]]:
+    """Header and slices of a file; see :func:`export`."""
     import nibabel
 
-    if not path.name.lower().endswith(SUFFIXES):
+    if not is_nifti_name(path):
         raise ValueError(f"medical volumes and maps are written as .nii or .nii.gz, got {path.name}")
     values, affine = on_nifti_axes(array, like)
-    guard_target(path, overwrite=overwrite)
     header = nibabel.Nifti1Image(values, affine).header.copy()
     code = _orientation_code(like)
     header.set_sform(affine, code)
     header.set_qform(affine, code if np.allclose(header.get_qform(), affine, atol=1e-3) else 0)  # no shear in a qform
     header.set_xyzt_units("mm")
     header.set_slope_inter(1, 0)
-    with replacing(path) as file:
-        parts = (values[..., index] for index in range(values.shape[-1]))
-        write_stream(file, header, parts, compressed=path.name.lower().endswith(".gz"))
-    return path
+    return header, (values[..., index] for index in range(values.shape[-1]))
 
 
 def on_nifti_axes(array: NDArray[np.float32], like: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -64,7 +92,7 @@ def on_nifti_axes(array: NDArray[np.float32], like: Volume) -> tuple[NDArray[np.
         raise ValueError(f"expected shape {spatial} or (K, *{spatial}) as the image has, got {array.shape}")
     channels = array.reshape(-1, *spatial)
     affine = like.affine.copy()
-    if not isinstance(like.source, NiftiSource):
+    if like.source is None or not like.source.keeps_axes:
         channels = channels.transpose(0, *range(len(spatial), 0, -1))
         affine[:, : len(spatial)] = affine[:, len(spatial) - 1 :: -1]
     volume = channels.reshape(*channels.shape, *(1,) * (3 - len(spatial)))  # (K, i, j, k)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.entry import Entry
+from monai_sasm.io.entry import Entry, safe_name
 from monai_sasm.io.photo import bmp, jpeg, png, tiff
 from monai_sasm.io.photo.pixels import Pixels
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.volume import Source, Volume
 from monai_sasm.types import Modality
 
 SUFFIXES = {
@@ -32,18 +32,24 @@ _ROOM = 2**31  # bytes; a larger file is not a photo
 
 
 @dataclass(frozen=True, eq=False)
-class RasterSource:
+class RasterSource(Source):
     """What the photo writer needs to give a file back.
 
     Args:
-        path: the file that was read.
+        path: the file that was read, if there was one.
         kind: a key of :data:`SUFFIXES`.
         pixels: a token of the decoded file: type of its samples, alpha and header (``values`` has no rows).
     """
 
-    path: Path
+    format = "raster"
+
+    path: Path | None
     kind: str
     pixels: Pixels
+
+    def result_name(self, name: str) -> str:
+        """Its own name."""
+        return result_name(self.path or Path(name), self.kind)
 
 
 def kind_of(head: bytes) -> str | None:
@@ -54,11 +60,16 @@ def kind_of(head: bytes) -> str | None:
     return None
 
 
-def inspect(path: Path, modality: Modality | None = None, name: str | None = None) -> Entry:
+def result_name(path: Path, kind: str | None) -> str:
+    """Name of the result of a photo: its own, with the suffix of its true kind."""
+    return path.name if kind is None or path.suffix.lower() in SUFFIXES[kind] else path.stem + SUFFIXES[kind][0]
+
+
+def inspect(path: Path, modality: Modality | None = None) -> Entry:
     """Look at the header only. Never raises for a bad file: the entry then carries the reason."""
     refusal = None
     try:
-        if modality not in (None, Modality.PHOTO):
+        if modality is not None and not modality.profile.is_picture:
             raise RefusedError(
                 f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave out --modality"
             )
@@ -66,7 +77,7 @@ def inspect(path: Path, modality: Modality | None = None, name: str | None = Non
         _CODECS[kind].inspect(data)
     except RefusedError as error:
         refusal = str(error)
-    label = name or path.stem
+    label = safe_name(path.stem)
     return Entry(label, "raster", (path,), Modality.PHOTO, "single", refusal, (), partial(read, path, label))
 
 
@@ -78,7 +89,7 @@ def read(path: Path, name: str | None = None) -> Volume:
         is not applied but written back, so that viewers turn the result like the source. Alpha is kept aside.
 
     Raises:
-        RefusedError: not a photo this house can process rightly (see the message).
+        RefusedError: not a photo that can be processed rightly (see the message).
     """
     kind, data = _load(path)
     pixels: Pixels = _CODECS[kind].decode(data)
@@ -98,20 +109,21 @@ def read(path: Path, name: str | None = None) -> Volume:
 
 
 def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False) -> list[Path]:
-    """Write a photo that :func:`read` made, with new pixels, as the same kind of file.
+    """Write a photo as the same kind of file that :func:`read` made it from; one that came from no file, as PNG.
 
-    Values are clipped to [0, 1] and rounded to the bit depth of the source. The metadata stays the source's; of
-    ``derivation`` only a warning is written, and only into PNG. Alpha grows with an enlarged photo.
+    Values are clipped to [0, 1] and rounded to the bit depth of the source (8 bits where an array had 8, else 16). The
+    metadata stay the source's; of ``derivation`` only a warning is written, and only into PNG. Alpha grows with an
+    enlarged photo.
 
     Raises:
         FileExistsError: the target exists and ``overwrite`` is off.
-        ValueError: wrong suffix, the target is the source, or pixels are NaN or infinite.
+        ValueError: no photo, wrong suffix, the target is the source, or pixels are NaN or infinite.
     """
-    source: RasterSource = volume.source
+    source = volume.source if isinstance(volume.source, RasterSource) else _new_source(volume, path)
     if path.suffix.lower() not in SUFFIXES[source.kind]:
         wanted = " or ".join(SUFFIXES[source.kind])
         raise ValueError(f"a {source.kind} photo is written as {wanted}, got {path.name}; change the suffix")
-    guard_target(path, overwrite=overwrite, sources=(source.path,))
+    guard_target(path, overwrite=overwrite, sources=(source.path,) if source.path else ())
     if not np.isfinite(volume.array).all():
         raise ValueError("a photo to be written must be finite, got NaN or infinite pixels; check the restoration")
     values = to_samples(np.moveaxis(volume.array, 0, 2), source.pixels.values.dtype)
@@ -125,6 +137,17 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     with replacing(path) as file:
         file.write(encoded)
     return [path]
+
+
+def _new_source(volume: Volume, path: Path) -> RasterSource:
+    if volume.affine is not None or not volume.modality.profile.is_picture:
+        raise ValueError(
+            f"only photos are written as {path.suffix}, got {path.name}; a {volume.modality.value} image is written as "
+            ".nii or .nii.gz, and a DICOM series into a folder, too"
+        )
+    eight = getattr(volume.source, "dtype", None) == np.uint8
+    none = np.empty((0, 0, len(volume.array)), np.uint8 if eight else np.uint16)
+    return RasterSource(None, "PNG", Pixels(none, None, png.PngHeader(())))
 
 
 def write_grey(values: NDArray[np.float32], path: Path, *, overwrite: bool = False) -> Path:

@@ -11,6 +11,10 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from monai_sasm.io.dicom import index as series
+from monai_sasm.io.entry import Entry
+from monai_sasm.io.walk import files_below
+
 SLICES, SIZE, STEP, SPACING = 16, 64, 2.5, (0.8, 0.7)
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_CT, ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.4.1"
@@ -167,3 +171,8 @@ def _place_and_fill(
     dataset.PixelRepresentation = int(signed)
     dataset.PixelData = pixels.astype("<i2" if signed else "<u2").tobytes()
     dataset["PixelData"].VR = "OW"
+
+
+def index(path: Path) -> list[Entry]:
+    """DICOM series in a file or below a folder."""
+    return series.index(file for file, reason in files_below(path) if not reason)

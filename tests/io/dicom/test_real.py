@@ -9,9 +9,9 @@ import pydicom
 import pytest
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.dicom.index import index
 from monai_sasm.io.entry import Entry
 from tests.data import DATA
+from tests.io.dicom.dicom_cases import index
 
 ODD = DATA / "dicom_odd"
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"

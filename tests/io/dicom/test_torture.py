@@ -11,7 +11,6 @@ import pytest
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom.index import index
 from monai_sasm.io.dicom.write import write_series
 from monai_sasm.io.entry import Entry
 from monai_sasm.types import Modality
@@ -25,6 +24,7 @@ from tests.io.dicom.dicom_cases import (
     ct_slice,
     enhanced_ct,
     file_meta_of,
+    index,
     mr_slice,
     other_object,
     save,

@@ -14,11 +14,10 @@ from pydicom.sequence import Sequence
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom.index import index
 from monai_sasm.io.dicom.write import write_series
 from monai_sasm.io.volume import Volume
 from tests.data import DATA
-from tests.io.dicom.dicom_cases import MR, PADDING, changed, ct_slice, mr_slice, save, save_all, tilted, uid
+from tests.io.dicom.dicom_cases import MR, PADDING, changed, ct_slice, index, mr_slice, save, save_all, tilted, uid
 from tests.io.dicom.validators import assert_consistent, errors
 
 DERIVATION = Derivation("monai_sasm", "0.1.0", {"lowdose_ct_unet": "ab" * 32}, {"strength": 0.8}, "noise reduction")
@@ -237,7 +236,8 @@ def test_deriving_from_our_own_result_is_noted(ct_folder: Path, tmp_path: Path) 
 def test_refusals_of_the_writer(ct_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     volume = load(ct_folder)
     (tmp_path / "there").mkdir()
-    with pytest.raises(RefusedError, match="exists already"):
+    (tmp_path / "there" / "file").touch()
+    with pytest.raises(FileExistsError, match="holds files already"):
         write_series(volume, tmp_path / "there", DERIVATION)
     with pytest.raises(ValueError, match="from DICOM"):
         write_series(Volume(volume.array, volume.modality, volume.affine, 0), tmp_path / "out", DERIVATION)

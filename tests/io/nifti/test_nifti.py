@@ -14,7 +14,10 @@ import pytest
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.nifti import nifti
+from monai_sasm.io.nifti import format as nifti_format
+from monai_sasm.io.nifti.header import open_plain
+from monai_sasm.io.nifti.read import read
+from monai_sasm.io.nifti.write import write
 from monai_sasm.types import Modality
 from tests.data import DATA
 
@@ -59,8 +62,8 @@ def test_real_file_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
     source = DATA / name
     if not source.exists():
         pytest.skip(f"real data not there: {source}")
-    volume = nifti.read(source, Modality.MR)
-    nifti.write(volume, tmp_path / "out.nii", DERIVATION)
+    volume = read(source, Modality.MR)
+    write(volume, tmp_path / "out.nii", DERIVATION)
     assert (tmp_path / "out.nii").read_bytes() == gzip.decompress(source.read_bytes())
     reference = nibabel.load(source)
     np.testing.assert_array_equal(volume.affine, reference.affine)
@@ -77,25 +80,25 @@ def test_unchanged_file_comes_back_bit_for_bit(dtype: str, kind: str, suffix: st
     if dtype == "<f8":
         raw[0, 0, 0] = 1 / 3
     source = save(tmp_path / f"in{suffix}", raw, kind=kind)
-    target, _ = nifti.write(nifti.read(source, Modality.MR), tmp_path / "out" / f"x{suffix}", DERIVATION)
-    assert nifti.open_plain(target).read() == nifti.open_plain(source).read()
+    target, _ = write(read(source, Modality.MR), tmp_path / "out" / f"x{suffix}", DERIVATION)
+    assert open_plain(target).read() == open_plain(source).read()
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(2.0, -1024.0), (0.01, 3.7), (-0.5, 10.0)])
 def test_scaled_integers_come_back_bit_for_bit(slope: float, intercept: float, tmp_path: Path) -> None:
     source = save(tmp_path / "in.nii", numbers("<i2"), slope=slope, intercept=intercept)
-    volume = nifti.read(source, Modality.CT)
+    volume = read(source, Modality.CT)
     np.testing.assert_allclose(volume.array[0], nibabel.load(source).get_fdata(), rtol=1e-6)
-    target, _ = nifti.write(volume, tmp_path / "out.nii", DERIVATION)
+    target, _ = write(volume, tmp_path / "out.nii", DERIVATION)
     assert target.read_bytes() == source.read_bytes()
 
 
 def test_changed_voxels_round_within_half_a_quantum_and_the_header_stays(tmp_path: Path) -> None:
     source = save(tmp_path / "in.nii.gz", numbers("<i2", (6, 5, 4, 3)))
-    volume = nifti.read(source, Modality.MR)
+    volume = read(source, Modality.MR)
     assert volume.array.shape == (3, 6, 5, 4)
     changed = volume.array + np.float32(0.3) * np.arange(3, dtype=np.float32)[:, None, None, None]
-    target, _ = nifti.write(volume.with_array(changed), tmp_path / "out.nii.gz", DERIVATION)
+    target, _ = write(volume.with_array(changed), tmp_path / "out.nii.gz", DERIVATION)
     before, after = nibabel.load(source), nibabel.load(target)
     assert np.abs(np.moveaxis(after.get_fdata(), 3, 0) - changed).max() <= 0.5
     assert after.get_data_dtype() == np.dtype("<i2")
@@ -105,9 +108,9 @@ def test_changed_voxels_round_within_half_a_quantum_and_the_header_stays(tmp_pat
 
 
 def test_values_past_the_type_get_a_fresh_scaling(tmp_path: Path) -> None:
-    volume = nifti.read(save(tmp_path / "in.nii", numbers("u1")), Modality.MR)
+    volume = read(save(tmp_path / "in.nii", numbers("u1")), Modality.MR)
     changed = volume.array * 10 - 500
-    target, _ = nifti.write(volume.with_array(changed), tmp_path / "out.nii", DERIVATION)
+    target, _ = write(volume.with_array(changed), tmp_path / "out.nii", DERIVATION)
     image = nibabel.load(target)
     assert image.get_data_dtype() == np.uint8
     assert np.abs(image.get_fdata() - changed[0]).max() <= 0.51 * (changed.max() - changed.min()) / 255
@@ -116,10 +119,10 @@ def test_values_past_the_type_get_a_fresh_scaling(tmp_path: Path) -> None:
 def test_values_past_an_end_the_source_touches_are_clipped_and_counted(tmp_path: Path) -> None:
     raw = numbers("<u2")
     raw[0, 0, :2] = 0
-    volume = nifti.read(save(tmp_path / "in.nii", raw), Modality.MR)
+    volume = read(save(tmp_path / "in.nii", raw), Modality.MR)
     changed = volume.array.copy()
     changed[0, 0, 0, :2] = -4.0
-    target, sidecar = nifti.write(volume.with_array(changed), tmp_path / "out.nii", DERIVATION)
+    target, sidecar = write(volume.with_array(changed), tmp_path / "out.nii", DERIVATION)
     np.testing.assert_array_equal(np.asarray(nibabel.load(target).dataobj), raw)
     assert json.loads(sidecar.read_text())["ClippedVoxels"] == 2
 
@@ -127,29 +130,29 @@ def test_values_past_an_end_the_source_touches_are_clipped_and_counted(tmp_path:
 def test_nan_and_infinite_voxels_come_back_whatever_was_done(tmp_path: Path) -> None:
     raw = numbers("<f4")
     raw[1, 2, 3], raw[0, 0, 0], raw[5, 4, 3] = np.nan, np.inf, -np.inf
-    volume = nifti.read(save(tmp_path / "in.nii", raw), Modality.MR)
+    volume = read(save(tmp_path / "in.nii", raw), Modality.MR)
     assert volume.array[0, 1, 2, 3] == np.nanmin(raw[np.isfinite(raw)])
-    target, _ = nifti.write(volume.with_array(volume.array + 1), tmp_path / "out.nii", DERIVATION)
+    target, _ = write(volume.with_array(volume.array + 1), tmp_path / "out.nii", DERIVATION)
     np.testing.assert_array_equal(np.asarray(nibabel.load(target).dataobj), raw + 1)
 
 
 def test_slice_axis_is_stated_or_thick_or_last(tmp_path: Path) -> None:
-    assert nifti.read(save(tmp_path / "a.nii", numbers("<i2")), Modality.MR).slice_axis == 2
+    assert read(save(tmp_path / "a.nii", numbers("<i2")), Modality.MR).slice_axis == 2
     thick = nibabel.Nifti1Image(numbers("<i2"), np.diag([4.0, 1, 1, 1]))
     thick.to_filename(tmp_path / "b.nii")
-    assert nifti.read(tmp_path / "b.nii", Modality.MR).slice_axis == 0
+    assert read(tmp_path / "b.nii", Modality.MR).slice_axis == 0
     thick.header.set_dim_info(0, 2, 1)
     thick.to_filename(tmp_path / "c.nii")
-    assert nifti.read(tmp_path / "c.nii", Modality.MR).slice_axis == 1
+    assert read(tmp_path / "c.nii", Modality.MR).slice_axis == 1
     nibabel.Nifti1Image(numbers("<i2"), np.eye(4)).to_filename(tmp_path / "d.nii")
-    assert nifti.read(tmp_path / "d.nii", Modality.MR).slice_axis == 2
+    assert read(tmp_path / "d.nii", Modality.MR).slice_axis == 2
     nibabel.Nifti1Image(numbers("<i2", (8, 1, 7)), np.eye(4)).to_filename(tmp_path / "e.nii")
-    single = nifti.read(tmp_path / "e.nii", Modality.MR)
+    single = read(tmp_path / "e.nii", Modality.MR)
     assert (single.slice_axis, single.geometry) == (1, "single")
     nibabel.Nifti1Image(numbers("<i2", (8, 7)), np.eye(4)).to_filename(tmp_path / "f.nii")
-    flat = nifti.read(tmp_path / "f.nii", Modality.MR)
+    flat = read(tmp_path / "f.nii", Modality.MR)
     assert (flat.slice_axis, flat.array.shape) == (None, (1, 8, 7))
-    target, _ = nifti.write(flat, tmp_path / "g.nii", DERIVATION)
+    target, _ = write(flat, tmp_path / "g.nii", DERIVATION)
     assert target.read_bytes() == (tmp_path / "f.nii").read_bytes()
 
 
@@ -157,18 +160,18 @@ def test_affine_is_millimetres(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(numbers("<i2"), np.diag([1e-3, 1e-3, 2e-3, 1]))
     image.header.set_xyzt_units("meter")
     image.to_filename(tmp_path / "m.nii")
-    np.testing.assert_allclose(nifti.read(tmp_path / "m.nii", Modality.MR).affine, np.diag([1, 1, 2, 1]), rtol=1e-6)
+    np.testing.assert_allclose(read(tmp_path / "m.nii", Modality.MR).affine, np.diag([1, 1, 2, 1]), rtol=1e-6)
 
 
 def test_modality_is_never_guessed(tmp_path: Path) -> None:
     for name, expected in (("sub-1_T1w", Modality.MR), ("sub-1_bold", Modality.MR), ("sub-1_ct", Modality.CT)):
-        entry = nifti.inspect(save(tmp_path / f"{name}.nii.gz", numbers("<i2")))
+        entry = nifti_format.inspect(save(tmp_path / f"{name}.nii.gz", numbers("<i2")))
         assert (entry.modality, entry.refusal) == (expected, None)
     unknown = save(tmp_path / "scan.nii.gz", numbers("<i2"))
-    assert "--modality CT or MR" in str(nifti.inspect(unknown).refusal)
-    assert nifti.inspect(unknown, Modality.CT).load().modality is Modality.CT
+    assert "--modality CT or MR" in str(nifti_format.inspect(unknown).refusal)
+    assert nifti_format.inspect(unknown, Modality.CT).load().modality is Modality.CT
     with pytest.raises(RefusedError, match="--modality"):
-        nifti.inspect(unknown).load()
+        nifti_format.inspect(unknown).load()
 
 
 def rgb(path: Path) -> None:
@@ -246,16 +249,16 @@ def test_what_cannot_be_right_is_refused_with_its_reason(case: str, tmp_path: Pa
     make, reason = REFUSED[case]
     path = tmp_path / "in.nii"
     make(path)
-    assert reason in str(nifti.inspect(path, Modality.MR).refusal)
+    assert reason in str(nifti_format.inspect(path, Modality.MR).refusal)
     with pytest.raises(RefusedError, match=reason):
-        nifti.read(path, Modality.MR)
+        read(path, Modality.MR)
 
 
 def test_cut_gzip_is_refused_when_read(tmp_path: Path) -> None:
     path = save(tmp_path / "in.nii.gz", np.random.default_rng(0).integers(0, 9999, (20, 20, 20)).astype("<i2"))
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(RefusedError, match="end early"):
-        nifti.inspect(path, Modality.MR).load()
+        nifti_format.inspect(path, Modality.MR).load()
 
 
 def test_memory_is_asked_before_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,40 +267,40 @@ def test_memory_is_asked_before_reading(tmp_path: Path, monkeypatch: pytest.Monk
     path = save(tmp_path / "in.nii", numbers("<i2"))
     monkeypatch.setattr(memory, "free_memory", lambda: 100)
     with pytest.raises(RefusedError, match="memory"):
-        nifti.read(path, Modality.MR)
+        read(path, Modality.MR)
 
 
 def test_source_and_existing_files_are_safe_and_failures_leave_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = save(tmp_path / "in.nii", numbers("<i2"))
-    volume = nifti.read(source, Modality.MR)
+    volume = read(source, Modality.MR)
     before = source.read_bytes()
     with pytest.raises(ValueError, match="source"):
-        nifti.write(volume, source, DERIVATION, overwrite=True)
+        write(volume, source, DERIVATION, overwrite=True)
     os.link(source, tmp_path / "link.nii")
     with pytest.raises(ValueError, match="source"):
-        nifti.write(volume, tmp_path / "link.nii", DERIVATION, overwrite=True)
+        write(volume, tmp_path / "link.nii", DERIVATION, overwrite=True)
     with pytest.raises(ValueError, match="source"):  # in.json describes the source
-        nifti.write(volume, tmp_path / "in.nii.gz", DERIVATION, overwrite=True)
-    nifti.write(volume, tmp_path / "out" / "x.nii", DERIVATION)
+        write(volume, tmp_path / "in.nii.gz", DERIVATION, overwrite=True)
+    write(volume, tmp_path / "out" / "x.nii", DERIVATION)
     with pytest.raises(FileExistsError, match="--overwrite"):
-        nifti.write(volume, tmp_path / "out" / "x.nii", DERIVATION)
-    nifti.write(volume, tmp_path / "out" / "x.nii", DERIVATION, overwrite=True)
+        write(volume, tmp_path / "out" / "x.nii", DERIVATION)
+    write(volume, tmp_path / "out" / "x.nii", DERIVATION, overwrite=True)
     with pytest.raises(ValueError, match="finite"):
-        nifti.write(volume.with_array(volume.array * np.float32(np.nan)), tmp_path / "out" / "y.nii", DERIVATION)
+        write(volume.with_array(volume.array * np.float32(np.nan)), tmp_path / "out" / "y.nii", DERIVATION)
     with pytest.raises(ValueError, match=r"\.nii"):
-        nifti.write(volume, tmp_path / "out" / "y.png", DERIVATION)
+        write(volume, tmp_path / "out" / "y.png", DERIVATION)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        nifti.write(volume, tmp_path / "out" / "z.nii", DERIVATION)
+        write(volume, tmp_path / "out" / "z.nii", DERIVATION)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.json", "x.nii"]
     assert source.read_bytes() == before
 
 
 def test_sidecar_names_source_tool_and_models(tmp_path: Path) -> None:
     source = save(tmp_path / "in.nii", numbers("<i2"))
-    _, sidecar = nifti.write(nifti.read(source, Modality.MR), tmp_path / "out.nii.gz", DERIVATION)
+    _, sidecar = write(read(source, Modality.MR), tmp_path / "out.nii.gz", DERIVATION)
     record = json.loads(sidecar.read_text())
     assert record["Sources"] == ["in.nii"]
     assert record["GeneratedBy"] == [{"Name": "monai_sasm", "Version": "1.0"}]

@@ -1,0 +1,34 @@
+"""Which bundles there are: shipped, added by the user, and trusted for one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def shipped_folder() -> Path:
+    """Where the shipped bundles are: inside the installed package, or beside it in a checkout."""
+    installed = PACKAGE / "bundled"
+    return installed if installed.is_dir() else PACKAGE.parent / "bundles"
+
+
+def user_folder() -> Path:
+    """Where ``sasm bundles add`` puts bundles: ``$SASM_BUNDLES``, else ``~/.local/share/monai_sasm/bundles``."""
+    chosen = os.environ.get("SASM_BUNDLES")
+    return Path(chosen) if chosen else Path.home() / ".local" / "share" / "monai_sasm" / "bundles"
+
+
+def available(extra: Sequence[Path] = ()) -> dict[str, Path]:
+    """Name -> folder of every bundle: shipped, then added by the user, then ``extra``; a later one replaces.
+
+    Args:
+        extra: further trusted folders, each a bundle or a folder of bundles.
+    """
+    found: dict[str, Path] = {}
+    for folder in (shipped_folder(), user_folder(), *extra):
+        candidates = [folder] if (folder / "configs").is_dir() else sorted(folder.glob("*")) if folder.is_dir() else []
+        found |= {path.name: path for path in candidates if (path / "configs" / "metadata.json").is_file()}
+    return found

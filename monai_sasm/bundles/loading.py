@@ -1,0 +1,142 @@
+"""From a bundle's folder to its network with its weights; a missing piece is named.
+
+A bundle's config may hold code (MONAI's ``$`` expressions), so a folder from elsewhere is loaded only when the caller
+hands it over explicitly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai_sasm.bundles.bundle import Bundle
+from monai_sasm.bundles.finding import available
+from monai_sasm.bundles.metadata import read_metadata
+from monai_sasm.bundles.network import plain_network
+from monai_sasm.errors import BundleError
+from monai_sasm.types import Modality
+
+if TYPE_CHECKING:
+    import torch
+    from monai.bundle import ConfigParser
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def load(
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    extra: Sequence[Path] = (),
+    precision: str = "float32",
+    overlay: str | None = None,
+) -> Bundle:
+    """Build a bundle's network from ``configs/inference.yaml`` (or ``.json``) and load its weights.
+
+    Args:
+        name_or_path: name of an available bundle, or a trusted folder.
+        device: where the network goes.
+        extra: further folders to look the name up in, see :func:`available`.
+        precision: ``float32`` or ``bfloat16``.
+        overlay: a variant of the bundle: ``configs/<overlay>.yaml`` is laid over the configuration, and the weights
+            are ``models/<overlay>_model.pt``.
+
+    Raises:
+        ValueError: another precision.
+        BundleError: unknown name, missing file, or weights that do not fit the network.
+    """
+    import torch
+
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    root = _find(name_or_path, extra)
+    metadata = read_metadata(root)
+    section = metadata["sasm"]
+    network: Any = plain_network(_config(root), root) if overlay is None else None
+    if network is None:
+        network = inference_parser(root, overlay).get_parsed_content("network_def")
+    weights = root / "models" / ("model.pt" if overlay is None else f"{overlay}_model.pt")
+    if not weights.is_file():
+        raise BundleError(f"{weights} is missing; train it with configs/train.yaml or copy the trained file there")
+    try:
+        network.load_state_dict(_numbers(weights))
+    except RuntimeError as error:
+        raise BundleError(f"{weights} does not fit the network of {root.name}: {error}") from error
+    network = network.eval().requires_grad_(False).to(device)
+    if all(weight.ndim <= 4 for weight in network.parameters()):  # convolutions of volumes have no such order
+        network = network.to(memory_format=torch.channels_last)
+    return Bundle(
+        name=root.name,
+        root=root,
+        role=section["role"],
+        modality=Modality(section["modality"]) if section.get("modality") else None,
+        degradation=section.get("degradation"),
+        noise_map=bool(section.get("noise_map", False)),
+        version=str(metadata.get("version", "0")),
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        network=network,
+        metadata=metadata,
+        precision=precision,
+    )
+
+
+def inference_parser(root: Path, overlay: str | None = None) -> ConfigParser:
+    """The inference configuration of a trusted bundle, nothing of it resolved yet, with its ``bundle_root``.
+
+    Raises:
+        BundleError: it is missing or no configuration, or there is no such overlay.
+    """
+    from monai.bundle import ConfigParser
+    from yaml import YAMLError
+
+    config = _config(root)
+    files = [str(path) for path in (config, *_overlay(root, overlay))]
+    parser = ConfigParser()
+    try:
+        parser.read_config(files)
+        parser["bundle_root"] = str(root)
+    except (ValueError, TypeError, AttributeError, YAMLError) as error:
+        raise BundleError(f"{config} is no configuration of a bundle: {error}") from error
+    return parser
+
+
+def _numbers(weights: Path) -> dict[str, Any]:
+    """A state dict from disk; a file that would run code on the way is refused, and so is one that is damaged."""
+    import pickle
+
+    import torch
+
+    try:
+        state: dict[str, Any] = torch.load(weights, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise BundleError(f"{weights} holds more than numbers, or is damaged; nothing of it was run") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise BundleError(f"{weights} cannot be read ({type(error).__name__}): get it again") from error
+    return state
+
+
+_INFERENCE_CONFIGS = ("configs/inference.yaml", "configs/inference.json")
+
+
+def _config(root: Path) -> Path:
+    config = next((path for path in map(root.joinpath, _INFERENCE_CONFIGS) if path.is_file()), None)
+    if config is None:
+        raise BundleError(f"{root} has none of {_INFERENCE_CONFIGS}; it cannot be used for inference")
+    return config
+
+
+def _overlay(root: Path, name: str | None) -> list[Path]:
+    path = root / "configs" / f"{name}.yaml"
+    if name is not None and not path.is_file():
+        raise BundleError(f"{path} is missing; the bundle has no variant {name!r}")
+    return [] if name is None else [path]
+
+
+def _find(name_or_path: str | Path, extra: Sequence[Path]) -> Path:
+    if isinstance(name_or_path, Path):
+        return name_or_path.resolve()
+    found = available(extra)
+    if name_or_path not in found:
+        raise BundleError(f"no bundle named {name_or_path!r}; available: {', '.join(sorted(found)) or 'none'}")
+    return found[name_or_path].resolve()

@@ -1,0 +1,215 @@
+"""Methods of others, run side by side: BM3D, scikit-image and SimpleITK, each told the noise level.
+
+A peer has one strength relative to the noise level. It is chosen per level by PSNR on a validation image that is in no
+test set, so that
+a peer is not judged by a default meant for another kind of image. BM3D on white noise needs no tuning: its strength is
+1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.evaluation.metrics import psnr
+from monai_sasm.evaluation.scoring import Case, Kept, Method, fingerprint
+
+Image = NDArray[np.float32]
+Denoiser = Callable[[Image, float, float], Image]
+
+BM3D_SUBSET = 4  # images per level; BM3D takes about 40 s per megapixel and channel pair
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One method of the field.
+
+    Args:
+        name: as printed.
+        denoise: (image ``(C, H, W)`` of order 1, sigma, strength) -> image.
+        package: distribution whose version is part of the result.
+        strengths: candidates; one means no tuning.
+        meaning: what the strength is.
+        slow: takes seconds to minutes per image, so that a protocol may run it on a subset.
+    """
+
+    name: str
+    denoise: Denoiser
+    package: str
+    strengths: Sequence[float]
+    meaning: str
+    slow: bool = False
+
+
+def methods(
+    names: Sequence[str],
+    validation: Sequence[Case],
+    kept: Kept,
+    *,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    strengths: Mapping[str, Sequence[float]] | None = None,
+    quality: Callable[[Case, Image], float] | None = None,
+    first: int | None = BM3D_SUBSET,
+) -> list[Method]:
+    """The named peers, tuned on ``validation`` (one case per level; levels are tuned separately).
+
+    Args:
+        names: keys of :data:`PEERS`.
+        validation: cases that no test set contains.
+        kept: where the outcome of the tuning is kept, too.
+        scale: images are divided by this (after ``offset``) to bring them to order 1 for the peers.
+        offset: added before scaling.
+        strengths: other candidates than :data:`PEERS` has.
+        quality: what is tuned for, larger is better; PSNR over all pixels when missing.
+        first: images per level for the peers that are too slow for all; ``None`` for all.
+    """
+    found = []
+    for name in names:
+        peer = replace(PEERS[name], strengths=tuple((strengths or {}).get(name) or PEERS[name].strengths))
+        found.append(
+            _method(
+                peer,
+                validation,
+                kept,
+                scale=scale,
+                offset=offset,
+                quality=quality or (lambda case, image: psnr(case.clean, image, scale)),
+                first=first if peer.slow else None,
+            )
+        )
+    return found
+
+
+def _method(
+    peer: Peer,
+    validation: Sequence[Case],
+    kept: Kept,
+    *,
+    scale: float,
+    offset: float,
+    quality: Callable[[Case, Image], float],
+    first: int | None,
+) -> Method:
+    try:
+        release = version(peer.package)
+    except PackageNotFoundError as error:
+        raise ImportError(f"the peer {peer.name!r} needs {peer.package!r}: pip install {peer.package}") from error
+
+    def run(case: Case, strength: float) -> Image:
+        image = (case.degraded + offset) / scale
+        return (peer.denoise(image, case.sigma / scale, strength) * scale - offset).astype(np.float32)
+
+    candidates = tuple(peer.strengths)
+    chosen: dict[str, float] = {}
+    for case in validation if len(candidates) > 1 else ():
+        key = f"tuning|{peer.name}|{candidates}|{scale}|{release}|{case.level}|" + fingerprint(
+            case.clean, case.degraded, case.sigma
+        )
+        found = kept.get(key)
+        if found is None:
+            found = {"strength": max(candidates, key=lambda strength: quality(case, run(case, strength)))}
+            kept.put(key, found)
+        chosen[case.level] = found["strength"]
+    default = candidates[0] if len(candidates) == 1 else float(np.median(list(chosen.values())))
+    settings = f"{peer.package} {release}, {peer.meaning} " + (
+        ", ".join(f"{value:g} at {level}" for level, value in chosen.items()) or f"{default:g}"
+    )
+
+    def restore(case: Case) -> Image:
+        return run(case, chosen.get(case.level, default))
+
+    # a figure shows what the table has just measured: minutes of BM3D need not run twice
+    remembered = lru_cache(maxsize=None)(restore) if peer.slow else restore
+    return Method(peer.name, remembered, settings=settings, first=first, note=settings)
+
+
+def _bm3d(image: Image, sigma: float, strength: float) -> Image:
+    import bm3d
+
+    channels_last = image.transpose(1, 2, 0).astype(np.float64)
+    if image.shape[0] == 3:
+        return bm3d.bm3d_rgb(channels_last, sigma * strength).transpose(2, 0, 1)
+    return np.asarray(bm3d.bm3d(channels_last[..., 0], sigma * strength))[None]
+
+
+def _nlm(image: Image, sigma: float, strength: float) -> Image:
+    from skimage.restoration import denoise_nl_means
+
+    options = {"h": strength * sigma, "sigma": sigma, "fast_mode": True, "patch_size": 5, "patch_distance": 6}
+    if len(image) == 1:  # scikit-image drops the axis of a single channel and turns the image
+        return denoise_nl_means(image[0], **options)[None]
+    return denoise_nl_means(image, **options, channel_axis=0)
+
+
+def _tv(image: Image, sigma: float, strength: float) -> Image:
+    from skimage.restoration import denoise_tv_chambolle
+
+    return denoise_tv_chambolle(image, weight=strength * sigma, channel_axis=0)
+
+
+def _bilateral(image: Image, sigma: float, strength: float) -> Image:
+    import SimpleITK
+
+    return _each_channel(image, lambda part: SimpleITK.Bilateral(part, 2.0, strength * sigma))
+
+
+def _curvature_flow(image: Image, sigma: float, strength: float) -> Image:
+    import SimpleITK
+
+    # Curvature flow moves level lines in pixels, whatever the contrast: its time is a length, not a noise level.
+    iterations = max(1, round(strength))
+    return _each_channel(
+        image, lambda part: SimpleITK.CurvatureFlow(part, timeStep=0.125, numberOfIterations=iterations)
+    )
+
+
+def _curvature_diffusion(image: Image, sigma: float, strength: float) -> Image:
+    import SimpleITK
+
+    iterations = max(1, round(strength))
+    return _each_channel(
+        image,
+        lambda part: SimpleITK.CurvatureAnisotropicDiffusion(
+            part, timeStep=0.0625, conductanceParameter=3.0, numberOfIterations=iterations
+        ),
+    )
+
+
+def _each_channel(image: Image, run: Callable[..., Any]) -> Image:
+    import SimpleITK
+
+    return np.stack(
+        [SimpleITK.GetArrayFromImage(run(SimpleITK.GetImageFromArray(part.astype(np.float32)))) for part in image]
+    )
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("BM3D", _bm3d, "bm3d", strengths=(1.0,), meaning="strength (x sigma)", slow=True),
+        Peer("NLM fast", _nlm, "scikit-image", strengths=(0.4, 0.6, 0.8, 1.0), meaning="patch 5, distance 6, h/sigma"),
+        Peer("TV", _tv, "scikit-image", strengths=(0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0), meaning="weight/sigma"),
+        Peer("bilateral", _bilateral, "SimpleITK", strengths=(1.5, 2.5, 4.0, 6.0), meaning="domain 2 px, range/sigma"),
+        Peer(
+            "curvature flow",
+            _curvature_flow,
+            "SimpleITK",
+            strengths=(2, 4, 8, 16, 32),
+            meaning="time step 0.125, iterations",
+        ),
+        Peer(
+            "curvature diffusion",
+            _curvature_diffusion,
+            "SimpleITK",
+            strengths=(2, 5, 10, 20),
+            meaning="conductance 3, iterations",
+        ),
+    )
+}

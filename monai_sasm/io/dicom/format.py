@@ -1,0 +1,50 @@
+"""DICOM as a :class:`~monai_sasm.io.file_format.FileFormat`; pydicom is loaded when the first DICOM file is met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.entry import Entry, refused
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+BARE = (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02")
+"""Group numbers that a data set without preamble begins with, in both byte orders."""
+
+_COPY = "a copy: another file holds the same SOP Instance UID, and that one is taken"
+
+
+class DicomFormat:
+    """Series of CT, MR and other slices, one folder per result; Enhanced multi-frame objects are only read."""
+
+    name = "dicom"
+    suffixes: tuple[str, ...] = (".dcm", ".dicom", ".ima")
+    is_folder = True
+
+    def sniff(self, head: bytes) -> bool:
+        """``DICM`` after the preamble, or what may be a data set without preamble."""
+        return head[128:132] == b"DICM" or head.startswith(BARE)
+
+    def inspect(self, files: Sequence[Path], modality: Modality | None) -> list[Entry]:
+        """One entry per volume; the files themselves say of which modality."""
+        from monai_sasm.io.dicom.header import is_dicom
+        from monai_sasm.io.dicom.index import index
+
+        entries = index(files)
+        known = {file for entry in entries for file in entry.paths}
+        copies = (file for file in files if file not in known and file.name.lower().endswith(self.suffixes))
+        return entries + [refused(file, _COPY, self.name) for file in copies if is_dicom(file)]
+
+    def result_name(self, entry: Entry) -> str:
+        """A folder named after the entry; a NIfTI file for what cannot be written as DICOM."""
+        return f"{entry.name}.nii.gz" if entry.geometry == "multiframe" else entry.name
+
+    def write(
+        self, volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
+    ) -> list[Path]:
+        """A derived series in a folder of its own, see :func:`monai_sasm.io.dicom.write.write_series`."""
+        from monai_sasm.io.dicom.write import write_series
+
+        return write_series(volume, path, derivation, overwrite=overwrite, keep_private=keep_private)

@@ -1,0 +1,166 @@
+"""Headers of NIfTI-1 and NIfTI-2 files: checked before any voxel is read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.nifti.stored_values import StoredScaling
+from monai_sasm.io.volume import thickest_axis
+
+_GZIP_RATIO = 1032  # no deflate stream expands further (zlib technical details)
+_MAX_EXTENSIONS = 2**24  # bytes; DICOM headers and processing histories inside of NIfTI stay far below
+_LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
+
+
+def is_nifti(head: bytes) -> bool:
+    """Whether the first 348 (uncompressed) bytes of a file are a NIfTI-1, NIfTI-2 or Analyze header."""
+    sizes = {size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")}
+    return len(head) >= 348 and head[:4] in sizes
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """The file, decompressed when it is gzip (by its first bytes, not by its name)."""
+    with open(path, "rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if compressed else open(path, "rb")  # type: ignore[return-value]
+
+
+def read_header(path: Path) -> Any:
+    """The nibabel header of a single-file NIfTI, with its extensions.
+
+    Raises:
+        RefusedError: it is damaged, a pair of files, or Analyze.
+    """
+    import nibabel
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    try:
+        with open_plain(path) as file:
+            head = file.read(544)
+            file.seek(0)
+            if len(head) < 348 or (head[4:7] in (b"n+2", b"ni2") and len(head) < 544):
+                raise RefusedError("the file ends inside the NIfTI header: it is damaged, export it again")
+            if head[4:7] in (b"n+2", b"ni2"):
+                kind, magic = "Nifti2Header", head[4:7]
+            else:
+                kind, magic = "Nifti1Header", head[344:347]
+            if magic in (b"ni1", b"ni2"):
+                raise RefusedError("a NIfTI pair (.hdr and .img): convert it to one .nii.gz file")
+            if magic not in (b"n+1", b"n+2"):
+                raise RefusedError("an Analyze header knows no left and right: convert it to NIfTI and check the sides")
+            bare = getattr(nibabel, kind)
+            offset = bare(head[: bare.sizeof_hdr], check=False).get_data_offset()
+            _check_offset(offset)
+            # a copy in memory, for nibabel allocates what an extension claims to be long before it looks for it
+            header = bare.from_fileobj(io.BytesIO(file.read(max(offset, len(head)))), check=False)
+            if header.get_data_offset() < header.single_vox_offset + header.extensions.get_sizeondisk():
+                raise RefusedError("vox_offset points into the header: the file is damaged, export it again")
+            return header
+    except RefusedError:
+        raise
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error, HeaderDataError, WrapStructError) as error:
+        raise RefusedError(f"the NIfTI header is damaged ({type(error).__name__}): export the file again") from error
+
+
+def _check_offset(offset: int) -> None:
+    """Before the extensions that stand ahead of the voxels are read: packed, they may be of any size."""
+    if offset > _MAX_EXTENSIONS:
+        raise RefusedError(
+            f"vox_offset announces {offset} bytes of extensions, of which {_MAX_EXTENSIONS} at most are read: "
+            "the file is damaged, export it again"
+        )
+
+
+def checked_shape(header: Any, path: Path) -> tuple[int, ...]:
+    """``(i, j)``, ``(i, j, k)`` or ``(i, j, k, t)``, after every check that the header alone allows."""
+    import nibabel
+
+    try:
+        shape = tuple(int(size) for size in header.get_data_shape())
+        dtype = header.get_data_dtype()
+    except (nibabel.spatialimages.HeaderDataError, KeyError, ValueError) as error:
+        raise RefusedError("the NIfTI header holds an unknown data type: convert the file") from error
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) > 4:
+        raise RefusedError(f"a {len(shape)}-D NIfTI holds vectors, not an image; split it into volumes")
+    if len(shape) < 2 or min(shape) < 1 or sum(size > 1 for size in shape[:3]) < 2:
+        raise RefusedError(f"an image needs two axes longer than 1, got shape {shape}")
+    if dtype.names is not None:
+        raise RefusedError("an RGB NIfTI is a picture of an image; give the original grey volume")
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise RefusedError(f"NIfTI data type {header['datatype']} is not real-valued numbers; convert to float32")
+    if int(header["intent_code"]) == _LABEL_INTENT:
+        raise RefusedError("a label map by its header, not an image: nothing to restore")
+    scaling_of(header)
+    affine_mm(header)
+    declared = math.prod(shape) * dtype.itemsize + header.get_data_offset()
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        largest = size * _GZIP_RATIO if file.read(2) == b"\x1f\x8b" else size
+    if declared > largest:
+        raise RefusedError(f"the header promises {declared} bytes, the file holds {largest} at most: it is cut short")
+    return shape
+
+
+def scaling_of(header: Any) -> StoredScaling:
+    """Slope and intercept of a header."""
+    import nibabel
+
+    try:
+        slope, intercept = header.get_slope_inter()
+    except nibabel.spatialimages.HeaderDataError as error:
+        raise RefusedError("scl_slope or scl_inter is not a number: repair the header") from error
+    if slope is None or (slope == 1 and not intercept):
+        return StoredScaling()
+    return StoredScaling(float(slope), float(intercept or 0.0))
+
+
+def affine_mm(header: Any) -> NDArray[np.float64]:
+    """``(4, 4)`` voxel index to RAS mm, whatever unit the header is in."""
+    import nibabel
+
+    try:
+        affine = np.array(header.get_best_affine(), dtype=np.float64)
+        unit = header.get_xyzt_units()[0]
+    except (nibabel.spatialimages.HeaderDataError, KeyError, ValueError) as error:
+        raise RefusedError("qform, sform or units of the NIfTI header are not valid: repair the header") from error
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
+        raise RefusedError("the NIfTI affine has no inverse: repair the header (sform or qform)")
+    affine[:3] *= {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
+    return affine
+
+
+def slice_axis_of(header: Any, shape: tuple[int, ...]) -> int | None:
+    """Which axis counts the slices: that of one slice, the one that the header states, or a clearly thicker one."""
+    if len(shape) < 3:
+        return None
+    if 1 in shape[:3]:
+        return shape.index(1)
+    try:
+        stated = header.get_dim_info()[2]
+    except (KeyError, ValueError):
+        stated = None
+    return thickest_axis(affine_mm(header)) if stated is None else int(stated)
+
+
+def slice_count(shape: tuple[int, ...], slice_axis: int | None) -> int:
+    """How many slices an image of this shape has."""
+    return 1 if slice_axis is None else shape[slice_axis]
+
+
+def notes_on(header: Any) -> tuple[str, ...]:
+    """What a user should know about it."""
+    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
+        return ("the header gives no orientation; left and right are not known",)
+    return ()

@@ -1,0 +1,39 @@
+"""PNG, JPEG, TIFF and BMP as a :class:`~monai_sasm.io.file_format.FileFormat`; codecs are loaded on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.entry import Entry
+from monai_sasm.io.photo import photo
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+
+class PhotoFormat:
+    """Photos: pictures without a place in space."""
+
+    name = "raster"
+    suffixes: tuple[str, ...] = tuple(suffix for suffixes in photo.SUFFIXES.values() for suffix in suffixes)
+    is_folder = False
+
+    def sniff(self, head: bytes) -> bool:
+        """The signatures of the four kinds."""
+        return photo.kind_of(head) is not None
+
+    def inspect(self, files: Sequence[Path], modality: Modality | None) -> list[Entry]:
+        """One entry per file."""
+        return [photo.inspect(file, modality) for file in files]
+
+    def result_name(self, entry: Entry) -> str:
+        """The name of the source, with the suffix of its true kind."""
+        with open(entry.paths[0], "rb") as stream:
+            return photo.result_name(entry.paths[0], photo.kind_of(stream.read(16)))
+
+    def write(
+        self, volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
+    ) -> list[Path]:
+        """As the source's kind and bit depth; as PNG where there was no photo file."""
+        return photo.write(volume, path, derivation, overwrite=overwrite)

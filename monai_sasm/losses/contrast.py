@@ -1,0 +1,39 @@
+"""A loss that asks a restorer for the contrast of small, faint lesions."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ContrastGainLoss(nn.Module):
+    r"""Error with and without lesions, and the loss of the lesions' contrast.
+
+    With input ``y``, target ``x``, network ``E`` and lesions ``s``, means over pixels:
+
+    .. math:: \tfrac12 (|E(y) - x| + |E(y + s) - (x + s)|) + \lambda |E(y + s) - E(y) - s|
+
+    The last term is a finite difference of the network's Jacobian along lesion-like directions. It holds no noise: the
+    answer to ``s`` is compared with ``s`` itself, however noisy ``y`` and ``x`` are. Absolute error alone settles on
+    erasing what is small and faint, because noise of that size is more frequent than lesions are.
+
+    Args:
+        gain: lambda; 0 is the absolute error over both halves.
+    """
+
+    def __init__(self, gain: float = 4.0) -> None:
+        super().__init__()
+        if gain < 0:
+            raise ValueError(f"gain is a weight and must not be negative, got {gain}")
+        self.gain = gain
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """``(2 B, C, H, W)`` each: images without lesions in the first half, the same with lesions in the second, as
+        :class:`monai_sasm.training.contrast.PrepareWithLesions` makes them.
+        """
+        if len(prediction) % 2 or prediction.shape != target.shape:
+            raise ValueError(
+                "expected the same images without and with lesions, (2 B, C, H, W), "
+                f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
+            )
+        answers, asked = ((half[1] - half[0]) for half in (prediction.chunk(2), target.chunk(2)))
+        return (prediction - target).abs().mean() + self.gain * (answers - asked).abs().mean()

@@ -1,0 +1,230 @@
+"""``ct-lesions``: discs of low contrast pasted into slices of an unseen patient, and how much of them is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from monai_sasm.evaluation import peers
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.contrast_gain import (
+    Disc,
+    contrast_gains,
+    disc_signal,
+    mean_and_error,
+    strength_of,
+    uniform_places,
+)
+from monai_sasm.evaluation.ct_denoising import (
+    EXPERT,
+    HU_SCALE,
+    STRENGTHS,
+    region_patches,
+    spectral_mean,
+    uniform_regions,
+    window_psnr,
+)
+from monai_sasm.evaluation.data import CtPair, ct_pairs, data_hash
+from monai_sasm.evaluation.metrics import noise_power_spectrum
+from monai_sasm.evaluation.restoring import DEFAULT, our_methods, with_weights
+from monai_sasm.evaluation.scoring import Case, Image, Method, fingerprint
+from monai_sasm.evaluation.table import Row, Table
+from monai_sasm.types import Modality
+
+PROTOCOL = "ct-lesions"
+DISCS = (Disc(3, 14), Disc(5, 7), Disc(7, 5), Disc(10, 3), Disc(3, 40), Disc(5, -40))  # mm, HU
+BLUR = 0.4  # mm, standard deviation: what a sharp abdominal kernel (D45f) leaves of a point
+TISSUE, SPREAD = (-20.0, 150.0), 16.0  # HU, after smoothing: soft tissue without edges
+BINS = 10  # rings of the noise power spectrum
+PLACES = 6  # per slice, at most
+LEVELS = ("quarter", "full")
+BM3D_SLICES = 2  # per level
+TUNING = "L143_D45f_i106"  # peers are tuned here, a training patient
+PEERS = ("NLM fast", "BM3D")
+DEFINITIONS = {
+    "gain": "contrast gain of discs of so many mm and HU: sum of E(y + s) - E(y) over sum of s inside the disc, 1 is "
+    "kept and 0 erased; [mean - standard error, mean + standard error] over slices",
+    "noise": "HU, standard deviation in uniform soft tissue, as in ct-lowdose",
+    "NPS mean": "cycles/cm, power-weighted mean frequency of the noise power spectrum there",
+    "PSNR": "dB against full dose, images clipped to [-160, 240] HU, data range 400; quarter dose only",
+    "strength": "share of the restoration in the blend with the input",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Restoration:
+    """A slice restored without and with each kind of disc, HU ``(1, H, W)``."""
+
+    plain: Image
+    lesions: tuple[Image, ...]
+
+    def blended(self, other: Restoration, strength: float) -> Restoration:
+        """``other`` at ``strength`` 0, this one at 1."""
+
+        def mix(a: Image, b: Image) -> Image:
+            return a + np.float32(strength) * (b - a)
+
+        pairs = zip(other.lesions, self.lesions, strict=True)
+        return Restoration(mix(other.plain, self.plain), tuple(mix(a, b) for a, b in pairs))
+
+
+def run(context: Context) -> Table:
+    """Ten slices of the test patient L096 (D45f), at quarter and at full dose."""
+    root = context.data / "ct_ldct_pairs"
+    pairs = list(ct_pairs(root / "L096_dicom", limit=context.limit))
+    cases = [case for pair in pairs for level in LEVELS for case in lesion_cases(pair, level)]
+    inputs = {_key(case): _restored(case, lambda c: c.degraded) for case in cases}
+    aim = float(np.mean([_noise(case, inputs[_key(case)].plain) for case in cases if case.level == "full"]))
+    rows = [_row("input", cases, inputs, strength=0.0)]
+    if context.peers:
+        rows += _peer_rows(context, root, cases)
+    quarter = [case for case in cases if case.level == "quarter"]
+    for method in _our_methods(context):
+        outputs = {_key(case): _restored(case, method.restore) for case in cases}
+        rows.append(_row(method.name, cases, outputs, strength=1.0))
+        strength = strength_of(partial(_mean_noise, quarter, inputs, outputs), aim)
+        blended = {_key(case): outputs[_key(case)].blended(inputs[_key(case)], strength) for case in quarter}
+        rows.append(_row(f"{method.name}, noise as full dose", quarter, blended, strength=strength))
+    places = [len(case.facts["places"]) for case in cases if case.level == "full"]
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash([path for pair in pairs for path in pair.paths]),
+        definitions=DEFINITIONS,
+        rows=tuple(rows),
+        flags=(
+            *context.limited(),
+            f"discs blurred by {BLUR:g} mm, at the {min(places)} to {max(places)} most uniform places of soft tissue "
+            "of each slice, chosen on the smoothed full-dose slice; one kind of disc at a time",
+            "L096 was not trained on; all slices are of one patient",
+            f"{DEFAULT}: the gate decides; expert: named, without the gate",
+            f"noise as full dose: one strength for all slices, at which their mean noise is {aim:.1f} HU",
+            f"peers are told the noise measured at the places and tuned for PSNR on {TUNING}; BM3D runs on the first "
+            f"{BM3D_SLICES} slices of each dose",
+        ),
+    )
+
+
+def lesion_cases(pair: CtPair, level: str) -> list[Case]:
+    """A slice, of quarter or full dose, with the places of its discs; none where it has no uniform soft tissue."""
+    places = uniform_places(pair.full[0], pair.spacing, span=TISSUE, spread=SPREAD, count=PLACES)
+    regions = uniform_regions(pair.full[0])
+    if not places or not regions:
+        return []
+    facts = {"spacing": pair.spacing, "places": places, "regions": regions}
+    image = pair.quarter if level == "quarter" else pair.full
+    case = Case(pair.name, level, clean=pair.full, degraded=image, facts=facts)
+    return [replace(case, sigma=_noise(case, image))]
+
+
+def _our_methods(context: Context) -> list[Method]:
+    """The named expert and the default pipeline, as shipped and with each further checkpoint of the expert."""
+    found = our_methods(context.restorer, Modality.CT, EXPERT)
+    for label, path in context.weights.items():
+        other = context.restorer.including({EXPERT: with_weights(context.restorer.expert(EXPERT), path)})
+        found += [replace(one, name=f"{one.name} {label}") for one in our_methods(other, Modality.CT, EXPERT)]
+    return found
+
+
+def _restored(case: Case, restore: Callable[[Case], Image]) -> Restoration:
+    with_lesions = (replace(case, degraded=case.degraded + _signal(case, disc)) for disc in DISCS)
+    return Restoration(restore(case), tuple(restore(one) for one in with_lesions))
+
+
+def _signal(case: Case, disc: Disc) -> Image:
+    height, width = case.degraded.shape[-2:]
+    places, spacing = case.facts["places"], case.facts["spacing"]
+    return disc_signal((height, width), places, disc, spacing=spacing, blur=BLUR)[None]
+
+
+def _measured(case: Case, done: Restoration) -> dict[str, float]:
+    """One value per metric of a slice; the gain is the mean over its places."""
+    gains = {}
+    for disc, image in zip(DISCS, done.lesions, strict=True):
+        values = contrast_gains(
+            done.plain[0],
+            image[0],
+            _signal(case, disc)[0],
+            centres=case.facts["places"],
+            radius=disc.diameter / 2 / case.facts["spacing"],
+        )
+        gains[f"gain {disc.label}"] = float(np.mean(values))
+    frequency, power = noise_power_spectrum(region_patches(case, done.plain), case.facts["spacing"], BINS)
+    scores = gains | {
+        "noise": _noise(case, done.plain),
+        "NPS mean": 10 * spectral_mean(frequency, power),
+    }
+    if case.level == "quarter":
+        scores["PSNR"] = window_psnr(case, done.plain)
+    return scores
+
+
+def _noise(case: Case, image: Image) -> float:
+    """Mean standard deviation of the uniform regions, HU."""
+    return float(region_patches(case, image).std(axis=(1, 2)).mean())
+
+
+def _mean_noise(
+    cases: Sequence[Case], inputs: dict[str, Restoration], outputs: dict[str, Restoration], strength: float
+) -> float:
+    """Mean noise of the blends of inputs and outputs, HU."""
+    blends = [outputs[_key(case)].blended(inputs[_key(case)], strength).plain for case in cases]
+    return float(np.mean([_noise(case, image) for case, image in zip(cases, blends, strict=True)]))
+
+
+def _key(case: Case) -> str:
+    return f"{case.level} {case.name}"
+
+
+def _row(name: str, cases: Sequence[Case], done: dict[str, Restoration], *, strength: float) -> Row:
+    measured = {_key(case): _measured(case, done[_key(case)]) for case in cases}
+    return _averaged(name, cases, measured, strength=strength)
+
+
+def _averaged(
+    name: str, cases: Sequence[Case], measured: dict[str, dict[str, float]], *, strength: float, note: str = ""
+) -> Row:
+    scores: dict[str, dict[str, float]] = {}
+    limits: dict[str, dict[str, tuple[float, float]]] = {}
+    counts: dict[str, int] = {}
+    for level in dict.fromkeys(case.level for case in cases):
+        found = [measured[_key(case)] for case in cases if case.level == level]
+        means = {metric: mean_and_error([entry[metric] for entry in found]) for metric in found[0]}
+        scores[level] = {metric: mean for metric, (mean, _) in means.items()} | {"strength": strength}
+        limits[level] = {
+            metric: (mean - error, mean + error) for metric, (mean, error) in means.items() if "gain" in metric
+        }
+        counts[level] = len(found)
+    return Row(name, scores, n=counts, note=note, intervals=limits)
+
+
+def _peer_rows(context: Context, root: Path, cases: Sequence[Case]) -> list[Row]:
+    (pair,) = ct_pairs(root / "L143_nifti", names=(TUNING,))
+    methods = peers.methods(
+        PEERS,
+        lesion_cases(pair, "quarter"),
+        context.kept,
+        scale=HU_SCALE,
+        strengths=STRENGTHS,
+        quality=window_psnr,
+        first=BM3D_SLICES,
+    )
+    return [_peer_row(context, method, cases) for method in methods]
+
+
+def _peer_row(context: Context, method: Method, cases: Sequence[Case]) -> Row:
+    chosen = [case for level in LEVELS for case in [case for case in cases if case.level == level][: method.first]]
+    measured = {}
+    for case in chosen:
+        parts = fingerprint(*(case.clean, case.degraded, case.sigma, case.facts["places"], DISCS, BLUR))
+        key = f"{PROTOCOL}|{method.name}|{method.settings}|{_key(case)}|{parts}"
+        found = context.kept.get(key)
+        if found is None:
+            found = _measured(case, _restored(case, method.restore))
+            context.kept.put(key, found)
+        measured[_key(case)] = found
+    name = method.name if len(chosen) == len(cases) else f"{method.name} (subset)"
+    return _averaged(name, chosen, measured, strength=1.0, note=method.note)

@@ -1,0 +1,148 @@
+"""``mri-noise``: Rician noise at three levels on slices of patients that no training has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from monai_sasm.evaluation import figures, peers
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.data import data_hash, files, scaled_slices
+from monai_sasm.evaluation.metrics import bias, gradient_ratio, psnr, ssim
+from monai_sasm.evaluation.restoring import our_methods
+from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, score
+from monai_sasm.evaluation.table import Table
+from monai_sasm.types import Modality
+
+PROTOCOL = "mri-noise"
+EXPERT = "noise_mri_unet"
+LEVELS = (0.03, 0.06, 0.12)  # of the volume's white (99.5th percentile of the foreground)
+SLICES = 5  # per volume, around its middle
+STEP = 3  # slices apart
+HEAD = 0.1  # of white; above it is tissue
+TUNING = "tumour_TCGA-FG-6692_native/t1c.nii.gz"
+PEERS = ("BM3D", "NLM fast", "curvature flow")
+RICIAN_MEAN = 1.5708  # (pi / 2): squared mean of pure Rician noise over sigma^2
+DEFINITIONS = {
+    "PSNR": "dB, whole slice, range 1 = 99.5th percentile of the volume's foreground, mean over slices",
+    "PSNR head": f"dB, same range, only pixels above {HEAD:g} in the clean slice (background noise floor left out)",
+    "SSIM": "same range, Gaussian 11x11, sigma 1.5",
+    "bias": "mean of restored minus clean in the head, in % of the range (magnitude images are biased upwards)",
+    "gradient": "mean gradient magnitude over that of the clean slice",
+}
+
+
+def run(context: Context) -> Table:
+    """Levels ``3 %``, ``6 %``, ``12 %`` on FLAIR and T1 of two patients with multiple sclerosis."""
+    used = volumes(context.data)
+    clean = [named for path in used for named in central_slices(path)][: context.limit]
+    cases = noisy_cases(clean)
+    methods = [Method("input", lambda case: case.degraded)]
+    if context.peers:
+        tuning = noisy_cases(central_slices(context.data / "mri" / TUNING)[:1])
+        plain = peers.methods(
+            PEERS, tuning, context.kept, strengths={"BM3D": (0.8, 1.0, 1.3)}, quality=_head_psnr, first=None
+        )
+        # the corrected rows reuse what the plain ones have just computed
+        plain = [replace(method, restore=lru_cache(maxsize=None)(method.restore)) for method in plain]
+        methods += plain + [_unbiased(method) for method in plain[:2]]
+    methods += our_methods(context.restorer, Modality.MR, EXPERT, sigma_known=True)
+    rows = score(PROTOCOL, cases, methods, measure=measure, kept=context.kept)
+    example = next(case for case in cases if case.level == _name(LEVELS[1]))
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash(used),
+        definitions=DEFINITIONS,
+        rows=tuple(rows),
+        flags=(
+            *context.limited(),
+            "noise: monai_sasm.degradations.kspace.KspaceNoise (complex Gaussian, magnitude), seed = number of the "
+            f"slice; {SLICES} slices around the middle of each volume, {STEP} apart; peers are tuned by PSNR in the "
+            "head",
+            "the clean slices carry the scanner's own noise",
+        ),
+        figures=(
+            figures.comparison(context.output / f"{PROTOCOL}.png", example, methods, quality=_head_psnr, error=0.15),
+        ),
+    )
+
+
+def volumes(root: Path) -> list[Path]:
+    """FLAIR and T1 of the two test patients."""
+    folders = [root / "mri" / name for name in ("ms_patient04", "ms_patient20")]
+    return [path for folder in folders for path in files(folder, "*.nii.gz")]
+
+
+def measure(case: Case, image: Image) -> dict[str, float]:
+    """All metrics of :data:`DEFINITIONS`."""
+    return {
+        "PSNR": psnr(case.clean, image, 1.0),
+        "PSNR head": _head_psnr(case, image),
+        "SSIM": ssim(case.clean, image, 1.0),
+        "bias": 100 * bias(case.clean, image, case.clean > HEAD),
+        "gradient": gradient_ratio(case.clean, image),
+    }
+
+
+def noisy_cases(slices: Sequence[tuple[str, Image]]) -> list[Case]:
+    """Rician versions of clean slices ``(1, H, W)`` in working scale, at every level."""
+    from monai_sasm.degradations.kspace import KspaceNoise
+
+    return [
+        Case(
+            name,
+            _name(level),
+            clean=clean,
+            degraded=degrade(KspaceNoise(sigma=(level, level)), clean[None], seed=number)[0][0],
+            sigma=level,
+        )
+        for level in LEVELS
+        for number, (name, clean) in enumerate(slices)
+    ]
+
+
+def central_slices(path: Path) -> list[tuple[str, Image]]:
+    """Named slices ``(1, H, W)`` around the middle of a volume, in working scale."""
+    scaled, _ = scaled_slices(path)
+    middle = len(scaled) // 2
+    chosen = [middle + STEP * k for k in range(-(SLICES // 2), SLICES - SLICES // 2)]
+    return [(f"{path.name.split('.')[0]}_{index}", np.ascontiguousarray(scaled[index][None])) for index in chosen]
+
+
+def _unbiased(method: Method) -> Method:
+    """The peer, then ``sqrt(max(y^2 - pi/2 sigma^2, 0))``, which maps the mean of pure Rician noise to 0."""
+
+    def restore(case: Case) -> Image:
+        squared = method.restore(case).clip(0) ** 2 - _correction(case) * case.sigma**2
+        return np.sqrt(np.maximum(squared, 0)).astype(np.float32)
+
+    return replace(
+        method,
+        name=f"{method.name}, Rician-corrected",
+        restore=restore,
+        settings=method.settings + " rician",
+        note=method.note + "; then the mean of Rician noise removed (seconds: of the correction alone)",
+    )
+
+
+def _correction(case: Case) -> Image:
+    """Noise power to subtract, in sigma^2: pi/2 where there is only noise, 1 where the signal is strong (Gudbjartsson
+    1995).
+    """
+    from scipy.ndimage import gaussian_filter
+
+    ratio = gaussian_filter(case.degraded, (0, 2, 2)) / max(case.sigma, 1e-9)
+    return (1 + (RICIAN_MEAN - 1) * np.clip((3 - ratio) / (3 - RICIAN_MEAN**0.5), 0, 1)).astype(np.float32)
+
+
+def _head_psnr(case: Case, image: Image) -> float:
+    head = case.clean > HEAD
+    return psnr(case.clean[head], image[head], 1.0)
+
+
+def _name(level: float) -> str:
+    return f"{100 * level:g} %"

@@ -1,0 +1,59 @@
+"""Protocol ``ct-lesions`` on slices made here, and on the test patient where the data are present."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from monai_sasm.evaluation.context import Context
+from monai_sasm.protocols.ct_lesions import DISCS, EXPERT
+from monai_sasm.protocols.evaluate import evaluate_in
+
+GAINS = [f"gain {disc.label}" for disc in DISCS]
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    """Two slices of a uniform body, noisy at full and noisier at quarter dose; the expert is a Gaussian blur."""
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:160, :160] - 79.5
+    body = np.where(np.hypot(rows, columns) < 70, 60.0, -1000.0)
+    for kind, noise in (("full", 10.0), ("quarter", 20.0)):
+        folder = tmp_path / "data" / "ct_ldct_pairs" / "L096_dicom" / kind
+        folder.mkdir(parents=True)
+        for name in ("L096_D45f_a", "L096_D45f_b"):
+            image = np.round(body + random.normal(0, noise, body.shape)).astype(np.int16)
+            nibabel.save(nibabel.Nifti1Image(image[..., None], np.diag([0.8, 0.8, 3, 1])), folder / f"{name}.nii.gz")
+    return Context(
+        tmp_path / "data", tmp_path / "docs" / "results", "cpu", peers=False,
+        restorers={EXPERT: lambda image, sigma: gaussian_filter(image, (0, 2, 2))},
+    )  # fmt: skip
+
+
+def test_gains_of_a_blur(context: Context) -> None:
+    table = evaluate_in(context, "ct-lesions")
+    assert table.skipped is None
+    assert [row.method for row in table.rows] == ["input", EXPERT, f"{EXPERT}, noise as full dose"]
+    same, blurred, blend = table.rows
+    assert list(same.scores) == ["quarter", "full"]
+    assert all(same.scores[level][name] == pytest.approx(1) for level in same.scores for name in GAINS)
+    assert same.scores["full"]["noise"] == pytest.approx(10, rel=0.1)
+    assert same.scores["quarter"]["noise"] == pytest.approx(20, rel=0.1)
+    gains = blurred.scores["quarter"]
+    assert 0.1 < gains[GAINS[0]] < gains[GAINS[1]] < gains[GAINS[2]] < gains[GAINS[3]] < 1
+    assert gains["NPS mean"] < same.scores["quarter"]["NPS mean"] / 2
+    assert blend.scores["quarter"]["noise"] == pytest.approx(same.scores["full"]["noise"], rel=0.01)
+    strength = blend.scores["quarter"]["strength"]
+    assert 0.3 < strength < 0.8
+    assert blend.scores["quarter"][GAINS[0]] == pytest.approx(1 - strength * (1 - gains[GAINS[0]]), abs=1e-3)
+    low, high = blurred.intervals["quarter"][GAINS[0]]
+    assert low < gains[GAINS[0]] < high
+
+
+def test_absent_data_are_said(tmp_path: Path) -> None:
+    table = evaluate_in(Context(tmp_path, tmp_path / "out", "cpu", restorers={EXPERT: lambda x, s: x}), "ct-lesions")
+    assert table.skipped == "data not found"

@@ -1,0 +1,59 @@
+"""Protocol ``mri-heads`` on small volumes made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from monai_sasm.evaluation.context import Context
+from monai_sasm.protocols import mri_heads
+from monai_sasm.protocols.evaluate import evaluate_in
+
+
+class Identity(torch.nn.Module):
+    """Stands in for a network with two neighbours on each side."""
+
+    neighbours = 2
+
+    def forward(self, slabs: torch.Tensor) -> torch.Tensor:
+        """The middle slice."""
+        assert slabs.shape[1] == 5
+        return slabs[:, 2:3]
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    """Two brains, smooth but for some texture."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "mri_whole_head" / "ds002748"
+    folder.mkdir(parents=True)
+    for name in ("sub-61_T1w", "sub-62_T1w", "sub-01_T1w"):
+        array = 200 + 800 * gaussian_filter(random.random((40, 44, 48)), 2)
+        nibabel.save(nibabel.Nifti1Image(array.astype(np.int16), np.eye(4)), folder / f"{name}.nii.gz")
+    return Context(tmp_path, tmp_path / "docs" / "results", "cpu", networks={"superres_mri_unet": Identity()})
+
+
+def test_what_returns_its_input_gains_nothing(context: Context) -> None:
+    table = evaluate_in(context, "mri-heads")
+    assert [row.method for row in table.rows] == ["zero-filled", "cubic", "U-Net"]
+    assert list(table.row("U-Net").scores) == ["brains x2", "brains x4"]
+    assert table.row("U-Net").n["brains x4"] == 2, "sub-01 is a training subject"
+    assert table.row("U-Net").scores["brains x2"]["gain"] == 0
+    two, four = (table.row("zero-filled").scores[f"brains x{factor}"]["PSNR"] for factor in (2, 4))
+    assert two > four
+
+
+def test_blocks_lie_along_all_axes(context: Context) -> None:
+    found = list(mri_heads.blocks(next((context.data / "mri_whole_head").rglob("sub-61*"))))
+    depth = mri_heads.DEPTH + 2 * mri_heads.REACH
+    assert [block.shape for block in found[::3]] == [(depth, 44, 48), (depth, 40, 48), (depth, 40, 44)]
+
+
+def test_absent_data_are_said(tmp_path: Path) -> None:
+    table = evaluate_in(Context(tmp_path, tmp_path / "out", "cpu"), "mri-heads")
+    assert table.skipped == "data not found"

@@ -1,0 +1,73 @@
+"""Blocks of volumes: shapes, neighbours in their order, and targets that belong to their input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
+from monai_sasm.training.volume_blocks import MARGIN, VolumeBlocks, volumes
+
+NONE = LowQualityMr(KspaceTruncation((1.0, 1.0)), KspaceNoise((0.0, 0.0)))
+HALF = LowQualityMr(KspaceTruncation((2.0, 2.0)), KspaceNoise((0.0, 0.02)))
+
+
+def volume(seed: int = 0) -> np.ndarray:
+    """Noise, ``(30, 34, 38)``."""
+    return np.random.default_rng(seed).random((30, 34, 38)).astype(np.float16)
+
+
+def blocks(degradation: LowQualityMr, **options: float) -> VolumeBlocks:
+    """Small ones."""
+    settings = {"blocks": 2, "depth": 3, "cuts": 2, "size": 16, "length": 48, "neighbours": 2, "alone": 0.0}
+    return VolumeBlocks([volume()], [degradation], **(settings | options))
+
+
+def test_batches_have_slabs_and_their_middle_slices() -> None:
+    data = blocks(NONE)
+    assert len(data) == 4
+    batch = data[0]
+    assert batch["clean"].shape == (12, 1, 16, 16)
+    assert batch["noisy"].shape == (12, 5, 16, 16)
+    assert torch.equal(batch["noisy"][:, 2:3], batch["clean"])
+    assert torch.equal(batch["noisy"][0, 3:4], batch["clean"][1]), "the next slice of a block is the next neighbour"
+    assert torch.equal(batch["noisy"][1, 1], batch["noisy"][0, 2])
+    with pytest.raises(IndexError):
+        data[4]
+
+
+def test_the_degraded_slices_differ_and_are_drawn_anew() -> None:
+    first, again, other = blocks(HALF)[0], blocks(HALF)[0], blocks(HALF, seed=1)[0]
+    assert torch.equal(first["noisy"], again["noisy"])
+    assert not torch.equal(first["noisy"], other["noisy"])
+    error = first["noisy"][:, 2:3] - first["clean"]
+    assert 0.05 < float(error.std()) < 0.5
+    data = blocks(HALF)
+    assert not torch.equal(data[0]["clean"], data[0]["clean"])
+
+
+def test_neighbours_may_be_withheld() -> None:
+    noisy = blocks(HALF, alone=1.0)[0]["noisy"]
+    assert torch.equal(noisy, noisy[:, 2:3].expand_as(noisy))
+
+
+def test_volumes_that_are_too_small_are_refused() -> None:
+    with pytest.raises(ValueError, match="volumes of at least 64 voxels along each axis"):
+        blocks(NONE, size=64)
+
+
+def test_volumes_are_read_scaled_and_cut_to_the_head(tmp_path: Path) -> None:
+    array = np.zeros((60, 64, 70), np.int16)
+    array[20:40, 16:48, 30:40] = np.random.default_rng(0).integers(50, 500, (20, 32, 10))
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "sub-01.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "sub-02.nii.gz")
+    found = volumes([tmp_path], exclude=["sub-02"])
+    assert len(found) == 1
+    assert sorted(found[0].shape) == sorted((20 + 2 * MARGIN, 32 + 2 * MARGIN, 10 + 2 * MARGIN))
+    assert float(found[0].max()) == pytest.approx(1.0, abs=0.2)
+    with pytest.raises(FileNotFoundError, match="no MR volume"):
+        volumes([tmp_path], exclude=["sub"])
