@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
+from monai_sasm.functional.grey import to_grey
 from monai_sasm.functional.neighbours import run_on_slices
 from monai_sasm.functional.tiling import Tile, tiled
 from monai_sasm.restoration.dispatch import gate_weights
@@ -76,7 +77,7 @@ class SliceInferer(Inferer):
     def _restore(self, images: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
         grey = self.channels == 3 and images.shape[1] == 1
         restored = tiled(network, images.expand(-1, 3, -1, -1) if grey else images, tiling=self.tiles)
-        return restored.mean(1, keepdim=True) if grey else restored
+        return to_grey(restored) if grey else restored
 
 
 class WeightInferer(Inferer):
@@ -223,5 +224,5 @@ def _in_colour(inputs: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
     plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
     grey = plain.shape[1] == 1
     result = run(plain.expand(-1, 3, -1, -1) if grey else plain)
-    result = result.mean(1, keepdim=True) if grey else result
+    result = to_grey(result) if grey else result
     return MetaTensor(result, meta=inputs.meta) if isinstance(inputs, MetaTensor) else result
