@@ -78,7 +78,7 @@ def slice_inferer(modality: str, chunk: int = 4, neighbours: int = 0, tiled: boo
         neighbours: slices on each side that the network looks at, where they are close.
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
     """
-    channels = 3 if Modality(modality) is Modality.PHOTO else 1
+    channels = Modality(modality).profile.channels
     return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours)
 
 
