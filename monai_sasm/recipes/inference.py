@@ -46,7 +46,7 @@ def only_modality(path: str | Path, default: str = "PHOTO") -> str:
     if found:
         raise RefusedError(f"{path} holds images of {' and '.join(found)}; choose one with --modality")
     reasons = sorted({entry.refusal for entry in entries if entry.refusal})
-    raise RefusedError(f"{path} holds no image that says its modality; choose with --modality. {'; '.join(reasons)}")
+    raise RefusedError(f"{path}: {'; '.join(reasons) or 'no image there'}")
 
 
 def preprocessing(modality: str, further: Sequence[Transform] = ()) -> Compose:
