@@ -1,4 +1,4 @@
-"""Answers the requests for one server: reads the image, restores and labels it as an offer says, writes the result."""
+"""Answers the requests for one server: reads the image, restores and labels it as a model says, writes the result."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class InferenceService:
         """Check a request and read its image; what it asks for is done when the answer is called.
 
         Args:
-            offer: what was asked for.
+            model: what was asked for.
             request: ``image`` (a file or a folder) and parameters, see :mod:`monai_sasm.label.requests`.
 
         Raises:
@@ -53,18 +53,18 @@ class InferenceService:
         if options.expert is None:
             options = replace(options, gate=self.gate)
         volume = only_volume(Path(request["image"]), model.modality)
-        if model.segmenter is None and model.modality is not Modality.PHOTO:
+        if model.segmenter is None and not model.modality.profile.is_picture:
             check_extension(extension, model.modality, len(volume.array))
 
         def work(progress: Progress) -> Result:
             started = time.perf_counter()
-            path, report = self._serve(model, volume, options, extension, progress)
+            path, report = self._serve(model, volume, options, extension=extension, progress=progress)
             return path, report | {"latencies": {"total": round(time.perf_counter() - started, 2)}}
 
         return work
 
     def _serve(
-        self, model: Model, volume: Volume, options: Options, extension: str | None, progress: Progress
+        self, model: Model, volume: Volume, options: Options, *, extension: str | None, progress: Progress
     ) -> Result:
         report: dict[str, Any] = {"label_names": dict(model.labels), "notes": list(volume.notes), "models": {}}
         if model.restores:
@@ -80,7 +80,7 @@ class InferenceService:
                 "notes": list(volume.notes),
             }
             if model.segmenter is None:
-                report |= {"output_type": "image", "unit": volume.unit.value}
+                report |= {"output_type": "image", "unit": volume.unit}
                 return write_image(volume, extension, made), report
         segmenter = self._segmenter(model)
         labels, affine = segmenter(volume)
@@ -90,7 +90,9 @@ class InferenceService:
     def _restorer(self, options: Options) -> Restorer:
         if options.expert not in self._restorers:
             needed = Options(expert=options.expert, gate=options.gate)
-            self._restorers[options.expert] = open_restorer(self.device, self.precision, self.trust, needed)
+            self._restorers[options.expert] = open_restorer(
+                self.device, self.precision, trust=self.trust, options=needed
+            )
         return self._restorers[options.expert]
 
     def _segmenter(self, model: Model) -> Segmenter:

@@ -4,45 +4,33 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_root
-from monai_sasm.evaluation.report import report
+from monai_sasm.evaluation.report import PROTOCOLS, report
 from monai_sasm.evaluation.table import Table
 
 if TYPE_CHECKING:
-    from monai_sasm.evaluation.brats import Engine
+    from monai_sasm.protocols.brats import Engine
 
-PROTOCOLS = {
-    "photo-awgn": "photo:run",
-    "photo-ddpm": "photo_ddpm:run",
-    "raindrop-real": "raindrop:run_real",
-    "raindrop-synth": "raindrop:run_synthetic",
-    "superres-photo": "superres:run",
-    "inpaint": "inpaint:run",
-    "ct-lowdose": "ct:run_real",
-    "ct-simulated": "ct:run_simulated",
-    "ct-lesions": "ct_lesions:run",
-    "mri-noise": "mri:run",
-    "mri-superres": "mri_superres:run",
-    "mri-heads": "mri_heads:run",
-    "brats": "brats:run",
-    "mixed": "mixed:run",
-    "refine": "refine:run",
-    "cifar10": "cifar10:run",
-    "gate": "gate:run",
-    "speed": "speed:run",
+WITHOUT_DEFAULT = {
+    "superres-photo": "it makes photos larger, and the default pipeline keeps their size",
+    "inpaint": "it is told where the holes are, and the default pipeline takes no mask",
+    "cifar10": "it classifies images of 32 x 32 pixels",
+    "brats": "it compares super-resolution experts, which the gate does not call; see mri-superres",
+    "gate": "its rows are groups of images, and all are of the gate of the default pipeline",
 }
-"""Protocol -> module and function in this room; each takes a Context and gives a Table."""
+"""Protocol -> why it has no row of the default pipeline; every other one has it."""
 
 
 def evaluate(
     protocol: str,
     data: Path | None = None,
     output: Path = Path("docs/results"),
-    house_device: str = "auto",
+    device: str = "auto",
     limit: int | None = None,
     peers: bool = True,
     weights: Mapping[str, Path] | None = None,
@@ -54,20 +42,22 @@ def evaluate(
         protocol: a key of :data:`PROTOCOLS`.
         data: data root; else the environment variable SASM_DATA, else ``../shared/data`` beside the checkout.
         output: folder of the results.
-        house_device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         limit: only the first so many images (flagged: not the protocol's number).
         peers: also run the methods of others; ``False`` for a quick look.
         weights: further checkpoints by label, as ``{"pair0": path}`` for ``raindrop-real``.
 
     Returns:
-        The table; ``table.skipped`` is the reason when the data are absent.
+        The table; ``table.skipped`` is the reason when the data are absent, and then nothing is written.
 
     Raises:
         ValueError: unknown protocol.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    context = Context(data_root(data), Path(output), house_device, limit, peers, dict(weights or {}))
+    context = Context(
+        data_root(data), Path(output), device=device, limit=limit, peers=peers, weights=dict(weights or {})
+    )
     return evaluate_in(context, protocol)
 
 
@@ -75,7 +65,7 @@ def compare(
     bundles: Sequence[str],
     data: Path,
     output: Path = Path("comparison"),
-    house_device: str = "auto",
+    device: str = "auto",
     limit: int | None = None,
     trust: Sequence[Path] = (),
 ) -> Table:
@@ -86,7 +76,7 @@ def compare(
             is the one that the others are tested against.
         data: images, paired or clean, see :mod:`monai_sasm.evaluation.own_folder`.
         output: folder of the results.
-        house_device, limit: as for :func:`evaluate`.
+        device, limit: as for :func:`evaluate`.
         trust: further folders of bundles, whose configuration may run code.
 
     Raises:
@@ -97,7 +87,7 @@ def compare(
     from monai_sasm.evaluation.chosen import choose
 
     experts = choose(bundles, trust)
-    table = comparison.run(Context(Path(data), Path(output), house_device, limit), experts)
+    table = comparison.run(Context(Path(data), Path(output), device=device, limit=limit), experts)
     table.write(Path(output))
     return table
 
@@ -106,7 +96,7 @@ def evaluate_brats(
     root: Path,
     bundles: Sequence[str] = (),
     output: Path = Path("docs/results"),
-    house_device: str = "auto",
+    device: str = "auto",
     limit: int | None = None,
     trust: Sequence[Path] = (),
     resume: bool = False,
@@ -114,24 +104,30 @@ def evaluate_brats(
 ) -> Table:
     """Protocol ``brats`` on a folder of one's own, resumed and spread as asked for; writes what :func:`evaluate` does.
 
-    Arguments and errors as for :func:`monai_sasm.evaluation.brats.measure`.
+    Arguments and errors as for :func:`monai_sasm.protocols.brats.measure`.
     """
-    from monai_sasm.evaluation.brats import measure
+    from monai_sasm.protocols.brats import measure
 
-    context = Context(Path(root), Path(output), house_device, limit)
-    table = measure(context, Path(root), bundles, trust, resume, engine)
-    table.write(context.output)
-    report(context.output)
-    return table
+    context = Context(Path(root), Path(output), device=device, limit=limit)
+    table = measure(context, Path(root), bundles, trust=trust, resume=resume, engine=engine)
+    return _written(table, context.output)
 
 
 def evaluate_in(context: Context, protocol: str) -> Table:
-    """As :func:`evaluate`, with the context built by the caller."""
-    module, function = PROTOCOLS[protocol].split(":")
+    """As :func:`evaluate`, with the context built by the caller. A protocol that is skipped writes nothing at all."""
+    module = importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
     try:
-        table: Table = getattr(importlib.import_module(f"monai_sasm.protocols.{module}"), function)(context)
+        table: Table = module.run(context)
     except DataAbsentError:
         table = Table(protocol, skipped="data not found")
-    table.write(context.output)
-    report(context.output)
+    return _written(table, context.output)
+
+
+def _written(table: Table, output: Path) -> Table:
+    """Write a table and the page of all tables; where nothing was measured, earlier results stay as they are."""
+    if table.skipped is None:
+        table.write(output)
+        report(output)
+    elif (output / f"{table.protocol}.json").exists():
+        return replace(table, skipped=f"{table.skipped}; the results of an earlier run are kept")
     return table

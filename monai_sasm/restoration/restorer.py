@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -20,8 +21,6 @@ from monai_sasm.restoration.refinement import check_upscale
 from monai_sasm.restoration.restore import restore_volume
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.types import Modality
-
-DEFAULT_PASSES = {Modality.CT: 1, Modality.MR: 1, Modality.PHOTO: 2}
 
 _NOTHING: Mapping[str, dict[str, Any]] = {}
 
@@ -123,6 +122,21 @@ class Restorer:
         restorer._set(own, gates, refining, device=torch.device(device), precision=precision)
         return restorer
 
+    def including(self, experts: Mapping[str, Bundle]) -> Restorer:
+        """A restorer that has these experts, too; one of the name of an expert that is there takes its place.
+
+        What is loaded already is shared. The gate calls those whose names are among its classes; others are named by
+        ``Options.expert``.
+        """
+        added = LazyBundles.of(experts)
+        merged = LazyBundles(
+            {**self.experts.sections, **added.sections},
+            lambda name: added[name] if name in added else self.experts[name],
+        )
+        other = copy.copy(self)
+        other.experts = merged
+        return other
+
     def _set(
         self,
         experts: LazyBundles,
@@ -198,7 +212,7 @@ class Restorer:
             classes=("identity", *names),
             experts=experts,
             refiner=refiner,
-            passes=options.passes or (1 if options.expert else DEFAULT_PASSES[modality]),
+            passes=options.passes or (1 if options.expert else modality.profile.passes),
             device=self.device,
             precision=self.precision,
             noise_estimator=self.noise_estimator,

@@ -1,4 +1,4 @@
-"""What the server offers follows from the bundles that are there; what a request may say follows from the offer."""
+"""What the server can do follows from the bundles that are there; what a request may say follows from the model."""
 
 from __future__ import annotations
 
