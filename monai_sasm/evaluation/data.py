@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.io.nifti.names import is_nifti_name
+from monai_sasm.io.photo.eight_bits import read_bytes
+
 Image = NDArray[np.float32]
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -47,12 +50,7 @@ def data_hash(paths: Iterable[Path]) -> str:
 
 def photo(path: Path) -> Image:
     """A photo as RGB ``(3, H, W)`` or grey ``(1, H, W)`` in [0, 1], without colour management or rotation."""
-    from PIL import Image as PillowImage
-
-    with PillowImage.open(path) as file:
-        pixels = np.asarray(file if file.mode == "L" else file.convert("RGB"))
-    channels_first = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return np.ascontiguousarray(channels_first, np.float32) / np.float32(255)
+    return read_bytes(path, keep_grey=True).astype(np.float32) / np.float32(255)
 
 
 def cbsd68(root: Path, limit: int | None = None) -> list[Path]:
@@ -76,7 +74,7 @@ def ct_pairs(folder: Path, limit: int | None = None) -> Iterator[tuple[str, Imag
 
 def ct_slice(path: Path) -> tuple[Image, float]:
     """One CT slice of a DICOM or NIfTI file: ``(1, H, W)`` in HU as displayed, pixel spacing in mm."""
-    if path.name.endswith((".nii", ".nii.gz")):
+    if is_nifti_name(path):
         stack, spacing = mr_slices(path)
         return stack[0][None], spacing
     import pydicom

@@ -11,7 +11,8 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI and MONAI count to the right and front, ITK to the left and back
+from monai_sasm.io.volume import LPS_TO_RAS
+
 SHEAR = 1e-3  # largest cosine between two axes of a grid that ITK can hold
 
 
@@ -34,7 +35,7 @@ def to_itk(channel: NDArray[np.float32], affine: NDArray[np.float64]) -> Any:
     """
     import SimpleITK
 
-    lps = RAS_TO_LPS @ affine
+    lps = LPS_TO_RAS @ affine
     sides = np.linalg.norm(lps[:3, :3], axis=0)
     direction = lps[:3, :3] / sides
     lean = float(np.abs(direction.T @ direction - np.eye(3)).max())
