@@ -5,7 +5,7 @@
 3. Results are one small row, and released at once: a worker that dies takes no finished work with it.
 4. The commit is atomic and idempotent (:mod:`monai_sasm.batch.ledger`): a task may run twice, its result is there once.
 5. Errors are rows. A task whose process dies is put off until the others are done, and given up when it dies again and
-   again (:mod:`monai_sasm.batch.task`).
+   again (:mod:`monai_sasm.batch.work`).
 
 Input and output must have the same paths on all workers. Dask does not encrypt or authenticate unless told to (see
 "TLS" in its manual): whoever reaches the scheduler's port can run code as its user.
@@ -23,10 +23,9 @@ from typing import Any
 
 import yaml
 
-from monai_sasm.batch.manifest import Row
-from monai_sasm.batch.rows import describe
+from monai_sasm.batch.row import Row, row_of
 from monai_sasm.batch.run import Engine, StoppedError
-from monai_sasm.batch.task import MAX_DEATHS, PUT_OFF, run_task
+from monai_sasm.batch.work import MAX_DEATHS, PUT_OFF, run_task
 from monai_sasm.optional import require
 
 INSTALL = "pip install 'monai-sasm[cluster]'"
@@ -117,16 +116,16 @@ def rows(
     client: Any,
     patience: float = PATIENCE,
     work: Callable[..., Row] = run_task,
-    begin: Callable[[Any, Any], Row] = describe,
+    begin: Callable[[Any, Any], Row] = row_of,
 ) -> Iterator[Row]:
     """Run tasks on the workers of a client; yields each row as it comes.
 
     Args:
         tasks: what to run, each with an ``id``.
-        job: see :class:`monai_sasm.batch.job.Job`; for other work anything small with the name of the ``run``.
+        job: see :class:`monai_sasm.batch.job.BatchJob`; for other work anything small with the name of the ``run``.
         client: ``distributed.Client``.
         patience: seconds to wait while there is no worker at all.
-        work: task and job -> row, on a worker. Where the row's status is :data:`monai_sasm.batch.task.PUT_OFF`, it is
+        work: task and job -> row, on a worker. Where the row's status is :data:`monai_sasm.batch.work.PUT_OFF`, it is
             called again with ``last=True`` when the other tasks are done.
         begin: task and job -> row before anything is done, for a task that cannot be run.
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_sasm.cli.arguments import ModalityOption
 from monai_sasm.cli.output import exit_code, logger, one_line_errors, set_up_logging
-from monai_sasm.cli.restore import ModalityOption
 from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
 

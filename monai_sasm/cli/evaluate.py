@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monai_sasm.cli.batch import Cluster, Scheduler
+from monai_sasm.cli.arguments import Cluster, Scheduler, Trust
 from monai_sasm.cli.output import SOME_FAILED, exit_code, logger, one_line_errors, set_up_logging
-from monai_sasm.cli.restore import Trust
+from monai_sasm.evaluation.report import PROTOCOLS
 
 if TYPE_CHECKING:
-    from monai_sasm.evaluation.brats import Engine
+    from monai_sasm.protocols.brats import Engine
 
-NAMES = (
-    "photo-awgn, photo-ddpm, raindrop-real, raindrop-synth, superres-photo, inpaint, ct-lowdose, ct-simulated, "
-    "ct-lesions, mri-noise, mri-superres, mri-heads, brats, mixed, refine, cifar10, gate, speed"
-)
+NAMES = ", ".join(PROTOCOLS)
 PROTOCOL_OUTPUT, OWN_OUTPUT = Path("docs/results"), Path("comparison")
 
 
@@ -76,11 +73,13 @@ def evaluate(
 ) -> None:
     """Measure by protocol, or experts on your own images; print each table and write JSON, Markdown and figures.
 
-    A protocol whose data are absent is skipped. Exit codes: 0 done, 2 wrong use, 3 all skipped.
+    A protocol whose data are absent is skipped, and its earlier results are kept.
+
+    Exit codes: 0 done, 2 wrong use, 3 all skipped.
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
-        from monai_sasm.protocols.evaluate import PROTOCOLS, compare
+        from monai_sasm.protocols.evaluate import compare
         from monai_sasm.protocols.evaluate import evaluate as measure
 
         wanted = protocols or []
@@ -144,10 +143,10 @@ def _engine(scheduler: str | None, cluster: Path | None) -> Iterator[Engine | No
         yield None
         return
     from monai_sasm.batch.cluster import connected_client, rows
-    from monai_sasm.evaluation.brats_subject import begin, measure_subject
+    from monai_sasm.evaluation.brats_subject import measure_subject, row_of
 
     with connected_client(scheduler, cluster) as client:
-        yield partial(rows, client=client, work=measure_subject, begin=begin)
+        yield partial(rows, client=client, work=measure_subject, begin=row_of)
 
 
 def _labelled(entry: str) -> tuple[str, Path]:

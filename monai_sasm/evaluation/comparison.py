@@ -187,9 +187,9 @@ class _Measured:
         by_label = {one.label: one for one in experts}
         found = []
         for method, results in self.results.items():
-            row = average(method, self.cases, results, _note(by_label[method]) if method in by_label else "")
+            row = average(method, self.cases, results, note=_note(by_label[method]) if method in by_label else "")
             reference = self.results[experts[0].label] if method != INPUT else None
-            row = compare(row, self.cases, results, reference, compared)
+            row = compare(row, self.cases, results, reference=reference, compared=compared)
             found.append(row if method == INPUT else self._with_losses(row, results))
         return tuple(found)
 
@@ -217,13 +217,15 @@ class _Measured:
             methods = [Method(name, _always(results[name])) for name in order if name in results]
             suffix = f"-{level}" if level else ""
             path = folder / f"{PROTOCOL}{suffix}.png"
-            names.append(figures.comparison(path, case, methods, self._psnr_text(white), window, error=0.2))
+            names.append(figures.comparison(path, case, methods, quality=self._psnr(white), window=window, error=0.2))
         names.append(differences(folder / f"{PROTOCOL}-images.png", self.cases, self.results))
         quality = [name for name in ("PSNR", "SSIM") if name in rows[0].scores[self.cases[0].level]]
-        names.append(quality_against_time(folder / f"{PROTOCOL}-time.png", rows, quality, INPUT, per="image"))
+        names.append(
+            quality_against_time(folder / f"{PROTOCOL}-time.png", rows, metrics=quality, before=INPUT, per="image")
+        )
         return tuple(names)
 
-    def _psnr_text(self, white: float) -> Callable[[Case, Image], float]:
+    def _psnr(self, white: float) -> Callable[[Case, Image], float]:
         return lambda case, image: self._scores(case.clean[None], image[None], white)["PSNR"]
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.restoring import restoring, with_settings
+from monai_sasm.evaluation.scoring import Method
+from monai_sasm.types import Modality
 
-from monai_sasm.evaluation.context import Context, torch_device
-from monai_sasm.functional.neighbours import slab_batch
+if TYPE_CHECKING:
+    from monai_sasm.bundles import Bundle
+    from monai_sasm.restoration.restorer import Restorer
 
-Image = NDArray[np.float32]
 STEPS = (1, 2, 4, 10)
 NAMES = {
     "unet": "U-Net",
@@ -24,7 +26,6 @@ NAMES = {
 }
 SAMPLED = ("dit", "sit")  # restore in a chosen number of steps
 OVERLAYS = {"restormer": "unet", "single_slice": "unet"}  # a variant of another network's bundle
-BATCH = 16  # slices at a time
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,18 @@ class Contender:
 
     Args:
         name: as printed, ``"SiT, 4 steps"``.
-        restore: stack of slices ``(N, H, W)`` in working scale -> the restored stack.
-        parameters: number of trained weights.
+        bundle: its expert.
         steps: of sampling; 0 for a network that needs none.
-        neighbours: slices on each side that it sees.
     """
 
     name: str
-    restore: Callable[[Image], Image]
-    parameters: int
+    bundle: Bundle
     steps: int = 0
-    neighbours: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained weights."""
+        return sum(weight.numel() for weight in self.bundle.network.parameters())
 
     @property
     def sampled(self) -> bool:
@@ -52,49 +54,37 @@ class Contender:
 
 
 def contenders(
-    context: Context, family: str, networks: Sequence[str] = tuple(NAMES), steps: Sequence[int] = STEPS
+    context: Context, family: str, networks: Sequence[str] = tuple(NAMES), *, steps: Sequence[int] = STEPS
 ) -> tuple[list[Contender], tuple[str, ...]]:
     """Those whose bundles and weights are there, and a flag that names the others.
 
     Args:
-        context: hands over the networks.
+        context: hands over the bundles.
         family: the bundles are ``<family>_<network>``.
         networks: keys of :data:`NAMES`, in print order.
         steps: of the networks in :data:`SAMPLED`.
     """
     from monai_sasm.errors import BundleError
 
-    if context.restorers and not context.networks:  # a trial of the restorers handed over
-        return [], ()
     found: list[Contender] = []
     missing = []
     for kind in networks:
         try:
-            network = context.network(f"{family}_{OVERLAYS.get(kind, kind)}", kind if kind in OVERLAYS else None)
+            bundle = context.bundle(f"{family}_{OVERLAYS.get(kind, kind)}", kind if kind in OVERLAYS else None)
         except BundleError:
             missing.append(NAMES[kind])
             continue
-        count = sum(weight.numel() for weight in network.parameters())
-        for step in steps if kind in SAMPLED else (0,):
-            name = NAMES[kind] + (f", {step} step{'s' * (step > 1)}" if step else "")
-            restore = _restorer(network, step, torch_device(context.device))
-            found.append(Contender(name, restore, count, step, getattr(network, "neighbours", 0)))
+        if kind not in SAMPLED:
+            found.append(Contender(NAMES[kind], bundle))
+            continue
+        for step in steps:
+            name = f"{NAMES[kind]}, {step} step{'s' * (step > 1)}"
+            found.append(Contender(name, with_settings(bundle, steps=step), step))
     flag = f"{', '.join(missing)} left out: no bundle {family}_* with trained weights"
     return found, (flag,) if missing else ()
 
 
-def _restorer(network: Any, steps: int, device: str) -> Callable[[Image], Image]:
-    import torch
-
-    def restore(stack: Image) -> Image:
-        batch = torch.from_numpy(np.ascontiguousarray(stack, np.float32))[:, None]
-        batch = slab_batch(batch, getattr(network, "neighbours", 0))
-        with torch.inference_mode():
-            parts = [
-                network.restore(part.to(device), steps=steps) if steps else network(part.to(device))
-                for part in batch.split(BATCH)
-            ]
-        restored: Image = torch.cat(parts)[:, 0].float().cpu().numpy()
-        return restored
-
-    return restore
+def contender_methods(restorer: Restorer, modality: Modality, found: Sequence[Contender]) -> list[Method]:
+    """Each contender as the named expert of a restorer."""
+    including = restorer.including({one.name: one.bundle for one in found})
+    return [Method(one.name, restoring(including, modality, expert=one.name)) for one in found]

@@ -40,7 +40,7 @@ class Disc:
 
 
 def disc_signal(
-    shape: tuple[int, int], centres: Sequence[tuple[int, int]], disc: Disc, spacing: float, blur: float
+    shape: tuple[int, int], centres: Sequence[tuple[int, int]], disc: Disc, *, spacing: float, blur: float
 ) -> Image:
     """Discs on a plane ``(H, W)``, each pixel the mean over its area, then blurred as the scanner blurs.
 
@@ -68,6 +68,7 @@ def disc_signal(
 def uniform_places(
     image: Image,
     spacing: float,
+    *,
     span: tuple[float, float],
     spread: float,
     radius: float = 7.5,
@@ -107,7 +108,7 @@ def uniform_places(
 
 
 def contrast_gains(
-    restored: Image, restored_with: Image, signal: Image, centres: Sequence[tuple[int, int]], radius: float
+    restored: Image, restored_with: Image, signal: Image, *, centres: Sequence[tuple[int, int]], radius: float
 ) -> list[float]:
     """Gain at each centre: sum of the response over that of the signal, within ``radius`` pixels.
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.io.nifti.names import is_nifti_name
-from monai_sasm.io.photo.eight_bits import read_bytes
+from monai_sasm.functional.intensity import square_spacing
+from monai_sasm.types import Modality
+
+if TYPE_CHECKING:
+    from monai_sasm.io.volume import Volume
 
 Image = NDArray[np.float32]
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -48,9 +53,24 @@ def data_hash(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def load(path: Path, modality: Modality | None = None) -> Volume:
+    """The one image of a file, read as ``sasm restore`` reads it.
+
+    Args:
+        path: DICOM, NIfTI or photo.
+        modality: what a NIfTI file is.
+
+    Raises:
+        RefusedError: it cannot be read rightly.
+    """
+    from monai_sasm.io.formats import open_images
+
+    return next(open_images(path, modality))
+
+
 def photo(path: Path) -> Image:
-    """A photo as RGB ``(3, H, W)`` or grey ``(1, H, W)`` in [0, 1], without colour management or rotation."""
-    return read_bytes(path, keep_grey=True).astype(np.float32) / np.float32(255)
+    """A photo ``(3, H, W)``, or grey ``(1, H, W)``, in [0, 1]."""
+    return load(path).array
 
 
 def cbsd68(root: Path, limit: int | None = None) -> list[Path]:
@@ -62,32 +82,58 @@ def cbsd68(root: Path, limit: int | None = None) -> list[Path]:
     return [root / "natural" / "bsds500" / "val" / f"{stem}.jpg" for stem in stems][:limit]
 
 
-def ct_pairs(folder: Path, limit: int | None = None) -> Iterator[tuple[str, Image, Image, float]]:
-    """Full- and quarter-dose slices: (name, full, quarter, spacing in mm), images ``(1, H, W)`` in HU.
+@dataclass(frozen=True)
+class CtPair:
+    """One slice at full and at quarter dose.
 
-    The name holds the reconstruction kernel, as in ``L096_D45f_i021``.
+    Args:
+        name: of the file; the second part is the reconstruction kernel, as in ``L096_D45f_i021``.
+        full: full dose, ``(1, H, W)`` in HU as displayed.
+        quarter: quarter dose, same grid.
+        spacing: of the pixels, mm.
+        paths: the two files, full dose first.
     """
+
+    name: str
+    full: Image
+    quarter: Image
+    spacing: float
+    paths: tuple[Path, Path]
+
+    @property
+    def kernel(self) -> str:
+        """Reconstruction kernel, such as ``D45f``."""
+        return self.name.split("_")[1]
+
+
+def ct_pairs(folder: Path, *, names: Sequence[str] | None = None, limit: int | None = None) -> Iterator[CtPair]:
+    """The slices of ``folder/full`` with those of the same name in ``folder/quarter``, all or those named."""
     for full in files(folder / "full", limit=limit):
-        hu, spacing = ct_slice(full)
-        yield full.name.split(".")[0], hu, ct_slice(folder / "quarter" / full.name)[0], spacing
+        name = full.name.split(".")[0]
+        if names is None or name in names:
+            quarter = folder / "quarter" / full.name
+            hu, spacing = ct_slice(full)
+            yield CtPair(name, hu, ct_slice(quarter)[0], spacing=spacing, paths=(full, quarter))
 
 
 def ct_slice(path: Path) -> tuple[Image, float]:
     """One CT slice of a DICOM or NIfTI file: ``(1, H, W)`` in HU as displayed, pixel spacing in mm."""
-    if is_nifti_name(path):
-        stack, spacing = mr_slices(path)
-        return stack[0][None], spacing
-    import pydicom
-
-    dataset = pydicom.dcmread(path, force=True)
-    hu = dataset.pixel_array.astype(np.float32) * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
-    return hu[None].astype(np.float32), float(dataset.PixelSpacing[0])
+    stack, volume = slices(path, Modality.CT)
+    return stack[:1], square_spacing(volume)
 
 
-def mr_slices(path: Path) -> tuple[Image, float]:
-    """All slices ``(N, H, W)`` of a NIfTI volume along its last axis, rows first, and the pixel spacing in mm."""
-    import nibabel
+def scaled_slices(path: Path) -> tuple[Image, Volume]:
+    """Slices ``(N, H, W)`` of an MR file in working scale, and the volume they are from."""
+    from monai_sasm.functional.intensity import scaling_for
 
-    image = nibabel.load(path)
-    array = np.asarray(image.dataobj, np.float32)  # type: ignore[attr-defined]
-    return np.ascontiguousarray(array.transpose(2, 1, 0)), float(image.header.get_zooms()[0])  # type: ignore[attr-defined]
+    stack, volume = slices(path, Modality.MR)
+    return scaling_for(volume).forward(stack), volume
+
+
+def slices(path: Path, modality: Modality) -> tuple[Image, Volume]:
+    """All slices ``(N, H, W)`` of a file, rows first as displayed, and the volume they are from."""
+    volume = load(path, modality)
+    stack = volume.as_slices()[:, 0]
+    if volume.slice_axis == 2:  # NIfTI: x comes first
+        stack = stack.transpose(0, 2, 1)
+    return np.ascontiguousarray(stack), volume

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,16 @@ from numpy.typing import NDArray
 from monai_sasm.evaluation.scoring import Case, Image, Method
 
 CROP = 160  # pixels shown of each side
-DPI = 80  # keeps a figure below 300 kB
+DPI = 80
+ACROSS = 6  # panels in a line, at most
 
 
 def comparison(
     path: Path,
     case: Case,
     methods: Sequence[Method],
-    psnr_text: Callable[[Case, Image], float],
+    *,
+    quality: Callable[[Case, Image], float],
     window: tuple[float, float] = (0.0, 1.0),
     error: float = 0.1,
     crop: int | None = CROP,
@@ -31,39 +34,37 @@ def comparison(
         path: PNG to write.
         case: the example.
         methods: which methods (input included); run anew.
-        psnr_text: number printed above each crop, dB.
+        quality: number printed above each crop, dB.
         window: values shown as black and white.
         error: absolute error shown as full colour, as a share of the window.
         crop: side of the crop with the most structure, pixels; ``None`` shows the whole image.
     """
     images = {method.name: method.restore(case) for method in methods}
     box = busiest_crop(case.clean, crop) if crop else (slice(None),) * 3
-    plot, axes = grid(2, len(images) + 1)
-    show(axes[0][0], case.clean[box], window)
-    axes[0][0].set_title("clean", fontsize=8)
-    axes[1][0].axis("off")
-    axes[1][0].text(0.5, 0.5, f"{case.level}\nerror x {1 / error:.3g}", ha="center", va="center", fontsize=8)
-    for column, (name, image) in enumerate(images.items(), start=1):
-        show(axes[0][column], image[box], window)
-        axes[0][column].set_title(f"{name}\n{psnr_text(case, image):.2f} dB", fontsize=8)
+    plot, panels = lines_of_panels(len(images) + 1, rows=2)
+    show(panels[0][0], case.clean[box], window)
+    panels[0][0].set_title("clean", fontsize=8)
+    panels[0][1].text(0.5, 0.5, f"{case.level}\nerror x {1 / error:.3g}", ha="center", va="center", fontsize=8)
+    for (image_axis, error_axis), (name, image) in zip(panels[1:], images.items(), strict=True):
+        show(image_axis, image[box], window)
+        image_axis.set_title(_title(name, quality(case, image)), fontsize=7)
         difference = np.abs(image - case.clean)[box].mean(0) / (window[1] - window[0])
-        axes[1][column].imshow(difference, cmap="inferno", vmin=0, vmax=error)
-        axes[1][column].axis("off")
+        error_axis.imshow(difference, cmap="inferno", vmin=0, vmax=error)
     return save(plot, path)
 
 
 def curves(
     path: Path,
-    lines: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
-    xlabel: str,
-    ylabel: str,
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    labels: tuple[str, str],
     log: bool = False,
 ) -> str:
-    """Named curves (x, y) in one plot."""
+    """Named curves (x, y) in one plot; ``labels`` of the axes."""
     plot, axes = grid(1, 1, size=4.5)
     for name, (x, y) in lines.items():
-        axes[0][0].plot(x, y, label=name, linewidth=2 if name.startswith("ours") else 1)
-    axes[0][0].set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+        axes[0][0].plot(x, y, label=name, linewidth=2 if name.startswith(("expert", "default", "ours")) else 1)
+    axes[0][0].set(xlabel=labels[0], ylabel=labels[1], yscale="log" if log else "linear")
     axes[0][0].legend(fontsize=7)
     return save(plot, path)
 
@@ -132,15 +133,27 @@ def confusion_table(path: Path, counts: NDArray[np.integer], names: Sequence[str
 
 def panels(path: Path, images: Mapping[str, Image], columns: int = 5) -> str:
     """Titled pictures in [0, 1], ``(3, H, W)`` or ``(1, H, W)``, in a grid."""
-    rows = -(-len(images) // columns)
-    plot, axes = grid(rows, min(columns, len(images)), size=2.4)
-    flat = [axis for row in axes for axis in row]
-    for axis, (name, image) in zip(flat, images.items(), strict=False):  # the last row may have empty places
+    plot, places = lines_of_panels(len(images), columns=columns, size=2.4)
+    for (axis,), (name, image) in zip(places, images.items(), strict=True):
         show(axis, image, (0.0, 1.0))
         axis.set_title(name, fontsize=8)
-    for axis in flat[len(images) :]:
-        axis.axis("off")
     return save(plot, path)
+
+
+def lines_of_panels(
+    count: int, *, rows: int = 1, columns: int = ACROSS, size: float = 1.9
+) -> tuple[Any, list[tuple[Any, ...]]]:
+    """A figure with ``count`` places of ``rows`` axes below one another, at most ``columns`` places in a line.
+
+    Axes have no frame; those of the last line that are not needed stay empty.
+    """
+    columns = min(columns, ACROSS, count)
+    lines = -(-count // columns)
+    plot, axes = grid(rows * lines, columns, size=size)
+    for axis in axes.flat:
+        axis.axis("off")
+    places = [(line, column) for line in range(lines) for column in range(columns)]
+    return plot, [tuple(axes[rows * line : rows * (line + 1), column]) for line, column in places[:count]]
 
 
 def grid(rows: int, columns: int, size: float = 1.9) -> tuple[Any, Any]:
@@ -172,12 +185,17 @@ def busiest_crop(image: Image, crop: int) -> tuple[slice, slice, slice]:
 
 
 def save(plot: Any, path: Path) -> str:
-    """Write a small PNG; returns its name."""
+    """Write a PNG in true colour, since a palette hides noise and makes bands; returns its name."""
     from PIL import Image as PillowImage
 
     path.parent.mkdir(parents=True, exist_ok=True)
     plot.canvas.draw()
     picture = PillowImage.fromarray(np.asarray(plot.canvas.buffer_rgba())[..., :3].copy())
-    # 255 colours: a third of the size, no difference at this scale
-    picture.quantize(255, dither=PillowImage.Dither.NONE).save(path, optimize=True)
+    picture.save(path, optimize=True)
     return path.name
+
+
+def _title(name: str, value: float) -> str:
+    """Name and dB; a long name in several lines, as wide as a panel."""
+    lines = textwrap.wrap(name, 24)
+    return "\n".join([*lines, f"{value:.2f} dB"])

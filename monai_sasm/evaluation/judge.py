@@ -34,7 +34,7 @@ class Judge:
     infer: Any
     names: tuple[str, ...]
     exclusive: bool
-    device: str = "cpu"
+    device: Any = "cpu"
 
     def regions(self, image: NDArray[np.float32], affine: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
         """Segment ``(C, I, J, K)``, on its grid.
@@ -60,7 +60,7 @@ class Judge:
         return {name: (scores[channel] > 0).numpy() for channel, name in enumerate(self.names)}
 
 
-def judge(context: Context, bundle: str, names: Sequence[str], exclusive: bool, overlay: str | None = None) -> Judge:
+def judge(context: Context, bundle: str, names: Sequence[str], *, exclusive: bool, overlay: str | None = None) -> Judge:
     """The segmenter of a bundle, with the preprocessing and inferer of its ``inference.yaml``, less the reading.
 
     Args:
@@ -77,16 +77,20 @@ def judge(context: Context, bundle: str, names: Sequence[str], exclusive: bool, 
 
     from monai_sasm.bundles import available, inference_parser
 
-    network = context.network(bundle, overlay)
+    network = context.bundle(bundle, overlay).network
     parser = inference_parser(available()[bundle], overlay)
     reading = ("LoadImaged", "EnsureChannelFirstd")
     steps = [
         step for step in parser.get_parsed_content("preprocessing").transforms if type(step).__name__ not in reading
     ]
     return Judge(
-        network, Compose(steps), parser.get_parsed_content("inferer"), tuple(names), exclusive,
-        torch_device(context.device),
-    )  # fmt: skip
+        network,
+        Compose(steps),
+        parser.get_parsed_content("inferer"),
+        names=tuple(names),
+        exclusive=exclusive,
+        device=torch_device(context.device),
+    )
 
 
 def agreement(found: Regions, truth: Regions, spacing: Sequence[float]) -> dict[str, float]:

@@ -29,6 +29,7 @@ JUDGED = {
 def judged_rows(
     cases: Sequence[Case],
     results: Mapping[str, Results],
+    *,
     seconds: Mapping[str, Sequence[float]],
     parameters: Mapping[str, int],
 ) -> tuple[Row, ...]:
@@ -46,9 +47,10 @@ def judged_rows(
         row = average(name, cases, found)
         plain = name in (CLEAN, DEGRADED)
         row = replace(row, seconds=None if plain else statistics.median(seconds[name]))
-        row = compare(row, cases, found, None if plain else results.get(REFERENCE), compared)
+        reference = None if plain else results.get(REFERENCE)
+        row = compare(row, cases, found, reference=reference, compared=compared)
         for level in row.scores:
-            row = _judged(row, level, cases, found, results, parameters.get(name))
+            row = _judged(row, level, cases, results=results, count=parameters.get(name))
         rows.append(row)
     return tuple(rows)
 
@@ -74,11 +76,11 @@ def hallucinating(rows: Sequence[Row], sampled: Sequence[str], reference: str = 
     return tuple(flags)
 
 
-def _judged(
-    row: Row, level: str, cases: Sequence[Case], found: Results, results: Mapping[str, Results], count: int | None
-) -> Row:
+def _judged(row: Row, level: str, cases: Sequence[Case], *, results: Mapping[str, Results], count: int | None) -> Row:
     """``row`` with what follows from the Dice on clean and degraded images."""
-    own, high, low = (values_of(cases, part, level)["Dice"] for part in (found, results[CLEAN], results[DEGRADED]))
+    own, high, low = (
+        values_of(cases, part, level)["Dice"] for part in (results[row.method], results[CLEAN], results[DEGRADED])
+    )
     scores, intervals = dict(row.scores[level]), dict(row.intervals.get(level, {}))
     if row.method not in (CLEAN, DEGRADED):
         scores["recovered"] = recovered_fraction(own, low, high)

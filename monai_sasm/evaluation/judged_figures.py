@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_sasm.evaluation.figures import grid, save, show
+from monai_sasm.evaluation.figures import grid, lines_of_panels, save, show
 from monai_sasm.evaluation.judge import Regions
 from monai_sasm.evaluation.judged import CLEAN, DEGRADED
 from monai_sasm.evaluation.metrics import psnr
@@ -23,7 +23,13 @@ Segment = Callable[[Case, Image], Regions]
 
 
 def all_figures(
-    folder: Path, protocol: str, cases: Sequence[Case], methods: Sequence[Method], rows: Sequence[Row], segment: Segment
+    folder: Path,
+    protocol: str,
+    cases: Sequence[Case],
+    *,
+    methods: Sequence[Method],
+    rows: Sequence[Row],
+    segment: Segment,
 ) -> tuple[str, ...]:
     """Slices and outlines of one case per level, and the two plots; returns the files' names.
 
@@ -38,30 +44,29 @@ def all_figures(
     names = []
     for level in dict.fromkeys(case.level for case in cases):
         example = next(case for case in cases if case.level == level)
-        names.append(slices(folder / f"{protocol}-{level}.png", example, methods, segment))
+        names.append(slices(folder / f"{protocol}-{level}.png", example, methods, segment=segment))
     names.append(psnr_against_dice(folder / f"{protocol}-dice.png", rows))
     names.append(quality_against_time(folder / f"{protocol}-time.png", rows))
     return tuple(names)
 
 
-def slices(path: Path, case: Case, methods: Sequence[Method], segment: Segment) -> str:
+def slices(path: Path, case: Case, methods: Sequence[Method], *, segment: Segment) -> str:
     """Each method's slice, its error, and the judge's outlines (drawn by people: white) on it, in three lines."""
     truth = {name: region.transpose(2, 1, 0) for name, region in case.facts["truth"].items()}
     index = int(np.argmax(sum(region.sum((1, 2)) for region in truth.values())))
-    plot, axes = grid(3, len(methods), size=1.6)
-    for column, method in enumerate(methods):
+    plot, places = lines_of_panels(len(methods), rows=3, size=1.6)
+    for (image_axis, error_axis, outline_axis), method in zip(places, methods, strict=True):
         image = method.restore(case)
         value = psnr(case.clean, image, 1.0)
-        show(axes[0][column], image[index][None], (0.0, 1.0))
+        show(image_axis, image[index][None], (0.0, 1.0))
         title = method.name if math.isinf(value) else f"{method.name}\n{value:.2f} dB"
-        axes[0][column].set_title(title, fontsize=7)
-        axes[1][column].imshow(np.abs(image - case.clean)[index], cmap="inferno", vmin=0, vmax=ERROR)
-        axes[1][column].axis("off")
-        show(axes[2][column], image[index][None], (0.0, 1.0))
+        image_axis.set_title(title, fontsize=7)
+        error_axis.imshow(np.abs(image - case.clean)[index], cmap="inferno", vmin=0, vmax=ERROR)
+        show(outline_axis, image[index][None], (0.0, 1.0))
         found = segment(case, image)
         for colour, (name, region) in zip(COLOURS, truth.items(), strict=False):
-            outline(axes[2][column], region[index], "white", 0.6)
-            outline(axes[2][column], found[name][index], colour, 1.0)
+            outline(outline_axis, region[index], colour="white", width=0.6)
+            outline(outline_axis, found[name][index], colour=colour, width=1.0)
     return save(plot, path)
 
 
@@ -73,7 +78,7 @@ def psnr_against_dice(path: Path, rows: Sequence[Row]) -> str:
         for row in rows:
             scores = row.scores[level]
             if math.isfinite(scores.get("PSNR", math.nan)):
-                _point(axis, scores["PSNR"], scores["Dice"], row.method)
+                _point(axis, (scores["PSNR"], scores["Dice"]), row.method)
         clean = next((row.scores[level]["Dice"] for row in rows if row.method == CLEAN), None)
         if clean is not None:
             axis.axhline(clean, linestyle="--", linewidth=1, color="0.5", label="clean")
@@ -85,6 +90,7 @@ def psnr_against_dice(path: Path, rows: Sequence[Row]) -> str:
 def quality_against_time(
     path: Path,
     rows: Sequence[Row],
+    *,
     metrics: Sequence[str] = ("PSNR", "Dice"),
     before: str = DEGRADED,
     per: str = "slice",
@@ -95,7 +101,7 @@ def quality_against_time(
     for axis, metric in zip(axes[0], metrics, strict=True):
         drawn = [row for row in rows if row.seconds and math.isfinite(row.scores[level].get(metric, math.nan))]
         for row in drawn:
-            _point(axis, float(row.seconds or 0), row.scores[level][metric], row.method)
+            _point(axis, (float(row.seconds or 0), row.scores[level][metric]), row.method)
         start = next((row.scores[level][metric] for row in rows if row.method == before), math.nan)
         if math.isfinite(start):
             axis.axhline(start, linestyle=":", linewidth=1, color="0.5", label=before)
@@ -104,12 +110,12 @@ def quality_against_time(
     return save(plot, path)
 
 
-def _point(axis: Any, x: float, y: float, name: str) -> None:
-    axis.plot([x], [y], "o", markersize=4)
-    axis.annotate(name, (x, y), textcoords="offset points", xytext=(4, 3), fontsize=6)
+def _point(axis: Any, place: tuple[float, float], name: str) -> None:
+    axis.plot([place[0]], [place[1]], "o", markersize=4)
+    axis.annotate(name, place, textcoords="offset points", xytext=(4, 3), fontsize=6)
 
 
-def outline(axis: Any, region: Any, colour: str, width: float) -> None:
+def outline(axis: Any, region: Any, *, colour: str, width: float) -> None:
     """Draw the border of a region ``(H, W)``; nothing where it is empty or everything."""
     if region.any() and not region.all():
         axis.contour(region.astype(float), levels=[0.5], colors=[colour], linewidths=width)

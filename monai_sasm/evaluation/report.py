@@ -6,7 +6,7 @@ from pathlib import Path
 
 from monai_sasm.evaluation.table import Table
 
-ORDER = (
+PROTOCOLS = (
     "photo-awgn",
     "photo-ddpm",
     "raindrop-real",
@@ -26,6 +26,9 @@ ORDER = (
     "gate",
     "speed",
 )
+"""In the order of the page; the module of each in ``protocols`` has underscores for hyphens, and its ``run`` takes a
+Context and gives a Table.
+"""
 HEADER = """# Results
 
 Written by `sasm evaluate PROTOCOL` from the JSON files in `{folder}/`; do not edit by hand.
@@ -39,9 +42,9 @@ def report(output: Path) -> Path:
     Args:
         output: folder of the JSON files, usually ``docs/results``.
     """
-    known = {path.stem: path for path in output.glob("*.json") if path.stem in ORDER}
-    sections = [Table.read(known[name]).markdown(f"{output.name}/") for name in ORDER if name in known]
-    missing = [name for name in ORDER if name not in known]
+    known = {path.stem: path for path in output.glob("*.json") if path.stem in PROTOCOLS}
+    sections = [Table.read(known[name]).markdown(f"{output.name}/") for name in PROTOCOLS if name in known]
+    missing = [name for name in PROTOCOLS if name not in known]
     if missing:
         sections.append("Not run: " + ", ".join(missing) + ".\n")
     page = output.parent / "RESULTS.md"

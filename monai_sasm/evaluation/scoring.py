@@ -87,6 +87,7 @@ def score(
     protocol: str,
     cases: Sequence[Case],
     methods: Sequence[Method],
+    *,
     measure: Measure,
     kept: Kept,
     subset_name: str = "subset",
@@ -100,22 +101,25 @@ def score(
         methods: in print order.
         measure: (case, restored) -> metric -> value.
         kept: results of earlier runs.
-        subset_name: how subset rows are marked, as in ``"ours (BM3D subset)"``.
+        subset_name: how subset rows are marked, as in ``"TV (BM3D subset)"``.
         compared: adds bootstrap intervals, and paired tests against one of the methods.
     """
-    results = {method.name: measured(protocol, cases, method, measure, kept) for method in methods}
+    results = {method.name: measured(protocol, cases, method, measure=measure, kept=kept) for method in methods}
     rows = [
-        average(method.name, cases, results[method.name], method.note) for method in methods if method.first is None
+        average(method.name, cases, results[method.name], note=method.note)
+        for method in methods
+        if method.first is None
     ]
     if compared is not None:
-        rows = [compare(row, cases, results[row.method], results.get(compared.reference), compared) for row in rows]
+        reference = results.get(compared.reference)
+        rows = [compare(row, cases, results[row.method], reference=reference, compared=compared) for row in rows]
     limits = [method.first for method in methods if method.first is not None]
     if limits:
         subset = _first(cases, min(limits))
         smaller = len(subset) < len(cases)
         chosen = methods if smaller else [method for method in methods if method.first is not None]
         suffix = f" ({subset_name})" if smaller else ""
-        rows += [average(method.name + suffix, subset, results[method.name], method.note) for method in chosen]
+        rows += [average(method.name + suffix, subset, results[method.name], note=method.note) for method in chosen]
     return rows
 
 
@@ -133,10 +137,25 @@ def average(
     return Row(
         name,
         scores,
-        {level: sum(case.level == level for case in cases) for level in scores},
-        statistics.median(seconds) if any(seconds) else None,
-        note,
+        n={level: sum(case.level == level for case in cases) for level in scores},
+        seconds=statistics.median(seconds) if any(seconds) else None,
+        note=note,
     )
+
+
+@dataclass
+class Tally:
+    """Results of methods that depend on one another, case by case: method -> (level, case) -> metric -> value."""
+
+    scores: dict[str, dict[tuple[str, str], dict[str, float]]] = field(default_factory=dict)
+
+    def add(self, method: str, case: Case, scores: Mapping[str, float], *, seconds: float) -> None:
+        """Note what a method came to on a case."""
+        self.scores.setdefault(method, {})[case.level, case.name] = {**scores, "seconds": seconds}
+
+    def rows(self, cases: Sequence[Case]) -> tuple[Row, ...]:
+        """One row per method, in the order in which they were first added."""
+        return tuple(average(name, cases, found) for name, found in self.scores.items())
 
 
 @dataclass(frozen=True)
@@ -158,13 +177,13 @@ Results = Mapping[tuple[str, str], dict[str, float]]
 """(level, case) -> metric -> value."""
 
 
-def compare(row: Row, cases: Sequence[Case], results: Results, reference: Results | None, compared: Compared) -> Row:
+def compare(row: Row, cases: Sequence[Case], results: Results, *, reference: Results | None, compared: Compared) -> Row:
     """``row`` with bootstrap intervals of its means and the p values of paired tests against the reference."""
     for level in row.scores:
         own, other = values_of(cases, results, level), None
         if reference is not None and row.method != compared.reference:
             other = values_of(cases, reference, level)
-        row = with_statistics(row, level, own, other, compared.metrics, compared.label)
+        row = with_statistics(row, level, own, reference=other, metrics=compared.metrics, against=compared.label)
     return row
 
 
@@ -174,10 +193,13 @@ def values_of(cases: Sequence[Case], results: Results, level: str) -> dict[str, 
     return {metric: [entry[metric] for entry in found if metric in entry] for metric in (found[0] if found else ())}
 
 
-def batch_shape(batch: Any) -> tuple[int, int, int, int]:
-    """Shape of a tensor ``(B, C, H, W)``, as the degradations want it."""
-    images, channels, height, width = batch.shape
-    return images, channels, height, width
+def degrade(model: Any, clean: Image, *, seed: int) -> tuple[Image, Any]:
+    """A batch ``(B, C, H, W)`` degraded by a model of :mod:`monai_sasm.degradations`, and the parameters drawn."""
+    import torch
+
+    batch = torch.from_numpy(np.ascontiguousarray(clean))
+    params = model.draw(tuple(batch.shape), torch.Generator().manual_seed(seed))
+    return model.apply(batch, params).numpy(), params
 
 
 def fingerprint(*parts: Any) -> str:
@@ -189,7 +211,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def measured(
-    protocol: str, cases: Sequence[Case], method: Method, measure: Measure, kept: Kept
+    protocol: str, cases: Sequence[Case], method: Method, *, measure: Measure, kept: Kept
 ) -> dict[tuple[str, str], dict[str, float]]:
     """(level, case) -> metric -> value, ``seconds`` among them, of one method; arguments as for :func:`score`."""
     chosen = cases if method.first is None else _first(cases, method.first)
@@ -212,13 +234,10 @@ def measured(
 
 
 def _first(cases: Iterable[Case], count: int) -> list[Case]:
-    seen: dict[str, int] = {}
-    chosen = []
+    by_level: dict[str, list[Case]] = {}
     for case in cases:
-        seen[case.level] = seen.get(case.level, 0) + 1
-        if seen[case.level] <= count:
-            chosen.append(case)
-    return chosen
+        by_level.setdefault(case.level, []).append(case)
+    return [case for members in by_level.values() for case in members[:count]]
 
 
 def _mean(values: list[float]) -> float:

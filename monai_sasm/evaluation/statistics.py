@@ -112,7 +112,7 @@ def losses(restored: ArrayLike, before: ArrayLike) -> dict[str, float]:
 
 
 def with_statistics(
-    row: Row, level: str, values: Values, reference: Values | None, metrics: Sequence[str], against: str
+    row: Row, level: str, values: Values, *, reference: Values | None, metrics: Sequence[str], against: str
 ) -> Row:
     """Add bootstrap intervals to a row, and the p value of each metric against a reference.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ class Row:
     """One method.
 
     Args:
-        method: name as printed, with its condition ("ours, sigma given").
+        method: name as printed, with its condition ("expert noise_mri_unet, sigma given").
         scores: level -> metric -> mean.
         n: level -> number of images.
         seconds: median wall-clock seconds per image; ``None`` where nothing was run.
@@ -122,7 +122,7 @@ def merged(rows: Iterable[Row]) -> tuple[Row, ...]:
         scores = {**(before.scores if before else {}), **row.scores}
         counts = {**(before.n if before else {}), **row.n}
         intervals = {**(before.intervals if before else {}), **row.intervals}
-        found[row.method] = Row(row.method, scores, counts, row.seconds, row.note, intervals)
+        found[row.method] = replace(row, scores=scores, n=counts, intervals=intervals)
     return tuple(found.values())
 
 

@@ -43,11 +43,15 @@ class Model:
     channels: int = 1
 
 
-def models(trust: Sequence[Path] = ()) -> list[Model]:
+def models(trust: Sequence[Path] = (), gate: str | None = None) -> list[Model]:
     """Everything that can be asked for; a bundle without its weights is left out, and the log says so.
 
     Args:
         trust: further folders of bundles; their configs may run code.
+        gate: name of the gate; by default :func:`monai_sasm.bundles.default_gate`.
+
+    Raises:
+        BundleError: the gate that was named, or that the user made the default, is not there.
     """
     installed = available(trust)
     usable = {name: (root, metadata) for name, root in sorted(installed.items()) if (metadata := _usable(root))}
@@ -55,7 +59,7 @@ def models(trust: Sequence[Path] = ()) -> list[Model]:
     for name, (_, metadata) in usable.items():
         if metadata["sasm"]["role"] == "expert":
             experts[Modality(metadata["sasm"]["modality"])].append(name)
-    gated = find_gate(installed) in usable
+    gated = find_gate(installed, gate) in usable
     found = []
     for name, (root, metadata) in usable.items():
         role = metadata["sasm"]["role"]

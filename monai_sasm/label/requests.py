@@ -35,7 +35,7 @@ def options_of(model: Model, request: Mapping[str, Any]) -> Options:
     """Options of the restoration; what the request leaves out or empty takes its default.
 
     Raises:
-        ValueError: a value is no number, out of its range, or an expert that this offer does not have.
+        ValueError: a value is no number, out of its range, or an expert that this model does not have.
     """
     values = {}
     for name, kind in _PARAMETERS.items():

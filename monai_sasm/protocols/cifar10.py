@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from monai_sasm.experts.diffusion_classifier import DiffusionClassifier
     from monai_sasm.types import ImageBatch
 
+PROTOCOL = "cifar10"
 BUNDLE = "cifar10_diffusion"
 SIGMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # of images in [0, 1]
 ESTIMATED = (0.0, 0.2)  # levels at which the noise level is also estimated from the image
@@ -56,19 +58,17 @@ def run(context: Context) -> Table:
     if not paths:
         raise DataAbsentError("data not found")
     training, test = labelled_images(source, "train"), _shuffled(labelled_images(source, "test"), context.limit)
-    network = _network(context)
+    # the bare network: it classifies, and predicts noise at a time of its schedule
+    network = cast("DiffusionClassifier", context.bundle(BUNDLE).network)
     some = test[slice(NOISY_IMAGES)]
     accuracies = [
-        _with_all(_classified("ours", network, some, SIGMAS), _accuracy(network, test, 0.0)),
-        _classified("ours, sigma estimated", network, some, ESTIMATED, estimated=True),
+        _with_all(_classified("ours", network, some, sigmas=SIGMAS), _accuracy(network, test, 0.0)),
+        _classified("ours, sigma estimated", network, some, sigmas=ESTIMATED, estimated=True),
         *_elimination(network, test[slice(EXHAUSTIVE_IMAGES)]),
     ]
     if context.peers:
-        kept = Kept(context.output / "cifar10-cnn.json")
-        accuracies += [
-            _cnn("plain CNN", 0.0, training, some, test, context.device, kept),
-            _cnn("plain CNN, trained with noise", SIGMAS[-1], training, some, test, context.device, kept),
-        ]
+        plain = PlainCnnPeer(training, some, test, context.device, Kept(context.output / "cifar10-cnn.json"))
+        accuracies += [plain.row("plain CNN", 0.0), plain.row("plain CNN, trained with noise", SIGMAS[-1])]
     rows = [*accuracies, *_noise_prediction(network, some), *_denoising(network, test[slice(DENOISED_IMAGES)])]
     flags = (
         *context.limited(),
@@ -81,8 +81,17 @@ def run(context: Context) -> Table:
         "took far more computing (see the bundle's README)",
         "sampling in more steps than one moves from the mean of the possible images to one of them: PSNR falls",
     )
-    pictures = _figures(context.output, network, test, accuracies)
-    return Table("cifar10", data_hash(paths), DEFINITIONS, tuple(rows), flags, pictures)
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash(paths),
+        definitions=DEFINITIONS,
+        rows=tuple(rows),
+        flags=flags,
+        figures=(
+            _accuracy_curves(context.output / f"{PROTOCOL}.png", accuracies),
+            *_diffusion_figures(context.output, network, test),
+        ),
+    )
 
 
 def noisy(images: NDArray[np.uint8], sigma: float) -> torch.Tensor:
@@ -97,19 +106,11 @@ def _shuffled(data: LabelledImages, limit: int | None) -> LabelledImages:
     return data[np.random.RandomState(0).permutation(len(data))[:limit]]
 
 
-def _network(context: Context) -> DiffusionClassifier:
-    from typing import cast
-
-    from monai_sasm.bundles import load
-
-    return cast("DiffusionClassifier", load(BUNDLE, device=torch_device(context.device)).network)
-
-
 def _running(network: Any, function: Callable[[ImageBatch, slice], torch.Tensor], images: ImageBatch) -> torch.Tensor:
     """Results of a function of ``(some images, where they lie)``, a batch at a time, in bfloat16 where it is fast."""
     import torch
 
-    from monai_sasm.protocols.plain_cnn import reduced_precision
+    from monai_sasm.evaluation.plain_cnn import reduced_precision
 
     place = next(network.parameters()).device
     results = []
@@ -120,7 +121,7 @@ def _running(network: Any, function: Callable[[ImageBatch, slice], torch.Tensor]
     return torch.cat(results)
 
 
-def _accuracy(network: DiffusionClassifier, data: LabelledImages, sigma: float, estimated: bool = False) -> float:
+def _accuracy(network: DiffusionClassifier, data: LabelledImages, sigma: float, *, estimated: bool = False) -> float:
     import torch
 
     def scores(images: ImageBatch, _: slice) -> torch.Tensor:
@@ -130,16 +131,16 @@ def _accuracy(network: DiffusionClassifier, data: LabelledImages, sigma: float, 
 
 
 def _classified(
-    name: str, network: DiffusionClassifier, data: LabelledImages, sigmas: Sequence[float], estimated: bool = False
+    name: str, network: DiffusionClassifier, data: LabelledImages, *, sigmas: Sequence[float], estimated: bool = False
 ) -> Row:
     start = time.perf_counter()
-    scores = {_column(sigma): _accuracy(network, data, sigma, estimated) for sigma in sigmas}
+    scores = {_column(sigma): _accuracy(network, data, sigma, estimated=estimated) for sigma in sigmas}
     seconds = (time.perf_counter() - start) / (len(data) * len(sigmas))
-    return Row(name, {TOP1: {**scores, "passes": float(network.passes)}}, {TOP1: len(data)}, seconds)
+    return Row(name, {TOP1: {**scores, "passes": float(network.passes)}}, {TOP1: len(data)}, seconds=seconds)
 
 
 def _with_all(row: Row, accuracy: float) -> Row:
-    return Row(row.method, {TOP1: {**row.scores[TOP1], "all, clean": accuracy}}, row.n, row.seconds, row.note)
+    return replace(row, scores={TOP1: {**row.scores[TOP1], "all, clean": accuracy}})
 
 
 def _elimination(network: DiffusionClassifier, data: LabelledImages) -> list[Row]:
@@ -150,36 +151,48 @@ def _elimination(network: DiffusionClassifier, data: LabelledImages) -> list[Row
     rows = []
     for name, chosen in (("ours, elimination", rounds), ("ours, all labels on all pairs", [(network.classes, pairs)])):
         network.rounds = chosen
-        row = _classified(name, network, data, (0.0,))
-        rows.append(Row(name, {level: row.scores[TOP1]}, {level: len(data)}, row.seconds))
+        row = _classified(name, network, data, sigmas=(0.0,))
+        rows.append(replace(row, scores={level: row.scores[TOP1]}, n={level: len(data)}))
     network.rounds = rounds
     return rows
 
 
-def _cnn(
-    name: str,
-    noise: float,
-    training: LabelledImages,
-    some: LabelledImages,
-    test: LabelledImages,
-    device: str,
-    kept: Kept,
-) -> Row:
-    """Accuracy of a CNN trained here; its results are kept, because training takes minutes."""
-    from monai_sasm.protocols.plain_cnn import WIDTHS, predict, train
+@dataclass(frozen=True)
+class PlainCnnPeer:
+    """A CNN trained here; its results are kept, because training takes minutes.
 
-    key = f"{name}|{noise}|{CNN_EPOCHS}|{WIDTHS}|" + fingerprint(training.images, some.images, test.images)
-    scores = kept.get(key)
-    if scores is None:
-        network = train(training, CNN_EPOCHS, noise, device=torch_device(device))
-        scores = {
-            _column(sigma): float(np.mean(predict(network, noisy(some.images, sigma)).numpy() == some.labels))
-            for sigma in SIGMAS
-        }
-        scores["all, clean"] = float(np.mean(predict(network, noisy(test.images, 0)).numpy() == test.labels))
-        kept.put(key, scores)
-    note = f"noise of 0 to {noise} in training" if noise else ""
-    return Row(name, {TOP1: {**scores, "passes": 1.0}}, {TOP1: len(some)}, None, note)
+    Args:
+        training: images to train on.
+        some: test images under noise.
+        test: all test images, without noise.
+        device: where to train.
+        kept: results of earlier runs.
+    """
+
+    training: LabelledImages
+    some: LabelledImages
+    test: LabelledImages
+    device: str
+    kept: Kept
+
+    def row(self, name: str, noise: float) -> Row:
+        """Accuracy after training with noise of up to ``noise``."""
+        from monai_sasm.evaluation.plain_cnn import WIDTHS, predict, train
+
+        images = fingerprint(self.training.images, self.some.images, self.test.images)
+        key = f"{name}|{noise}|{CNN_EPOCHS}|{WIDTHS}|{images}"
+        scores = self.kept.get(key)
+        if scores is None:
+            network = train(self.training, CNN_EPOCHS, noise, device=torch_device(self.device))
+
+            def accuracy(data: LabelledImages, sigma: float) -> float:
+                return float(np.mean(predict(network, noisy(data.images, sigma)).numpy() == data.labels))
+
+            scores = {_column(sigma): accuracy(self.some, sigma) for sigma in SIGMAS}
+            scores["all, clean"] = accuracy(self.test, 0)
+            self.kept.put(key, scores)
+        note = f"noise of 0 to {noise} in training" if noise else ""
+        return Row(name, {TOP1: {**scores, "passes": 1.0}}, {TOP1: len(self.some)}, note=note)
 
 
 def _column(sigma: float) -> str:
@@ -187,7 +200,7 @@ def _column(sigma: float) -> str:
 
 
 def _predicted_noise(
-    network: DiffusionClassifier, data: LabelledImages, t: int, labelled: bool
+    network: DiffusionClassifier, data: LabelledImages, t: int, *, labelled: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """True and predicted noise ``(N, 3, H, W)`` at time ``t``."""
     import torch
@@ -209,7 +222,7 @@ def _noise_prediction(network: DiffusionClassifier, data: LabelledImages) -> lis
     for t in TIMES:
         scores = {}
         for name, labelled in (("MSE, label", True), ("MSE, no label", False)):
-            noise, predicted = _predicted_noise(network, data, t, labelled)
+            noise, predicted = _predicted_noise(network, data, t, labelled=labelled)
             scores[name] = float((noise - predicted).square().mean())
         rows.append(Row(f"t = {t}", {level: scores}, {level: len(data)}))
     return rows
@@ -239,42 +252,43 @@ def _denoising(network: DiffusionClassifier, data: LabelledImages) -> list[Row]:
 
             scores[level] = measured(_running(network, denoise, noisy(data.images, sigma)))
         seconds = (time.perf_counter() - start) / (len(levels) * len(data))
-        rows.append(Row(f"ours, {steps} step{'s' * (steps > 1)}", scores, counts, seconds))
+        rows.append(Row(f"ours, {steps} step{'s' * (steps > 1)}", scores, counts, seconds=seconds))
     network.steps = configured
     return rows
 
 
-def _figures(
-    output: Path, network: DiffusionClassifier, test: LabelledImages, accuracies: Sequence[Row]
-) -> tuple[str, ...]:
+def _accuracy_curves(path: Path, accuracies: Sequence[Row]) -> str:
+    lines = {}
+    for row in accuracies:
+        measured = row.scores.get(TOP1, {})
+        x = [sigma for sigma in SIGMAS if _column(sigma) in measured]
+        if x:
+            lines[row.method] = (x, [measured[_column(sigma)] for sigma in x])
+    return figures.curves(path, lines, labels=("standard deviation of the noise", TOP1))
+
+
+def _diffusion_figures(output: Path, network: DiffusionClassifier, test: LabelledImages) -> tuple[str, ...]:
     import torch
 
     from monai_sasm.diffusion.strips import Recorder, forward_strip, noise_histograms, save_png, tiled
 
-    lines = {}
-    for row in accuracies:
-        measured = row.scores.get(TOP1, {})
-        found = [(sigma, measured[_column(sigma)]) for sigma in SIGMAS if _column(sigma) in measured]
-        if found:
-            x, y = np.array(found).T
-            lines[row.method] = (x, y)
-    names = [figures.curves(output / "cifar10.png", lines, "standard deviation of the noise", "top-1 accuracy")]
+    paths = {kind: output / f"{PROTOCOL}-{kind}.png" for kind in ("forward", "reverse", "samples", "noise")}
     images = 2 * noisy(test.images[:4], 0.0) - 1
     forward = forward_strip(images, network.denoiser.schedule, (-1, 50, 100, 200, 300, 500, 700, 999))
-    save_png(tiled(forward.flatten(0, 1), forward.shape[1]), output / "cifar10-forward.png")
+    save_png(tiled(forward.flatten(0, 1), forward.shape[1]), paths["forward"])
     labels = torch.arange(network.classes).repeat_interleave(4)
     reverse, samples = [], []
     for guidance in GUIDANCE:
         recorder = Recorder(25)
 
-        def draw(chosen: Any, _: slice, guidance: float = guidance, recorder: Recorder = recorder) -> torch.Tensor:
-            return network.generate(chosen, guidance, 25, observe=recorder)
+        def draw(asked: Any, _: slice, guidance: float = guidance, recorder: Recorder = recorder) -> torch.Tensor:
+            return network.generate(asked, guidance, 25, observe=recorder)
 
         samples.append(_running(network, draw, labels).clamp(0, 1))
         reverse.append(recorder.strip().float().cpu()[::4])
     side_by_side = torch.cat([part.unflatten(0, (-1, 4)) for part in samples], 1)
-    save_png(tiled(side_by_side.flatten(0, 1), 4 * len(GUIDANCE)), output / "cifar10-samples.png")
-    save_png(tiled(reverse[-1].flatten(0, 1), reverse[-1].shape[1]), output / "cifar10-reverse.png")
-    noise = {t: _predicted_noise(network, test[slice(64)], t, True) for t in (50, 200, 700)}
-    noise_histograms(output / "cifar10-noise.png", noise)
-    return (*names, *(f"cifar10-{name}.png" for name in ("forward", "reverse", "samples", "noise")))
+    save_png(tiled(side_by_side.flatten(0, 1), 4 * len(GUIDANCE)), paths["samples"])
+    save_png(tiled(reverse[-1].flatten(0, 1), reverse[-1].shape[1]), paths["reverse"])
+    noise = {t: _predicted_noise(network, test[slice(64)], t, labelled=True) for t in (50, 200, 700)}
+    noise_histograms(paths["noise"], noise)
+    return tuple(path.name for path in paths.values())

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.contrast_gain import (
     Disc,
@@ -19,19 +19,23 @@ from monai_sasm.evaluation.contrast_gain import (
     strength_of,
     uniform_places,
 )
-from monai_sasm.evaluation.data import ct_slice, data_hash, files
-from monai_sasm.evaluation.metrics import CT_WINDOW, noise_power_spectrum, psnr, windowed
+from monai_sasm.evaluation.ct_denoising import (
+    EXPERT,
+    HU_SCALE,
+    STRENGTHS,
+    region_patches,
+    spectral_mean,
+    uniform_regions,
+    window_psnr,
+)
+from monai_sasm.evaluation.data import CtPair, ct_pairs, data_hash
+from monai_sasm.evaluation.metrics import noise_power_spectrum
+from monai_sasm.evaluation.restoring import DEFAULT, our_methods, with_weights
 from monai_sasm.evaluation.scoring import Case, Image, Method, fingerprint
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.protocols import peers
-from monai_sasm.protocols.ct import uniform_regions
-
-if TYPE_CHECKING:
-    from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
 
 PROTOCOL = "ct-lesions"
-EXPERT = "lowdose_ct_unet"
-HU_PER_UNIT = 1000.0  # the experts' working scale
 DISCS = (Disc(3, 14), Disc(5, 7), Disc(7, 5), Disc(10, 3), Disc(3, 40), Disc(5, -40))  # mm, HU
 BLUR = 0.4  # mm, standard deviation: what a sharp abdominal kernel (D45f) leaves of a point
 TISSUE, SPREAD = (-20.0, 150.0), 16.0  # HU, after smoothing: soft tissue without edges
@@ -41,7 +45,6 @@ LEVELS = ("quarter", "full")
 BM3D_SLICES = 2  # per level
 TUNING = "L143_D45f_i106"  # peers are tuned here, a training patient
 PEERS = ("NLM fast", "BM3D")
-STRENGTHS = {"BM3D": (1.0, 1.4, 2.0, 2.8), "NLM fast": (0.5, 0.7, 1.0, 1.4, 2.0)}
 DEFINITIONS = {
     "gain": "contrast gain of discs of so many mm and HU: sum of E(y + s) - E(y) over sum of s inside the disc, 1 is "
     "kept and 0 erased; [mean - standard error, mean + standard error] over slices",
@@ -72,104 +75,58 @@ class Restoration:
 def run(context: Context) -> Table:
     """Ten slices of the test patient L096 (D45f), at quarter and at full dose."""
     root = context.data / "ct_ldct_pairs"
-    cases, used = _cases(root / "L096_dicom", context.limit)
+    pairs = list(ct_pairs(root / "L096_dicom", limit=context.limit))
+    cases = [case for pair in pairs for level in LEVELS for case in lesion_cases(pair, level)]
     inputs = {_key(case): _restored(case, lambda c: c.degraded) for case in cases}
     aim = float(np.mean([_noise(case, inputs[_key(case)].plain) for case in cases if case.level == "full"]))
-    rows = [_row("input", cases, inputs, 0.0)]
+    rows = [_row("input", cases, inputs, strength=0.0)]
     if context.peers:
         rows += _peer_rows(context, root, cases)
-    for name, restore in _ours(context).items():
-        outputs = {_key(case): _restored(case, restore) for case in cases}
-        rows.append(_row(name, cases, outputs, 1.0))
-        quarter = [case for case in cases if case.level == "quarter"]
+    quarter = [case for case in cases if case.level == "quarter"]
+    for method in _our_methods(context):
+        outputs = {_key(case): _restored(case, method.restore) for case in cases}
+        rows.append(_row(method.name, cases, outputs, strength=1.0))
         strength = strength_of(partial(_mean_noise, quarter, inputs, outputs), aim)
         blended = {_key(case): outputs[_key(case)].blended(inputs[_key(case)], strength) for case in quarter}
-        rows.append(_row(f"{name}, noise as full dose", quarter, blended, strength))
+        rows.append(_row(f"{method.name}, noise as full dose", quarter, blended, strength=strength))
     places = [len(case.facts["places"]) for case in cases if case.level == "full"]
-    flags = (
-        f"discs blurred by {BLUR:g} mm, at the {min(places)} to {max(places)} most uniform places of soft tissue of "
-        "each slice, chosen on the smoothed full-dose slice; one kind of disc at a time",
-        "L096 was not trained on; all slices are of one patient",
-        "default pipeline: the gate decides; lowdose_ct_unet: named, without the gate",
-        f"noise as full dose: one strength for all slices, at which their mean noise is {aim:.1f} HU",
-        f"peers are told the noise measured at the places and tuned for PSNR on {TUNING}; BM3D runs on the first "
-        f"{BM3D_SLICES} slices of each dose",
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash([path for pair in pairs for path in pair.paths]),
+        definitions=DEFINITIONS,
+        rows=tuple(rows),
+        flags=(
+            *context.limited(),
+            f"discs blurred by {BLUR:g} mm, at the {min(places)} to {max(places)} most uniform places of soft tissue "
+            "of each slice, chosen on the smoothed full-dose slice; one kind of disc at a time",
+            "L096 was not trained on; all slices are of one patient",
+            f"{DEFAULT}: the gate decides; expert: named, without the gate",
+            f"noise as full dose: one strength for all slices, at which their mean noise is {aim:.1f} HU",
+            f"peers are told the noise measured at the places and tuned for PSNR on {TUNING}; BM3D runs on the first "
+            f"{BM3D_SLICES} slices of each dose",
+        ),
     )
-    return Table(PROTOCOL, data_hash(used), DEFINITIONS, tuple(rows), (*context.limited(), *flags))
 
 
-def _cases(folder: Path, limit: int | None) -> tuple[list[Case], list[Path]]:
-    cases, used = [], []
-    for full_path in files(folder / "full", limit=limit):
-        quarter_path = folder / "quarter" / full_path.name
-        full, spacing = ct_slice(full_path)
-        used += [full_path, quarter_path]
-        name = full_path.name.split(".")[0]
-        for level, path in zip(LEVELS, (quarter_path, full_path), strict=True):
-            cases += lesion_case(name, level, full, ct_slice(path)[0], spacing, path)
-    return cases, used
-
-
-def lesion_case(name: str, level: str, full: Image, image: Image, spacing: float, path: Path) -> list[Case]:
-    """A slice with the places of its discs; none where it has no uniform soft tissue.
-
-    Args:
-        name: of the slice.
-        level: its dose.
-        full: full dose ``(1, H, W)``, HU, where the places are chosen.
-        image: the slice itself.
-        spacing: pixel size, mm.
-        path: its file, for the pipeline to read.
-    """
-    places = uniform_places(full[0], spacing, TISSUE, SPREAD, count=PLACES)
-    regions = uniform_regions(full[0])
+def lesion_cases(pair: CtPair, level: str) -> list[Case]:
+    """A slice, of quarter or full dose, with the places of its discs; none where it has no uniform soft tissue."""
+    places = uniform_places(pair.full[0], pair.spacing, span=TISSUE, spread=SPREAD, count=PLACES)
+    regions = uniform_regions(pair.full[0])
     if not places or not regions:
         return []
-    facts = {"spacing": spacing, "places": places, "regions": regions, "path": path}
-    case = Case(name, level, full, image, 0.0, facts)
+    facts = {"spacing": pair.spacing, "places": places, "regions": regions}
+    image = pair.quarter if level == "quarter" else pair.full
+    case = Case(pair.name, level, clean=pair.full, degraded=image, facts=facts)
     return [replace(case, sigma=_noise(case, image))]
 
 
-def _ours(context: Context) -> dict[str, Callable[[Case], Image]]:
-    """Rows of our own: the default pipeline and the named expert, as shipped and with each further checkpoint."""
-    found: dict[str, Callable[[Case], Image]] = {}
-    for label, path in [("", None), *context.weights.items()]:
-        if context.restorer is not None:
-            found[f"default pipeline {label}".strip()] = _pipeline(context, path)
-        found[f"{EXPERT} {label}".strip()] = _corrected(context.expert(EXPERT, path))
+def _our_methods(context: Context) -> list[Method]:
+    """The named expert and the default pipeline, as shipped and with each further checkpoint of the expert."""
+    found = our_methods(context.restorer, Modality.CT, EXPERT)
+    for label, path in context.weights.items():
+        other = context.restorer.including({EXPERT: with_weights(context.restorer.expert(EXPERT), path)})
+        found += [replace(one, name=f"{one.name} {label}") for one in our_methods(other, Modality.CT, EXPERT)]
     return found
-
-
-def _pipeline(context: Context, weights: Path | None) -> Callable[[Case], Image]:
-    """The gate and its experts, as for any file; with other weights of the expert."""
-    import torch
-
-    from monai_sasm.restoration.restorer import Restorer
-
-    restorer = Restorer(context.device)
-    if weights is not None:
-        state = torch.load(weights, map_location=restorer.device, weights_only=True)
-        restorer.experts[EXPERT].network.load_state_dict(state)
-    return lambda case: np.ascontiguousarray(restorer(_volume(case)).volume.as_slices()[0])
-
-
-def _volume(case: Case) -> Volume:
-    """The slice as the pipeline reads it, with the case's pixels."""
-    from monai_sasm.io.formats import open_images
-    from monai_sasm.types import Modality
-
-    volume = next(open_images(case.facts["path"], Modality.CT))
-    return volume.from_slices(np.ascontiguousarray(case.degraded[None], np.float32))
-
-
-def _corrected(expert: Callable[[Image, float | None], Image]) -> Callable[[Case], Image]:
-    """A named expert on HU images, the noise estimated from the image."""
-
-    def restore(case: Case) -> Image:
-        working = (case.degraded / HU_PER_UNIT).astype(np.float32)
-        return (case.degraded + HU_PER_UNIT * (expert(working, None) - working)).astype(np.float32)
-
-    return restore
 
 
 def _restored(case: Case, restore: Callable[[Case], Image]) -> Restoration:
@@ -179,33 +136,35 @@ def _restored(case: Case, restore: Callable[[Case], Image]) -> Restoration:
 
 def _signal(case: Case, disc: Disc) -> Image:
     height, width = case.degraded.shape[-2:]
-    return disc_signal((height, width), case.facts["places"], disc, case.facts["spacing"], BLUR)[None]
+    places, spacing = case.facts["places"], case.facts["spacing"]
+    return disc_signal((height, width), places, disc, spacing=spacing, blur=BLUR)[None]
 
 
 def _measured(case: Case, done: Restoration) -> dict[str, float]:
     """One value per metric of a slice; the gain is the mean over its places."""
     gains = {}
     for disc, image in zip(DISCS, done.lesions, strict=True):
-        radius = disc.diameter / 2 / case.facts["spacing"]
-        values = contrast_gains(done.plain[0], image[0], _signal(case, disc)[0], case.facts["places"], radius)
+        values = contrast_gains(
+            done.plain[0],
+            image[0],
+            _signal(case, disc)[0],
+            centres=case.facts["places"],
+            radius=disc.diameter / 2 / case.facts["spacing"],
+        )
         gains[f"gain {disc.label}"] = float(np.mean(values))
-    frequency, power = noise_power_spectrum(_patches(case, done.plain), case.facts["spacing"], BINS)
+    frequency, power = noise_power_spectrum(region_patches(case, done.plain), case.facts["spacing"], BINS)
     scores = gains | {
         "noise": _noise(case, done.plain),
-        "NPS mean": 10 * float((frequency * power).sum() / power.sum()),
+        "NPS mean": 10 * spectral_mean(frequency, power),
     }
     if case.level == "quarter":
-        scores["PSNR"] = psnr(windowed(case.clean), windowed(done.plain), CT_WINDOW[1] - CT_WINDOW[0])
+        scores["PSNR"] = window_psnr(case, done.plain)
     return scores
-
-
-def _patches(case: Case, image: Image) -> Image:
-    return np.stack([image[0][place] for place in case.facts["regions"]])
 
 
 def _noise(case: Case, image: Image) -> float:
     """Mean standard deviation of the uniform regions, HU."""
-    return float(_patches(case, image).std(axis=(1, 2)).mean())
+    return float(region_patches(case, image).std(axis=(1, 2)).mean())
 
 
 def _mean_noise(
@@ -220,13 +179,13 @@ def _key(case: Case) -> str:
     return f"{case.level} {case.name}"
 
 
-def _row(name: str, cases: Sequence[Case], done: dict[str, Restoration], strength: float, note: str = "") -> Row:
+def _row(name: str, cases: Sequence[Case], done: dict[str, Restoration], *, strength: float) -> Row:
     measured = {_key(case): _measured(case, done[_key(case)]) for case in cases}
-    return _averaged(name, cases, measured, strength, note)
+    return _averaged(name, cases, measured, strength=strength)
 
 
 def _averaged(
-    name: str, cases: Sequence[Case], measured: dict[str, dict[str, float]], strength: float, note: str = ""
+    name: str, cases: Sequence[Case], measured: dict[str, dict[str, float]], *, strength: float, note: str = ""
 ) -> Row:
     scores: dict[str, dict[str, float]] = {}
     limits: dict[str, dict[str, tuple[float, float]]] = {}
@@ -239,17 +198,20 @@ def _averaged(
             metric: (mean - error, mean + error) for metric, (mean, error) in means.items() if "gain" in metric
         }
         counts[level] = len(found)
-    return Row(name, scores, counts, None, note, limits)
+    return Row(name, scores, n=counts, note=note, intervals=limits)
 
 
 def _peer_rows(context: Context, root: Path, cases: Sequence[Case]) -> list[Row]:
-    full, quarter = (root / "L143_nifti" / kind / f"{TUNING}.nii.gz" for kind in ("full", "quarter"))
-    image, spacing = ct_slice(full)
-    tuning = lesion_case(TUNING, "quarter", image, ct_slice(quarter)[0], spacing, quarter)
+    (pair,) = ct_pairs(root / "L143_nifti", names=(TUNING,))
     methods = peers.methods(
-        PEERS, tuning, context.kept, scale=HU_PER_UNIT, strengths=STRENGTHS, first=BM3D_SLICES,
-        score=lambda case, image: psnr(windowed(case.clean), windowed(image), CT_WINDOW[1] - CT_WINDOW[0]),
-    )  # fmt: skip
+        PEERS,
+        lesion_cases(pair, "quarter"),
+        context.kept,
+        scale=HU_SCALE,
+        strengths=STRENGTHS,
+        quality=window_psnr,
+        first=BM3D_SLICES,
+    )
     return [_peer_row(context, method, cases) for method in methods]
 
 
@@ -257,7 +219,7 @@ def _peer_row(context: Context, method: Method, cases: Sequence[Case]) -> Row:
     chosen = [case for level in LEVELS for case in [case for case in cases if case.level == level][: method.first]]
     measured = {}
     for case in chosen:
-        parts = fingerprint(case.clean, case.degraded, case.sigma, case.facts["places"], DISCS, BLUR)
+        parts = fingerprint(*(case.clean, case.degraded, case.sigma, case.facts["places"], DISCS, BLUR))
         key = f"{PROTOCOL}|{method.name}|{method.settings}|{_key(case)}|{parts}"
         found = context.kept.get(key)
         if found is None:
@@ -265,4 +227,4 @@ def _peer_row(context: Context, method: Method, cases: Sequence[Case]) -> Row:
             context.kept.put(key, found)
         measured[_key(case)] = found
     name = method.name if len(chosen) == len(cases) else f"{method.name} (subset)"
-    return _averaged(name, chosen, measured, 1.0, method.note)
+    return _averaged(name, chosen, measured, strength=1.0, note=method.note)

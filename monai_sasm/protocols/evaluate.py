@@ -4,38 +4,26 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_root
-from monai_sasm.evaluation.report import report
+from monai_sasm.evaluation.report import PROTOCOLS, report
 from monai_sasm.evaluation.table import Table
 
 if TYPE_CHECKING:
-    from monai_sasm.evaluation.brats import Engine
+    from monai_sasm.protocols.brats import Engine
 
-PROTOCOLS = {
-    "photo-awgn": "photo:run",
-    "photo-ddpm": "photo_ddpm:run",
-    "raindrop-real": "raindrop:run_real",
-    "raindrop-synth": "raindrop:run_synthetic",
-    "superres-photo": "superres:run",
-    "inpaint": "inpaint:run",
-    "ct-lowdose": "ct:run_real",
-    "ct-simulated": "ct:run_simulated",
-    "ct-lesions": "ct_lesions:run",
-    "mri-noise": "mri:run",
-    "mri-superres": "mri_superres:run",
-    "mri-heads": "mri_heads:run",
-    "brats": "brats:run",
-    "mixed": "mixed:run",
-    "refine": "refine:run",
-    "cifar10": "cifar10:run",
-    "gate": "gate:run",
-    "speed": "speed:run",
+WITHOUT_DEFAULT = {
+    "superres-photo": "it makes photos larger, and the default pipeline keeps their size",
+    "inpaint": "it is told where the holes are, and the default pipeline takes no mask",
+    "cifar10": "it classifies images of 32 x 32 pixels",
+    "brats": "it compares super-resolution experts, which the gate does not call; see mri-superres",
+    "gate": "its rows are groups of images, and all are of the gate of the default pipeline",
 }
-"""Protocol -> module and function in this room; each takes a Context and gives a Table."""
+"""Protocol -> why it has no row of the default pipeline; every other one has it."""
 
 
 def evaluate(
@@ -60,7 +48,7 @@ def evaluate(
         weights: further checkpoints by label, as ``{"pair0": path}`` for ``raindrop-real``.
 
     Returns:
-        The table; ``table.skipped`` is the reason when the data are absent.
+        The table; ``table.skipped`` is the reason when the data are absent, and then nothing is written.
 
     Raises:
         ValueError: unknown protocol.
@@ -114,24 +102,29 @@ def evaluate_brats(
 ) -> Table:
     """Protocol ``brats`` on a folder of one's own, resumed and spread as asked for; writes what :func:`evaluate` does.
 
-    Arguments and errors as for :func:`monai_sasm.evaluation.brats.measure`.
+    Arguments and errors as for :func:`monai_sasm.protocols.brats.measure`.
     """
-    from monai_sasm.evaluation.brats import measure
+    from monai_sasm.protocols.brats import measure
 
     context = Context(Path(root), Path(output), house_device, limit)
-    table = measure(context, Path(root), bundles, trust, resume, engine)
-    table.write(context.output)
-    report(context.output)
-    return table
+    return _written(measure(context, Path(root), bundles, trust, resume, engine), context.output)
 
 
 def evaluate_in(context: Context, protocol: str) -> Table:
-    """As :func:`evaluate`, with the context built by the caller."""
-    module, function = PROTOCOLS[protocol].split(":")
+    """As :func:`evaluate`, with the context built by the caller. A protocol that is skipped writes nothing at all."""
+    module = importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
     try:
-        table: Table = getattr(importlib.import_module(f"monai_sasm.protocols.{module}"), function)(context)
+        table: Table = module.run(context)
     except DataAbsentError:
         table = Table(protocol, skipped="data not found")
-    table.write(context.output)
-    report(context.output)
+    return _written(table, context.output)
+
+
+def _written(table: Table, output: Path) -> Table:
+    """Write a table and the page of all tables; where nothing was measured, earlier results stay as they are."""
+    if table.skipped is None:
+        table.write(output)
+        report(output)
+    elif (output / f"{table.protocol}.json").exists():
+        return replace(table, skipped=f"{table.skipped}; the results of an earlier run are kept")
     return table

@@ -1,6 +1,4 @@
-"""``gate``: does the gate see what is wrong, on CT, MR and photos, clean and degraded, and does it know when it is
-unsure?
-"""
+"""``gate``: accuracy, calibration and routing of the gate on CT, MR and photos, clean and degraded."""
 
 from __future__ import annotations
 
@@ -18,14 +16,17 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import ct_pairs, data_hash, files
 from monai_sasm.evaluation.data import photo as read_photo
 from monai_sasm.evaluation.metrics import expected_calibration_error, reliability
+from monai_sasm.evaluation.raindrops import rendered_cases
 from monai_sasm.evaluation.scoring import Image
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.protocols import ct, mri, photo, raindrop
+from monai_sasm.functional.intensity import HU_PER_UNIT
+from monai_sasm.protocols import ct_lowdose, mri_noise, photo_awgn
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.restoration.restorer import Restorer
 
+PROTOCOL = "gate"
 CLEAN = "clean"
 ACTING = 0.5  # mean weight from which an image counts as having a fault that fills it (noise, low dose)
 ACTING_LOCAL = 0.22  # the same for faults that cover a part of it (drops); chosen on training and validation photos
@@ -70,28 +71,32 @@ class Sample:
 def run(context: Context) -> Table:
     """Rows per group of images and over all; confusion table and reliability diagram."""
     restorer = context.restorer
-    if restorer is None or restorer.gate is None:
-        return Table("gate", skipped="no gate bundle is installed")
+    if restorer.gate is None:
+        return Table(PROTOCOL, skipped="no gate bundle is installed")
     gathered = _Gathered(restorer)
     for sample in samples(context):
         gathered.add(sample)
     names = gathered.names
-    pictures = (
-        figures.confusion_table(context.output / "gate-confusion.png", gathered.confusion, names),
-        figures.reliability_diagram(
-            context.output / "gate-reliability.png",
-            reliability(np.concatenate(gathered.confidence), np.concatenate(gathered.hit)),
-            gathered.calibration_error(),
+    bins = reliability(np.concatenate(gathered.confidence), np.concatenate(gathered.hit))
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash(_used(context)),
+        definitions=DEFINITIONS,
+        rows=tuple(gathered.rows()),
+        flags=(
+            *context.limited(),
+            "the modality is known to the gate, as it is from a file's header; it masks experts of other modalities",
+            "full-dose CT and the original MR count as clean; real raindrop photos have no mask and enter only the "
+            "image level",
         ),
+        figures=(
+            figures.confusion_table(context.output / f"{PROTOCOL}-confusion.png", gathered.confusion, names),
+            figures.reliability_diagram(
+                context.output / f"{PROTOCOL}-reliability.png", bins, gathered.calibration_error()
+            ),
+        ),
+        details={"classes": names, "confusion": gathered.confusion.tolist()},
     )
-    flags = (
-        *context.limited(),
-        "the modality is known to the gate, as it is from a file's header; it masks experts of other modalities",
-        "full-dose CT and the original MR count as clean; real raindrop photos have no mask and enter only the "
-        "image level",
-    )
-    details = {"classes": names, "confusion": gathered.confusion.tolist()}
-    return Table("gate", data_hash(_used(context)), DEFINITIONS, tuple(gathered.rows()), flags, pictures, details)
 
 
 def samples(context: Context) -> Iterator[Sample]:
@@ -104,19 +109,18 @@ def samples(context: Context) -> Iterator[Sample]:
         *files(root / "raindrop" / "unpaired", limit=limit),
     ]
     for path in rain:
-        yield Sample("photo, real drops", Modality.PHOTO, "raindrop", read_photo(path), pixels=False)
+        yield Sample("photo, real drops", Modality.PHOTO, "raindrop", image=read_photo(path), pixels=False)
     for path in files(root / "raindrop" / "pairs" / "gt", limit=limit):
-        yield Sample("photo, clean", Modality.PHOTO, CLEAN, read_photo(path))
-    for folder, stems in (("L096_dicom", None), ("L192_nifti", ct.VALIDATION_STEMS)):
-        for name, full, quarter, _ in ct_pairs(root / "ct_ldct_pairs" / folder):
-            if stems is None or name in stems:
-                yield Sample("CT, full dose", Modality.CT, CLEAN, full / ct.HU_PER_UNIT)
-                yield Sample("CT, quarter dose", Modality.CT, "low-dose", quarter / ct.HU_PER_UNIT)
-    slices = [entry for volume in mri.volumes(root) for entry in mri.central_slices(volume)][:limit]
+        yield Sample("photo, clean", Modality.PHOTO, CLEAN, image=read_photo(path))
+    for folder, names in (("L096_dicom", None), ("L192_nifti", ct_lowdose.VALIDATION)):
+        for pair in ct_pairs(root / "ct_ldct_pairs" / folder, names=names):
+            yield Sample("CT, full dose", Modality.CT, CLEAN, image=pair.full / HU_PER_UNIT)
+            yield Sample("CT, quarter dose", Modality.CT, "low-dose", image=pair.quarter / HU_PER_UNIT)
+    slices = [entry for volume in mri_noise.volumes(root) for entry in mri_noise.central_slices(volume)][:limit]
     for _, image in slices:
-        yield Sample("MR, clean", Modality.MR, CLEAN, image)
-    for case in mri.noisy_cases(slices):
-        yield Sample(f"MR, noise {case.level}", Modality.MR, "noise", case.degraded)
+        yield Sample("MR, clean", Modality.MR, CLEAN, image=image)
+    for case in mri_noise.noisy_cases(slices):
+        yield Sample(f"MR, noise {case.level}", Modality.MR, "noise", image=case.degraded)
 
 
 class _Gathered:
@@ -124,7 +128,7 @@ class _Gathered:
 
     def __init__(self, restorer: Restorer) -> None:
         self.restorer = restorer
-        classes: tuple[str, ...] = restorer.gate.network.classes  # type: ignore[union-attr, assignment]
+        classes = restorer.classes
         self.names = [CLEAN, *classes[1:]]
         self.thresholds = np.array([self._threshold(name) for name in classes[1:]])
         self.confusion = np.zeros((len(self.names),) * 2, int)
@@ -214,12 +218,13 @@ def _photos(paths: Sequence[Path]) -> Iterator[Sample]:
     random = np.random.RandomState(0)
     for path in paths:
         clean = read_photo(path)
-        yield Sample("photo, clean", Modality.PHOTO, CLEAN, clean)
-        sigma = random.uniform(photo.SIGMAS[0], photo.SIGMAS[-1]) / 255
+        yield Sample("photo, clean", Modality.PHOTO, CLEAN, image=clean)
+        sigma = random.uniform(photo_awgn.SIGMAS[0], photo_awgn.SIGMAS[-1]) / 255
         noisy = (clean + sigma * random.standard_normal(clean.shape)).astype(np.float32)
-        yield Sample("photo, noise", Modality.PHOTO, "noise", noisy)
-    for case in raindrop.synthetic_cases(paths):
-        yield Sample("photo, rendered drops", Modality.PHOTO, "raindrop", case.degraded, case.facts["mask"][0])
+        yield Sample("photo, noise", Modality.PHOTO, "noise", image=noisy)
+    for case in rendered_cases(paths):
+        drops = case.facts["mask"][0]
+        yield Sample("photo, rendered drops", Modality.PHOTO, "raindrop", image=case.degraded, mask=drops)
 
 
 def _used(context: Context) -> list[Path]:
@@ -231,7 +236,7 @@ def _used(context: Context) -> list[Path]:
         root / "raindrop" / "unpaired",
     ]
     photos = files(root / "natural" / "bsds500" / "val", "*.jpg", context.limit or PHOTOS)
-    return [*photos, *mri.volumes(root), *(path for folder in folders for path in files(folder))]
+    return [*photos, *mri_noise.volumes(root), *(path for folder in folders for path in files(folder))]
 
 
 def _pixels(

@@ -14,9 +14,9 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import data_hash, files, photo
 from monai_sasm.evaluation.metrics import as_8_bit, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
+from monai_sasm.evaluation.sampling_steps import Enhancer, enhancers, methods_over_steps, step_figure
 from monai_sasm.evaluation.scoring import Case, Image, Method, score
 from monai_sasm.evaluation.table import Row, Table, merged
-from monai_sasm.protocols.enhancer import Enhancer, enhancers, methods_over_steps, step_figure
 
 PROTOCOL = "inpaint"
 PHOTOS = 20  # of bsds500/val, each with one mask of every class
@@ -59,22 +59,24 @@ def run(context: Context) -> Table:
     if context.peers:
         settings = f"scikit-image {version('scikit-image')}, inpaint_biharmonic"
         peers.append(Method("biharmonic", biharmonic, settings, note=settings))
+    # the bare network: a restorer is not told what is known, and takes no number of steps
     over_steps = [*peers, *methods_over_steps(_restore, model, latent)]
     once = [*peers, *methods_over_steps(_restore, model, latent, most=1)]
     rows = merged(
         [
-            *score(PROTOCOL, cases, once, measure_all, context.kept),
-            *score(PROTOCOL, swept, over_steps, measure_all, context.kept),
+            *score(PROTOCOL, cases, once, measure=measure_all, kept=context.kept),
+            *score(PROTOCOL, swept, over_steps, measure=measure_all, kept=context.kept),
         ]
     )
     require_untouched(rows)
     shown = [method for method in over_steps if method.name in SHOWN]
+    path = context.output / f"{PROTOCOL}.png"
     return Table(
         PROTOCOL,
-        data_hash([*photos, *masks]),
-        {**DEFINITIONS, **perceptual.definitions()},
-        rows,
-        (
+        data_hash=data_hash([*photos, *masks]),
+        definitions={**DEFINITIONS, **perceptual.definitions()},
+        rows=rows,
+        flags=(
             *context.limited(),
             f"first {len(photos)} photos of bsds500/val, as large as the mask; photo k has mask k of each class",
             f"classes: a block where hole pixels are more than {THICK:g} pixels from known ones (median), "
@@ -83,14 +85,14 @@ def run(context: Context) -> Table:
             f"steps are varied on the first {len(few)} photos of each class",
             *(() if latent else ("the latent variant has no weights yet",)),
         ),
-        (
-            _pictures(context.output / f"{PROTOCOL}.png", cases, shown),
+        figures=(
+            _pictures(path, cases, shown),
             step_figure(
-                context.output / f"{PROTOCOL}-steps.png",
+                path.with_name(f"{PROTOCOL}-steps.png"),
                 rows,
-                [together],
-                ("PSNR hole", "SSIM hole", "VGG19-n", "LPIPS"),
-                ("biharmonic", "ours, latent, 1 step"),
+                levels=[together],
+                metrics=("PSNR hole", "SSIM hole", "VGG19-n", "LPIPS"),
+                peers=("biharmonic", "ours, latent, 1 step"),
             ),
         ),
     )
@@ -108,7 +110,8 @@ def holed_cases(photos: Sequence[Path], masks: Sequence[Path]) -> list[Case]:
             known = choice[number % len(choice)]
             clean = middle(photo(path), known.shape[1], known.shape[2])
             mean = clean[:, known[0] > 0].mean(1)[:, None, None]
-            cases.append(Case(path.stem, level, clean, np.where(known > 0, clean, mean), facts={"known": known}))
+            holed = np.where(known > 0, clean, mean)
+            cases.append(Case(path.stem, level, clean=clean, degraded=holed, facts={"known": known}))
     return cases
 
 
@@ -147,11 +150,11 @@ def middle(image: Image, height: int, width: int) -> Image:
 def measure(case: Case, image: Image) -> dict[str, float]:
     """Quality of the 8-bit result in the hole, and the change outside of the result as it came."""
     hole = case.facts["known"][0] == 0
-    seen = as_8_bit(image)
+    rounded = as_8_bit(image)
     change = float(np.abs(image - case.clean)[:, ~hole].max())
     return {
-        "PSNR hole": psnr(case.clean[:, hole], seen[:, hole], 1.0),
-        "SSIM hole": ssim(case.clean, seen, 1.0, hole),
+        "PSNR hole": psnr(case.clean[:, hole], rounded[:, hole], 1.0),
+        "SSIM hole": ssim(case.clean, rounded, 1.0, where=hole),
         "outside": 255 * change if change == change else float("inf"),  # NaN would be left out of the mean
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,17 +14,21 @@ from monai_sasm.evaluation import figures
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import data_hash, files, photo
 from monai_sasm.evaluation.metrics import mean_iou, psnr, ssim
-from monai_sasm.evaluation.scoring import Case, Image, average, batch_shape
+from monai_sasm.evaluation.restoring import DEFAULT, as_volume
+from monai_sasm.evaluation.scoring import Case, Image, Tally
 from monai_sasm.evaluation.table import Table
+from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.restoration.restorer import Restorer
 
+PROTOCOL = "mixed"
 PHOTOS = 60  # of bsds500/val
 SIGMA = (15 / 255, 50 / 255)
 WET = 0.05  # share of light from water above which a pixel is a drop's
 IDENTITY, RAINDROP, NOISE = "identity", "raindrop", "noise"
 FAULTS = (IDENTITY, RAINDROP, NOISE)
+SOFT, ORACLE = "soft mixing, 1 pass", "oracle routing, 1 pass"
 DEFINITIONS = {
     "PSNR": "dB, RGB, unclipped, mean over photos",
     "SSIM": "mean of channels",
@@ -35,45 +38,34 @@ DEFINITIONS = {
 }
 
 
-@dataclass
-class _Tally:
-    """Results per method, photo by photo."""
-
-    scores: dict[str, dict[tuple[str, str], dict[str, float]]] = field(default_factory=dict)
-
-    def add(
-        self, method: str, case: Case, image: Image, seconds: float, routing: Mapping[str, float] | None = None
-    ) -> None:
-        found = {"PSNR": psnr(case.clean, image, 1.0), "SSIM": ssim(case.clean, image, 1.0), **(routing or {})}
-        self.scores.setdefault(method, {})[case.level, case.name] = {**found, "seconds": seconds}
-
-
 def run(context: Context) -> Table:
-    """Every single expert, image-level and per-pixel hard routing, soft mixing, and routing by the true masks."""
+    """Input, every expert alone, hard gates, soft mixing in one pass, the default pipeline, and oracle routing."""
     restorer = context.restorer
-    if restorer is None:
-        return Table("mixed", skipped="no gate bundle is installed")
+    if restorer.gate is None:
+        return Table(PROTOCOL, skipped="no gate bundle is installed")
     paths = files(context.data / "natural" / "bsds500" / "val", "*.jpg", context.limit or PHOTOS)
     cases = mixed_cases(paths)
-    tally = _Tally()
-    example: dict[str, Image] = {}
-    for index, case in enumerate(cases):
-        shown = _measure(case, restorer, tally)
-        example = shown if index == 0 else example
-    rows = tuple(average(name, cases, scores) for name, scores in tally.scores.items())
-    figure = figures.panels(context.output / "mixed.png", example)
-    flags = (
-        *context.limited(),
-        f"first {len(cases)} photos of bsds500/val; three smooth regions each (seed = number of the photo): "
-        "rendered drops, white "
-        "noise of sigma 15 to 50 (unclipped), nothing",
-        "hard gate: the one expert of largest mean weight, over the whole photo; single experts and all routings "
-        "share the same "
-        "expert outputs of a first pass; only '2 passes' looks again",
-        "oracle: weights from the true masks (soft region borders; a drop is where more than "
-        f"{100 * WET:g} % of the light comes from water)",
+    tally = Tally()
+    shown: dict[str, Image] = {}
+    for case in cases:
+        pictures = _measure(case, restorer, tally)
+        shown = shown or pictures
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash(paths),
+        definitions=DEFINITIONS,
+        rows=tally.rows(cases),
+        flags=(
+            *context.limited(),
+            f"first {len(cases)} photos of bsds500/val; three smooth regions each (seed = number of the photo): "
+            "rendered drops, white noise of sigma 15 to 50 (unclipped), nothing",
+            "hard gate: the one expert of largest mean weight, over the whole photo; single experts and all routings "
+            f"share the same expert outputs of a first pass; only '{DEFAULT}' looks twice",
+            "oracle: weights from the true masks (soft region borders; a drop is where more than "
+            f"{100 * WET:g} % of the light comes from water)",
+        ),
+        figures=(figures.panels(context.output / f"{PROTOCOL}.png", shown),),
     )
-    return Table("mixed", data_hash(paths), DEFINITIONS, rows, flags, (figure,))
 
 
 def mixed_cases(paths: Sequence[Path]) -> list[Case]:
@@ -87,7 +79,7 @@ def mixed_cases(paths: Sequence[Path]) -> list[Case]:
     for number, path in enumerate(paths):
         generator = torch.Generator().manual_seed(number)
         clean = torch.from_numpy(photo(path))[None]
-        shape = batch_shape(clean)
+        shape = (1, clean.shape[1], clean.shape[2], clean.shape[3])
         regions = region_weights(shape, 3, generator)[0]  # (3, H, W): drops, noise, clean
         params = Raindrop(coverage=(0.3, 0.8)).draw(shape, generator)
         wet = Raindrop().apply(clean, params)[0]
@@ -96,15 +88,17 @@ def mixed_cases(paths: Sequence[Path]) -> list[Case]:
         mixed = clean[0] + regions[0] * (wet - clean[0]) + regions[1] * noise
         drops = regions[0] * (params.mask[0, 0] > WET)
         oracle = torch.stack([1 - drops - regions[1], drops, regions[1]]).numpy()
-        cases.append(Case(path.stem, "", clean[0].numpy(), mixed.numpy(), sigma, {"oracle": oracle}))
+        cases.append(
+            Case(path.stem, "", clean=clean[0].numpy(), degraded=mixed.numpy(), sigma=sigma, facts={"oracle": oracle})
+        )
     return cases
 
 
 def routing_scores(oracle: Image, weights: Mapping[str, Image]) -> dict[str, float]:
     """``routing`` and ``mIoU`` of weights (fault -> ``(H, W)``) against the true ones ``(3, H, W)``."""
     truth = oracle.argmax(0)
-    chosen = np.stack([weights[fault] for fault in FAULTS]).argmax(0)
-    return {"routing": float((truth == chosen).mean()), "mIoU": mean_iou(truth, chosen, len(FAULTS))}
+    largest = np.stack([weights[fault] for fault in FAULTS]).argmax(0)
+    return {"routing": float((truth == largest).mean()), "mIoU": mean_iou(truth, largest, len(FAULTS))}
 
 
 def composite(image: Image, outputs: Mapping[str, Image], weights: Mapping[str, Image | float]) -> Image:
@@ -115,65 +109,53 @@ def composite(image: Image, outputs: Mapping[str, Image], weights: Mapping[str, 
     return mixed.astype(np.float32)
 
 
-def _measure(case: Case, restorer: Restorer, tally: _Tally) -> dict[str, Image]:
-    tally.add("input", case, case.degraded, 0.0)
+def _measure(case: Case, restorer: Restorer, tally: Tally) -> dict[str, Image]:
+    """Score every routing of one photo; returns what is to be shown."""
+
+    def add(method: str, image: Image, seconds: float = 0.0, **routing: float) -> Image:
+        scores = {"PSNR": psnr(case.clean, image, 1.0), "SSIM": ssim(case.clean, image, 1.0), **routing}
+        tally.add(method, case, scores, seconds=seconds)
+        return image
+
+    add("input", case.degraded)
     outputs = {}
     for fault, name in _experts(restorer).items():
         start = time.perf_counter()
-        outputs[fault] = _run_expert(case.degraded, restorer, name)
-        tally.add(f"expert {name} alone", case, outputs[fault], time.perf_counter() - start)
-    soft, weights, seconds = _run_house(case, restorer, passes=1)
+        outputs[fault] = restorer(as_volume(case, Modality.PHOTO), expert=name).volume.array
+        add(f"expert {name}", outputs[fault], time.perf_counter() - start)
+    soft, weights, seconds = _pipeline(case, restorer, passes=1)
     routing = routing_scores(case.facts["oracle"], weights)
     strongest = max(outputs, key=lambda fault: float(weights[fault].mean()))
-    tally.add("hard gate (one expert per image)", case, outputs[strongest], 0.0)
-    stack = np.stack([weights[fault] for fault in FAULTS])
-    winner = {fault: (stack.argmax(0) == k).astype(np.float32) for k, fault in enumerate(FAULTS)}
-    tally.add("hard gate (argmax per pixel)", case, composite(case.degraded, outputs, winner), 0.0, routing)
-    tally.add("soft mixing, 1 pass (ours)", case, soft, seconds, routing)
-    twice, _, seconds = _run_house(case, restorer, passes=2)
-    tally.add("soft mixing, 2 passes (ours)", case, twice, seconds)
+    add("hard gate (one expert per image)", outputs[strongest])
+    largest = np.stack([weights[fault] for fault in FAULTS]).argmax(0)
+    winner = {fault: (largest == k).astype(np.float32) for k, fault in enumerate(FAULTS)}
+    add("hard gate (argmax per pixel)", composite(case.degraded, outputs, winner), **routing)
+    add(SOFT, soft, seconds, **routing)
+    default, _, seconds = _pipeline(case, restorer)
+    add(DEFAULT, default, seconds)
     oracle = dict(zip(FAULTS, case.facts["oracle"], strict=True))
-    best = composite(case.degraded, outputs, oracle)
-    tally.add("oracle routing, 1 pass", case, best, 0.0, {"routing": 1.0, "mIoU": 1.0})
-    pictures = {
-        "clean": case.clean,
-        "input": case.degraded,
-        "soft, 1 pass": soft,
-        "soft, 2 passes": twice,
-        "oracle": best,
-    }
+    best = add(ORACLE, composite(case.degraded, outputs, oracle), routing=1.0, mIoU=1.0)
+    pictures = {"clean": case.clean, "input": case.degraded, SOFT: soft, DEFAULT: default, "oracle": best}
     pictures |= {f"true {fault}": oracle[fault][None] for fault in FAULTS[1:]}
     return pictures | {f"weight {fault}": weights[fault][None] for fault in FAULTS}
 
 
 def _experts(restorer: Restorer) -> dict[str, str]:
     """Fault -> name of the photo expert that repairs it."""
-    from monai_sasm.types import Modality
-
     called = restorer.plan(Modality.PHOTO).experts.values()
-    found = {bundle.degradation: bundle.name for bundle in called}
+    found = {one.degradation: one.name for one in called}
     missing = sorted(set(FAULTS[1:]) - set(found))
     if missing:
         raise ValueError(f"'mixed' needs a photo expert for each of {FAULTS[1:]}; no bundle for {missing}")
     return {fault: found[fault] for fault in FAULTS[1:]}
 
 
-def _run_expert(image: Image, restorer: Restorer, name: str) -> Image:
-    import torch
-
-    batch = torch.from_numpy(np.ascontiguousarray(image))[None].to(restorer.device)
-    sigma = restorer.noise_estimator(batch)
-    return restorer.experts[name].restore(batch, sigma)[0].float().cpu().numpy()
-
-
-def _run_house(case: Case, restorer: Restorer, passes: int) -> tuple[Image, dict[str, NDArray[np.float32]], float]:
+def _pipeline(
+    case: Case, restorer: Restorer, passes: int | None = None
+) -> tuple[Image, dict[str, NDArray[np.float32]], float]:
     """Restored image, fault -> weight ``(H, W)`` of the first pass, seconds."""
-    from monai_sasm.io.volume import Volume
-    from monai_sasm.restoration.options import Options
-    from monai_sasm.types import Modality
-
     start = time.perf_counter()
-    done = restorer(Volume(case.degraded, Modality.PHOTO), Options(passes=passes, keep_maps=True))
+    done = restorer(as_volume(case, Modality.PHOTO), passes=passes, keep_maps=True)
     seconds = time.perf_counter() - start
     names = {IDENTITY: IDENTITY, **_experts(restorer)}
     return done.volume.array, {fault: done.weights[name][0] for fault, name in names.items()}, seconds

@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.evaluation import judged_figures
-from monai_sasm.evaluation.contenders import Contender, contenders
+from monai_sasm.evaluation.contenders import Contender, contender_methods, contenders
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.data import DataAbsentError, data_hash, mr_slices
+from monai_sasm.evaluation.data import DataAbsentError, data_hash, scaled_slices
 from monai_sasm.evaluation.judge import Judge, Regions, agreement, judge
 from monai_sasm.evaluation.judged import JUDGED, hallucinating, judged_rows
 from monai_sasm.evaluation.metrics import psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
-from monai_sasm.evaluation.scoring import Case, Image, Method, batch_shape, measured
+from monai_sasm.evaluation.restoring import as_file_order, pipeline_methods
+from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, measured
 from monai_sasm.evaluation.table import Table
+from monai_sasm.types import Modality
 
 PROTOCOL = "mri-superres"
 FAMILY = "superres_mri"
@@ -59,15 +61,17 @@ def run(context: Context) -> Table:
         Method("clean", lambda case: case.clean),
         Method("zero-filled", lambda case: case.degraded),
         Method("cubic", lambda case: cubic(case.degraded, case.facts["factor"])),
-        *(Method(contender.name, _on_slices(contender)) for contender in networks),
+        *contender_methods(context.restorer, Modality.MR, networks),
+        *pipeline_methods(context.restorer, Modality.MR),
     ]
     seconds: dict[str, list[float]] = {}
     results = {}
     for method in methods:
-        found = measured(PROTOCOL, cases, method, _measure(segmenter, distances), context.kept)
+        found = measured(PROTOCOL, cases, method, measure=_measure(segmenter, distances), kept=context.kept)
         seconds[method.name] = [found[case.level, case.name]["seconds"] / len(case.clean) for case in cases]
         results[method.name] = found
-    rows = judged_rows(cases, results, seconds, {one.name: one.parameters for one in networks})
+    parameters = {one.name: one.parameters for one in networks}
+    rows = judged_rows(cases, results, seconds=seconds, parameters=parameters)
     flags = (
         *context.limited(),
         *missing,
@@ -80,10 +84,16 @@ def run(context: Context) -> Table:
         f"judge: {SEGMENTER}, trained on clean cases 1 to 210 and never on restored ones; both hippocampi of one "
         "person are two cases, so that intervals over cases are a little too narrow",
     )
-    figures = judged_figures.all_figures(context.output, PROTOCOL, cases, methods, rows, _shown(segmenter))
-    used = [path for pair in pairs for path in (pair.image, pair.label)]
-    definitions = DEFINITIONS | distances.definitions()
-    return Table(PROTOCOL, data_hash(used), definitions, rows, flags, figures)
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash([path for pair in pairs for path in (pair.image, pair.label)]),
+        definitions=DEFINITIONS | distances.definitions(),
+        rows=rows,
+        flags=flags,
+        figures=judged_figures.all_figures(
+            context.output, PROTOCOL, cases, methods=methods, rows=rows, segment=_shown(segmenter)
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -123,30 +133,24 @@ def hippocampus_pairs(folder: Path, limit: int | None = None) -> list[Pair]:
 def coarse_cases(pairs: Sequence[Pair], factor: int) -> list[Case]:
     """Volumes as stacks of slices ``(N, H, W)`` in working scale, clean and with little k-space."""
     import nibabel
-    import torch
 
     from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
-    from monai_sasm.functional.intensity import scaling_for
-    from monai_sasm.io.volume import Volume
-    from monai_sasm.types import Modality
 
     model = LowQualityMr(KspaceTruncation(factor=(factor, factor)), KspaceNoise(sigma=(SIGMA, SIGMA)))
     cases = []
     for pair in pairs:
-        stack, _ = mr_slices(pair.image)
-        clean = scaling_for(Volume(stack[None], Modality.MR, slice_axis=0)).forward(stack)
-        batch = torch.from_numpy(clean)[:, None]
-        params = model.draw(batch_shape(batch), torch.Generator().manual_seed(pair.number))
-        degraded = model.apply(batch, params)[:, 0].numpy()
+        clean, volume = scaled_slices(pair.image)
+        degraded = degrade(model, clean[:, None], seed=pair.number)[0][:, 0]
         header: Any = nibabel.load(pair.label)
         labels = np.asarray(header.dataobj).astype(np.uint8)
         facts: dict[str, Any] = {
             "factor": factor,
-            "affine": header.affine,
+            "affine": volume.affine,
             "spacing": [float(size) for size in header.header.get_zooms()[:3]],
             "truth": {name: labels == index for index, name in enumerate(REGIONS) if index},
         }
-        cases.append(Case(pair.image.name.split(".")[0], f"x{factor}", clean, degraded, SIGMA, facts))
+        name = pair.image.name.split(".")[0]
+        cases.append(Case(name, f"x{factor}", clean=clean, degraded=degraded, sigma=SIGMA, facts=facts))
     return cases
 
 
@@ -172,14 +176,9 @@ def cubic(stack: Image, factor: int) -> Image:
     return np.stack(enlarged).astype(np.float32)
 
 
-def volume(stack: Image) -> NDArray[np.float32]:
-    """``(N, H, W)`` as read by :func:`mr_slices` -> ``(1, I, J, K)`` in the order of the file."""
-    return np.ascontiguousarray(stack.transpose(2, 1, 0)[None])
-
-
 def _measure(segmenter: Judge, distances: PerceptualDistances) -> Callable[[Case, Image], dict[str, float]]:
     def measure(case: Case, image: Image) -> dict[str, float]:
-        found = segmenter.regions(volume(image), case.facts["affine"])
+        found = segmenter.regions(as_file_order(image), case.facts["affine"])
         middle, inside = len(image) // 2, (slice(None), slice(BORDER, -BORDER), slice(BORDER, -BORDER))
         chosen = range(max(middle - FEATURE_SLICES // 2, 0), min(middle + FEATURE_SLICES // 2 + 1, len(image)))
         features = [distances(case.clean[index][None], image[index][None]) for index in chosen]
@@ -198,18 +197,14 @@ def _shown(segmenter: Judge) -> Callable[[Case, Image], Regions]:
     """Regions as stacks of slices."""
 
     def regions(case: Case, image: Image) -> Mapping[str, NDArray[np.bool_]]:
-        found = segmenter.regions(volume(image), case.facts["affine"])
+        found = segmenter.regions(as_file_order(image), case.facts["affine"])
         return {name: region.transpose(2, 1, 0) for name, region in found.items()}
 
     return regions
 
 
 def _who_sees_neighbours(networks: Sequence[Contender]) -> list[str]:
-    reach = {
-        one.neighbours: [other.name for other in networks if other.neighbours == one.neighbours] for one in networks
-    }
-    return [f"{', '.join(names)}: see {count} slices on each side" for count, names in sorted(reach.items()) if count]
-
-
-def _on_slices(contender: Contender) -> Callable[[Case], Image]:
-    return lambda case: contender.restore(case.degraded)
+    names: dict[int, list[str]] = {}
+    for one in networks:
+        names.setdefault(one.bundle.neighbours, []).append(one.name)
+    return [f"{', '.join(names[count])}: see {count} slices on each side" for count in sorted(names) if count]

@@ -10,19 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from monai_sasm.evaluation import figures
+from monai_sasm.evaluation import figures, peers
 from monai_sasm.evaluation.context import Context, torch_device
 from monai_sasm.evaluation.data import cbsd68, data_hash, files
 from monai_sasm.evaluation.metrics import as_8_bit, colour_shift, delta_e, gradient_ratio, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
+from monai_sasm.evaluation.restoring import our_methods
+from monai_sasm.evaluation.sampling_steps import STEPS_OF, step_figure
 from monai_sasm.evaluation.scoring import Case, Image, Method, score
 from monai_sasm.evaluation.table import Table
-from monai_sasm.protocols import peers, photo
-from monai_sasm.protocols.enhancer import STEPS_OF, step_figure
+from monai_sasm.protocols.photo_awgn import EXPERT, noisy_cases, photo_psnr
+from monai_sasm.types import Modality
 
 PROTOCOL = "photo-ddpm"
 BUNDLE = "noise_photo_ddpm"
-ALL = "CBSD68 25"
+SIGMA = 25  # of 255
 SWEPT, SIDE = 10, 128  # crops on which the number of steps is varied: 50 steps of a photo take most of a minute
 NOISY_STEPS = (4, 10, 50)  # numbers of steps that are also taken with fresh noise
 UNPINNED_STEPS = (1, 10)
@@ -41,52 +43,47 @@ DEFINITIONS = {
 def run(context: Context) -> Table:
     """All photos in one step; on crops of the first few, every number of steps, with and without noise and pinning."""
     paths = cbsd68(context.data, context.limit)
-    every = [case for case in photo.noisy_cases(paths, "CBSD68") if case.level == ALL]
-    few = [_cropped(case, f"{ALL}, {min(SWEPT, len(every))} crops") for case in every[:SWEPT]]
+    every = noisy_cases(paths, "CBSD68", sigmas=(SIGMA,))
+    few = [_cropped(case, f"{every[0].level}, {min(SWEPT, len(every))} crops") for case in every[:SWEPT]]
     perceptual = PerceptualDistances()
 
     def measure_more(case: Case, image: Image) -> dict[str, float]:
         return {**measure(case, image), **perceptual(case.clean, image)}
 
-    unet = context.expert(photo.EXPERT)
     others = [Method("input", lambda case: case.degraded)]
     if context.peers:
-        chosen = files(context.data / "natural" / "bsds500" / "test", limit=1)
-        validation = [case for case in photo.noisy_cases(chosen, "CBSD68") if case.level == ALL]
+        photo = files(context.data / "natural" / "bsds500" / "test", limit=1)
+        validation = noisy_cases(photo, "CBSD68", sigmas=(SIGMA,))
         others += peers.methods(("NLM fast",), validation, context.kept)
-    others += [Method(photo.EXPERT, lambda case: unet(case.degraded, case.sigma), note="sigma given")]
-    ours = _methods(context.network(BUNDLE), torch_device(context.device))
+    others += our_methods(context.restorer, Modality.PHOTO, EXPERT, sigma_known=True)
+    sampled = _methods(context.bundle(BUNDLE).network, torch_device(context.device))
+    one, ten = sampled["ours, 1 step"], sampled["ours, 10 steps"]
     rows = (
-        *score(PROTOCOL, every, [*others, ours["ours, 1 step"]], measure, context.kept),
-        *score(PROTOCOL, few, [*others, *ours.values()], measure_more, context.kept),
+        *score(PROTOCOL, every, [*others, one], measure=measure, kept=context.kept),
+        *score(PROTOCOL, few, [*others, *sampled.values()], measure=measure_more, kept=context.kept),
     )
-    level = few[0].level
+    path = context.output / f"{PROTOCOL}.png"
     return Table(
         PROTOCOL,
-        data_hash(paths),
-        {**DEFINITIONS, **perceptual.definitions()},
-        rows,
-        (
+        data_hash=data_hash(paths),
+        definitions={**DEFINITIONS, **perceptual.definitions()},
+        rows=rows,
+        flags=(
             *context.limited(),
-            f"noise: that of {ALL} in `photo-awgn`, unclipped; sigma is given unless the row says otherwise",
+            f"ours: {BUNDLE}; noise: that of {every[0].level} in `photo-awgn`, unclipped; sigma is given to it unless "
+            "the row says otherwise",
             f"crops: the central {SIDE} x {SIDE} pixels of the first {len(few)} photos; seconds there are per crop",
             "one step gives the mean of the photos that fit, with the best PSNR; more steps draw one of them",
         ),
-        (
-            figures.comparison(
-                context.output / f"{PROTOCOL}.png",
-                few[min(3, len(few) - 1)],
-                [*others, ours["ours, 1 step"], ours["ours, 10 steps"]],
-                psnr_text=lambda case, image: psnr(case.clean, image, 1.0),
-                crop=None,
-            ),
-            _triptychs(context.output / f"{PROTOCOL}-triptychs.png", every, ours["ours, 1 step"]),
+        figures=(
+            figures.comparison(path, few[:4][-1], [*others, one, ten], quality=photo_psnr, crop=None),
+            _triptychs(path.with_name(f"{PROTOCOL}-triptychs.png"), every, one),
             step_figure(
-                context.output / f"{PROTOCOL}-steps.png",
+                path.with_name(f"{PROTOCOL}-steps.png"),
                 rows,
-                [level],
-                ("PSNR", "gradient", "VGG19-n", "colour shift"),
-                tuple(method.name for method in others if method.name != "input"),
+                levels=[few[0].level],
+                metrics=("PSNR", "gradient", "VGG19-n", "colour shift"),
+                peers=tuple(method.name for method in others if method.name != "input"),
             ),
         ),
     )
@@ -94,19 +91,22 @@ def run(context: Context) -> Table:
 
 def measure(case: Case, image: Image) -> dict[str, float]:
     """Fidelity, sharpness and colour."""
-    seen = as_8_bit(image)
+    rounded = as_8_bit(image)
     return {
         "PSNR": psnr(case.clean, image, 1.0),
-        "PSNR 8-bit": psnr(case.clean, seen, 1.0),
+        "PSNR 8-bit": psnr(case.clean, rounded, 1.0),
         "SSIM": ssim(case.clean, image, 1.0),
         "gradient": gradient_ratio(case.clean, image),
-        "delta E": delta_e(case.clean, seen),
-        "colour shift": colour_shift(case.clean, seen),
+        "delta E": delta_e(case.clean, rounded),
+        "colour shift": colour_shift(case.clean, rounded),
     }
 
 
-def _methods(network: Any, device: str) -> Mapping[str, Method]:
-    """Every variant of the network of :class:`monai_sasm.experts.ddpm.DdpmExpert` that is measured, by name."""
+def _methods(network: Any, device: Any) -> Mapping[str, Method]:
+    """Every variant of the network of :class:`monai_sasm.experts.ddpm.DdpmExpert` that is measured, by name.
+
+    They call the bare network: steps, fresh noise and pinning are arguments of its own, which no restorer has.
+    """
     variants: dict[str, dict[str, float]] = {name: {"steps": steps} for name, steps in STEPS_OF.items()}
     for name, steps in STEPS_OF.items():
         if steps in NOISY_STEPS:
@@ -143,6 +143,6 @@ def _triptychs(path: Path, cases: Sequence[Case], ours: Method) -> str:
         cut = replace(case, clean=case.clean[box], degraded=case.degraded[box])
         denoised = ours.restore(cut)
         images[f"{case.name}, clean"] = cut.clean
-        images[f"{case.name}, noisy: {psnr(cut.clean, cut.degraded, 1.0):.2f} dB"] = cut.degraded
-        images[f"{case.name}, {ours.name.removeprefix('ours, ')}: {psnr(cut.clean, denoised, 1.0):.2f} dB"] = denoised
+        images[f"{case.name}, noisy: {photo_psnr(cut, cut.degraded):.2f} dB"] = cut.degraded
+        images[f"{case.name}, {ours.name.removeprefix('ours, ')}: {photo_psnr(cut, denoised):.2f} dB"] = denoised
     return figures.panels(path, images, columns=3)

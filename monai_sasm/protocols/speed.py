@@ -8,26 +8,36 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from monai_sasm.evaluation.context import Context, bundle_restorer, torch_device
-from monai_sasm.evaluation.data import cbsd68, ct_pairs, data_hash, files
-from monai_sasm.evaluation.metrics import psnr, windowed
+import numpy as np
+
+from monai_sasm.evaluation import ct_denoising as ct
+from monai_sasm.evaluation import peers
+from monai_sasm.evaluation.batch_overhead import BATCH_DEFINITIONS, batch_overhead
+from monai_sasm.evaluation.context import Context, torch_device
+from monai_sasm.evaluation.data import cbsd68, ct_pairs, data_hash
+from monai_sasm.evaluation.memory import COPY, peak_memory
+from monai_sasm.evaluation.restoring import DEFAULT, pipeline_methods
 from monai_sasm.evaluation.scoring import Case, Image
 from monai_sasm.evaluation.table import Row, Table
-from monai_sasm.protocols import ct, peers, photo
-from monai_sasm.protocols.batch_overhead import BATCH_DEFINITIONS, batch_overhead
-from monai_sasm.protocols.memory import COPY, peak_memory
+from monai_sasm.functional.intensity import HU_PER_UNIT
+from monai_sasm.protocols.ct_lowdose import pair_case
+from monai_sasm.protocols.photo_awgn import EXPERT, noisy_cases, photo_psnr
+from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from torch import nn
 
+PROTOCOL = "speed"
+CEILING = "ceiling (one convolution)"
 ROUNDS = 7
 STRENGTHS = {  # as the tuning of the quality protocols finds them
     ct.EXPERT: {"NLM fast": (1.4,), "BM3D": (1.4,)},
-    photo.EXPERT: {"NLM fast": (0.6,), "BM3D": (1.0,)},
+    EXPERT: {"NLM fast": (0.6,), "BM3D": (1.0,)},
 }
 SLOW_ROUNDS = 2  # of BM3D
 BATCH_SERIES, BATCH_SLICES = 3, 60
@@ -37,7 +47,7 @@ CEILING_CHANNELS, CEILING_SIZE = 64, 256
 DEFINITIONS = {
     "seconds": "median wall clock of one image; the methods take turns in each round, so that a busy machine is "
     "busy for all",
-    "x ours": "seconds over the seconds of our network: how many times slower",
+    "x network": "seconds over the seconds of the expert's network alone: how many times slower",
     "PSNR": "dB of this one image: photo over all channels, CT in [-160, 240] HU",
     "GFLOP": "of the convolutions, two per multiply and add",
     "of ceiling": f"GFLOP/s over that of one 3x3 convolution with {CEILING_CHANNELS} channels on "
@@ -51,25 +61,35 @@ DEFINITIONS = {
 
 def run(context: Context) -> Table:
     """Rows per method; levels: CT slice, photo, batch, memory."""
-    name, full, quarter, _ = next(iter(ct_pairs(context.data / "ct_ldct_pairs" / "L096_dicom", limit=1)))
-    slice_case = Case(name, "CT slice 512x512", full, quarter, float((quarter - full)[full > ct.BODY].std()))
-    photo_case = next(case for case in photo.noisy_cases(cbsd68(context.data, 1), "photo") if case.level == "photo 25")
-    photo_case = Case(
-        photo_case.name, "photo 481x321, sigma 25", photo_case.clean, photo_case.degraded, photo_case.sigma
+    pair = next(ct_pairs(context.data / "ct_ldct_pairs" / "L096_dicom", limit=1))
+    photo = noisy_cases(cbsd68(context.data, 1), "photo", sigmas=(25,))[0]
+    tasks = (
+        Task(pair_case("CT slice 512x512", pair), Modality.CT, ct.EXPERT, scale=HU_PER_UNIT, quality=ct.window_psnr),
+        Task(
+            replace(photo, level="photo 481x321, sigma 25"),
+            Modality.PHOTO,
+            EXPERT,
+            scale=1.0,
+            quality=photo_psnr,
+            given=True,
+        ),
     )
     scores: dict[str, dict[str, dict[str, float]]] = {}
-    _head_to_head(context, slice_case, ct.EXPERT, ct.HU_PER_UNIT, None, _ct_psnr, scores)
-    sigma = photo_case.sigma
-    _head_to_head(
-        context, photo_case, photo.EXPERT, 1.0, sigma, lambda case, image: psnr(case.clean, image, 1.0), scores
-    )
+    for task in tasks:
+        for method, row in compare_speed(context, task).items():
+            scores.setdefault(method, {})[task.case.level] = row
     count = min(BATCH_SLICES, context.limit or BATCH_SLICES)
     level = f"batch of {BATCH_SERIES} series with {count} slices each"
-    scores.setdefault("ours", {})[level] = batch_overhead(BATCH_SERIES, count, context.device)
-    scores["ours"] |= _memory(context)
-    rows = tuple(Row(method, levels, _counts(method, levels)) for method, levels in scores.items())
-    used = [*files(context.data / "ct_ldct_pairs" / "L096_dicom" / "full", limit=1), *cbsd68(context.data, 1)]
-    return Table("speed", data_hash(used), DEFINITIONS, rows, (*context.limited(), machine(context.device)))
+    default = scores.setdefault(DEFAULT, {})
+    default[level] = batch_overhead(BATCH_SERIES, count, context.device)
+    default |= _memory(context)
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash([pair.paths[0], *cbsd68(context.data, 1)]),
+        definitions=DEFINITIONS,
+        rows=tuple(Row(method, levels, _counts(method, levels)) for method, levels in scores.items()),
+        flags=(*context.limited(), machine(context.device)),
+    )
 
 
 def machine(device: str) -> str:
@@ -81,7 +101,7 @@ def machine(device: str) -> str:
         (line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")),
         platform.processor() or "CPU",
     )
-    gpu = f", {torch.cuda.get_device_name()}" if place.startswith("cuda") else ""
+    gpu = f", {torch.cuda.get_device_name()}" if place.type == "cuda" else ""
     threads = f"{torch.get_num_threads()} threads"
     return f"{model}, {threads}{gpu}, device {place}, torch {torch.__version__}, {platform.system()}"
 
@@ -122,47 +142,65 @@ def interleaved(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _head_to_head(
-    context: Context,
-    case: Case,
-    expert: str,
-    scale: float,
-    given: float | None,
-    quality: Callable[[Case, Image], float],
-    scores: dict[str, dict[str, dict[str, float]]],
-) -> None:
-    """Our network (told ``given`` as noise level), NLM and BM3D on one image, and the convolution ceiling, in turns."""
+@dataclass(frozen=True)
+class Task:
+    """One image on which methods are timed.
+
+    Args:
+        case: the image.
+        modality: of it.
+        expert: bundle of the network that is timed alone.
+        scale: unit of the case over the network's working scale.
+        quality: (case, restored) -> PSNR, dB.
+        given: whether the network is told the noise level.
+    """
+
+    case: Case
+    modality: Modality
+    expert: str
+    scale: float
+    quality: Callable[[Case, Image], float]
+    given: bool = False
+
+
+def compare_speed(context: Context, task: Task) -> dict[str, dict[str, float]]:
+    """The expert's network, the default pipeline, NLM and BM3D on one image, and the convolution ceiling, in turns."""
     import torch
 
-    place = torch_device(context.device)
-    network = None
-    if context.restorers:
-        restore = context.expert(expert)
-    else:
-        from monai_sasm.bundles import load
+    case, place = task.case, torch_device(context.device)
+    # the bare network: what is compared with the ceiling of convolutions is its own time
+    expert = context.bundle(task.expert)
+    batch = torch.from_numpy(np.ascontiguousarray(case.degraded / task.scale, np.float32))[None].to(place)
+    level = torch.full_like(batch[:, :1], case.sigma / task.scale) if task.given else None
+    network = f"network {task.expert}"
 
-        network = load(expert, device=place).network
-        restore = bundle_restorer(expert, context.device)
-    runs: dict[str, Callable[[], Image]] = {"ours": lambda: scale * restore(case.degraded / scale, given)}
+    def run_network() -> Image:
+        restored: Image = expert.restore(batch, level)[0].float().cpu().numpy()
+        return np.float32(task.scale) * restored
+
+    runs: dict[str, Callable[[], Image]] = {network: run_network}
+    for method in pipeline_methods(context.restorer, task.modality):
+        runs[method.name] = partial(method.restore, case)
     if context.peers:
-        kept = context.kept
-        tuning = [Case("validation", case.level, case.clean, case.degraded, case.sigma)]
-        for method in peers.methods(("NLM fast", "BM3D"), tuning, kept, scale, strengths=STRENGTHS[expert]):
+        tuning = [replace(case, name="validation")]
+        for method in peers.methods(
+            ("NLM fast", "BM3D"), tuning, context.kept, scale=task.scale, strengths=STRENGTHS[task.expert]
+        ):
             # a copy each time: slow peers remember the results of a case
             runs[method.name] = lambda method=method: method.restore(replace(case))  # type: ignore[misc]
     ceiling = torch.nn.Conv2d(CEILING_CHANNELS, CEILING_CHANNELS, 3, padding=1).to(place).eval()
-    block = torch.rand(1, CEILING_CHANNELS, CEILING_SIZE, CEILING_SIZE, device=place)
-    quality_of = {name: quality(case, call()) for name, call in runs.items()}  # also warms up
-    times = interleaved({**runs, "ceiling": lambda: _forward(ceiling, block)}, ROUNDS, {"BM3D": SLOW_ROUNDS})
-    peak = conv_flops(ceiling, block) / times.pop("ceiling")
-    for name, seconds in times.items():
-        row = {"seconds": seconds, "x ours": seconds / times["ours"], "PSNR": quality_of[name]}
-        if name == "ours" and network is not None:
-            batch = torch.from_numpy(case.degraded / scale)[None].float().to(place)
-            work = conv_flops(network, batch, None if given is None else torch.full_like(batch[:, :1], given))
-            row |= {"GFLOP": work / 1e9, "GFLOP/s": work / seconds / 1e9, "of ceiling": work / seconds / peak}
-        scores.setdefault(name, {})[case.level] = row
-    scores.setdefault("ceiling (one convolution)", {})[case.level] = {"GFLOP/s": peak / 1e9, "of ceiling": 1.0}
+    block = torch.rand((1, CEILING_CHANNELS, CEILING_SIZE, CEILING_SIZE), device=place)
+    quality = {name: task.quality(case, call()) for name, call in runs.items()}  # also warms up
+    times = interleaved({**runs, CEILING: lambda: _forward(ceiling, block)}, ROUNDS, {"BM3D": SLOW_ROUNDS})
+    peak = conv_flops(ceiling, block) / times.pop(CEILING)
+    rows: dict[str, dict[str, float]] = {
+        name: {"seconds": seconds, "x network": seconds / times[network], "PSNR": quality[name]}
+        for name, seconds in times.items()
+    }
+    work = conv_flops(expert.network, batch, *((level,) if expert.noise_map else ()))
+    speed = work / times[network]
+    rows[network] |= {"GFLOP": work / 1e9, "GFLOP/s": speed / 1e9, "of ceiling": speed / peak}
+    return {**rows, CEILING: {"GFLOP/s": peak / 1e9, "of ceiling": 1.0}}
 
 
 def _memory(context: Context) -> dict[str, dict[str, float]]:
@@ -190,10 +228,6 @@ def _counts(method: str, levels: Iterable[str]) -> dict[str, int]:
     """Level -> how often it was measured."""
     rounds = SLOW_ROUNDS if method == "BM3D" else ROUNDS
     return {level: rounds if level.startswith(("CT slice", "photo 4")) else 1 for level in levels}
-
-
-def _ct_psnr(case: Case, image: Image) -> float:
-    return psnr(windowed(case.clean), windowed(image), ct.RANGE)
 
 
 def _cpu_info() -> list[str]:

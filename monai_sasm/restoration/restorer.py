@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -120,6 +121,21 @@ class Restorer:
         gates = LazyBundles.of({gate.name: gate} if gate else {})
         restorer._set(own, gates, refining, device=torch.device(device), precision=precision)
         return restorer
+
+    def including(self, experts: Mapping[str, Bundle]) -> Restorer:
+        """A restorer that has these experts, too; one of the name of an expert that is there takes its place.
+
+        What is loaded already is shared. The gate calls those whose names are among its classes; others are named by
+        ``Options.expert``.
+        """
+        added = LazyBundles.of(experts)
+        merged = LazyBundles(
+            {**self.experts.sections, **added.sections},
+            lambda name: added[name] if name in added else self.experts[name],
+        )
+        other = copy.copy(self)
+        other.experts = merged
+        return other
 
     def _set(
         self,

@@ -51,10 +51,11 @@ def methods(
     names: Sequence[str],
     validation: Sequence[Case],
     kept: Kept,
+    *,
     scale: float = 1.0,
     offset: float = 0.0,
     strengths: Mapping[str, Sequence[float]] | None = None,
-    score: Callable[[Case, Image], float] | None = None,
+    quality: Callable[[Case, Image], float] | None = None,
     first: int | None = BM3D_SUBSET,
 ) -> list[Method]:
     """The named peers, tuned on ``validation`` (one case per level; levels are tuned separately).
@@ -66,26 +67,34 @@ def methods(
         scale: images are divided by this (after ``offset``) to bring them to order 1 for the peers.
         offset: added before scaling.
         strengths: other candidates than :data:`PEERS` has.
-        score: what is tuned for, larger is better; PSNR over all pixels when missing.
+        quality: what is tuned for, larger is better; PSNR over all pixels when missing.
         first: images per level for the peers that are too slow for all; ``None`` for all.
     """
-    judge = score or (lambda case, image: psnr(case.clean, image, scale))
-    chosen = [(PEERS[name], (strengths or {}).get(name) or PEERS[name].strengths) for name in names]
-    return [
-        _method(
-            replace(peer, strengths=tuple(values)), validation, kept, scale, offset, judge, first if peer.slow else None
+    found = []
+    for name in names:
+        peer = replace(PEERS[name], strengths=tuple((strengths or {}).get(name) or PEERS[name].strengths))
+        found.append(
+            _method(
+                peer,
+                validation,
+                kept,
+                scale=scale,
+                offset=offset,
+                quality=quality or (lambda case, image: psnr(case.clean, image, scale)),
+                first=first if peer.slow else None,
+            )
         )
-        for peer, values in chosen
-    ]
+    return found
 
 
 def _method(
     peer: Peer,
     validation: Sequence[Case],
     kept: Kept,
+    *,
     scale: float,
     offset: float,
-    judge: Callable[[Case, Image], float],
+    quality: Callable[[Case, Image], float],
     first: int | None,
 ) -> Method:
     try:
@@ -105,7 +114,7 @@ def _method(
         )
         found = kept.get(key)
         if found is None:
-            found = {"strength": max(candidates, key=lambda strength: judge(case, run(case, strength)))}
+            found = {"strength": max(candidates, key=lambda strength: quality(case, run(case, strength)))}
             kept.put(key, found)
         chosen[case.level] = found["strength"]
     default = candidates[0] if len(candidates) == 1 else float(np.median(list(chosen.values())))
@@ -118,7 +127,7 @@ def _method(
 
     # a figure shows what the table has just measured: minutes of BM3D need not run twice
     remembered = lru_cache(maxsize=None)(restore) if peer.slow else restore
-    return Method(peer.name, remembered, settings, first, note=settings)
+    return Method(peer.name, remembered, settings=settings, first=first, note=settings)
 
 
 def _bm3d(image: Image, sigma: float, strength: float) -> Image:
@@ -184,11 +193,23 @@ def _each_channel(image: Image, run: Callable[..., Any]) -> Image:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("BM3D", _bm3d, "bm3d", (1.0,), "strength (x sigma)", slow=True),
-        Peer("NLM fast", _nlm, "scikit-image", (0.4, 0.6, 0.8, 1.0), "patch 5, distance 6, h/sigma"),
-        Peer("TV", _tv, "scikit-image", (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0), "weight/sigma"),
-        Peer("bilateral", _bilateral, "SimpleITK", (1.5, 2.5, 4.0, 6.0), "domain 2 px, range/sigma"),
-        Peer("curvature flow", _curvature_flow, "SimpleITK", (2, 4, 8, 16, 32), "time step 0.125, iterations"),
-        Peer("curvature diffusion", _curvature_diffusion, "SimpleITK", (2, 5, 10, 20), "conductance 3, iterations"),
+        Peer("BM3D", _bm3d, "bm3d", strengths=(1.0,), meaning="strength (x sigma)", slow=True),
+        Peer("NLM fast", _nlm, "scikit-image", strengths=(0.4, 0.6, 0.8, 1.0), meaning="patch 5, distance 6, h/sigma"),
+        Peer("TV", _tv, "scikit-image", strengths=(0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0), meaning="weight/sigma"),
+        Peer("bilateral", _bilateral, "SimpleITK", strengths=(1.5, 2.5, 4.0, 6.0), meaning="domain 2 px, range/sigma"),
+        Peer(
+            "curvature flow",
+            _curvature_flow,
+            "SimpleITK",
+            strengths=(2, 4, 8, 16, 32),
+            meaning="time step 0.125, iterations",
+        ),
+        Peer(
+            "curvature diffusion",
+            _curvature_diffusion,
+            "SimpleITK",
+            strengths=(2, 5, 10, 20),
+            meaning="conductance 3, iterations",
+        ),
     )
 }

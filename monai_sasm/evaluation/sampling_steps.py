@@ -35,7 +35,7 @@ class Enhancer:
     """
 
     network: Any
-    device: str = "cpu"
+    device: Any = "cpu"
 
     def superresolve(self, image: Image, factor: int, steps: int) -> Image:
         """``(3, h, w)`` in [0, 1] -> ``(3, h * factor, w * factor)``."""
@@ -63,15 +63,15 @@ def enhancers(context: Context) -> tuple[Enhancer, Enhancer | None]:
     from monai_sasm.errors import BundleError
 
     device = torch_device(context.device)
-    model = Enhancer(context.network(BUNDLE), device)
+    model = Enhancer(context.bundle(BUNDLE).network, device)
     try:
-        return model, Enhancer(context.network(BUNDLE, LATENT), device)
+        return model, Enhancer(context.bundle(BUNDLE, LATENT).network, device)
     except BundleError:
         return model, None
 
 
 def methods_over_steps(
-    run: Callable[[Enhancer, int, Case], Image], model: Enhancer, latent: Enhancer | None, most: int = max(STEPS)
+    run: Callable[[Enhancer, int, Case], Image], model: Enhancer, latent: Enhancer | None, *, most: int = max(STEPS)
 ) -> list[Method]:
     """A method per number of steps, then the same of the latent variant for :data:`LATENT_STEPS`.
 
@@ -88,7 +88,7 @@ def methods_over_steps(
 
 
 def step_figure(
-    path: Path, rows: Sequence[Row], levels: Sequence[str], metrics: Sequence[str], peers: Sequence[str]
+    path: Path, rows: Sequence[Row], *, levels: Sequence[str], metrics: Sequence[str], peers: Sequence[str]
 ) -> str:
     """Draw each metric of each level over the number of steps; what was not measured is left out.
 

@@ -1,4 +1,4 @@
-"""Peak memory of ``sasm restore`` from disk to disk: ``python -m monai_sasm.protocols.memory KIND SIZE...``.
+"""Peak memory of ``sasm restore`` from disk to disk: ``python -m monai_sasm.evaluation.memory KIND SIZE...``.
 
 Kinds: ``series`` and ``volume`` (a CT as DICOM or NIfTI; size: slices), ``photo`` (size: height, width).
 """
@@ -63,7 +63,7 @@ def _write_copying(folder: Path, kind: str) -> Path:
 
 def _make(folder: Path, kind: str, *size: int) -> Path:
     if kind == "series":
-        from monai_sasm.protocols.series import write_ct_series
+        from monai_sasm.evaluation.synthetic_series import write_ct_series
 
         write_ct_series(folder / "in", size[0])
         return folder / "in"
@@ -84,7 +84,7 @@ def _make_volume(path: Path, slices: int) -> Path:
 
     import nibabel
 
-    from monai_sasm.protocols.series import SIZE, SPACING, THICKNESS
+    from monai_sasm.evaluation.synthetic_series import SIZE, SPACING, THICKNESS
 
     header = nibabel.Nifti1Header()
     header.set_data_dtype(np.int16)

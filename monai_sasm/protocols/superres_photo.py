@@ -13,9 +13,9 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, data_hash, photo
 from monai_sasm.evaluation.metrics import as_8_bit, gradient_ratio, luma, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
+from monai_sasm.evaluation.sampling_steps import Enhancer, enhancers, methods_over_steps, step_figure
 from monai_sasm.evaluation.scoring import Case, Image, Method, score
 from monai_sasm.evaluation.table import Table, merged
-from monai_sasm.protocols.enhancer import Enhancer, enhancers, methods_over_steps, step_figure
 
 PROTOCOL = "superres-photo"
 FACTORS = (2, 4)
@@ -58,6 +58,7 @@ def run(context: Context) -> Table:
                 note=f"{ROUNDS} rounds (Irani & Peleg 1991): what consistency gives without a network",
             ),
         ]
+    # the bare network: a restorer keeps the size of its image, and takes no number of steps
     over_steps = [
         *(method for method in peers if method.name != "Lanczos"),
         *methods_over_steps(_restore, model, latent),
@@ -65,18 +66,18 @@ def run(context: Context) -> Table:
     once = [*peers, *methods_over_steps(_restore, model, latent, most=1)]
     rows = merged(
         [
-            *score(PROTOCOL, cases, once, measure, context.kept),
-            *score(PROTOCOL, swept, over_steps, measure_more, context.kept),
+            *score(PROTOCOL, cases, once, measure=measure, kept=context.kept),
+            *score(PROTOCOL, swept, over_steps, measure=measure_more, kept=context.kept),
         ]
     )
     shown = [method for method in over_steps if method.name in ("bicubic", *SHOWN)]
-    example = swept[min(3, len(swept) - 1)]
+    path = context.output / f"{PROTOCOL}.png"
     return Table(
         PROTOCOL,
-        data_hash(paths),
-        {**DEFINITIONS, **perceptual.definitions()},
-        rows,
-        (
+        data_hash=data_hash(paths),
+        definitions={**DEFINITIONS, **perceptual.definitions()},
+        rows=rows,
+        flags=(
             *context.limited(),
             f"input: the photo cropped to multiples of {MULTIPLE}, downsampled by antialiased bicubic interpolation "
             "(a = -1/2, weights made to sum to 1 at the border), rounded to 8 bit",
@@ -85,14 +86,14 @@ def run(context: Context) -> Table:
             "no published rows: those are on other photos (BSD100, Set5) with MATLAB's border",
             *(() if latent else ("the latent variant has no weights yet",)),
         ),
-        (
-            figures.comparison(context.output / f"{PROTOCOL}.png", example, shown, _psnr_text, error=0.2),
+        figures=(
+            figures.comparison(path, swept[:4][-1], shown, quality=_luma_psnr, error=0.2),
             step_figure(
-                context.output / f"{PROTOCOL}-steps.png",
+                path.with_name(f"{PROTOCOL}-steps.png"),
                 rows,
-                [few],
-                ("PSNR Y", "VGG19-n", "LPIPS"),
-                ("bicubic", "ours, latent, 1 step"),
+                levels=[few],
+                metrics=("PSNR Y", "VGG19-n", "LPIPS"),
+                peers=("bicubic", "ours, latent, 1 step"),
             ),
         ),
     )
@@ -111,7 +112,9 @@ def low_resolution_cases(paths: Sequence[Path]) -> list[Case]:
             height, width = (side - side % MULTIPLE for side in whole.shape[1:])
             clean = np.ascontiguousarray(whole[:, :height, :width])
             low = as_8_bit(downsample(torch.from_numpy(clean)[None], factor)[0].numpy())
-            cases.append(Case(path.stem, f"x{factor}", clean, low.astype(np.float32), facts={"factor": factor}))
+            cases.append(
+                Case(path.stem, f"x{factor}", clean=clean, degraded=low.astype(np.float32), facts={"factor": factor})
+            )
     return cases
 
 
@@ -123,13 +126,13 @@ def measure(case: Case, image: Image) -> dict[str, float]:
 
     factor = case.facts["factor"]
     inner = (slice(None), slice(factor, -factor), slice(factor, -factor))
-    clean, seen = case.clean[inner], as_8_bit(image)[inner]
+    clean, rounded = case.clean[inner], as_8_bit(image)[inner]
     again = downsample(torch.from_numpy(image)[None], factor)[0].numpy()
     error = 255 * np.abs(again - case.degraded)
     return {
-        "PSNR RGB": psnr(clean, seen, 1.0),
-        "PSNR Y": psnr(luma(clean), luma(seen), 1.0),
-        "SSIM Y": ssim(luma(clean), luma(seen), 1.0),
+        "PSNR RGB": psnr(clean, rounded, 1.0),
+        "PSNR Y": psnr(luma(clean), luma(rounded), 1.0),
+        "SSIM Y": ssim(luma(clean), luma(rounded), 1.0),
         "consistency": float(error.mean()),
         "consistency max": float(error.max()),
     }
@@ -173,5 +176,5 @@ def _restore(model: Enhancer, steps: int, case: Case) -> Image:
     return model.superresolve(case.degraded, case.facts["factor"], steps)
 
 
-def _psnr_text(case: Case, image: Image) -> float:
+def _luma_psnr(case: Case, image: Image) -> float:
     return measure(case, image)["PSNR Y"]

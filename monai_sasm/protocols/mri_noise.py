@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_sasm.evaluation import figures
+from monai_sasm.evaluation import figures, peers
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.data import data_hash, files, mr_slices
+from monai_sasm.evaluation.data import data_hash, files, scaled_slices
 from monai_sasm.evaluation.metrics import bias, gradient_ratio, psnr, ssim
-from monai_sasm.evaluation.scoring import Case, Image, Method, batch_shape, score
+from monai_sasm.evaluation.restoring import our_methods
+from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, score
 from monai_sasm.evaluation.table import Table
-from monai_sasm.protocols import peers
+from monai_sasm.types import Modality
 
+PROTOCOL = "mri-noise"
 EXPERT = "noise_mri_unet"
 LEVELS = (0.03, 0.06, 0.12)  # of the volume's white (99.5th percentile of the foreground)
 SLICES = 5  # per volume, around its middle
@@ -39,30 +41,34 @@ def run(context: Context) -> Table:
     used = volumes(context.data)
     clean = [named for path in used for named in central_slices(path)][: context.limit]
     cases = noisy_cases(clean)
-    expert = context.expert(EXPERT)
     methods = [Method("input", lambda case: case.degraded)]
     if context.peers:
         tuning = noisy_cases(central_slices(context.data / "mri" / TUNING)[:1])
         plain = peers.methods(
-            PEERS, tuning, context.kept, strengths={"BM3D": (0.8, 1.0, 1.3)}, score=_head_psnr, first=None
+            PEERS, tuning, context.kept, strengths={"BM3D": (0.8, 1.0, 1.3)}, quality=_head_psnr, first=None
         )
         # the corrected rows reuse what the plain ones have just computed
         plain = [replace(method, restore=lru_cache(maxsize=None)(method.restore)) for method in plain]
         methods += plain + [_unbiased(method) for method in plain[:2]]
-    methods += [
-        Method("ours, sigma estimated", lambda case: expert(case.degraded, None)),
-        Method("ours", lambda case: expert(case.degraded, case.sigma), note="sigma given, like the peers"),
-    ]
-    rows = score("mri-noise", cases, methods, measure, context.kept)
+    methods += our_methods(context.restorer, Modality.MR, EXPERT, sigma_known=True)
+    rows = score(PROTOCOL, cases, methods, measure=measure, kept=context.kept)
     example = next(case for case in cases if case.level == _name(LEVELS[1]))
-    figure = figures.comparison(context.output / "mri-noise.png", example, methods, _head_psnr, error=0.15)
-    flags = (
-        *context.limited(),
-        "noise: monai_sasm.degradations.kspace.KspaceNoise (complex Gaussian, magnitude), seed = number of the slice; "
-        f"{SLICES} slices around the middle of each volume, {STEP} apart; peers are tuned by PSNR in the head",
-        "the clean slices carry the scanner's own noise",
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash(used),
+        definitions=DEFINITIONS,
+        rows=tuple(rows),
+        flags=(
+            *context.limited(),
+            "noise: monai_sasm.degradations.kspace.KspaceNoise (complex Gaussian, magnitude), seed = number of the "
+            f"slice; {SLICES} slices around the middle of each volume, {STEP} apart; peers are tuned by PSNR in the "
+            "head",
+            "the clean slices carry the scanner's own noise",
+        ),
+        figures=(
+            figures.comparison(context.output / f"{PROTOCOL}.png", example, methods, quality=_head_psnr, error=0.15),
+        ),
     )
-    return Table("mri-noise", data_hash(used), DEFINITIONS, tuple(rows), flags, (figure,))
 
 
 def volumes(root: Path) -> list[Path]:
@@ -84,29 +90,25 @@ def measure(case: Case, image: Image) -> dict[str, float]:
 
 def noisy_cases(slices: Sequence[tuple[str, Image]]) -> list[Case]:
     """Rician versions of clean slices ``(1, H, W)`` in working scale, at every level."""
-    import torch
-
     from monai_sasm.degradations.kspace import KspaceNoise
 
-    cases = []
-    for level in LEVELS:
-        model = KspaceNoise(sigma=(level, level))
-        for number, (name, clean) in enumerate(slices):
-            batch = torch.from_numpy(clean)[None]
-            params = model.draw(batch_shape(batch), torch.Generator().manual_seed(number))
-            cases.append(Case(name, _name(level), clean, model.apply(batch, params)[0].numpy(), level))
-    return cases
+    return [
+        Case(
+            name,
+            _name(level),
+            clean=clean,
+            degraded=degrade(KspaceNoise(sigma=(level, level)), clean[None], seed=number)[0][0],
+            sigma=level,
+        )
+        for level in LEVELS
+        for number, (name, clean) in enumerate(slices)
+    ]
 
 
 def central_slices(path: Path) -> list[tuple[str, Image]]:
     """Named slices ``(1, H, W)`` around the middle of a volume, in working scale."""
-    from monai_sasm.functional.intensity import scaling_for
-    from monai_sasm.io.volume import Volume
-    from monai_sasm.types import Modality
-
-    stack, _ = mr_slices(path)
-    scaled = scaling_for(Volume(stack[None], Modality.MR, slice_axis=0)).forward(stack)
-    middle = len(stack) // 2
+    scaled, _ = scaled_slices(path)
+    middle = len(scaled) // 2
     chosen = [middle + STEP * k for k in range(-(SLICES // 2), SLICES - SLICES // 2)]
     return [(f"{path.name.split('.')[0]}_{index}", np.ascontiguousarray(scaled[index][None])) for index in chosen]
 
@@ -118,8 +120,13 @@ def _unbiased(method: Method) -> Method:
         squared = method.restore(case).clip(0) ** 2 - _correction(case) * case.sigma**2
         return np.sqrt(np.maximum(squared, 0)).astype(np.float32)
 
-    note = method.note + "; then the mean of Rician noise removed (seconds: of the correction alone)"
-    return Method(f"{method.name}, Rician-corrected", restore, method.settings + " rician", method.first, note)
+    return replace(
+        method,
+        name=f"{method.name}, Rician-corrected",
+        restore=restore,
+        settings=method.settings + " rician",
+        note=method.note + "; then the mean of Rician noise removed (seconds: of the correction alone)",
+    )
 
 
 def _correction(case: Case) -> Image:

@@ -1,0 +1,135 @@
+"""Methods that restore a case as ``sasm restore`` does: through a :class:`Restorer`, by the gate or a named expert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from monai_sasm.evaluation.scoring import Case, Image, Method
+from monai_sasm.types import Modality
+
+if TYPE_CHECKING:
+    from monai_sasm.bundles import Bundle
+    from monai_sasm.io.volume import Volume
+    from monai_sasm.restoration.restorer import Restorer
+
+DEFAULT = "default pipeline"
+"""Name of the row of ``sasm restore`` without options: the gate decides which experts act where."""
+
+
+def pipeline_methods(restorer: Restorer, modality: Modality) -> list[Method]:
+    """The default pipeline as a method; none where no gate is installed."""
+    if restorer.gate is None:
+        return []
+    return [Method(DEFAULT, restoring(restorer, modality), note="gate and experts, as `sasm restore` runs them")]
+
+
+def our_methods(restorer: Restorer, modality: Modality, expert: str, *, sigma_known: bool = False) -> list[Method]:
+    """A named expert alone, and the default pipeline: their difference is the gate's.
+
+    Args:
+        restorer: holds gate and expert.
+        modality: of the cases.
+        expert: name of its bundle.
+        sigma_known: also a row of the expert that is told the noise level, as peers are.
+    """
+    alone = restoring(restorer, modality, expert=expert)
+    methods = [Method(f"expert {expert}", alone, note="without the gate; noise estimated from the image")]
+    if sigma_known:
+        told = restoring(restorer, modality, sigma_known=True, expert=expert)
+        methods.append(Method(f"expert {expert}, sigma given", told, note="noise level given, like the peers"))
+    return [*methods, *pipeline_methods(restorer, modality)]
+
+
+def expert_with_weights(
+    restorer: Restorer, modality: Modality, expert: str, *, weights: Path, name: str, note: str
+) -> Method:
+    """A named expert alone, with other weights; printed as ``name``."""
+    changed = restorer.including({name: with_weights(restorer.expert(expert), weights)})
+    return Method(name, restoring(changed, modality, expert=name), note=note)
+
+
+def restoring(
+    restorer: Restorer, modality: Modality, *, sigma_known: bool = False, **choices: Any
+) -> Callable[[Case], Image]:
+    """Case -> restored image, in the unit of the case.
+
+    Args:
+        restorer: see :class:`Restorer`.
+        modality: of the cases.
+        sigma_known: tell the restorer the case's noise level.
+        choices: further fields of :class:`monai_sasm.restoration.options.Options`.
+    """
+
+    def restore(case: Case) -> Image:
+        sigma = case.sigma if sigma_known else None
+        restored: Image = restorer(as_volume(case, modality), sigma=sigma, **choices).volume.array
+        return _as_slices(restored) if "affine" in case.facts else restored
+
+    return restore
+
+
+def as_volume(case: Case, modality: Modality) -> Volume:
+    """The degraded image of a case.
+
+    An image ``(C, H, W)`` is one slice or photo. Where ``facts["affine"]`` is given, the case is a stack of slices
+    ``(N, H, W)``, which becomes a volume ``(1, W, H, N)`` in the order of a NIfTI file.
+    """
+    from monai_sasm.io.volume import Volume
+
+    if "affine" not in case.facts:
+        return Volume(np.ascontiguousarray(case.degraded, np.float32), modality)
+    return Volume(as_file_order(case.degraded), modality, case.facts["affine"], slice_axis=2)
+
+
+def as_file_order(stack: Image) -> Image:
+    """Slices ``(N, H, W)`` -> ``(1, W, H, N)``, the order of a NIfTI file."""
+    return np.ascontiguousarray(stack.transpose(2, 1, 0)[None], np.float32)
+
+
+def with_weights(bundle: Bundle, path: Path) -> Bundle:
+    """The bundle with other weights of the same network; the given one is left as it is."""
+    import copy
+    import hashlib
+
+    import torch
+
+    network = copy.deepcopy(bundle.network)
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return replace(bundle, network=network, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def with_settings(bundle: Bundle, **settings: Any) -> Bundle:
+    """The bundle with other settings of its network, such as ``steps``; the weights are shared."""
+    import copy
+
+    network = copy.copy(bundle.network)
+    for name, value in settings.items():
+        setattr(network, name, value)
+    return replace(bundle, network=network)
+
+
+def self_ensemble(restore: Callable[[Case], Image]) -> Callable[[Case], Image]:
+    """Mean over the eight flips and quarter turns (Timofte et al. 2016)."""
+
+    def ensemble(case: Case) -> Image:
+        total: Any = 0
+        for turns in range(4):
+            for flip in (False, True):
+                turned = np.rot90(case.degraded, turns, axes=(-2, -1))
+                turned = turned[..., ::-1] if flip else turned
+                result = restore(replace(case, degraded=np.ascontiguousarray(turned)))
+                result = result[..., ::-1] if flip else result
+                total = total + np.rot90(result, -turns, axes=(-2, -1))
+        return (total / 8).astype(np.float32)
+
+    return ensemble
+
+
+def _as_slices(array: Image) -> Image:
+    """Inverse of :func:`as_file_order`."""
+    return np.ascontiguousarray(array[0].transpose(2, 1, 0))
