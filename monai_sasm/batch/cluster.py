@@ -135,11 +135,16 @@ def rows(
     waiting, last = iter(tasks), False
     put_off: list[Any] = []
     running: dict[Any, tuple[Any, int]] = {}
+
+    def submit(task: Any, attempt: int) -> Any:
+        key = f"sasm-{job.run}-{task.id}-{'last-' if last else ''}{attempt}"
+        return client.submit(partial(work, last=True) if last else work, task, job, key=key, pure=False)
+
     try:
         while True:
             free = _workers(client, patience) + 1 - len(running)
             for task in (task for _, task in zip(range(free), waiting, strict=False)):
-                running[_submit(client, work, task, job, 1, last)] = task, 1
+                running[submit(task, 1)] = task, 1
             if not running and not put_off:
                 return
             if not running:
@@ -147,10 +152,10 @@ def rows(
                 continue
             for future in _finished(list(running)):
                 task, attempt = running.pop(future)
-                outcome = _outcome(future, begin, task, job, attempt)
+                outcome = _outcome(future, partial(begin, task, job), attempt)
                 future.release()
                 if outcome is None:
-                    running[_submit(client, work, task, job, attempt + 1, last)] = task, attempt + 1
+                    running[submit(task, attempt + 1)] = task, attempt + 1
                 elif outcome.get("status") == PUT_OFF:
                     put_off.append(task)
                 else:
@@ -160,12 +165,7 @@ def rows(
             future.cancel()
 
 
-def _submit(client: Any, work: Callable[..., Row], task: Any, job: Any, attempt: int, last: bool) -> Any:
-    key = f"sasm-{job.run}-{task.id}-{'last-' if last else ''}{attempt}"
-    return client.submit(partial(work, last=True) if last else work, task, job, key=key, pure=False)
-
-
-def _outcome(future: Any, begin: Callable[[Any, Any], Row], task: Any, job: Any, attempt: int) -> Row | None:
+def _outcome(future: Any, begin: Callable[[], Row], attempt: int) -> Row | None:
     """The row of a finished future; ``None`` when its worker died and it should be tried again."""
     if future.status == "cancelled":
         raise StoppedError("the scheduler is gone or was reset; start it, then run again with --resume")
@@ -177,7 +177,7 @@ def _outcome(future: Any, begin: Callable[[Any, Any], Row], task: Any, job: Any,
     if killed and attempt <= MAX_DEATHS:
         return None  # the task knows by itself when it has died too often; here an innocent one gets another chance
     reason = "its worker died again and again before it could start" if killed else "the worker could not run it"
-    return begin(task, job) | {"status": "failed", "reason": reason, "error": type(error).__name__}
+    return begin() | {"status": "failed", "reason": reason, "error": type(error).__name__}
 
 
 def _finished(futures: list[Any]) -> list[Any]:

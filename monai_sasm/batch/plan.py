@@ -54,16 +54,18 @@ def check_targets(task: Task, job: BatchJob) -> None:
         ValueError: one of them is a source, or the sidecar of one.
     """
     target = job.output / task.target
-    result = _files(task, job)
-    if task.entry.format == "dicom" and not is_nifti_name(target):
+    result, series = _files(task, job), task.entry.format == "dicom" and not is_nifti_name(target)
+    if series:
         result.remove(target)
         guard_folder(target, overwrite=job.overwrite, ours=is_result)
     if getattr(job.options, "keep_maps", False) and target.parent.is_dir():
-        name = target.name if task.entry.format == "dicom" else stem(target)
-        result |= {found for part in _MAPS for found in target.parent.glob(f"{glob.escape(name)}{part}.*")}
-    sources = [*task.entry.paths, *(path.with_name(stem(path) + ".json") for path in task.entry.paths)]
-    for file in sorted(result):
-        guard_target(file, overwrite=job.overwrite, sources=tuple(sources))
+        name = glob.escape(target.name if series else stem(target))
+        result |= {found for part in _MAPS for found in target.parent.glob(f"{name}{part}.*")}
+    there = [file for file in sorted(result, key=lambda file: (file != target, file)) if os.path.lexists(file)]
+    if there:
+        sources = (*task.entry.paths, *(path.with_name(stem(path) + ".json") for path in task.entry.paths))
+        for file in there:
+            guard_target(file, overwrite=job.overwrite, sources=sources)
 
 
 def is_result(path: Path) -> bool:
@@ -77,7 +79,7 @@ def is_result(path: Path) -> bool:
 def _files(task: Task, job: BatchJob) -> set[Path]:
     """The file or folder of a result, and its sidecar."""
     target = job.output / task.target
-    return {target, target.with_name(stem(target) + ".json")} if task.entry.format == "nifti" else {target}
+    return {target, target.with_name(stem(target) + ".json")} if is_nifti_name(target) else {target}
 
 
 def _entries(job: BatchJob) -> Iterator[Entry]:
@@ -90,7 +92,7 @@ def _entries(job: BatchJob) -> Iterator[Entry]:
 
 
 def _task(entry: Entry, job: BatchJob) -> Task:
-    task = Task(_identity(entry, job.source), entry, Path(entry.name), entry.refusal)
+    task = Task(_identity(entry, job.source), entry, Path(entry.name), refusal=entry.refusal)
     if entry.refusal is not None:
         return task
     try:

@@ -108,7 +108,7 @@ def restorer_of(job: BatchJob) -> Restorer:
     Raises:
         BundleError: a bundle is missing or incomplete.
     """
-    return _restorer(job.device, job.precision, job.trust, job.options)
+    return _restorer(job.device, job.precision, trust=job.trust, options=job.options)
 
 
 def died(times: int) -> Row:
@@ -167,13 +167,13 @@ def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restore
 def _written(task: Task, job: BatchJob, target: Path, *, restorer: Restorer, progress: Progress | None) -> Row:
     """Restore or thin an image and write it to ``target``, which stands for its place; what there is to tell."""
     started = time.perf_counter()
-    volume = task.entry.load()
+    volume, given = task.entry.load(), {"keep_private": job.keep_private}
     if isinstance(job.options, Thinning):
         advance = _parts(work_units(volume, job.options), progress)
-        done = thin_to(volume, target, restorer, job.options, keep_private=job.keep_private, progress=advance)
+        done = thin_to(volume, target, restorer, options=job.options, **given, progress=advance)
     else:
         advance = _parts(restorer.plan(volume.modality, job.options).work_units(volume), progress)
-        done = restore_to(volume, target, restorer, job.options, keep_private=job.keep_private, progress=advance)
+        done = restore_to(volume, target, restorer, options=job.options, **given, progress=advance)
     place, maps = job.output / task.target, [Path(path) for path in done["output"]["maps"]]
     output = {"files": done["output"]["files"], "maps": len(maps)}
     if job.identify:

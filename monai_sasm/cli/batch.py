@@ -99,7 +99,7 @@ def batch(
         tasks = plan(job)
         if dry_run:
             raise typer.Exit(print_plan(tasks, job, running.as_json))
-        raise typer.Exit(_run(job, tasks, running, partial(_engine, scheduler, cluster)))
+        raise typer.Exit(_run(job, tasks, running, engine_for=partial(_engine, scheduler, cluster)))
 
 
 def _run(job: BatchJob, tasks: Sequence[Task], running: Running, engine_for: Any) -> int:
@@ -110,10 +110,10 @@ def _run(job: BatchJob, tasks: Sequence[Task], running: Running, engine_for: Any
     waiting = sum(task.refusal is None for task in tasks)
     try:
         with progress_bar(waiting, running.quiet) as advance, engine_for(advance) as engine:
-            for row in run(job, tasks, engine, summary):
+            for row in run(job, tasks, engine, summary=summary):
                 task = known[row["input"]["id"]]
                 place = {"path": job.output if job.flat else job.output / task.target}
-                tell(row, f"{task.entry.name} ({task.id})", place, running.as_json)
+                tell(row, f"{task.entry.name} ({task.id})", place, as_json=running.as_json)
     except KeyboardInterrupt:
         logger.error("interrupted; what was finished stays, nothing is half-written, --resume goes on")
         return INTERRUPTED

@@ -55,7 +55,7 @@ def new(
     with one_line_errors():
         from monai_sasm.bundles import new_bundle
 
-        root = new_bundle(name, origin, output, trust or ())
+        root = new_bundle(name, origin, output, extra=trust or ())
         print(root)
         typer.echo(_next_steps(root, origin), err=True)
 
@@ -100,7 +100,7 @@ def add(
         from monai_sasm.bundles import DEFAULT_GATE, available, find_gate, read_metadata, user_folder
         from monai_sasm.training.gate_head import add_bundle
 
-        extended = add_bundle(folder, examples, output, steps, gate)
+        extended = add_bundle(folder, examples, output, steps=steps, gate_name=gate)
         print(extended)
         origin = read_metadata(extended)["sasm"]["extends"]
         typer.echo(f"{extended.name} extends {origin} by {folder.resolve().name}", err=True)

@@ -65,7 +65,7 @@ def run_job(running: Running, dry_run: bool, **fields: Any) -> NoReturn:
     with progress_bar(waiting, running.quiet) as advance:
         # no network is loaded to say why there is nothing to do
         rows = run_here(tasks, job, advance) if waiting else (row_of(task, job) for task in tasks)
-        statuses = [tell(row, row["input"]["name"], row["output"], running.as_json) for row in rows]
+        statuses = [tell(row, row["input"]["name"], row["output"], as_json=running.as_json) for row in rows]
     raise typer.Exit(exit_code(statuses))
 
 

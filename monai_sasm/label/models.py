@@ -70,7 +70,7 @@ def models(trust: Sequence[Path] = (), gate: str | None = None) -> list[Model]:
             found += [_pipeline(name, modality, names) for modality, names in experts.items() if names]
         elif role == "segmenter":
             try:
-                segmenter = _segmenter(name, root, metadata, description)
+                segmenter = _segmenter(name, root, metadata)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 log.warning("bundle left out: metadata.json of %s lacks or misstates %s", root.name, error)
                 continue
@@ -98,14 +98,14 @@ def _pipeline(name: str, modality: Modality, experts: list[str]) -> Model:
     return Model(f"{name}_{modality.value.lower()}", description, modality, choices=tuple(experts))
 
 
-def _segmenter(name: str, root: Path, metadata: dict[str, Any], description: str) -> Model:
+def _segmenter(name: str, root: Path, metadata: dict[str, Any]) -> Model:
     data = metadata["network_data_format"]
     # a network of overlapping regions has channels that are no labels: then sasm.labels names the values of its result
     classes: dict[str, str] = metadata["sasm"].get("labels") or data["outputs"]["pred"].get("channel_def", {})
     labels = {label: int(value) for value, label in classes.items() if label.lower() != "background"}
     return Model(
         name,
-        description,
+        str(metadata.get("description", name)),
         Modality(metadata["sasm"]["modality"]),
         restores=False,
         segmenter=root,

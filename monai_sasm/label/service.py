@@ -58,13 +58,13 @@ class InferenceService:
 
         def work(progress: Progress) -> Result:
             started = time.perf_counter()
-            path, report = self._serve(model, volume, options, extension, progress)
+            path, report = self._serve(model, volume, options, extension=extension, progress=progress)
             return path, report | {"latencies": {"total": round(time.perf_counter() - started, 2)}}
 
         return work
 
     def _serve(
-        self, model: Model, volume: Volume, options: Options, extension: str | None, progress: Progress
+        self, model: Model, volume: Volume, options: Options, *, extension: str | None, progress: Progress
     ) -> Result:
         report: dict[str, Any] = {"label_names": dict(model.labels), "notes": list(volume.notes), "models": {}}
         if model.restores:
@@ -90,7 +90,9 @@ class InferenceService:
     def _restorer(self, options: Options) -> Restorer:
         if options.expert not in self._restorers:
             needed = Options(expert=options.expert, gate=options.gate)
-            self._restorers[options.expert] = open_restorer(self.device, self.precision, self.trust, needed)
+            self._restorers[options.expert] = open_restorer(
+                self.device, self.precision, trust=self.trust, options=needed
+            )
         return self._restorers[options.expert]
 
     def _segmenter(self, model: Model) -> Segmenter:

@@ -30,7 +30,7 @@ def evaluate(
     protocol: str,
     data: Path | None = None,
     output: Path = Path("docs/results"),
-    house_device: str = "auto",
+    device: str = "auto",
     limit: int | None = None,
     peers: bool = True,
     weights: Mapping[str, Path] | None = None,
@@ -42,7 +42,7 @@ def evaluate(
         protocol: a key of :data:`PROTOCOLS`.
         data: data root; else the environment variable SASM_DATA, else ``../shared/data`` beside the checkout.
         output: folder of the results.
-        house_device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         limit: only the first so many images (flagged: not the protocol's number).
         peers: also run the methods of others; ``False`` for a quick look.
         weights: further checkpoints by label, as ``{"pair0": path}`` for ``raindrop-real``.
@@ -55,7 +55,9 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    context = Context(data_root(data), Path(output), house_device, limit, peers, dict(weights or {}))
+    context = Context(
+        data_root(data), Path(output), device=device, limit=limit, peers=peers, weights=dict(weights or {})
+    )
     return evaluate_in(context, protocol)
 
 
@@ -63,7 +65,7 @@ def compare(
     bundles: Sequence[str],
     data: Path,
     output: Path = Path("comparison"),
-    house_device: str = "auto",
+    device: str = "auto",
     limit: int | None = None,
     trust: Sequence[Path] = (),
 ) -> Table:
@@ -74,7 +76,7 @@ def compare(
             is the one that the others are tested against.
         data: images, paired or clean, see :mod:`monai_sasm.evaluation.own_folder`.
         output: folder of the results.
-        house_device, limit: as for :func:`evaluate`.
+        device, limit: as for :func:`evaluate`.
         trust: further folders of bundles, whose configuration may run code.
 
     Raises:
@@ -85,7 +87,7 @@ def compare(
     from monai_sasm.evaluation.chosen import choose
 
     experts = choose(bundles, trust)
-    table = comparison.run(Context(Path(data), Path(output), house_device, limit), experts)
+    table = comparison.run(Context(Path(data), Path(output), device=device, limit=limit), experts)
     table.write(Path(output))
     return table
 
@@ -94,7 +96,7 @@ def evaluate_brats(
     root: Path,
     bundles: Sequence[str] = (),
     output: Path = Path("docs/results"),
-    house_device: str = "auto",
+    device: str = "auto",
     limit: int | None = None,
     trust: Sequence[Path] = (),
     resume: bool = False,
@@ -106,8 +108,9 @@ def evaluate_brats(
     """
     from monai_sasm.protocols.brats import measure
 
-    context = Context(Path(root), Path(output), house_device, limit)
-    return _written(measure(context, Path(root), bundles, trust, resume, engine), context.output)
+    context = Context(Path(root), Path(output), device=device, limit=limit)
+    table = measure(context, Path(root), bundles, trust=trust, resume=resume, engine=engine)
+    return _written(table, context.output)
 
 
 def evaluate_in(context: Context, protocol: str) -> Table:
