@@ -53,7 +53,8 @@ def run(context: Context) -> Table:
     cases = []
     for group, path in subjects:
         for factor in FACTORS:
-            case = Case(path.name.split(".")[0], f"{group} x{factor}", np.zeros((1, 1)), np.zeros((1, 1)))
+            nothing = np.zeros((1, 1), np.float32)  # blocks are read when they are measured
+            case = Case(path.name.split(".")[0], f"{group} x{factor}", nothing, nothing)
             cases.append(case)
             for name, found in _measured(path, factor, methods).items():
                 results[name][case.level, case.name] = found
