@@ -22,11 +22,11 @@ from monai_sasm.cli.main import main
 from monai_sasm.datasets.brats import subjects
 from monai_sasm.degradations.kspace import KspaceTruncation
 from monai_sasm.errors import BundleError
-from monai_sasm.protocols.brats import in_process
 from monai_sasm.evaluation.brats_subject import DEATHS, Job, Task, measure_subject, prepare
 from monai_sasm.evaluation.chosen import choose
 from monai_sasm.evaluation.data import DataAbsentError
 from monai_sasm.evaluation.table import Table
+from monai_sasm.protocols.brats import in_process
 from monai_sasm.protocols.evaluate import evaluate_brats
 from tests.data import CHECKOUT
 from tests.evaluation.tumours import DIES, Mortal, write_models, write_subjects
