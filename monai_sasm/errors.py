@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable
+
+DISK_FULL = frozenset({"ENOSPC", "EDQUOT", "EROFS"})
+"""Names of errors after which nothing more can be written."""
+DISK_FAULTS = DISK_FULL | {"EIO", "EMFILE", "ENFILE"}
+"""Names of errors that are no fault of the image under way: it may be tried again."""
+_SHORTEST_NAME = 4  # a shorter one would be found inside of ordinary words
+
 
 class RefusedError(ValueError):
     """The input cannot be processed rightly; the message is the reason and the way out. Never holds patient data."""
@@ -11,12 +20,31 @@ class BundleError(ValueError):
     """A bundle folder is incomplete or inconsistent; the message names the file and what it should hold."""
 
 
-def reason_of(error: BaseException) -> str:
-    """An error in one line. Unforeseen ones give their type only: their text may quote header values."""
+def reason_of(error: BaseException, private: Iterable[str] = ()) -> str:
+    """An error in one line. Unforeseen ones give their type only: their text may quote header values.
+
+    Args:
+        error: what was raised.
+        private: names and paths that must not be told; ``...`` stands for them, and errors of the system, which end in
+            a path, give their cause alone.
+    """
     if isinstance(error, MemoryError):
         return "not enough memory; restore fewer or smaller images at once"
     if isinstance(error, RuntimeError) and "out of memory" in str(error):
         return "the accelerator has not enough memory; use --device cpu"
-    if isinstance(error, (ValueError, OSError, ImportError, RuntimeError)) and str(error):
-        return " ".join(str(error).split())
-    return f"unforeseen {type(error).__name__}; run again with -vv for the traceback"
+    if not (isinstance(error, (ValueError, OSError, ImportError, RuntimeError)) and str(error)):
+        return f"unforeseen {type(error).__name__}; run again with -vv for the traceback"
+    names = sorted((name for name in private if len(name) >= _SHORTEST_NAME), key=len, reverse=True)
+    if names and isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    reason = " ".join(str(error).split())
+    for name in names:
+        reason = reason.replace(name, "...")
+    return reason
+
+
+def error_name(error: BaseException) -> str:
+    """The name of an error: of the system's, where it is one (``ENOSPC``), else of its type."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return errno.errorcode.get(error.errno, "OSError")
+    return type(error).__name__

@@ -31,7 +31,7 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
     import torch
 
     from monai_sasm.bundles import Bundle
-    from monai_sasm.restoration.restorer import Restorer
+    from monai_sasm.restoration.restorer import Restorer, torch_device
     from monai_sasm.types import Modality
 
     class Half(torch.nn.Module):
@@ -58,7 +58,7 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
             network=Half(),
             metadata={"sasm": {"role": "expert"}},
         )
-        for modality in Modality
+        for modality in Modality.known()
     }
     gate = Bundle(
         "toy_gate",
@@ -73,5 +73,10 @@ def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
         {"sasm": {"role": "gate"}},
     )
     restorer = Restorer.of(experts, gate)
-    monkeypatch.setattr("monai_sasm.restoration.files.Restorer", lambda *_, **__: restorer)
+
+    def made(device: str = "auto", **_: Any) -> Restorer:
+        torch_device(device)
+        return restorer
+
+    monkeypatch.setattr("monai_sasm.restoration.files.Restorer", made)
     return restorer

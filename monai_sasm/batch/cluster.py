@@ -5,7 +5,7 @@
 3. Results are one small row, and released at once: a worker that dies takes no finished work with it.
 4. The commit is atomic and idempotent (:mod:`monai_sasm.batch.ledger`): a task may run twice, its result is there once.
 5. Errors are rows. A task whose process dies is put off until the others are done, and given up when it dies again and
-   again (:mod:`monai_sasm.batch.task`).
+   again (:mod:`monai_sasm.batch.work`).
 
 Input and output must have the same paths on all workers. Dask does not encrypt or authenticate unless told to (see
 "TLS" in its manual): whoever reaches the scheduler's port can run code as its user.
@@ -23,10 +23,9 @@ from typing import Any
 
 import yaml
 
-from monai_sasm.batch.manifest import Row
-from monai_sasm.batch.rows import describe
+from monai_sasm.batch.row import Row, row_of
 from monai_sasm.batch.run import Engine, StoppedError
-from monai_sasm.batch.task import MAX_DEATHS, PUT_OFF, run_task
+from monai_sasm.batch.work import MAX_DEATHS, PUT_OFF, run_task
 from monai_sasm.optional import require
 
 INSTALL = "pip install 'monai-sasm[cluster]'"
@@ -117,16 +116,16 @@ def rows(
     client: Any,
     patience: float = PATIENCE,
     work: Callable[..., Row] = run_task,
-    begin: Callable[[Any, Any], Row] = describe,
+    begin: Callable[[Any, Any], Row] = row_of,
 ) -> Iterator[Row]:
     """Run tasks on the workers of a client; yields each row as it comes.
 
     Args:
         tasks: what to run, each with an ``id``.
-        job: see :class:`monai_sasm.batch.job.Job`; for other work anything small with the name of the ``run``.
+        job: see :class:`monai_sasm.batch.job.BatchJob`; for other work anything small with the name of the ``run``.
         client: ``distributed.Client``.
         patience: seconds to wait while there is no worker at all.
-        work: task and job -> row, on a worker. Where the row's status is :data:`monai_sasm.batch.task.PUT_OFF`, it is
+        work: task and job -> row, on a worker. Where the row's status is :data:`monai_sasm.batch.work.PUT_OFF`, it is
             called again with ``last=True`` when the other tasks are done.
         begin: task and job -> row before anything is done, for a task that cannot be run.
 
@@ -136,11 +135,16 @@ def rows(
     waiting, last = iter(tasks), False
     put_off: list[Any] = []
     running: dict[Any, tuple[Any, int]] = {}
+
+    def submit(task: Any, attempt: int) -> Any:
+        key = f"sasm-{job.run}-{task.id}-{'last-' if last else ''}{attempt}"
+        return client.submit(partial(work, last=True) if last else work, task, job, key=key, pure=False)
+
     try:
         while True:
             free = _workers(client, patience) + 1 - len(running)
             for task in (task for _, task in zip(range(free), waiting, strict=False)):
-                running[_submit(client, work, task, job, 1, last)] = task, 1
+                running[submit(task, 1)] = task, 1
             if not running and not put_off:
                 return
             if not running:
@@ -148,10 +152,10 @@ def rows(
                 continue
             for future in _finished(list(running)):
                 task, attempt = running.pop(future)
-                outcome = _outcome(future, begin, task, job, attempt)
+                outcome = _outcome(future, partial(begin, task, job), attempt)
                 future.release()
                 if outcome is None:
-                    running[_submit(client, work, task, job, attempt + 1, last)] = task, attempt + 1
+                    running[submit(task, attempt + 1)] = task, attempt + 1
                 elif outcome.get("status") == PUT_OFF:
                     put_off.append(task)
                 else:
@@ -161,12 +165,7 @@ def rows(
             future.cancel()
 
 
-def _submit(client: Any, work: Callable[..., Row], task: Any, job: Any, attempt: int, last: bool) -> Any:
-    key = f"sasm-{job.run}-{task.id}-{'last-' if last else ''}{attempt}"
-    return client.submit(partial(work, last=True) if last else work, task, job, key=key, pure=False)
-
-
-def _outcome(future: Any, begin: Callable[[Any, Any], Row], task: Any, job: Any, attempt: int) -> Row | None:
+def _outcome(future: Any, begin: Callable[[], Row], attempt: int) -> Row | None:
     """The row of a finished future; ``None`` when its worker died and it should be tried again."""
     if future.status == "cancelled":
         raise StoppedError("the scheduler is gone or was reset; start it, then run again with --resume")
@@ -178,7 +177,7 @@ def _outcome(future: Any, begin: Callable[[Any, Any], Row], task: Any, job: Any,
     if killed and attempt <= MAX_DEATHS:
         return None  # the task knows by itself when it has died too often; here an innocent one gets another chance
     reason = "its worker died again and again before it could start" if killed else "the worker could not run it"
-    return begin(task, job) | {"status": "failed", "reason": reason, "error": type(error).__name__}
+    return begin() | {"status": "failed", "reason": reason, "error": type(error).__name__}
 
 
 def _finished(futures: list[Any]) -> list[Any]:

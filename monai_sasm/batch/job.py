@@ -1,62 +1,78 @@
-"""What a run of a batch is asked to do, as values that travel to workers."""
+"""What a run is asked to do, and its parts, as values that travel to workers."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monai_sasm import __version__
-from monai_sasm.io.entry import Entry
-from monai_sasm.restoration.options import Options
+
+if TYPE_CHECKING:
+    from monai_sasm.io.entry import Entry
+    from monai_sasm.restoration.options import Options, Thinning
+    from monai_sasm.types import Modality
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchJob:
     """What all tasks of a run share; small, and the same on every worker.
 
     Args:
-        source: absolute path of the input.
-        output: absolute path of the output folder.
+        source: file or folder of images; absolute where workers run elsewhere.
+        output: folder of the results, or a file name for one NIfTI or photo.
+        options: what to do with the pixels: restore them, or make thin slices of them.
+        command: that runs it, as the rows tell.
         run: name of this run, different for each.
-        options: what to do with the pixels.
+        modality: what NIfTI files are that do not say it.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``, ...; chosen by each worker for itself.
         precision: ``float32`` or ``bfloat16``.
         trust: further folders of bundles.
+        ledger: the output is an archive with a ledger and a manifest: a run can be resumed, NIfTI results carry the
+            names of BIDS derivatives, and what lies in the output is no input.
         resume: take over what an earlier run did with the same input, models and parameters.
         overwrite: replace other results.
         keep_private: keep private DICOM tags.
-        identify: write paths and UIDs into the rows, which may name patients.
+        identify: write names, paths and UIDs into the rows, which may name patients.
         flat: put DICOM files straight into the output folder, as ``SERIES#OBJECT.dcm``.
+        nifti: write DICOM results as NIfTI.
+        version: of the package that planned it.
         adopt: take over a ledger that was not made in its place; see :meth:`monai_sasm.batch.ledger.Ledger.open`.
     """
 
     source: Path
     output: Path
-    options: Options
+    options: Options | Thinning
+    command: str = "batch"
     run: str = field(default_factory=lambda: secrets.token_hex(6))
+    modality: Modality | None = None
     device: str = "auto"
     precision: str = "float32"
     trust: tuple[Path, ...] = ()
+    ledger: bool = True
     resume: bool = False
     overwrite: bool = False
     keep_private: bool = False
     identify: bool = False
     flat: bool = False
+    nifti: bool = False
     adopt: bool = False
     version: str = __version__
 
 
 @dataclass(frozen=True)
 class Task:
-    """One series to restore.
+    """One image, volume or series.
 
     Args:
         id: 16 hexadecimal digits that follow from its place below the input; free of patient data.
         entry: as found by :func:`monai_sasm.io.formats.inventory`.
-        target: place of the result below the output.
+        target: place of the result below the output of the job; ``.`` where that is the file itself.
+        refusal: why it will not be restored; ``None`` when it will be.
     """
 
     id: str
     entry: Entry
     target: Path
+    refusal: str | None = None

@@ -27,14 +27,13 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import replacing
+from monai_sasm.io.commit import replacing, sync_all
 from monai_sasm.io.nofollow import (
     below,
     is_folder,
@@ -44,10 +43,10 @@ from monai_sasm.io.nofollow import (
     read_regular,
     refuse_links_inside,
 )
+from monai_sasm.io.placing import whole_parts
 
 FOLDER = ".sasm-batch"
 _FILES, _RECORD, _MARK = "files", "record.json", "made-here"
-_SYNCED = 8  # files at a time
 _MOST = 64 << 20  # bytes of a record
 _IDENTITY = re.compile(r"[\w-]{1,100}", re.ASCII)
 
@@ -180,7 +179,7 @@ class Ledger:
         done = self.record(identity)
         if done is not None and done["key"] == record["key"] and done["row"]["run"] == record["row"]["run"]:
             return done  # the scheduler ran it twice, and the other one was faster
-        units = {path.relative_to(staged).as_posix(): _names(path) for path in _units(staged)}
+        units = {path.relative_to(staged).as_posix(): _names(path) for path in whole_parts(staged)}
         mine = (self._record(identity) or {"units": {}})["units"]
         places = {unit: below(self.output, unit) for unit in units}
         taken = [unit for unit in units if unit not in mine and places[unit].exists()]
@@ -190,7 +189,7 @@ class Ledger:
             if place.exists() and place.is_dir() != (staged / unit).is_dir():
                 raise FileExistsError(f"{place} is no result of this kind; move it away")
         (staged.parent / _RECORD).write_text(json.dumps(record | {"units": units}, default=str), encoding="utf-8")
-        _sync(staged.parent)
+        sync_all(staged.parent)
         try:
             os.rename(staged.parent, self.folder / "ready" / identity)
         except OSError as error:
@@ -255,15 +254,6 @@ def _name(name: str) -> str:
     return below(Path(), name).name
 
 
-def _units(folder: Path) -> Iterator[Path]:
-    """What is moved as one: DICOM series folders, and files beside folders."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not any(path.glob("*.dcm")):
-            yield from _units(path)
-        else:
-            yield path
-
-
 def _names(unit: Path) -> list[str]:
     """The files in a folder that is moved as one; nothing for a file."""
     return sorted(path.name for path in unit.iterdir()) if unit.is_dir() else []
@@ -285,14 +275,3 @@ def _move(source: Path, target: Path, names: list[str]) -> None:
     for old in target.glob("IM*.dcm"):
         if names and old.name not in names:
             old.unlink()
-
-
-def _sync(folder: Path) -> None:
-    """Have all files on the disk; several at a time, since each waits for the disk."""
-    with ThreadPoolExecutor(_SYNCED) as pool:
-        list(pool.map(_sync_file, (path for path in folder.rglob("*") if path.is_file())))
-
-
-def _sync_file(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""One run per output folder: a lock that the operating system drops when its holder dies."""
+"""One process per folder: a lock that the operating system drops when its holder dies."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from monai_sasm.io.nofollow import open_regular
 logger = logging.getLogger(__name__)
 
 
-class HeldError(RuntimeError):
-    """Another run holds the lock; the message says which."""
+class LockedError(RuntimeError):
+    """Another process holds the lock; the message says which."""
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path`` (created when missing) for the length of the block.
+def exclusive(folder: Path, path: Path) -> Iterator[None]:
+    """Keep a folder to this process for the length of the block, by a lock on the file ``path``, created when missing.
 
     The file stays; only the lock on it counts, which the system drops with its process, also after ``kill -9``. On a
     file system without locks (Lustre mounted without ``flock``) a warning is logged and the block runs unprotected.
 
     Raises:
-        HeldError: another process holds it.
+        LockedError: another process holds it.
         RefusedError: it is a link or no file.
     """
     with os.fdopen(open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+b") as file:
@@ -38,10 +38,10 @@ def held(path: Path) -> Iterator[None]:
             if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
                 file.seek(0)
                 holder = file.read(200).decode(errors="replace").strip() or "unknown"
-                raise HeldError(
-                    f"another run writes into {path.parent.parent} ({holder}); wait for it, or choose another output"
+                raise LockedError(
+                    f"another process uses {folder} ({holder}); wait for its end or stop it, or choose another folder"
                 ) from None
-            logger.warning("this file system knows no locks: do not start a second run on the same output")
+            logger.warning("this file system knows no locks: do not start a second process on %s", folder.name)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         file.flush()

@@ -6,14 +6,12 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
+from monai_sasm.batch.row import Row
 from monai_sasm.io.nofollow import open_regular
 
 logger = logging.getLogger("monai_sasm")
-Row = dict[str, Any]
 NAME = "manifest.jsonl"
-SCHEMA = "sasm.batch/1"
 
 
 class Manifest:

@@ -1,88 +1,111 @@
-"""What a batch will do: one task per series, each with a place of its own, and one row for everything it will not."""
+"""What a run will do: one task per image, each with a place of its own, or the reason why it will not be restored."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from monai_sasm.batch import bids
-from monai_sasm.batch.job import Job, Task
-from monai_sasm.batch.rows import reason_without_names
+from monai_sasm.batch.job import BatchJob, Task
+from monai_sasm.batch.row import ended_by
+from monai_sasm.io.commit import guard_folder, guard_target
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, output_path
-from monai_sasm.io.nifti.names import stem
-from monai_sasm.types import Modality
+from monai_sasm.io.nifti.names import is_nifti_name, stem
+
+_MAPS = ("_weight-*", "_trust", "_uncertainty", "_change")  # beside a result; which weights, only restoring tells
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Tasks to run, and what is passed over.
+def plan(job: BatchJob) -> tuple[Task, ...]:
+    """Look through the input, headers only; tasks in the order of the folders, those that are refused among them.
 
-    Args:
-        tasks: in the order of the folders.
-        refused: task and reason, for what cannot be restored rightly.
-    """
-
-    tasks: tuple[Task, ...]
-    refused: tuple[tuple[Task, str], ...]
-
-
-def plan(job: Job, modality: Modality | None = None) -> Plan:
-    """Look through the input, headers only.
-
-    The output may lie inside the input (``derivatives/sasm`` of a BIDS data set): what is in it is no input. Of a
-    BIDS data set only the raw images count.
-
-    Args:
-        job: see :class:`monai_sasm.batch.job.Job`.
-        modality: what NIfTI files are that do not say it.
+    With a ledger, the output may lie inside the input (``derivatives/sasm`` of a BIDS data set): what is in it is no
+    input, and of a BIDS data set only the raw images count.
 
     Raises:
         FileNotFoundError: there is no such input.
-        ValueError: the output would cover the input.
+        ValueError: the output of a job with a ledger would cover the input.
     """
-    if job.source.is_relative_to(job.output):
+    if job.ledger and job.source.is_relative_to(job.output):
         raise ValueError("the output folder holds the input; choose a folder beside it or below it")
     tasks: list[Task] = []
-    refused: list[tuple[Task, str]] = []
-    taken: set[Path] = set()
-    for entry in _entries(job, modality):
-        task, reason = _task(entry, job)
-        if reason is None:
-            places = _places(task)
-            if places & taken:
+    places: set[Path] = set()
+    for entry in _entries(job):
+        task = _task(entry, job)
+        if task.refusal is None:
+            own = _files(task, job)
+            if own & places:
                 reason = "its result would have the same name as another one of this folder; rename one of the two"
-            taken |= places
-        if reason is None:
-            tasks.append(task)
-        else:
-            refused.append((task, reason))
-    return Plan(tuple(tasks), tuple(refused))
+                task = replace(task, refusal=reason)
+            places |= own
+        tasks.append(task)
+    return tuple(tasks)
 
 
-def _entries(job: Job, modality: Modality | None) -> Iterator[Entry]:
-    hidden = [job.output]
-    if bids.is_root(job.source):
+def check_targets(task: Task, job: BatchJob) -> None:
+    """Refuse a task, before anything is done for it, whose result, sidecar or maps would destroy something.
+
+    Raises:
+        FileExistsError: one of them is there, and the job does not overwrite.
+        ValueError: one of them is a source, or the sidecar of one.
+    """
+    target = job.output / task.target
+    result, series = _files(task, job), task.entry.format == "dicom" and not is_nifti_name(target)
+    if series:
+        result.remove(target)
+        guard_folder(target, overwrite=job.overwrite, ours=is_result)
+    if getattr(job.options, "keep_maps", False) and target.parent.is_dir():
+        name = glob.escape(target.name if series else stem(target))
+        result |= {found for part in _MAPS for found in target.parent.glob(f"{name}{part}.*")}
+    there = [file for file in sorted(result, key=lambda file: (file != target, file)) if os.path.lexists(file)]
+    if there:
+        sources = (*task.entry.paths, *(path.with_name(stem(path) + ".json") for path in task.entry.paths))
+        for file in there:
+            guard_target(file, overwrite=job.overwrite, sources=sources)
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is a DICOM object that this program derived."""
+    from monai_sasm.io.dicom.header import read_header
+
+    header = read_header(path)
+    return header is not None and header.derived_here
+
+
+def _files(task: Task, job: BatchJob) -> set[Path]:
+    """The file or folder of a result, and its sidecar."""
+    target = job.output / task.target
+    return {target, target.with_name(stem(target) + ".json")} if is_nifti_name(target) else {target}
+
+
+def _entries(job: BatchJob) -> Iterator[Entry]:
+    hidden = [job.output] if job.ledger else []
+    if job.ledger and bids.is_root(job.source):
         hidden += [job.source / name for name in bids.NOT_RAW]
-    for entry in inventory(job.source, modality):
+    for entry in inventory(job.source, job.modality):
         if not any(path.is_relative_to(folder) for folder in hidden for path in entry.paths[:1]):
             yield entry
 
 
-def _task(entry: Entry, job: Job) -> tuple[Task, str | None]:
-    identity = _identity(entry, job.source)
+def _task(entry: Entry, job: BatchJob) -> Task:
+    task = Task(_identity(entry, job.source), entry, Path(entry.name), refusal=entry.refusal)
+    if entry.refusal is not None:
+        return task
     try:
-        target = output_path(entry, job.source, job.output).relative_to(job.output)
-    except ValueError as error:
-        task = Task(identity, entry, Path(entry.name))
-        return task, entry.refusal or reason_without_names(error, task, job)
-    derived = bids.derived_name(target.name) if entry.format == "nifti" else None
-    if derived is not None:
-        target = target.with_name(derived)
-    return Task(identity, entry, target), entry.refusal
+        target = output_path(entry, job.source, job.output)
+        if job.nifti and entry.format == "dicom" and not is_nifti_name(target):
+            target = target.with_name(f"{target.name}.nii.gz")
+        derived = bids.derived_name(target.name) if job.ledger and entry.format == "nifti" else None
+        task = replace(task, target=target.with_name(derived or target.name).relative_to(job.output))
+        if not job.ledger:  # with one, an earlier run's result may be taken over
+            check_targets(task, job)
+    except (ValueError, OSError) as error:
+        return replace(task, refusal=ended_by(error, task, job)["reason"])
+    return task
 
 
 def _identity(entry: Entry, source: Path) -> str:
@@ -91,9 +114,3 @@ def _identity(entry: Entry, source: Path) -> str:
     place = first.parent if entry.format == "dicom" and len(entry.paths) > 1 else first
     below = place.relative_to(source).as_posix() if place != source else place.name
     return hashlib.sha256(os.fsencode(f"{below}\n{entry.name}")).hexdigest()[:16]
-
-
-def _places(task: Task) -> set[Path]:
-    """The files and folders a result takes, beside its maps."""
-    sidecar = {task.target.with_name(stem(task.target) + ".json")} if task.entry.format == "nifti" else set()
-    return {task.target, *sidecar}

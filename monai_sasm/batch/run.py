@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 
 from monai_sasm.batch import bids
-from monai_sasm.batch.job import Job, Task
+from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.ledger import Ledger
-from monai_sasm.batch.lock import held
-from monai_sasm.batch.manifest import NAME, Manifest, Row
-from monai_sasm.batch.plan import Plan
-from monai_sasm.batch.rows import DISK_FULL, describe
+from monai_sasm.batch.lock import exclusive
+from monai_sasm.batch.manifest import NAME, Manifest
+from monai_sasm.batch.row import Row, row_of
+from monai_sasm.errors import DISK_FULL
 
-Engine = Callable[[Iterable[Task], Job], Iterator[Row]]
+Engine = Callable[[Iterable[Task], BatchJob], Iterator[Row]]
 
 logger = logging.getLogger("monai_sasm")
 
@@ -79,28 +79,30 @@ class Summary:
         return self.planned - self.ok - self.before - self.skipped - self.failed
 
 
-def run(job: Job, plan: Plan, engine: Engine, summary: Summary) -> Iterator[Row]:
-    """Run a plan; yields each row once it is in the manifest.
+def run(job: BatchJob, tasks: Sequence[Task], engine: Engine, summary: Summary) -> Iterator[Row]:
+    """Run tasks with a ledger; yields each row once it is in the manifest.
 
     A row that the manifest has already (a result of an earlier run, a refusal for the same reason) is yielded but not
     written again, so that the manifest of a resumed batch reads like that of one run.
 
     Raises:
-        HeldError: another run writes into the output.
+        LockedError: another run writes into the output.
         RefusedError: the output holds a ledger of others, or links where files of the batch must be.
         StoppedError: the disk is full, or the cluster is gone.
     """
     ledger = Ledger(job.output)
     ledger.open(adopt=job.adopt)
-    with held(ledger.folder / "lock"):
+    with exclusive(job.output, ledger.folder / "lock"):
         ledger.recover()
         with closing(Manifest(job.output / NAME)) as manifest:
-            if any(task.target.name == bids.derived_name(task.entry.paths[0].name) for task in plan.tasks):
+            waiting = [task for task in tasks if task.refusal is None]
+            if any(task.target.name == bids.derived_name(task.entry.paths[0].name) for task in waiting):
                 bids.describe(job.output, job.source)
-            outcomes = engine(plan.tasks, job) if plan.tasks else iter(())
+            outcomes = engine(waiting, job) if waiting else iter(())
+            refused = (row_of(task, job) for task in tasks if task.refusal is not None)
             started = time.perf_counter()
             try:
-                for row in chain(_refused(job, plan), outcomes):
+                for row in chain(refused, outcomes):
                     _write(manifest, row)
                     summary.add(row, job.run)
                     summary.seconds = time.perf_counter() - started
@@ -109,11 +111,6 @@ def run(job: Job, plan: Plan, engine: Engine, summary: Summary) -> Iterator[Row]
                         raise StoppedError(f"{row['reason']}: nothing more can be written; make room, then --resume")
             finally:
                 ledger.recover()
-
-
-def _refused(job: Job, plan: Plan) -> Iterator[Row]:
-    for task, reason in plan.refused:
-        yield describe(task, job) | {"status": "skipped", "reason": reason}
 
 
 def _write(manifest: Manifest, row: Row) -> None:

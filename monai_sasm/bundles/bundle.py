@@ -58,7 +58,7 @@ class Bundle:
         :mod:`monai_sasm.functional.neighbours`."""
         from monai_sasm.functional.neighbours import fit_neighbours
 
-        if self.modality in (Modality.CT, Modality.MR) and image.shape[1] > 1:
+        if self.modality is not None and self.modality.profile.channels == 1 and image.shape[1] > 1:
             image = fit_neighbours(image, self.neighbours)
         arguments = (sigma,) if self.noise_map else ()
         keywords = {"label": label} if label is not None and self.metadata["sasm"].get("label") else {}

@@ -104,11 +104,16 @@ def _check_name(name: str) -> None:
 
 
 def _rename_outputs(root: Path, origin: str) -> None:
-    """``runs/ORIGIN`` and ``evaluation/ORIGIN`` of the copy: --resume must not go on from the other's checkpoints."""
+    """Give the copy default folders of its own below ``runs`` and ``evaluation``.
+
+    Else ``--resume`` would go on from the checkpoints of the bundle it was copied from.
+    """
     for path in (root / "configs").glob("*.yaml"):
-        text = path.read_text(encoding="utf-8")
-        renamed = re.sub(rf"\b(runs|evaluation)/{re.escape(origin)}", rf"\g<1>/{root.name}", text)
-        path.write_text(renamed, encoding="utf-8")
+        text = re.sub(
+            rf"\b(runs|evaluation)/{re.escape(origin)}", rf"\g<1>/{root.name}", path.read_text(encoding="utf-8")
+        )
+        others = rf"^(output_dir: (?:\./)?(?:runs|evaluation)/)(?!{re.escape(root.name)}(?![A-Za-z0-9-]))"
+        path.write_text(re.sub(others, rf"\g<1>{root.name}_", text, flags=re.MULTILINE), encoding="utf-8")
 
 
 def _start_metadata(root: Path, origin: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from monai_sasm.bundles.bundle import Bundle
 from monai_sasm.bundles.finding import available
 from monai_sasm.bundles.metadata import read_metadata
+from monai_sasm.bundles.network import plain_network
 from monai_sasm.errors import BundleError
 from monai_sasm.types import Modality
 
@@ -52,7 +53,9 @@ def load(
     root = _find(name_or_path, extra)
     metadata = read_metadata(root)
     section = metadata["sasm"]
-    network = inference_parser(root, overlay).get_parsed_content("network_def")
+    network: Any = plain_network(_config(root), root) if overlay is None else None
+    if network is None:
+        network = inference_parser(root, overlay).get_parsed_content("network_def")
     weights = root / "models" / ("model.pt" if overlay is None else f"{overlay}_model.pt")
     if not weights.is_file():
         raise BundleError(f"{weights} is missing; train it with configs/train.yaml or copy the trained file there")
@@ -87,9 +90,7 @@ def inference_parser(root: Path, overlay: str | None = None) -> ConfigParser:
     from monai.bundle import ConfigParser
     from yaml import YAMLError
 
-    config = next((path for path in map(root.joinpath, _INFERENCE_CONFIGS) if path.is_file()), None)
-    if config is None:
-        raise BundleError(f"{root} has none of {_INFERENCE_CONFIGS}; it cannot be used for inference")
+    config = _config(root)
     files = [str(path) for path in (config, *_overlay(root, overlay))]
     parser = ConfigParser()
     try:
@@ -116,6 +117,13 @@ def _numbers(weights: Path) -> dict[str, Any]:
 
 
 _INFERENCE_CONFIGS = ("configs/inference.yaml", "configs/inference.json")
+
+
+def _config(root: Path) -> Path:
+    config = next((path for path in map(root.joinpath, _INFERENCE_CONFIGS) if path.is_file()), None)
+    if config is None:
+        raise BundleError(f"{root} has none of {_INFERENCE_CONFIGS}; it cannot be used for inference")
+    return config
 
 
 def _overlay(root: Path, name: str | None) -> list[Path]:

@@ -34,7 +34,7 @@ def read_metadata(root: Path) -> dict[str, Any]:
     section = metadata.get("sasm") if isinstance(metadata, dict) else None
     if not isinstance(section, dict) or section.get("role") not in ROLES:
         raise BundleError(f"{path} needs a 'sasm' section whose 'role' is one of {ROLES}, got {section!r}")
-    modalities = [member.value for member in Modality]
+    modalities = [one.value for one in Modality.known()]
     modality, degradation = section.get("modality"), section.get("degradation")
     if (section["role"] == "expert" or modality is not None) and modality not in modalities:
         raise BundleError(f"{path}: sasm.modality must be one of {modalities}, got {modality!r}")

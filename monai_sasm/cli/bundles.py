@@ -55,7 +55,7 @@ def new(
     with one_line_errors():
         from monai_sasm.bundles import new_bundle
 
-        root = new_bundle(name, origin, output, trust or ())
+        root = new_bundle(name, origin, output, extra=trust or ())
         print(root)
         typer.echo(_next_steps(root, origin), err=True)
 
@@ -100,7 +100,7 @@ def add(
         from monai_sasm.bundles import DEFAULT_GATE, available, find_gate, read_metadata, user_folder
         from monai_sasm.training.gate_head import add_bundle
 
-        extended = add_bundle(folder, examples, output, steps, gate)
+        extended = add_bundle(folder, examples, output, steps=steps, gate_name=gate)
         print(extended)
         origin = read_metadata(extended)["sasm"]["extends"]
         typer.echo(f"{extended.name} extends {origin} by {folder.resolve().name}", err=True)
@@ -283,9 +283,7 @@ def _run(bundle: Any) -> None:
     """An image of zeros must come back finite and in its shape."""
     import torch
 
-    from monai_sasm.types import Modality
-
-    channels = 3 if bundle.modality is Modality.PHOTO else 1
+    channels = 1 if bundle.modality is None else bundle.modality.profile.channels
     image = torch.zeros(1, channels, CHECK_SIZE, CHECK_SIZE)
     result = bundle.restore(image, torch.full_like(image[:, :1], 0.05))
     if result.shape != image.shape or not torch.isfinite(result).all():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_sasm.cli.arguments import ModalityOption
 from monai_sasm.cli.output import exit_code, logger, one_line_errors, set_up_logging
 from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
@@ -39,7 +40,6 @@ ONLY_FOR = {
     Kind.RICIAN: Modality.MR,
     Kind.KSPACE: Modality.MR,
 }
-SIGMA = {Modality.PHOTO: (0.02, 0.2), Modality.CT: (10.0, 60.0), Modality.MR: (0.02, 0.15)}
 
 Range = tuple[float, float]
 
@@ -48,9 +48,7 @@ def degrade(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Clean images: what `sasm restore` also reads.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for clean, noisy, masks, parameters.json.")],
     kind: Annotated[Kind, typer.Option(help="raindrop: photos; low-dose-ct: CT; rician, kspace: MR; gaussian: all.")],
-    modality: Annotated[
-        Modality | None, typer.Option(case_sensitive=False, help="What NIfTI files are; other files say it themselves.")
-    ] = None,
+    modality: ModalityOption = None,
     sigma: Annotated[
         Range | None,
         typer.Option(help="Range of the noise: HU for CT, 0 to 1 for photos, for MR a share of the brightest tissue."),
@@ -89,32 +87,29 @@ def degrade(
                 continue
             try:
                 volume = entry.load()
+                model = _model(kind, volume, choices)
                 for version in range(count):
                     own_seed = seed + len(records)
                     name = entry.name if count == 1 else f"{entry.name}-{version + 1}"
-                    records.append(_make_pair(volume, name, output, kind, choices, own_seed, overwrite))
+                    records.append(_make_pair(volume, name, output, model=model, seed=own_seed, overwrite=overwrite))
                 statuses.append("ok")
             except Exception as error:  # one bad image must not end the data set
                 logger.debug("traceback", exc_info=True)
                 logger.error("%s: failed: %s", entry.name, reason_of(error))
                 statuses.append("failed")
         if records:
-            print(_write_record(output, kind, choices, seed, records))
+            asked = {"kind": kind.value, "options": choices, "seed": seed}
+            print(_write_record(output, asked, records))
         raise typer.Exit(exit_code(statuses))
 
 
-def _make_pair(
-    volume: Volume, name: str, output: Path, kind: Kind, choices: dict[str, Any], seed: int, overwrite: bool
-) -> dict[str, Any]:
+def _make_pair(volume: Volume, name: str, output: Path, *, model: Any, seed: int, overwrite: bool) -> dict[str, Any]:
     """Degrade one image slice by slice, write it, and say what was drawn."""
     import numpy as np
     import torch
 
-    model = _model(kind, volume, choices)
     generator = torch.Generator().manual_seed(seed)
     slices = volume.as_slices()
-    if kind is Kind.RAINDROP and slices.shape[1] == 1:
-        raise ValueError("raindrops need a colour photo, got a grey one; convert it to RGB")
     noisy, masks = np.empty_like(slices), np.empty((len(slices), *slices.shape[2:]), np.float32)
     params: Any = None
     for index, clean in enumerate(torch.from_numpy(np.ascontiguousarray(slices))):
@@ -122,18 +117,19 @@ def _make_pair(
         params = model.draw((1, *clean.shape), generator) if index == 0 else replace(params, seed=params.seed + 1)
         noisy[index] = model.apply(clean[None], params)[0].numpy()
         masks[index] = params.mask[0, 0].numpy()
-    clean_file = _write(volume, volume.array, output / "clean", name, overwrite)
-    _write(volume, volume.from_slices(noisy).array, output / "noisy", name, overwrite)
-    on_grid = masks if volume.modality is Modality.PHOTO else volume.from_slices(masks[:, None]).array
-    _write(volume, on_grid, output / "masks", name, overwrite)
+    on_grid = masks if volume.modality.profile.is_picture else volume.from_slices(masks[:, None]).array
+    parts = {"clean": volume.array, "noisy": volume.from_slices(noisy).array, "masks": on_grid}
+    clean_file, *_ = [_write(volume, array, output / part / name, overwrite=overwrite) for part, array in parts.items()]
     return {"file": clean_file.name, "seed": seed, "drawn": _plain(params)}
 
 
 def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
     from monai_sasm.functional.intensity import scaling_for
 
-    sigma = choices["sigma"] or SIGMA[volume.modality]
+    sigma = choices["sigma"] or volume.modality.profile.noise
     if kind is Kind.RAINDROP:
+        if len(volume.array) == 1:
+            raise ValueError("raindrops need a colour photo, got a grey one; convert it to RGB")
         from monai_sasm.degradations.raindrop import Raindrop
 
         return Raindrop(coverage=choices["coverage"])
@@ -145,7 +141,7 @@ def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
     if kind is Kind.GAUSSIAN:
         from monai_sasm.degradations.gaussian import GaussianNoise
 
-        scale = scaling_for(volume).scale if volume.modality is Modality.MR else 1.0
+        scale = scaling_for(volume).scale if volume.modality.profile.percentile is not None else 1.0
         return GaussianNoise(sigma=(sigma[0] * scale, sigma[1] * scale), uneven=choices["uneven"])
     from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 
@@ -155,7 +151,7 @@ def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
     return noise if kind is Kind.RICIAN else LowQualityMr(KspaceTruncation(factor=choices["factor"]), noise)
 
 
-def _write(volume: Volume, array: NDArray[np.float32], folder: Path, name: str, overwrite: bool) -> Path:
+def _write(volume: Volume, array: NDArray[np.float32], place: Path, *, overwrite: bool) -> Path:
     import numpy as np
 
     from monai_sasm.io.commit import guard_target, replacing
@@ -163,10 +159,10 @@ def _write(volume: Volume, array: NDArray[np.float32], folder: Path, name: str, 
     from monai_sasm.io.photo import png
     from monai_sasm.io.photo.photo import to_samples
 
-    if volume.modality is not Modality.PHOTO:
+    if not volume.modality.profile.is_picture:
         spatial = array if array.shape[0] > 1 else array[0]
-        return nifti_export.export(spatial, volume, folder / f"{name}.nii.gz", overwrite=overwrite)
-    path = folder / f"{name}.png"
+        return nifti_export.export(spatial, volume, place.with_name(f"{place.name}.nii.gz"), overwrite=overwrite)
+    path = place.with_name(f"{place.name}.png")
     guard_target(path, overwrite=overwrite)
     samples = to_samples(np.moveaxis(array, 0, 2), np.dtype(np.uint8))
     with replacing(path) as file:
@@ -174,19 +170,13 @@ def _write(volume: Volume, array: NDArray[np.float32], folder: Path, name: str, 
     return path
 
 
-def _write_record(output: Path, kind: Kind, choices: dict[str, Any], seed: int, records: list[dict[str, Any]]) -> Path:
+def _write_record(output: Path, asked: dict[str, Any], records: list[dict[str, Any]]) -> Path:
     """``parameters.json``: what was asked for and what was drawn, enough to make the set again."""
     from monai_sasm import __version__
     from monai_sasm.io.commit import replacing
 
     path = output / "parameters.json"
-    content = {
-        "software": f"monai_sasm {__version__}",
-        "kind": kind.value,
-        "options": choices,
-        "seed": seed,
-        "images": records,
-    }
+    content = {"software": f"monai_sasm {__version__}", **asked, "images": records}
     with replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
     return path

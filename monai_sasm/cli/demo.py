@@ -41,7 +41,7 @@ COLOURS = ("#303030", "#2a9d8f", "#e9c46a", "#e76f51", "#8ab6f9", "#b07aa1", "#f
 
 
 @dataclass(frozen=True)
-class Case:
+class Sample:
     """One image of the demonstration.
 
     Args:
@@ -58,10 +58,10 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a case."""
+class SampleResult:
+    """What became of a sample."""
 
-    case: Case
+    sample: Sample
     given: Volume
     restored: Restored
     noise: tuple[float, float]
@@ -93,17 +93,17 @@ def run(output: Path, restorer: Restorer) -> str:
     for part in ("truth", "input", "restored", "maps", "panels"):
         shutil.rmtree(output / part, ignore_errors=True)
         (output / part).mkdir(parents=True)
-    makers: list[Callable[[Path], Case]] = [_ct_case, _mr_case, _photo_case]
-    outcomes = [_restore(make(output), restorer, output) for make in makers]
-    for outcome in outcomes:
-        _panels([outcome], output / "panels" / f"{outcome.given.name}.png", dots=110)
-    _panels(outcomes, output / "demo.jpg", dots=72)
-    table = _table(outcomes)
+    makers: list[Callable[[Path], Sample]] = [_ct_sample, _mr_sample, _photo_sample]
+    results = [_restore(make(output), restorer, output) for make in makers]
+    for result in results:
+        _panels([result], output / "panels" / f"{result.given.name}.png", dots=110)
+    _panels(results, output / "demo.jpg", dots=72)
+    table = _table(results)
     (output / "table.md").write_text(table + "\n", encoding="utf-8")
     return f"{table}\n\nPictures, restored files and maps: {output}"
 
 
-def _ct_case(output: Path) -> Case:
+def _ct_sample(output: Path) -> Sample:
     """One slice, 128 x 128, as if made with little dose and a sharp kernel."""
     import torch
     from pydicom.data import get_testdata_file
@@ -120,10 +120,10 @@ def _ct_case(output: Path) -> Case:
     params = model.draw((count, channels, height, width), torch.Generator().manual_seed(SEED))
     source = output / "input" / "ct"
     write(clean.from_slices(model.apply(slices, params).numpy()), source, SIMULATED)
-    return Case("CT slice (DICOM)", source, clean, f"dose x {CT_DOSE:g}, sharp kernel")
+    return Sample("CT slice (DICOM)", source, clean, fault=f"dose x {CT_DOSE:g}, sharp kernel")
 
 
-def _mr_case(output: Path) -> Case:
+def _mr_sample(output: Path) -> Sample:
     """A brain, 24 slices of 128 x 96, with Rician noise."""
     import nibabel
     import torch
@@ -142,10 +142,10 @@ def _mr_case(output: Path) -> Case:
     noisy = clean.from_slices(noise.apply(slices, params).numpy())
     source = output / "input" / "brain.nii.gz"
     write(noisy, source, SIMULATED)
-    return Case("MR brain (NIfTI)", source, clean, f"Rician noise, {MR_NOISE:.0%} of white")
+    return Sample("MR brain (NIfTI)", source, clean, fault=f"Rician noise, {MR_NOISE:.0%} of white")
 
 
-def _photo_case(output: Path) -> Case:
+def _photo_sample(output: Path) -> Sample:
     """A cup of coffee behind a wet window: drops in one region, noise in another, nothing in the third."""
     import torch
     from PIL import Image
@@ -168,36 +168,37 @@ def _photo_case(output: Path) -> Case:
     degraded = noise.apply(image + drops * (wet - image), replace(params, sigma=params.sigma * grain))
     source = output / "input" / "window.png"
     write(clean.with_array(degraded[0].numpy()), source, SIMULATED)
-    return Case("photo (PNG)", source, clean, "regions with raindrops, noise, nothing")
+    return Sample("photo (PNG)", source, clean, fault="regions with raindrops, noise, nothing")
 
 
 def _read(path: Path, modality: Modality | None = None) -> Volume:
     return inventory(path, modality)[0].load()
 
 
-def _restore(case: Case, restorer: Restorer, output: Path) -> Outcome:
+def _restore(sample: Sample, restorer: Restorer, output: Path) -> SampleResult:
     from monai_sasm.evaluation.metrics import psnr
     from monai_sasm.functional.intensity import scaling_for
     from monai_sasm.restoration.maps import write_maps
     from monai_sasm.restoration.options import Options
 
     options = Options(keep_maps=True)
-    entry = inventory(case.source, case.clean.modality if case.clean else None)[0]
+    entry = inventory(sample.source, sample.clean.modality if sample.clean else None)[0]
     given = entry.load()
     restored = restorer(given, options)
     write(
         restored.volume,
-        output_path(entry, case.source, output / "restored"),
+        output_path(entry, sample.source, output / "restored"),
         restored.derivation,
         overwrite=True,
     )
     write_maps(restored, output / "maps" / entry.name)
     scores = None
-    if case.clean is not None:
-        span = scaling_for(case.clean).scale
-        before, after = (psnr(case.clean.array, volume.array, span) for volume in (given, restored.volume))
+    if sample.clean is not None:
+        span = scaling_for(sample.clean).scale
+        before, after = (psnr(sample.clean.array, volume.array, span) for volume in (given, restored.volume))
         scores = (before, after)
-    return Outcome(case, given, restored, (_noise(given, restorer), _noise(restored.volume, restorer)), scores)
+    noise = _noise(given, restorer), _noise(restored.volume, restorer)
+    return SampleResult(sample, given, restored, noise=noise, psnr=scores)
 
 
 def _noise(volume: Volume, restorer: Restorer) -> float:
@@ -211,35 +212,35 @@ def _noise(volume: Volume, restorer: Restorer) -> float:
     return scaling.scale * float(torch.cat([restorer.noise_estimator(part[None]) for part in slices]).median())
 
 
-def _table(outcomes: list[Outcome]) -> str:
+def _table(results: list[SampleResult]) -> str:
     lines = [
         "| image | fault | PSNR before | after | noise before | after | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
-    for outcome in outcomes:
-        unit = {"sRGB": "/255", "HU": "HU", "MR": ""}[outcome.given.unit.value]
+    for result in results:
+        unit = {"sRGB": "/255", "HU": "HU", "MR": ""}[result.given.unit]
         factor = 255 if unit == "/255" else 1
-        scores = [f"{score:.2f} dB" for score in outcome.psnr] if outcome.psnr else ["no truth", "-"]
-        noise = [f"{factor * level:.1f} {unit}".strip() for level in outcome.noise]
-        cells = [outcome.case.title, outcome.case.fault, *scores, *noise, f"{outcome.restored.summary['seconds']:.1f}"]
+        scores = [f"{score:.2f} dB" for score in result.psnr] if result.psnr else ["no truth", "-"]
+        noise = [f"{factor * level:.1f} {unit}".strip() for level in result.noise]
+        cells = [result.sample.title, result.sample.fault, *scores, *noise, f"{result.restored.summary['seconds']:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _panels(outcomes: list[Outcome], path: Path, dots: int) -> None:
-    """One row a case: before, after, what was taken away, which expert acted where."""
+def _panels(results: list[SampleResult], path: Path, dots: int) -> None:
+    """One row a sample: before, after, what was taken away, which expert acted where."""
     from matplotlib.figure import Figure
 
-    shapes = [_middle(outcome.given, outcome.given.as_slices()).shape[-2:] for outcome in outcomes]
+    shapes = [_middle(result.given, result.given.as_slices()).shape[-2:] for result in results]
     width = 16.0
     heights = [width / 4 * shape[0] / shape[1] for shape in shapes]
-    figure = Figure(figsize=(width, sum(heights) + 0.75 * len(outcomes)), layout="constrained")
-    grid = figure.subplots(len(outcomes), 4, squeeze=False, height_ratios=heights)
-    for axes, outcome in zip(grid, outcomes, strict=True):
-        given, restored = outcome.given, outcome.restored
+    figure = Figure(figsize=(width, sum(heights) + 0.75 * len(results)), layout="constrained")
+    grid = figure.subplots(len(results), 4, squeeze=False, height_ratios=heights)
+    for axes, result in zip(grid, results, strict=True):
+        given, restored = result.given, result.restored
         for axis, volume, label in ((axes[0], given, "before"), (axes[1], restored.volume, "after")):
-            score = f", {outcome.psnr[0 if volume is given else 1]:.1f} dB" if outcome.psnr else ""
-            _show(axis, volume, f"{outcome.case.title}: {label}{score}")
+            score = f", {result.psnr[0 if volume is given else 1]:.1f} dB" if result.psnr else ""
+            _show(axis, volume, f"{result.sample.title}: {label}{score}")
         change = _middle(given, np.asarray(restored.change)[:, None])[0]
         limit = float(np.percentile(np.abs(change), 99.5)) or 1.0
         axes[2].imshow(change, cmap="coolwarm", vmin=-limit, vmax=limit)
@@ -258,7 +259,7 @@ def _middle(volume: Volume, slices: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _show(axis: Axes, volume: Volume, title: str) -> None:
     picture = _middle(volume, volume.as_slices())
-    if volume.modality is Modality.PHOTO:
+    if volume.modality.profile.is_picture:
         axis.imshow(picture.transpose(1, 2, 0).clip(0, 1))
     else:
         low, high = CT_WINDOW if volume.modality is Modality.CT else (0.0, float(np.percentile(picture, 99.8)))

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monai_sasm.cli.batch import Cluster, Scheduler
+from monai_sasm.cli.arguments import Cluster, Scheduler, Trust
 from monai_sasm.cli.output import SOME_FAILED, exit_code, logger, one_line_errors, set_up_logging
-from monai_sasm.cli.restore import Trust
 from monai_sasm.evaluation.report import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -74,25 +73,39 @@ def evaluate(
 ) -> None:
     """Measure by protocol, or experts on your own images; print each table and write JSON, Markdown and figures.
 
-    A protocol whose data are absent is skipped. Exit codes: 0 done, 2 wrong use, 3 all skipped.
+    A protocol whose data are absent is skipped, and its earlier results are kept.
+
+    Exit codes: 0 done, 2 wrong use, 3 all skipped.
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
-        from monai_sasm.protocols.evaluate import compare
+        from monai_sasm.protocols.evaluate import compare, evaluate_brats
         from monai_sasm.protocols.evaluate import evaluate as measure
 
         wanted = protocols or []
         if bundles and not wanted:
             if data is None:
                 raise ValueError("--bundle compares experts on images of your own; name their folder with --data")
-            print(compare(bundles, data, output or OWN_OUTPUT, device, limit, trust or []).markdown(), flush=True)
+            table = compare(bundles, data, output or OWN_OUTPUT, device=device, limit=limit, trust=trust or [])
+            print(table.markdown(), flush=True)
             raise typer.Exit(exit_code(["ok"]))
         if not wanted:
             raise ValueError(f"name a protocol, or experts with --bundle; protocols: {NAMES}")
         if wanted == ["brats"] and (root or data):
             folder = root or Path(str(data)) / "brats"
-            print(_brats(folder, bundles, output, device, limit, trust, resume, scheduler, cluster), flush=True)
-            raise typer.Exit(exit_code(["ok"]))
+            with _engine(scheduler, cluster) as engine:
+                table = evaluate_brats(
+                    folder,
+                    bundles or (),
+                    output or PROTOCOL_OUTPUT,
+                    device=device,
+                    limit=limit,
+                    trust=trust or (),
+                    resume=resume,
+                    engine=engine,
+                )
+            print(table.markdown(), flush=True)
+            raise typer.Exit(exit_code(["skipped" if table.skipped else "ok"]))
         if root or resume or scheduler or cluster:
             raise ValueError("--root, --resume, --scheduler and --cluster are for brats alone: sasm evaluate brats ...")
         if bundles or trust:
@@ -104,48 +117,32 @@ def evaluate(
         statuses = []
         for name in PROTOCOLS if "all" in wanted else dict.fromkeys(wanted):
             logger.info("measuring %s", name)
-            table = measure(name, data, output or PROTOCOL_OUTPUT, device, limit, peers, further)
+            table = measure(
+                name, data, output or PROTOCOL_OUTPUT, device=device, limit=limit, peers=peers, weights=further
+            )
             statuses.append("skipped" if table.skipped else "ok")
             print(table.markdown(), flush=True)
         raise typer.Exit(exit_code(statuses))
 
 
-def _brats(
-    root: Path,
-    bundles: list[str] | None,
-    output: Path | None,
-    device: str,
-    limit: int | None,
-    trust: list[Path] | None,
-    resume: bool,
-    scheduler: str | None,
-    cluster: Path | None,
-) -> str:
-    """Measure subjects here or on a cluster; the table as Markdown."""
-    from monai_sasm.batch.run import StoppedError
-    from monai_sasm.protocols.evaluate import evaluate_brats
-
-    if scheduler and cluster:
-        raise ValueError("--scheduler is for a running cluster, --cluster starts one; give one of them")
-    places = bundles or (), output or PROTOCOL_OUTPUT, device, limit, trust or (), resume
-    try:
-        with _engine(scheduler, cluster) as engine:
-            return evaluate_brats(root, *places, engine).markdown()
-    except StoppedError as error:
-        logger.error("%s", error)
-        raise typer.Exit(SOME_FAILED) from None
-
-
 @contextmanager
 def _engine(scheduler: str | None, cluster: Path | None) -> Iterator[Engine | None]:
+    """Where subjects are measured: here, or on a cluster. One that is lost ends the command; --resume goes on."""
+    if scheduler and cluster:
+        raise ValueError("--scheduler is for a running cluster, --cluster starts one; give one of them")
     if not (scheduler or cluster):
         yield None
         return
     from monai_sasm.batch.cluster import connected_client, rows
-    from monai_sasm.evaluation.brats_subject import begin, measure_subject
+    from monai_sasm.batch.run import StoppedError
+    from monai_sasm.evaluation.brats_subject import measure_subject, row_of
 
-    with connected_client(scheduler, cluster) as client:
-        yield partial(rows, client=client, work=measure_subject, begin=begin)
+    try:
+        with connected_client(scheduler, cluster) as client:
+            yield partial(rows, client=client, work=measure_subject, begin=row_of)
+    except StoppedError as error:
+        logger.error("%s", error)
+        raise typer.Exit(SOME_FAILED) from None
 
 
 def _labelled(entry: str) -> tuple[str, Path]:

@@ -49,6 +49,7 @@ def label_server(
     trust: Annotated[
         list[Path] | None, typer.Option(help="Further folder of bundles; their configs may run code.")
     ] = None,
+    gate: Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Answer to this name, too, for example ws1.example.org.")
     ] = None,
@@ -74,6 +75,8 @@ def label_server(
         start += ["--studies", images, "--host", host, "--port", str(port), "--conf", "device", device]
         if trust:
             start += ["--conf", "trust", os.pathsep.join(str(path.resolve()) for path in trust)]
+        if gate:
+            start += ["--conf", "gate", gate]
         for name, values in (("hosts", allow_host), ("origins", allow_origin)):
             start += ["--conf", name, ",".join(values)] if values else []
         shown = f"[{host}]" if ":" in host else host

@@ -18,10 +18,9 @@ from monai_sasm.cli.degrade import degrade
 from monai_sasm.cli.evaluate import evaluate
 from monai_sasm.cli.label import label_app, label_server, slicer_module
 from monai_sasm.cli.node import node, pull, push
+from monai_sasm.cli.output import TERMINATED
 from monai_sasm.cli.restore import restore
 from monai_sasm.cli.thin import thin
-
-TERMINATED = 143  # 128 + SIGTERM, as shells report it
 
 app = typer.Typer(name="sasm", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(restore)

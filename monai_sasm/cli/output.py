@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ NOTHING_TO_DO = 3
 ALL_FAILED = 4
 SOME_FAILED = 8
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+TERMINATED = 143  # 128 + SIGTERM
 
 logger = logging.getLogger("monai_sasm")
 
@@ -84,6 +85,19 @@ def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def show_progress(quiet: bool) -> bool:
-    """Whether a progress bar makes sense: stderr is a terminal and nobody asked for silence."""
-    return not quiet and sys.stderr.isatty()
+@contextmanager
+def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[float], object] | None]:
+    """A bar on stderr that counts images, in parts, with the time left; messages still pass through.
+
+    Gives what to call with each part that was done; ``None`` where a bar makes no sense: stderr is no terminal, or
+    somebody asked for silence.
+    """
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    layout = "{l_bar}{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]"
+    with tqdm(total=total, file=sys.stderr, leave=False, bar_format=layout) as bar, logging_redirect_tqdm([logger]):
+        yield bar.update

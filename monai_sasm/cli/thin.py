@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from monai_sasm.cli.job import Job
-from monai_sasm.cli.output import one_line_errors, set_up_logging, show_progress
-from monai_sasm.cli.restore import (
-    AsJson,
-    Device,
-    DryRun,
-    Input,
-    KeepPrivate,
-    ModalityOption,
-    Output,
-    Overwrite,
-    Precision,
-    Quiet,
-    Trust,
-    Verbose,
-    carry_out,
-)
-
-if TYPE_CHECKING:
-    from monai_sasm.restoration.thin import Thinning
+from monai_sasm.cli.arguments import DryRun, Input, Output, Overwrite, Running, grouped
+from monai_sasm.cli.output import one_line_errors, set_up_logging
+from monai_sasm.cli.restore import run_job
 
 
 class Profile(str, Enum):
@@ -48,38 +31,36 @@ ProfileOption = Annotated[Profile, typer.Option("--profile", help="slab: 2-D acq
 Nifti = Annotated[bool, typer.Option("--nifti", help="Write NIfTI, also where the source is DICOM.")]
 
 
+@grouped
 def thin(
     source: Input,
     output: Output,
     expert: Expert,
+    running: Running,
     factor: Factor = None,
-    modality: ModalityOption = None,
     strength: Strength = 1.0,
     sigma: Sigma = None,
     profile: ProfileOption = Profile.SLAB,
     nifti: Nifti = False,
-    device: Device = "auto",
-    precision: Precision = "float32",
-    trust: Trust = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
-    keep_private: KeepPrivate = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
 ) -> None:
     """Through-plane super-resolution: thin slices from thick MR slices, isotropic unless a factor is given.
 
     A DICOM result is a new, derived series with its own positions, thickness and number of slices. Averaged over its
     thickness, each acquired slice comes back. Exit codes as for `sasm restore`.
     """
-    set_up_logging(-1 if quiet else verbose)
+    set_up_logging(running.verbosity)
     with one_line_errors():
-        job = Job(source, output, overwrite, keep_private, bar=show_progress(quiet), nifti=nifti)
+        from monai_sasm.restoration.options import Thinning
 
-        def options() -> Thinning:
-            from monai_sasm.restoration.thin import Thinning
-
-            return Thinning(expert, factor, strength, sigma, profile.value)
-
-        carry_out(job, modality, options, device, precision, trust or [], dry_run=dry_run, as_json=as_json)
+        run_job(
+            running,
+            dry_run,
+            command="thin",
+            source=source,
+            output=output,
+            options=Thinning(expert, factor, strength=strength, sigma=sigma, profile=profile.value),
+            overwrite=overwrite,
+            nifti=nifti,
+        )

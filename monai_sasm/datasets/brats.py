@@ -18,6 +18,7 @@ of 2018, which MONAI's ``ConvertToMultiChannelBasedOnBratsClassesd`` expects.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,11 @@ class BratsSubject:
     label: Path | None
     year: int | None
     brain: Path | None = None
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits that follow from the name."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:16]
 
 
 def subjects(root: str | Path, require: Sequence[str] = ()) -> list[BratsSubject]:

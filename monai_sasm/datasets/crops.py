@@ -31,7 +31,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         min_std: reject crops whose first array varies less than this (mostly air), at most ten times per crop.
         min_mean: reject crops whose first array has a smaller mean (air around the patient), as often.
         seed: seed of the crop positions; other crops in every epoch, process and loader worker, see
-            :class:`~monai_sasm.training.draws.Draws`.
+            :class:`~monai_sasm.datasets.draws.Draws`.
         fixed: the same crops every epoch, for validation.
     """
 

@@ -62,7 +62,7 @@ class Draws:
         return self._generator
 
     def restart(self, number: int) -> None:
-        """Draw what belongs to item ``number`` in every process, whatever was drawn before: for validation."""
+        """Draw what belongs to item ``number``, in every process and worker, whatever came before: for validation."""
         self._enter_worker()
         self._random = np.random.default_rng((self.given, number))
 

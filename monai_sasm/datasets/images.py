@@ -130,7 +130,7 @@ def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[
         raise ValueError(f"{clean_path.name}: clean {clean.array.shape} and noisy {noisy.array.shape} differ in shape")
     scaling = scaling_for(clean)
     pairs = zip(scaling.forward(clean.as_slices()), scaling.forward(noisy.as_slices()), strict=True)
-    return [tuple(_colour(part) if modality is Modality.PHOTO else part for part in pair) for pair in pairs]
+    return [tuple(_colour(part) if modality.profile.channels == 3 else part for part in pair) for pair in pairs]
 
 
 def _colour(photo: NDArray[np.float32]) -> NDArray[np.float32]:

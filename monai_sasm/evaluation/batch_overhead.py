@@ -31,24 +31,24 @@ def batch_overhead(series: int, slices: int, device: str = "auto") -> dict[str, 
     Raises:
         RuntimeError: a series was not restored.
     """
-    from monai_sasm.batch.job import Job
+    from monai_sasm.batch.job import BatchJob
     from monai_sasm.batch.local import in_process
     from monai_sasm.batch.plan import plan
     from monai_sasm.batch.run import Summary, run
-    from monai_sasm.batch.task import restorer_of
+    from monai_sasm.batch.work import restorer_of
     from monai_sasm.restoration.options import Options
     from monai_sasm.types import Modality
 
     with tempfile.TemporaryDirectory() as folder:
         for number in range(series):
             write_ct_series(Path(folder) / "in" / str(number), slices, study=number + 1)
-        job = Job(Path(folder) / "in", Path(folder) / "out", Options(), device=device)
+        job = BatchJob(Path(folder) / "in", Path(folder) / "out", Options(), device=device)
         restorer = restorer_of(job)
         plan_ct = restorer.plan(Modality.CT)
         clock = NetworkClock(restorer.require_gate().network, *(one.network for one in plan_ct.experts.values()))
         start = time.perf_counter()
         tasks = plan(job)
-        rows = list(run(job, tasks, in_process, Summary(len(tasks.tasks))))
+        rows = list(run(job, tasks, in_process, Summary(len(tasks))))
         seconds, networks = time.perf_counter() - start, clock.close()
     if [row["status"] for row in rows] != ["ok"] * series:
         raise RuntimeError(f"a series was not restored: {[row['reason'] for row in rows]}")

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from monai_sasm.batch.manifest import Row as Record
+from monai_sasm.batch.row import Row as Record
+from monai_sasm.datasets.brats import BratsSubject
 from monai_sasm.evaluation import figures
-from monai_sasm.evaluation.brats_subject import CLEAN, INPUT, REGIONS, Job, Measured, Task
+from monai_sasm.evaluation.brats_subject import CLEAN, INPUT, REGIONS, BratsJob, Measured
 from monai_sasm.evaluation.comparison import below
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.judged_figures import COLOURS, ERROR, outline, psnr_against_dice, quality_against_time
@@ -43,14 +44,19 @@ DEFINITIONS = {
 
 
 def table(
-    context: Context, job: Job, tasks: Sequence[Task], records: Sequence[Record], left_out: Sequence[str] = ()
+    context: Context,
+    job: BratsJob,
+    *,
+    subjects: Sequence[BratsSubject],
+    records: Sequence[Record],
+    left_out: Sequence[str] = (),
 ) -> Table:
     """What a run came to.
 
     Args:
         context: ``output`` and ``limit``.
         job: as run.
-        tasks: all subjects.
+        subjects: all of them.
         records: of all subjects, from this run or an earlier one.
         left_out: shipped experts that have no weights.
     """
@@ -67,12 +73,12 @@ def table(
         f"slice, complex noise of {job.sigma:g} "
         "(monai_sasm.degradations.kspace.LowQualityMr) on each modality, seed from the subject's name; images cropped "
         "to the brain before, skull-stripped again after",
-        f"{len(measured)} of {len(tasks)} subjects measured, {labelled} with labels; the others count for PSNR, SSIM "
-        "and features alone",
+        f"{len(measured)} of {len(subjects)} subjects measured, {labelled} with labels; the others count for PSNR, "
+        "SSIM and features alone",
         *(f"{one['input']['name']} {one['status']}: {one['reason']}" for one in records if one["status"] != "ok"),
         *([f"{', '.join(left_out)} left out: no trained weights"] if left_out else []),
         *_about_judge(job, measured),
-        *below(rows, job.experts, measured[0]["sampled"]),
+        *below(rows, job.experts, [name for name, one in measured[0]["networks"].items() if one["samples"]]),
         *_in_words(harmed),
     )
     used = hashlib.sha256("".join(one["key"] for one in measured).encode()).hexdigest()
@@ -81,14 +87,14 @@ def table(
         "% bootstrap intervals of the mean over subjects (percentiles of 2000 resamples)"
     }
     definitions |= PerceptualDistances().definitions()
-    details = {"subjects": [{"name": one["input"]["name"], **one["levels"]} for one in measured], "worse": harmed}
+    details = {"subjects": [{"name": one["input"]["name"], **one["scores"]} for one in measured], "worse": harmed}
     return Table(PROTOCOL, used, definitions, tuple(rows), flags, _figures(context, job, rows, labelled), details)
 
 
 def harm(measured: Sequence[Record], experts: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Level -> expert -> subject -> change of Dice against the input, for subjects it made worse; the worst first."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for level in measured[0]["levels"]:
+    for level in measured[0]["scores"]:
         found[level] = {}
         for name in experts:
             own, before = (_values(measured, level, method, "Dice") for method in (name, INPUT))
@@ -125,12 +131,12 @@ def picture(path: Path, name: str, measured: Measured) -> None:
     figures.save(plot, path)
 
 
-def _row(method: str, measured: Sequence[Record], job: Job) -> Row:
-    levels = list(measured[0]["levels"])
+def _row(method: str, measured: Sequence[Record], job: BratsJob) -> Row:
+    levels = list(measured[0]["scores"])
     first = job.experts[0].label
     row = Row(method, {}, dict.fromkeys(levels, len(measured)), _seconds(measured, method))
     for level in levels:
-        metrics = list(dict.fromkeys(metric for one in measured for metric in one["levels"][level][INPUT]))
+        metrics = list(dict.fromkeys(metric for one in measured for metric in one["scores"][level][INPUT]))
         values = {metric: _values(measured, level, method, metric) for metric in metrics}
         row = replace(row, scores={**row.scores, level: {metric: _mean(found) for metric, found in values.items()}})
         reference = None
@@ -151,18 +157,18 @@ def _judged(row: Row, level: str, measured: Sequence[Record]) -> Row:
         scores["recovered"] = recovered_fraction(own, low, high)
         intervals["recovered"] = recovered_interval(own, low, high)
         scores |= losses(own, low)
-    scores["M params"] = measured[0]["parameters"][row.method] / 1e6
+    scores["M params"] = measured[0]["networks"][row.method]["weights"] / 1e6
     return replace(row, scores={**row.scores, level: scores}, intervals={**row.intervals, level: intervals})
 
 
 def _seconds(measured: Sequence[Record], method: str) -> float | None:
     found = [
-        level[method]["seconds"] for one in measured for level in one["levels"].values() if "seconds" in level[method]
+        level[method]["seconds"] for one in measured for level in one["scores"].values() if "seconds" in level[method]
     ]
     return basic.median(found) if found else None
 
 
-def _about_judge(job: Job, measured: Sequence[Record]) -> list[str]:
+def _about_judge(job: BratsJob, measured: Sequence[Record]) -> list[str]:
     if job.overlay is not None:
         return [
             f"judge: {job.segmenter} with the weights of the model zoo, trained on BraTS 2018: its subjects are no test"
@@ -180,7 +186,7 @@ def _in_words(harmed: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
             yield f"Dice made worse by {name} at {level}: {listed + more if subjects else 'none'}"
 
 
-def _figures(context: Context, job: Job, rows: Sequence[Row], labelled: int) -> tuple[str, ...]:
+def _figures(context: Context, job: BratsJob, rows: Sequence[Row], labelled: int) -> tuple[str, ...]:
     pictures = [context.output / f"{PROTOCOL}-x{factor}.png" for factor in job.factors]
     names = [path.name for path in pictures if path.is_file()]
     if labelled:
@@ -190,7 +196,7 @@ def _figures(context: Context, job: Job, rows: Sequence[Row], labelled: int) -> 
 
 
 def _values(measured: Sequence[Record], level: str, method: str, metric: str) -> list[float]:
-    return [float(one["levels"][level][method].get(metric, math.nan)) for one in measured]
+    return [float(one["scores"][level][method].get(metric, math.nan)) for one in measured]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -13,7 +13,6 @@ import logging
 import math
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from secrets import token_hex
@@ -24,9 +23,10 @@ from numpy.typing import NDArray
 
 from monai_sasm import __version__
 from monai_sasm.batch.ledger import Ledger
-from monai_sasm.batch.manifest import Row
+from monai_sasm.batch.row import SCHEMA, Row, new_row
+from monai_sasm.batch.work import MAX_DEATHS, died
 from monai_sasm.datasets.brats import BratsSubject, read_labels
-from monai_sasm.errors import reason_of
+from monai_sasm.errors import error_name, reason_of
 from monai_sasm.evaluation.chosen import Chosen, open_restorer
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.judge import Judge, Regions, agreement, judge
@@ -34,18 +34,17 @@ from monai_sasm.evaluation.metrics import SSIM_RADIUS, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.files import peak_mb
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.restoration.restorer import Restorer
 
-SCHEMA = "sasm.evaluate.brats/1"
 CLEAN, INPUT = "clean", "input"
 REGIONS = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}  # whole tumour, tumour core, enhancing tumour
 CHANNELS = ("TC", "WT", "ET")  # of the judge, as MONAI orders them
 MARGIN = 4  # voxels of background around the brain
 FEATURE_SLICES, FEATURE_CROP = 3, 192
-DEATHS = 3  # of its process, after which a subject is given up
 FRACTION = 0.02  # of a slice that must be brain for SSIM
 
 Stack = NDArray[np.float32]
@@ -53,15 +52,16 @@ logger = logging.getLogger("monai_sasm")
 
 
 @dataclass(frozen=True)
-class Job:
+class BratsJob:
     """What all subjects of a run share; small, and the same on every worker.
 
     Args:
         folder: where manifest and ledger lie.
         experts: in print order, the reference first.
-        segmenter: bundle of the judge, and its variant.
-        overlay: ``None`` for the shipped weights.
+        segmenter: bundle of the judge.
+        overlay: its variant; ``None`` for the shipped weights.
         modalities: channels of the judge.
+        models: hash of all experts and the judge.
         factors: how many times fewer k-space samples each axis of a slice has, one level each.
         sigma: of the complex noise, of the 99.5th percentile of the foreground.
         device: chosen by each worker for itself.
@@ -74,29 +74,12 @@ class Job:
     segmenter: str
     overlay: str | None
     modalities: tuple[str, ...]
+    models: str = ""
     factors: tuple[int, ...] = (2, 4)
     sigma: float = 0.02
     device: str = "auto"
     picture: str | None = None
     run: str = field(default_factory=lambda: token_hex(6))
-
-
-@dataclass(frozen=True)
-class Task:
-    """One subject.
-
-    Args:
-        subject: its files.
-        models: hash of all experts and the judge.
-    """
-
-    subject: BratsSubject
-    models: str
-
-    @property
-    def id(self) -> str:
-        """16 hexadecimal digits that follow from its name."""
-        return hashlib.sha256(self.subject.name.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -120,60 +103,60 @@ class Scene:
     truth: dict[str, NDArray[np.bool_]]
 
 
-def measure_subject(task: Task, job: Job) -> Row:
+def measure_subject(subject: BratsSubject, job: BratsJob) -> Row:
     """All numbers of one subject. An error ends this subject, never the run."""
-    ledger, started, row = Ledger(job.folder), time.perf_counter(), begin(task, job)
+    ledger, started, row = Ledger(job.folder), time.perf_counter(), row_of(subject, job)
     try:
-        if ledger.start(task.id) > DEATHS:
-            reason = f"its process ended {DEATHS} times while at work on it: a crash, too little memory or time"
-            return row | {"status": "failed", "reason": reason, "error": "ProcessDied"}
-        row["key"] = key_of(task, job)
+        if ledger.start(subject.id) > MAX_DEATHS:
+            return row | died(MAX_DEATHS)
+        row["key"] = key_of(subject, job)
         restorer, segmenter = _models(job)
-        levels, known = {}, None
+        scores, known = {}, None
         for factor in job.factors:
             try:
-                scene = prepare(task.subject, job, factor)
+                scene = prepare(subject, job, factor)
             except ValueError as error:
                 return row | {"status": "skipped", "reason": reason_of(error)}
             measured = Measured(scene, restorer, segmenter, known)
-            levels[f"x{factor}"], known = measured.scores(), measured.regions[CLEAN]
-            if job.picture == task.id:
+            scores[f"x{factor}"], known = measured.scores(), measured.regions[CLEAN]
+            if job.picture == subject.id:
                 from monai_sasm.evaluation.brats_report import picture
 
-                picture(job.folder.parent / f"brats-x{factor}.png", task.subject.name, measured)
-        seconds = round(time.perf_counter() - started, 1)
-        return row | {"status": "ok", "levels": levels, **_about(restorer), "seconds": seconds}
+                picture(job.folder.parent / f"brats-x{factor}.png", subject.name, measured)
+        return row | {
+            "status": "ok",
+            "scores": scores,
+            "models": {name: one.sha256 for name, one in restorer.experts.items()},
+            "networks": _about(restorer),
+            "device": str(restorer.device),
+            "seconds": round(time.perf_counter() - started, 3),
+            "peak_mb": peak_mb(),
+        }
     except Exception as error:  # one broken subject must not stop a night's work
         logger.debug("traceback", exc_info=True)
-        return row | {"status": "failed", "reason": reason_of(error), "error": type(error).__name__}
+        return row | {"status": "failed", "reason": reason_of(error), "error": error_name(error)}
     finally:
-        ledger.end(task.id)
+        ledger.end(subject.id)
 
 
-def begin(task: Task, job: Job) -> Row:
+def row_of(subject: BratsSubject, job: BratsJob) -> Row:
     """The row of a subject before anything is done; with its name, which in BraTS is a pseudonym."""
-    return {
-        "schema": SCHEMA,
-        "run": job.run,
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "status": None,
-        "reason": None,
-        "input": {"id": task.id, "name": task.subject.name, "labels": task.subject.label is not None},
-        "key": None,
-    }
+    about = {"id": subject.id, "name": subject.name, "labels": subject.label is not None}
+    row = new_row("evaluate brats", job.run, format="nifti", modality="MR", files=len(subject.modalities), **about)
+    return row | {"parameters": {"factors": list(job.factors), "sigma": job.sigma}, "key": None}
 
 
-def key_of(task: Task, job: Job) -> str:
+def key_of(subject: BratsSubject, job: BratsJob) -> str:
     """What decides whether a row is still right: files of the subject, models, parameters, version."""
-    used = [path for kind, path in task.subject.modalities.items() if kind in job.modalities]
-    used += [path for path in (task.subject.label, task.subject.brain) if path is not None]
+    used = [path for kind, path in subject.modalities.items() if kind in job.modalities]
+    used += [path for path in (subject.label, subject.brain) if path is not None]
     content = [hashlib.sha256(path.read_bytes()).hexdigest() for path in used]
     labels = [one.label for one in job.experts]
-    decisive = [SCHEMA, __version__, content, task.models, labels, job.modalities, job.factors, job.sigma]
+    decisive = [SCHEMA, __version__, content, job.models, labels, job.modalities, job.factors, job.sigma]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
-def prepare(subject: BratsSubject, job: Job, factor: int) -> Scene:
+def prepare(subject: BratsSubject, job: BratsJob, factor: int) -> Scene:
     """Read, crop to the brain, scale and degrade; the noise follows from the subject's name.
 
     Raises:
@@ -299,10 +282,12 @@ class Measured:
         return int(np.argmax((counted if counted.any() else self.scene.brain).sum((0, 1))))
 
 
-def _about(restorer: Restorer) -> dict[str, Any]:
-    experts = restorer.experts.items()
-    counts = {name: sum(weight.numel() for weight in one.network.parameters()) for name, one in experts}
-    return {"parameters": counts, "sampled": [name for name, one in experts if one.samples]}
+def _about(restorer: Restorer) -> dict[str, dict[str, Any]]:
+    """Expert -> number of weights, and whether it draws samples."""
+    return {
+        name: {"weights": sum(weight.numel() for weight in one.network.parameters()), "samples": one.samples}
+        for name, one in restorer.experts.items()
+    }
 
 
 def _volume(image: Stack, affine: NDArray[np.float64]) -> Volume:
@@ -317,7 +302,7 @@ def _load(
     return open_restorer(experts, device), judge(context, segmenter, CHANNELS, exclusive=False, overlay=overlay)
 
 
-def _models(job: Job) -> tuple[Restorer, Judge]:
+def _models(job: BratsJob) -> tuple[Restorer, Judge]:
     """Experts and judge, loaded once per process, and anew when their files change."""
     prints = "".join(one.fingerprint() for one in job.experts)
     return _load(job.experts, job.segmenter, job.overlay, job.device, prints)

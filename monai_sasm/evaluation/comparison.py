@@ -18,7 +18,7 @@ from monai_sasm.evaluation.chosen import Chosen, open_restorer
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_hash
 from monai_sasm.evaluation.judged_figures import quality_against_time
-from monai_sasm.evaluation.metrics import CT_WINDOW, SSIM_RADIUS, bias, psnr, rmse, ssim
+from monai_sasm.evaluation.metrics import SSIM_RADIUS, bias, psnr, rmse, ssim
 from monai_sasm.evaluation.own_folder import Own, own_images, reasons_in_words
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Compared, Image, Method, Results, average, compare, values_of
@@ -34,11 +34,6 @@ INPUT = "input"
 FEATURE_SLICES, FEATURE_CROP = 3, 192  # slices around the middle of a volume, and pixels in their middle
 COMPARED = ("PSNR", "SSIM", "RMSE", "VGG19-n", "LPIPS")
 FEW = 6  # images below which no paired test can reach 0.05
-RANGES = {
-    Modality.CT: "[-160, 240] HU, images clipped to it",
-    Modality.MR: "1 = 99.5th percentile of the foreground of the clean image",
-    Modality.PHOTO: "[0, 1], not clipped",
-}
 
 logger = logging.getLogger("monai_sasm")
 _NOTHING = np.empty(0, np.float32)
@@ -143,7 +138,7 @@ class _Measured:
     def add(self, pair: Pair, method: str, image: Volume, seconds: float | None) -> None:
         """Measure one result; the first method of each image must be the input."""
         clean, restored = pair.clean.as_slices(), image.as_slices()
-        white = scaling_for(pair.clean).scale if self.modality is Modality.MR else 1.0
+        white = scaling_for(pair.clean).scale if self.modality.profile.percentile is not None else 1.0
         stacks = {pair.name: slice(None)}
         if self.by_slice and len(clean) > 1:
             stacks = {f"{pair.name}, slice {index + 1}": slice(index, index + 1) for index in range(len(clean))}
@@ -156,23 +151,28 @@ class _Measured:
             self.images.append({"image": name, "level": pair.level, "method": method, **scores, "seconds": each})
         middle = len(clean) // 2
         if method == INPUT and pair.level not in self.shown:
-            seen = np.clip(clean[middle], *CT_WINDOW) if self.modality is Modality.CT else clean[middle].copy()
+            seen = self._clipped(clean[middle], white).copy()
             self.shown[pair.level] = (Case(pair.name, pair.level or pair.name, seen, _NOTHING), {}, white)
         example, results, _ = self.shown[pair.level]
         if example.name == pair.name:
             results[method] = restored[middle].copy()
 
+    def _window(self, white: float) -> tuple[float, float]:
+        """Ends of the range of the metrics, in the unit of the image."""
+        low, high = self.modality.profile.metric_window
+        return low * white, high * white
+
+    def _clipped(self, image: Image, white: float) -> Image:
+        return np.clip(image, *self._window(white)) if self.modality.profile.metric_clips else image
+
     def _scores(self, clean: Image, restored: Image, white: float) -> dict[str, float]:
         """All metrics of stacks ``(N, c, H, W)`` in the unit of the image."""
-        if self.modality is Modality.CT:
-            low, high = CT_WINDOW
-            seen, shown, span = np.clip(clean, low, high), np.clip(restored, low, high), high - low
-        else:
-            low, span, seen, shown = 0.0, white, clean, restored
+        low, high = self._window(white)
+        span, seen, shown = high - low, self._clipped(clean, white), self._clipped(restored, white)
         large = min(clean.shape[2:]) > 2 * SSIM_RADIUS
         each = [ssim(a, b, span) for a, b in zip(seen, shown, strict=True)] if large else []
         scores = {"PSNR": psnr(seen, shown, span), "SSIM": float(np.mean(each)) if each else math.nan}
-        if self.modality is not Modality.PHOTO:
+        if not self.modality.profile.is_picture:
             scores |= {"RMSE": rmse(seen, shown), "bias": bias(clean, restored)}
         middle = len(clean) // 2
         around = range(max(middle - FEATURE_SLICES // 2, 0), min(middle + FEATURE_SLICES // 2 + 1, len(clean)))
@@ -213,7 +213,7 @@ class _Measured:
         """Slices with errors per level, the change of each image, and quality against time."""
         names = []
         for level, (case, results, white) in self.shown.items():
-            window = CT_WINDOW if self.modality is Modality.CT else (0.0, white)
+            window = self._window(white)
             methods = [Method(name, _always(results[name])) for name in order if name in results]
             suffix = f"-{level}" if level else ""
             path = folder / f"{PROTOCOL}{suffix}.png"
@@ -284,13 +284,21 @@ def _middle(image: Image) -> NDArray[np.float32]:
     return image[:, top : top + FEATURE_CROP, left : left + FEATURE_CROP]
 
 
+def _range_of(modality: Modality) -> str:
+    profile = modality.profile
+    low, high = profile.metric_window
+    if profile.percentile is not None:
+        return f"{high:g} = {profile.percentile:g}th percentile of the foreground of the clean image"
+    return f"[{low:g}, {high:g}] {profile.unit}, {'images clipped to it' if profile.metric_clips else 'not clipped'}"
+
+
 def _definitions(modality: Modality, first: str) -> dict[str, str]:
-    medical = {} if modality is Modality.PHOTO else {
+    medical = {} if modality.profile.is_picture else {
         "RMSE": "in the unit of the image, in that range",
         "bias": "mean of restored minus clean, all pixels, in the unit of the image",
     }  # fmt: skip
     return {
-        "PSNR": f"dB, all slices of an image together, range {RANGES[modality]}",
+        "PSNR": f"dB, all slices of an image together, range {_range_of(modality)}",
         "SSIM": "same range, Gaussian 11x11, sigma 1.5, mean over slices",
         **medical,
         "worse": "number of images whose PSNR fell below that of the input; 'loss' is the mean fall among them, dB, "

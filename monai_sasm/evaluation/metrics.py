@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from monai_sasm.types import Modality
+
 Array = NDArray[np.floating]
 
-CT_WINDOW = (-160.0, 240.0)  # HU, abdominal soft tissue; data range 400 (RED-CNN and its successors)
+CT_WINDOW = Modality.CT.profile.metric_window
 SSIM_SIGMA, SSIM_TRUNCATE, SSIM_RADIUS = 1.5, 3.5, 5  # an 11 x 11 Gaussian window
 LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # ITU-R BT.601 studio range, as in MATLAB's rgb2ycbcr
 LUMA_OFFSET = 16 / 255

@@ -14,8 +14,7 @@ from monai_sasm.types import Modality
 if TYPE_CHECKING:
     from torch import Tensor
 
-HU_PER_UNIT = 1000.0  # CT: 0 is water, -1 is air, 1 is dense bone
-MR_PERCENTILE = 99.5  # of the foreground; above it lie vessels, fat and the bright rim near surface coils
+HU_PER_UNIT = Modality.CT.profile.scale
 SQUARE = 0.01  # part by which the two in-plane pixel spacings may differ
 _SAMPLES = 2_000_000  # voxels that are enough for a percentile
 
@@ -61,23 +60,23 @@ class Scaling:
 def scaling_for(volume: Volume) -> Scaling:
     """The scaling of one image.
 
-    CT: HU / 1000. MR: the 99.5th percentile of the voxels above the mean of all voxels (a robust white; the mean
-    parts background from tissue) becomes 1; an image without such voxels is not scaled. Photos are in [0, 1] already.
+    As the profile of its modality says. CT: HU / 1000. MR: the 99.5th percentile of the voxels above the mean of all
+    voxels (a robust white; the mean parts background from tissue) becomes 1; an image without such voxels is not
+    scaled. Photos are in [0, 1] already.
     """
-    if volume.modality is Modality.CT:
-        return Scaling(0.0, HU_PER_UNIT)
-    if volume.modality is Modality.MR:
-        return Scaling(0.0, _robust_white(volume.array))
-    return Scaling()
+    profile = volume.modality.profile
+    if profile.percentile is not None:
+        return Scaling(0.0, _robust_white(volume.array, profile.percentile))
+    return Scaling(0.0, profile.scale)
 
 
-def _robust_white(array: NDArray[np.float32]) -> float:
+def _robust_white(array: NDArray[np.float32], percentile: float) -> float:
     step = max(1, int(np.ceil((array.size / _SAMPLES) ** (1 / (array.ndim - 1)))))
     grid = (slice(None), *(slice(None, None, step if size > step else 1) for size in array.shape[1:]))
     sample = array[grid]
     sample = sample[np.isfinite(sample)]
     foreground = sample[sample > sample.mean(dtype=np.float64)] if sample.size else sample
-    white = float(np.percentile(foreground, MR_PERCENTILE)) if foreground.size else 0.0
+    white = float(np.percentile(foreground, percentile)) if foreground.size else 0.0
     return white if np.isfinite(white) and white > 0 else 1.0
 
 

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from monai_sasm.types import ImageBatch, Modality, NoiseMap
 
-CT_WINDOW = (-0.2, 0.3)  # HU / 1000: soft tissue, where dose shows
-MR_WINDOW = (0.0, 1.2)  # fraction of the 99.5th percentile
-PHOTO_WINDOW = (0.0, 1.0)
-WINDOWS = {Modality.CT: CT_WINDOW, Modality.MR: MR_WINDOW, Modality.PHOTO: PHOTO_WINDOW}
-
 
 def to_display(image: ImageBatch, sigma: NoiseMap, modality: Modality) -> tuple[ImageBatch, NoiseMap]:
     """Window ``image`` ``(B, C, H, W)`` (working scale) to ``(B, 3, H, W)`` in [0, 1], and its noise map likewise.
@@ -18,6 +13,6 @@ def to_display(image: ImageBatch, sigma: NoiseMap, modality: Modality) -> tuple[
         sigma: noise map ``(B, 1, H, W)``, working scale.
         modality: decides the window.
     """
-    low, high = WINDOWS[modality]
+    low, high = modality.profile.window
     shown = ((image - low) / (high - low)).clamp(0, 1)
     return shown.expand(-1, 3, -1, -1) if shown.shape[1] == 1 else shown, sigma / (high - low)

@@ -241,7 +241,7 @@ def write_map(
     array = np.asarray(array, dtype=np.float32)
     if not np.isfinite(array).all():
         raise ValueError("a map must be finite, got NaN or infinite values")
-    if like.modality is not Modality.PHOTO:
+    if not like.modality.profile.is_picture:
         from monai_sasm.io.nifti.export import export
 
         return [export(array, like, path, overwrite=overwrite)]

@@ -44,13 +44,13 @@ def volume_from_array(
     """See :meth:`monai_sasm.io.volume.Volume.from_array`."""
     array = np.asarray(array)
     if modality is None:
-        raise ValueError(f"say what made the image: modality={', '.join(repr(one.value) for one in Modality)}")
+        raise ValueError(f"say what made the image: modality={', '.join(repr(one.value) for one in Modality.known())}")
     modality = Modality(modality)
     if array.dtype.kind not in "iuf":
         raise ValueError(f"an image is made of real numbers, got {array.dtype}; of a complex one take np.abs(array)")
     if not array.size or not np.isfinite(array).all():
         raise ValueError("an image needs pixels, all finite, got none, NaN or infinite ones; fill them first")
-    if modality is Modality.PHOTO:
+    if modality.profile.is_picture:
         return _photo(array, affine, name, slice_axis)
     return _medical(array, affine, modality, name, slice_axis)
 

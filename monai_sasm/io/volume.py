@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.types import UNIT_OF, Modality, Unit
+from monai_sasm.types import Modality
 
 _THICK = 1.2  # a voxel axis this much longer than the next one is taken for the slice axis
 
@@ -62,7 +62,7 @@ class Volume:
     Args:
         array: float32 ``(C, *spatial)`` with one to three spatial axes, in ``unit``. ``C`` is 3 for RGB, 1 for grey,
             CT and MR; a 4-D NIfTI holds its time points in ``C``.
-        modality: CT, MR or photo.
+        modality: what made it.
         affine: ``(4, 4)`` float64, voxel index (in the order of the spatial axes, zero-based, voxel centre) to
             RAS mm; for 2-D images the third index is 0. ``None`` for photos.
         slice_axis: which *spatial* axis (0, 1, 2) counts the acquired slices; ``None`` for a 2-D image.
@@ -82,6 +82,7 @@ class Volume:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "modality", Modality(self.modality))
         if self.array.dtype != np.float32:
             raise TypeError(f"Volume.array must be float32, got {self.array.dtype}; convert with .astype(np.float32)")
         if not 2 <= self.array.ndim <= 4:
@@ -124,9 +125,9 @@ class Volume:
         return volume_from_array(array, affine, modality, name=name, slice_axis=slice_axis)
 
     @property
-    def unit(self) -> Unit:
-        """HU for CT, MR magnitude for MR, sRGB in [0, 1] for photos."""
-        return UNIT_OF[self.modality]
+    def unit(self) -> str:
+        """What the numbers mean: ``HU`` for CT, ``MR`` for magnitude of MR, ``sRGB`` in [0, 1] for photos."""
+        return self.modality.profile.unit
 
     def with_array(self, array: NDArray[np.float32]) -> Volume:
         """The same geometry and header with new pixels of the same shape."""
@@ -138,7 +139,7 @@ class Volume:
 
     def enlarged(self, array: NDArray[np.float32]) -> Volume:
         """The same photo with pixels ``(C, k * H, k * W)``; refused for images whose pixels lie on a grid in space."""
-        if self.modality is not Modality.PHOTO or self.affine is not None:
+        if not self.modality.profile.is_picture or self.affine is not None:
             raise ValueError(f"only photos may be enlarged; a {self.modality.value} image must keep its geometry")
         channels, height, width = self.array.shape
         factor = array.shape[1] // height
@@ -154,7 +155,7 @@ class Volume:
         """
         if self.array.ndim < 3:
             raise ValueError(f"a slice needs two spatial axes, got array of shape {self.array.shape}")
-        if self.modality is Modality.PHOTO:
+        if self.modality.profile.is_picture:
             return self.array[None]
         if self.slice_axis is None:
             return self.array[:, None]
@@ -171,7 +172,7 @@ class Volume:
         """The slices of :meth:`as_slices` one after the other, ``(c, H, W)``, each a view: nothing is ever copied."""
         if self.array.ndim < 3:
             raise ValueError(f"a slice needs two spatial axes, got array of shape {self.array.shape}")
-        if self.modality is Modality.PHOTO:
+        if self.modality.profile.is_picture:
             yield self.array
             return
         stack = self.array[:, None] if self.slice_axis is None else np.moveaxis(self.array, self.slice_axis + 1, 1)
@@ -181,7 +182,7 @@ class Volume:
 
     def from_slices(self, slices: NDArray[np.float32]) -> Volume:
         """Inverse of :meth:`as_slices`: put a processed stack ``(N, c, H, W)`` back on this geometry."""
-        if self.modality is Modality.PHOTO:
+        if self.modality.profile.is_picture:
             return self.with_array(slices[0])
         if self.slice_axis is None:
             return self.with_array(slices[:, 0])

@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,8 @@ from monai_sasm.label.guard import Guard, token_in
 from monai_sasm.label.jobs import BusyError, Jobs
 from monai_sasm.label.models import models
 from monai_sasm.label.service import InferenceService
-from monai_sasm.label.tasks import OfferTask
+from monai_sasm.label.tasks import ModelTask
+from monai_sasm.label.uploads import Uploads
 
 REFUSED, NOT_FOUND, FAILED, BUSY = 422, 404, 500, 503
 log = logging.getLogger(__name__)
@@ -47,14 +47,15 @@ class SasmApp(MONAILabelApp):
     Args:
         app_dir: folder of the app; MONAI Label puts its logs there.
         studies: folder of images, or the address of a DICOMweb server.
-        conf: ``device`` (auto), ``precision`` (float32), ``trust`` (folders of further bundles, which can run code,
-            separated like the entries of ``PATH``), ``models`` (names separated by commas; all), ``hosts`` (names by
-            which the server may be addressed) and ``origins`` (whose pages in a browser may ask), separated by commas;
+        conf: ``device`` (auto), ``precision`` (float32), ``gate`` (the default one), ``trust`` (folders of further
+            bundles, which can run code, separated like the entries of ``PATH``), ``models`` (names separated by commas;
+            all), ``hosts`` (names by which the server may be addressed) and ``origins`` (whose pages in a browser may
+            ask), separated by commas;
             see :class:`monai_sasm.label.guard.Guard`.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
-        self.jobs = Jobs()
+        self.jobs, self.uploads = Jobs(), Uploads()
         _put_up_guard(Path(app_dir), _names(conf.get("hosts")), _names(conf.get("origins")))
         logging.getLogger("monailabel").setLevel(logging.ERROR)  # below, it logs names of files and whole requests
         super().__init__(
@@ -67,16 +68,17 @@ class SasmApp(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, InferTask]:
-        """One task for each offer."""
+        """One task for each model."""
         trust = [Path(folder) for folder in self.conf.get("trust", "").split(os.pathsep) if folder]
-        service = InferenceService(self.conf.get("device", "auto"), self.conf.get("precision", "float32"), trust)
-        found = {model.name: model for model in models(trust)}
+        device, precision, gate = (self.conf.get(key) for key in ("device", "precision", "gate"))
+        service = InferenceService(device or "auto", precision or "float32", trust, gate=gate)
+        found = {model.name: model for model in models(trust, gate)}
         wanted = [name for name in self.conf.get("models", "all").split(",") if name]
         names = list(found) if wanted == ["all"] else wanted
         unknown = sorted(set(names) - set(found))
         if unknown:
             raise ValueError(f"no model named {', '.join(unknown)}; available: {', '.join(found)}")
-        return {name: OfferTask(found[name], service, self.jobs) for name in names}
+        return {name: ModelTask(found[name], service, self.jobs) for name in names}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Which image a viewer is offered next."""
@@ -124,7 +126,7 @@ class SasmApp(MONAILabelApp):
         return answer
 
     def _path_of(self, image: Any, datastore: Any) -> Path:
-        """The image that a request names: one of the studies, a file or folder among them, or what it uploaded.
+        """The image that a request names: one of the studies, a file or folder among them, or an upload.
 
         Nothing else on this machine can be named: those who ask need not be those who may read its files. And an
         identifier nobody knows must not become a path of the working folder.
@@ -135,8 +137,8 @@ class SasmApp(MONAILabelApp):
                 return Path(known)
             sessions = self.sessions()
             folders = [Path(self.studies), *([Path(sessions.store_path)] if sessions is not None else [])]
-            path = _inside(image, [folder.resolve() for folder in folders])
-            if path is not None:
+            path = _existing(Path(self.studies) / image)
+            if path is not None and (path in self.uploads or any(one.resolve() in path.parents for one in folders)):
                 return path
         raise HTTPException(NOT_FOUND, "no such image in the studies folder; a path must lead to a place inside of it")
 
@@ -169,11 +171,10 @@ def _names(listed: str | None) -> list[str]:
     return [name for name in (listed or "").split(",") if name]
 
 
-def _inside(name: str, folders: list[Path]) -> Path | None:
-    """What a name means in the first of some folders, if that is in one of them or was uploaded: a temporary file."""
+def _existing(path: Path) -> Path | None:
+    """A path with all links followed, where something is there."""
     try:
-        path = (folders[0] / name).resolve()
-        uploaded = path.parent == Path(tempfile.gettempdir()).resolve() and path.is_file()
-        return path if uploaded or (path.exists() and any(folder in path.parents for folder in folders)) else None
+        found = path.resolve()
+        return found if found.exists() else None
     except (OSError, ValueError):  # too long, or not to be written as a path at all
         return None

@@ -43,19 +43,23 @@ class Model:
     channels: int = 1
 
 
-def models(trust: Sequence[Path] = ()) -> list[Model]:
+def models(trust: Sequence[Path] = (), gate: str | None = None) -> list[Model]:
     """Everything that can be asked for; a bundle without its weights is left out, and the log says so.
 
     Args:
         trust: further folders of bundles; their configs may run code.
+        gate: name of the gate; by default :func:`monai_sasm.bundles.default_gate`.
+
+    Raises:
+        BundleError: the gate that was named, or that the user made the default, is not there.
     """
     installed = available(trust)
     usable = {name: (root, metadata) for name, root in sorted(installed.items()) if (metadata := _usable(root))}
-    experts: dict[Modality, list[str]] = {modality: [] for modality in Modality}
+    experts: dict[Modality, list[str]] = {modality: [] for modality in Modality.known()}
     for name, (_, metadata) in usable.items():
         if metadata["sasm"]["role"] == "expert":
             experts[Modality(metadata["sasm"]["modality"])].append(name)
-    gated = find_gate(installed) in usable
+    gated = find_gate(installed, gate) in usable
     found = []
     for name, (root, metadata) in usable.items():
         role = metadata["sasm"]["role"]
@@ -66,7 +70,7 @@ def models(trust: Sequence[Path] = ()) -> list[Model]:
             found += [_pipeline(name, modality, names) for modality, names in experts.items() if names]
         elif role == "segmenter":
             try:
-                segmenter = _segmenter(name, root, metadata, description)
+                segmenter = _segmenter(name, root, metadata)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 log.warning("bundle left out: metadata.json of %s lacks or misstates %s", root.name, error)
                 continue
@@ -89,19 +93,19 @@ def _usable(root: Path) -> dict[str, Any] | None:
 
 
 def _pipeline(name: str, modality: Modality, experts: list[str]) -> Model:
-    kind = "photos" if modality is Modality.PHOTO else f"{modality.value} images"
+    kind = modality.profile.images
     description = f"Gate, experts and mixing for {kind}: {', '.join(experts)}, each where it is needed."
     return Model(f"{name}_{modality.value.lower()}", description, modality, choices=tuple(experts))
 
 
-def _segmenter(name: str, root: Path, metadata: dict[str, Any], description: str) -> Model:
+def _segmenter(name: str, root: Path, metadata: dict[str, Any]) -> Model:
     data = metadata["network_data_format"]
     # a network of overlapping regions has channels that are no labels: then sasm.labels names the values of its result
     classes: dict[str, str] = metadata["sasm"].get("labels") or data["outputs"]["pred"].get("channel_def", {})
     labels = {label: int(value) for value, label in classes.items() if label.lower() != "background"}
     return Model(
         name,
-        description,
+        str(metadata.get("description", name)),
         Modality(metadata["sasm"]["modality"]),
         restores=False,
         segmenter=root,

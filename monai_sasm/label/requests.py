@@ -24,7 +24,7 @@ def parameters(model: Model) -> dict[str, Any]:
     if not model.restores:
         return {}
     shown: dict[str, Any] = {"strength": 1.0, "sigma": ""}
-    if model.modality is Modality.PHOTO and model.expert is None:
+    if model.modality.profile.is_picture and model.expert is None:
         shown["refine"] = 0.0
     if model.choices:
         shown["expert"] = [GATE, *model.choices]
@@ -35,7 +35,7 @@ def options_of(model: Model, request: Mapping[str, Any]) -> Options:
     """Options of the restoration; what the request leaves out or empty takes its default.
 
     Raises:
-        ValueError: a value is no number, out of its range, or an expert that this offer does not have.
+        ValueError: a value is no number, out of its range, or an expert that this model does not have.
     """
     values = {}
     for name, kind in _PARAMETERS.items():

@@ -49,7 +49,7 @@ def check_extension(extension: str | None, modality: Modality, volumes: int = 1)
     Raises:
         ValueError: neither NIfTI nor NRRD for CT and MR; NIfTI for a photo; NRRD for several volumes.
     """
-    allowed = NRRD if modality is Modality.PHOTO else NIFTI if volumes > 1 else (*NIFTI, *NRRD)
+    allowed = NRRD if modality.profile.is_picture else NIFTI if volumes > 1 else (*NIFTI, *NRRD)
     if extension and extension not in allowed:
         raise ValueError(f"a {modality.value} result is written as {', '.join(allowed)}, got {extension!r}")
 
@@ -66,7 +66,7 @@ def write_image(volume: Volume, extension: str | None, done: Derivation) -> Path
     Returns:
         A new file; CT and MR as float32, whatever type the source had.
     """
-    photo = volume.modality is Modality.PHOTO
+    photo = volume.modality.profile.is_picture
     check_extension(extension, volume.modality, 1 if photo else len(volume.array))
     with new_file(extension or (SUFFIXES[volume.source.kind][0] if photo else NIFTI[0])) as path:
         values = volume.array if len(volume.array) > 1 else volume.array[0]

@@ -1,9 +1,10 @@
-"""Answers the requests for one server: reads the image, restores and labels it as an offer says, writes the result."""
+"""Answers the requests for one server: reads the image, restores and labels it as a model says, writes the result."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ class InferenceService:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``float32`` or ``bfloat16``.
         trust: further folders of bundles.
+        gate: name of the gate; by default :func:`monai_sasm.bundles.default_gate`.
     """
 
-    def __init__(self, device: str = "auto", precision: str = "float32", trust: Sequence[Path] = ()) -> None:
-        self.device, self.precision, self.trust = device, precision, tuple(trust)
+    def __init__(
+        self, device: str = "auto", precision: str = "float32", trust: Sequence[Path] = (), gate: str | None = None
+    ) -> None:
+        self.device, self.precision, self.trust, self.gate = device, precision, tuple(trust), gate
         self._restorers: dict[str | None, Restorer] = {}
         self._segmenters: dict[Path, Segmenter] = {}
 
@@ -39,30 +43,32 @@ class InferenceService:
         """Check a request and read its image; what it asks for is done when the answer is called.
 
         Args:
-            offer: what was asked for.
+            model: what was asked for.
             request: ``image`` (a file or a folder) and parameters, see :mod:`monai_sasm.label.requests`.
 
         Raises:
             ValueError: the request or its image is refused; the message says why.
         """
         options, extension = options_of(model, request), extension_of(model, request)
+        if options.expert is None:
+            options = replace(options, gate=self.gate)
         volume = only_volume(Path(request["image"]), model.modality)
-        if model.segmenter is None and model.modality is not Modality.PHOTO:
+        if model.segmenter is None and not model.modality.profile.is_picture:
             check_extension(extension, model.modality, len(volume.array))
 
         def work(progress: Progress) -> Result:
             started = time.perf_counter()
-            path, report = self._serve(model, volume, options, extension, progress)
+            path, report = self._serve(model, volume, options, extension=extension, progress=progress)
             return path, report | {"latencies": {"total": round(time.perf_counter() - started, 2)}}
 
         return work
 
     def _serve(
-        self, model: Model, volume: Volume, options: Options, extension: str | None, progress: Progress
+        self, model: Model, volume: Volume, options: Options, *, extension: str | None, progress: Progress
     ) -> Result:
         report: dict[str, Any] = {"label_names": dict(model.labels), "notes": list(volume.notes), "models": {}}
         if model.restores:
-            restorer = self._restorer(options.expert)
+            restorer = self._restorer(options)
             units = restorer.plan(volume.modality, options).work_units(volume)
             done = restorer(volume, options, progress=_counting(units, progress), in_place=True)
             made = done.derivation
@@ -74,17 +80,20 @@ class InferenceService:
                 "notes": list(volume.notes),
             }
             if model.segmenter is None:
-                report |= {"output_type": "image", "unit": volume.unit.value}
+                report |= {"output_type": "image", "unit": volume.unit}
                 return write_image(volume, extension, made), report
         segmenter = self._segmenter(model)
         labels, affine = segmenter(volume)
         report["models"] |= segmenter.models
         return write_labels(labels, affine, extension), report | {"output_type": "labels"}
 
-    def _restorer(self, expert: str | None) -> Restorer:
-        if expert not in self._restorers:
-            self._restorers[expert] = open_restorer(self.device, self.precision, self.trust, Options(expert=expert))
-        return self._restorers[expert]
+    def _restorer(self, options: Options) -> Restorer:
+        if options.expert not in self._restorers:
+            needed = Options(expert=options.expert, gate=options.gate)
+            self._restorers[options.expert] = open_restorer(
+                self.device, self.precision, trust=self.trust, options=needed
+            )
+        return self._restorers[options.expert]
 
     def _segmenter(self, model: Model) -> Segmenter:
         if model.segmenter is None:

@@ -1,4 +1,4 @@
-"""An offer as MONAI Label knows it: a task with a type, labels, parameters, and a result file."""
+"""A model as MONAI Label knows it: a task with a type, labels, parameters, and a result file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from monai_sasm.label.jobs import Jobs
 from monai_sasm.label.models import Model
 from monai_sasm.label.requests import parameters
 from monai_sasm.label.service import InferenceService
-from monai_sasm.types import UNIT_OF
 
 
-class OfferTask(InferTask):
+class ModelTask(InferTask):
     """Restores, labels, or restores and labels one image.
 
     A segmenter is an ordinary segmentation task, which 3D Slicer's MONAI Label module lists. An image is of the type
     that module does not list, because it would take it for labels; our own module does.
 
     Args:
-        offer: what it does.
+        model: what it does.
         service: does it.
         jobs: one image at a time.
     """
@@ -35,11 +34,11 @@ class OfferTask(InferTask):
         return super().info() | {
             "output_type": "labels" if self.model.segmenter else "image",
             "modality": self.model.modality.value,
-            "unit": UNIT_OF[self.model.modality].value,
+            "unit": self.model.modality.profile.unit,
         }
 
     def is_valid(self) -> bool:
-        """Offers are made of bundles that are complete."""
+        """Models are made of bundles that are complete."""
         return True
 
     def __call__(self, request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:

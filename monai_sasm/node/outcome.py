@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+from monai_sasm.errors import DISK_FAULTS, error_name
 
 
 @dataclass(frozen=True)
@@ -36,4 +35,4 @@ class Restores(Protocol):
 
 def is_disk_fault(error: BaseException) -> bool:
     """Whether the disk is full or failing: no fault of the series, which is tried again."""
-    return isinstance(error, OSError) and error.errno in _DISK
+    return error_name(error) in DISK_FAULTS

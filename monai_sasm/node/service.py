@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from threading import Event, Thread
 from typing import Any
 
+from monai_sasm.batch.row import Row, new_row
 from monai_sasm.errors import reason_of
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.config import NodeConfig
@@ -20,11 +21,9 @@ from monai_sasm.node.receive import Receiver
 from monai_sasm.node.sender import Sender
 from monai_sasm.node.spool import Job, Spool
 
-SCHEMA = "sasm.node/1"
 _POLL = 0.1  # seconds between two looks at the spool
 
 logger = logging.getLogger(__name__)
-Row = dict[str, Any]
 
 
 class Node:
@@ -36,13 +35,14 @@ class Node:
         report: called with one row per series that is sent or set aside; without patient data.
 
     Raises:
-        RefusedError: another node uses the spool.
+        LockedError: another process uses the spool.
         OSError: a port is taken.
     """
 
     def __init__(self, config: NodeConfig, restorer: Restores, report: Callable[[Row], None] | None = None) -> None:
         self.config, self._restorer = config, restorer
         self._report = report or (lambda row: None)
+        self.run_name = secrets.token_hex(6)
         self.counters = Counters()
         self.spool = Spool(config.spool, restorer.digest)
         self._arrivals = Arrivals(config.quiet_seconds, config.interrupted_seconds)
@@ -80,7 +80,7 @@ class Node:
         self._sending.start()
         try:
             while not self._stop.is_set():
-                if not self._guarded(self.restore_next):
+                if not self._survived(self.restore_next):
                     self._stop.wait(_POLL)
         finally:
             self.close()
@@ -176,19 +176,22 @@ class Node:
         self.spool.quarantine(job, reason)
         self.counters.add("quarantined")
         logger.error("%s: set aside: %s", job.name, reason)
-        self._report(_row(job, "quarantined", reason))
+        self._report(self._row(job) | {"status": "failed", "reason": reason})
 
     def _delivered(self, job: Job, files: int) -> None:
         names = [peer.name for peer in self.config.destinations]
         logger.info("%s: %d objects sent to %s", job.name, files, ", ".join(names))
-        self._report(_row(job, "sent") | {"files": files, "destinations": names})
+        self._report(self._row(job) | {"status": "ok", "output": {"files": files, "destinations": names}})
+
+    def _row(self, job: Job) -> Row:
+        return new_row("node", self.run_name, id=job.name, format="dicom")
 
     def _send_until_stopped(self) -> None:
         while not self._stop.is_set():
-            if not self._guarded(self.send_due):
+            if not self._survived(self.send_due):
                 self._stop.wait(_POLL)
 
-    def _guarded(self, step: Callable[[], bool]) -> bool:
+    def _survived(self, step: Callable[[], bool]) -> bool:
         """A fault of the node (a full disk, mostly) must not end it: the spool is as it was, and is tried again."""
         try:
             return step()
@@ -198,13 +201,3 @@ class Node:
             logger.debug("traceback", exc_info=True)
             self._stop.wait(self.config.retry_seconds)
             return False
-
-
-def _row(job: Job, status: str, reason: str | None = None) -> Row:
-    return {
-        "schema": SCHEMA,
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "job": job.name,
-        "status": status,
-        "reason": reason,
-    }

@@ -21,13 +21,13 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Lock
-from typing import IO
 
+from monai_sasm.batch.lock import exclusive
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import replacing, sync, sync_all
 from monai_sasm.io.dicom.header import Header, read_header
@@ -112,13 +112,14 @@ class Spool:
         derivation: digest of models and options; the ledger is kept per derivation.
 
     Raises:
-        RefusedError: another process uses the folder.
+        LockedError: another process uses the folder.
     """
 
     def __init__(self, root: Path, derivation: str) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock_file = _locked(root / "lock")
+        self._exclusive = ExitStack()
+        self._exclusive.enter_context(exclusive(root, root / "lock"))
         for state in STATES:
             (root / state).mkdir(exist_ok=True)
         self._ledger = root / "ledger" / derivation[:16]
@@ -128,7 +129,7 @@ class Spool:
 
     def close(self) -> None:
         """Let another process use it."""
-        self._lock_file.close()
+        self._exclusive.close()
 
     def free_mb(self) -> int:
         """Free disk where the spool lies, MiB."""
@@ -289,18 +290,3 @@ def _append(path: Path, lines: Iterable[str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     sync(path.parent)
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """An open file that no other process can lock until it is closed or this process ends."""
-    file = open(path, "ab")  # noqa: SIM115, kept open
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows: the port is the only lock
-        return file
-    except OSError:
-        file.close()
-        raise RefusedError(f"another node uses the spool {path.parent}; stop it or choose another folder") from None
-    return file

@@ -14,13 +14,14 @@ from itertools import chain
 from pathlib import Path
 
 from monai_sasm.batch.ledger import Ledger
-from monai_sasm.batch.lock import held
-from monai_sasm.batch.manifest import NAME, Manifest, Row
+from monai_sasm.batch.lock import exclusive
+from monai_sasm.batch.manifest import NAME, Manifest
+from monai_sasm.batch.row import Row
 from monai_sasm.bundles import available
-from monai_sasm.datasets.brats import subjects
+from monai_sasm.datasets.brats import BratsSubject, subjects
 from monai_sasm.errors import BundleError
 from monai_sasm.evaluation.brats_report import table
-from monai_sasm.evaluation.brats_subject import Job, Task, key_of, measure_subject
+from monai_sasm.evaluation.brats_subject import BratsJob, key_of, measure_subject
 from monai_sasm.evaluation.chosen import Chosen, choose
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError
@@ -30,8 +31,8 @@ from monai_sasm.types import Modality
 SEGMENTER, ZOO = "segment_brats_segresnet", "zoo"
 EXPERTS = tuple(f"superres_mri_{kind}" for kind in ("unet", "esrgan", "dit", "sit"))
 
-Engine = Callable[[Sequence[Task], Job], Iterator[Row]]
-"""Runs the tasks of a job, here or elsewhere, and yields their rows as they come."""
+Engine = Callable[[Sequence[BratsSubject], BratsJob], Iterator[Row]]
+"""Measures the subjects of a job, here or elsewhere, and yields their rows as they come."""
 
 logger = logging.getLogger("monai_sasm")
 
@@ -62,7 +63,7 @@ def measure(
     Raises:
         DataAbsentError: no subject there.
         BundleError: an expert or the judge is missing.
-        HeldError: another run writes there.
+        LockedError: another run writes there.
     """
     try:
         found = subjects(root)[: context.limit]
@@ -72,40 +73,51 @@ def measure(
     if experts[0].modality is not Modality.MR:
         raise BundleError(f"BraTS is MR, and {experts[0].label} is for {experts[0].modality.value}; name MR experts")
     overlay, modalities, models = _judge(experts)
-    tasks = [Task(subject, models) for subject in found]
-    shown = next((task for task in tasks if task.subject.label is not None), tasks[0])
-    job = Job(
-        (context.output / "brats").resolve(), tuple(experts), SEGMENTER, overlay, modalities,
-        device=context.device, picture=shown.id,
-    )  # fmt: skip
-    rows = list(_rows(tasks, job, resume, engine or in_process))
+    shown = next((subject for subject in found if subject.label is not None), found[0])
+    job = BratsJob(
+        folder=(context.output / "brats").resolve(),
+        experts=tuple(experts),
+        segmenter=SEGMENTER,
+        overlay=overlay,
+        modalities=modalities,
+        models=models,
+        device=context.device,
+        picture=shown.id,
+    )
+    rows = list(_rows(found, job, resume=resume, engine=engine or in_process))
     labels = {one.label for one in experts}
-    return table(context, job, tasks, rows, [] if names else [name for name in EXPERTS if name not in labels])
+    return table(
+        context,
+        job,
+        subjects=found,
+        records=rows,
+        left_out=[] if names else [name for name in EXPERTS if name not in labels],
+    )
 
 
-def in_process(tasks: Sequence[Task], job: Job) -> Iterator[Row]:
+def in_process(found: Sequence[BratsSubject], job: BratsJob) -> Iterator[Row]:
     """One subject after the other."""
-    return (measure_subject(task, job) for task in tasks)
+    return (measure_subject(subject, job) for subject in found)
 
 
-def _rows(tasks: Sequence[Task], job: Job, resume: bool, engine: Engine) -> Iterator[Row]:
+def _rows(found: Sequence[BratsSubject], job: BratsJob, *, resume: bool, engine: Engine) -> Iterator[Row]:
     ledger = Ledger(job.folder)
     ledger.open()
-    with held(ledger.folder / "lock"), closing(Manifest(job.folder / NAME)) as manifest:
-        before = [row for task in tasks if resume and (row := _still_right(task, job, manifest)) is not None]
+    with exclusive(job.folder, ledger.folder / "lock"), closing(Manifest(job.folder / NAME)) as manifest:
+        before = [row for one in found if resume and (row := _still_right(one, job, manifest)) is not None]
         done = {row["input"]["id"] for row in before}
-        waiting = [task for task in tasks if task.id not in done]
+        waiting = [subject for subject in found if subject.id not in done]
         logger.info("%d subjects measured before, %d to measure", len(before), len(waiting))
         for number, row in enumerate(chain(before, engine(waiting, job) if waiting else ()), 1):
             if row["run"] == job.run:
                 manifest.append(row)
-                _tell(row, f"{number}/{len(tasks)}")
+                _tell(row, f"{number}/{len(found)}")
             yield row
 
 
-def _still_right(task: Task, job: Job, manifest: Manifest) -> Row | None:
-    row = manifest.latest(task.id)
-    return row if row is not None and row["status"] == "ok" and row["key"] == key_of(task, job) else None
+def _still_right(subject: BratsSubject, job: BratsJob, manifest: Manifest) -> Row | None:
+    row = manifest.latest(subject.id)
+    return row if row is not None and row["status"] == "ok" and row["key"] == key_of(subject, job) else None
 
 
 def _tell(row: Row, place: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from monai_sasm.evaluation.table import Table
 if TYPE_CHECKING:
     from monai_sasm.protocols.brats import Engine
 
+LIMITED = "limited"  # folder below the results for runs on a few images
 WITHOUT_DEFAULT = {
     "superres-photo": "it makes photos larger, and the default pipeline keeps their size",
     "inpaint": "it is told where the holes are, and the default pipeline takes no mask",
@@ -29,7 +31,7 @@ def evaluate(
     protocol: str,
     data: Path | None = None,
     output: Path = Path("docs/results"),
-    house_device: str = "auto",
+    device: str = "auto",
     limit: int | None = None,
     peers: bool = True,
     weights: Mapping[str, Path] | None = None,
@@ -41,20 +43,23 @@ def evaluate(
         protocol: a key of :data:`PROTOCOLS`.
         data: data root; else the environment variable SASM_DATA, else ``../shared/data`` beside the checkout.
         output: folder of the results.
-        house_device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        limit: only the first so many images (flagged: not the protocol's number).
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        limit: only the first so many images (flagged: not the protocol's number); written to ``<output>/limited``, so
+            that the results of whole runs stay.
         peers: also run the methods of others; ``False`` for a quick look.
         weights: further checkpoints by label, as ``{"pair0": path}`` for ``raindrop-real``.
 
     Returns:
-        The table; ``table.skipped`` is the reason when the data are absent.
+        The table; ``table.skipped`` is the reason when the data are absent, and then nothing is written.
 
     Raises:
         ValueError: unknown protocol.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    context = Context(data_root(data), Path(output), house_device, limit, peers, dict(weights or {}))
+    context = Context(
+        data_root(data), Path(output), device=device, limit=limit, peers=peers, weights=dict(weights or {})
+    )
     return evaluate_in(context, protocol)
 
 
@@ -62,7 +67,7 @@ def compare(
     bundles: Sequence[str],
     data: Path,
     output: Path = Path("comparison"),
-    house_device: str = "auto",
+    device: str = "auto",
     limit: int | None = None,
     trust: Sequence[Path] = (),
 ) -> Table:
@@ -73,7 +78,7 @@ def compare(
             is the one that the others are tested against.
         data: images, paired or clean, see :mod:`monai_sasm.evaluation.own_folder`.
         output: folder of the results.
-        house_device, limit: as for :func:`evaluate`.
+        device, limit: as for :func:`evaluate`.
         trust: further folders of bundles, whose configuration may run code.
 
     Raises:
@@ -84,7 +89,7 @@ def compare(
     from monai_sasm.evaluation.chosen import choose
 
     experts = choose(bundles, trust)
-    table = comparison.run(Context(Path(data), Path(output), house_device, limit), experts)
+    table = comparison.run(Context(Path(data), Path(output), device=device, limit=limit), experts)
     table.write(Path(output))
     return table
 
@@ -93,7 +98,7 @@ def evaluate_brats(
     root: Path,
     bundles: Sequence[str] = (),
     output: Path = Path("docs/results"),
-    house_device: str = "auto",
+    device: str = "auto",
     limit: int | None = None,
     trust: Sequence[Path] = (),
     resume: bool = False,
@@ -105,20 +110,33 @@ def evaluate_brats(
     """
     from monai_sasm.protocols.brats import measure
 
-    context = Context(Path(root), Path(output), house_device, limit)
-    table = measure(context, Path(root), bundles, trust, resume, engine)
-    table.write(context.output)
-    report(context.output)
-    return table
+    context = Context(Path(root), Path(output), device=device, limit=limit)
+    table = measure(context, Path(root), bundles, trust=trust, resume=resume, engine=engine)
+    return _written(table, context.output)
 
 
 def evaluate_in(context: Context, protocol: str) -> Table:
-    """As :func:`evaluate`, with the context built by the caller."""
+    """As :func:`evaluate`, with the context built by the caller. A protocol that is skipped writes nothing at all."""
+    if context.limit is not None:  # a quick look must not replace the protocol's numbers
+        kept = context.kept_file or context.output / "peers.json"
+        context = replace(context, output=context.output / LIMITED, kept_file=kept)
     module = importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
     try:
         table: Table = module.run(context)
     except DataAbsentError:
         table = Table(protocol, skipped="data not found")
-    table.write(context.output)
-    report(context.output)
+    if table.skipped is None and protocol in WITHOUT_DEFAULT:
+        flags = (*table.flags, f"no row of the default pipeline: {WITHOUT_DEFAULT[protocol]}")
+        table = replace(table, flags=flags)
+    return _written(table, context.output)
+
+
+def _written(table: Table, output: Path) -> Table:
+    """Write a table and the page of all tables; where nothing was measured, earlier results stay as they are."""
+    if table.skipped is None:
+        table.write(output)
+        if output.name != LIMITED:
+            report(output)
+    elif (output / f"{table.protocol}.json").exists():
+        return replace(table, skipped=f"{table.skipped}; the results of an earlier run are kept")
     return table

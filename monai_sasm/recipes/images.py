@@ -14,6 +14,7 @@ from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 from monai_sasm.losses.restoration import RestorationLoss
 from monai_sasm.training.batches import Prepared, PrepareDegraded, PreparePaired
+from monai_sasm.training.simulated import simulated_pairs
 from monai_sasm.types import ImageBatch, NoiseMap
 
 Images = Sequence[NDArray[Any] | tuple[NDArray[Any], ...]]
@@ -22,6 +23,26 @@ Images = Sequence[NDArray[Any] | tuple[NDArray[Any], ...]]
 def has_pairs(folder: str | Path) -> bool:
     """Whether measured degraded images, ``<folder>/noisy``, lie beside the clean ones."""
     return (Path(folder) / "noisy").is_dir()
+
+
+def low_dose_pairs(
+    folders: Sequence[str | Path],
+    clean_name: str,
+    noisy_name: str,
+    stems: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    simulated: Sequence[str | Path] = (),
+    **simulation: Any,
+) -> Images:
+    """Measured pairs of CT slices, and simulated ones.
+
+    Args:
+        folders, clean_name, noisy_name, stems, exclude: see :func:`monai_sasm.datasets.images.paired`.
+        simulated: clean CT, see :func:`monai_sasm.training.simulated.simulated_pairs`.
+        simulation: further arguments of it.
+    """
+    measured = paired(folders, "CT", clean_name, noisy_name, stems, exclude)
+    return [*measured, *simulated_pairs(simulated, **simulation)] if simulated else measured
 
 
 def clean_photos(

@@ -20,7 +20,7 @@ from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
 from monai_sasm.io.formats import inventory
 from monai_sasm.restoration.inferers import SliceInferer
-from monai_sasm.transforms.volumes import FromWorkingScaled, LoadVolumed, ToWorkingScaled
+from monai_sasm.transforms.volumes import FromWorkingScaled, LoadVolumed, SaveVolumed, ToWorkingScaled
 from monai_sasm.types import Modality
 
 
@@ -78,8 +78,23 @@ def slice_inferer(modality: str, chunk: int = 4, neighbours: int = 0, tiled: boo
         neighbours: slices on each side that the network looks at, where they are close.
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
     """
-    channels = 3 if Modality(modality) is Modality.PHOTO else 1
+    channels = Modality(modality).profile.channels
     return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours)
+
+
+def saving(
+    output_dir: str | Path, input_dir: str | Path, bundle_root: str | Path, weights: str | Path, overwrite: bool = False
+) -> SaveVolumed:
+    """Write results as the kind of file their sources were; see :class:`~monai_sasm.transforms.volumes.SaveVolumed`.
+
+    Args:
+        output_dir: folder, made if missing.
+        input_dir: the file or folder the images came from.
+        bundle_root: its name goes into headers and sidecars.
+        weights: their hash, too.
+        overwrite: replace existing files.
+    """
+    return SaveVolumed("pred", str(output_dir), str(input_dir), str(bundle_root), overwrite, weights=str(weights))
 
 
 def evaluator(

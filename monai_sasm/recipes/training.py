@@ -12,6 +12,7 @@ from ignite.handlers import EMAHandler
 from monai.engines import AdversarialTrainer, SupervisedTrainer, default_prepare_batch
 from monai.handlers import LrScheduleHandler, TensorBoardStatsHandler, ValidationHandler
 from monai.inferers import Inferer
+from monai.networks.nets import MultiScalePatchDiscriminator
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -109,6 +110,25 @@ def adversarial_trainer(
         train_handlers=[Attach(RestorationRules()), *attached, *train_handlers],
         decollate=False,
     )
+
+
+def patch_discriminator(device: torch.device | str, minimum_size_im: int, channels: int = 24) -> nn.Module:
+    """Tells restored from clean grey slices at two scales, patch by patch (Wang et al. 2018, pix2pixHD).
+
+    Args:
+        device: where it goes.
+        minimum_size_im: side of the crops in pixels.
+        channels: of its first layer; the finer scale has one layer, the coarser one two.
+    """
+    return MultiScalePatchDiscriminator(
+        num_d=2,
+        num_layers_d=1,
+        spatial_dims=2,
+        channels=channels,
+        in_channels=1,
+        norm="INSTANCE",
+        minimum_size_im=minimum_size_im,
+    ).to(device)
 
 
 def handlers(

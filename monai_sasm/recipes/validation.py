@@ -29,7 +29,7 @@ from monai_sasm.training.outputs import windowed
 from monai_sasm.training.pictures import LogPictures
 
 
-def image_metrics(window: Sequence[float] | None = None, ssim: bool = False) -> dict[str, Any]:
+def image_metrics(window: Sequence[float] | None = None, ssim: bool = True) -> dict[str, Any]:
     """PSNR of restored images, the key metric, in dB; and SSIM on request.
 
     Args:

@@ -108,7 +108,7 @@ class WeightInferer(Inferer):
         ``T`` is the number of time points (``C``) of CT and MR, and 1 for photos. The axis that counts the slices is
         ``inputs.meta["slice_axis"]``, the last one without it.
         """
-        photo = self.modality is Modality.PHOTO
+        photo = self.modality.profile.is_picture
         if len(inputs) != 1 or inputs.ndim not in (4, 5) or (inputs.ndim == 5 and photo):
             raise ValueError(
                 "expected one photo (1, C, H, W) or one volume (1, C, *spatial) with two or three spatial axes; "

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from monai_sasm.io.formats import write_map
 from monai_sasm.io.nifti.names import SUFFIXES
 from monai_sasm.io.volume import Volume
-from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.restoration.restored import Restored
@@ -25,7 +24,7 @@ def write_maps(restored: Restored, target: Path, *, overwrite: bool = False) -> 
     the uncertainty ten times as large.
     """
     volume = restored.volume
-    photo = volume.modality is Modality.PHOTO
+    photo = volume.modality.profile.is_picture
     maps = {weight_name(name): weight for name, weight in restored.weights.items() if weight.any()}
     if restored.trust is not None:
         maps["trust"] = restored.trust
@@ -45,7 +44,7 @@ def write_maps(restored: Restored, target: Path, *, overwrite: bool = False) -> 
 
 def write_one_map(array: NDArray[np.float32], like: Volume, target: Path, *, name: str, overwrite: bool) -> list[Path]:
     """Write one map ``(H, W)`` or ``(T, *spatial)`` as ``<target>_<name>``."""
-    photo = like.modality is Modality.PHOTO
+    photo = like.modality.profile.is_picture
     stem = next((target.name[: -len(end)] for end in SUFFIXES if target.name.endswith(end)), None)
     stem = stem or (target.stem if photo else target.name)
     single = array[0] if array.ndim > 2 and len(array) == 1 else array

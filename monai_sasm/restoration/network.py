@@ -51,7 +51,7 @@ class Pipeline(torch.nn.Module):
     def forward(self, image: ImageBatch) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)``, working scale; slices of CT and MR may come between their neighbours."""
         plan = self.plan
-        between_neighbours = self.modality is not Modality.PHOTO and image.shape[1] > 1
+        between_neighbours = not self.modality.profile.is_picture and image.shape[1] > 1
         restored = []
         for part in image.split(plan.batch):
             slab = part.to(plan.device)

@@ -38,7 +38,7 @@ def refine(
     Returns:
         Same shape as ``anchor``, and trust ``(B, 1, H, W)`` in [0, 1].
     """
-    foreign = refiner.modality is Modality.PHOTO and modality is not Modality.PHOTO
+    foreign = refiner.modality is not None and refiner.modality.profile.is_picture and not modality.profile.is_picture
     low, high = anchor.amin((1, 2, 3), keepdim=True), anchor.amax((1, 2, 3), keepdim=True)
     span = (high - low).clamp_min(torch.finfo(anchor.dtype).tiny)
     images = [anchor] if source is None else [anchor, source]
@@ -67,7 +67,7 @@ def enlarge(image: ImageBatch, factor: int) -> ImageBatch:
 
 def check_upscale(refiner: Bundle, modality: Modality) -> None:
     """Raise a :class:`BundleError` where the larger image of a refiner cannot be kept."""
-    if modality is not Modality.PHOTO:
+    if not modality.profile.is_picture:
         raise BundleError(
             f"only photos may be enlarged, this image is {modality.value}: its pixels lie on the scanner's grid, and "
             "sizes would no longer be true; leave upscale out"

@@ -22,7 +22,7 @@ from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.statistics import SliceStatistics
-from monai_sasm.types import ExpertWeights, ImageBatch, Modality, NoiseMap
+from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
 _TRIM_EVERY = 16  # slices
@@ -58,7 +58,7 @@ def restore_volume(
     images = (  # read a few slices ahead, so that a slice is restored between neighbours that are not
         torch.from_numpy(scaling.forward(np.array(native))).to(plan.device) for native in volume.each_slice()
     )
-    stack = count // (1 if volume.modality is Modality.PHOTO else len(volume.array))
+    stack = count // (1 if volume.modality.profile.is_picture else len(volume.array))
     corrections = run_on_slices(run, images, batch=plan.batch, neighbours=near, length=stack)
     for index, (native, place, change) in enumerate(
         zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
@@ -103,7 +103,7 @@ def restore_slices(
         Same shape; ``plan.scale`` times as high and wide.
     """
     options = plan.options
-    grey_photo = plan.modality is Modality.PHOTO and image.shape[1] == 1
+    grey_photo = plan.modality.profile.is_picture and image.shape[1] == 1
     start = image.expand(-1, 3, -1, -1) if grey_photo else image
     current = start
     known: torch.Tensor | None = None  # faults that earlier passes saw
@@ -136,7 +136,7 @@ def restore_slices(
         if statistics is not None:
             statistics.add_trust(trust)
     current = blend(start, current, options.strength)
-    if plan.modality is Modality.MR:  # no magnitude is negative, however dark the surroundings are drawn
+    if plan.modality.profile.nonnegative:  # no magnitude is negative, however dark the surroundings are drawn
         current = torch.maximum(current, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
     return current.mean(1, keepdim=True) if grey_photo else current
 

@@ -22,8 +22,6 @@ from monai_sasm.restoration.restore import restore_volume
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.types import Modality
 
-DEFAULT_PASSES = {Modality.CT: 1, Modality.MR: 1, Modality.PHOTO: 2}
-
 _NOTHING: Mapping[str, dict[str, Any]] = {}
 
 
@@ -214,7 +212,7 @@ class Restorer:
             classes=("identity", *names),
             experts=experts,
             refiner=refiner,
-            passes=options.passes or (1 if options.expert else DEFAULT_PASSES[modality]),
+            passes=options.passes or (1 if options.expert else modality.profile.passes),
             device=self.device,
             precision=self.precision,
             noise_estimator=self.noise_estimator,

@@ -1,4 +1,4 @@
-"""Tensors as SimpleITK images and back, with their place in the body."""
+"""What transforms by SimpleITK share: spacing and affine of a tensor, pixels put back, a rigid registration."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI and MONAI count to the right and front, ITK to the left and back
-SHEAR = 1e-3  # largest cosine between two axes of a grid that ITK can hold
-
 
 def affine_of(image: Tensor) -> NDArray[np.float64]:
     """``(4, 4)`` voxel index to RAS mm; the identity where the tensor has no metadata."""
@@ -24,37 +21,6 @@ def spacing_of(image: Tensor) -> tuple[float, ...]:
     """Voxel size in mm along each spatial axis of ``(C, *spatial)``."""
     sides = np.linalg.norm(affine_of(image)[:3, :3], axis=0)
     return tuple(float(side) for side in sides[: image.ndim - 1])
-
-
-def to_itk(channel: NDArray[np.float32], affine: NDArray[np.float64]) -> Any:
-    """One 3-D channel ``(I, J, K)`` as a SimpleITK image in its place.
-
-    Raises:
-        ValueError: the axes of the grid are not perpendicular, which ITK cannot hold.
-    """
-    import SimpleITK
-
-    lps = RAS_TO_LPS @ affine
-    sides = np.linalg.norm(lps[:3, :3], axis=0)
-    direction = lps[:3, :3] / sides
-    lean = float(np.abs(direction.T @ direction - np.eye(3)).max())
-    if lean > SHEAR:
-        raise ValueError(
-            f"registration needs a grid with perpendicular axes, this one is sheared (cosine {lean:.3f}); resample it "
-            "first, for example with monai.transforms.Spacingd"
-        )
-    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(channel.T, np.float32))
-    image.SetSpacing([float(side) for side in sides])
-    image.SetOrigin([float(part) for part in lps[:3, 3]])
-    image.SetDirection([float(part) for part in direction.ravel()])
-    return image
-
-
-def to_array(image: Any) -> NDArray[np.float32]:
-    """Pixels of a SimpleITK image with the axes in the order of the tensor, ``(I, J[, K])`` float32."""
-    import SimpleITK
-
-    return np.asarray(SimpleITK.GetArrayFromImage(image), np.float32).T
 
 
 def rigid_search(levels: Sequence[tuple[int, float]]) -> Any:

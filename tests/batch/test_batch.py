@@ -15,19 +15,21 @@ import pydicom
 import pytest
 from PIL import Image
 
-from monai_sasm.batch import task as room
+from monai_sasm.batch import work
 from monai_sasm.batch.ledger import FOLDER, Ledger
-from monai_sasm.batch.lock import held
+from monai_sasm.batch.lock import exclusive
 from monai_sasm.batch.manifest import read
+from monai_sasm.batch.row import SCHEMA
 from monai_sasm.cli.main import main
 from tests.batch.studies import write_studies
 from tests.data import mr_volume
+from tests.rows import check_rows
 
 
 @pytest.fixture
 def sasm(capsys: pytest.CaptureFixture[str], toy_house: Any) -> Iterator[Any]:
     """Run ``sasm batch ARGUMENTS`` in this process with toy experts; gives exit code, stdout and stderr."""
-    room._restorer.cache_clear()
+    work._restorer.cache_clear()
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
@@ -36,7 +38,7 @@ def sasm(capsys: pytest.CaptureFixture[str], toy_house: Any) -> Iterator[Any]:
         return int(ended.value.code or 0), captured.out, captured.err
 
     yield run
-    room._restorer.cache_clear()
+    work._restorer.cache_clear()
 
 
 @pytest.fixture
@@ -70,7 +72,8 @@ def test_a_tree_is_restored_and_told_about(sasm: Any, tree: Path, tmp_path: Path
     assert len(rows) == len(out.splitlines()) == 4
     assert all(Path(line).exists() for line in out.splitlines())
     assert {row["status"] for row in rows} == {"ok"}
-    assert {row["schema"] for row in rows} == {"sasm.batch/1"}
+    check_rows(rows)
+    assert {row["schema"] for row in rows} == {SCHEMA}
     assert len({row["run"] for row in rows}) == 1
     assert {row["input"]["modality"] for row in rows} == {"CT", "MR", "PHOTO"}
     for row in rows:
@@ -113,12 +116,26 @@ def test_the_manifest_names_nobody_unless_asked(sasm: Any, tree: Path, tmp_path:
     names = ["Smith", "Brown", "Doe", "Jane", "sub-1", str(tmp_path)]
     identifiers = [str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.PatientID)]
     assert code == 8
+    check_rows(map(json.loads, text.splitlines()))
     assert {row["status"] for row in map(json.loads, text.splitlines())} == {"ok", "failed", "skipped"}
     assert not [name for name in names + identifiers if name in text]
     sasm(tree, tmp_path / "told", "--identify")
     told = (tmp_path / "told" / "manifest.jsonl").read_text()
+    check_rows(map(json.loads, told.splitlines()))
     assert all(name in told for name in ("Smith_John.png", "Doe_Jane_000", *identifiers[:2]))
     assert str(dataset.PatientID) not in told
+
+
+def test_an_old_map_in_the_way_is_met_before_anything_is_written(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "Smith_John_change.png").write_text("mine")
+    assert sasm(tree, output, "--save-maps")[0] == 0
+    (skipped,) = [row for row in read(output / "manifest.jsonl") if row["status"] == "skipped"]
+    check_rows([skipped])
+    assert "exists" in skipped["reason"]
+    assert not (output / "Smith_John.png").exists()
+    assert (output / "Smith_John_change.png").read_text() == "mine"
 
 
 def test_resume_does_what_is_left_and_nothing_else(sasm: Any, tree: Path, tmp_path: Path) -> None:
@@ -166,10 +183,10 @@ def test_without_resume_nothing_is_done_twice(sasm: Any, tree: Path, tmp_path: P
 
 def test_two_runs_on_one_output(sasm: Any, tree: Path, tmp_path: Path) -> None:
     Ledger(tmp_path / "out").open()
-    with held(tmp_path / "out" / FOLDER / "lock"):
+    with exclusive(tmp_path / "out", tmp_path / "out" / FOLDER / "lock"):
         code, out, err = sasm(tree, tmp_path / "out")
     assert (code, out) == (2, "")
-    assert "another run writes into" in err
+    assert f"another process uses {tmp_path / 'out'}" in err
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
     assert sasm(tree, tmp_path / "out")[0] == 0
 
@@ -188,7 +205,7 @@ def test_a_full_disk_ends_the_run(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/secret/Smith_John")
 
-    target = "monai_sasm.batch.task.restore_to" if where == "result" else "monai_sasm.batch.run.Manifest.append"
+    target = "monai_sasm.batch.work.restore_to" if where == "result" else "monai_sasm.batch.run.Manifest.append"
     with monkeypatch.context() as patch:
         patch.setattr(target, full)
         code, out, err = sasm(tree, tmp_path / "out")
@@ -206,7 +223,7 @@ def test_a_full_disk_ends_the_run(
 def test_ctrl_c_leaves_nothing_half_written(
     sasm: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output, real = tmp_path / "out", room.restore_to
+    output, real = tmp_path / "out", work.restore_to
 
     def interrupted(volume: Any, target: Path, *arguments: Any, **options: Any) -> Any:
         done = real(volume, target, *arguments, **options)
@@ -215,7 +232,7 @@ def test_ctrl_c_leaves_nothing_half_written(
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr(room, "restore_to", interrupted)
+        patch.setattr(work, "restore_to", interrupted)
         code, _, err = sasm(tree, output)
     assert code == 130
     assert "--resume" in err
@@ -233,10 +250,10 @@ def test_a_deadly_series_is_given_up(sasm: Any, tree: Path, tmp_path: Path) -> N
     identity = json.loads(out.splitlines()[0])["input"]["id"]
     Ledger(tmp_path / "out").open()
     starts = tmp_path / "out" / FOLDER / "starts"
-    (starts / identity).write_bytes(b"." * room.MAX_DEATHS)
+    (starts / identity).write_bytes(b"." * work.MAX_DEATHS)
     code, _, err = sasm(tree, tmp_path / "out")
     assert code == 8
-    assert f"{identity}: its process ended {room.MAX_DEATHS} times" in err
+    assert f"{identity}: its process ended {work.MAX_DEATHS} times" in err
     assert sasm(tree, tmp_path / "out", "--resume")[0] == 0, "on request it is tried again"
 
 
@@ -296,7 +313,7 @@ def test_dry_run_maps_ids_to_places_and_writes_nothing(sasm: Any, tree: Path, tm
     code, out, _ = sasm(tree, tmp_path / "out", "--dry-run")
     assert code == 0
     assert not (tmp_path / "out").exists()
-    assert [line.split()[0] for line in out.splitlines()] == ["plan", *["restore"] * 4, "skip"]
+    assert sorted(line.split()[0] for line in out.splitlines()) == ["plan", *["restore"] * 4, "skip"]
     assert "--modality" in out
     planned = map(json.loads, sasm(tree, tmp_path / "out", "--dry-run", "--json")[1].splitlines())
     assert str(tree / "Smith_John.png") in [row["input"]["path"] for row in planned]

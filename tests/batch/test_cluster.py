@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from monai_sasm.batch import cluster
-from monai_sasm.batch.job import Job, Task
+from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.run import StoppedError
-from monai_sasm.batch.task import PUT_OFF
+from monai_sasm.batch.work import PUT_OFF
 from monai_sasm.io.entry import Entry
 from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
@@ -57,7 +57,7 @@ class Client:
     def nthreads(self) -> dict[str, int]:
         return {f"tcp://{number}": 1 for number in range(self.workers)}
 
-    def submit(self, function: Any, task: Task, job: Job, key: str, pure: bool) -> Future:
+    def submit(self, function: Any, task: Task, job: BatchJob, key: str, pure: bool) -> Future:
         keywords = getattr(function, "keywords", {})
         future = Future(self.outcome(task, int(key.rsplit("-", 1)[1]), **keywords))
         self.futures.append(future)
@@ -73,7 +73,7 @@ def entry() -> Entry:
 
 
 TASKS = [Task(f"{number:016x}", entry(), Path(f"CT-{number}")) for number in range(20)]
-JOB = Job(Path("in"), Path("out"), Options())
+JOB = BatchJob(Path("in"), Path("out"), Options())
 
 
 finished = cluster._finished

@@ -148,7 +148,7 @@ def test_workers_die_and_every_other_study_is_done(
         "distributed.scheduler.worker-saturation": 1.0,
     }
     with dask.config.set(settings):
-        get_mp_context().set_forkserver_preload(["distributed", "monai.bundle", "monai_sasm.batch.task"])
+        get_mp_context().set_forkserver_preload(["distributed", "monai.bundle", "monai_sasm.batch.work"])
         with (
             distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,

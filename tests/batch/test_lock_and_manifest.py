@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from monai_sasm.batch.lock import HeldError, held
+from monai_sasm.batch.lock import LockedError, exclusive
 from monai_sasm.batch.manifest import Manifest, read
 from tests.data import CHECKOUT
 
@@ -23,9 +23,13 @@ def row(identity: str, **more: Any) -> dict[str, Any]:
 
 def test_the_second_run_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with held(path), pytest.raises(HeldError, match=f"process {os.getpid()}"), held(path):
+    with (
+        exclusive(tmp_path, path),
+        pytest.raises(LockedError, match=f"process {os.getpid()}"),
+        exclusive(tmp_path, path),
+    ):
         pass
-    with held(path):
+    with exclusive(tmp_path, path):
         pass  # free again
 
 
@@ -33,8 +37,8 @@ def test_the_second_run_is_refused_and_told_who_holds_it(tmp_path: Path) -> None
 def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
     code = (
         "import sys, time, pathlib\n"
-        "from monai_sasm.batch.lock import held\n"
-        "with held(pathlib.Path(sys.argv[1])):\n"
+        "from monai_sasm.batch.lock import exclusive\n"
+        "with exclusive(pathlib.Path('output'), pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -47,11 +51,11 @@ def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(HeldError, match=str(process.pid)), held(path):
+        with pytest.raises(LockedError, match=str(process.pid)), exclusive(tmp_path, path):
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with held(path):
+        with exclusive(tmp_path, path):
             pass
 
 
@@ -62,7 +66,7 @@ def test_a_file_system_without_locks_is_warned_about(
         raise OSError(errno.ENOSYS, "not implemented")
 
     monkeypatch.setattr("monai_sasm.batch.lock._lock", refuse)
-    with held(tmp_path / "lock"):
+    with exclusive(tmp_path, tmp_path / "lock"):
         assert "knows no locks" in caplog.text
 
 

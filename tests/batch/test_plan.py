@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from monai_sasm.batch import bids
-from monai_sasm.batch.job import Job
+from monai_sasm.batch.job import BatchJob
 from monai_sasm.batch.plan import plan
 from monai_sasm.restoration.options import Options
 from tests.data import mr_volume
@@ -29,8 +29,8 @@ def volume(path: Path) -> Path:
     return path
 
 
-def job(source: Path, output: Path) -> Job:
-    return Job(source, output, Options())
+def job(source: Path, output: Path) -> BatchJob:
+    return BatchJob(source, output, Options())
 
 
 @pytest.mark.parametrize(
@@ -53,11 +53,11 @@ def test_a_tree_becomes_tasks_with_stable_ids(tmp_path: Path) -> None:
     photo(tmp_path / "in" / "a" / "one.png", 2)
     (tmp_path / "in" / "a" / "table.csv").write_text("1,2\n")
     first = plan(job(tmp_path / "in", tmp_path / "out"))
-    assert [task.target.as_posix() for task in first.tasks] == ["a/one.png", "b/two.png"]
-    assert first.refused == ()
+    assert [task.target.as_posix() for task in first] == ["a/one.png", "b/two.png"]
+    assert {task.refusal for task in first} == {None}
     photo(tmp_path / "in" / "a" / "another.png", 3)
     second = plan(job(tmp_path / "in", tmp_path / "out"))
-    assert {task.id for task in first.tasks} < {task.id for task in second.tasks}
+    assert {task.id for task in first} < {task.id for task in second}
     assert not (tmp_path / "out").exists()
 
 
@@ -65,7 +65,7 @@ def test_an_output_below_the_input_is_no_input(tmp_path: Path) -> None:
     photo(tmp_path / "in" / "one.png")
     photo(tmp_path / "in" / "out" / "one.png")
     found = plan(job(tmp_path / "in", tmp_path / "in" / "out"))
-    assert [task.target.as_posix() for task in found.tasks] == ["one.png"]
+    assert [task.target.as_posix() for task in found] == ["one.png"]
 
 
 @pytest.mark.parametrize("output", [".", ".."])
@@ -79,9 +79,9 @@ def test_results_that_would_share_a_sidecar_are_told_apart(tmp_path: Path) -> No
     volume(tmp_path / "in" / "sub-1_T1w.nii")
     volume(tmp_path / "in" / "sub-1_T1w.nii.gz")
     found = plan(job(tmp_path / "in", tmp_path / "out"))
-    assert len(found.tasks) == 1
-    assert len(found.refused) == 1
-    assert "same name" in found.refused[0][1]
+    assert found[0].refusal is None
+    assert "same name" in str(found[1].refusal)
+    assert len(found) == 2
 
 
 def test_a_bids_data_set(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_bids_data_set(tmp_path: Path) -> None:
     volume(source / "sourcedata" / "sub-1_T1w.nii.gz")
     (source / bids.DESCRIPTION).write_text(json.dumps({"Name": "Heads", "BIDSVersion": "1.8.0", "DatasetDOI": "doi:1"}))
     found = plan(job(source, output))
-    assert [task.target.as_posix() for task in found.tasks] == ["sub-1/anat/sub-1_desc-denoised_T1w.nii.gz"]
+    assert [task.target.as_posix() for task in found] == ["sub-1/anat/sub-1_desc-denoised_T1w.nii.gz"]
     output.mkdir(parents=True)
     bids.describe(output, source)
     description = json.loads((output / bids.DESCRIPTION).read_text())

@@ -85,8 +85,16 @@ def test_there_are_bundles_and_experts() -> None:
 def test_files_are_there(bundle: Path) -> None:
     role = section(bundle)["role"]
     own = section(bundle).get("hub") is None  # weights of the hub are trained elsewhere
+    trainer = section(bundle).get("trained_by")
+    if trainer is not None:
+        head = bundle.parent / trainer["bundle"]
+        assert [name for name in (*EXPERT, f"configs/{trainer['overlay']}") if not (head / name).is_file()] == []
     required = REQUIRED + (
-        EXPERT if role == "expert" else TRAINABLE if own and role in ("gate", "refiner", "classifier") else ()
+        EXPERT
+        if role == "expert" and trainer is None
+        else TRAINABLE
+        if own and role in ("gate", "refiner", "classifier")
+        else ()
     )
     assert [name for name in required if not (bundle / name).is_file()] == []
     assert not (bundle / "scripts").exists(), "code belongs in the package: scripts/ of two bundles would clash"

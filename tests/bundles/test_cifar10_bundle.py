@@ -112,7 +112,18 @@ def test_training_resumes(data: Path, tmp_path: Path) -> None:
     ],
 )
 def test_overlay_changes_what_is_there(base: str, overlay: str) -> None:
-    new = {"rank", "world_size", "finalize", "weights", "part", "per_class", "guidance", "seed", "trained", "samples"}
+    new = {
+        "finalize",
+        "weights",
+        "part",
+        "per_class",
+        "guidance",
+        "seed",
+        "trained",
+        "samples",
+        "preprocessing::further",
+    }
+    new |= {"validate::evaluator::weights", "validate::evaluator::names"}
     before, changes = (yaml.safe_load((CONFIGS / name).read_text()) for name in (base, overlay))
     for key in changes.keys() - new:
         part = before
@@ -126,6 +137,7 @@ def test_training_and_inference_build_the_same_network() -> None:
     for name in ("train.yaml", "inference.yaml"):
         parser = ConfigParser()
         parser.read_config(str(CONFIGS / name))
+        parser["bundle_root"] = str(CONFIGS.parent)
         states.append(parser.get_parsed_content("network_def").state_dict())
     assert {key: value.shape for key, value in states[0].items()} == {
         key: value.shape for key, value in states[1].items()
@@ -137,6 +149,7 @@ def fresh_weights(folder: Path) -> str:
     """Weights of an untrained network of the shipped size."""
     parser = ConfigParser()
     parser.read_config(str(CONFIGS / "inference.yaml"))
+    parser["bundle_root"] = str(CONFIGS.parent)
     torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "model.pt")
     return str(folder / "model.pt")
 

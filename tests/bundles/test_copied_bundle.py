@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,11 @@ from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata
 from monai_sasm.bundles import available, bundle_root, load, new_bundle, read_metadata
 from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
-from monai_sasm.io.formats import read
+from monai_sasm.io.formats import open_images
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
-from tests.bundle_cases import ROOT, SCHEMA, clean_image, degraded_image
+from tests.bundle_cases import BUNDLES, ROOT, SCHEMA, clean_image, degraded_image
 from tests.bundle_cases import load as load_image
 from tests.bundle_cases import save as save_image
 
@@ -202,6 +203,20 @@ def test_nothing_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert available()["second_ct"] == second
 
 
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_no_copy_writes_where_a_shipped_bundle_writes(bundle: Path, tmp_path: Path) -> None:
+    taken = {line for one in BUNDLES for path in one.rglob("*.yaml") for line in outputs(path)}
+    root = new_bundle("mine", bundle.name, tmp_path)
+    own = [line for path in root.rglob("*.yaml") for line in outputs(path)]
+    assert not taken & set(own)
+    assert len(own) == len([line for path in bundle.rglob("*.yaml") for line in outputs(path)])
+
+
+def outputs(config: Path) -> list[str]:
+    """Lines that name a default folder of training or evaluation."""
+    return [line for line in config.read_text().splitlines() if re.match("output_dir: .*(runs|evaluation)/", line)]
+
+
 def test_a_copied_refiner_does_not_become_the_default(tmp_path: Path) -> None:
     root = new_bundle("z_refiner", "refine_photo_flow", tmp_path / "mine")
     assert "default" not in read_metadata(root)["sasm"]
@@ -259,7 +274,7 @@ def test_the_gate_calls_what_is_there_in_an_experts_name(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An expert replaced under its own name, by the user's folder; and a gate of one's own, by its name."""
-    volume = read(source, Modality.CT)[0]
+    volume = next(iter(open_images(source, Modality.CT)))
     before = volume.array.copy()
     assert not np.array_equal(Restorer("cpu")(volume).volume.array, before)
     user = tmp_path / "user"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run
+from torch.utils.data import DataLoader
 
 from tests.bundle_cases import ROOT, clean_image, degraded_image, load, save
 from tests.bundles.test_configs import DIFFUSION, TINY
@@ -98,7 +99,7 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_noise_of_validation_is_chosen_by_keys(mean: float, sigma: float, tmp_path: Path) -> None:
     files = [str(CONFIGS / "train.yaml"), str(CONFIGS / "train_cpu.yaml")]
     get = workflow(files, tmp_path, mean=mean, sigma=sigma, **DIFFUSION["noise_photo_ddpm"]).parser.get_parsed_content
-    noisy, clean, (told,), _ = get("validate::prepare")(next(iter(get("validate::dataloader"))), "cpu")
+    noisy, clean, (told,), _ = get("validate::prepare")(next(iter(DataLoader(get("validate::dataset")))), "cpu")
     assert float((noisy - clean).mean()) == pytest.approx(mean, abs=0.01)
     assert float((noisy - clean).std()) == pytest.approx(sigma, rel=0.05)
     assert float(told.mean()) == pytest.approx(sigma)

@@ -21,6 +21,7 @@ from monai_sasm import __version__
 from monai_sasm.cli.main import main
 from monai_sasm.cli.output import exit_code
 from tests.data import CHECKOUT, ct_small, mr_volume, shared
+from tests.rows import check_rows
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
 
 
@@ -100,6 +101,52 @@ def test_existing_results_are_kept_unless_overwrite(sasm: Any, photo: Path, tmp_
     assert result.read_bytes() != b"mine"
 
 
+@pytest.mark.parametrize("old", ["window_change.png", "window_weight-other.png", "window_trust.png"])
+def test_an_old_map_in_the_way_is_met_before_anything_is_written(
+    sasm: Any, photo: Path, tmp_path: Path, toy_house: Any, old: str
+) -> None:
+    command = ("restore", photo, "-o", tmp_path / "out", "--expert", "toy_photo")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / old).write_bytes(b"mine")
+    code, out, err = sasm(*command, "--save-maps")
+    assert (code, out) == (3, "")
+    assert old in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [old]
+    assert sasm(*command)[0] == 0, "without maps it is in nobody's way"
+    assert (tmp_path / "out" / old).read_bytes() == b"mine"
+    assert sasm(*command, "--save-maps", "--overwrite")[0] == 0
+
+
+def test_maps_that_cannot_be_written_leave_no_half_result(
+    sasm: Any, photo: Path, tmp_path: Path, toy_house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photo.parent / "slice.dcm").write_bytes(ct_small().read_bytes())
+    command = ("restore", photo.parent, "-o", tmp_path / "out", "--save-maps", "--json")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("monai_sasm.restoration.maps.write_map", full)
+        code, out, _ = sasm(*command)
+    rows = [json.loads(line) for line in out.splitlines()]
+    check_rows(rows)
+    assert code == 4
+    assert [(row["status"], row["error"]) for row in rows] == [("failed", "ENOSPC")] * 2
+    assert not list((tmp_path / "out").iterdir())
+    assert sasm(*command)[0] == 0
+
+
+def test_the_sidecar_of_a_source_is_never_replaced(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+    source = tmp_path / "volume.nii.gz"
+    source.write_bytes(mr_volume().read_bytes())
+    (tmp_path / "volume.json").write_text("mine")
+    code, _, err = sasm("restore", source, "-o", tmp_path / "volume.nii", "--modality", "MR", "--overwrite")
+    assert (code, "source" in err) == (3, True)
+    assert (tmp_path / "volume.json").read_text() == "mine"
+    assert not (tmp_path / "volume.nii").exists()
+
+
 def test_a_result_never_lands_on_its_source(sasm: Any, photo: Path, toy_house: Any) -> None:
     before = photo.read_bytes()
     code, _, err = sasm("restore", photo, "-o", photo, "--expert", "toy_photo", "--overwrite")
@@ -133,6 +180,7 @@ def test_json_rows(sasm: Any, photo: Path, tmp_path: Path, toy_house: Any) -> No
     command = ("restore", photo.parent, "-o", tmp_path / "out", "--expert", "toy_photo", "--json", "--save-maps")
     code, out, err = sasm(*command)
     rows = {row["input"]["name"]: row for row in map(json.loads, out.splitlines())}
+    check_rows(rows.values())
     assert {name: row["status"] for name, row in rows.items()} == {
         "broken": "failed",
         "volume": "skipped",
@@ -142,13 +190,14 @@ def test_json_rows(sasm: Any, photo: Path, tmp_path: Path, toy_house: Any) -> No
     assert "Traceback" not in err
     assert "--modality" in rows["volume"]["reason"]
     ok = rows["window"]
-    assert ok["schema"] == "sasm.restore/1"
+    assert ok["schema"] == "sasm.row/1"
     assert ok["output"]["files"] == 1
     assert ok["models"]["toy_photo"] == "0" * 64
     assert ok["parameters"]["expert"] == "toy_photo"
     assert ok["summary"]["weights"] == {"identity": 0.0, "toy_photo": 1.0}
     assert ok["seconds"] > 0
-    maps = sorted(Path(path).name for path in ok["output"]["maps"])
+    assert ok["output"]["maps"] == 2
+    maps = sorted(Path(path).name for path in ok["output"]["map_paths"])
     assert maps == ["window_change.png", "window_weight-toy_photo.png"]
     weight = np.asarray(Image.open(tmp_path / "out" / "window_weight-toy_photo.png"))
     assert weight.shape == (40, 56)
@@ -174,6 +223,7 @@ def test_dry_run_says_what_and_why_and_writes_nothing(sasm: Any, photo: Path, tm
     assert lines["?"].startswith("skip")
     assert "--modality" in lines["?"]
     code, out, _ = sasm("restore", photo.parent, "-o", tmp_path / "out", "--dry-run", "--json", "--modality", "mr")
+    check_rows(map(json.loads, out.splitlines()))
     status = {row["input"]["format"]: row["status"] for row in map(json.loads, out.splitlines())}
     assert status == {"dicom": "planned", "nifti": "planned", "raster": "skipped"}  # no photo is an MR image
     assert not (tmp_path / "out").exists()
@@ -182,6 +232,7 @@ def test_dry_run_says_what_and_why_and_writes_nothing(sasm: Any, photo: Path, tm
 def test_a_folder_of_odd_dicom_never_ends_in_a_traceback(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
     code, out, err = sasm("restore", shared("dicom_odd"), "-o", tmp_path / "out", "--json", "-q")
     rows = [json.loads(line) for line in out.splitlines()]
+    check_rows(rows)
     assert code in (0, 8)
     assert {row["status"] for row in rows} >= {"ok", "skipped"}
     assert sum(row["status"] == "ok" for row in rows) >= 20
@@ -206,17 +257,15 @@ def test_ctrl_c_leaves_nothing_half_written(photo: Path, tmp_path: Path) -> None
     script = tmp_path / "slow.py"
     script.write_text(
         "import sys, time\n"
-        "from monai_sasm import cli_job\n"
+        "from monai_sasm.batch import local, work\n"
         "from monai_sasm.cli.main import main\n"
-        "from monai_sasm.io import commit\n"
-        "from monai_sasm import cli_restore, restore as room\n"
-        "def slow(*arguments, **keywords):\n"
-        "    with commit.replacing(__import__('pathlib').Path(sys.argv[1]) / 'window.png') as file:\n"
-        "        file.write(b'half')\n"
-        "        print('writing', flush=True)\n"
-        "        time.sleep(60)\n"
-        "cli_job._restore_one = slow\n"
-        "cli_restore._open_house = lambda *arguments: None\n"
+        "def slow(task, job, target, **keywords):\n"
+        "    target.write_bytes(b'half')\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+        "work._written = slow\n"
+        "work.mismatch = lambda *arguments: None\n"
+        "local.open_restorer = lambda *arguments, **keywords: None\n"
         "main(['restore', sys.argv[2], '-o', sys.argv[1]])\n"
     )
     out = tmp_path / "out"
@@ -295,6 +344,7 @@ def test_evaluate_without_data_is_skipped(sasm: Any, tmp_path: Path) -> None:
     code, out, _ = sasm("evaluate", "photo-awgn", "--data", tmp_path / "none", "-o", tmp_path / "docs" / "results")
     assert code == 3
     assert "skipped" in out
+    assert not (tmp_path / "docs").exists()
 
 
 def test_bundles_list(sasm: Any, tmp_path: Path) -> None:

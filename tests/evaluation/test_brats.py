@@ -18,11 +18,12 @@ import torch
 
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.manifest import read
+from monai_sasm.batch.work import MAX_DEATHS
 from monai_sasm.cli.main import main
-from monai_sasm.datasets.brats import subjects
+from monai_sasm.datasets.brats import BratsSubject, subjects
 from monai_sasm.degradations.kspace import KspaceTruncation
 from monai_sasm.errors import BundleError
-from monai_sasm.evaluation.brats_subject import DEATHS, Job, Task, measure_subject, prepare
+from monai_sasm.evaluation.brats_subject import BratsJob, measure_subject, prepare
 from monai_sasm.evaluation.chosen import choose
 from monai_sasm.evaluation.data import DataAbsentError
 from monai_sasm.evaluation.table import Table
@@ -30,6 +31,7 @@ from monai_sasm.protocols.brats import in_process
 from monai_sasm.protocols.evaluate import evaluate_brats
 from tests.data import CHECKOUT
 from tests.evaluation.tumours import DIES, Mortal, write_models, write_subjects
+from tests.rows import check_rows
 
 NAMES = ("same", "dimmer")
 
@@ -56,8 +58,8 @@ def rows(output: Path) -> list[dict[str, Any]]:
     return read(output / "results" / "brats" / "manifest.jsonl")
 
 
-def job_of(tmp_path: Path) -> Job:
-    return Job(
+def job_of(tmp_path: Path) -> BratsJob:
+    return BratsJob(
         tmp_path / "run" / "brats", tuple(choose(NAMES)), "segment_brats_segresnet", None, ("t1ce", "flair"),
         device="cpu",
     )  # fmt: skip
@@ -91,18 +93,18 @@ def test_the_table(models: Path, root: Path, tmp_path: Path) -> None:
     assert table.figures == ("brats-x2.png", "brats-x4.png", "brats-dice.png", "brats-time.png")
     assert all(0 < (tmp_path / "results" / name).stat().st_size < 300_000 for name in table.figures)
     assert "## brats" in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
-    json.loads(
-        (tmp_path / "results" / "brats" / "manifest.jsonl").read_text().splitlines()[0], parse_constant=pytest.fail
-    )
+    lines = (tmp_path / "results" / "brats" / "manifest.jsonl").read_text().splitlines()
+    check_rows(json.loads(line, parse_constant=pytest.fail) for line in lines)
+    assert len(lines) == 4
 
 
 def test_numbers_of_one_subject(models: Path, root: Path, tmp_path: Path) -> None:
     job, subject = job_of(tmp_path), subjects(root)[0]
     scene = prepare(subject, job, 2)
     Ledger(job.folder).open()
-    (row,) = in_process([Task(subject, "")], job)
+    (row,) = in_process([subject], job)
     error = (scene.degraded - scene.clean)[:, scene.brain]
-    assert row["levels"]["x2"]["input"]["PSNR"] == pytest.approx(-10 * math.log10(np.mean(error**2)), abs=1e-3)
+    assert row["scores"]["x2"]["input"]["PSNR"] == pytest.approx(-10 * math.log10(np.mean(error**2)), abs=1e-3)
     # the stated degradation, once for each slice of each modality
     batch = torch.from_numpy(scene.clean[1]).permute(2, 0, 1)[:, None]
     model = KspaceTruncation(factor=(2.0, 2.0))
@@ -135,9 +137,9 @@ def test_a_background_that_is_not_zero_changes_nothing(models: Path, root: Path,
 
 
 def test_resume_takes_over_what_is_still_right(models: Path, root: Path, tmp_path: Path) -> None:
-    def counted(tasks: Sequence[Task], job: Job) -> Iterator[Any]:
-        asked.append([task.subject.name[-1] for task in tasks])
-        return in_process(tasks, job)
+    def counted(found: Sequence[BratsSubject], job: BratsJob) -> Iterator[Any]:
+        asked.append([subject.name[-1] for subject in found])
+        return in_process(found, job)
 
     asked: list[list[str]] = []
     first = run(root, tmp_path, limit=2, engine=counted)
@@ -183,14 +185,14 @@ def test_a_killed_run_goes_on_where_it_was(models: Path, root: Path, tmp_path: P
 def test_a_subject_that_always_kills_is_given_up(
     models: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, task = job_of(tmp_path), Task(subjects(root)[0], "")
+    job, subject = job_of(tmp_path), subjects(root)[0]
     ledger = Ledger(job.folder)
     ledger.open()
-    for _ in range(DEATHS):  # what that many deaths leave behind
-        ledger.start(task.id)
-    row = measure_subject(task, job)
+    for _ in range(MAX_DEATHS):  # what that many deaths leave behind
+        ledger.start(subject.id)
+    row = measure_subject(subject, job)
     assert (row["status"], row["error"]) == ("failed", "ProcessDied")
-    assert measure_subject(task, job)["status"] == "ok", "a new run tries again"
+    assert measure_subject(subject, job)["status"] == "ok", "a new run tries again"
 
 
 def test_two_workers_find_the_same(models: Path, root: Path, tmp_path: Path) -> None:
@@ -226,6 +228,7 @@ def test_what_cannot_be_measured_is_said(models: Path, root: Path, tmp_path: Pat
     (root / "BraTS2021_00001" / "BraTS2021_00001_flair.nii.gz").write_bytes(b"no image")
     table = run(root, tmp_path)
     assert table.row("input").n == {"x2": 2, "x4": 2}
+    check_rows(rows(tmp_path))
     assert "BraTS2021_00002 skipped: has no t1ce, which the judge needs" in table.flags
     assert any(flag.startswith("BraTS2021_00001 failed: ") for flag in table.flags)
     with pytest.raises(DataAbsentError, match="no BraTS subject"):

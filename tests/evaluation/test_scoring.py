@@ -114,7 +114,10 @@ def test_cases_are_restored_in_their_own_unit_and_shape() -> None:
     for expert, (modality, image, facts) in images.items():
         case = Case("x", "", image.astype(np.float32), image.astype(np.float32), facts=facts)
         restored = restoring(restorer, modality, expert=expert)(case)
-        assert restored == pytest.approx(gaussian_filter(image, (0, 1, 1), mode="reflect"), rel=0.02, abs=0.02)
+        assert restored.shape == image.shape
+        expected = gaussian_filter(image, (0, 1, 1))
+        inner = (slice(None), slice(4, -4), slice(4, -4))  # borders are continued in another way
+        assert restored[inner] == pytest.approx(expected[inner], rel=0.01, abs=0.01)
 
 
 def test_other_weights_leave_the_shipped_ones(tmp_path: Path) -> None:

@@ -51,12 +51,19 @@ def test_report_prints_the_tables_numbers(table: Table, tmp_path: Path) -> None:
     assert "Not run: photo-ddpm, raindrop-real" in page
 
 
-def test_absent_data_are_one_line_in_the_report(tmp_path: Path) -> None:
+def test_absent_data_leave_every_earlier_result_as_it_is(table: Table, tmp_path: Path) -> None:
     from monai_sasm.protocols.evaluate import evaluate
 
-    table = evaluate("photo-awgn", data=tmp_path / "nothing", output=tmp_path / "results")
-    assert table.skipped == "data not found"
-    assert "## photo-awgn\n\nskipped: data not found\n" in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    skipped = evaluate("photo-awgn", data=tmp_path / "nothing", output=tmp_path / "results")
+    assert skipped.skipped == "data not found"
+    assert not list(tmp_path.iterdir()), "nothing was measured, so nothing is written"
+    assert "## photo-awgn\n\nskipped: data not found\n" in skipped.markdown()
+    table.write(tmp_path / "results")
+    report(tmp_path / "results")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = evaluate(table.protocol, data=tmp_path / "nothing", output=tmp_path / "results")
+    assert again.skipped == "data not found; the results of an earlier run are kept"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_unknown_protocol_names_the_known_ones() -> None:

@@ -18,7 +18,7 @@ ROOM = 1 << 30  # bytes the process may take beyond what it has
 def trust(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an expert for each modality, and a gate that trusts them all."""
     folder = tmp_path_factory.mktemp("trust")
-    for modality in Modality:
+    for modality in Modality.known():
         write_gain_expert(folder / f"toy_{modality.value.lower()}", 0.5, modality.value)
     write_trusting_gate(folder / "gate_mobilenet", ["toy_ct", "toy_mr", "toy_photo"])
     return folder

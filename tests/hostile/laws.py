@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from monai_sasm.batch.job import Job
+from monai_sasm.batch.job import BatchJob
 from monai_sasm.batch.ledger import FOLDER
 from monai_sasm.batch.local import in_process
-from monai_sasm.batch.manifest import NAME, Row, read
+from monai_sasm.batch.manifest import NAME, read
 from monai_sasm.batch.plan import plan
+from monai_sasm.batch.row import Row
 from monai_sasm.batch.run import Summary, run
 from monai_sasm.io.formats import inventory
 from monai_sasm.restoration.options import Options
@@ -35,16 +36,16 @@ def restored(source: Path, output: Path, trust: Path, **options: Any) -> list[Ro
         source: folder, whatever it holds.
         output: new folder.
         trust: see the fixture of that name.
-        options: of :class:`monai_sasm.batch.job.Job`.
+        options: of :class:`monai_sasm.batch.job.BatchJob`.
     """
     before = contents(source)
-    job = Job(source, output, Options(), device="cpu", trust=(trust,), **options)
+    job = BatchJob(source, output, Options(), device="cpu", trust=(trust,), **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # pydicom's and nibabel's quote the file: names, in the end
         planned = plan(job)
-        summary = Summary(len(planned.tasks) + len(planned.refused))
+        summary = Summary(len(planned))
         rows = list(run(job, planned, in_process, summary))
-    entries = [task.entry for task in (*planned.tasks, *(task for task, _ in planned.refused))]
+    entries = [task.entry for task in planned]
     assert contents(source) == before, "an input was changed"
     assert set(before) <= {str(path.relative_to(source)) for entry in entries for path in entry.paths}, (
         "a file was lost"

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_sasm.batch.job import Job
+from monai_sasm.batch.job import BatchJob
 from monai_sasm.batch.local import in_process
-from monai_sasm.batch.manifest import NAME, Row, read
+from monai_sasm.batch.manifest import NAME, read
 from monai_sasm.batch.plan import plan
+from monai_sasm.batch.row import Row
 from monai_sasm.batch.run import StoppedError, Summary, run
 from monai_sasm.restoration.options import Options
 from tests.hostile.laws import contents, restored
@@ -50,10 +51,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def restore(source: Path, output: Path, trust: Path) -> tuple[list[Row], Exception | None]:
     """The rows up to the end of the run, and what ended it early."""
-    job = Job(source, output, Options(), device="cpu", trust=(trust,), resume=True)
+    job = BatchJob(source, output, Options(), device="cpu", trust=(trust,), resume=True)
     planned, rows = plan(job), []
     try:
-        for row in run(job, planned, in_process, Summary(len(planned.tasks))):
+        for row in run(job, planned, in_process, Summary(len(planned))):
             rows.append(row)
     except (StoppedError, OSError) as error:
         return rows, error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_sasm.batch.job import Job
+from monai_sasm.batch.job import BatchJob
 from monai_sasm.batch.plan import plan
 from monai_sasm.io.formats import inventory
 from monai_sasm.restoration.options import Options
@@ -167,10 +167,10 @@ def test_a_crowd_of_files_is_planned_in_linear_time(tmp_path: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number:06d}_T1w{Path(one.name).suffix}").write_bytes(one.content)
     started = time.process_time()
-    planned = plan(Job(source, tmp_path / "out", Options()))
+    planned = plan(BatchJob(source, tmp_path / "out", Options()))
     seconds = time.process_time() - started
     print(f"{CROWD} files planned in {seconds:.1f} s")
     shutil.rmtree(source)
-    files = sum(len(task.entry.paths) for task in planned.tasks)
+    files = sum(len(task.entry.paths) for task in planned)
     assert files >= 3 * CROWD // 4  # of the DICOM files, one and its copies
     assert seconds < 0.01 * CROWD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,7 +71,7 @@ def assert_equal(found: NDArray[Any], expected: NDArray[Any], source: NDArray[An
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(source).max(), rtol=0)
 
 
-def test_everything_installed_is_offered(server: RunningServer) -> None:
+def test_everything_installed_is_listed(server: RunningServer) -> None:
     models = server.ask("/info/").content["models"]
     for name, root in available().items():
         section = read_metadata(root)["sasm"]
@@ -169,6 +170,15 @@ def test_refusals_say_why(
     answer = server.infer(model, image=image or "job", output="json", **params)
     assert answer.status == status
     assert reason in answer.content["detail"]
+
+
+def test_a_file_of_somebody_else_among_the_temporary_ones_is_no_upload(server: RunningServer) -> None:
+    content = (server.studies / "head.nii.gz").read_bytes()
+    with tempfile.NamedTemporaryFile(suffix=".nii.gz") as file:
+        file.write(content)
+        file.flush()
+        answer = server.infer("sasm_mr", image=file.name, output="json")
+    assert (answer.status, "no such image" in answer.content["detail"]) == (404, True)
 
 
 @pytest.mark.parametrize("name", ["Doe^John.19700101.nii.gz", "../../x;rm -rf $HOME.nii.gz", "Ü 漢字'\u202e.nii.gz"])

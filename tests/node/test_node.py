@@ -26,6 +26,7 @@ from monai_sasm.node.service import Node
 from tests.io.dicom.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
 from tests.node.orthanc import free_port
 from tests.node.waiting import dicom_in, wait_for
+from tests.rows import check_rows
 
 pynetdicom = pytest.importorskip("pynetdicom")
 
@@ -152,9 +153,10 @@ def test_a_series_is_sent_once_and_a_late_slice_follows(
         assert send(node, series()) == [0] * SLICES
         wait_for(lambda: node.counters.snapshot()["repeated"] == 3 + SLICES)
         assert sorted(archive.taken) == sorted(uid("derived", uid("plain", number)) for number in range(SLICES))
-        assert [(row["status"], row["files"], row["destinations"]) for row in rows] == [
-            ("sent", 3, ["archive"]),
-            ("sent", 1, ["archive"]),
+        check_rows(rows)
+        assert [(row["status"], row["output"]) for row in rows] == [
+            ("ok", {"files": 3, "destinations": ["archive"]}),
+            ("ok", {"files": 1, "destinations": ["archive"]}),
         ]
         wait_for(lambda: not dicom_in(tmp_path))
         status, text = health(node, "/metrics")
@@ -211,6 +213,8 @@ def test_what_cannot_be_restored_is_set_aside_with_the_reason(tmp_path: Path, ar
         (job,) = node.spool.jobs("quarantine")
         assert json.loads((job.folder / "reason.json").read_text())["reason"] == "slices are missing; send them"
         assert len(dicom_in(job.folder)) == SLICES
+        check_rows(rows)
+        assert rows[0]["input"]["id"] == job.name
         assert rows[0]["reason"] == "slices are missing; send them"
         restorer.fail = KeyError("Müller")
         send(node, series("second"))
@@ -267,7 +271,7 @@ def test_a_derived_file_that_is_damaged_blocks_nobody(tmp_path: Path) -> None:
         with running(tmp_path, archive) as (node, rows):
             send(node, series("sound"))
             wait_for(lambda: len(rows) == 2)
-        assert [row["status"] for row in rows] == ["quarantined", "sent"]
+        assert [row["status"] for row in rows] == ["failed", "ok"]
         assert "is damaged" in rows[0]["reason"]
     finally:
         archive.close()
@@ -299,7 +303,7 @@ def test_a_destination_out_of_resources_is_asked_again(tmp_path: Path, archive: 
         wait_for(lambda: node.counters.snapshot()["send_failures"] > 3)
         archive.status = 0
         wait_for(lambda: rows)
-        assert rows[0]["status"] == "sent"
+        assert rows[0]["status"] == "ok"
 
 
 def test_a_destination_that_refuses_for_good_blocks_nobody(tmp_path: Path, archive: Archive) -> None:
@@ -307,14 +311,14 @@ def test_a_destination_that_refuses_for_good_blocks_nobody(tmp_path: Path, archi
     with running(tmp_path, archive) as (node, rows):
         send(node, series("refused"))
         wait_for(lambda: rows)
-        assert rows[0]["status"] == "quarantined"
+        assert rows[0]["status"] == "failed"
         assert "C000" in rows[0]["reason"]
         (job,) = node.spool.jobs("quarantine")
         assert len(job.files()) == SLICES, "the derived files are kept"
         archive.status = 0
         send(node, series("taken"))
         wait_for(lambda: len(rows) == 2)
-        assert rows[1]["status"] == "sent"
+        assert rows[1]["status"] == "ok"
 
 
 @pytest.mark.parametrize(

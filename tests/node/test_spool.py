@@ -11,6 +11,7 @@ from typing import Any
 import pydicom
 import pytest
 
+from monai_sasm.batch.lock import LockedError
 from monai_sasm.errors import RefusedError
 from monai_sasm.node import sender, spool
 from monai_sasm.node.arrivals import Arrivals
@@ -80,7 +81,7 @@ class TestSpool:
 
     def test_one_process_at_a_time(self, tmp_path: Path) -> None:
         box = Spool(tmp_path, "d")
-        with pytest.raises(RefusedError, match="another node uses the spool"):
+        with pytest.raises(LockedError, match=f"process {os.getpid()}"):
             Spool(tmp_path, "d")
         box.close()
         Spool(tmp_path, "d").close()

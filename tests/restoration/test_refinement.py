@@ -69,7 +69,8 @@ def bundle(name: str, section: dict[str, Any], network: torch.nn.Module) -> Bund
 def restorer() -> Restorer:
     """Experts ``same_*`` that change nothing, the default refiner ``fine`` and the enlarging refiner ``large``."""
     experts = {
-        f"same_{m.value}": bundle(f"same_{m.value}", {"role": "expert", "modality": m}, _Same()) for m in Modality
+        f"same_{m.value}": bundle(f"same_{m.value}", {"role": "expert", "modality": m}, _Same())
+        for m in Modality.known()
     }
     refiners = LazyBundles(SECTIONS, lambda n: bundle(n, SECTIONS[n], _Brighten()))
     return Restorer.of(experts, refiners=refiners)

@@ -194,5 +194,5 @@ def test_the_shipped_gate_finds_its_experts(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("SASM_BUNDLES", str(tmp_path))
     restorer: Restorer = Restorer("cpu")
     classes = json.loads((shipped_folder() / DEFAULT_GATE / "configs" / "classes.json").read_text())
-    called = [expert.name for modality in Modality for expert in restorer.plan(modality).experts.values()]
+    called = [expert.name for modality in Modality.known() for expert in restorer.plan(modality).experts.values()]
     assert sorted(called) == sorted(classes[1:])

@@ -21,6 +21,7 @@ from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.thin import Thinning, thin_count, thin_derivation, thin_volume, work_units
 from monai_sasm.types import Modality
 from tests.data import mr_volume
+from tests.rows import check_rows
 
 
 class Sharpen(torch.nn.Module):
@@ -169,6 +170,7 @@ def test_the_command_writes_an_isotropic_file(tmp_path: Path, toy_house: Restore
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     row = json.loads(result.stdout)
+    check_rows([row])
     assert row["summary"] == {"slices": 25, "voxel_mm": [2.0, 2.0, 2.0]}
     thin = nibabel.load(row["output"]["path"])  # type: ignore[attr-defined]
     assert thin.shape == (33, 41, 25)

@@ -1,12 +1,10 @@
-"""Alignment: what was moved is found, resampled onto the right grid, and put back on its own."""
+"""Alignment of slices: what was moved is found, resampled, and put back where it was."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from monai_sasm.transforms.series_alignment import AlignSeriesd
 from monai_sasm.transforms.slice_alignment import AlignSlicesd, slice_axis_of
 from tests.transforms.phantoms import head, oblique, tensor
 
@@ -22,11 +20,6 @@ def restless() -> np.ndarray:
 def roughness(volume: np.ndarray) -> float:
     """Change from slice to slice."""
     return float(np.abs(np.diff(volume, axis=-1)).mean())
-
-
-def inverted(image: np.ndarray) -> np.ndarray:
-    """Another sequence: bright tissue is dark, the background stays black."""
-    return np.asarray((400 - 0.7 * image) * image / (image + 50), np.float32)
 
 
 def test_slices_are_brought_over_one_another_and_back() -> None:
@@ -64,43 +57,3 @@ def test_the_slice_axis_is_given_told_or_last() -> None:
     assert slice_axis_of(image, 1) == 1
     with pytest.raises(ValueError, match="expected a volume"):
         slice_axis_of(image[..., 0])
-
-
-def test_a_series_of_other_contrast_is_found_and_put_back() -> None:
-    affine = oblique((2, 2, 4))
-    reference = tensor(head(), affine)
-    other = head(shift=(5.0, -4.0, 3.0), degrees=4.0)
-    contrast, wanted = inverted(other), inverted(head())
-    data = {"t1": reference, "t2": tensor(contrast, affine)}
-    step = AlignSeriesd("t2", reference="t1")
-    aligned = step(data)
-    assert aligned["t2"].shape == reference.shape
-    np.testing.assert_allclose(aligned["t2"].affine.numpy(), affine)
-    before, after = (np.abs(image - wanted).mean() for image in (contrast, aligned["t2"][0].numpy()))
-    assert after < 0.35 * before
-    back = step.inverse(aligned)["t2"]
-    assert np.abs(back[0].numpy() - contrast)[8:-8, 8:-8, 3:-3].mean() < 0.2 * before
-
-
-def test_the_inverse_gives_grid_and_place_exactly() -> None:
-    mine, theirs = oblique((2, 2, 4)), oblique((1.5, 1.7, 5.1), degrees=-13.0)
-    volume = tensor(head((31, 37, 9), (1.5, 1.7, 5.1)), theirs)
-    step = AlignSeriesd("t2", reference="t1", register=False)
-    moved = step({"t1": tensor(head(), mine), "t2": volume})
-    assert moved["t2"].shape == (1, 40, 44, 20)
-    back = step.inverse(moved)["t2"]
-    assert back.shape == volume.shape
-    np.testing.assert_array_equal(back.affine.numpy(), theirs)
-
-
-def test_a_sheared_grid_and_wrong_settings_are_refused() -> None:
-    sheared = np.eye(4)
-    sheared[0, 2] = 0.3
-    data = {"t1": tensor(head(), np.eye(4)), "t2": tensor(head(), sheared)}
-    with pytest.raises(ValueError, match="sheared"):
-        AlignSeriesd("t2", reference="t1")(data)
-    with pytest.raises(ValueError, match="is the reference"):
-        AlignSeriesd(["t1", "t2"], reference="t1")
-    with pytest.raises(ValueError, match="order is 1"):
-        AlignSlicesd("image", order=2)
-    assert torch.equal(data["t1"], tensor(head(), np.eye(4)))

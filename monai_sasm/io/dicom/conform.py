@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import format_number_as_ds, validate_value
 
 from monai_sasm.io.dicom.values import text_of
-from monai_sasm.types import Modality
+from monai_sasm.types import DicomProfile, Modality
 
 NOT_TOLD = "not told by the source"
 
@@ -25,10 +25,6 @@ _TYPE_2 = (  # PS3.3 C.7.1.1, C.7.2.1, C.7.3.1, C.7.4.1, C.7.5.1, C.7.6.1, C.7.6
     *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
     *("PatientPosition", "PositionReferenceIndicator", "Manufacturer", "InstanceNumber", "SliceThickness"),
 )
-_TYPE_2_OF = {
-    Modality.CT: ("KVP", "AcquisitionNumber"),
-    Modality.MR: ("ScanOptions", "MRAcquisitionType", "EchoTime", "EchoTrainLength"),
-}
 _NEVER_EMPTY = (  # required with a value under a condition, PS3.3 C.7.6.3, C.11.2: worth nothing without one
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation"),
     *("SpecificCharacterSet", "RescaleType"),
@@ -47,25 +43,38 @@ _CHECKED = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "SH", "TM", "UI"}
 _KEPT = {"AccessionNumber", "PatientID", "OtherPatientIDs", "IssuerOfPatientID"}
 
 
+def dicom_profile(modality: Modality) -> DicomProfile:
+    """How DICOM holds images of a modality.
+
+    Raises:
+        ValueError: it does not.
+    """
+    dicom = modality.profile.dicom
+    if dicom is None:
+        raise ValueError(f"{modality.profile.images} are not written as DICOM; write NIfTI (.nii.gz) instead")
+    return dicom
+
+
 def conform(dataset: Dataset, modality: Modality) -> tuple[str, ...]:
-    """Complete and mend a derived CT or MR data set in place.
+    """Complete and mend a derived data set in place.
 
     Call it inside :func:`monai_sasm.io.dicom.values.quiet`.
 
     Returns:
         Keywords of the attributes whose values were rewritten, emptied or dropped.
     """
-    mended = _mend(dataset, text_of(dataset, "PatientID"))
+    empty = (*_TYPE_2, *dicom_profile(modality).type_2)
+    mended = _mend(dataset, text_of(dataset, "PatientID"), empty)
     sex = text_of(dataset, "PatientSex")
     if sex not in ("", "M", "F", "O"):
         dataset.PatientSex = _SEXES.get(sex)
         mended.add("PatientSex")
-    _complete(dataset, modality)
+    _complete(dataset, modality, empty)
     return tuple(sorted(mended))
 
 
-def _complete(dataset: Dataset, modality: Modality) -> None:
-    for keyword in (*_TYPE_2, *_TYPE_2_OF[modality]):
+def _complete(dataset: Dataset, modality: Modality, empty: tuple[str, ...]) -> None:
+    for keyword in empty:
         if keyword not in dataset:
             setattr(dataset, keyword, None)
     for keyword in _NEVER_EMPTY:
@@ -77,9 +86,9 @@ def _complete(dataset: Dataset, modality: Modality) -> None:
     dataset.Modality = modality.value  # the SOP class says so already
     if "ImageType" not in dataset:
         dataset.ImageType = ["DERIVED", "PRIMARY"]
-    if modality is Modality.CT:
+    if dicom_profile(modality).rescaled:
         _complete_rescale(dataset)
-    else:
+    if modality is Modality.MR:
         _complete_sequence(dataset)
     if text_of(dataset, "PatientIdentityRemoved") == "YES" and "DeidentificationMethodCodeSequence" not in dataset:
         dataset.DeidentificationMethod = dataset.get("DeidentificationMethod") or NOT_TOLD
@@ -117,8 +126,12 @@ def _complete_laterality(dataset: Dataset) -> None:
         dataset.Laterality = None  # of a part that is one of a pair, or of which nothing is known
 
 
-def _mend(dataset: Dataset, patient: str) -> set[str]:
-    """Rewrite, empty or drop values that their representation does not allow, at every depth; gives their keywords."""
+def _mend(dataset: Dataset, patient: str, empty: tuple[str, ...]) -> set[str]:
+    """Rewrite, empty (those that may be) or drop values that their representation does not allow, at every depth.
+
+    Returns:
+        Their keywords.
+    """
     mended: set[str] = set()
     for tag in list(dataset.keys()):
         if tag.is_private:
@@ -127,23 +140,23 @@ def _mend(dataset: Dataset, patient: str) -> set[str]:
             element = dataset[tag]
             if element.VR == "SQ":
                 for item in element.value:
-                    mended |= _mend(item, patient)
+                    mended |= _mend(item, patient, empty)
             elif element.VR in _CHECKED and element.keyword not in _KEPT and not _is_valid(element):
-                _replace(dataset, element, patient)
+                _replace(dataset, element, patient, empty)
                 mended.add(element.keyword or str(tag))
         except Exception:  # bytes that nobody can read; they are copied as they are, or stop the writer with a reason
             continue
     return mended
 
 
-def _replace(dataset: Dataset, element: DataElement, patient: str) -> None:
+def _replace(dataset: Dataset, element: DataElement, patient: str, empty: tuple[str, ...]) -> None:
     texts = [
         text if _fits(element.VR, text) else _rewritten(element.VR, text, patient)
         for text in map(_text, _values(element))
     ]
     if all(text is not None for text in texts):
         element.value = texts if len(texts) > 1 else texts[0]
-    elif element.keyword in (*_TYPE_2, *_TYPE_2_OF[Modality.CT], *_TYPE_2_OF[Modality.MR]):
+    elif element.keyword in empty:
         element.value = None
     else:
         del dataset[element.tag]

@@ -15,7 +15,7 @@ from monai_sasm.io.dicom.geometry import ABSOLUTE_TOLERANCE, normal_of, stack
 from monai_sasm.io.dicom.header import Header, read_header
 from monai_sasm.io.dicom.multiframe import Slice, slice_of, slices_of
 from monai_sasm.io.dicom.read import load
-from monai_sasm.io.dicom.support import ENHANCED, modality_of, refusal_of
+from monai_sasm.io.dicom.support import is_enhanced, modality_of, refusal_of
 from monai_sasm.io.entry import Entry, refuse
 
 ORIENTATION_TOLERANCE = 2e-3
@@ -66,7 +66,7 @@ def _series_entries(members: list[Header], unreadable: dict[Path, int]) -> list[
     unique = _without_copies(members)
     for header in unique:
         reason = refusal_of(header)
-        if reason is None and header.sop_class in ENHANCED:
+        if reason is None and is_enhanced(header):
             frames, reason = slices_of(header)
             slices += frames
         elif reason is None:
@@ -189,7 +189,7 @@ def _entry(key: tuple[object, ...], slices: list[Slice], notes: tuple[str, ...])
         raise ValueError("only slices of known modality are grouped")
     positions = np.array([one.position for one in slices])
     lying = stack(positions, first.orientation, first.spacing, first.thickness)
-    multiframe = first.header.sop_class in ENHANCED
+    multiframe = is_enhanced(first.header)
     notes += lying.notes + ((_MULTIFRAME_NOTE,) if multiframe else ())
     geometry = "multiframe" if multiframe else lying.geometry
     name = _name(first.header, key)

@@ -19,10 +19,8 @@ from monai_sasm.io.memory import free_memory
 from monai_sasm.io.volume import FinerSlices, Source, Volume
 from monai_sasm.types import Modality
 
-PLAUSIBLE_HU = (-4096.0, 31743.0)
-"""Beyond these no CT scanner stores tissue, metal or air (16-bit extended scale), only markers for 'no data'."""
 MAX_IMPLAUSIBLE = 0.001
-"""Part of a CT slice that may lie outside :data:`PLAUSIBLE_HU`, besides one constant marker value."""
+"""Part of a slice that may lie beyond the plausible values of its modality, besides one constant marker value."""
 MEMORY_SHARE = 0.8
 """Part of the free memory one array may take."""
 
@@ -110,8 +108,7 @@ def load(
             _check_same(dataset, one, pixels)
             current = one.header.path
         array[0, index] = rescaled(pixels.values[one.frame], one.slope, one.intercept)
-        if modality is Modality.CT:
-            _check_hounsfield(array[0, index], pixels.padding[one.frame])
+        _check_plausible(array[0, index], pixels.padding[one.frame], modality)
     source = DicomSource(
         paths=tuple(one.header.path for one in slices),
         frames=tuple(one.frame for one in slices),
@@ -150,15 +147,19 @@ def _check_same(dataset: Dataset, one: Slice, pixels: StoredPixels) -> None:
         raise RefusedError(f"{pixels.values.shape} pixels decoded where the header announces {expected}")
 
 
-def _check_hounsfield(values: NDArray[np.float32], padding: NDArray[np.bool_]) -> None:
-    """Wrongly decoded or wrongly signed CT shows as numbers no scanner makes."""
-    outside = ((values < PLAUSIBLE_HU[0]) | (values > PLAUSIBLE_HU[1])) & ~padding
+def _check_plausible(values: NDArray[np.float32], padding: NDArray[np.bool_], modality: Modality) -> None:
+    """Wrongly decoded or wrongly signed pixels show as numbers no scanner makes."""
+    dicom = modality.profile.dicom
+    if dicom is None or dicom.plausible is None:
+        return
+    lowest, highest = dicom.plausible
+    outside = ((values < lowest) | (values > highest)) & ~padding
     if not outside.any():
         return
     low, high = float(values[outside].min()), float(values[outside].max())
-    marker = values == (low if low < PLAUSIBLE_HU[0] else high)
+    marker = values == (low if low < lowest else high)
     if (outside & ~marker).mean() > MAX_IMPLAUSIBLE:
         raise RefusedError(
-            f"values from {low:.0f} to {high:.0f} are no Hounsfield units: Pixel Representation or Rescale is wrong, "
-            "or the compressed pixels are damaged; export the series uncompressed"
+            f"values from {low:.0f} to {high:.0f} are no {modality.profile.quantity}: Pixel Representation or Rescale "
+            "is wrong, or the compressed pixels are damaged; export the series uncompressed"
         )

@@ -7,31 +7,29 @@ from math import isfinite
 from monai_sasm.io.dicom.header import Header, pixel_bytes
 from monai_sasm.io.dicom.pixels import missing_decoder
 from monai_sasm.io.dicom.values import quotable, uid_of
-from monai_sasm.types import Modality
+from monai_sasm.types import DicomProfile, Modality
 
-CLASSIC = {"1.2.840.10008.5.1.4.1.1.2": Modality.CT, "1.2.840.10008.5.1.4.1.1.4": Modality.MR}
-"""CT and MR Image Storage: one slice a file."""
-ENHANCED = {
-    "1.2.840.10008.5.1.4.1.1.2.1": Modality.CT,
-    "1.2.840.10008.5.1.4.1.1.2.2": Modality.CT,
-    "1.2.840.10008.5.1.4.1.1.4.1": Modality.MR,
-    "1.2.840.10008.5.1.4.1.1.4.4": Modality.MR,
-}
-"""Enhanced and Legacy Converted Enhanced CT and MR: many frames a file."""
 MAX_COMPRESSION = 1000
 """Announced pixel bytes per byte of file above which a compressed file is taken for a decompression bomb."""
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _COLOUR_CAPTURE = "it holds {what}, no CT or MR values; export the original series from the scanner or PACS"
-_PHASE_LIKE = {"P", "R", "I", "PHASE MAP", "PHASE SUBTRACT", "VELOCITY MAP"}
 
 
 def modality_of(header: Header) -> Modality | None:
-    """CT or MR by SOP class (or, where that is absent, by the Modality attribute); ``None`` for everything else."""
-    known = CLASSIC.get(header.sop_class) or ENHANCED.get(header.sop_class)
-    if known is None and not header.sop_class and header.modality in ("CT", "MR"):
-        return Modality(header.modality)
-    return known
+    """CT, MR, ... by SOP class (or, where that is absent, by the Modality attribute); ``None`` for everything else."""
+    if not header.sop_class:
+        return next((modality for modality, _ in _read() if header.modality == modality), None)
+    return next((one for one, dicom in _read() if header.sop_class in (dicom.sop_class, *dicom.enhanced)), None)
+
+
+def is_enhanced(header: Header) -> bool:
+    """Whether it is an object of many frames: Enhanced, or Legacy Converted Enhanced."""
+    return any(header.sop_class in dicom.enhanced for _, dicom in _read())
+
+
+def _read() -> list[tuple[Modality, DicomProfile]]:
+    return [(one, one.profile.dicom) for one in Modality.known() if one.profile.dicom is not None]
 
 
 def refusal_of(header: Header) -> str | None:
@@ -49,7 +47,7 @@ def _not_an_image(header: Header) -> str | None:
         colour = f"{_photometric(header) or 'grey'} pixels of a screen capture or map"
         if "Secondary Capture" in kind:
             return f"{kind}: " + _COLOUR_CAPTURE.format(what=colour)
-        return f"{kind} is not restored; only CT and MR images are"
+        return f"{kind} is not restored; only {' and '.join(one for one, _ in _read())} images are"
     if header.modality and header.modality != modality_of(header):
         return f"Modality {quotable(header.modality)} contradicts the SOP class; correct the header"
     if not header.has_pixels:
@@ -86,13 +84,15 @@ def _wrong_meaning(header: Header) -> str | None:
     kind = header.image_type[2] if len(header.image_type) > 2 else ""
     if kind == "LOCALIZER":
         return "a localizer (scout) is no slice of the volume; it is left as it is"
-    if modality_of(header) is Modality.MR and kind in _PHASE_LIKE:
-        return f"MR image type {kind}: phase, real and velocity images are no magnitude images; restore the magnitude"
+    for modality, dicom in _read():
+        if modality == modality_of(header) and kind in dicom.other_types:
+            wanted = modality.profile.quantity
+            return f"{modality} image type {kind}: its values are no {wanted}; restore the series whose values are"
     if header.has_modality_lut:
         return "its values go through a Modality LUT Sequence instead of a linear rescale; export it with Rescale Slope"
-    if header.frames > 1 and header.sop_class not in ENHANCED:
+    if header.frames > 1 and not is_enhanced(header):
         return f"{header.frames} frames in a single-frame SOP class; export it as Enhanced or as single slices"
-    if header.sop_class in ENHANCED:
+    if is_enhanced(header):
         return None  # position and rescale live in the functional groups
     if not all((header.position, header.orientation, header.spacing)):
         return "no usable Image Position, Image Orientation or Pixel Spacing, so its place is unknown; use NIfTI"
@@ -105,8 +105,12 @@ def unit_refusal(modality: Modality | None, slope: float, intercept: float, resc
     """Why stored values do not become HU or MR magnitude by ``stored * slope + intercept``; ``None`` when they do."""
     if not isfinite(slope) or not isfinite(intercept) or slope == 0:
         return f"Rescale Slope {slope} and Intercept {intercept} are no usable rescale; correct the header"
-    if modality is Modality.CT and rescale_type not in ("", "HU"):
-        return f"Rescale Type {quotable(rescale_type)}: values that are not Hounsfield units; restore the CT series"
+    if modality is None or not modality.profile.dicom:
+        return None
+    profile, types = modality.profile, modality.profile.dicom.rescale_types
+    if types and rescale_type not in types:
+        kind = f"Rescale Type {quotable(rescale_type)}"
+        return f"{kind}: values that are not {profile.quantity}; restore the {modality} series"
     return None
 
 

@@ -24,7 +24,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import replacing_folder
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom.conform import conform
+from monai_sasm.io.dicom.conform import conform, dicom_profile
 from monai_sasm.io.dicom.header import SOFTWARE, encoding_of, read_header
 from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.placement import place
@@ -40,7 +40,6 @@ SOURCE_IMAGE = ("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
 
 _MAX_LO, _MAX_ST = 64, 1024  # characters of a Long String and a Short Text, PS3.5 table 6.2-1
-_SOP_CLASSES = {Modality.CT: "1.2.840.10008.5.1.4.1.1.2", Modality.MR: "1.2.840.10008.5.1.4.1.1.4"}
 _STALE = [  # statements about the old pixels or the old encoding
     "SmallestImagePixelValue",
     "LargestImagePixelValue",
@@ -200,7 +199,7 @@ def _now(dataset: Dataset) -> datetime:
 def _derive(dataset: Dataset, series: _Series, source: DicomSource, number: int) -> None:
     """Turn a copy of a source instance into the derived instance, all but its pixels."""
     old_class = text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID")
-    old_class = old_class or _SOP_CLASSES[series.modality]
+    old_class = old_class or dicom_profile(series.modality).sop_class
     old_instance, old_series = instance_uid(dataset), text_of(dataset, "SeriesInstanceUID")
     _drop_stale(dataset, series.keep_private)
     dataset.SOPClassUID = old_class

@@ -11,7 +11,7 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, safe_name
 from monai_sasm.io.nifti import names
 from monai_sasm.io.nifti.header import checked_shape, is_nifti, notes_on, read_header, slice_axis_of, slice_count
-from monai_sasm.io.nifti.read import UNKNOWN_MODALITY, NiftiSource, read
+from monai_sasm.io.nifti.read import NiftiSource, read, unknown_modality
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -63,8 +63,8 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
         geometry = "single" if slice_count(shape, slice_axis_of(header, shape)) == 1 else "regular"
         if names.is_bids_label(path):
             raise RefusedError("a segmentation or mask by its BIDS suffix, not an image: nothing to restore")
-        if known not in (Modality.CT, Modality.MR):
-            raise RefusedError(UNKNOWN_MODALITY)
+        if known is None or known.profile.is_picture:
+            raise RefusedError(unknown_modality())
     except RefusedError as error:
         refusal = str(error)
     name = safe_name(names.stem(path))

@@ -8,10 +8,6 @@ from pathlib import Path
 from monai_sasm.types import Modality
 
 SUFFIXES = (".nii.gz", ".nii")
-_BIDS_MODALITY = re.compile(
-    r"_(?:(?P<MR>T[12]w|T2starw|PDw|PDT2|FLAIR|inplaneT[12]|angio|bold|sbref|dwi|epi|asl|m0scan)|(?P<CT>ct))$",
-    re.IGNORECASE,
-)
 _BIDS_LABELS = re.compile(r"_(dseg|probseg|mask)$", re.IGNORECASE)
 
 
@@ -31,9 +27,10 @@ def is_bids_label(path: Path) -> bool:
 
 
 def bids_modality(path: Path) -> Modality | None:
-    """CT or MR from a BIDS suffix such as ``_T1w`` or ``_ct``; ``None`` without one."""
-    match = _BIDS_MODALITY.search(stem(path))
-    return None if match is None else Modality.MR if match["MR"] else Modality.CT
+    """What made an image, by a BIDS suffix such as ``_T1w`` or ``_ct``; ``None`` without one."""
+    known = ((modality, modality.profile.bids_suffixes) for modality in Modality.known())
+    fits = (one for one, ends in known if ends and re.search(f"_(?:{ends})$", stem(path), re.IGNORECASE))
+    return next(fits, None)
 
 
 def stem(path: Path) -> str:

@@ -27,7 +27,6 @@ from monai_sasm.io.nifti.stored_values import Decoder, StoredValues, slabs
 from monai_sasm.io.volume import FinerSlices, Source, Volume
 from monai_sasm.types import Modality
 
-UNKNOWN_MODALITY = "a NIfTI file does not say what made it: say --modality CT or MR"
 _FLOAT32 = 4  # bytes
 
 
@@ -70,6 +69,12 @@ class NiftiSource(Source):
         return replace(self, header=header, stored=replace(self.stored, raw=None))
 
 
+def unknown_modality() -> str:
+    """Why a NIfTI file is refused of which nobody says what made it."""
+    choices = " or ".join(one for one in Modality.known() if not one.profile.is_picture)
+    return f"a NIfTI file does not say what made it: say --modality {choices}"
+
+
 def read(path: Path, modality: Modality | None, name: str | None = None) -> Volume:
     """Read one NIfTI file.
 
@@ -80,8 +85,8 @@ def read(path: Path, modality: Modality | None, name: str | None = None) -> Volu
     Raises:
         RefusedError: not an image that can be processed rightly (see the message).
     """
-    if modality not in (Modality.CT, Modality.MR):
-        raise RefusedError(UNKNOWN_MODALITY)
+    if modality is None or modality.profile.is_picture:
+        raise RefusedError(unknown_modality())
     header = read_header(path)
     shape = checked_shape(header, path)
     dtype = header.get_data_dtype()

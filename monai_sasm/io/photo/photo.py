@@ -69,7 +69,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
     """Look at the header only. Never raises for a bad file: the entry then carries the reason."""
     refusal = None
     try:
-        if modality not in (None, Modality.PHOTO):
+        if modality is not None and not modality.profile.is_picture:
             raise RefusedError(
                 f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave out --modality"
             )
@@ -140,7 +140,7 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
 
 
 def _new_source(volume: Volume, path: Path) -> RasterSource:
-    if volume.affine is not None or volume.modality is not Modality.PHOTO:
+    if volume.affine is not None or not volume.modality.profile.is_picture:
         raise ValueError(
             f"only photos are written as {path.suffix}, got {path.name}; a {volume.modality.value} image is written as "
             ".nii or .nii.gz, and a DICOM series into a folder, too"

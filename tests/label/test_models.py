@@ -1,4 +1,4 @@
-"""What the server offers follows from the bundles that are there; what a request may say follows from the offer."""
+"""What the server can do follows from the bundles that are there; what a request may say follows from the model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from monai_sasm.bundles import DEFAULT_GATE
+from monai_sasm.errors import BundleError
 from monai_sasm.label.models import models
 from monai_sasm.label.requests import extension_of, options_of, parameters
 from monai_sasm.restoration.options import Options
+from tests.bundle_cases import clean_image, save
 from tests.toy_bundles import write_bundle, write_gain_expert, write_trusting_gate
 
 
@@ -77,6 +79,25 @@ def test_what_a_viewer_shows_is_what_it_may_send_back(pipeline: Any) -> None:
     assert options_of(pipeline, {"strength": "0.5", "sigma": 20, "passes": "2", "expert": "mri_a"}) == Options(
         expert="mri_a", strength=0.5, sigma=20.0, passes=2
     )
+
+
+def test_the_server_may_be_given_another_gate(pipeline: Any, tmp_path: Path) -> None:
+    from monai_sasm.label.service import InferenceService
+
+    write_gain_expert(tmp_path / "mine" / "mri_b", 3, "MR")
+    write_trusting_gate(tmp_path / "mine" / "z_gate", ["mri_b"])
+    image = save(clean_image("MR"), "MR", tmp_path / "in")
+    used = {}
+    for gate, request in ((None, {}), ("z_gate", {}), ("z_gate", {"expert": "mri_a"})):
+        service = InferenceService("cpu", gate=gate)
+        path, report = service.prepare(pipeline, {"image": str(image), **request})(lambda _: None)
+        path.unlink()
+        used[gate, request.get("expert")] = set(report["models"])
+    assert used == {
+        (None, None): {DEFAULT_GATE, "mri_a"}, ("z_gate", None): {"z_gate", "mri_b"}, ("z_gate", "mri_a"): {"mri_a"},
+    }  # fmt: skip
+    with pytest.raises(BundleError, match="no gate named 'absent'; available: gate_mobilenet, z_gate"):
+        models(gate="absent")
 
 
 @pytest.mark.parametrize("wrong", [{"strength": 1.5}, {"strength": "full"}, {"sigma": "nan"}, {"expert": "other"}])

@@ -1,0 +1,90 @@
+"""Rows: what is told about one image, the same for every command; docs/rows.md explains each field."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from monai_sasm import __version__
+from monai_sasm.batch.job import BatchJob, Task
+from monai_sasm.errors import error_name, reason_of
+from monai_sasm.io.entry import Entry
+from monai_sasm.io.nifti.names import stem
+
+SCHEMA = "sasm.row/1"  # configs/row.schema.json
+
+Row = dict[str, Any]
+
+
+def new_row(command: str, run: str, **about_input: Any) -> Row:
+    """A row before anything is done.
+
+    Args:
+        command: ``restore``, ``thin``, ``batch``, ``node`` or ``evaluate brats``.
+        run: name of the run.
+        about_input: ``id`` and whatever else is known of the input.
+    """
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "run": run,
+        "version": __version__,
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "status": "planned",
+        "reason": None,
+        "input": about_input,
+        "output": None,
+        "notes": [],
+    }
+
+
+def row_of(task: Task, job: BatchJob) -> Row:
+    """The row of a task before anything is done; without names, paths and UIDs unless the job asks for them."""
+    entry = task.entry
+    row = new_row(
+        job.command,
+        job.run,
+        id=task.id,
+        format=entry.format,
+        modality=entry.modality.value if entry.modality else None,
+        geometry=entry.geometry,
+        files=len(entry.paths),
+    )
+    row["notes"] = list(entry.notes)
+    if task.refusal is not None:
+        row |= {"status": "skipped", "reason": task.refusal}
+    if job.identify:
+        row["input"] |= {"name": entry.name, "path": str(place_of(entry)), **_identifiers(entry)}
+        row["output"] = {"path": str(job.output / task.target)} if task.refusal is None else None
+    return row
+
+
+def ended_by(error: Exception, task: Task, job: BatchJob) -> Row:
+    """Status, reason and error of a task that an error has ended; no names in it unless the job asks for them."""
+    reason = reason_of(error, private=() if job.identify else _names(task, job))
+    if isinstance(error, FileExistsError):
+        return {"status": "skipped", "reason": reason}
+    return {"status": "failed", "reason": reason, "error": error_name(error)}
+
+
+def place_of(entry: Entry) -> Path:
+    """The file, or the folder that holds the files."""
+    return entry.paths[0] if len(entry.paths) == 1 else entry.paths[0].parent
+
+
+def _identifiers(entry: Entry) -> dict[str, str]:
+    if entry.format != "dicom":
+        return {}
+    from monai_sasm.io.dicom.header import read_header
+
+    header = read_header(entry.paths[0])
+    return {} if header is None else {"study": header.study, "series": header.series, "sop_class": header.sop_class}
+
+
+def _names(task: Task, job: BatchJob) -> set[str]:
+    """Paths, and their parts, that a reason might quote: folders are named after patients."""
+    names = {str(job.source), job.source.name, str(job.output), str(task.target), *task.target.parts, task.entry.name}
+    for path in (*task.entry.paths, job.output / task.target):
+        names |= {str(path), str(path.parent), path.parent.name, path.name, stem(path)}
+    return names
