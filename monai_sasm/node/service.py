@@ -80,7 +80,7 @@ class Node:
         self._sending.start()
         try:
             while not self._stop.is_set():
-                if not self._run_step(self.restore_next):
+                if not self._survived(self.restore_next):
                     self._stop.wait(_POLL)
         finally:
             self.close()
@@ -188,10 +188,10 @@ class Node:
 
     def _send_until_stopped(self) -> None:
         while not self._stop.is_set():
-            if not self._run_step(self.send_due):
+            if not self._survived(self.send_due):
                 self._stop.wait(_POLL)
 
-    def _run_step(self, step: Callable[[], bool]) -> bool:
+    def _survived(self, step: Callable[[], bool]) -> bool:
         """A fault of the node (a full disk, mostly) must not end it: the spool is as it was, and is tried again."""
         try:
             return step()
