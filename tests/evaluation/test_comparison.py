@@ -20,12 +20,12 @@ from monai_sasm.evaluation.chosen import choose
 from monai_sasm.evaluation.data import DataAbsentError
 from monai_sasm.evaluation.own_folder import own_images
 from monai_sasm.evaluation.simulated import Simulation
+from monai_sasm.evaluation.synthetic_series import write_ct_series
 from monai_sasm.evaluation.table import Table
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.protocols.evaluate import compare
-from monai_sasm.protocols.series import write_ct_series
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
