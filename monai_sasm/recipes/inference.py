@@ -46,7 +46,7 @@ def only_modality(path: str | Path, default: str = "PHOTO") -> str:
     if found:
         raise RefusedError(f"{path} holds images of {' and '.join(found)}; choose one with --modality")
     reasons = sorted({entry.refusal for entry in entries if entry.refusal})
-    raise RefusedError(f"{path} holds no image that says its modality; choose with --modality. {'; '.join(reasons)}")
+    raise RefusedError(f"{path}: {'; '.join(reasons) or 'no image there'}")
 
 
 def preprocessing(modality: str, further: Sequence[Transform] = ()) -> Compose:
@@ -69,7 +69,9 @@ def tiling(tile: int = TILE, halo: int = HALO) -> Callable[[int, int], Iterable[
     return partial(tiles, tile=tile, halo=halo)
 
 
-def slice_inferer(modality: str, chunk: int = 4, neighbours: int = 0, tiled: bool = True) -> Inferer:
+def slice_inferer(
+    modality: str, chunk: int = 4, neighbours: int = 0, tiled: bool = True, precision: str = "auto"
+) -> Inferer:
     """A 2-D network on every slice of a volume, or on photos.
 
     Args:
@@ -77,9 +79,10 @@ def slice_inferer(modality: str, chunk: int = 4, neighbours: int = 0, tiled: boo
         chunk: slices per network call.
         neighbours: slices on each side that the network looks at, where they are close.
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
+        precision: ``auto``, ``float32`` or ``bfloat16``, see :mod:`monai_sasm.functional.precision`.
     """
     channels = Modality(modality).profile.channels
-    return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours)
+    return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours, precision=precision)
 
 
 def saving(

@@ -83,15 +83,13 @@ def test_there_are_bundles_and_experts() -> None:
 
 @all_bundles
 def test_files_are_there(bundle: Path) -> None:
-    role = section(bundle)["role"]
-    own = section(bundle).get("hub") is None  # weights of the hub are trained elsewhere
-    trainer = section(bundle).get("trained_by")
-    if trainer is not None:
-        head = bundle.parent / trainer["bundle"]
-        assert [name for name in (*EXPERT, f"configs/{trainer['overlay']}") if not (head / name).is_file()] == []
-    required = REQUIRED + (
-        EXPERT if role == "expert" and trainer is None else TRAINABLE if own and role in ("gate", "refiner", "classifier") else ()
-    )
+    role, required = section(bundle)["role"], REQUIRED
+    if (trainer := section(bundle).get("trained_by")) is not None:  # one family, one training configuration
+        assert (bundle.parent / trainer["bundle"] / "configs" / trainer["overlay"]).is_file()
+    elif role == "expert":
+        required += EXPERT
+    elif section(bundle).get("hub") is None and role in ("gate", "refiner", "classifier"):
+        required += TRAINABLE  # weights of the hub are trained elsewhere
     assert [name for name in required if not (bundle / name).is_file()] == []
     assert not (bundle / "scripts").exists(), "code belongs in the package: scripts/ of two bundles would clash"
     assert "Apache License" in (bundle / "LICENSE").read_text()

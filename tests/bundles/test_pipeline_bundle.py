@@ -96,7 +96,7 @@ def test_dicom_from_any_directory_names_every_model(restorer: Path, tmp_path: Pa
     (tmp_path / "in" / "slice.dcm").write_bytes(ct_small().read_bytes())
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    options = {"config_file": CONFIG, "dataset_dir": "../in", "output_dir": "out", "modality": "CT"}
+    options = {"config_file": CONFIG, "dataset_dir": "../in", "output_dir": "out"}
     command = [sys.executable, "-m", "monai.bundle", "run"]
     command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
