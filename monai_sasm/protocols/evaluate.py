@@ -74,8 +74,8 @@ def compare(
     """Set any experts side by side on a folder of one's own; writes ``<output>/compare.{json,md,csv}`` and figures.
 
     Args:
-        bundles: names or folders of experts of one modality, see :func:`monai_sasm.evaluation.chosen.choose`; the first
-            is the one that the others are tested against.
+        bundles: names or folders of experts of one modality, see
+            :func:`monai_sasm.evaluation.named_experts.find_experts`; the others are tested against the first.
         data: images, paired or clean, see :mod:`monai_sasm.evaluation.own_folder`.
         output: folder of the results.
         device, limit: as for :func:`evaluate`.
@@ -86,9 +86,9 @@ def compare(
         DataAbsentError: nothing in the folder can be measured.
     """
     from monai_sasm.evaluation import comparison
-    from monai_sasm.evaluation.chosen import choose
+    from monai_sasm.evaluation.named_experts import find_experts
 
-    experts = choose(bundles, trust)
+    experts = find_experts(bundles, trust)
     table = comparison.run(Context(Path(data), Path(output), device=device, limit=limit), experts)
     table.write(Path(output))
     return table
@@ -118,8 +118,8 @@ def evaluate_brats(
 def evaluate_in(context: Context, protocol: str) -> Table:
     """As :func:`evaluate`, with the context built by the caller. A protocol that is skipped writes nothing at all."""
     if context.limit is not None:  # a quick look must not replace the protocol's numbers
-        kept = context.kept_file or context.output / "peers.json"
-        context = replace(context, output=context.output / LIMITED, kept_file=kept)
+        kept = context.cache_file or context.output / "peers.json"
+        context = replace(context, output=context.output / LIMITED, cache_file=kept)
     module = importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
     try:
         table: Table = module.run(context)

@@ -160,7 +160,7 @@ def test_inpainting_table(context: Context) -> None:
     assert table.row("membrane").scores[classes[0]]["SSIM hole"] > table.row("input").scores[classes[0]]["SSIM hole"]
     assert all(scores["outside"] == 0 for row in table.rows for scores in row.scores.values())
     assert set(table.row("ours, 50 steps").scores) == {"all classes, 2 photos"}
-    assert len([key for key in context.kept.results if key.startswith("inpaint|biharmonic|scikit-image")]) == 12
+    assert len([key for key in context.cache.results if key.startswith("inpaint|biharmonic|scikit-image")]) == 12
     assert all((context.output / name).stat().st_size > 0 for name in table.figures)
 
 

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.restoring import expert_with_weights, restoring, self_ensemble, with_settings
-from monai_sasm.evaluation.scoring import Case, Kept, Method, score
+from monai_sasm.evaluation.scoring import Case, Method, ResultCache, score
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.evaluation.networks import Blur, blurring, bundle
@@ -36,7 +36,9 @@ def cases() -> list[Case]:
 
 
 def test_rows_are_means_over_images_of_a_level(cases: list[Case]) -> None:
-    (row,) = score("p", cases, [Method("ours", lambda case: case.degraded * 2)], measure=measure, kept=Kept(None))
+    (row,) = score(
+        "p", cases, [Method("ours", lambda case: case.degraded * 2)], measure=measure, cache=ResultCache(None)
+    )
     assert row.scores == {"low": {"mean": 2.0}, "high": {"mean": 4.0}}
     assert row.n == {"low": 3, "high": 3}
 
@@ -45,7 +47,7 @@ def test_a_slow_peer_brings_all_rows_on_its_subset(cases: list[Case]) -> None:
     methods = [Method("ours", lambda case: case.degraded), Method("BM3D", lambda case: case.clean, first=2)]
     rows = {
         row.method: row
-        for row in score("p", cases, methods, measure=measure, kept=Kept(None), subset_name="BM3D subset")
+        for row in score("p", cases, methods, measure=measure, cache=ResultCache(None), subset_name="BM3D subset")
     }
     assert list(rows) == ["ours", "ours (BM3D subset)", "BM3D (BM3D subset)"]
     assert rows["ours"].scores["high"]["mean"] == 2.0
@@ -63,7 +65,9 @@ def test_kept_results_are_not_computed_again_until_settings_or_data_change(cases
 
     def rows_with(settings: str, given: list[Case]) -> float:
         method = Method("peer", restore, settings)
-        return score("p", given, [method], measure=measure, kept=Kept(tmp_path / "peers.json"))[0].scores["low"]["mean"]
+        return score("p", given, [method], measure=measure, cache=ResultCache(tmp_path / "peers.json"))[0].scores[
+            "low"
+        ]["mean"]
 
     assert rows_with("1.0", cases) == rows_with("1.0", cases) == 3.0
     assert len(runs) == 6
@@ -82,7 +86,7 @@ def test_every_peer_keeps_the_image_in_place_and_lowers_the_noise(name: str, cha
     clean = np.repeat((0.2 + 0.6 * (row > 0.3) * (column > 0.7))[None], channels, 0).astype(np.float32)
     noisy = clean + 0.1 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
     case = Case("x", "10 %", 1000 * clean, 1000 * noisy, 100.0)
-    (method,) = peers.methods([name], [case], Kept(None), scale=1000.0)
+    (method,) = peers.methods([name], [case], ResultCache(None), scale=1000.0)
     restored = method.restore(case)
     assert restored.shape == clean.shape
     assert restored.dtype == np.float32
@@ -94,9 +98,13 @@ def test_peers_are_tuned_by_the_validation_image(cases: list[Case]) -> None:
     noisy = np.random.default_rng(0).standard_normal((1, 24, 24)).astype(np.float32)
     case = Case("x", "a", np.zeros_like(noisy), noisy, 1.0)
     strengths = {"TV": (0.01, 3.0)}
-    (best,) = peers.methods(["TV"], [case], Kept(None), strengths=strengths)
+    (best,) = peers.methods(["TV"], [case], ResultCache(None), strengths=strengths)
     (worst,) = peers.methods(
-        ["TV"], [case], Kept(None), strengths=strengths, quality=lambda case, image: -psnr(case.clean, image, 1.0)
+        ["TV"],
+        [case],
+        ResultCache(None),
+        strengths=strengths,
+        quality=lambda case, image: -psnr(case.clean, image, 1.0),
     )
     assert "weight/sigma 3 at a" in best.note
     assert "weight/sigma 0.01 at a" in worst.note

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from monai_sasm.evaluation import ct_denoising
 from monai_sasm.evaluation.batch_overhead import batch_overhead
@@ -25,27 +23,6 @@ from tests.evaluation.networks import blurring
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="measured data absent: set SASM_DATA to the data folder")
 OURS, DEFAULT = "expert noise_photo_unet, sigma given", "default pipeline"
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Context:
-    """Photos, a raindrop pair and MR volumes as the protocols expect them, a few pixels wide."""
-    random = np.random.default_rng(0)
-    folders = {
-        "natural/bsds500/val": ("a.jpg", "b.jpg"),
-        "natural/bsds500/test": ("c.jpg",),
-        "natural/set12": ("01.png",),
-        "raindrop/pairs/data": ("0_rain.png", "1_rain.png"),
-        "raindrop/pairs/gt": ("0_clean.png", "1_clean.png"),
-    }
-    for folder, names in folders.items():
-        (tmp_path / "data" / folder).mkdir(parents=True)
-        for name in names:
-            scene = gaussian_filter(random.random((48, 64, 3)), (4, 4, 0))
-            pixels = (255 * (scene - scene.min()) / np.ptp(scene)).astype(np.uint8)
-            Image.fromarray(pixels[..., 0] if "set12" in folder else pixels).save(tmp_path / "data" / folder / name)
-    (tmp_path / "data/natural/cbsd68_ids.txt").write_text("b\na\n")
-    return Context(tmp_path / "data", tmp_path / "docs" / "results", "cpu", peers=False, bundles=blurring())
 
 
 def test_photo_noise(context: Context) -> None:
