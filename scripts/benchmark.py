@@ -8,8 +8,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from monai_sasm.evaluation.memory import COPY, peak_memory
 from monai_sasm.protocols.evaluate import evaluate
-from monai_sasm.protocols.memory import COPY, peak_memory
 
 
 def main() -> None:

@@ -85,6 +85,7 @@ def test_each_bundle_config_is_there_with_its_keys(line: str) -> None:
 
     words = shlex.split(line)
     given = words[words.index("--config_file") + 1]
+    given = given.replace("my_ct/", "bundles/lowdose_ct_unet/")  # which `sasm bundles new` copies
     configs = ast.literal_eval(given) if given.startswith("[") else [given]
     keys = {key for config in configs for key in yaml.safe_load((CHECKOUT / config).read_text())}
     for option in (word[2:] for word in words if word.startswith("--") and word != "--config_file"):

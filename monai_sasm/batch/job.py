@@ -27,7 +27,7 @@ class BatchJob:
         run: name of this run, different for each.
         modality: what NIfTI files are that do not say it.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``, ...; chosen by each worker for itself.
-        precision: ``float32`` or ``bfloat16``.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
         trust: further folders of bundles.
         ledger: the output is an archive with a ledger and a manifest: a run can be resumed, NIfTI results carry the
             names of BIDS derivatives, and what lies in the output is no input.
@@ -48,7 +48,7 @@ class BatchJob:
     run: str = field(default_factory=lambda: secrets.token_hex(6))
     modality: Modality | None = None
     device: str = "auto"
-    precision: str = "float32"
+    precision: str = "auto"
     trust: tuple[Path, ...] = ()
     ledger: bool = True
     resume: bool = False

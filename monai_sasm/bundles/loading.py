@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import torch
     from monai.bundle import ConfigParser
 
-PRECISIONS = ("float32", "bfloat16")
 
 
 def load(
@@ -38,7 +37,7 @@ def load(
         name_or_path: name of an available bundle, or a trusted folder.
         device: where the network goes.
         extra: further folders to look the name up in, see :func:`available`.
-        precision: ``float32`` or ``bfloat16``.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
         overlay: a variant of the bundle: ``configs/<overlay>.yaml`` is laid over the configuration, and the weights
             are ``models/<overlay>_model.pt``.
 
@@ -48,8 +47,9 @@ def load(
     """
     import torch
 
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    from monai_sasm.functional.precision import resolve_precision
+
+    precision = resolve_precision(precision, device)
     root = _find(name_or_path, extra)
     metadata = read_metadata(root)
     section = metadata["sasm"]

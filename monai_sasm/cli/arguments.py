@@ -104,8 +104,8 @@ class Running:
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     precision: Annotated[
         str,
-        typer.Option(help="float32, or bfloat16: several times faster on recent processors and GPUs, rounds a little."),
-    ] = "float32"
+        typer.Option(help="auto, float32 or bfloat16: two to five times faster on recent processors and GPUs."),
+    ] = "auto"
     trust: Trust = None
     keep_private: Annotated[
         bool, typer.Option("--keep-private", help="Keep private DICOM tags, which may hold patient data.")

@@ -37,7 +37,7 @@ def node(
     gate: Annotated[str | None, typer.Option(help="Another gate than the default.")] = None,
     strength: Annotated[float | None, typer.Option(min=0, max=1, help="0 to 1, the full restoration.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     trust: Annotated[
         list[Path] | None,
         typer.Option(exists=True, file_okay=False, help="Another folder of bundles; bundles can run code."),

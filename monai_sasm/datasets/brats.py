@@ -31,7 +31,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
-from monai_sasm.datasets.naming import NIFTI_SUFFIXES, existing, natural, selected
+from monai_sasm.datasets.naming import existing, natural, selected
+from monai_sasm.io.nifti.names import SUFFIXES
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 LABELS = (0, 1, 2, 4)
@@ -236,7 +237,7 @@ def _subject(folder: Path) -> BratsSubject | None:
 
 def _kind(path: Path) -> str | None:
     """``t1``, ``t1ce``, ``t2``, ``flair``, ``seg`` or ``brainmask``; ``None`` for any other file."""
-    stem = next((path.name[: -len(suffix)] for suffix in NIFTI_SUFFIXES if path.name.lower().endswith(suffix)), None)
+    stem = next((path.name[: -len(suffix)] for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if stem is None:
         return None
     if match := _DEEPMEDIC.fullmatch(stem):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from monai_sasm.datasets.draws import Draws, share
-from monai_sasm.datasets.images import read_photo
+from monai_sasm.io.photo.eight_bits import read_bytes
 
 Array = TypeVar("Array", bound="NDArray[Any]")
 
@@ -102,7 +102,7 @@ class FileCropDataset(CropDataset):
 
     def _crop(self) -> list[NDArray[np.generic]]:
         for _ in range(100):
-            photo = read_photo(self.files[self.draws.random.integers(len(self.files))])
+            photo = read_bytes(self.files[self.draws.random.integers(len(self.files))])
             if min(photo.shape[-2:]) >= self.size:
                 self.images = [(photo,)]
                 return super()._crop()

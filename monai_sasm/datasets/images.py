@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from monai_sasm.functional.neighbours import neighbours_of, slabs
 from monai_sasm.io.formats import open_images
+from monai_sasm.io.photo.eight_bits import read_bytes
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -21,7 +22,7 @@ def photos(
     folders: Sequence[str | Path], exclude: Iterable[str] = (), limit: int | None = None, recursive: bool = False
 ) -> list[NDArray[np.uint8]]:
     """All photos in ``folders`` as RGB uint8 ``(3, H, W)``; arguments and errors as for :func:`photo_files`."""
-    return [read_photo(path) for path in photo_files(folders, exclude, limit, recursive)]
+    return [read_bytes(path) for path in photo_files(folders, exclude, limit, recursive)]
 
 
 def photo_files(
@@ -48,14 +49,6 @@ def photo_files(
     if not paths:
         raise FileNotFoundError(f"no photos ({', '.join(sorted(PHOTO_SUFFIXES))}) in {[str(f) for f in folders]}")
     return paths
-
-
-def read_photo(path: Path) -> NDArray[np.uint8]:
-    """One photo as RGB ``(3, H, W)``."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
 
 ISOTROPIC = 1.3  # longest over shortest voxel side up to which a volume can be cut in any direction

@@ -12,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.io.photo.eight_bits import read_bytes
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 PARTS = ("train", "validation", "test")
 TORCHVISION = "cifar-10-batches-py"  # the folder torchvision unpacks CIFAR-10 to
@@ -91,8 +93,6 @@ def _torchvision(root: Path, split: str, download: bool) -> LabelledImages:
 
 
 def _files(root: Path, split: str) -> LabelledImages:
-    from PIL import Image
-
     folders = (root / split).is_dir()
     entries = sorted(_in_folders(root, split) if folders else _in_zips(root, split), key=lambda entry: entry[:2])
     if not entries:
@@ -103,8 +103,7 @@ def _files(root: Path, split: str) -> LabelledImages:
     classes = tuple(sorted({name for name, _, _ in entries}))
     pixels = []
     for _, _, file in entries:
-        with Image.open(file) as image:
-            pixels.append(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+        pixels.append(read_bytes(file))
     sizes = {array.shape for array in pixels}
     if len(sizes) > 1:
         raise ValueError(f"the images must have one size, got {sorted(sizes)}; resize them first")

@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
-
 
 def natural(name: str) -> list[tuple[int, str]]:
     """Sort key under which ``pat2`` comes before ``pat10``; case does not count."""

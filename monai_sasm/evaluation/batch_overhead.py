@@ -48,7 +48,7 @@ def batch_overhead(series: int, slices: int, device: str = "auto") -> dict[str, 
         clock = NetworkClock(restorer.require_gate().network, *(one.network for one in plan_ct.experts.values()))
         start = time.perf_counter()
         tasks = plan(job)
-        rows = list(run(job, tasks, in_process, Summary(len(tasks))))
+        rows = list(run(job, tasks, in_process, summary=Summary(len(tasks))))
         seconds, networks = time.perf_counter() - start, clock.close()
     if [row["status"] for row in rows] != ["ok"] * series:
         raise RuntimeError(f"a series was not restored: {[row['reason'] for row in rows]}")

@@ -16,7 +16,7 @@ from monai_sasm.batch.row import Row as Record
 from monai_sasm.datasets.brats import BratsSubject
 from monai_sasm.evaluation import figures
 from monai_sasm.evaluation.brats_subject import CLEAN, INPUT, REGIONS, BratsJob, Measured
-from monai_sasm.evaluation.comparison import below
+from monai_sasm.evaluation.comparison import harm_flags
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.judged_figures import COLOURS, ERROR, outline, psnr_against_dice, quality_against_time
 from monai_sasm.evaluation.metrics import psnr
@@ -78,7 +78,7 @@ def table(
         *(f"{one['input']['name']} {one['status']}: {one['reason']}" for one in records if one["status"] != "ok"),
         *([f"{', '.join(left_out)} left out: no trained weights"] if left_out else []),
         *_about_judge(job, measured),
-        *below(rows, job.experts, [name for name, one in measured[0]["networks"].items() if one["samples"]]),
+        *harm_flags(rows, job.experts, [name for name, one in measured[0]["networks"].items() if one["samples"]]),
         *_in_words(harmed),
     )
     used = hashlib.sha256("".join(one["key"] for one in measured).encode()).hexdigest()
@@ -88,7 +88,15 @@ def table(
     }
     definitions |= PerceptualDistances().definitions()
     details = {"subjects": [{"name": one["input"]["name"], **one["scores"]} for one in measured], "worse": harmed}
-    return Table(PROTOCOL, used, definitions, tuple(rows), flags, _figures(context, job, rows, labelled), details)
+    return Table(
+        PROTOCOL,
+        used,
+        definitions,
+        rows=tuple(rows),
+        flags=flags,
+        figures=_figures(context, job, rows, labelled=labelled),
+        details=details,
+    )
 
 
 def harm(measured: Sequence[Record], experts: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
@@ -97,7 +105,7 @@ def harm(measured: Sequence[Record], experts: Sequence[str]) -> dict[str, dict[s
     for level in measured[0]["scores"]:
         found[level] = {}
         for name in experts:
-            own, before = (_values(measured, level, method, "Dice") for method in (name, INPUT))
+            own, before = (_values(measured, level, method, metric="Dice") for method in (name, INPUT))
             changes = zip(
                 np.subtract(own, before).tolist(), (str(one["input"]["name"]) for one in measured), strict=True
             )
@@ -134,14 +142,14 @@ def picture(path: Path, name: str, measured: Measured) -> None:
 def _row(method: str, measured: Sequence[Record], job: BratsJob) -> Row:
     levels = list(measured[0]["scores"])
     first = job.experts[0].label
-    row = Row(method, {}, dict.fromkeys(levels, len(measured)), _seconds(measured, method))
+    row = Row(method, {}, dict.fromkeys(levels, len(measured)), seconds=_seconds(measured, method))
     for level in levels:
         metrics = list(dict.fromkeys(metric for one in measured for metric in one["scores"][level][INPUT]))
-        values = {metric: _values(measured, level, method, metric) for metric in metrics}
+        values = {metric: _values(measured, level, method, metric=metric) for metric in metrics}
         row = replace(row, scores={**row.scores, level: {metric: _mean(found) for metric, found in values.items()}})
         reference = None
         if method not in (CLEAN, INPUT, first):
-            reference = {metric: _values(measured, level, first, metric) for metric in metrics}
+            reference = {metric: _values(measured, level, first, metric=metric) for metric in metrics}
         row = with_statistics(row, level, values, reference=reference, metrics=COMPARED, against=f"against {first}")
         if method not in (CLEAN, INPUT):
             row = _judged(row, level, measured)
@@ -153,7 +161,7 @@ def _judged(row: Row, level: str, measured: Sequence[Record]) -> Row:
     scores, intervals = dict(row.scores[level]), dict(row.intervals[level])
     labelled = [one for one in measured if one["input"]["labels"]]
     if labelled:
-        own, low, high = (_values(labelled, level, name, "Dice") for name in (row.method, INPUT, CLEAN))
+        own, low, high = (_values(labelled, level, name, metric="Dice") for name in (row.method, INPUT, CLEAN))
         scores["recovered"] = recovered_fraction(own, low, high)
         intervals["recovered"] = recovered_interval(own, low, high)
         scores |= losses(own, low)

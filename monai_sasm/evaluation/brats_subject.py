@@ -27,10 +27,10 @@ from monai_sasm.batch.row import SCHEMA, Row, new_row
 from monai_sasm.batch.work import MAX_DEATHS, died
 from monai_sasm.datasets.brats import BratsSubject, read_labels
 from monai_sasm.errors import error_name, reason_of
-from monai_sasm.evaluation.chosen import Chosen, open_restorer
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.judge import Judge, Regions, agreement, judge
 from monai_sasm.evaluation.metrics import SSIM_RADIUS, psnr, ssim
+from monai_sasm.evaluation.named_experts import NamedExpert, open_restorer
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
@@ -70,7 +70,7 @@ class BratsJob:
     """
 
     folder: Path
-    experts: tuple[Chosen, ...]
+    experts: tuple[NamedExpert, ...]
     segmenter: str
     overlay: str | None
     modalities: tuple[str, ...]
@@ -117,7 +117,7 @@ def measure_subject(subject: BratsSubject, job: BratsJob) -> Row:
                 scene = prepare(subject, job, factor)
             except ValueError as error:
                 return row | {"status": "skipped", "reason": reason_of(error)}
-            measured = Measured(scene, restorer, segmenter, known)
+            measured = Measured(scene, restorer, segmenter, known=known)
             scores[f"x{factor}"], known = measured.scores(), measured.regions[CLEAN]
             if job.picture == subject.id:
                 from monai_sasm.evaluation.brats_report import picture
@@ -200,7 +200,7 @@ def prepare(subject: BratsSubject, job: BratsJob, factor: int) -> Scene:
         labels = read_labels(subject)[box]
         truth = {name: np.isin(labels, members) for name, members in REGIONS.items()}
     spacing = tuple(float(size) for size in files[0].header.get_zooms()[:3])
-    return Scene(np.stack(clean), np.stack(degraded), brain[box], affine, spacing, truth)
+    return Scene(np.stack(clean), np.stack(degraded), brain[box], affine=affine, spacing=spacing, truth=truth)
 
 
 class Measured:
@@ -256,7 +256,7 @@ class Measured:
             return math.nan
         inside = [index for index in range(image.shape[3]) if scene.brain[..., index].mean() > FRACTION]
         found = [
-            ssim(scene.clean[channel, ..., index], image[channel, ..., index], 1.0, scene.brain[..., index])
+            ssim(scene.clean[channel, ..., index], image[channel, ..., index], 1.0, where=scene.brain[..., index])
             for channel in range(len(image))
             for index in inside
         ]
@@ -296,7 +296,7 @@ def _volume(image: Stack, affine: NDArray[np.float64]) -> Volume:
 
 @lru_cache(maxsize=1)
 def _load(
-    experts: tuple[Chosen, ...], segmenter: str, overlay: str | None, device: str, models: str
+    experts: tuple[NamedExpert, ...], segmenter: str, overlay: str | None, device: str, models: str
 ) -> tuple[Restorer, Judge]:
     context = Context(Path(), Path(), device)
     return open_restorer(experts, device), judge(context, segmenter, CHANNELS, exclusive=False, overlay=overlay)
@@ -305,7 +305,7 @@ def _load(
 def _models(job: BratsJob) -> tuple[Restorer, Judge]:
     """Experts and judge, loaded once per process, and anew when their files change."""
     prints = "".join(one.fingerprint() for one in job.experts)
-    return _load(job.experts, job.segmenter, job.overlay, job.device, prints)
+    return _load(job.experts, job.segmenter, job.overlay, device=job.device, models=prints)
 
 
 @lru_cache(maxsize=1)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from monai_sasm.errors import reason_of
 from monai_sasm.evaluation import figures
-from monai_sasm.evaluation.chosen import Chosen, open_restorer
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_hash
 from monai_sasm.evaluation.judged_figures import quality_against_time
 from monai_sasm.evaluation.metrics import SSIM_RADIUS, bias, psnr, rmse, ssim
-from monai_sasm.evaluation.own_folder import Own, own_images, reasons_in_words
+from monai_sasm.evaluation.named_experts import NamedExpert, open_restorer
+from monai_sasm.evaluation.own_folder import OwnImage, own_images, reasons_in_words
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Compared, Image, Method, Results, average, compare, values_of
 from monai_sasm.evaluation.simulated import Simulation
@@ -56,7 +56,7 @@ class Pair:
     degraded: Volume
 
 
-def run(context: Context, experts: Sequence[Chosen]) -> Table:
+def run(context: Context, experts: Sequence[NamedExpert]) -> Table:
     """Rows ``input`` and one per expert, which is applied as ``sasm restore --expert`` applies it.
 
     Args:
@@ -76,10 +76,10 @@ def run(context: Context, experts: Sequence[Chosen]) -> Table:
     measured = _Measured(modality, distances, by_slice=len(found) == 1)
     restorer = open_restorer(experts, context.device)
     for pair in _pairs(found, simulations, passed_over):
-        measured.add(pair, INPUT, pair.degraded, None)
+        measured.add(pair, INPUT, pair.degraded, seconds=None)
         for expert in experts:
             result = restorer(pair.degraded, Options(expert=expert.label))
-            measured.add(pair, expert.label, result.volume, result.summary["seconds"])
+            measured.add(pair, expert.label, result.volume, seconds=result.summary["seconds"])
         logger.info("%s measured", pair.name)
     if not measured.cases:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
@@ -91,36 +91,36 @@ def run(context: Context, experts: Sequence[Chosen]) -> Table:
         *([] if simulations else ["degraded images are the measured ones of the folder"]),
         *reasons_in_words(passed_over),
         *measured.flags(),
-        *below(rows, experts, [name for name, one in restorer.experts.items() if one.samples]),
+        *harm_flags(rows, experts, [name for name, one in restorer.experts.items() if one.samples]),
     )
     write_rows(context.output / f"{PROTOCOL}.csv", measured.images)
     return Table(
         PROTOCOL,
         data_hash([path for one in found for path in one.paths]),
         _definitions(modality, experts[0].label) | distances.definitions(),
-        rows,
-        flags,
-        measured.figures(context.output, rows, [INPUT, *(one.label for one in experts)]),
-        {"images": measured.images},
+        rows=rows,
+        flags=flags,
+        figures=measured.figures(context.output, rows, [INPUT, *(one.label for one in experts)]),
+        details={"images": measured.images},
     )
 
 
-def _simulations(experts: Sequence[Chosen]) -> list[Simulation]:
+def _simulations(experts: Sequence[NamedExpert]) -> list[Simulation]:
     """One per degradation that the experts declare; all experts meet all of them."""
     kinds = dict.fromkeys((one.modality, one.degradation) for one in experts)
     return [Simulation(modality, degradation) for modality, degradation in kinds]
 
 
-def _pairs(found: Sequence[Own], simulations: Sequence[Simulation], passed_over: dict[str, str]) -> Iterator[Pair]:
+def _pairs(found: Sequence[OwnImage], simulations: Sequence[Simulation], passed_over: dict[str, str]) -> Iterator[Pair]:
     """One after the other, so that one image at a time is in memory; what fails is noted in ``passed_over``."""
     for number, one in enumerate(found):
         try:
             clean, degraded = one.load()
             if degraded is not None:
-                yield Pair(one.name, "", clean, degraded)
+                yield Pair(one.name, "", clean, degraded=degraded)
             for simulation in simulations:
                 level = simulation.degradation if len(simulations) > 1 else ""
-                yield Pair(one.name, level, clean, simulation(clean, number))
+                yield Pair(one.name, level, clean, degraded=simulation(clean, number))
         except (ValueError, OSError) as error:  # RefusedError is a ValueError
             passed_over[one.name] = reason_of(error)
 
@@ -144,7 +144,7 @@ class _Measured:
             stacks = {f"{pair.name}, slice {index + 1}": slice(index, index + 1) for index in range(len(clean))}
         for name, chosen in stacks.items():
             if method == INPUT:
-                self.cases.append(Case(name, pair.level, _NOTHING, _NOTHING))
+                self.cases.append(Case(name, pair.level, _NOTHING, degraded=_NOTHING))
             scores = self._scores(clean[chosen], restored[chosen], white)
             each = 0.0 if seconds is None else seconds / len(stacks)
             self.results.setdefault(method, {})[pair.level, name] = scores | {"seconds": each}
@@ -152,7 +152,7 @@ class _Measured:
         middle = len(clean) // 2
         if method == INPUT and pair.level not in self.shown:
             seen = self._clipped(clean[middle], white).copy()
-            self.shown[pair.level] = (Case(pair.name, pair.level or pair.name, seen, _NOTHING), {}, white)
+            self.shown[pair.level] = (Case(pair.name, pair.level or pair.name, seen, degraded=_NOTHING), {}, white)
         example, results, _ = self.shown[pair.level]
         if example.name == pair.name:
             results[method] = restored[middle].copy()
@@ -181,7 +181,7 @@ class _Measured:
         ]
         return scores | {name: float(np.mean([one[name] for one in features])) for name in features[0]}
 
-    def rows(self, experts: Sequence[Chosen]) -> tuple[Row, ...]:
+    def rows(self, experts: Sequence[NamedExpert]) -> tuple[Row, ...]:
         """Means with intervals, tests against the first expert, and how often an image was made worse."""
         compared = Compared(experts[0].label, COMPARED, f"against {experts[0].label}")
         by_label = {one.label: one for one in experts}
@@ -255,7 +255,7 @@ def write_rows(path: Path, images: Sequence[Mapping[str, str | float]]) -> None:
         writer.writerows(images)
 
 
-def below(rows: Sequence[Row], experts: Sequence[Chosen], sampled: Sequence[str]) -> Iterator[str]:
+def harm_flags(rows: Sequence[Row], experts: Sequence[NamedExpert], sampled: Sequence[str]) -> Iterator[str]:
     """Who is worse than doing nothing, and which expert that draws samples is less faithful than the first."""
     by_name = {row.method: row for row in rows}
     first = experts[0].label
@@ -270,7 +270,7 @@ def below(rows: Sequence[Row], experts: Sequence[Chosen], sampled: Sequence[str]
                 yield f"**{one.label} is {short:.2f} dB below {first}{place}: what it adds may be invented**"
 
 
-def _note(one: Chosen) -> str:
+def _note(one: NamedExpert) -> str:
     return f"{one.modality.value}, {one.degradation}, sha256 {one.fingerprint()[:16]} of configuration and weights"
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_sasm.evaluation.scoring import Kept
+from monai_sasm.evaluation.scoring import ResultCache
 
 if TYPE_CHECKING:
     from monai_sasm.bundles import Bundle
@@ -26,6 +26,7 @@ class Context:
         limit: use only the first so many images (a quick look, flagged in the table).
         peers: run the methods of others.
         weights: further checkpoints, label -> state dict file (``raindrop-real`` reads ``pair0`` and ``pair1``).
+        cache_file: where peers' results are kept; ``<output>/peers.json`` by default.
         bundles: name, or ``name/overlay``, -> bundle; instead of the installed ones when given.
     """
 
@@ -35,12 +36,13 @@ class Context:
     limit: int | None = None
     peers: bool = True
     weights: Mapping[str, Path] = field(default_factory=dict)
+    cache_file: Path | None = None
     bundles: Mapping[str, Bundle] | None = None
 
     @cached_property
-    def kept(self) -> Kept:
-        """Peers' results of earlier runs: ``<output>/peers.json``."""
-        return Kept(self.output / "peers.json")
+    def cache(self) -> ResultCache:
+        """Peers' results of earlier runs."""
+        return ResultCache(self.cache_file or self.output / "peers.json")
 
     @cached_property
     def restorer(self) -> Restorer:

@@ -101,7 +101,7 @@ def ct_table(context: Context, study: CtStudy) -> Table:
     if context.peers:
         first = study.bm3d if study.bm3d is not None and study.bm3d < len(cases) else None
         methods += peers.methods(
-            PEERS, study.tuning, context.kept, scale=HU_SCALE, strengths=STRENGTHS, quality=window_psnr, first=first
+            PEERS, study.tuning, context.cache, scale=HU_SCALE, strengths=STRENGTHS, quality=window_psnr, first=first
         )
     methods += our_methods(context.restorer, Modality.CT, EXPERT) + contender_methods(
         context.restorer, Modality.CT, rivals
@@ -111,7 +111,7 @@ def ct_table(context: Context, study: CtStudy) -> Table:
         cases,
         methods,
         measure=measure if distances is None else _with_features(distances),
-        kept=context.kept,
+        cache=context.cache,
         subset_name="BM3D subset",
         compared=COMPARED if rivals else None,
     )

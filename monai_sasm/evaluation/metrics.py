@@ -35,7 +35,7 @@ def ssim(reference: Array, image: Array, data_range: float, where: NDArray[np.bo
     """
     _difference(reference, image)
     if reference.ndim == 3:
-        return float(np.mean([ssim(a, b, data_range, where) for a, b in zip(reference, image, strict=True)]))
+        return float(np.mean([ssim(a, b, data_range, where=where) for a, b in zip(reference, image, strict=True)]))
     if min(reference.shape) < 2 * SSIM_RADIUS + 1:
         raise ValueError(f"SSIM needs at least 11 x 11 pixels, got {reference.shape}")
     x, y = reference.astype(np.float64), image.astype(np.float64)

@@ -28,7 +28,7 @@ MOVED = 1e-3  # mm, or its part of an affine, by which the grids of a pair may d
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnImage:
     """One image, or one pair.
 
     Args:
@@ -59,7 +59,7 @@ class Own:
         return clean, degraded
 
 
-def own_images(folder: Path, modality: Modality) -> tuple[list[Own], dict[str, str]]:
+def own_images(folder: Path, modality: Modality) -> tuple[list[OwnImage], dict[str, str]]:
     """What there is in a folder, and for what is passed over the reason, by name.
 
     Args:
@@ -74,12 +74,12 @@ def own_images(folder: Path, modality: Modality) -> tuple[list[Own], dict[str, s
     kinds = next((kinds for kinds in PAIRS if all((folder / kind).is_dir() for kind in kinds)), None)
     if kinds is None:
         entries, passed_over = _usable(folder / "clean" if (folder / "clean").is_dir() else folder, modality)
-        found = [Own(entry.name, entry, None) for entry in entries]
+        found = [OwnImage(entry.name, entry, None) for entry in entries]
     else:
         clean, passed_over = _keyed(folder / kinds[0], modality)
         degraded, reasons = _keyed(folder / kinds[1], modality)
         passed_over |= reasons
-        found = [Own(entry.name, entry, degraded[key]) for key, entry in clean.items() if key in degraded]
+        found = [OwnImage(entry.name, entry, degraded[key]) for key, entry in clean.items() if key in degraded]
         alone = {entry.name for key, entry in (clean | degraded).items() if (key in clean) != (key in degraded)}
         passed_over |= dict.fromkeys(alone, f"without a partner of the same name in {' and '.join(kinds)}")
     if not found:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.evaluation.metrics import psnr
-from monai_sasm.evaluation.scoring import Case, Kept, Method, fingerprint
+from monai_sasm.evaluation.scoring import Case, Method, ResultCache, fingerprint
 
 Image = NDArray[np.float32]
 Denoiser = Callable[[Image, float, float], Image]
@@ -50,7 +50,7 @@ class Peer:
 def methods(
     names: Sequence[str],
     validation: Sequence[Case],
-    kept: Kept,
+    cache: ResultCache,
     *,
     scale: float = 1.0,
     offset: float = 0.0,
@@ -63,7 +63,7 @@ def methods(
     Args:
         names: keys of :data:`PEERS`.
         validation: cases that no test set contains.
-        kept: where the outcome of the tuning is kept, too.
+        cache: where the outcome of the tuning is kept, too.
         scale: images are divided by this (after ``offset``) to bring them to order 1 for the peers.
         offset: added before scaling.
         strengths: other candidates than :data:`PEERS` has.
@@ -77,7 +77,7 @@ def methods(
             _method(
                 peer,
                 validation,
-                kept,
+                cache,
                 scale=scale,
                 offset=offset,
                 quality=quality or (lambda case, image: psnr(case.clean, image, scale)),
@@ -90,7 +90,7 @@ def methods(
 def _method(
     peer: Peer,
     validation: Sequence[Case],
-    kept: Kept,
+    cache: ResultCache,
     *,
     scale: float,
     offset: float,
@@ -112,10 +112,10 @@ def _method(
         key = f"tuning|{peer.name}|{candidates}|{scale}|{release}|{case.level}|" + fingerprint(
             case.clean, case.degraded, case.sigma
         )
-        found = kept.get(key)
+        found = cache.get(key)
         if found is None:
             found = {"strength": max(candidates, key=lambda strength: quality(case, run(case, strength)))}
-            kept.put(key, found)
+            cache.put(key, found)
         chosen[case.level] = found["strength"]
     default = candidates[0] if len(candidates) == 1 else float(np.median(list(chosen.values())))
     settings = f"{peer.package} {release}, {peer.meaning} " + (

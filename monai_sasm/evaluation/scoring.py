@@ -62,7 +62,7 @@ class Method:
     note: str = ""
 
 
-class Kept:
+class ResultCache:
     """Measured results of peers in one JSON file, keyed by input, settings and version."""
 
     def __init__(self, path: Path | None) -> None:
@@ -89,7 +89,7 @@ def score(
     methods: Sequence[Method],
     *,
     measure: Measure,
-    kept: Kept,
+    cache: ResultCache,
     subset_name: str = "subset",
     compared: Compared | None = None,
 ) -> list[Row]:
@@ -100,11 +100,11 @@ def score(
         cases: all cases; the order within a level decides what a subset is.
         methods: in print order.
         measure: (case, restored) -> metric -> value.
-        kept: results of earlier runs.
+        cache: results of earlier runs.
         subset_name: how subset rows are marked, as in ``"TV (BM3D subset)"``.
         compared: adds bootstrap intervals, and paired tests against one of the methods.
     """
-    results = {method.name: measured(protocol, cases, method, measure=measure, kept=kept) for method in methods}
+    results = {method.name: measured(protocol, cases, method, measure=measure, cache=cache) for method in methods}
     rows = [
         average(method.name, cases, results[method.name], note=method.note)
         for method in methods
@@ -211,7 +211,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def measured(
-    protocol: str, cases: Sequence[Case], method: Method, *, measure: Measure, kept: Kept
+    protocol: str, cases: Sequence[Case], method: Method, *, measure: Measure, cache: ResultCache
 ) -> dict[tuple[str, str], dict[str, float]]:
     """(level, case) -> metric -> value, ``seconds`` among them, of one method; arguments as for :func:`score`."""
     chosen = cases if method.first is None else _first(cases, method.first)
@@ -220,7 +220,7 @@ def measured(
         key = f"{protocol}|{method.name}|{method.settings}|{case.level}|{case.name}|" + fingerprint(
             case.clean, case.degraded, case.sigma
         )
-        found = kept.get(key) if method.settings else None
+        found = cache.get(key) if method.settings else None
         if found is None:
             start = time.perf_counter()
             restored = method.restore(case)
@@ -228,7 +228,7 @@ def measured(
             untouched = restored is case.degraded or restored is case.clean
             found = {**measure(case, restored), "seconds": 0.0 if untouched else seconds}
             if method.settings:
-                kept.put(key, found)
+                cache.put(key, found)
         results[case.level, case.name] = found
     return results
 

@@ -212,7 +212,9 @@ def target_for(volume: Volume, path: Path) -> Path:
     """
     if _named_by(path) is not None and not path.is_dir():
         return path
-    return path / (f"{volume.name}.nii.gz" if volume.source is None else volume.source.result_name(volume.name))
+    if volume.source is not None:
+        return path / volume.source.result_name(volume.name)
+    return path / (volume.name + (".png" if volume.modality.profile.is_picture else ".nii.gz"))
 
 
 def write_map(

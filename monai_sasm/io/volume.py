@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from monai_sasm.errors import RefusedError
 from monai_sasm.types import Modality
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From the axes of DICOM and ITK (left, posterior, superior) to those of NIfTI and MONAI, and back: its own inverse."""
 _THICK = 1.2  # a voxel axis this much longer than the next one is taken for the slice axis
 
 

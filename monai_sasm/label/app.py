@@ -71,7 +71,7 @@ class SasmApp(MONAILabelApp):
         """One task for each model."""
         trust = [Path(folder) for folder in self.conf.get("trust", "").split(os.pathsep) if folder]
         device, precision, gate = (self.conf.get(key) for key in ("device", "precision", "gate"))
-        service = InferenceService(device or "auto", precision or "float32", trust, gate=gate)
+        service = InferenceService(device or "auto", precision or "auto", trust, gate=gate)
         found = {model.name: model for model in models(trust, gate)}
         wanted = [name for name in self.conf.get("models", "all").split(",") if name]
         names = list(found) if wanted == ["all"] else wanted

@@ -15,15 +15,13 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.formats import write
+from monai_sasm.io.formats import target_for, write
 from monai_sasm.io.nifti.export import export, on_nifti_axes
-from monai_sasm.io.photo.photo import SUFFIXES
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.nifti.names import SUFFIXES as NIFTI
+from monai_sasm.io.volume import LPS_TO_RAS, Volume
 from monai_sasm.types import Modality
 
-NIFTI = (".nii.gz", ".nii")
 NRRD = (".nrrd", ".seg.nrrd")
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @contextmanager
@@ -68,7 +66,7 @@ def write_image(volume: Volume, extension: str | None, done: Derivation) -> Path
     """
     photo = volume.modality.profile.is_picture
     check_extension(extension, volume.modality, 1 if photo else len(volume.array))
-    with new_file(extension or (SUFFIXES[volume.source.kind][0] if photo else NIFTI[0])) as path:
+    with new_file(extension or (target_for(volume, Path()).suffix if photo else NIFTI[0])) as path:
         values = volume.array if len(volume.array) > 1 else volume.array[0]
         if photo and extension:
             pixels = np.ascontiguousarray(volume.array.transpose(1, 2, 0))
@@ -96,7 +94,7 @@ def write_labels(labels: NDArray[np.uint8], affine: NDArray[np.float64], extensi
 def _write_nrrd(values: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:
     """Write ``(i, j, k)`` as NRRD, in LPS mm; sheared axes are kept."""
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
-    lps = _RAS_TO_LPS @ affine
+    lps = LPS_TO_RAS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())

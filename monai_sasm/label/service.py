@@ -27,13 +27,13 @@ class InferenceService:
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        precision: ``float32`` or ``bfloat16``.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
         trust: further folders of bundles.
         gate: name of the gate; by default :func:`monai_sasm.bundles.default_gate`.
     """
 
     def __init__(
-        self, device: str = "auto", precision: str = "float32", trust: Sequence[Path] = (), gate: str | None = None
+        self, device: str = "auto", precision: str = "auto", trust: Sequence[Path] = (), gate: str | None = None
     ) -> None:
         self.device, self.precision, self.trust, self.gate = device, precision, tuple(trust), gate
         self._restorers: dict[str | None, Restorer] = {}

@@ -25,7 +25,7 @@ class FeaturesAbsentError(FileNotFoundError):
 
 def weights_root() -> Path:
     """Folder of third-party weights: ``$SASM_WEIGHTS``, else ``../shared/weights`` beside the checkout."""
-    return Path(os.environ.get("SASM_WEIGHTS") or Path(__file__).resolve().parents[2] / "shared" / "weights")
+    return Path(os.environ.get("SASM_WEIGHTS") or Path(__file__).resolve().parents[3] / "shared" / "weights")
 
 
 class Vgg19Features(nn.Module):

@@ -22,9 +22,9 @@ from monai_sasm.datasets.brats import BratsSubject, subjects
 from monai_sasm.errors import BundleError
 from monai_sasm.evaluation.brats_report import table
 from monai_sasm.evaluation.brats_subject import BratsJob, key_of, measure_subject
-from monai_sasm.evaluation.chosen import Chosen, choose
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError
+from monai_sasm.evaluation.named_experts import NamedExpert, find_experts
 from monai_sasm.evaluation.table import Table
 from monai_sasm.types import Modality
 
@@ -69,7 +69,7 @@ def measure(
         found = subjects(root)[: context.limit]
     except FileNotFoundError as error:
         raise DataAbsentError(str(error)) from None
-    experts = choose(names, trust) if names else _trained()
+    experts = find_experts(names, trust) if names else _trained()
     if experts[0].modality is not Modality.MR:
         raise BundleError(f"BraTS is MR, and {experts[0].label} is for {experts[0].modality.value}; name MR experts")
     overlay, modalities, models = _judge(experts)
@@ -127,11 +127,11 @@ def _tell(row: Row, place: str) -> None:
         logger.warning("%s %s: %s: %s", place, row["input"]["name"], row["status"], row["reason"])
 
 
-def _trained() -> list[Chosen]:
+def _trained() -> list[NamedExpert]:
     found = []
     for name in EXPERTS:
         try:
-            found += choose([name])
+            found += find_experts([name])
         except BundleError as error:
             logger.info("%s left out: %s", name, error)
     if not found:
@@ -139,15 +139,15 @@ def _trained() -> list[Chosen]:
     return found
 
 
-def _judge(experts: Sequence[Chosen]) -> tuple[str | None, tuple[str, ...], str]:
+def _judge(experts: Sequence[NamedExpert]) -> tuple[str | None, tuple[str, ...], str]:
     """Variant and modalities of the judge (the model zoo's, where its weights are), and a hash of all models."""
     from monai.bundle import ConfigParser
 
     found = available()
     if SEGMENTER not in found:
         raise BundleError(f"no judge: there is no bundle {SEGMENTER}")
-    own = Chosen(SEGMENTER, found[SEGMENTER])
-    zoo = Chosen(SEGMENTER, found[SEGMENTER], ZOO)
+    own = NamedExpert(SEGMENTER, found[SEGMENTER])
+    zoo = NamedExpert(SEGMENTER, found[SEGMENTER], ZOO)
     chosen = zoo if zoo.weights.is_file() else own
     if not chosen.weights.is_file():
         raise BundleError(f"no judge: {chosen.weights} is missing")

@@ -16,7 +16,7 @@ from monai_sasm.evaluation import figures
 from monai_sasm.evaluation.context import Context, torch_device
 from monai_sasm.evaluation.data import DataAbsentError, data_hash
 from monai_sasm.evaluation.metrics import psnr
-from monai_sasm.evaluation.scoring import Kept, fingerprint
+from monai_sasm.evaluation.scoring import ResultCache, fingerprint
 from monai_sasm.evaluation.table import Row, Table
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ def run(context: Context) -> Table:
         *_elimination(network, test[slice(EXHAUSTIVE_IMAGES)]),
     ]
     if context.peers:
-        plain = PlainCnnPeer(training, some, test, context.device, Kept(context.output / "cifar10-cnn.json"))
+        plain = PlainCnnPeer(
+            training, some, test, device=context.device, cache=ResultCache(context.output / "cifar10-cnn.json")
+        )
         accuracies += [plain.row("plain CNN", 0.0), plain.row("plain CNN, trained with noise", SIGMAS[-1])]
     rows = [*accuracies, *_noise_prediction(network, some), *_denoising(network, test[slice(DENOISED_IMAGES)])]
     flags = (
@@ -166,14 +168,14 @@ class PlainCnnPeer:
         some: test images under noise.
         test: all test images, without noise.
         device: where to train.
-        kept: results of earlier runs.
+        cache: results of earlier runs.
     """
 
     training: LabelledImages
     some: LabelledImages
     test: LabelledImages
     device: str
-    kept: Kept
+    cache: ResultCache
 
     def row(self, name: str, noise: float) -> Row:
         """Accuracy after training with noise of up to ``noise``."""
@@ -181,7 +183,7 @@ class PlainCnnPeer:
 
         images = fingerprint(self.training.images, self.some.images, self.test.images)
         key = f"{name}|{noise}|{CNN_EPOCHS}|{WIDTHS}|{images}"
-        scores = self.kept.get(key)
+        scores = self.cache.get(key)
         if scores is None:
             network = train(self.training, CNN_EPOCHS, noise, device=torch_device(self.device))
 
@@ -190,7 +192,7 @@ class PlainCnnPeer:
 
             scores = {_column(sigma): accuracy(self.some, sigma) for sigma in SIGMAS}
             scores["all, clean"] = accuracy(self.test, 0)
-            self.kept.put(key, scores)
+            self.cache.put(key, scores)
         note = f"noise of 0 to {noise} in training" if noise else ""
         return Row(name, {TOP1: {**scores, "passes": 1.0}}, {TOP1: len(self.some)}, note=note)
 

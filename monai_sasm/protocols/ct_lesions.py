@@ -206,7 +206,7 @@ def _peer_rows(context: Context, root: Path, cases: Sequence[Case]) -> list[Row]
     methods = peers.methods(
         PEERS,
         lesion_cases(pair, "quarter"),
-        context.kept,
+        context.cache,
         scale=HU_SCALE,
         strengths=STRENGTHS,
         quality=window_psnr,
@@ -221,10 +221,10 @@ def _peer_row(context: Context, method: Method, cases: Sequence[Case]) -> Row:
     for case in chosen:
         parts = fingerprint(*(case.clean, case.degraded, case.sigma, case.facts["places"], DISCS, BLUR))
         key = f"{PROTOCOL}|{method.name}|{method.settings}|{_key(case)}|{parts}"
-        found = context.kept.get(key)
+        found = context.cache.get(key)
         if found is None:
             found = _measured(case, _restored(case, method.restore))
-            context.kept.put(key, found)
+            context.cache.put(key, found)
         measured[_key(case)] = found
     name = method.name if len(chosen) == len(cases) else f"{method.name} (subset)"
     return _averaged(name, chosen, measured, strength=1.0, note=method.note)

@@ -16,6 +16,7 @@ from monai_sasm.evaluation.table import Table
 if TYPE_CHECKING:
     from monai_sasm.protocols.brats import Engine
 
+LIMITED = "limited"  # folder below the results for runs on a few images
 WITHOUT_DEFAULT = {
     "superres-photo": "it makes photos larger, and the default pipeline keeps their size",
     "inpaint": "it is told where the holes are, and the default pipeline takes no mask",
@@ -43,7 +44,8 @@ def evaluate(
         data: data root; else the environment variable SASM_DATA, else ``../shared/data`` beside the checkout.
         output: folder of the results.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        limit: only the first so many images (flagged: not the protocol's number).
+        limit: only the first so many images (flagged: not the protocol's number); written to ``<output>/limited``, so
+            that the results of whole runs stay.
         peers: also run the methods of others; ``False`` for a quick look.
         weights: further checkpoints by label, as ``{"pair0": path}`` for ``raindrop-real``.
 
@@ -72,8 +74,8 @@ def compare(
     """Set any experts side by side on a folder of one's own; writes ``<output>/compare.{json,md,csv}`` and figures.
 
     Args:
-        bundles: names or folders of experts of one modality, see :func:`monai_sasm.evaluation.chosen.choose`; the first
-            is the one that the others are tested against.
+        bundles: names or folders of experts of one modality, see
+            :func:`monai_sasm.evaluation.named_experts.find_experts`; the others are tested against the first.
         data: images, paired or clean, see :mod:`monai_sasm.evaluation.own_folder`.
         output: folder of the results.
         device, limit: as for :func:`evaluate`.
@@ -84,9 +86,9 @@ def compare(
         DataAbsentError: nothing in the folder can be measured.
     """
     from monai_sasm.evaluation import comparison
-    from monai_sasm.evaluation.chosen import choose
+    from monai_sasm.evaluation.named_experts import find_experts
 
-    experts = choose(bundles, trust)
+    experts = find_experts(bundles, trust)
     table = comparison.run(Context(Path(data), Path(output), device=device, limit=limit), experts)
     table.write(Path(output))
     return table
@@ -115,11 +117,17 @@ def evaluate_brats(
 
 def evaluate_in(context: Context, protocol: str) -> Table:
     """As :func:`evaluate`, with the context built by the caller. A protocol that is skipped writes nothing at all."""
+    if context.limit is not None:  # a quick look must not replace the protocol's numbers
+        kept = context.cache_file or context.output / "peers.json"
+        context = replace(context, output=context.output / LIMITED, cache_file=kept)
     module = importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
     try:
         table: Table = module.run(context)
     except DataAbsentError:
         table = Table(protocol, skipped="data not found")
+    if table.skipped is None and protocol in WITHOUT_DEFAULT:
+        flags = (*table.flags, f"no row of the default pipeline: {WITHOUT_DEFAULT[protocol]}")
+        table = replace(table, flags=flags)
     return _written(table, context.output)
 
 
@@ -127,7 +135,8 @@ def _written(table: Table, output: Path) -> Table:
     """Write a table and the page of all tables; where nothing was measured, earlier results stay as they are."""
     if table.skipped is None:
         table.write(output)
-        report(output)
+        if output.name != LIMITED:
+            report(output)
     elif (output / f"{table.protocol}.json").exists():
         return replace(table, skipped=f"{table.skipped}; the results of an earlier run are kept")
     return table

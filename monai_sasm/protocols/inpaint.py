@@ -64,8 +64,8 @@ def run(context: Context) -> Table:
     once = [*peers, *methods_over_steps(_restore, model, latent, most=1)]
     rows = merged(
         [
-            *score(PROTOCOL, cases, once, measure=measure_all, kept=context.kept),
-            *score(PROTOCOL, swept, over_steps, measure=measure_all, kept=context.kept),
+            *score(PROTOCOL, cases, once, measure=measure_all, cache=context.cache),
+            *score(PROTOCOL, swept, over_steps, measure=measure_all, cache=context.cache),
         ]
     )
     require_untouched(rows)

@@ -45,13 +45,13 @@ def run(context: Context) -> Table:
     if context.peers:
         tuning = noisy_cases(central_slices(context.data / "mri" / TUNING)[:1])
         plain = peers.methods(
-            PEERS, tuning, context.kept, strengths={"BM3D": (0.8, 1.0, 1.3)}, quality=_head_psnr, first=None
+            PEERS, tuning, context.cache, strengths={"BM3D": (0.8, 1.0, 1.3)}, quality=_head_psnr, first=None
         )
         # the corrected rows reuse what the plain ones have just computed
         plain = [replace(method, restore=lru_cache(maxsize=None)(method.restore)) for method in plain]
         methods += plain + [_unbiased(method) for method in plain[:2]]
     methods += our_methods(context.restorer, Modality.MR, EXPERT, sigma_known=True)
-    rows = score(PROTOCOL, cases, methods, measure=measure, kept=context.kept)
+    rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache)
     example = next(case for case in cases if case.level == _name(LEVELS[1]))
     return Table(
         PROTOCOL,

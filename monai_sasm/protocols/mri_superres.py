@@ -67,7 +67,7 @@ def run(context: Context) -> Table:
     seconds: dict[str, list[float]] = {}
     results = {}
     for method in methods:
-        found = measured(PROTOCOL, cases, method, measure=_measure(segmenter, distances), kept=context.kept)
+        found = measured(PROTOCOL, cases, method, measure=_measure(segmenter, distances), cache=context.cache)
         seconds[method.name] = [found[case.level, case.name]["seconds"] / len(case.clean) for case in cases]
         results[method.name] = found
     parameters = {one.name: one.parameters for one in networks}

@@ -52,7 +52,7 @@ def run(context: Context) -> Table:
     if context.peers:
         chosen = files(context.data / "natural" / "bsds500" / "test", limit=1)
         validation = noisy_cases(chosen, "CBSD68") + noisy_cases(chosen, "Set12", grey=True)
-        methods += peers.methods(("NLM fast", "BM3D"), validation, context.kept)
+        methods += peers.methods(("NLM fast", "BM3D"), validation, context.cache)
     methods += our_methods(context.restorer, Modality.PHOTO, EXPERT, sigma_known=True)
     told = restoring(context.restorer, Modality.PHOTO, sigma_known=True, expert=EXPERT)
     methods.append(
@@ -61,7 +61,7 @@ def run(context: Context) -> Table:
         )
     )
     cases = noisy_cases(colour, "CBSD68") + noisy_cases(grey, "Set12")
-    rows = score(PROTOCOL, cases, methods, measure=measure, kept=context.kept, subset_name="BM3D subset")
+    rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache, subset_name="BM3D subset")
     example = [case for case in cases if case.level == PERCEPTUAL_LEVEL][:4][-1]
     return Table(
         PROTOCOL,

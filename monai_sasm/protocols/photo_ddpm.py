@@ -54,13 +54,13 @@ def run(context: Context) -> Table:
     if context.peers:
         photo = files(context.data / "natural" / "bsds500" / "test", limit=1)
         validation = noisy_cases(photo, "CBSD68", sigmas=(SIGMA,))
-        others += peers.methods(("NLM fast",), validation, context.kept)
+        others += peers.methods(("NLM fast",), validation, context.cache)
     others += our_methods(context.restorer, Modality.PHOTO, EXPERT, sigma_known=True)
     sampled = _methods(context.bundle(BUNDLE).network, torch_device(context.device))
     one, ten = sampled["ours, 1 step"], sampled["ours, 10 steps"]
     rows = (
-        *score(PROTOCOL, every, [*others, one], measure=measure, kept=context.kept),
-        *score(PROTOCOL, few, [*others, *sampled.values()], measure=measure_more, kept=context.kept),
+        *score(PROTOCOL, every, [*others, one], measure=measure, cache=context.cache),
+        *score(PROTOCOL, few, [*others, *sampled.values()], measure=measure_more, cache=context.cache),
     )
     path = context.output / f"{PROTOCOL}.png"
     return Table(

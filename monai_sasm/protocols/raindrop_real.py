@@ -37,7 +37,7 @@ def run(context: Context) -> Table:
         return {**measure(case, image), **perceptual(case.clean, image)}
 
     shipped = methods(context)
-    rows = score(PROTOCOL, cases, shipped, measure=measure_more, kept=context.kept)
+    rows = score(PROTOCOL, cases, shipped, measure=measure_more, cache=context.cache)
     left_out = [case for case in cases if case.name in context.weights]
     for case in left_out:
         method = expert_with_weights(
@@ -48,7 +48,7 @@ def run(context: Context) -> Table:
             name=LEAVE_ONE_OUT,
             note="synthetic drops and the other pair; weights from --weights",
         )
-        rows += score(PROTOCOL, [case], [method], measure=measure, kept=context.kept)
+        rows += score(PROTOCOL, [case], [method], measure=measure, cache=context.cache)
     published = [
         Row(f"{name} (published)", {PUBLISHED_LEVEL: {"PSNR Y": y, "SSIM Y": s}}, {PUBLISHED_LEVEL: 58})
         for name, (y, s) in PUBLISHED.items()

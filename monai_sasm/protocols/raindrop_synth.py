@@ -26,7 +26,7 @@ def run(context: Context) -> Table:
     """Rendered drops, seed = number of the photo."""
     paths = files(context.data / "natural" / "bsds500" / "val", "*.jpg", context.limit or PHOTOS)
     cases, compared = rendered_cases(paths), methods(context)
-    rows = score(PROTOCOL, cases, compared, measure=measure_drops, kept=context.kept)
+    rows = score(PROTOCOL, cases, compared, measure=measure_drops, cache=context.cache)
     path = context.output / f"{PROTOCOL}.png"
     return Table(
         PROTOCOL,

@@ -184,7 +184,7 @@ def compare_speed(context: Context, task: Task) -> dict[str, dict[str, float]]:
     if context.peers:
         tuning = [replace(case, name="validation")]
         for method in peers.methods(
-            ("NLM fast", "BM3D"), tuning, context.kept, scale=task.scale, strengths=STRENGTHS[task.expert]
+            ("NLM fast", "BM3D"), tuning, context.cache, scale=task.scale, strengths=STRENGTHS[task.expert]
         ):
             # a copy each time: slow peers remember the results of a case
             runs[method.name] = lambda method=method: method.restore(replace(case))  # type: ignore[misc]

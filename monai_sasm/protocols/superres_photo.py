@@ -66,8 +66,8 @@ def run(context: Context) -> Table:
     once = [*peers, *methods_over_steps(_restore, model, latent, most=1)]
     rows = merged(
         [
-            *score(PROTOCOL, cases, once, measure=measure, kept=context.kept),
-            *score(PROTOCOL, swept, over_steps, measure=measure_more, kept=context.kept),
+            *score(PROTOCOL, cases, once, measure=measure, cache=context.cache),
+            *score(PROTOCOL, swept, over_steps, measure=measure_more, cache=context.cache),
         ]
     )
     shown = [method for method in over_steps if method.name in ("bicubic", *SHOWN)]

@@ -70,7 +70,9 @@ def tiling(tile: int = TILE, halo: int = HALO) -> Callable[[int, int], Iterable[
     return partial(tiles, tile=tile, halo=halo)
 
 
-def slice_inferer(modality: str, chunk: int = 4, neighbours: int = 0, tiled: bool = True) -> Inferer:
+def slice_inferer(
+    modality: str, chunk: int = 4, neighbours: int = 0, tiled: bool = True, precision: str = "auto"
+) -> Inferer:
     """A 2-D network on every slice of a volume, or on photos.
 
     Args:
@@ -78,9 +80,10 @@ def slice_inferer(modality: str, chunk: int = 4, neighbours: int = 0, tiled: boo
         chunk: slices per network call.
         neighbours: slices on each side that the network looks at, where they are close.
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
+        precision: ``auto``, ``float32`` or ``bfloat16``, see :mod:`monai_sasm.functional.precision`.
     """
     channels = Modality(modality).profile.channels
-    return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours)
+    return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours, precision=precision)
 
 
 def saving(

@@ -12,6 +12,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from monai_sasm.functional.neighbours import run_on_slices
+from monai_sasm.functional.precision import reduced_precision
 from monai_sasm.functional.tiling import Tile, tiled
 from monai_sasm.restoration.dispatch import gate_weights
 from monai_sasm.types import Modality
@@ -32,9 +33,17 @@ class SliceInferer(Inferer):
         tiles: (height, width) -> tiles, see :func:`monai_sasm.functional.tiling.tiles`; ``None`` runs whole slices.
         neighbours: slices on each side that the network is shown where ``inputs.meta["slices_close"]``, see
             :mod:`monai_sasm.functional.neighbours`.
+        precision: of the network, see :mod:`monai_sasm.functional.precision`.
     """
 
-    def __init__(self, channels: int = 1, chunk: int = 4, tiles: Tiling | None = None, neighbours: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        chunk: int = 4,
+        tiles: Tiling | None = None,
+        neighbours: int = 0,
+        precision: str = "float32",
+    ) -> None:
         super().__init__()
         if channels not in (1, 3) or chunk < 1 or neighbours < 0:
             raise ValueError(
@@ -42,6 +51,7 @@ class SliceInferer(Inferer):
                 f"got channels={channels}, chunk={chunk}, neighbours={neighbours}"
             )
         self.channels, self.chunk, self.tiles, self.neighbours = channels, chunk, tiles, neighbours
+        self.precision = precision
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Restore ``inputs`` ``(B, C, H, W)``, or ``(1, C, *spatial)`` with three spatial axes.
@@ -75,7 +85,8 @@ class SliceInferer(Inferer):
 
     def _restore(self, images: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
         grey = self.channels == 3 and images.shape[1] == 1
-        restored = tiled(network, images.expand(-1, 3, -1, -1) if grey else images, tiling=self.tiles)
+        with reduced_precision(self.precision, images.device):
+            restored = tiled(network, images.expand(-1, 3, -1, -1) if grey else images, tiling=self.tiles).float()
         return restored.mean(1, keepdim=True) if grey else restored
 
 

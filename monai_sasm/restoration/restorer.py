@@ -13,6 +13,7 @@ from monai_sasm import bundles
 from monai_sasm.bundles import Bundle
 from monai_sasm.errors import BundleError
 from monai_sasm.functional.noise import NoiseEstimator
+from monai_sasm.functional.precision import resolve_precision
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options, Thinning
@@ -78,17 +79,17 @@ class Restorer:
 
     Args:
         device: ``auto`` (cuda, then mps, then cpu), or a torch device such as ``cuda:1``.
-        precision: ``float32``, or ``bfloat16`` for the networks: several times faster on processors with AMX and on
-            GPUs; the corrections, not the images, are then rounded to about three digits.
+        precision: of the networks; see :mod:`monai_sasm.functional.precision`.
         trust: further folders with bundles; their configs may run code.
 
     Raises:
         ValueError: there is no such device or precision.
     """
 
-    def __init__(self, device: str = "auto", *, precision: str = "float32", trust: Sequence[Path] = ()) -> None:
+    def __init__(self, device: str = "auto", *, precision: str = "auto", trust: Sequence[Path] = ()) -> None:
         found = bundles.available(trust)
         place = torch_device(device)
+        precision = resolve_precision(precision, place)
         sections = bundles.readable_sections(found)
 
         def load(name: str) -> Bundle:

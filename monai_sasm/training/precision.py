@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from monai_sasm.functional.precision import fast_bfloat16
+
 
 class Autocast(nn.Module):
     """Run ``network`` under autocast in channels-last layout and give float32 back.
@@ -28,7 +30,7 @@ class Autocast(nn.Module):
             raise ValueError(f"dtype must be 'auto' or one of {sorted(allowed)}, got {dtype!r}")
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.dtype = (torch.bfloat16 if _fast_bfloat16() else None) if dtype == "auto" else allowed[dtype]
+        self.dtype = (torch.bfloat16 if _fast() else None) if dtype == "auto" else allowed[dtype]
 
     def forward(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Same arguments as the wrapped network; a tensor, or the tuple of tensors that it returns."""
@@ -40,10 +42,8 @@ class Autocast(nn.Module):
 
 def reduced(dtype: str) -> bool:
     """Whether :class:`Autocast` runs in 16 bits when asked for ``dtype``, here."""
-    return dtype in ("bfloat16", "float16") or (dtype == "auto" and _fast_bfloat16())
+    return dtype in ("bfloat16", "float16") or (dtype == "auto" and _fast())
 
 
-def _fast_bfloat16() -> bool:
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+def _fast() -> bool:
+    return fast_bfloat16("cuda" if torch.cuda.is_available() else "cpu")

@@ -7,20 +7,27 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 
 from monai_sasm.batch import work
+from monai_sasm.batch.job import BatchJob
 from monai_sasm.batch.ledger import FOLDER, Ledger
+from monai_sasm.batch.local import in_process
 from monai_sasm.batch.lock import exclusive
 from monai_sasm.batch.manifest import read
+from monai_sasm.batch.plan import plan
 from monai_sasm.batch.row import SCHEMA
+from monai_sasm.batch.run import Summary, run
 from monai_sasm.cli.main import main
+from monai_sasm.restoration.options import Thinning
 from tests.batch.studies import write_studies
 from tests.data import mr_volume
 from tests.rows import check_rows
@@ -179,6 +186,27 @@ def test_without_resume_nothing_is_done_twice(sasm: Any, tree: Path, tmp_path: P
     assert (code, out) == (3, "")
     assert "--resume" in err
     assert hashes(output) == first
+
+
+def test_thinning_is_a_job_like_any_other(sasm: Any, tmp_path: Path) -> None:
+    source = tmp_path / "in" / "sub-1_T1w.nii"
+    source.parent.mkdir()
+    shutil.copy(mr_volume(), source)
+    job = BatchJob(tmp_path / "in", tmp_path / "out", Thinning("toy_mr", 2), device="cpu", resume=True)
+
+    def run_once(job: BatchJob) -> list[dict[str, Any]]:
+        tasks = plan(job)
+        return list(run(job, tasks, in_process, Summary(len(tasks))))
+
+    (first,) = run_once(job)
+    check_rows([first])
+    assert first["status"] == "ok"
+    assert first["parameters"]["factor"] == 2
+    result = nibabel.load(tmp_path / "out" / "sub-1_desc-denoised_T1w.nii")
+    assert result.shape[2] == 2 * nibabel.load(source).shape[2]
+    assert run_once(replace(job, run="0" * 12)) == [first]
+    (other,) = run_once(replace(job, run="1" * 12, options=Thinning("toy_mr", 3)))
+    assert "other models or parameters" in other["reason"]
 
 
 def test_two_runs_on_one_output(sasm: Any, tree: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ RANDOM = sorted(random.Random(KILLS).sample(range(1, DEADLY - 5), KILLS))
 LAUNCHER = """
 import os, sys
 import monai.bundle, monai_sasm.batch.local, monai_sasm.batch.run
-from monai_sasm.cli import main
+from monai_sasm.cli.main import main
 for line in sys.stdin:  # the imports take seconds, a fork none
     child = os.fork()
     if not child:

@@ -16,7 +16,7 @@ BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 
 
 def commands(readme: Path) -> list[tuple[Path, list[str]]]:
-    """``(folder, words)`` of each run of a bundle; shell variables are filled in, ``cd`` is followed."""
+    """``(folder, words)`` of each run of MONAI's bundle runner; variables are filled in, and ``cd`` is followed."""
     found: list[tuple[Path, list[str]]] = []
     folder, variables = readme.parents[1], dict[str, str]()
     for block in BLOCK.findall(readme.read_text()):

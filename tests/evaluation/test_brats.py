@@ -24,8 +24,8 @@ from monai_sasm.datasets.brats import BratsSubject, subjects
 from monai_sasm.degradations.kspace import KspaceTruncation
 from monai_sasm.errors import BundleError
 from monai_sasm.evaluation.brats_subject import BratsJob, measure_subject, prepare
-from monai_sasm.evaluation.chosen import choose
 from monai_sasm.evaluation.data import DataAbsentError
+from monai_sasm.evaluation.named_experts import find_experts
 from monai_sasm.evaluation.table import Table
 from monai_sasm.protocols.brats import in_process
 from monai_sasm.protocols.evaluate import evaluate_brats
@@ -60,7 +60,7 @@ def rows(output: Path) -> list[dict[str, Any]]:
 
 def job_of(tmp_path: Path) -> BratsJob:
     return BratsJob(
-        tmp_path / "run" / "brats", tuple(choose(NAMES)), "segment_brats_segresnet", None, ("t1ce", "flair"),
+        tmp_path / "run" / "brats", tuple(find_experts(NAMES)), "segment_brats_segresnet", None, ("t1ce", "flair"),
         device="cpu",
     )  # fmt: skip
 

@@ -16,16 +16,16 @@ from scipy.ndimage import gaussian_filter
 
 from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
-from monai_sasm.evaluation.chosen import choose
 from monai_sasm.evaluation.data import DataAbsentError
+from monai_sasm.evaluation.named_experts import find_experts
 from monai_sasm.evaluation.own_folder import own_images
 from monai_sasm.evaluation.simulated import Simulation
+from monai_sasm.evaluation.synthetic_series import write_ct_series
 from monai_sasm.evaluation.table import Table
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.protocols.evaluate import compare
-from monai_sasm.protocols.series import write_ct_series
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
@@ -186,15 +186,15 @@ def test_shipped_experts_do_what_restore_does(tmp_path: Path) -> None:
 def test_variants_and_strangers(tmp_path: Path) -> None:
     folder = write_gain_expert(tmp_path / "strangers" / "double", 2.0)
     with pytest.raises(BundleError, match=r"--trust .*double if you trust"):
-        choose([str(folder)])
-    assert choose([str(folder)], [tmp_path / "strangers"])[0].root == folder.resolve()
+        find_experts([str(folder)])
+    assert find_experts([str(folder)], [tmp_path / "strangers"])[0].root == folder.resolve()
     with pytest.raises(BundleError, match=r"no variant 'bold': configs/bold.yaml"):
-        choose(["double/bold"], [folder])
+        find_experts(["double/bold"], [folder])
     (folder / "configs" / "bold.yaml").write_text("{}\n")
     with pytest.raises(BundleError, match=r"bold_model.pt is missing"):
-        choose(["double/bold"], [folder])
+        find_experts(["double/bold"], [folder])
     (folder / "models" / "bold_model.pt").write_bytes((folder / "models" / "model.pt").read_bytes())
-    plain, bold = choose(["double", f"{folder}/bold"], [folder])
+    plain, bold = find_experts(["double", f"{folder}/bold"], [folder])
     assert (plain.label, bold.label, bold.overlay) == ("double", "double/bold", "bold")
     before = plain.fingerprint()
     assert before != bold.fingerprint()
@@ -214,7 +214,7 @@ def test_what_is_no_expert_is_refused(names: list[str], message: str, tmp_path: 
     trust = experts(tmp_path / "trust")
     write_trusting_gate(trust / "gate", ["double"])
     with pytest.raises(BundleError, match=message):
-        choose(names, [trust])
+        find_experts(names, [trust])
 
 
 def test_what_cannot_be_simulated_is_refused(tmp_path: Path) -> None:

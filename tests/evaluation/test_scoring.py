@@ -6,12 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy.ndimage import gaussian_filter
 
-from monai_sasm.evaluation.context import on_grey, self_ensemble
+from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.metrics import psnr
-from monai_sasm.evaluation.scoring import Case, Kept, Method, score
-from monai_sasm.protocols import peers
+from monai_sasm.evaluation.restoring import expert_with_weights, restoring, self_ensemble, with_settings
+from monai_sasm.evaluation.scoring import Case, Method, ResultCache, score
+from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.types import Modality
+from tests.evaluation.networks import Blur, blurring, bundle
 
+CLEAN = np.random.default_rng(1).random((3, 16, 16)).astype(np.float32)
 NAMES = sorted(peers.PEERS)
 
 
@@ -30,14 +36,19 @@ def cases() -> list[Case]:
 
 
 def test_rows_are_means_over_images_of_a_level(cases: list[Case]) -> None:
-    (row,) = score("p", cases, [Method("ours", lambda case: case.degraded * 2)], measure, Kept(None))
+    (row,) = score(
+        "p", cases, [Method("ours", lambda case: case.degraded * 2)], measure=measure, cache=ResultCache(None)
+    )
     assert row.scores == {"low": {"mean": 2.0}, "high": {"mean": 4.0}}
     assert row.n == {"low": 3, "high": 3}
 
 
 def test_a_slow_peer_brings_all_rows_on_its_subset(cases: list[Case]) -> None:
     methods = [Method("ours", lambda case: case.degraded), Method("BM3D", lambda case: case.clean, first=2)]
-    rows = {row.method: row for row in score("p", cases, methods, measure, Kept(None), "BM3D subset")}
+    rows = {
+        row.method: row
+        for row in score("p", cases, methods, measure=measure, cache=ResultCache(None), subset_name="BM3D subset")
+    }
     assert list(rows) == ["ours", "ours (BM3D subset)", "BM3D (BM3D subset)"]
     assert rows["ours"].scores["high"]["mean"] == 2.0
     assert rows["ours (BM3D subset)"].scores["high"]["mean"] == 1.5
@@ -54,7 +65,9 @@ def test_kept_results_are_not_computed_again_until_settings_or_data_change(cases
 
     def rows_with(settings: str, given: list[Case]) -> float:
         method = Method("peer", restore, settings)
-        return score("p", given, [method], measure, Kept(tmp_path / "peers.json"))[0].scores["low"]["mean"]
+        return score("p", given, [method], measure=measure, cache=ResultCache(tmp_path / "peers.json"))[0].scores[
+            "low"
+        ]["mean"]
 
     assert rows_with("1.0", cases) == rows_with("1.0", cases) == 3.0
     assert len(runs) == 6
@@ -73,7 +86,7 @@ def test_every_peer_keeps_the_image_in_place_and_lowers_the_noise(name: str, cha
     clean = np.repeat((0.2 + 0.6 * (row > 0.3) * (column > 0.7))[None], channels, 0).astype(np.float32)
     noisy = clean + 0.1 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
     case = Case("x", "10 %", 1000 * clean, 1000 * noisy, 100.0)
-    (method,) = peers.methods([name], [case], Kept(None), scale=1000.0)
+    (method,) = peers.methods([name], [case], ResultCache(None), scale=1000.0)
     restored = method.restore(case)
     assert restored.shape == clean.shape
     assert restored.dtype == np.float32
@@ -85,28 +98,70 @@ def test_peers_are_tuned_by_the_validation_image(cases: list[Case]) -> None:
     noisy = np.random.default_rng(0).standard_normal((1, 24, 24)).astype(np.float32)
     case = Case("x", "a", np.zeros_like(noisy), noisy, 1.0)
     strengths = {"TV": (0.01, 3.0)}
-    (best,) = peers.methods(["TV"], [case], Kept(None), strengths=strengths)
+    (best,) = peers.methods(["TV"], [case], ResultCache(None), strengths=strengths)
     (worst,) = peers.methods(
-        ["TV"], [case], Kept(None), strengths=strengths, score=lambda case, image: -psnr(case.clean, image, 1.0)
+        ["TV"],
+        [case],
+        ResultCache(None),
+        strengths=strengths,
+        quality=lambda case, image: -psnr(case.clean, image, 1.0),
     )
     assert "weight/sigma 3 at a" in best.note
     assert "weight/sigma 0.01 at a" in worst.note
 
 
-def test_grey_photos_go_through_a_colour_expert_and_come_back() -> None:
-    grey = np.random.default_rng(0).random((1, 6, 8)).astype(np.float32)
-    tint = np.array([0.0, 0.3, 0.6], np.float32)[:, None, None]
-    assert on_grey(lambda image, sigma: image + tint)(grey) == pytest.approx(grey + 0.3)
+def test_cases_are_restored_in_their_own_unit_and_shape() -> None:
+    """A grey photo, a CT slice in HU, and a stack of MR slices, which becomes a volume and comes back."""
+    random = np.random.default_rng(0)
+    restorer = Restorer.of(blurring(1.0, gate=False))
+    images = {
+        "noise_photo_unet": (Modality.PHOTO, random.random((1, 24, 32)), {}),
+        "lowdose_ct_unet": (Modality.CT, random.uniform(-100, 200, (1, 24, 32)), {}),
+        "noise_mri_unet": (Modality.MR, random.uniform(1, 9, (5, 24, 32)), {"affine": np.diag([1.0, 1.0, 3.0, 1.0])}),
+    }
+    for expert, (modality, image, facts) in images.items():
+        case = Case("x", "", image.astype(np.float32), image.astype(np.float32), facts=facts)
+        restored = restoring(restorer, modality, expert=expert)(case)
+        assert restored.shape == image.shape
+        expected = gaussian_filter(image, (0, 1, 1))
+        inner = (slice(None), slice(4, -4), slice(4, -4))  # borders are continued in another way
+        assert restored[inner] == pytest.approx(expected[inner], rel=0.01, abs=0.01)
+
+
+def test_other_weights_leave_the_shipped_ones(tmp_path: Path) -> None:
+    class Times(torch.nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = torch.nn.Parameter(torch.tensor(factor))
+
+        def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            return self.factor * image
+
+    torch.save(Times(0.25).state_dict(), tmp_path / "quarter.pt")
+    shipped = {"one": bundle("one", Times(0.5), "expert", Modality.PHOTO, "noise")}
+    restorer = Restorer.of(shipped)
+    case = Case("x", "", CLEAN, CLEAN)
+    other = expert_with_weights(
+        restorer, Modality.PHOTO, "one", weights=tmp_path / "quarter.pt", name="one, quarter", note=""
+    )
+    assert other.restore(case) == pytest.approx(CLEAN / 4)
+    assert restoring(restorer, Modality.PHOTO, expert="one")(case) == pytest.approx(CLEAN / 2)
+
+
+def test_settings_of_a_network_are_those_of_one_bundle_only() -> None:
+    first = bundle("one", Blur(1.0))
+    second = with_settings(first, sigma=3.0)
+    assert (first.network.sigma, second.network.sigma) == (1.0, 3.0)
 
 
 def test_self_ensemble_undoes_every_turn() -> None:
     image = np.random.default_rng(0).random((3, 6, 8)).astype(np.float32)
-    seen: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = []
 
-    def identity(given: np.ndarray, sigma: float | None) -> np.ndarray:
-        seen.append(given.shape)
-        return given
+    def identity(case: Case) -> np.ndarray:
+        shapes.append(case.degraded.shape)
+        return case.degraded
 
-    assert self_ensemble(identity)(image) == pytest.approx(image)
-    assert len(seen) == 8
-    assert set(seen) == {(3, 6, 8), (3, 8, 6)}
+    assert self_ensemble(identity)(Case("x", "", image, image)) == pytest.approx(image)
+    assert len(shapes) == 8
+    assert set(shapes) == {(3, 6, 8), (3, 8, 6)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from monai_sasm.evaluation.scoring import Case, Compared, Kept, Method, score
+from monai_sasm.evaluation.scoring import Case, Compared, Method, ResultCache, score
 from monai_sasm.evaluation.statistics import (
     bootstrap_interval,
     losses,
@@ -71,7 +71,7 @@ def test_rows_carry_intervals_and_tests() -> None:
     cases = [Case(str(k), "x2", np.zeros((1, 1, 1), np.float32), np.full((1, 1, 1), k, np.float32)) for k in range(6)]
     methods = [Method("ours", lambda case: case.degraded + 1), Method("other", lambda case: case.degraded + 2)]
     rows = score(
-        "any", cases, methods, lambda case, image: {"mean": float(image.mean())}, Kept(None),
+        "any", cases, methods, measure=lambda case, image: {"mean": float(image.mean())}, cache=ResultCache(None),
         compared=Compared("ours", ("mean",), "ours"),
     )  # fmt: skip
     assert "p mean (ours)" not in rows[0].scores["x2"]

@@ -16,7 +16,9 @@ from monai_sasm.losses.features import (
     Vgg19Features,
     feature_distance,
     find_weights,
+    weights_root,
 )
+from tests.data import CHECKOUT
 
 CHANNELS = ((3, 64), (64, 64), (64, 128), (128, 128), (128, 256))
 
@@ -124,3 +126,12 @@ def test_missing_weights_are_named_with_their_places(tmp_path: Path, monkeypatch
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     with pytest.raises(FeaturesAbsentError, match=r"vgg19-\*\.pth into .*hub/checkpoints.*SASM_WEIGHTS"):
         Vgg19Features()
+
+
+def test_third_party_weights_are_looked_for_beside_the_checkout(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SASM_WEIGHTS", raising=False)
+    assert weights_root() == CHECKOUT.parent / "shared" / "weights"
+    monkeypatch.setenv("SASM_WEIGHTS", str(tmp_path))
+    assert weights_root() == tmp_path

@@ -10,9 +10,9 @@ import torch
 
 from monai_sasm.datasets.labelled import labelled_images
 from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.plain_cnn import PlainCnn, predict, train
 from monai_sasm.protocols import cifar10
 from monai_sasm.protocols.evaluate import evaluate_in
-from monai_sasm.protocols.plain_cnn import PlainCnn, predict, train
 from tests.labelled_folder import write_labelled
 from tests.toy_gate import copy_bundle
 
@@ -52,7 +52,7 @@ def test_every_row_is_measured(small: Context) -> None:
 
 def test_the_peer_is_trained_once(small: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     first = evaluate_in(small, "cifar10").row("plain CNN").scores
-    monkeypatch.setattr("monai_sasm.protocols.plain_cnn.train", None)
+    monkeypatch.setattr("monai_sasm.evaluation.plain_cnn.train", None)
     assert evaluate_in(small, "cifar10").row("plain CNN").scores == first
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
 from monai_sasm.evaluation.context import Context
-from monai_sasm.protocols.ct_lesions import DISCS, EXPERT
+from monai_sasm.evaluation.ct_denoising import OWN_ROW
+from monai_sasm.protocols.ct_lesions import DISCS
 from monai_sasm.protocols.evaluate import evaluate_in
+from tests.evaluation.networks import blurring
 
 GAINS = [f"gain {disc.label}" for disc in DISCS]
 
@@ -28,17 +29,17 @@ def context(tmp_path: Path) -> Context:
         for name in ("L096_D45f_a", "L096_D45f_b"):
             image = np.round(body + random.normal(0, noise, body.shape)).astype(np.int16)
             nibabel.save(nibabel.Nifti1Image(image[..., None], np.diag([0.8, 0.8, 3, 1])), folder / f"{name}.nii.gz")
-    return Context(
-        tmp_path / "data", tmp_path / "docs" / "results", "cpu", peers=False,
-        restorers={EXPERT: lambda image, sigma: gaussian_filter(image, (0, 2, 2))},
-    )  # fmt: skip
+    return Context(tmp_path / "data", tmp_path / "docs" / "results", "cpu", peers=False, bundles=blurring(2.0))
 
 
 def test_gains_of_a_blur(context: Context) -> None:
     table = evaluate_in(context, "ct-lesions")
     assert table.skipped is None
-    assert [row.method for row in table.rows] == ["input", EXPERT, f"{EXPERT}, noise as full dose"]
-    same, blurred, blend = table.rows
+    assert [row.method for row in table.rows] == [
+        "input", OWN_ROW, f"{OWN_ROW}, noise as full dose", "default pipeline", "default pipeline, noise as full dose"
+    ]  # fmt: skip
+    same, blurred, blend, pipeline, _ = table.rows
+    assert blurred.scores["quarter"][GAINS[0]] + 0.1 < pipeline.scores["quarter"][GAINS[0]] < 0.9  # half of it
     assert list(same.scores) == ["quarter", "full"]
     assert all(same.scores[level][name] == pytest.approx(1) for level in same.scores for name in GAINS)
     assert same.scores["full"]["noise"] == pytest.approx(10, rel=0.1)
@@ -55,5 +56,5 @@ def test_gains_of_a_blur(context: Context) -> None:
 
 
 def test_absent_data_are_said(tmp_path: Path) -> None:
-    table = evaluate_in(Context(tmp_path, tmp_path / "out", "cpu", restorers={EXPERT: lambda x, s: x}), "ct-lesions")
+    table = evaluate_in(Context(tmp_path, tmp_path / "out", "cpu", bundles=blurring()), "ct-lesions")
     assert table.skipped == "data not found"

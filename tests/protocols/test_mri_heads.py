@@ -13,6 +13,8 @@ from scipy.ndimage import gaussian_filter
 from monai_sasm.evaluation.context import Context
 from monai_sasm.protocols import mri_heads
 from monai_sasm.protocols.evaluate import evaluate_in
+from monai_sasm.types import Modality
+from tests.evaluation.networks import blurring, named
 
 
 class Identity(torch.nn.Module):
@@ -35,21 +37,25 @@ def context(tmp_path: Path) -> Context:
     for name in ("sub-61_T1w", "sub-62_T1w", "sub-01_T1w"):
         array = 200 + 800 * gaussian_filter(random.random((40, 44, 48)), 2)
         nibabel.save(nibabel.Nifti1Image(array.astype(np.int16), np.eye(4)), folder / f"{name}.nii.gz")
-    return Context(tmp_path, tmp_path / "docs" / "results", "cpu", networks={"superres_mri_unet": Identity()})
+    networks = {"superres_mri_unet": Identity()}
+    return Context(
+        tmp_path, tmp_path / "docs" / "results", "cpu", bundles=blurring() | named(networks, modality=Modality.MR)
+    )
 
 
 def test_what_returns_its_input_gains_nothing(context: Context) -> None:
     table = evaluate_in(context, "mri-heads")
-    assert [row.method for row in table.rows] == ["zero-filled", "cubic", "U-Net"]
+    assert [row.method for row in table.rows] == ["zero-filled", "cubic", "U-Net", "default pipeline"]
     assert list(table.row("U-Net").scores) == ["brains x2", "brains x4"]
     assert table.row("U-Net").n["brains x4"] == 2, "sub-01 is a training subject"
-    assert table.row("U-Net").scores["brains x2"]["gain"] == 0
+    assert table.row("U-Net").scores["brains x2"]["gain"] == pytest.approx(0, abs=1e-4)
+    assert table.row("default pipeline").scores["brains x2"]["gain"] != pytest.approx(0, abs=0.01)
     two, four = (table.row("zero-filled").scores[f"brains x{factor}"]["PSNR"] for factor in (2, 4))
     assert two > four
 
 
 def test_blocks_lie_along_all_axes(context: Context) -> None:
-    found = list(mri_heads.blocks(next((context.data / "mri_whole_head").rglob("sub-61*"))))
+    found = [case.clean for case in mri_heads.block_cases(next((context.data / "mri_whole_head").rglob("sub-61*")), 2)]
     depth = mri_heads.DEPTH + 2 * mri_heads.REACH
     assert [block.shape for block in found[::3]] == [(depth, 44, 48), (depth, 40, 48), (depth, 40, 44)]
 

@@ -17,6 +17,7 @@ from monai_sasm.experts.ddpm import DdpmExpert
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.protocols import photo_ddpm
 from monai_sasm.protocols.evaluate import evaluate_in
+from tests.evaluation.networks import blurring, bundle
 
 
 class Blur(nn.Module):
@@ -42,8 +43,8 @@ def context(tmp_path: Path) -> Context:
         tmp_path / "docs" / "results",
         "cpu",
         peers=False,
-        restorers={"noise_photo_unet": lambda image, sigma: gaussian_filter(image, (0, 2, 2))},
-        networks={photo_ddpm.BUNDLE: DdpmExpert(Blur(), scheduler, NoiseEstimator())},
+        bundles=blurring(2.0)
+        | {photo_ddpm.BUNDLE: bundle(photo_ddpm.BUNDLE, DdpmExpert(Blur(), scheduler, NoiseEstimator()))},
     )
 
 
@@ -52,7 +53,13 @@ def test_photo_ddpm(context: Context) -> None:
     every, few = "CBSD68 25", "CBSD68 25, 3 crops"
     whole = {row.method: row.scores[every] for row in table.rows if every in row.scores}
     crops = {row.method: row.scores[few] for row in table.rows if few in row.scores}
-    assert list(whole) == ["input", "noise_photo_unet", "ours, 1 step"]
+    assert list(whole) == [
+        "input",
+        "expert noise_photo_unet",
+        "expert noise_photo_unet, sigma given",
+        "default pipeline",
+        "ours, 1 step",
+    ]
     assert {f"ours, {n} step{'s' * (n > 1)}" for n in (1, 2, 4, 10, 25, 50)} <= set(crops)
     assert {"ours, 10 steps, eta 1", "ours, 1 step, not pinned", "ours, 1 step, sigma estimated"} <= set(crops)
     assert whole["input"]["PSNR"] == pytest.approx(20.17, abs=0.1)
@@ -62,12 +69,12 @@ def test_photo_ddpm(context: Context) -> None:
     for scores in (*whole.values(), *crops.values()):
         assert {"PSNR", "PSNR 8-bit", "SSIM", "gradient", "delta E", "colour shift"} <= set(scores)
     for name in table.figures:
-        assert 0 < (context.output / name).stat().st_size < 300_000
+        assert (context.output / name).stat().st_size > 0
     assert len(table.figures) == 3
 
 
 def test_crops_are_the_middle_of_photos(context: Context) -> None:
-    case = photo_ddpm.photo.noisy_cases(photo_ddpm.cbsd68(context.data)[:1], "CBSD68")[1]
+    case = photo_ddpm.noisy_cases(photo_ddpm.cbsd68(context.data)[:1], "CBSD68")[1]
     cut = photo_ddpm._cropped(case, "x")
     np.testing.assert_array_equal(cut.clean, case.clean[:, 8:136, 16:144])
     np.testing.assert_array_equal(cut.degraded, case.degraded[:, 8:136, 16:144])

@@ -12,12 +12,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.scoring import Case
+from monai_sasm.evaluation.mobilenet import mobilenet_distance
+from monai_sasm.evaluation.restoring import DEFAULT
+from monai_sasm.evaluation.scoring import Case, Tally
 from monai_sasm.optional import torchvision
 from monai_sasm.protocols import refine
-from monai_sasm.protocols.evaluate import evaluate_in
-from monai_sasm.protocols.mobilenet import mobilenet_distance
 from monai_sasm.refine.flow import FlowRefiner
 
 CLEAN = (skimage.data.astronaut()[60:124, 160:240].transpose(2, 0, 1) / 255).astype(np.float32)
@@ -48,18 +47,18 @@ def pixel_error(clean: np.ndarray, image: np.ndarray) -> dict[str, float]:
 
 
 def scores(refiner: FlowRefiner) -> dict[str, dict[str, float]]:
-    tally = refine.Tally(pixel_error)
+    scorer = refine.Scorer(pixel_error, Tally())
     start = case()
-    tally.add(refine.MIXED, start, start.degraded, 1.0)
-    shown = refine.measure(start, refiner, tally)
+    scorer.add(DEFAULT, start, start.degraded, seconds=1.0)
+    shown = refine.measure(start, refiner, scorer)
     assert {"trust", "refined, 1 step", "refined, 4 steps"} <= set(shown)
-    return {name: found["noise 25", "a"] for name, found in tally.scores.items()}
+    return {name: found["noise 25", "a"] for name, found in scorer.tally.scores.items()}
 
 
 def test_a_perfect_refiner_gains_everything() -> None:
     rows = scores(FlowRefiner(Missing(CLEAN - case().degraded), pin=0.0))
-    assert rows["mixed image"]["gain"] == 0
-    assert rows["mixed image"]["VGG19-n change, %"] == 0
+    assert rows[DEFAULT]["gain"] == 0
+    assert rows[DEFAULT]["VGG19-n change, %"] == 0
     assert rows["refined, 1 step"]["VGG19-n change, %"] == pytest.approx(-100, abs=0.1)
     assert rows["refined, 1 step"]["gain"] > 30
     assert rows["refined, strength 0.7"]["VGG19-n change, %"] == pytest.approx(-70, abs=0.1)
@@ -96,10 +95,3 @@ def test_mobilenet_distance_grows_with_blur(tmp_path: Path) -> None:
     found = [mobilenet_distance(CLEAN, case(blur).degraded, weights) for blur in (0.0, 0.3, 1.0)]
     assert found[0] == 0
     assert 0 < found[1] < found[2]
-
-
-def test_without_a_gate_the_protocol_is_skipped(tmp_path: Path) -> None:
-    context = Context(
-        tmp_path, tmp_path / "docs" / "results", "cpu", restorers={"noise_photo_unet": lambda image, sigma: image}
-    )
-    assert evaluate_in(context, "refine").skipped == "no gate bundle is installed"

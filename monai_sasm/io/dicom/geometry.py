@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.io.volume import LPS_TO_RAS
+
 RELATIVE_TOLERANCE = 0.01
 """Part of the slice step by which a position may miss its place and still count as regular."""
 ABSOLUTE_TOLERANCE = 0.01
 """The same in mm: decimal strings in headers carry about this much rounding."""
 TILT_TOLERANCE = 0.1
 """Degrees between the slice step and the slice normal below which a stack counts as straight."""
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.dicom.geometry import LPS_TO_RAS, Stack
+from monai_sasm.io.dicom.geometry import Stack
 from monai_sasm.io.dicom.multiframe import Slice
 from monai_sasm.io.dicom.pixels import StoredPixels, read_stored, rescaled
 from monai_sasm.io.dicom.values import quiet, text_of
 from monai_sasm.io.memory import free_memory
-from monai_sasm.io.volume import FinerSlices, Source, Volume
+from monai_sasm.io.volume import LPS_TO_RAS, FinerSlices, Source, Volume
 from monai_sasm.types import Modality
 
 MAX_IMPLAUSIBLE = 0.001

@@ -20,7 +20,7 @@ _CONFIG = ("inference.yaml", "inference.json")
 
 
 @dataclass(frozen=True)
-class Chosen:
+class NamedExpert:
     """One expert to be measured; small, so that it can travel to other processes.
 
     Args:
@@ -74,7 +74,7 @@ class Chosen:
         return load(self.root, device, overlay=self.overlay)
 
 
-def choose(names: Sequence[str], trust: Sequence[Path] = ()) -> list[Chosen]:
+def find_experts(names: Sequence[str], trust: Sequence[Path] = ()) -> list[NamedExpert]:
     """Find experts by name or folder.
 
     Args:
@@ -86,7 +86,7 @@ def choose(names: Sequence[str], trust: Sequence[Path] = ()) -> list[Chosen]:
             for different modalities.
     """
     known = available(trust)
-    found: list[Chosen] = []
+    found: list[NamedExpert] = []
     for name in names:
         one = _find(name, known, trust)
         role = one.section["role"]
@@ -103,7 +103,7 @@ def choose(names: Sequence[str], trust: Sequence[Path] = ()) -> list[Chosen]:
     return found
 
 
-def open_restorer(experts: Sequence[Chosen], device: str) -> Restorer:
+def open_restorer(experts: Sequence[NamedExpert], device: str) -> Restorer:
     """A restorer without a gate, whose experts are these, by label."""
     from monai_sasm.restoration.restorer import Restorer, torch_device
 
@@ -111,15 +111,15 @@ def open_restorer(experts: Sequence[Chosen], device: str) -> Restorer:
     return Restorer.of({one.label: one.load(str(place)) for one in experts}, device=place)
 
 
-def _find(name: str, known: dict[str, Path], trust: Sequence[Path]) -> Chosen:
+def _find(name: str, known: dict[str, Path], trust: Sequence[Path]) -> NamedExpert:
     bundle, _, overlay = name.rpartition("/")
     if name in known:
-        return Chosen(name, known[name].resolve())
+        return NamedExpert(name, known[name].resolve())
     if bundle in known:
         return _variant(name, known[bundle], overlay)
     folder = Path(name)
     if _is_bundle(folder):
-        return Chosen(folder.resolve().name, _vouched(folder, known, trust))
+        return NamedExpert(folder.resolve().name, _vouched(folder, known, trust))
     if _is_bundle(folder.parent):
         parent = _vouched(folder.parent, known, trust)
         return _variant(f"{parent.name}/{folder.name}", parent, folder.name)
@@ -127,10 +127,10 @@ def _find(name: str, known: dict[str, Path], trust: Sequence[Path]) -> Chosen:
     raise BundleError(f"no expert named {name!r}, and no such bundle folder; available: {experts or 'none'}")
 
 
-def _variant(label: str, root: Path, overlay: str) -> Chosen:
+def _variant(label: str, root: Path, overlay: str) -> NamedExpert:
     if not (root / "configs" / f"{overlay}.yaml").is_file():
         raise BundleError(f"{root.name} has no variant {overlay!r}: configs/{overlay}.yaml is missing")
-    return Chosen(label, root.resolve(), overlay)
+    return NamedExpert(label, root.resolve(), overlay)
 
 
 def _vouched(folder: Path, known: dict[str, Path], trust: Sequence[Path]) -> Path:

@@ -1,0 +1,71 @@
+"""Every protocol has a row of what users run, the default pipeline, or says why not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.report import PROTOCOLS
+from monai_sasm.evaluation.restoring import DEFAULT
+from monai_sasm.evaluation.table import Table
+from monai_sasm.protocols import evaluate
+from monai_sasm.protocols.evaluate import WITHOUT_DEFAULT, evaluate_in
+from monai_sasm.refine.flow import FlowRefiner
+from monai_sasm.types import Modality
+from tests.evaluation.networks import bundle
+
+OWN_FILE = ("photo-ddpm", "ct-lesions", "mri-superres", "mri-heads", "speed")  # whose tests assert the same row
+HERE = [name for name in PROTOCOLS if name not in (*WITHOUT_DEFAULT, *OWN_FILE)]
+
+
+class Nothing(nn.Module):
+    """A refiner's network that finds nothing missing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zero = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor, timesteps: torch.Tensor, **_: object) -> torch.Tensor:
+        return self.zero * x[:, :3]
+
+
+@pytest.mark.parametrize("protocol", HERE)
+def test_the_default_pipeline_is_a_row(protocol: str, context: Context) -> None:
+    """On noisy images it stands between the input and the expert: the gate here gives the expert half of the weight."""
+    refiner = bundle("refine_photo_flow", FlowRefiner(Nothing(), steps=1), "refiner", Modality.PHOTO)
+    table = evaluate_in(replace(context, bundles={**(context.bundles or {}), refiner.name: refiner}), protocol)
+    assert table.skipped is None
+    row = table.row(DEFAULT)
+    assert set(row.scores) >= {level for level in table.rows[0].scores if level in row.scores}
+    experts = [one for one in table.rows if one.method.startswith("expert ")]
+    assert experts or protocol == "refine"
+    for level, scores in row.scores.items():
+        assert scores["PSNR" if "PSNR" in scores else "PSNR RGB"] > 5
+        assert all(scores != expert.scores[level] for expert in experts if level in expert.scores)
+
+
+@pytest.mark.parametrize("protocol", WITHOUT_DEFAULT)
+def test_a_protocol_without_it_says_why(protocol: str, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Module:
+        @staticmethod
+        def run(_: Context) -> Table:
+            return Table(protocol)
+
+    monkeypatch.setattr(evaluate.importlib, "import_module", lambda _: Module)
+    assert evaluate_in(context, protocol).flags == (f"no row of the default pipeline: {WITHOUT_DEFAULT[protocol]}",)
+    assert set(WITHOUT_DEFAULT) < set(PROTOCOLS)
+
+
+def test_a_quick_look_leaves_the_numbers_of_whole_runs(context: Context) -> None:
+    whole = evaluate_in(context, "mri-noise")
+    page = (context.output.parent / "RESULTS.md").read_text(encoding="utf-8")
+    limited = evaluate_in(replace(context, limit=1), "mri-noise")
+    assert limited.row("input").n != whole.row("input").n
+    assert Table.read(context.output / "mri-noise.json").row("input") == whole.row("input")
+    assert (context.output.parent / "RESULTS.md").read_text(encoding="utf-8") == page
+    assert Table.read(context.output / "limited" / "mri-noise.json").row("input") == limited.row("input")
+    assert limited.flags[0].startswith("limited to the first 1 images")
