@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, default_prepare_batch
 from monai.handlers import CheckpointLoader, PostProcessing
 from monai.inferers import Inferer
-from monai.transforms import Compose, Transform
+from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapTransform, SaveImaged, Transform
 from torch import nn
 
 from monai_sasm.errors import RefusedError
@@ -151,3 +152,24 @@ def nifti_files(path: str | Path) -> list[dict[str, str]]:
     if not files:
         raise RefusedError(f"no NIfTI file (.nii, .nii.gz) in {place}")
     return [{"image": str(file)} for file in files]
+
+
+def label_maps(preprocessing: Compose, output_dir: str | Path, regions: MapTransform | None = None) -> Compose:
+    """Scores of a segmenter -> a label map on the grid of the image, and a file of it, ``<image>_seg``.
+
+    Args:
+        preprocessing: what is undone.
+        output_dir: folder, made if missing.
+        regions: overlapping regions ``(R, *spatial)``, probabilities -> labels; ``None``: each voxel has the label
+            whose score is largest.
+    """
+    return Compose(
+        [
+            Activationsd("pred", sigmoid=regions is not None, softmax=regions is None),
+            Invertd("pred", preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
+            AsDiscreted("pred", argmax=True) if regions is None else regions,
+            SaveImaged(
+                "pred", output_dir=output_dir, output_postfix="seg", output_dtype=np.uint8, separate_folder=False
+            ),
+        ]
+    )
