@@ -119,3 +119,17 @@ def test_help_loads_nothing_heavy() -> None:
     assert "typer" in loaded, "the import trace must be readable for this test to mean anything"
     assert not loaded & (HEAVY | {"numpy"})
     assert "restore" in result.stdout
+
+
+def test_a_dry_run_loads_no_network_and_no_library_of_other_formats(tmp_path: Path) -> None:
+    (tmp_path / "a.bmp").write_bytes(b"BM" + bytes(60))
+    code = (
+        "import sys; from monai_sasm.cli.main import main\n"
+        "try:\n    main(['restore', sys.argv[1], '-o', 'out', '--dry-run'])\n"
+        "finally:\n    print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent)
+    loaded = {module.split(".")[0] for module in result.stdout.splitlines()[-1].split()}
+    assert "numpy" in loaded, result.stderr
+    assert not loaded & {"torch", "monai", "pydicom", "nibabel"}

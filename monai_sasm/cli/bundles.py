@@ -218,9 +218,10 @@ def _tell_gate(found: dict[str, Path]) -> None:
 
 def _next_steps(root: Path, origin: str) -> str:
     """What to do with a new bundle, as commands to paste."""
-    from monai_sasm.bundles import read_metadata
+    from monai_sasm.bundles import available, read_metadata
 
-    name, place, role = root.name, quote(str(root)), read_metadata(root)["sasm"]["role"]
+    section = read_metadata(root)["sasm"]
+    name, place, role = root.name, quote(str(root)), section["role"]
     run = "python -m monai.bundle run --config_file"
     steps = {"run": f"{run} {quote(str(root / 'configs' / 'inference.yaml'))} --dataset_dir IN --output_dir OUT"}
     if role in ("expert", "gate"):
@@ -230,6 +231,11 @@ def _next_steps(root: Path, origin: str) -> str:
         steps["train"] = f"{run} {quote(str(train))} --dataset_dir DATA"
         if "\ninitial_weights:" in train.read_text(encoding="utf-8"):
             steps["tune"] = f"{steps['train']} --initial_weights {weights}"
+        steps["then"] = f"cp runs/{name}/model.pt {weights}, and rewrite docs/README.md"
+    elif (trainer := section.get("trained_by")) and trainer["bundle"] in available():
+        head = available()[trainer["bundle"]] / "configs"
+        both = f'"{[str(head / name) for name in ("train.yaml", trainer["overlay"])]}"'
+        steps["train"] = f"{run} {both} --dataset_dir DATA --output_dir runs/{name}"
         steps["then"] = f"cp runs/{name}/model.pt {weights}, and rewrite docs/README.md"
     steps["check"] = f"sasm bundles check {name} --trust {place}"
     if role == "expert":

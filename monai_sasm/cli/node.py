@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,7 @@ def node(
     ae_title: Annotated[str | None, typer.Option(help="The node's own AE title; SASM if left out.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 if left out.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="DICOM port; 11112 if left out.")] = None,
+    http_host: Annotated[str | None, typer.Option(help="Address of /healthz and /metrics; 127.0.0.1.")] = None,
     http_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of /healthz and /metrics; 11180.")] = None,
     quiet_seconds: Annotated[float | None, typer.Option(min=0, help="A series is complete after so long; 10.")] = None,
     expert: Annotated[str | None, typer.Option(help="Use only this expert, without the gate.")] = None,
@@ -50,16 +52,18 @@ def node(
 ) -> None:
     """Receive CT and MR series by C-STORE, restore them, and send the derived series to a PACS.
 
-    Runs until it is interrupted. What is in flight lies in the spool and survives; no series is lost or sent twice.
+    Runs until it is interrupted. What is in flight lies in the spool and survives: each object is sent at least once,
+    and again with the same UID where it was not clear whether it had arrived.
     """
+    os.umask(0o077)
     set_up_logging(-1 if quiet else 2 if verbose else 1)
     with one_line_errors():
         from monai_sasm.node.config import config_from, read_settings
 
         settings = read_settings(config) if config else {}
         given = {
-            "spool": spool, "allow": allow, "ae_title": ae_title, "host": host, "port": port, "http_port": http_port,
-            "quiet_seconds": quiet_seconds,
+            "spool": spool, "allow": allow, "ae_title": ae_title, "host": host, "port": port,
+            "http_host": http_host, "http_port": http_port, "quiet_seconds": quiet_seconds,
         }  # fmt: skip
         settings |= {key: value for key, value in given.items() if value is not None}
         options = {
@@ -83,7 +87,7 @@ def node(
         places = ", ".join(peer.name for peer in checked.destinations)
         logger.info("%s listens on %s:%d and sends to %s", checked.ae_title, checked.host, service.port, places)
         if service.http_port is not None:
-            logger.info("http://%s:%d/healthz", checked.host, service.http_port)
+            logger.info("http://%s:%d/healthz", checked.http_host, service.http_port)
         service.run()
 
 
@@ -101,7 +105,7 @@ def pull(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Fetch series from a DICOMweb server (QIDO-RS, WADO-RS), for `sasm restore`.
+    """Fetch series from a DICOMweb server (QIDO-RS, WADO-RS), for `sasm restore`; only you can read what is written.
 
     Exit codes: 0 done, 2 wrong use, 3 nothing found, 4 all failed, 8 some failed.
     """

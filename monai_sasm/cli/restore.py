@@ -53,14 +53,15 @@ def run_job(running: Running, dry_run: bool, **fields: Any) -> NoReturn:
         fields: of :class:`monai_sasm.batch.job.BatchJob`.
     """
     from monai_sasm.batch.job import BatchJob
-    from monai_sasm.batch.local import run_here
     from monai_sasm.batch.plan import plan
-    from monai_sasm.batch.row import row_of
 
     job = BatchJob(ledger=False, identify=True, **fields, **running.settings())
     tasks = plan(job)
     if dry_run:
         raise typer.Exit(print_plan(tasks, job, running.as_json))
+    from monai_sasm.batch.local import run_here  # loads torch
+    from monai_sasm.batch.row import row_of
+
     waiting = sum(task.refusal is None for task in tasks)
     with progress_bar(waiting, running.quiet) as advance:
         # no network is loaded to say why there is nothing to do

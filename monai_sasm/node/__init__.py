@@ -1,1 +1,1 @@
-"""The DICOM node: series come in by C-STORE, are restored, and go on to a PACS; nothing is lost, nothing goes twice."""
+"""The DICOM node: series come in, are restored, and go on to a PACS; nothing is lost, all is sent at least once."""

@@ -78,10 +78,26 @@ class WebPeer:
 
     def secret(self, variable: str) -> str:
         """The content of an environment variable that the configuration names."""
-        try:
-            return os.environ[variable]
-        except KeyError:
-            raise ValueError(f"{self.name}: the environment variable {variable} is not set; export it first") from None
+        value = os.environ.get(variable, "")
+        if not value:
+            raise ValueError(f"{self.name}: the environment variable {variable} is not set; export it first")
+        if not value.isascii() or not value.isprintable():
+            raise ValueError(f"{self.name}: {variable} holds a line break or a character that cannot be sent; check it")
+        return value
+
+    def check_secrets(self) -> None:
+        """See that all credentials are there.
+
+        Raises:
+            ValueError: a variable is not set, or a name without a password is given, or a file is missing.
+        """
+        if (self.user_env is None) != (self.password_env is None):
+            raise ValueError(f"{self.name}: user_env and password_env belong together; give both")
+        for variable in (self.token_env, self.user_env, self.password_env):
+            if variable is not None:
+                self.secret(variable)
+        if self.ca_bundle is not None and not os.path.exists(self.ca_bundle):
+            raise ValueError(f"{self.name}: there is no file of certificates at {self.ca_bundle}")
 
 
 def is_loopback(host: str) -> bool:
@@ -123,11 +139,14 @@ class NodeConfig:
         ae_title: the node's own.
         host: address to listen on; the default takes nothing from other machines.
         port: of DICOM; 0 picks a free one.
-        http_port: of ``/healthz`` and ``/metrics``, on ``host``; 0 picks a free one, ``None`` is off.
+        http_host: address of ``/healthz`` and ``/metrics``; the default answers no other machines.
+        http_port: the port there; 0 picks a free one, ``None`` is off.
         quiet_seconds: a series is complete so long after its last object and its last association.
         interrupted_seconds: the same where an association broke or the node was restarted, for the sender to try again.
-        retry_seconds: first pause before a destination is tried again; it doubles up to ``MAX_RETRY_SECONDS``.
+        retry_seconds: first pause before something that failed is tried again; it doubles up to ten minutes.
+        stalled_minutes: work that gets no further for so long makes the node unhealthy.
         min_free_mb: below so much free disk, objects are refused with "out of resources" (A700).
+        max_object_mb: longer objects are refused before they are held in memory.
         keep_private: keep private attributes in the derived series.
         restore: options of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``.
     """
@@ -138,11 +157,14 @@ class NodeConfig:
     ae_title: str = "SASM"
     host: str = "127.0.0.1"
     port: int = 11112
+    http_host: str = "127.0.0.1"
     http_port: int | None = 11180
     quiet_seconds: float = 10.0
     interrupted_seconds: float = 120.0
     retry_seconds: float = 10.0
+    stalled_minutes: float = 30.0
     min_free_mb: int = 1024
+    max_object_mb: int = 256
     keep_private: bool = False
     restore: Mapping[str, Any] = field(default_factory=dict)
 
@@ -152,9 +174,19 @@ class NodeConfig:
         if not self.allow:
             raise ValueError(f"a node needs to know who may send: --allow AE or allow: [AE]; {ANYONE!r} is everybody")
         _check_title(self.ae_title)
-        for key in ("quiet_seconds", "interrupted_seconds", "retry_seconds", "min_free_mb"):
+        for key in ("quiet_seconds", "interrupted_seconds", "retry_seconds", "min_free_mb", "stalled_minutes"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
+
+    def check_secrets(self) -> None:
+        """See that the credentials of all destinations are there.
+
+        Raises:
+            ValueError: some are not.
+        """
+        for peer in self.destinations:
+            if isinstance(peer, WebPeer):
+                peer.check_secrets()
 
 
 def config_from(settings: Mapping[str, Any]) -> NodeConfig:

@@ -10,6 +10,7 @@ NAMES = {
     "ignored_own": "objects of this software's making, acknowledged and dropped",
     "ignored_other": "objects that are no CT or MR images, acknowledged and dropped",
     "not_authorised": "requests of senders that are not allowed",
+    "too_large": "objects refused because they are longer than max_object_mb",
     "out_of_resources": "objects refused because the disk is full or cannot be written",
     "repeated": "objects dropped because they were restored and sent before",
     "series": "series found complete",

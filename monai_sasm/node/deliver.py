@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 32 << 20
 """About so much goes into one STOW-RS request; it is held in memory."""
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
+"""How long a DICOM destination is waited for."""
 _OUTAGES = (401, 403, 404, 408, 429)
 """HTTP errors that somebody will mend: wrong credentials or address, overload."""
 _UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
@@ -72,6 +74,8 @@ def sop_instance(file: Path) -> str:
 def _c_store(peer: DicomPeer, files: Instances, calling: str, taken: Callable[[list[str]], None]) -> None:
     pynetdicom = require("pynetdicom", "sending by C-STORE", INSTALL)
     entity = pynetdicom.AE(ae_title=calling)
+    entity.connection_timeout = CONNECT_SECONDS
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS
     for sop_class, syntaxes in _contexts(files):
         entity.add_requested_context(sop_class, list(syntaxes))
     association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title)

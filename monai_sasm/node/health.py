@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+from monai_sasm.node.connections import Connections
 from monai_sasm.node.counters import NAMES
+
+_MOST, _SECONDS = 32, 5.0
+"""So many connections at once, and so long each."""
 
 
 class HealthServer:
     """A small HTTP server in a thread of its own; starts on construction.
 
-    ``/healthz`` answers 200, or 503 when the node cannot do its work, with what it knows as JSON. A destination that
-    does not answer is told but is no failure: series wait for it in the spool.
+    ``/healthz`` answers 200, or 503 when the node cannot do its work or got no further with it for long, with what it
+    knows as JSON. A destination that does not answer is told and becomes a failure only then: series wait for it in
+    the spool.
 
     Args:
         address: host and port; port 0 picks a free one.
@@ -27,6 +33,8 @@ class HealthServer:
 
     def __init__(self, address: tuple[str, int], state: Callable[[], dict[str, Any]]) -> None:
         class Handler(BaseHTTPRequestHandler):
+            timeout = _SECONDS
+
             def do_GET(self) -> None:
                 if self.path == "/healthz":
                     known = state()
@@ -48,10 +56,9 @@ class HealthServer:
                 """Say nothing: a line per probe would drown the log."""
 
         try:
-            self._server = ThreadingHTTPServer(address, Handler)
+            self._server = _Server(address, Handler)
         except OSError as error:
             raise OSError(f"port {address[1]} of {address[0]} cannot be listened on: {error.strerror}") from error
-        self._server.daemon_threads = True
         Thread(target=self._server.serve_forever, name="sasm-health", daemon=True).start()
 
     @property
@@ -63,6 +70,32 @@ class HealthServer:
         """Listen no more."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """Of which nobody can hold many threads, or one for long."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, *arguments: Any) -> None:
+        self.address_family = socket.AF_INET6 if ":" in arguments[0][0] else socket.AF_INET
+        self._connections = Connections(_MOST, _MOST, _SECONDS)
+        super().__init__(*arguments)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return self._connections.admit(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        super().process_request_thread(request, client_address)
+        self._connections.forget(client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: whoever hangs up early is no fault of the node."""
+
+    def service_actions(self) -> None:
+        super().service_actions()
+        self._connections.reap()
 
 
 def metrics(state: dict[str, Any]) -> str:

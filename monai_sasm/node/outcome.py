@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,10 +30,21 @@ class Restores(Protocol):
     def digest(self) -> str:
         """Hexadecimal digest of models and options: equal digests give equal UIDs."""
 
-    def __call__(self, source: Path, derived: Path) -> Outcome:
-        """Restore every series in ``source`` into a folder of its own below ``derived``."""
+    def __call__(self, source: Path, derived: Path, progress: Callable[[float], object]) -> Outcome:
+        """Restore every series in ``source`` into a folder of its own below ``derived``.
+
+        Args:
+            source: folder of what was received.
+            derived: folder, there already.
+            progress: called now and then with the part of a series that was done since.
+        """
 
 
 def is_disk_fault(error: BaseException) -> bool:
     """Whether the disk is full or failing: no fault of the series, which is tried again."""
     return error_name(error) in DISK_FAULTS
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether nothing can be written at the moment: tried again for ever, where a failing disk is given up one day."""
+    return error_name(error) in DISK_FAULTS - {"EIO"}

@@ -14,13 +14,12 @@ from typing import Any
 from monai_sasm.io.dicom.header import Header
 from monai_sasm.io.dicom.support import modality_of
 from monai_sasm.node.arrivals import Arrivals
-from monai_sasm.node.config import ANYONE, NodeConfig
+from monai_sasm.node.config import NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.spool import Spool
 from monai_sasm.optional import require
 
-SUCCESS, NOT_AUTHORISED, OUT_OF_RESOURCES = 0x0000, 0x0124, 0xA700  # PS3.7 annex C, PS3.4 table B.2-1
-MAX_ASSOCIATIONS = 32
+SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700  # PS3.7 annex C, PS3.4 table B.2-1
 INSTALL = "pip install 'monai-sasm[node]'"
 
 logger = logging.getLogger(__name__)
@@ -45,10 +44,7 @@ class Receiver:
         self._open: dict[int, Any] = {}
         self._lock = Lock()
         self._entity = entity = pynetdicom.AE(ae_title=config.ae_title)
-        entity.maximum_associations = MAX_ASSOCIATIONS
         entity.require_called_aet = True
-        titles = {caller.ae_title for caller in config.allow}
-        entity.require_calling_aet = [] if ANYONE in titles else sorted(titles)
         for context in pynetdicom.AllStoragePresentationContexts:
             entity.add_supported_context(context.abstract_syntax, pynetdicom.ALL_TRANSFER_SYNTAXES)
         entity.add_supported_context("1.2.840.10008.1.1")  # Verification
@@ -56,12 +52,22 @@ class Receiver:
         handlers = [
             (event.EVT_C_ECHO, self._echo),
             (event.EVT_C_STORE, self._store),
+            (event.EVT_REQUESTED, self._requested),
             (event.EVT_RELEASED, self._ended, [False]),
             (event.EVT_ABORTED, self._ended, [True]),
             (event.EVT_REJECTED, self._rejected),
         ]
+        from monai_sasm.node.acceptor import listen
+
         try:
-            self._server = entity.start_server((config.host, config.port), block=False, evt_handlers=handlers)
+            self._server = listen(
+                entity,
+                (config.host, config.port),
+                handlers,
+                admits=self._admits_host,
+                max_object_bytes=config.max_object_mb << 20,
+                too_long=self._too_long,
+            )
         except OSError as error:
             raise OSError(f"port {config.port} of {config.host} cannot be listened on: {error.strerror}") from error
 
@@ -83,11 +89,9 @@ class Receiver:
             self._close(number, broken=True)
 
     def _echo(self, event: Any) -> int:
-        return SUCCESS if self._admits(event) else NOT_AUTHORISED
+        return SUCCESS
 
     def _store(self, event: Any) -> int:
-        if not self._admits(event):
-            return NOT_AUTHORISED
         try:
             if self._spool.free_mb() < self._config.min_free_mb:
                 logger.error("an object was refused: less than %d MiB of disk are free", self._config.min_free_mb)
@@ -101,7 +105,7 @@ class Receiver:
 
     def _keep(self, content: bytes, association: Any) -> int:
         with self._spool.draft(content) as draft:
-            ignored = _ignored(draft.header)
+            ignored = "ignored_own" if self._spool.made(draft.header) else _ignored(draft.header)
             if ignored:
                 self._counters.add(ignored)
                 return SUCCESS
@@ -112,14 +116,28 @@ class Receiver:
         self._counters.add("received")
         return SUCCESS
 
-    def _admits(self, event: Any) -> bool:
-        caller = event.assoc.requestor
-        title, address = str(caller.ae_title).strip(), caller.address
-        if any(allowed.admits(title, address) for allowed in self._config.allow):
+    def _admits_host(self, host: str) -> bool:
+        """Whether anybody at an address may send: nobody else is listened to."""
+        if any(allowed.host in (None, host) for allowed in self._config.allow):
             return True
-        logger.warning("a request from %s at %s was refused; allow it with --allow", title, address)
+        logger.warning("a connection from %s was closed; allow its AE title and address with --allow", host)
         self._counters.add("not_authorised")
         return False
+
+    def _requested(self, event: Any) -> None:
+        """An AE title is admitted from its own address only."""
+        from monai_sasm.node.acceptor import reject
+
+        caller = event.assoc.requestor
+        title = str(caller.primitive.calling_ae_title).strip()
+        if not any(allowed.admits(title, caller.address) for allowed in self._config.allow):
+            caller.ae_title = caller.primitive.calling_ae_title
+            self._rejected(event)
+            reject(event.assoc)
+
+    def _too_long(self) -> None:
+        logger.error("an object of more than max_object_mb (%d MiB) was refused", self._config.max_object_mb)
+        self._counters.add("too_large")
 
     def _rejected(self, event: Any) -> None:
         caller = event.assoc.requestor

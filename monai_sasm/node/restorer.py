@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ _NO_SERIES = "an Enhanced multi-frame result is no DICOM series; use `sasm resto
 
 
 class SeriesRestorer:
-    """Restores the DICOM files of a folder. Only a fault of the disk is raised; the rest is part of the outcome.
+    """Restores the DICOM files of a folder. Only a fault of the machine is raised; the rest is part of the outcome.
 
     Args:
         settings: fields of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``
@@ -66,15 +66,15 @@ class SeriesRestorer:
                 digests.append("refused")
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
-    def __call__(self, source: Path, derived: Path) -> Outcome:
-        """Restore every series in ``source`` into a folder of its own below ``derived``."""
+    def __call__(self, source: Path, derived: Path, progress: Callable[[float], object] | None = None) -> Outcome:
+        """Restore every series in ``source`` into a folder of its own below ``derived``; see :class:`Restores`."""
         job = replace(self._job, source=source, output=derived)
         written = 0
         refused: list[tuple[tuple[Path, ...], str]] = []
         for task in plan(job):
             if task.refusal is None and task.entry.geometry == "multiframe":
                 task = replace(task, refusal=_NO_SERIES)
-            row = run_at_once(task, job, restorer=self._restorer)
+            row = run_at_once(task, job, restorer=self._restorer, progress=progress)
             if row.get("error") in DISK_FAULTS:
                 raise OSError(getattr(errno, row["error"]), row["reason"])
             if row["status"] == "ok":

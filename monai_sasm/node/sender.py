@@ -1,21 +1,27 @@
-"""From the spool to every destination: what has been taken is noted, what failed is tried again, later and later."""
+"""From the spool to every destination: what has been taken is noted, what failed is tried again, later and later.
+
+Each destination has its own queue, so that none waits for another. A job leaves the spool when every destination has
+all of it; where one refuses it for good, it is set aside after the others have it.
+"""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
+from monai_sasm.errors import reason_of
+from monai_sasm.node.backoff import Backoff
 from monai_sasm.node.config import NodeConfig, Peer
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver, sop_instance
+from monai_sasm.node.outcome import is_disk_full
+from monai_sasm.node.progress import Progress
 from monai_sasm.node.spool import Job, Spool
 
-MAX_RETRY_SECONDS = 600.0
 MAX_REFUSALS = 3
-"""So often may a destination refuse objects of a job for good, before the job is set aside."""
+"""So often may a destination refuse objects of a job for good, or an unforeseen error come, before it is given up."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +35,7 @@ class Sender:
         counters: is told what was sent and what failed.
         delivered: called with a job that every destination has, and the number of its files.
         set_aside: called with a job that a destination refuses for good, and the reason; must quarantine it.
+        progress: is told what goes on.
     """
 
     def __init__(
@@ -38,92 +45,158 @@ class Sender:
         counters: Counters,
         delivered: Callable[[Job, int], None],
         set_aside: Callable[[Job, str], None],
+        progress: Progress | None = None,
     ) -> None:
-        self._config, self._spool, self._counters = config, spool, counters
-        self._delivered, self._set_aside = delivered, set_aside
-        self._due: dict[str, float] = {}  # destination, or destination and job -> not before
-        self._wakes: dict[str, float] = {}  # job -> when to look at it again; a long queue is not read over and over
-        self._failures: Counter[str] = Counter()  # the same -> failures in a row
-        self.unreachable: dict[str, str] = {}
+        self._spool, self._delivered, self._set_aside = spool, delivered, set_aside
+        self._ending = Lock()
+        self._uids: dict[str, dict[Path, str]] = {}  # job -> its files; a long queue is not read over and over
+        self.queues = tuple(
+            DestinationQueue(peer, config, spool, counters, self, progress or Progress())
+            for peer in config.destinations
+        )
+
+    @property
+    def unreachable(self) -> dict[str, str]:
         """Destination -> why it took nothing at the last attempt."""
+        return {queue.peer.name: queue.unreachable for queue in self.queues if queue.unreachable}
 
     def send_due(self) -> bool:
-        """Send every job whose destinations are due; whether any got further."""
-        progress = False
-        for job in self._spool.jobs("outgoing"):
-            if time.monotonic() >= self._wakes.get(job.name, 0):
-                progress |= self._send(job)
-        return progress
+        """Send to one destination after the other what is due; whether any job got further."""
+        return sum(queue.send_due() for queue in self.queues) > 0
+
+    def uids(self, job: Job) -> dict[Path, str]:
+        """File -> SOP Instance UID of what is to be sent.
+
+        Raises:
+            ValueError: a file is damaged.
+        """
+        if job.name not in self._uids:
+            self._uids[job.name] = {file: sop_instance(file) for file in job.files()}
+        return self._uids[job.name]
+
+    def end(self, job: Job) -> bool:
+        """Let a job leave ``outgoing`` when every destination has it or has refused it; whether it has left."""
+        with self._ending:
+            if not job.folder.is_dir() or not all(queue.has_ended(job) for queue in self.queues):
+                return False
+            reasons = [queue.refused[job.name] for queue in self.queues if job.name in queue.refused]
+            if reasons:
+                self._set_aside(job, "; ".join(reasons))
+            else:
+                files = len(self.uids(job))
+                self._spool.delivered(job)
+                self._delivered(job, files)
+            self._forget(job)
+            return True
+
+    def give_up(self, job: Job, reason: str) -> None:
+        """Set a job aside that cannot be sent anywhere."""
+        with self._ending:
+            if job.folder.is_dir():
+                self._set_aside(job, reason)
+            self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        self._uids.pop(job.name, None)
+        for queue in self.queues:
+            queue.forget(job)
+
+
+class DestinationQueue:
+    """Sends the jobs in ``outgoing`` to one destination; arguments as for :class:`Sender`."""
+
+    def __init__(
+        self, peer: Peer, config: NodeConfig, spool: Spool, counters: Counters, sender: Sender, progress: Progress
+    ) -> None:
+        self.peer, self._config, self._spool, self._counters = peer, config, spool, counters
+        self._sender, self._progress = sender, progress
+        self._later = Backoff(config.retry_seconds)
+        self._has: set[str] = set()  # jobs it has
+        self.refused: dict[str, str] = {}
+        """Job -> why it is not sent there any more."""
+        self._progress.idle(self._activity)
+        self.unreachable: str | None = None
+        """Why it took nothing at the last attempt."""
+
+    def send_due(self) -> bool:
+        """Send every job that is due; whether any got further."""
+        jobs = self._spool.jobs("outgoing")
+        for name in (self._has | set(self.refused)) - {job.name for job in jobs}:  # moved by hand
+            self._has.discard(name)
+            self.refused.pop(name, None)
+        further = False
+        for job in jobs:
+            if self._later.due(job.name) and (self.has_ended(job) or self._later.due(self.peer.name)):
+                further |= self._guarded(job)
+        if all(self.has_ended(job) for job in jobs):
+            self._progress.idle(self._activity)
+        return further
+
+    def has_ended(self, job: Job) -> bool:
+        """Whether nothing more of a job will be sent there."""
+        return job.name in self._has or job.name in self.refused
+
+    def forget(self, job: Job) -> None:
+        """A job has left ``outgoing``."""
+        self._later.forget(job.name)
+        self._has.discard(job.name)
+        self.refused.pop(job.name, None)
+
+    @property
+    def _activity(self) -> str:
+        return f"sending to {self.peer.name}"
+
+    def _guarded(self, job: Job) -> bool:
+        """Send a job; an error nobody foresaw delays this job at this destination, and nothing else."""
+        try:
+            return self._sender.end(job) if self.has_ended(job) else self._send(job)
+        except Exception as error:
+            if not job.folder.is_dir():
+                return True  # it has just been set aside
+            logger.debug("traceback", exc_info=True)
+            self._counters.add("errors")
+            self._postpone(job.name, job, reason_of(error))
+            if self._later.failures(job.name) >= MAX_REFUSALS and not is_disk_full(error):
+                self.refused.setdefault(job.name, f"{self.peer.name}: {reason_of(error)}")
+            return False
 
     def _send(self, job: Job) -> bool:
         try:
-            uids = {file: sop_instance(file) for file in job.files()}
+            uids = self._sender.uids(job)
         except ValueError as error:
-            self._give_up(job, f"{error}; move its job to ready/ without derived/")
+            self._sender.give_up(job, f"{error}; move its job to ready/ without derived/")
             return True
         before = job.sent()
-        waiting = []
-        for peer in self._config.destinations:
-            missing = [file for file, uid in uids.items() if (peer.name, uid) not in before]
-            if missing and not self._send_to(peer, job, missing):
-                waiting.append(peer)
-        if not waiting:
-            self._forget(job)
-            self._spool.delivered(job)
-            self._delivered(job, len(uids))
-            return True
-        for peer in waiting:
-            refusals = self._failures[_pair(peer, job)]
-            if refusals >= MAX_REFUSALS:
-                self._give_up(job, f"{peer.name} refused objects {refusals} times: {self.unreachable.get(peer.name)}")
-                return True
-        self._wakes[job.name] = min(self._due_time(peer, job) for peer in waiting)
-        return job.sent() != before
+        missing = [file for file, uid in uids.items() if (self.peer.name, uid) not in before]
+        further = False
 
-    def _give_up(self, job: Job, reason: str) -> None:
-        self._forget(job)
-        self._set_aside(job, reason)
-
-    def _forget(self, job: Job) -> None:
-        self._wakes.pop(job.name, None)
-        for peer in self._config.destinations:
-            self._due.pop(_pair(peer, job), None)
-            self._failures.pop(_pair(peer, job), None)
-
-    def _due_time(self, peer: Peer, job: Job) -> float:
-        return max(self._due.get(peer.name, 0), self._due.get(_pair(peer, job), 0))
-
-    def _send_to(self, peer: Peer, job: Job, files: list[Path]) -> bool:
-        """Whether a destination now has all files."""
-        if time.monotonic() < self._due_time(peer, job):
-            return False
-
-        def taken(uids: list[str]) -> None:
-            job.note_sent(peer.name, uids)
-            self._counters.add("sent", len(uids))
+        def taken(new: list[str]) -> None:
+            nonlocal further
+            further = True
+            job.note_sent(self.peer.name, new)
+            self._counters.add("sent", len(new))
+            self._progress.made(self._activity)
 
         try:
-            deliver(peer, files, self._config.ae_title, taken)
+            deliver(self.peer, missing, self._config.ae_title, taken)
         except UnreachableError as error:
-            self._postpone(peer.name, peer, job, error)
-            return False
+            self.unreachable = str(error)
+            self._postpone(self.peer.name, job, str(error))
+            return further
         except NotTakenError as error:  # other jobs may well go through
-            self._postpone(_pair(peer, job), peer, job, error)
-            return False
-        for key in (peer.name, _pair(peer, job)):
-            self._due.pop(key, None)
-            self._failures.pop(key, None)
-        self.unreachable.pop(peer.name, None)
+            self._postpone(job.name, job, str(error))
+            if self._later.failures(job.name) >= MAX_REFUSALS:
+                self.refused[job.name] = f"{self.peer.name} refused objects {MAX_REFUSALS} times: {error}"
+                self._sender.end(job)
+            return further
+        self.unreachable = None
+        self._later.forget(self.peer.name)
+        self._later.forget(job.name)
+        self._has.add(job.name)
+        self._sender.end(job)
         return True
 
-    def _postpone(self, key: str, peer: Peer, job: Job, error: Exception) -> None:
-        pause = min(self._config.retry_seconds * 2 ** self._failures[key], MAX_RETRY_SECONDS)
-        self._failures[key] += 1
-        self._due[key] = time.monotonic() + pause
-        self.unreachable[peer.name] = str(error)
+    def _postpone(self, name: str, job: Job, reason: str) -> None:
+        pause = self._later.failed(name)
         self._counters.add("send_failures")
-        logger.warning("%s: %s; next attempt in %.0f s", job.name, error, pause)
-
-
-def _pair(peer: Peer, job: Job) -> str:
-    return f"{peer.name} {job.name}"
+        logger.warning("%s: %s; next attempt in %.0f s", job.name, reason, pause)

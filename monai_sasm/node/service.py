@@ -7,21 +7,27 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
 from monai_sasm.batch.row import Row, new_row
 from monai_sasm.errors import reason_of
 from monai_sasm.node.arrivals import Arrivals
+from monai_sasm.node.backoff import Backoff
 from monai_sasm.node.config import NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.health import HealthServer
-from monai_sasm.node.outcome import Restores, is_disk_fault
+from monai_sasm.node.outcome import Restores, is_disk_fault, is_disk_full
+from monai_sasm.node.progress import Progress
 from monai_sasm.node.receive import Receiver
-from monai_sasm.node.sender import Sender
+from monai_sasm.node.sender import DestinationQueue, Sender
 from monai_sasm.node.spool import Job, Spool
 
+MAX_FAILURES = 5
+"""So often may an error nobody foresaw meet one series, before that series is set aside."""
 _POLL = 0.1  # seconds between two looks at the spool
+_TAKING_OVER, _RESTORING = "taking series over", "restoring"
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +42,13 @@ class Node:
 
     Raises:
         LockedError: another process uses the spool.
+        ValueError: credentials of a destination are not set.
+        RefusedError: the spool is another user's, or others can read it.
         OSError: a port is taken.
     """
 
     def __init__(self, config: NodeConfig, restorer: Restores, report: Callable[[Row], None] | None = None) -> None:
+        config.check_secrets()
         self.config, self._restorer = config, restorer
         self._report = report or (lambda row: None)
         self.run_name = secrets.token_hex(6)
@@ -49,8 +58,15 @@ class Node:
         for key in self.spool.incoming():
             self._arrivals.resume(key)
         self._stop = Event()
-        self._sender = Sender(config, self.spool, self.counters, self._delivered, self._quarantine)
-        self._sending = Thread(target=self._send_until_stopped, name="sasm-sender", daemon=True)
+        self._progress = Progress()
+        for activity in (_TAKING_OVER, _RESTORING):
+            self._progress.idle(activity)
+        self._later = Backoff(config.retry_seconds)
+        self._sender = Sender(config, self.spool, self.counters, self._delivered, self._quarantine, self._progress)
+        self._sending = [
+            Thread(target=self._send_until_stopped, args=[queue], name=f"sasm-to-{queue.peer.name}", daemon=True)
+            for queue in self._sender.queues
+        ]
         self._health: HealthServer | None = None
         try:
             self._receiver = Receiver(config, self.spool, self._arrivals, self.counters)
@@ -59,7 +75,7 @@ class Node:
             raise
         if config.http_port is not None:
             try:
-                self._health = HealthServer((config.host, config.http_port), self.state)
+                self._health = HealthServer((config.http_host, config.http_port), self.state)
             except BaseException:
                 self._receiver.close()
                 self.spool.close()
@@ -77,7 +93,8 @@ class Node:
 
     def run(self) -> None:
         """Restore and send until :meth:`stop` is called; then the ports are closed."""
-        self._sending.start()
+        for thread in self._sending:
+            thread.start()
         try:
             while not self._stop.is_set():
                 if not self._survived(self.restore_next):
@@ -93,19 +110,21 @@ class Node:
         """Close the ports; what is in flight stays in the spool for the next start."""
         self._stop.set()
         self._receiver.close()
-        if self._sending.is_alive():
-            self._sending.join(timeout=30)
+        end = time.monotonic() + 30
+        for thread in self._sending:
+            if thread.is_alive():
+                thread.join(timeout=max(0.0, end - time.monotonic()))
         if self._health:
             self._health.close()
         self.spool.close()
 
     def state(self) -> dict[str, Any]:
         """What ``/healthz`` and ``/metrics`` tell."""
-        problems = []
+        problems = self._progress.stalled(60 * self.config.stalled_minutes)
         if self.spool.free_mb() < self.config.min_free_mb:
             problems.append("less disk is free than min_free_mb; nothing is accepted")
-        if self._sending.ident is not None and not self._sending.is_alive():
-            problems.append("the sending thread has ended")
+        if any(thread.ident is not None and not thread.is_alive() for thread in self._sending):
+            problems.append("a sending thread has ended")
         counts = {name: len(self.spool.jobs(name)) for name in ("ready", "outgoing", "quarantine")}
         return {
             "problems": problems,
@@ -116,24 +135,52 @@ class Node:
         }
 
     def restore_next(self) -> bool:
-        """Take the complete series over and restore the oldest one; whether there was one."""
+        """Take the complete series over and restore the oldest one that is due; whether there was one."""
         self._receiver.reap()
-        for key in self._arrivals.complete():
-            with self._arrivals.taking(key):
-                job = self.spool.promote(key)
-            if job is not None:
-                self.counters.add("series")
-                logger.info("%s: complete with %d objects", job.name, len(job.received()))
+        complete = self._arrivals.complete()
+        if not complete:
+            self._progress.idle(_TAKING_OVER)
+        for key in complete:
+            if self._later.due(key):
+                self._one_at_a_time(key, partial(self._take_over, key))
         waiting = self.spool.jobs("ready")
-        if waiting:
-            self._restore(waiting[0])
-        return bool(waiting)
+        if not waiting:
+            self._progress.idle(_RESTORING)
+        for job in waiting:
+            if self._later.due(job.name):
+                error = self._one_at_a_time(job.name, partial(self._restore, job))
+                if error is None:
+                    self._progress.made(_RESTORING)
+                elif self._later.failures(job.name) >= MAX_FAILURES and not is_disk_full(error):
+                    self._one_at_a_time(job.name, partial(self._quarantine, job, reason_of(error)))
+                return True
+        return False
 
-    def send_due(self) -> bool:
-        """Send what is restored; see :meth:`Sender.send_due`."""
-        return self._sender.send_due()
+    def _one_at_a_time(self, name: str, step: Callable[[], None]) -> Exception | None:
+        """An error of one series delays that series: the spool is as it was, and it is tried again later."""
+        try:
+            step()
+        except Exception as error:
+            pause = self._later.failed(name)
+            self.counters.add("errors")
+            logger.error("%s: %s; tried again in %.0f s", name, reason_of(error), pause)
+            logger.debug("traceback", exc_info=True)
+            return error
+        self._later.forget(name)
+        return None
+
+    def _take_over(self, key: str) -> None:
+        with self._arrivals.taking(key):
+            job = self.spool.promote(key)
+        self._progress.made(_TAKING_OVER)
+        if job is not None:
+            self.counters.add("series")
+            logger.info("%s: complete with %d objects", job.name, len(job.received()))
 
     def _restore(self, job: Job) -> None:
+        if job.derived.is_dir():  # restored before, and moved here by hand
+            self.spool.send_again(job)
+            return
         repeated = self.spool.drop_known(job)
         self.counters.add("repeated", repeated)
         if not job.received():
@@ -146,7 +193,7 @@ class Node:
         try:
             self.spool.start(job)
             building.mkdir()
-            outcome = self._restorer(job.source, building)
+            outcome = self._restorer(job.source, building, lambda part: self._progress.made(_RESTORING))
         except Exception as error:
             if is_disk_fault(error):
                 self.spool.stop(job)
@@ -176,19 +223,25 @@ class Node:
         self.spool.quarantine(job, reason)
         self.counters.add("quarantined")
         logger.error("%s: set aside: %s", job.name, reason)
-        self._report(self._row(job) | {"status": "failed", "reason": reason})
+        self._tell(self._row(job) | {"status": "failed", "reason": reason})
 
     def _delivered(self, job: Job, files: int) -> None:
         names = [peer.name for peer in self.config.destinations]
         logger.info("%s: %d objects sent to %s", job.name, files, ", ".join(names))
-        self._report(self._row(job) | {"status": "ok", "output": {"files": files, "destinations": names}})
+        self._tell(self._row(job) | {"status": "ok", "output": {"files": files, "destinations": names}})
 
     def _row(self, job: Job) -> Row:
         return new_row("node", self.run_name, id=job.name, format="dicom")
 
-    def _send_until_stopped(self) -> None:
+    def _tell(self, row: Row) -> None:
+        try:
+            self._report(row)
+        except Exception as error:  # nobody reads any more; the work goes on
+            logger.error("a row could not be reported: %s", reason_of(error))
+
+    def _send_until_stopped(self, queue: DestinationQueue) -> None:
         while not self._stop.is_set():
-            if not self._survived(self.send_due):
+            if not self._survived(queue.send_due):
                 self._stop.wait(_POLL)
 
     def _survived(self, step: Callable[[], bool]) -> bool:

@@ -8,6 +8,7 @@
     quarantine/JOB/reason.json   not restored or not taken, with the reason; moved back to ready/ or outgoing/ by hand,
                                  a job is tried again
     ledger/DERIVATION/SERIES     which objects have been restored and sent with these models and options
+    made/SERIES                  an empty file for each series that was made here: it is not restored when it comes back
 
 A state changes by one rename. Names are hashes of UIDs; the files themselves hold patient data. Files are named after
 their SOP Instance UID and their content, so that an object sent twice is one file, and a corrected one is another.
@@ -31,6 +32,7 @@ from monai_sasm.batch.lock import exclusive
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import replacing, sync, sync_all
 from monai_sasm.io.dicom.header import Header, read_header
+from monai_sasm.io.nofollow import make_folder, owner_here
 
 STATES = ("incoming", "ready", "outgoing", "quarantine", "done")
 MAX_STARTS = 3
@@ -49,7 +51,7 @@ class Draft:
     def key(self) -> str:
         """Name of its series in the spool."""
         header = self.header
-        return _hash("series", header.study, header.series) if header.series else _hash("object", self.content)
+        return _series_key(header) if header.series else _hash("object", self.content)
 
     @property
     def name(self) -> str:
@@ -70,7 +72,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Key of the series."""
+        """Key of the series; of a part that was set aside another one, or the ledger would take it for done."""
         return self.name.partition("-")[2]
 
     @property
@@ -113,17 +115,19 @@ class Spool:
 
     Raises:
         LockedError: another process uses the folder.
+        RefusedError: another user owns it, or others can read what is in it.
     """
 
     def __init__(self, root: Path, derivation: str) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_private(root)
         self._exclusive = ExitStack()
         self._exclusive.enter_context(exclusive(root, root / "lock"))
-        for state in STATES:
-            (root / state).mkdir(exist_ok=True)
+        for folder in (*STATES, "made", "ledger"):
+            make_folder(root / folder)
         self._ledger = root / "ledger" / derivation[:16]
-        self._ledger.mkdir(parents=True, exist_ok=True)
+        make_folder(self._ledger)
         self._lock = Lock()
         self._clean_up()
 
@@ -148,7 +152,7 @@ class Spool:
         """Write an object to disk and look at its header; unless kept, it is gone when the block ends."""
         path = self.root / "incoming" / f".{secrets.token_hex(8)}.tmp"
         try:
-            with open(path, "xb") as file:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -196,6 +200,10 @@ class Spool:
             (job.source / name).unlink()
         return len(repeated)
 
+    def made(self, header: Header) -> bool:
+        """Whether the series of an object was made here, whatever an archive has done to its other attributes."""
+        return (self.root / "made" / _series_key(header)).exists()
+
     def start(self, job: Job) -> None:
         """Count a start of the restoration, so that a series that kills the process is found out.
 
@@ -221,9 +229,17 @@ class Spool:
 
     def restored(self, job: Job, building: Path) -> None:
         """ready -> outgoing, with the derived files in ``building``, a folder within the job's."""
+        for series in {_series_key(header) for path in building.rglob("*.dcm") if (header := read_header(path))}:
+            if series != job.key:
+                (self.root / "made" / series).touch(0o600)
+        sync(self.root / "made")
         sync_all(building)
         os.rename(building, job.derived)
         sync(job.folder)
+        self._move(job, "outgoing")
+
+    def send_again(self, job: Job) -> None:
+        """ready -> outgoing, of a job that holds what is to be sent."""
         self._move(job, "outgoing")
 
     def delivered(self, job: Job) -> None:
@@ -244,6 +260,10 @@ class Spool:
 
     def _move(self, job: Job, state: str) -> Job:
         target = self.root / state / job.name
+        number = 1
+        while state == "quarantine" and os.path.lexists(target):  # a copy of it was made by hand
+            number += 1
+            target = target.with_name(f"{job.name}-{number}")
         previous = job.folder.parent
         os.rename(job.folder, target)
         sync(target.parent)
@@ -267,6 +287,27 @@ def _write_reason(job: Job, reason: str) -> None:
     record = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "reason": reason}
     with replacing(job.folder / "reason.json") as file:
         file.write(json.dumps(record, ensure_ascii=False).encode())
+
+
+def _check_private(root: Path) -> None:
+    """Patient data will lie there: for the eyes of the user only who runs the node.
+
+    Raises:
+        RefusedError: another user owns it, or others can read what is in it.
+    """
+    if os.name == "nt":
+        return
+    found = root.stat()
+    if found.st_uid != owner_here(root):
+        raise RefusedError(f"another user owns {root}; choose another folder for the spool")
+    if found.st_mode & 0o077:
+        if any(root.iterdir()):
+            raise RefusedError(f"others can read {root}, which will hold patient data: chmod -R go= {root}")
+        root.chmod(0o700)
+
+
+def _series_key(header: Header) -> str:
+    return _hash("series", header.study, header.series)
 
 
 def _hash(*parts: str) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.io.commit import guard_target
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import target_for, write
+from monai_sasm.io.placing import place, staged
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.maps import write_maps
 from monai_sasm.restoration.plan import Plan
@@ -69,6 +71,14 @@ class Restored:
     def save_as(
         self, target: Path, *, overwrite: bool = False, keep_private: bool = False
     ) -> tuple[list[Path], list[Path]]:
-        """Write to exactly this file, or folder for a DICOM series; the files of the image, and those of its maps."""
-        files = write(self.volume, target, self.derivation, overwrite=overwrite, keep_private=keep_private)
-        return files, write_maps(self, target, overwrite=overwrite)
+        """Write to exactly this file, or folder for a DICOM series; the files of the image, and those of its maps.
+
+        The maps are written aside first: one that cannot be written, or would replace something, leaves no half result.
+        """
+        with staged(target.parent) as aside:
+            maps = [target.with_name(path.name) for path in write_maps(self, aside / target.name)]
+            for path in maps:
+                guard_target(path, overwrite=overwrite)
+            files = write(self.volume, target, self.derivation, overwrite=overwrite, keep_private=keep_private)
+            place(aside, target.parent, overwrite=overwrite, ours=lambda _: False)
+        return files, maps

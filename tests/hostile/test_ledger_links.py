@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from monai_sasm.batch.ledger import FOLDER, Ledger
-from monai_sasm.batch.lock import held
+from monai_sasm.batch.lock import exclusive
 from monai_sasm.batch.manifest import NAME, Manifest, read
 from monai_sasm.cli.main import main
 from monai_sasm.errors import RefusedError
@@ -216,7 +216,7 @@ def test_files_that_are_opened_are_plain_files(kind: str, tmp_path: Path, outsid
     for flags in (os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_RDWR | os.O_CREAT | os.O_APPEND):
         with pytest.raises(RefusedError, match="plain file"):
             nofollow.open_regular(place, flags)
-    with pytest.raises(RefusedError), held(place):
+    with pytest.raises(RefusedError), exclusive(tmp_path, place):
         pass
     with pytest.raises(RefusedError):
         Manifest(place)

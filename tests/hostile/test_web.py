@@ -124,7 +124,7 @@ def test_a_node_behind_a_login_page_keeps_what_it_has(server: Server, tmp_path: 
         assert not rows
         server.answer = lambda method, path, body: (200, "application/json", _all_named(body))
         wait_for(lambda: rows)
-        assert rows[0]["status"] == "sent"
+        assert rows[0]["status"] == "ok"
         assert len(archive.taken) == 4
 
 

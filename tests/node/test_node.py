@@ -43,7 +43,7 @@ class Renamer:
         self.refuse: Callable[[Dataset], str | None] = lambda dataset: None
         self.fail: Exception | None = None
 
-    def __call__(self, source: Path, derived: Path) -> Outcome:
+    def __call__(self, source: Path, derived: Path, progress: Callable[[int], None]) -> Outcome:
         if self.fail is not None:
             raise self.fail
         written, refused = 0, []
@@ -169,25 +169,33 @@ def test_a_series_is_sent_once_and_a_late_slice_follows(
 
 
 def test_only_allowed_callers(tmp_path: Path, archive: Archive) -> None:
-    allow = ["SCANNER@127.0.0.1", "ELSEWHERE@10.9.8.7"]
+    allow = ["SCANNER@127.0.0.1", "ELSEWHERE@127.0.0.2"]
     with running(tmp_path, archive, allow=allow) as (node, _):
         answers = {}
-        for title, called in (("SCANNER", "SASM"), ("ELSEWHERE", "SASM"), ("STRANGER", "SASM"), ("SCANNER", "OTHER")):
+        for title, called, address in (
+            ("SCANNER", "SASM", "127.0.0.1"),
+            ("ELSEWHERE", "SASM", "127.0.0.2"),
+            ("ELSEWHERE", "SASM", "127.0.0.1"),
+            ("STRANGER", "SASM", "127.0.0.1"),
+            ("SCANNER", "OTHER", "127.0.0.1"),
+            ("SCANNER", "SASM", "127.0.0.3"),
+        ):
             entity = pynetdicom.AE(ae_title=title)
             entity.add_requested_context("1.2.840.10008.1.1")
-            association = entity.associate("127.0.0.1", node.port, ae_title=called)
+            association = entity.associate("127.0.0.1", node.port, ae_title=called, bind_address=(address, 0))
             if association.is_established:
-                answers[title, called] = int(association.send_c_echo().Status)
+                answers[title, called, address] = int(association.send_c_echo().Status)
                 association.release()
             else:
-                answers[title, called] = -1 if association.is_rejected else -2
+                answers[title, called, address] = -1 if association.is_rejected else -2
         assert answers == {
-            ("SCANNER", "SASM"): 0x0000,
-            ("ELSEWHERE", "SASM"): 0x0124,
-            ("STRANGER", "SASM"): -1,
-            ("SCANNER", "OTHER"): -1,
+            ("SCANNER", "SASM", "127.0.0.1"): 0x0000,
+            ("ELSEWHERE", "SASM", "127.0.0.2"): 0x0000,
+            ("ELSEWHERE", "SASM", "127.0.0.1"): -1,
+            ("STRANGER", "SASM", "127.0.0.1"): -1,
+            ("SCANNER", "OTHER", "127.0.0.1"): -1,
+            ("SCANNER", "SASM", "127.0.0.3"): -2,
         }
-        assert send(node, series(count=1), "ELSEWHERE") == [0x0124]
         assert node.counters.snapshot()["not_authorised"] == 4
         assert not dicom_in(tmp_path)
 

@@ -63,6 +63,7 @@ TAGS = [
     "RescaleType",
     "ModalityLUTSequence",
     "ContributingEquipmentSequence",
+    "DerivationDescription",
 ]
 SOFTWARE = "sasm"
 """Part of the names, in lower case, under which this program notes itself as contributing equipment."""
@@ -310,6 +311,8 @@ def encoding_of(dataset: Dataset) -> tuple[bool, bool]:
 
 
 def _derived_by(dataset: Dataset) -> frozenset[str]:
+    """Two marks of our own, each enough: archives drop the one or the other."""
     items = dataset.get("ContributingEquipmentSequence") or []
     names = {text_of(item, "ManufacturerModelName").lower() for item in items}
-    return frozenset(names | ({SOFTWARE} if any(SOFTWARE in name for name in names) else set()))
+    ours = any(SOFTWARE in name for name in names) or "by monai_sasm " in text_of(dataset, "DerivationDescription")
+    return frozenset(names | ({SOFTWARE} if ours else set()))

@@ -1,0 +1,44 @@
+"""When to try again what failed: later and later, each thing for itself."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+MAX_PAUSE = 600.0
+"""Seconds."""
+
+
+class Backoff:
+    """Pauses by name, doubled with each failure in a row. One thread at a time.
+
+    Args:
+        first: seconds after the first failure.
+        clock: gives seconds; replaced in tests.
+    """
+
+    def __init__(self, first: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._first, self._clock = first, clock
+        self._due: dict[str, float] = {}
+        self._failures: Counter[str] = Counter()
+
+    def due(self, name: str) -> bool:
+        """Whether something may be tried: it has not failed, or its pause is over."""
+        return self._clock() >= self._due.get(name, 0.0)
+
+    def failed(self, name: str) -> float:
+        """Note a failure; returns the pause in seconds."""
+        pause = min(self._first * 2.0 ** min(self._failures[name], 60), MAX_PAUSE)
+        self._failures[name] += 1
+        self._due[name] = self._clock() + pause
+        return pause
+
+    def failures(self, name: str) -> int:
+        """Failures in a row."""
+        return self._failures[name]
+
+    def forget(self, name: str) -> None:
+        """It has succeeded, or is gone."""
+        self._due.pop(name, None)
+        self._failures.pop(name, None)
