@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 
-
 def load(
     name_or_path: str | Path,
     device: str | torch.device = "cpu",
