@@ -71,7 +71,7 @@ def tiling(tile: int = TILE, halo: int = HALO) -> Callable[[int, int], Iterable[
 
 
 def slice_inferer(
-    modality: str, chunk: int = 4, neighbours: int = 0, tiled: bool = True, precision: str = "auto"
+    modality: str, chunk: int = 4, neighbours: int = 0, tiled: bool = True, precision: str = "float32"
 ) -> Inferer:
     """A 2-D network on every slice of a volume, or on photos.
 
@@ -80,7 +80,8 @@ def slice_inferer(
         chunk: slices per network call.
         neighbours: slices on each side that the network looks at, where they are close.
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
-        precision: ``auto``, ``float32`` or ``bfloat16``, see :mod:`monai_sasm.functional.precision`.
+        precision: ``auto``, ``float32`` or ``bfloat16``, see :mod:`monai_sasm.functional.precision`; not float32 only for a
+            network that adds its correction to the image in float32.
     """
     channels = Modality(modality).profile.channels
     return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours, precision=precision)
