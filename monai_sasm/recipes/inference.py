@@ -84,7 +84,7 @@ def slice_inferer(
             network that adds its correction to the image in float32.
     """
     channels = Modality(modality).profile.channels
-    return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours, precision=precision)
+    return SliceInferer(channels, chunk, tiles=tiling() if tiled else None, neighbours=neighbours, precision=precision)
 
 
 def saving(
@@ -99,7 +99,14 @@ def saving(
         weights: their hash, too.
         overwrite: replace existing files.
     """
-    return SaveVolumed("pred", str(output_dir), str(input_dir), str(bundle_root), overwrite, weights=str(weights))
+    return SaveVolumed(
+        "pred",
+        output_dir=str(output_dir),
+        input_dir=str(input_dir),
+        bundle_root=str(bundle_root),
+        weights=str(weights),
+        overwrite=overwrite,
+    )
 
 
 def evaluator(
