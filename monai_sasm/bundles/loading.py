@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_sasm.bundles.bundle import Bundle
-from monai_sasm.bundles.finding import available
+from monai_sasm.bundles.finding import available, shipped_folder
 from monai_sasm.bundles.metadata import read_metadata
 from monai_sasm.bundles.network import plain_network
+from monai_sasm.bundles.shipped import compare
 from monai_sasm.errors import BundleError
+from monai_sasm.optional import MissingExtraError
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -55,8 +57,8 @@ def load(
     if precision == "auto" and not section.get("bfloat16", False):
         wanted = "float32"  # it may round the image itself
     network: Any = plain_network(_config(root), root) if overlay is None else None
-    if network is None:
-        network = inference_parser(root, overlay).get_parsed_content("network_def")
+    if not isinstance(network, torch.nn.Module):
+        network = _built(inference_parser(root, overlay), root)
     weights = root / "models" / ("model.pt" if overlay is None else f"{overlay}_model.pt")
     if not weights.is_file():
         raise BundleError(f"{weights} is missing; train it with configs/train.yaml or copy the trained file there")
@@ -64,6 +66,9 @@ def load(
         network.load_state_dict(_numbers(weights))
     except RuntimeError as error:
         raise BundleError(f"{weights} does not fit the network of {root.name}: {error}") from error
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if root.parent == shipped_folder().resolve():
+        compare(weights, digest)
     network = network.eval().requires_grad_(False).to(device)
     if all(weight.ndim <= 4 for weight in network.parameters()):  # convolutions of volumes have no such order
         network = network.to(memory_format=torch.channels_last)
@@ -75,7 +80,7 @@ def load(
         degradation=section.get("degradation"),
         noise_map=bool(section.get("noise_map", False)),
         version=str(metadata.get("version", "0")),
-        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        sha256=digest,
         network=network,
         metadata=metadata,
         precision=wanted,
@@ -97,9 +102,29 @@ def inference_parser(root: Path, overlay: str | None = None) -> ConfigParser:
     try:
         parser.read_config(files)
         parser["bundle_root"] = str(root)
-    except (ValueError, TypeError, AttributeError, YAMLError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
         raise BundleError(f"{config} is no configuration of a bundle: {error}") from error
     return parser
+
+
+def _built(parser: ConfigParser, root: Path) -> Any:
+    """The network that a configuration describes.
+
+    Raises:
+        BundleError: it describes none.
+        MissingExtraError: a library is missing.
+    """
+    from torch import nn
+
+    try:
+        network = parser.get_parsed_content("network_def")
+    except MissingExtraError:
+        raise
+    except Exception as error:  # whatever a configuration of somebody else's provokes
+        raise BundleError(f"{_config(root)}: network_def cannot be built ({type(error).__name__}): {error}") from error
+    if not isinstance(network, nn.Module):
+        raise BundleError(f"{_config(root)}: network_def is a {type(network).__name__}, not a network")
+    return network
 
 
 def _numbers(weights: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 MAX_PAUSE = 600.0
-"""Seconds."""
+"""Seconds between two attempts of a job."""
 
 
 class Backoff:
@@ -15,11 +15,12 @@ class Backoff:
 
     Args:
         first: seconds after the first failure.
+        most: seconds; pauses get no longer.
         clock: gives seconds; replaced in tests.
     """
 
-    def __init__(self, first: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._first, self._clock = first, clock
+    def __init__(self, first: float, most: float = MAX_PAUSE, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._first, self._most, self._clock = first, most, clock
         self._due: dict[str, float] = {}
         self._failures: Counter[str] = Counter()
 
@@ -29,7 +30,7 @@ class Backoff:
 
     def failed(self, name: str) -> float:
         """Note a failure; returns the pause in seconds."""
-        pause = min(self._first * 2.0 ** min(self._failures[name], 60), MAX_PAUSE)
+        pause = min(self._first * 2.0 ** min(self._failures[name], 60), self._most)
         self._failures[name] += 1
         self._due[name] = self._clock() + pause
         return pause

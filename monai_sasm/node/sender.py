@@ -22,6 +22,9 @@ from monai_sasm.node.spool import Job, Spool
 
 MAX_REFUSALS = 3
 """So often may a destination refuse objects of a job for good, or an unforeseen error come, before it is given up."""
+MAX_SILENCE = 60.0
+"""Seconds after which a destination that does not answer is asked again, at the latest: asking costs little, and one
+that comes and goes would be missed again and again."""
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +114,7 @@ class DestinationQueue:
         self.peer, self._config, self._spool, self._counters = peer, config, spool, counters
         self._sender, self._progress = sender, progress
         self._later = Backoff(config.retry_seconds)
+        self._reachable = Backoff(config.retry_seconds, MAX_SILENCE)
         self._has: set[str] = set()  # jobs it has
         self.refused: dict[str, str] = {}
         """Job -> why it is not sent there any more."""
@@ -126,7 +130,7 @@ class DestinationQueue:
             self.refused.pop(name, None)
         further = False
         for job in jobs:
-            if self._later.due(job.name) and (self.has_ended(job) or self._later.due(self.peer.name)):
+            if self._later.due(job.name) and (self.has_ended(job) or self._reachable.due(self.peer.name)):
                 further |= self._guarded(job)
         if all(self.has_ended(job) for job in jobs):
             self._progress.idle(self._activity)
@@ -155,7 +159,7 @@ class DestinationQueue:
                 return True  # it has just been set aside
             logger.debug("traceback", exc_info=True)
             self._counters.add("errors")
-            self._postpone(job.name, job, reason_of(error))
+            self._postpone(job, reason_of(error), self._later.failed(job.name))
             if self._later.failures(job.name) >= MAX_REFUSALS and not is_disk_full(error):
                 self.refused.setdefault(job.name, f"{self.peer.name}: {reason_of(error)}")
             return False
@@ -181,22 +185,21 @@ class DestinationQueue:
             deliver(self.peer, missing, self._config.ae_title, taken)
         except UnreachableError as error:
             self.unreachable = str(error)
-            self._postpone(self.peer.name, job, str(error))
+            self._postpone(job, str(error), self._reachable.failed(self.peer.name))
             return further
         except NotTakenError as error:  # other jobs may well go through
-            self._postpone(job.name, job, str(error))
+            self._postpone(job, str(error), self._later.failed(job.name))
             if self._later.failures(job.name) >= MAX_REFUSALS:
                 self.refused[job.name] = f"{self.peer.name} refused objects {MAX_REFUSALS} times: {error}"
                 self._sender.end(job)
             return further
         self.unreachable = None
-        self._later.forget(self.peer.name)
+        self._reachable.forget(self.peer.name)
         self._later.forget(job.name)
         self._has.add(job.name)
         self._sender.end(job)
         return True
 
-    def _postpone(self, name: str, job: Job, reason: str) -> None:
-        pause = self._later.failed(name)
+    def _postpone(self, job: Job, reason: str, pause: float) -> None:
         self._counters.add("send_failures")
         logger.warning("%s: %s; next attempt in %.0f s", job.name, reason, pause)

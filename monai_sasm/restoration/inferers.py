@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
+from monai_sasm.functional.grey import to_grey
 from monai_sasm.functional.neighbours import run_on_slices
 from monai_sasm.functional.precision import reduced_precision
 from monai_sasm.functional.tiling import Tile, tiled
@@ -87,7 +88,7 @@ class SliceInferer(Inferer):
         grey = self.channels == 3 and images.shape[1] == 1
         with reduced_precision(self.precision, images.device):
             restored = tiled(network, images.expand(-1, 3, -1, -1) if grey else images, tiling=self.tiles).float()
-        return restored.mean(1, keepdim=True) if grey else restored
+        return to_grey(restored) if grey else restored
 
 
 class WeightInferer(Inferer):
@@ -234,5 +235,5 @@ def _in_colour(inputs: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
     plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
     grey = plain.shape[1] == 1
     result = run(plain.expand(-1, 3, -1, -1) if grey else plain)
-    result = result.mean(1, keepdim=True) if grey else result
+    result = to_grey(result) if grey else result
     return MetaTensor(result, meta=inputs.meta) if isinstance(inputs, MetaTensor) else result

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from monai_sasm.functional.grey import to_grey
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.neighbours import fit_neighbours, neighbours_of, run_on_slices
@@ -138,7 +139,7 @@ def restore_slices(
     current = blend(start, current, options.strength)
     if plan.modality.profile.nonnegative:  # no magnitude is negative, however dark the surroundings are drawn
         current = torch.maximum(current, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
-    return current.mean(1, keepdim=True) if grey_photo else current
+    return to_grey(current) if grey_photo else current
 
 
 def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeights:

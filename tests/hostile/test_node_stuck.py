@@ -295,7 +295,7 @@ def test_health_of_a_restoration_that_hangs(tmp_path: Path, archive: Archive, mo
 
 def test_pauses_double_for_each_name_by_itself() -> None:
     now = [0.0]
-    later = Backoff(10, lambda: now[0])
+    later = Backoff(10, clock=lambda: now[0])
     assert later.due("a")
     assert [later.failed("a") for _ in range(8)] == [10, 20, 40, 80, 160, 320, 600, MAX_PAUSE]
     assert later.due("b")
@@ -305,6 +305,8 @@ def test_pauses_double_for_each_name_by_itself() -> None:
     later.forget("a")
     assert later.failures("a") == 0
     assert later.failed("a") == 10
+    often = Backoff(10, 60, clock=lambda: now[0])
+    assert [often.failed("a") for _ in range(5)] == [10, 20, 40, 60, 60]
     for _ in range(3000):
         assert later.failed("c") <= MAX_PAUSE
 

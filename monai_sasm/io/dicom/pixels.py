@@ -13,6 +13,7 @@ from pydicom.uid import UID
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
 from monai_sasm.io.dicom.values import quiet, uid_of
+from monai_sasm.io.memory import refuse_if_too_short
 
 PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
 
@@ -73,9 +74,12 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
         _name_syntax(dataset)
         with quiet():
             sign = dataset.PixelRepresentation
+            pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
+            if dataset.file_meta.TransferSyntaxUID.is_compressed:
+                refuse_if_too_short(pixels, len(dataset.PixelData))
             raw = dataset.pixel_array
             dataset.PixelRepresentation = sign  # pydicom 2 overwrites it with what the codestream says
-    except (MemoryError, KeyboardInterrupt, SystemExit):
+    except (RefusedError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # decoders raise whatever the damage provokes; a Rust panic is no Exception
         raise RefusedError(

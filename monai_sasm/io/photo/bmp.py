@@ -63,5 +63,5 @@ def _open(data: bytes) -> Any:
         raise RefusedError("the BMP header is damaged or of a kind Pillow cannot read: save it as PNG") from error
     if image.mode not in _MODES:
         raise RefusedError(f"a BMP in mode {image.mode}: save it as PNG")
-    check_size(*image.size)
+    check_size(*image.size, stored=len(data))
     return image

@@ -98,7 +98,7 @@ def _open(data: bytes) -> Any:
         raise RefusedError("the JPEG header is damaged or of a kind Pillow cannot read: save it again") from error
     if image.mode not in ("L", "RGB"):
         raise RefusedError(f"a {image.mode} JPEG is made for printing: convert it to RGB")
-    check_size(*image.size)
+    check_size(*image.size, stored=len(data))
     return image
 
 

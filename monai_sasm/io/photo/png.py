@@ -42,7 +42,7 @@ def inspect(data: bytes) -> tuple[int, int]:
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     if colour not in _CHANNELS or depth not in (1, 2, 4, 8, 16):
         raise RefusedError("the PNG header is damaged: export the file again")
-    check_size(width, height, _CHANNELS[colour])
+    check_size(width, height, _CHANNELS[colour], stored=len(data))
     if any(kind == b"acTL" for kind, _ in _chunks(data)):
         raise RefusedError("an animated PNG: save the wanted picture as a single one")
     return depth, colour

@@ -134,7 +134,7 @@ def _page(data: bytes) -> Iterator[tuple[Any, str, bool]]:
 
 def _check(page: Any) -> None:
     samples = int(page.samplesperpixel)
-    check_size(int(page.imagewidth), int(page.imagelength), samples)
+    check_size(int(page.imagewidth), int(page.imagelength), samples, stored=page.parent.filehandle.size)
     photometric, extra = int(page.photometric), tuple(int(value) for value in page.extrasamples)
     if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR):
         raise RefusedError(f"a TIFF with photometric interpretation {photometric} (CMYK, Lab, ...): convert it to RGB")
