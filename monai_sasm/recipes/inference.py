@@ -80,8 +80,8 @@ def slice_inferer(
         chunk: slices per network call.
         neighbours: slices on each side that the network looks at, where they are close.
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
-        precision: ``auto``, ``float32`` or ``bfloat16``, see :mod:`monai_sasm.functional.precision`; not float32 only for a
-            network that adds its correction to the image in float32.
+        precision: see :mod:`monai_sasm.functional.precision`; not float32 only for a network that adds its correction to
+            the image in float32.
     """
     channels = Modality(modality).profile.channels
     return SliceInferer(channels, chunk, tiles=tiling() if tiled else None, neighbours=neighbours, precision=precision)
