@@ -80,7 +80,7 @@ def slice_inferer(
         chunk: slices per network call.
         neighbours: slices on each side that the network looks at, where they are close.
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
-        precision: see :mod:`monai_sasm.functional.precision`; not float32 only for networks that add their correction to
+        precision: see :mod:`monai_sasm.functional.precision`; not float32 only where the network adds its correction to
             the image in float32.
     """
     channels = Modality(modality).profile.channels
