@@ -77,7 +77,9 @@ class Modality(str):
         return Modality, (self.value,)
 
     def __repr__(self) -> str:
-        return f"Modality({self.value!r})"
+        return (
+            f"<Modality.{self.value}: {self.value!r}>"  # names of DICOM results are hashes over it and must not change
+        )
 
 
 @dataclass(frozen=True)

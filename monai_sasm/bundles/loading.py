@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 
-
 def load(
     name_or_path: str | Path,
     device: str | torch.device = "cpu",
@@ -39,7 +38,7 @@ def load(
         name_or_path: name of an available bundle, or a trusted folder.
         device: where the network goes.
         extra: further folders to look the name up in, see :func:`available`.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        precision: ``auto``, ``float32`` or ``bfloat16``, see :mod:`monai_sasm.functional.precision`.
         overlay: a variant of the bundle: ``configs/<overlay>.yaml`` is laid over the configuration, and the weights
             are ``models/<overlay>_model.pt``.
 
@@ -51,10 +50,12 @@ def load(
 
     from monai_sasm.functional.precision import resolve_precision
 
-    precision = resolve_precision(precision, device)
+    wanted = resolve_precision(precision, device)
     root = _find(name_or_path, extra)
     metadata = read_metadata(root)
     section = metadata["sasm"]
+    if precision == "auto" and not section.get("bfloat16", False):
+        wanted = "float32"  # it may round the image itself
     network: Any = plain_network(_config(root), root) if overlay is None else None
     if not isinstance(network, torch.nn.Module):
         network = _built(inference_parser(root, overlay), root)
@@ -82,7 +83,7 @@ def load(
         sha256=digest,
         network=network,
         metadata=metadata,
-        precision=precision,
+        precision=wanted,
     )
 
 

@@ -1,7 +1,8 @@
 """Number format of the networks: bfloat16 where the hardware computes in it, float32 elsewhere.
 
-Only what a network adds to an image is rounded, to about three digits, never the image itself: experts add their
-correction in float32.
+Only what a network adds to an image may be rounded, to about three digits, never the image itself. Networks that add
+their correction in float32, and were measured to restore as well, say so in their metadata (``sasm.bfloat16``); under
+``auto`` all others stay in float32.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def low_dose_pairs(
         simulated: clean CT, see :func:`monai_sasm.training.simulated.simulated_pairs`.
         simulation: further arguments of it.
     """
-    measured = paired(folders, "CT", clean_name, noisy_name, stems, exclude)
+    measured = paired(folders, "CT", clean_name=clean_name, noisy_name=noisy_name, stems=stems, exclude=exclude)
     return [*measured, *simulated_pairs(simulated, **simulation)] if simulated else measured
 
 
@@ -82,7 +82,7 @@ def clean_slices(
     """
     if measured:
         return paired([pairs], "MR", exclude=exclude)
-    return slices(folders, "MR", min_std, all_planes, neighbours)
+    return slices(folders, "MR", min_std=min_std, all_planes=all_planes, neighbours=neighbours)
 
 
 def truncations(factors: Sequence[float], sigma: tuple[float, float]) -> list[LowQualityMr]:
@@ -139,4 +139,4 @@ def image_loss(l1: float, l2: float, perceptual: float, low: float, precision: s
     """
     if l1 == l2 == perceptual == 0:
         return None
-    return RestorationLoss(perceptual, low, precision in ("bfloat16", "auto"), l2, l1)
+    return RestorationLoss(perceptual, low=low, reduced=precision in ("bfloat16", "auto"), l2=l2, l1=l1)

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, default_prepare_batch
 from monai.handlers import CheckpointLoader, PostProcessing
 from monai.inferers import Inferer
-from monai.transforms import Compose, Transform
+from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapTransform, SaveImaged, Transform
 from torch import nn
 
 from monai_sasm.errors import RefusedError
@@ -70,7 +71,7 @@ def tiling(tile: int = TILE, halo: int = HALO) -> Callable[[int, int], Iterable[
 
 
 def slice_inferer(
-    modality: str, chunk: int = 4, neighbours: int = 0, tiled: bool = True, precision: str = "auto"
+    modality: str, chunk: int = 4, neighbours: int = 0, tiled: bool = True, precision: str = "float32"
 ) -> Inferer:
     """A 2-D network on every slice of a volume, or on photos.
 
@@ -79,10 +80,11 @@ def slice_inferer(
         chunk: slices per network call.
         neighbours: slices on each side that the network looks at, where they are close.
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
-        precision: ``auto``, ``float32`` or ``bfloat16``, see :mod:`monai_sasm.functional.precision`.
+        precision: see :mod:`monai_sasm.functional.precision`; not float32 only where the network adds its correction to
+            the image in float32.
     """
     channels = Modality(modality).profile.channels
-    return SliceInferer(channels, chunk, tiling() if tiled else None, neighbours, precision=precision)
+    return SliceInferer(channels, chunk, tiles=tiling() if tiled else None, neighbours=neighbours, precision=precision)
 
 
 def saving(
@@ -97,7 +99,14 @@ def saving(
         weights: their hash, too.
         overwrite: replace existing files.
     """
-    return SaveVolumed("pred", str(output_dir), str(input_dir), str(bundle_root), overwrite, weights=str(weights))
+    return SaveVolumed(
+        "pred",
+        output_dir=str(output_dir),
+        input_dir=str(input_dir),
+        bundle_root=str(bundle_root),
+        weights=str(weights),
+        overwrite=overwrite,
+    )
 
 
 def evaluator(
@@ -151,3 +160,24 @@ def nifti_files(path: str | Path) -> list[dict[str, str]]:
     if not files:
         raise RefusedError(f"no NIfTI file (.nii, .nii.gz) in {place}")
     return [{"image": str(file)} for file in files]
+
+
+def label_maps(preprocessing: Compose, output_dir: str | Path, regions: MapTransform | None = None) -> Compose:
+    """Scores of a segmenter -> a label map on the grid of the image, and a file of it, ``<image>_seg``.
+
+    Args:
+        preprocessing: what is undone.
+        output_dir: folder, made if missing.
+        regions: overlapping regions ``(R, *spatial)``, probabilities -> labels; ``None``: each voxel has the label
+            whose score is largest.
+    """
+    return Compose(
+        [
+            Activationsd("pred", sigmoid=regions is not None, softmax=regions is None),
+            Invertd("pred", preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
+            AsDiscreted("pred", argmax=True) if regions is None else regions,
+            SaveImaged(
+                "pred", output_dir=output_dir, output_postfix="seg", output_dtype=np.uint8, separate_folder=False
+            ),
+        ]
+    )

@@ -52,7 +52,8 @@ def trainer(
         train_handlers: further handlers.
         around: further arguments of :func:`handlers`.
     """
-    clip = ClipGradientNorm(around.get("model") or network)
+    model = around.get("model")
+    clip = ClipGradientNorm(network if model is None else model)
     return SupervisedTrainer(
         device=device,
         max_epochs=max_epochs,
@@ -176,7 +177,7 @@ def handlers(
         attached.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False))
     attached += [Attach(part) for part in (budget, ema) if part is not None]
     objects = {name: part for name, part in objects.items() if part is not None}
-    attached.append(Checkpoints(output_dir, objects, checkpoint_interval, resume))
+    attached.append(Checkpoints(output_dir, objects, interval=checkpoint_interval, resume=resume))
     if evaluator is not None:
         attached.append(ValidationHandler(val_interval, evaluator, epoch_level=True))
     if process() == 0:

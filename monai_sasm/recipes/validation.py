@@ -30,12 +30,12 @@ from monai_sasm.training.pictures import LogPictures
 
 
 def image_metrics(window: Sequence[float] | None = None, ssim: bool = True) -> dict[str, Any]:
-    """PSNR of restored images, the key metric, in dB; and SSIM on request.
+    """PSNR of restored images, the key metric, in dB; and SSIM.
 
     Args:
         window: values shown black and white, in working scale; images are cut to it. ``None``: they are compared
             whole, with data range 1.
-        ssim: add SSIM with a Gaussian window of 11 x 11, sigma 1.5 (Wang et al. 2004).
+        ssim: add SSIM, with a Gaussian window of 11 x 11, sigma 1.5 (Wang et al. 2004).
 
     Returns:
         ``val_psnr`` and ``val_ssim``, for a MONAI evaluator's ``key_val_metric``.
@@ -96,7 +96,15 @@ def evaluator(
             TensorBoardStatsHandler(log_dir=str(output_dir), iteration_log=False),
         ]
         written += [LogPictures(str(output_dir), low=low, high=high)] if pictures else []
-    return _engine(device, dataset, network, key_val_metric, batch_size, written, engine)
+    return _engine(
+        dataset,
+        batch_size,
+        device=device,
+        network=network,
+        key_val_metric=key_val_metric,
+        val_handlers=written,
+        **engine,
+    )
 
 
 def evaluation(
@@ -127,27 +135,20 @@ def evaluation(
         StatsHandler(iteration_log=False),
         MetricsSaver(str(output_dir), metric_details=details, batch_transform=_named(names)),
     ]
-    return _engine(device, dataset, network, key_val_metric, batch_size, measured, engine)
-
-
-def _engine(
-    device: torch.device | str,
-    dataset: Dataset[Any],
-    network: nn.Module,
-    metrics: dict[str, Any],
-    batch_size: int,
-    handlers: list[Any],
-    further: dict[str, Any],
-) -> SupervisedEvaluator:
-    loader = monai.data.DataLoader if isinstance(dataset, monai.data.Dataset) else DataLoader  # it collates metadata
-    return SupervisedEvaluator(
-        device=device,  # type: ignore[arg-type]
-        val_data_loader=loader(dataset, batch_size=batch_size),
+    return _engine(
+        dataset,
+        batch_size,
+        device=device,
         network=network,
-        key_val_metric=metrics,
-        val_handlers=handlers,
-        **further,
+        key_val_metric=key_val_metric,
+        val_handlers=measured,
+        **engine,
     )
+
+
+def _engine(dataset: Dataset[Any], batch_size: int, **engine: Any) -> SupervisedEvaluator:
+    loader = monai.data.DataLoader if isinstance(dataset, monai.data.Dataset) else DataLoader  # it collates metadata
+    return SupervisedEvaluator(val_data_loader=loader(dataset, batch_size=batch_size), **engine)
 
 
 def _named(key: str | None) -> Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]:

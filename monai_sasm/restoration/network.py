@@ -25,7 +25,7 @@ class Pipeline(torch.nn.Module):
         device: see :class:`monai_sasm.restoration.restorer.Restorer`.
         expert: one expert to apply everywhere; by default the gate decides.
         strength: 0 to 1.
-        passes, refine, refiner: see :class:`monai_sasm.restoration.options.Options`.
+        passes, refine, refiner, gate: see :class:`monai_sasm.restoration.options.Options`.
     """
 
     def __init__(
@@ -37,10 +37,13 @@ class Pipeline(torch.nn.Module):
         passes: int | None = None,
         refine: float = 0.0,
         refiner: str | None = None,
+        gate: str | None = None,
     ) -> None:
         super().__init__()
         self.modality = Modality(modality)
-        self.options = Options(expert=expert, strength=strength, passes=passes, refine=refine, refiner=refiner)
+        self.options = Options(
+            expert=expert, strength=strength, passes=passes, refine=refine, refiner=refiner, gate=gate
+        )
         self.device = device
 
     @cached_property

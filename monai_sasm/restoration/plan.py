@@ -16,6 +16,8 @@ from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.refinement import refined_derivation
 from monai_sasm.types import Modality
 
+_PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -30,7 +32,6 @@ class Plan:
         refiner: ``None`` where nothing is refined.
         passes: how often gate and experts look at the image.
         device: of the networks.
-        precision: ``float32`` or ``bfloat16``.
         noise_estimator: image -> noise map.
     """
 
@@ -42,7 +43,6 @@ class Plan:
     refiner: Bundle | None
     passes: int
     device: torch.device
-    precision: str
     noise_estimator: NoiseEstimator
 
     @property
@@ -54,6 +54,11 @@ class Plan:
     def scale(self) -> int:
         """How many times higher and wider the result is; 1 unless a refiner's larger photo is kept."""
         return self.refiner.scale if self.refiner is not None and self.options.upscale else 1
+
+    @property
+    def precision(self) -> str:
+        """``float32``, or ``bfloat16`` where some expert runs in it; see :mod:`monai_sasm.functional.precision`."""
+        return max((expert.precision for expert in self.experts.values()), key=_PRECISIONS.index, default="float32")
 
     @property
     def batch(self) -> int:

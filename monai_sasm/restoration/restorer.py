@@ -89,7 +89,7 @@ class Restorer:
     def __init__(self, device: str = "auto", *, precision: str = "auto", trust: Sequence[Path] = ()) -> None:
         found = bundles.available(trust)
         place = torch_device(device)
-        precision = resolve_precision(precision, place)
+        resolve_precision(precision, place)  # raises, if there is no such
         sections = bundles.readable_sections(found)
 
         def load(name: str) -> Bundle:
@@ -99,9 +99,7 @@ class Restorer:
             return LazyBundles({name: s for name, s in sections.items() if s["role"] == role}, load)
 
         broken = {name: path for name, path in found.items() if name not in sections}
-        self._set(
-            of_role("expert"), of_role("gate"), of_role("refiner"), device=place, precision=precision, broken=broken
-        )
+        self._set(of_role("expert"), of_role("gate"), of_role("refiner"), device=place, broken=broken)
         self._default_gate = bundles.default_gate()
 
     @classmethod
@@ -112,7 +110,6 @@ class Restorer:
         refiners: Mapping[str, Bundle] | None = None,
         *,
         device: torch.device | str = "cpu",
-        precision: str = "float32",
     ) -> Restorer:
         """A restorer with these bundles and no others."""
         restorer = cls.__new__(cls)
@@ -120,7 +117,7 @@ class Restorer:
             one if isinstance(one, LazyBundles) else LazyBundles.of(one) for one in (experts, refiners or {})
         )
         gates = LazyBundles.of({gate.name: gate} if gate else {})
-        restorer._set(own, gates, refining, device=torch.device(device), precision=precision)
+        restorer._set(own, gates, refining, device=torch.device(device))
         return restorer
 
     def including(self, experts: Mapping[str, Bundle]) -> Restorer:
@@ -145,11 +142,10 @@ class Restorer:
         refiners: LazyBundles,
         *,
         device: torch.device,
-        precision: str,
         broken: dict[str, Path] | None = None,
     ) -> None:
         self.experts, self.gates, self.refiners = experts, gates, refiners
-        self.device, self.precision, self.noise_estimator = device, precision, NoiseEstimator()
+        self.device, self.noise_estimator = device, NoiseEstimator()
         self._broken = {} if broken is None else broken
         self._default_gate = next(iter(gates), bundles.DEFAULT_GATE)
 
@@ -215,7 +211,6 @@ class Restorer:
             refiner=refiner,
             passes=options.passes or (1 if options.expert else modality.profile.passes),
             device=self.device,
-            precision=self.precision,
             noise_estimator=self.noise_estimator,
         )
 

@@ -114,7 +114,7 @@ def thin_derivation(restorer: Restorer, options: Thinning) -> Derivation:
         "strength": options.strength,
         "sigma": options.sigma,
         "profile": options.profile,
-        "precision": restorer.precision,
+        "precision": _expert(restorer, options.expert).precision,
     }
     return Derivation(
         "monai_sasm",

@@ -80,7 +80,7 @@ class LogMeanLoss:
 class Attach:
     """Attach a handler that the config defines elsewhere, because other parts refer to it (the weight average, say).
 
-    MONAI's ``check_properties`` takes every element of ``train::handlers`` for a mapping; a bare reference is none.
+    MONAI's ``check_properties`` takes every element of a config's ``train::handlers`` for a mapping.
     """
 
     def __init__(self, handler: Any) -> None:

@@ -149,3 +149,13 @@ def test_the_real_sets_are_read() -> None:
     labels = brats.read_labels(found[0])
     assert labels.shape == (240, 240, 155)
     assert {value: int((labels == value).sum()) for value in (1, 2, 4)} == {1: 4514, 2: 34894, 4: 21677}
+
+
+def test_some_subjects_are_held_out_where_none_is_named(years: Path) -> None:
+    assert brats.held_out(years) == ["Brats18_2013_2_1", "brats_2013_pat0001_1"], "every fifth"
+    assert brats.held_out(years, exclude=["Brats18_2013_2_1"]) == ["Brats18_2013_10_1"]
+    assert brats.held_out(years, ["BraTS2021_00000"]) == ["BraTS2021_00000"]
+    with pytest.raises(FileNotFoundError, match="no subject named Brats99"):
+        brats.held_out(years, exclude=["Brats99"])
+    with pytest.raises(FileNotFoundError, match="must hold a subject to train on"):
+        brats.held_out(years / "HGG")

@@ -28,6 +28,7 @@ from monai_sasm.io.entry import Entry
 from monai_sasm.io.volume import FinerSlices, Source, Volume
 from monai_sasm.types import Modality
 from tests.data import CHECKOUT
+from tests.io.dicom.dicom_cases import ct_slice, save_all
 
 DERIVATION = Derivation("monai_sasm", "1.0")
 
@@ -379,3 +380,9 @@ def test_a_failed_series_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="disk full"):
         formats.write(volume, tmp_path / "out" / "series", DERIVATION)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_name_of_a_series_is_the_same_in_every_version(tmp_path: Path) -> None:
+    """A batch that is resumed, and whoever looks for an earlier result, finds it by this name."""
+    (entry,) = formats.inventory(save_all([ct_slice(number) for number in range(3)], tmp_path))
+    assert entry.name == "CT-series003-ab617d25"

@@ -86,7 +86,7 @@ def test_a_volume_becomes_a_file_that_others_read(dtype: str) -> None:
     np.testing.assert_array_equal(matrix, image.affine)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"<html>", gzip.compress(b"\0" * 352)])
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"<html>", gzip.compress(b"\0" * 352, mtime=0)])
 def test_another_answer_is_no_volume(content: bytes) -> None:
     from SASMLib.nifti import decode
 

@@ -64,5 +64,10 @@ def test_auto_is_what_the_hardware_is_fast_in(monkeypatch: pytest.MonkeyPatch) -
         resolve_precision("float16", "cpu")
 
 
+def test_networks_that_may_round_the_image_stay_in_float32() -> None:
+    assert all(SECTIONS[name]["bfloat16"] for name in EXPERTS)
+    assert load("segment_cardiac_unet", precision="auto").precision == "float32"
+
+
 def test_every_shipped_expert_is_under_the_law() -> None:
     assert set(EXPERTS) == {name for name in available() if name in SECTIONS and SECTIONS[name]["role"] == "expert"}

@@ -28,6 +28,12 @@ CT = {
 MR = ("ms_patient04/study1_FLAIR", "ms_patient20/study1_T1W")
 
 
+@pytest.fixture(autouse=True)
+def without_feature_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances of VGG19 features would take most of the time; they have tests of their own."""
+    monkeypatch.setenv("SASM_WEIGHTS", str(tmp_path))
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
     """Data of all modalities, experts that blur, and a gate that trusts all alike; no peers."""

@@ -1,0 +1,89 @@
+"""The recipes' trainers: what they save and write, in the first process and in the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.handlers import EMAHandler
+from monai.bundle import ConfigWorkflow
+from monai.inferers import SimpleInferer
+from torch import nn
+
+from monai_sasm.recipes import processes, training
+from monai_sasm.training.batches import PreparePaired
+from monai_sasm.training.checkpoints import latest_checkpoint
+from tests.bundle_cases import BUNDLES
+
+TRAINED = [bundle for bundle in BUNDLES if (bundle / "configs" / "train.yaml").is_file()]
+
+
+def run(folder: Path, **settings: Any) -> nn.Module:
+    """Two epochs of one batch with a convolution."""
+    torch.manual_seed(0)
+    network = nn.Conv2d(1, 1, 3, padding=1)
+    batch = {"clean": torch.zeros(2, 1, 8, 8), "noisy": torch.ones(2, 1, 8, 8)}
+    trainer = training.trainer(
+        device="cpu",
+        max_epochs=2,
+        train_data_loader=[batch],
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), 0.1),
+        loss_function=nn.MSELoss(),
+        inferer=SimpleInferer(),
+        prepare_batch=PreparePaired(),
+        output_dir=folder,
+        **settings,
+    )
+    trainer.run()
+    return network
+
+
+def test_a_run_leaves_weights_checkpoints_and_losses(tmp_path: Path) -> None:
+    network = run(tmp_path)
+    exported = torch.load(tmp_path / "model.pt", weights_only=True)
+    torch.testing.assert_close(exported["bias"].float(), network.bias.detach(), atol=1e-3, rtol=0)
+    newest = latest_checkpoint(tmp_path)
+    assert newest is not None
+    assert set(torch.load(newest, weights_only=True)) == {"network", "optimizer", "trainer"}
+    assert list(tmp_path.glob("events*"))
+
+
+def test_the_average_is_what_is_exported(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    ema = EMAHandler(nn.Conv2d(1, 1, 3, padding=1), momentum=1e-9)
+    run(tmp_path, ema=ema)
+    exported = torch.load(tmp_path / "model.pt", weights_only=True)
+    torch.testing.assert_close(exported["bias"].float(), ema.ema_model.bias.detach(), atol=1e-3, rtol=0)
+
+
+def test_other_processes_write_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "process", lambda: 1)
+    run(tmp_path)
+    assert not (tmp_path / "model.pt").exists()
+    assert not list(tmp_path.glob("events*"))
+
+
+def test_one_process_needs_no_wrapping() -> None:
+    network = nn.Identity()
+    assert processes.spread(network, "cpu") is network
+    assert processes.default_device().type in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize("bundle", TRAINED, ids=lambda path: path.name)
+def test_training_has_the_properties_monai_asks_for(bundle: Path) -> None:
+    """Ids alone: no data are read."""
+    config = str(bundle / "configs" / "train.yaml")
+    workflow = ConfigWorkflow(config_file=config, workflow_type="train")
+    workflow.initialize()
+    properties = workflow.properties or {}
+    required = {item["id"] for item in properties.values() if item["required"]}
+    assert [name for name in required if name not in workflow.parser] == []
+    wrong = [
+        name
+        for name, item in properties.items()
+        if not item["required"] and not workflow._check_optional_id(name=name, property=item)
+    ]
+    assert wrong == []
