@@ -168,6 +168,9 @@ class NodeConfig:
         tls_key: file with its key.
         tls_ca: file with an authority's certificate; where given, callers need a certificate of it.
         max_object_mb: longer objects are refused before they are held in memory.
+        audit: file of the audit trail; see :class:`monai_sasm.node.audit.Audit`.
+        audit_identify: write UIDs into it.
+        keep_days: so long what is in quarantine, and what is known of series that were sent, is kept; ``None`` for ever.
         keep_private: keep private attributes in the derived series.
         restore: options of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``.
     """
@@ -189,6 +192,9 @@ class NodeConfig:
     tls_key: str | None = None
     tls_ca: str | None = None
     max_object_mb: int = 256
+    audit: Path | None = None
+    audit_identify: bool = False
+    keep_days: float | None = None
     keep_private: bool = False
     restore: Mapping[str, Any] = field(default_factory=dict)
 
@@ -198,6 +204,8 @@ class NodeConfig:
         if not self.allow:
             raise ValueError(f"a node needs to know who may send: --allow AE or allow: [AE]; {ANYONE!r} is everybody")
         _check_title(self.ae_title)
+        if self.keep_days is not None and self.keep_days <= 0:
+            raise ValueError(f"keep_days must be above 0, got {self.keep_days}; leave it out to keep all")
         if self.tls_certificate is None and (self.tls_key or self.tls_ca):
             raise ValueError("TLS needs tls_certificate, the node's own certificate")
         for key in ("quiet_seconds", "interrupted_seconds", "retry_seconds", "min_free_mb", "stalled_minutes"):
@@ -213,6 +221,9 @@ class NodeConfig:
         for peer in self.destinations:
             if isinstance(peer, WebPeer):
                 peer.check_secrets()
+
+
+_NOT_PLAIN = ("destinations", "send_to", "allow", "spool", "audit")
 
 
 def config_from(settings: Mapping[str, Any]) -> NodeConfig:
@@ -235,9 +246,10 @@ def config_from(settings: Mapping[str, Any]) -> NodeConfig:
         raise ValueError(f"send_to names {', '.join(absent)}, destinations has {', '.join(peers) or 'none'}")
     if not settings.get("spool"):
         raise ValueError("a node needs a folder for what is in flight: --spool DIR or spool: DIR")
-    rest = {key: value for key, value in settings.items() if key not in ("destinations", "send_to", "allow", "spool")}
+    rest = {key: value for key, value in settings.items() if key not in _NOT_PLAIN}
     return NodeConfig(
         spool=Path(settings["spool"]),
+        audit=Path(settings["audit"]) if settings.get("audit") else None,
         destinations=tuple(peers[name] for name in wanted),
         allow=tuple(_caller(entry) for entry in settings.get("allow") or ()),
         **rest,

@@ -8,12 +8,14 @@ acknowledged and kept, and ends in quarantine.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from threading import Lock
 from typing import Any
 
 from monai_sasm.io.dicom.header import Header
 from monai_sasm.io.dicom.support import modality_of
 from monai_sasm.node.arrivals import Arrivals
+from monai_sasm.node.audit import Audit
 from monai_sasm.node.config import NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.spool import Spool
@@ -33,15 +35,20 @@ class Receiver:
         spool: where objects go.
         arrivals: is told what came and which associations ended.
         counters: is told everything.
+        audit: is told who sent what.
 
     Raises:
         OSError: the port is taken.
     """
 
-    def __init__(self, config: NodeConfig, spool: Spool, arrivals: Arrivals, counters: Counters) -> None:
+    def __init__(
+        self, config: NodeConfig, spool: Spool, arrivals: Arrivals, counters: Counters, audit: Audit | None = None
+    ) -> None:
         pynetdicom = require("pynetdicom", "the DICOM node", INSTALL)
         self._config, self._spool, self._arrivals, self._counters = config, spool, arrivals, counters
+        self._audit = audit or Audit(None)
         self._open: dict[int, Any] = {}
+        self._brought: dict[int, Counter[tuple[str, str, str]]] = {}  # association -> series and number of objects
         self._lock = Lock()
         self._entity = entity = pynetdicom.AE(ae_title=config.ae_title)
         entity.require_called_aet = True
@@ -114,6 +121,8 @@ class Receiver:
             self._spool.keep(draft)
             with self._lock:
                 self._open[id(association)] = association
+                what = (draft.key, draft.header.study, draft.header.series)
+                self._brought.setdefault(id(association), Counter())[what] += 1
             self._arrivals.arrived(draft.key, id(association))  # after it lies there, or nobody would come for it
         self._counters.add("received")
         return SUCCESS
@@ -145,6 +154,7 @@ class Receiver:
         caller = event.assoc.requestor
         logger.warning("an association from %s at %s was rejected", str(caller.ae_title).strip(), caller.address)
         self._counters.add("not_authorised")
+        self._audit.note("rejected", caller=str(caller.ae_title).strip(), address=caller.address)
 
     def _ended(self, event: Any, broken: bool) -> None:
         self._close(id(event.assoc), broken=broken)
@@ -152,7 +162,19 @@ class Receiver:
     def _close(self, number: int, *, broken: bool) -> None:
         with self._lock:
             known = self._open.pop(number, None)
+            brought = self._brought.pop(number, Counter())
         if known is not None:
+            caller = known.requestor
+            for (key, study, series), count in brought.items():
+                self._audit.note(
+                    "received",
+                    series=key,
+                    objects=count,
+                    caller=str(caller.ae_title).strip(),
+                    address=caller.address,
+                    broken=broken,
+                    uids={"StudyInstanceUID": study, "SeriesInstanceUID": series},
+                )
             self._arrivals.closed(number, broken=broken)
 
 

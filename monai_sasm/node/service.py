@@ -14,6 +14,7 @@ from typing import Any
 from monai_sasm.batch.row import Row, new_row
 from monai_sasm.errors import reason_of
 from monai_sasm.node.arrivals import Arrivals
+from monai_sasm.node.audit import Audit
 from monai_sasm.node.backoff import Backoff
 from monai_sasm.node.config import DicomPeer, NodeConfig
 from monai_sasm.node.counters import Counters
@@ -27,6 +28,7 @@ from monai_sasm.node.tls import client_context
 
 MAX_FAILURES = 5
 """So often may an error nobody foresaw meet one series, before that series is set aside."""
+_FORGET_SECONDS = 3600.0  # between two looks at what is too old
 _POLL = 0.1  # seconds between two looks at the spool
 _TAKING_OVER, _RESTORING = "taking series over", "restoring"
 
@@ -61,6 +63,8 @@ class Node:
         self._arrivals = Arrivals(config.quiet_seconds, config.interrupted_seconds)
         for key in self.spool.incoming():
             self._arrivals.resume(key)
+        self._audit = Audit(config.audit, identify=config.audit_identify)
+        self._forgotten = 0.0
         self._stop = Event()
         self._progress = Progress()
         for activity in (_TAKING_OVER, _RESTORING):
@@ -73,7 +77,7 @@ class Node:
         ]
         self._health: HealthServer | None = None
         try:
-            self._receiver = Receiver(config, self.spool, self._arrivals, self.counters)
+            self._receiver = Receiver(config, self.spool, self._arrivals, self.counters, self._audit)
         except BaseException:
             self.spool.close()
             raise
@@ -120,6 +124,7 @@ class Node:
                 thread.join(timeout=max(0.0, end - time.monotonic()))
         if self._health:
             self._health.close()
+        self._audit.close()
         self.spool.close()
 
     def state(self) -> dict[str, Any]:
@@ -141,6 +146,10 @@ class Node:
     def restore_next(self) -> bool:
         """Take the complete series over and restore the oldest one that is due; whether there was one."""
         self._receiver.reap()
+        if self.config.keep_days is not None and time.monotonic() - self._forgotten > _FORGET_SECONDS:
+            self._forgotten = time.monotonic()
+            for name in self.spool.forget(self.config.keep_days):
+                self._audit.note("deleted", job=name, reason=f"older than {self.config.keep_days:g} days")
         complete = self._arrivals.complete()
         if not complete:
             self._progress.idle(_TAKING_OVER)
@@ -219,6 +228,7 @@ class Node:
             self.counters.add("quarantined")
         self.spool.restored(job, building)
         self.counters.add("restored", outcome.written)
+        self._audit.note("restored", series=job.key, job=job.name, objects=outcome.written)
         seconds = time.monotonic() - started
         logger.info("%s: %d objects restored in %.1f s", job.name, outcome.written, seconds)
 
@@ -227,11 +237,13 @@ class Node:
         self.spool.quarantine(job, reason)
         self.counters.add("quarantined")
         logger.error("%s: set aside: %s", job.name, reason)
+        self._audit.note("set aside", job=job.name, reason=reason)
         self._tell(self._row(job) | {"status": "failed", "reason": reason})
 
     def _delivered(self, job: Job, files: int) -> None:
         names = [peer.name for peer in self.config.destinations]
         logger.info("%s: %d objects sent to %s", job.name, files, ", ".join(names))
+        self._audit.note("sent", series=job.key, job=job.name, objects=files, destinations=names)
         self._tell(self._row(job) | {"status": "ok", "output": {"files": files, "destinations": names}})
 
     def _row(self, job: Job) -> Row:

@@ -21,6 +21,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -251,6 +252,19 @@ class Spool:
         """Delete a job; a crash half-way leaves nothing that would be worked on."""
         gone = self._move(job, "done")
         shutil.rmtree(gone.folder)
+
+    def forget(self, days: float) -> list[str]:
+        """Delete what has been in quarantine, and what is known of series that were sent, for longer; names of jobs."""
+        before = time.time() - 86400 * days
+        gone = []
+        for job in self.jobs("quarantine"):
+            if (job.folder / "reason.json").stat().st_mtime < before:
+                self.discard(job)
+                gone.append(job.name)
+        for path in [*(self.root / "made").iterdir(), *(self.root / "ledger").glob("*/*")]:
+            if path.stat().st_mtime < before:
+                path.unlink()
+        return gone
 
     def quarantine(self, job: Job, reason: str) -> None:
         """Any state -> quarantine."""
