@@ -16,9 +16,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import yaml
@@ -31,7 +34,9 @@ from monai_sasm.optional import require
 INSTALL = "pip install 'monai-sasm[cluster]'"
 KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
 PATIENCE = 600.0  # seconds without any worker, for a queue to start one or a node to come back
-POLL = 5.0  # seconds between looks at the number of workers
+POLL = 5.0  # seconds between looks at the workers
+ANSWER = 30.0  # seconds within which a scheduler answers a question that needs no work
+SILENCE = 120.0  # seconds without a heartbeat, after which a worker's task goes to another one
 _CONDITIONS = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.allowed-failures": MAX_DEATHS}
 
 logger = logging.getLogger("monai_sasm")
@@ -135,6 +140,7 @@ def rows(
     waiting, last = iter(tasks), False
     put_off: list[Any] = []
     running: dict[Any, tuple[Any, int]] = {}
+    suspects: set[str] = set()
 
     def submit(task: Any, attempt: int) -> Any:
         key = f"sasm-{job.run}-{task.id}-{'last-' if last else ''}{attempt}"
@@ -143,6 +149,7 @@ def rows(
     try:
         while True:
             free = _workers(client, patience) + 1 - len(running)
+            suspects = _pass_over_the_silent(client, suspects)
             for task in (task for _, task in zip(range(free), waiting, strict=False)):
                 running[submit(task, 1)] = task, 1
             if not running and not put_off:
@@ -152,7 +159,12 @@ def rows(
                 continue
             for future in _finished(list(running)):
                 task, attempt = running.pop(future)
-                outcome = _outcome(future, partial(begin, task, job), attempt)
+                try:
+                    outcome = _within(ANSWER, partial(_outcome, future, partial(begin, task, job), attempt))
+                except TimeoutError:
+                    logger.warning("a result cannot be fetched: its worker does not answer; waiting for another one")
+                    running[future] = task, attempt
+                    continue
                 future.release()
                 if outcome is None:
                     running[submit(task, attempt + 1)] = task, attempt + 1
@@ -161,8 +173,8 @@ def rows(
                 else:
                     yield outcome
     finally:
-        for future in running:
-            future.cancel()
+        with suppress(TimeoutError):
+            _within(ANSWER, lambda: [future.cancel() for future in running])
 
 
 def _outcome(future: Any, begin: Callable[[], Row], attempt: int) -> Row | None:
@@ -197,18 +209,77 @@ def _finished(futures: list[Any]) -> list[Any]:
 
 
 def _workers(client: Any, patience: float) -> int:
-    """How many workers there are; waits for the first one."""
-    waited = 0.0
+    """How many workers there are; waits for the first one, and for a scheduler that does not answer."""
+    started = time.monotonic()
     while True:
         if client.status != "running":
             raise StoppedError("the scheduler is gone; start it, then run again with --resume")
-        count = len(client.nthreads())
+        try:
+            count = len(_within(ANSWER, client.nthreads))
+            reason = f"no worker for {patience:.0f} s; start some"
+        except TimeoutError:
+            count, reason = 0, f"the scheduler has not answered for {patience:.0f} s; see what is the matter with it"
+            logger.warning("the scheduler has not answered for %.0f s; waiting", time.monotonic() - started)
         if count:
             return count
-        if waited >= patience:
-            raise StoppedError(f"no worker for {patience:.0f} s; start some, then run again with --resume")
+        if time.monotonic() - started >= patience:
+            raise StoppedError(f"{reason}, then run again with --resume")
         time.sleep(0.2)
-        waited += 0.2
+
+
+def _pass_over_the_silent(client: Any, suspects: set[str]) -> set[str]:
+    """Give the tasks of workers without a heartbeat to others; should one wake up, its work counts once all the same.
+
+    A worker whose connection breaks is noticed by the scheduler. One that is frozen, or on a machine that is, is not.
+
+    Args:
+        client: ``distributed.Client``.
+        suspects: addresses of workers that were silent at the last look. Where all are, the scheduler has slept.
+
+    Returns:
+        Those that are silent now.
+    """
+    silence = SILENCE
+
+    async def pass_over(dask_scheduler: Any) -> tuple[int, set[str]]:
+        now = time.time()
+        workers = list(dask_scheduler.workers.values())
+        silent = {state.address for state in workers if now - state.last_seen > silence}
+        gone = silent & suspects if len(silent) < len(workers) else set()
+        for address in gone:
+            await dask_scheduler.remove_worker(address, stimulus_id=f"sasm-silent-{now}", close=False)
+        return len(gone), silent - gone
+
+    try:
+        count, silent = _within(ANSWER, partial(client.run_on_scheduler, pass_over))
+    except TimeoutError:
+        return set()  # said when its workers are counted
+    if count:
+        logger.warning("%d workers were silent for more than %.0f s; their work goes to others", count, silence)
+    return set(silent)
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What a call gives, in a thread that is left alone when it takes too long.
+
+    Raises:
+        TimeoutError: it took longer than ``seconds``.
+    """
+    answer: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    Thread(target=run, name="sasm-question", daemon=True).start()
+    try:
+        return answer.result(timeout=seconds)
+    except FutureTimeoutError:
+        if answer.done():
+            raise  # the call's own
+        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
 
 
 def _warn_about(client: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from threading import Lock, Thread
@@ -80,6 +81,7 @@ class _Server(ThreadedAssociationServer):
     daemon_threads = True
     request_queue_size = 128
     connections: Connections
+    tls: ssl.SSLContext | None = None
     admits: Callable[[str], bool]
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
@@ -92,11 +94,25 @@ class _Server(ThreadedAssociationServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """In a thread of its own; pynetdicom is troubled only when a whole request for an association is there."""
-        if not _has_request(request, GREETING_SECONDS, lambda: self.connections.holds(client_address)):
+        wanted = self._secured(request) if self.tls else request
+        if wanted is None or (
+            not self.tls and not _has_request(request, GREETING_SECONDS, lambda: self.connections.holds(client_address))
+        ):
             self.shutdown_request(request)
             return
+        if wanted is not request:
+            self.connections.replace(client_address, wanted)
+        request = wanted
         request.settimeout(IDLE_SECONDS)
         super().process_request_thread(request, client_address)
+
+    def _secured(self, request: Any) -> Any:
+        """A connection after its handshake; ``None`` where that fails."""
+        request.settimeout(GREETING_SECONDS)
+        try:
+            return self.tls.wrap_socket(request, server_side=True) if self.tls else None
+        except OSError:
+            return None
 
     def shutdown_request(self, request: Any) -> None:
         """The end of a connection, whoever ended it."""
@@ -117,6 +133,7 @@ def listen(
     admits: Callable[[str], bool],
     max_object_bytes: int,
     too_long: Callable[[], None],
+    tls: ssl.SSLContext | None = None,
 ) -> Any:
     """Start a server in a thread.
 
@@ -127,6 +144,7 @@ def listen(
         admits: whether anything from an IP address is listened to.
         max_object_bytes: a longer object ends its association before it is held in memory.
         too_long: called when that happens.
+        tls: speak TLS, and nothing else.
 
     Raises:
         OSError: the port is taken.
@@ -156,7 +174,7 @@ def listen(
 
     own = [(evt.EVT_PDU_RECV, received), (evt.EVT_ESTABLISHED, established), (evt.EVT_CONN_CLOSE, closed)]
     server: Any = entity.make_server(address, evt_handlers=[*handlers, *own], server_class=_Server)
-    server.admits = admits
+    server.admits, server.tls = admits, tls
     entity._servers.append(server)
     Thread(target=server.serve_forever, name="sasm-acceptor", daemon=True).start()
     return server

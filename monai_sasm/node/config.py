@@ -7,6 +7,7 @@ A configuration file, of which the command line may replace any line::
     destinations:
       pacs: ORTHANC@127.0.0.1:4242
       web: {url: "https://pacs.example/dicom-web", token_env: PACS_TOKEN}
+      safe: {ae_title: PACS, host: pacs.example, port: 2762, tls_ca: /etc/sasm/ca.pem}
     send_to: [pacs]
     quiet_seconds: 10
     restore: {strength: 0.8, device: auto}
@@ -31,12 +32,29 @@ _DICOM_ADDRESS = re.compile(r"(?P<title>[^@]+)@(?P<host>\[[^\]]+\]|[^:@]+):(?P<p
 
 @dataclass(frozen=True)
 class DicomPeer:
-    """A DICOM application that takes C-STORE."""
+    """A DICOM application that takes C-STORE.
+
+    Args:
+        name: what the configuration calls it.
+        ae_title: called AE title.
+        host: name or address.
+        port: of DICOM.
+        tls_ca: file with the certificate of its authority; where given, it is called over TLS.
+        tls_certificate: file with our own certificate, where it asks for one.
+        tls_key: file with the key of that.
+    """
 
     name: str
     ae_title: str
     host: str
     port: int
+    tls_ca: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.tls_ca is None and (self.tls_certificate or self.tls_key):
+            raise ValueError(f"{self.name}: tls_ca must name the certificate of its authority, or anybody could answer")
 
 
 @dataclass(frozen=True)
@@ -146,6 +164,9 @@ class NodeConfig:
         retry_seconds: first pause before something that failed is tried again; it doubles up to ten minutes.
         stalled_minutes: work that gets no further for so long makes the node unhealthy.
         min_free_mb: below so much free disk, objects are refused with "out of resources" (A700).
+        tls_certificate: file with the node's certificate; where given, callers are received over TLS only.
+        tls_key: file with its key.
+        tls_ca: file with an authority's certificate; where given, callers need a certificate of it.
         max_object_mb: longer objects are refused before they are held in memory.
         keep_private: keep private attributes in the derived series.
         restore: options of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``.
@@ -164,6 +185,9 @@ class NodeConfig:
     retry_seconds: float = 10.0
     stalled_minutes: float = 30.0
     min_free_mb: int = 1024
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
     max_object_mb: int = 256
     keep_private: bool = False
     restore: Mapping[str, Any] = field(default_factory=dict)
@@ -174,6 +198,8 @@ class NodeConfig:
         if not self.allow:
             raise ValueError(f"a node needs to know who may send: --allow AE or allow: [AE]; {ANYONE!r} is everybody")
         _check_title(self.ae_title)
+        if self.tls_certificate is None and (self.tls_key or self.tls_ca):
+            raise ValueError("TLS needs tls_certificate, the node's own certificate")
         for key in ("quiet_seconds", "interrupted_seconds", "retry_seconds", "min_free_mb", "stalled_minutes"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
@@ -249,7 +275,8 @@ def peer_from(name: str, value: str | Mapping[str, Any]) -> Peer:
     if isinstance(value, Mapping):
         kind = WebPeer if "url" in value else DicomPeer
         allowed = {one.name for one in fields(kind)} - {"name"}
-        if set(value) - allowed or ("url" not in value and set(value) != allowed):
+        needed = {"url"} if kind is WebPeer else {"ae_title", "host", "port"}
+        if set(value) - allowed or needed - set(value):
             raise ValueError(f"{name}: a destination has {', '.join(sorted(allowed))}, got {', '.join(sorted(value))}")
         peer = kind(name, **value)
     elif value.startswith(("http://", "https://")):

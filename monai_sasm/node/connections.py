@@ -62,6 +62,12 @@ class Connections:
         with self._lock:
             return _key(address) in self._open
 
+    def replace(self, address: Any, request: socket.socket) -> None:
+        """A connection goes on over another socket: TLS has been put over it."""
+        with self._lock:
+            known = self._open.get(_key(address))
+            self._open[_key(address)] = _Open(request, str(address[0]), known.since if known else self._clock())
+
     def forget(self, address: Any) -> None:
         """A connection is closed."""
         with self._lock:

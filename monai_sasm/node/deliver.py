@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from monai_sasm.io.dicom.header import read_header
 from monai_sasm.node.config import DicomPeer, Peer, WebPeer
 from monai_sasm.node.receive import INSTALL
+from monai_sasm.node.tls import client_context
 from monai_sasm.optional import require
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def _c_store(peer: DicomPeer, files: Instances, calling: str, taken: Callable[[l
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS
     for sop_class, syntaxes in _contexts(files):
         entity.add_requested_context(sop_class, list(syntaxes))
-    association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    context = client_context(peer)
+    secured = None if context is None else (context, peer.host)
+    association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title, tls_args=secured)
     if not association.is_established:
         why = "rejects the association" if association.is_rejected else "does not answer"
         raise UnreachableError(f"{peer.name} {why}")

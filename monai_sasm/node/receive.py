@@ -58,6 +58,7 @@ class Receiver:
             (event.EVT_REJECTED, self._rejected),
         ]
         from monai_sasm.node.acceptor import listen
+        from monai_sasm.node.tls import server_context
 
         try:
             self._server = listen(
@@ -67,6 +68,7 @@ class Receiver:
                 admits=self._admits_host,
                 max_object_bytes=config.max_object_mb << 20,
                 too_long=self._too_long,
+                tls=server_context(config),
             )
         except OSError as error:
             raise OSError(f"port {config.port} of {config.host} cannot be listened on: {error.strerror}") from error

@@ -15,7 +15,7 @@ from monai_sasm.batch.row import Row, new_row
 from monai_sasm.errors import reason_of
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.backoff import Backoff
-from monai_sasm.node.config import NodeConfig
+from monai_sasm.node.config import DicomPeer, NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.health import HealthServer
 from monai_sasm.node.outcome import Restores, is_disk_fault, is_disk_full
@@ -23,6 +23,7 @@ from monai_sasm.node.progress import Progress
 from monai_sasm.node.receive import Receiver
 from monai_sasm.node.sender import DestinationQueue, Sender
 from monai_sasm.node.spool import Job, Spool
+from monai_sasm.node.tls import client_context
 
 MAX_FAILURES = 5
 """So often may an error nobody foresaw meet one series, before that series is set aside."""
@@ -49,6 +50,9 @@ class Node:
 
     def __init__(self, config: NodeConfig, restorer: Restores, report: Callable[[Row], None] | None = None) -> None:
         config.check_secrets()
+        for peer in config.destinations:
+            if isinstance(peer, DicomPeer):
+                client_context(peer)  # its files are looked at now, not when the first series is ready
         self.config, self._restorer = config, restorer
         self._report = report or (lambda row: None)
         self.run_name = secrets.token_hex(6)

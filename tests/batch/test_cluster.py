@@ -54,6 +54,9 @@ class Client:
         self.futures: list[Future] = []
         self.most = 0
 
+    def run_on_scheduler(self, function: Any) -> tuple[int, set[str]]:
+        return 0, set()
+
     def nthreads(self) -> dict[str, int]:
         return {f"tcp://{number}": 1 for number in range(self.workers)}
 
