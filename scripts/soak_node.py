@@ -173,6 +173,10 @@ def usage(process: int) -> tuple[float, int, int]:
     return int(status["VmRSS"].split()[0]) / 1024, len(os.listdir(f"/proc/{process}/fd")), int(status["Threads"])
 
 
+def _uid(path: Path) -> str:
+    return str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+
+
 def exposed(spool: Path) -> int:
     """Files and folders that others can read."""
     if spool.stat().st_mode & 0o077 == 0:
@@ -250,9 +254,8 @@ def main() -> int:
     }
     lost = [len(wanted - set(archive.taken) - waiting) for archive in archives]
     twice = [sum(count > 1 for count in archive.taken.values()) for archive in archives]
-    print(
-        f"{len(wanted)} objects acknowledged, {kills} kills, lost {lost}, sent again {twice}, exposed {open_to_others}"
-    )
+    print(f"{len(wanted)} objects acknowledged, {kills} kills, lost {lost}, sent again {twice}", end=", ")
+    print(f"{len(waiting)} still in the spool, {open_to_others} times exposed")
     return int(any(lost) or open_to_others > 0)
 
 

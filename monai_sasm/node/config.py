@@ -170,7 +170,7 @@ class NodeConfig:
         max_object_mb: longer objects are refused before they are held in memory.
         audit: file of the audit trail; see :class:`monai_sasm.node.audit.Audit`.
         audit_identify: write UIDs into it.
-        keep_days: so long what is in quarantine, and what is known of series that were sent, is kept; ``None`` for ever.
+        keep_days: so long quarantine, and what is known of series that were sent, is kept; ``None`` for ever.
         keep_private: keep private attributes in the derived series.
         restore: options of :class:`monai_sasm.restoration.options.Options`, and ``device``, ``precision``, ``trust``.
     """
