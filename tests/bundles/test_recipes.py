@@ -42,10 +42,11 @@ def test_whole_heads(tmp_path: Path) -> None:
     workflow = training(
         "superres_mri_unet", tmp_path, tmp_path / "run", "train_cpu.yaml", "train_whole_head.yaml",
         initial_weights="", train_folders=[str(tmp_path / "train")], val_folders=[str(tmp_path / "val")],
+        small_folders=[str(tmp_path / "train")], batches_per_epoch=2,
         min_std=0.0, **{"network_def::zero_init": False},
     )  # fmt: skip
     get = workflow.parser.get_parsed_content
-    batch = get("train::dataset")[0]
+    batch = get("heads")[0]
     assert batch["clean"].shape == (32, 1, 48, 48)
     assert batch["noisy"].shape == (32, 5, 48, 48)
     workflow.run()
