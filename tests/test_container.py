@@ -135,15 +135,15 @@ def test_the_manifests_say_what_the_image_does() -> None:
 def test_the_command_of_the_image_restores_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_house: Any
 ) -> None:
-    from monai_sasm.batch import task
+    from monai_sasm.batch import work
 
-    task._restorer.cache_clear()
+    work._restorer.cache_clear()
     write_studies(tmp_path / "input", 2)
     (tmp_path / "output").mkdir()
     monkeypatch.setenv("HOLOSCAN_INPUT_PATH", str(tmp_path / "input"))
     monkeypatch.setenv("HOLOSCAN_OUTPUT_PATH", str(tmp_path / "output"))
     with pytest.raises(SystemExit) as ended:
         main(json.loads(value(stages()[-1], "CMD")))
-    task._restorer.cache_clear()
+    work._restorer.cache_clear()
     assert ended.value.code == 0
     assert [row["status"] for row in read(tmp_path / "output" / "manifest.jsonl")] == ["ok", "ok"]

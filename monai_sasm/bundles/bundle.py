@@ -77,9 +77,10 @@ class Bundle:
 
     def uncertainty(self, image: ImageBatch, sigma: NoiseMap | None = None) -> NoiseMap:
         """Standard deviation ``(B, 1, H, W)`` of restored images that fit, in working scale; arguments as for
-        :meth:`restore`. It takes many times as long as restoring.
+        :meth:`restore`. It takes many times as long as restoring, and is always in float32: small spreads of large
+        values do not survive rounding.
         """
-        with self._running(image) as laid_out:
+        with self._running(image, "float32") as laid_out:
             spread: NoiseMap = cast(Any, self.network).uncertainty(laid_out, *((sigma,) if self.noise_map else ()))
             return spread.float()
 
@@ -105,10 +106,11 @@ class Bundle:
             prepare()
 
     @contextmanager
-    def _running(self, image: ImageBatch) -> Iterator[ImageBatch]:
+    def _running(self, image: ImageBatch, precision: str | None = None) -> Iterator[ImageBatch]:
         import torch
 
-        reduced = self.precision != "float32"
-        with torch.inference_mode(), torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=reduced):
+        from monai_sasm.functional.precision import reduced_precision
+
+        with torch.inference_mode(), reduced_precision(precision or self.precision, image.device):
             # channels last: oneDNN's convolutions run 1.4 times as fast
             yield image.contiguous(memory_format=torch.channels_last)

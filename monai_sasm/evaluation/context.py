@@ -71,7 +71,7 @@ class Context:
         from monai_sasm.errors import BundleError
 
         if self.bundles is None:
-            return load(name, torch_device(self.device), overlay=overlay)
+            return load(name, torch_device(self.device), precision="auto", overlay=overlay)
         key = name if overlay is None else f"{name}/{overlay}"
         if key not in self.bundles:
             raise BundleError(f"no bundle {key!r} among those given: {', '.join(sorted(self.bundles)) or 'none'}")

@@ -71,7 +71,7 @@ class NamedExpert:
         """
         from monai_sasm.bundles import load
 
-        return load(self.root, device, overlay=self.overlay)
+        return load(self.root, device, precision="auto", overlay=self.overlay)
 
 
 def find_experts(names: Sequence[str], trust: Sequence[Path] = ()) -> list[NamedExpert]:

@@ -216,7 +216,7 @@ def test_a_photo_is_restored_refined_and_enlarged_by_command(
     assert [row["parameters"].get("enlarged") for row in rows] == [None, 4]
     assert rows[0]["parameters"]["refiner_weights"] == folder.name
     assert rows[0]["summary"]["trust"] == 1
-    assert any(path.endswith("image_trust.png") for path in rows[0]["output"]["maps"])
+    assert any(path.endswith("image_trust.png") for path in rows[0]["output"]["map_paths"])
     assert rows[1]["notes"] == [f"enlarged 4 times by {BUNDLE.name}"]
 
 
