@@ -3,6 +3,7 @@
 #   PYTHON=python3.12            another Python, 3.10 to 3.13
 #   PIP_FLAGS="--index-url ..."  where torch comes from, for example https://download.pytorch.org/whl/cpu
 #   DEVICE=cuda                  where the demo runs: auto, cpu, cuda, mps
+#   JOBS=4                       how many tests run at once
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
@@ -11,14 +12,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEVICE ?= auto
 TESTS ?= tests
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-slow lint install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m monai_sasm.cli.demo --output demo_output --device $(DEVICE)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) -m "not slow" $(TESTS)
+
+# what takes longer: whole trainings, processes that are killed, the tour
+test-slow: $(VENV)/.installed
+	$(PYTEST) -m slow $(TESTS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -45,6 +45,7 @@ def test_outputs_are_there_and_small() -> None:
     assert TOUR.stat().st_size < LARGEST
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(TOUR, as_version=4)

@@ -110,6 +110,7 @@ def launcher() -> Iterator[Any]:
         process.stdin.close()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(clinic: tuple[Path, Path, list[str]]) -> None:
     source, output, arguments = clinic
     with launcher() as start:
@@ -132,6 +133,7 @@ def test_a_killed_run_goes_on_where_it_was(clinic: tuple[Path, Path, list[str]])
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.dcm")} == results
 
 
+@pytest.mark.slow
 def test_workers_die_and_every_other_study_is_done(
     clinic: tuple[Path, Path, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -206,6 +206,7 @@ def test_servers_can_use_the_parts_alone(bundle: Path, tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [source], "nothing is saved"
 
 
+@pytest.mark.slow
 def test_inference_runs_from_any_directory(tmp_path: Path) -> None:
     bundle = identity_copy(ROOT / "bundles" / "lowdose_ct_unet", tmp_path)
     source = save(clean_image("CT"), "CT", tmp_path / "in", slices=2)

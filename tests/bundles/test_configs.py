@@ -189,6 +189,7 @@ def test_training_starts_afresh_without_resume(tmp_path: Path) -> None:
         assert workflow.parser.get_parsed_content("train::trainer").state.iteration == 4
 
 
+@pytest.mark.slow
 def test_training_spreads_over_two_processes(tmp_path: Path) -> None:
     data = dataset("noise_photo_unet", tmp_path)
     files = config("noise_photo_unet", "train.yaml", "multi_gpu_train.yaml")

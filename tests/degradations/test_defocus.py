@@ -33,6 +33,7 @@ def test_each_image_of_a_batch_has_its_own_radius_and_region() -> None:
     assert inner[0] > 2 * inner[1] > 2 * inner[2]
 
 
+@pytest.mark.slow
 def test_probability_is_the_share_of_images_out_of_focus() -> None:
     drawn = Defocus(radius=(2.0, 4.0), probability=0.25).draw((400, 1, 8, 8), torch.Generator().manual_seed(0))
     assert (drawn.radius > 0).float().mean().item() == pytest.approx(0.25, abs=0.06)

@@ -136,6 +136,7 @@ def test_a_background_that_is_not_zero_changes_nothing(models: Path, root: Path,
     np.testing.assert_allclose(plain.degraded, other.degraded, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_resume_takes_over_what_is_still_right(models: Path, root: Path, tmp_path: Path) -> None:
     def counted(found: Sequence[BratsSubject], job: BratsJob) -> Iterator[Any]:
         asked.append([subject.name[-1] for subject in found])
@@ -163,6 +164,7 @@ def test_resume_takes_over_what_is_still_right(models: Path, root: Path, tmp_pat
     assert len(rows(tmp_path)) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_run_goes_on_where_it_was(models: Path, root: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", "brats", "--root", root, "-o", tmp_path / "results", "--device", "cpu", "--resume", "-q"]
@@ -195,6 +197,7 @@ def test_a_subject_that_always_kills_is_given_up(
     assert measure_subject(subject, job)["status"] == "ok", "a new run tries again"
 
 
+@pytest.mark.slow
 def test_two_workers_find_the_same(models: Path, root: Path, tmp_path: Path) -> None:
     dask = pytest.importorskip("dask")
     distributed = pytest.importorskip("distributed")

@@ -33,6 +33,7 @@ def disc(modality: str) -> torch.Tensor:
     return (0.04 if modality == "CT" else 0.1) * edge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERTS)
 def test_bfloat16_restores_as_float32_does(name: str) -> None:
     modality = SECTIONS[name]["modality"]

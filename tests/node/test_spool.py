@@ -176,6 +176,7 @@ def _work(folder: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch) 
     box.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_any_change_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each step one process dies; the next one finishes the job. At most the object in flight is taken twice."""

@@ -33,6 +33,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     return Context(tmp_path / "data", tmp_path / "out", device="cpu")
 
 
+@pytest.mark.slow
 def test_every_row_is_measured(small: Context) -> None:
     table = evaluate_in(small, "cifar10")
     assert table.skipped is None
@@ -50,6 +51,7 @@ def test_every_row_is_measured(small: Context) -> None:
     assert len(table.figures) == 5
 
 
+@pytest.mark.slow
 def test_the_peer_is_trained_once(small: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     first = evaluate_in(small, "cifar10").row("plain CNN").scores
     monkeypatch.setattr("monai_sasm.evaluation.plain_cnn.train", None)
