@@ -143,4 +143,4 @@ def test_requirements_are_what_the_code_imports() -> None:
 def test_each_shipped_weight_is_small_enough() -> None:
     sizes = {path: path.stat().st_size for path in (ROOT / "bundles").glob("*/models/*.pt")}
     assert all(size <= 8e6 for size in sizes.values()), sizes
-    assert sum(sizes.values()) <= 40e6
+    assert sum(sizes.values()) <= 60e6
