@@ -16,7 +16,7 @@ class Constant(Dataset[dict[str, torch.Tensor]]):
         self.value = value
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {"clean": torch.full((1,), self.value)}
+        return {"clean": torch.full((1,), self.value, dtype=torch.float32)}
 
 
 def test_parts_come_in_their_shares() -> None:
