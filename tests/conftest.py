@@ -26,7 +26,7 @@ def loggers_as_found() -> None:
 
 
 @pytest.fixture
-def toy_house(monkeypatch: pytest.MonkeyPatch) -> Any:
+def toy_restorer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A house whose experts ``toy_ct``, ``toy_mr`` and ``toy_photo`` halve the image; its gate trusts all alike."""
     import torch
 

@@ -133,7 +133,7 @@ def test_the_manifests_say_what_the_image_does() -> None:
 
 
 def test_the_command_of_the_image_restores_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_house: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_restorer: Any
 ) -> None:
     from monai_sasm.batch import work
 

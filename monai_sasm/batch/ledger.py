@@ -35,7 +35,7 @@ from typing import Any
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import replacing, sync_all
 from monai_sasm.io.nofollow import (
-    below,
+    inside,
     is_folder,
     make_folder,
     open_regular,
@@ -117,7 +117,7 @@ class Ledger:
     def record(self, identity: str) -> dict[str, Any] | None:
         """The record of a task whose result lies in its place: ``row``, ``key`` and ``units``; ``None`` without."""
         record = self._record(identity)
-        if record is None or not all(below(self.output, unit).exists() for unit in record["units"]):
+        if record is None or not all(inside(self.output, unit).exists() for unit in record["units"]):
             return None
         return record
 
@@ -181,7 +181,7 @@ class Ledger:
             return done  # the scheduler ran it twice, and the other one was faster
         units = {path.relative_to(staged).as_posix(): _names(path) for path in whole_parts(staged)}
         mine = (self._record(identity) or {"units": {}})["units"]
-        places = {unit: below(self.output, unit) for unit in units}
+        places = {unit: inside(self.output, unit) for unit in units}
         taken = [unit for unit in units if unit not in mine and places[unit].exists()]
         if taken and not overwrite:
             raise FileExistsError(f"{self.output / taken[0]} exists; choose another output or pass --overwrite")
@@ -216,7 +216,7 @@ class Ledger:
             return
         with suppress(FileNotFoundError):  # another process may be moving the same
             refuse_links_inside(ready)
-        moves = [(ready / _FILES / unit, below(self.output, unit), names) for unit, names in units.items()]
+        moves = [(ready / _FILES / unit, inside(self.output, unit), names) for unit, names in units.items()]
         for source, target, names in moves:
             _move(source, target, names)
         with suppress(FileNotFoundError):
@@ -240,7 +240,7 @@ def _checked(content: bytes) -> dict[str, Any]:
     try:
         record = json.loads(content)
         for unit, names in record["units"].items():
-            below(Path(), unit)
+            inside(Path(), unit)
             if unit.split("/")[0] == FOLDER or not all(isinstance(name, str) and name == _name(name) for name in names):
                 raise ValueError
         if not isinstance(record.get("row", {}), dict):
@@ -251,7 +251,7 @@ def _checked(content: bytes) -> dict[str, Any]:
 
 
 def _name(name: str) -> str:
-    return below(Path(), name).name
+    return inside(Path(), name).name
 
 
 def _names(unit: Path) -> list[str]:

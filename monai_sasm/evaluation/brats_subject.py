@@ -208,7 +208,7 @@ class Measured:
 
     Args:
         scene: the subject.
-        house: with the experts.
+        restorer: with the experts.
         segmenter: the judge.
         known: what it has found in the clean image before.
     """

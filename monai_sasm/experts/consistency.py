@@ -22,7 +22,7 @@ DROP = 2.3  # natural logarithm of energy: so steep is only the end of sampling 
 SMALLEST = 6  # one line in so many is sampled at least; nearer to the centre anatomy falls as steeply
 
 
-def guarded(estimate: Tensor, image: Tensor, guard: Guard | None) -> Tensor:
+def apply_guard(estimate: Tensor, image: Tensor, guard: Guard | None) -> Tensor:
     """``estimate``, with measured data put back if there is a guard."""
     return estimate if guard is None else guard(estimate, image)
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_sasm.experts.consistency import Guard, guarded
+from monai_sasm.experts.consistency import Guard, apply_guard
 from monai_sasm.types import ImageBatch, NoiseMap
 
 SCALE = 0.2  # of every residual (Szegedy et al. 2017): deep stacks without normalisation stay stable
@@ -72,7 +72,7 @@ class RRDBNet(nn.Module):
         features = self.head(F.pixel_unshuffle(padded, self.patch))
         features = features + self.join(self.body(features))
         correction = F.pixel_shuffle(self.tail(F.leaky_relu(features, SLOPE)), self.patch)
-        return guarded(image + correction[..., :height, :width].to(image.dtype), image, self.guard)
+        return apply_guard(image + correction[..., :height, :width].to(image.dtype), image, self.guard)
 
 
 class _DenseBlock(nn.Module):

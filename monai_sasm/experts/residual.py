@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_sasm.experts.consistency import Guard, guarded
+from monai_sasm.experts.consistency import Guard, apply_guard
 from monai_sasm.experts.enhance import initialize_output
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -39,4 +39,4 @@ class Residual(nn.Module):
         height, width = image.shape[-2:]
         padding = (0, -width % self.multiple, 0, -height % self.multiple)
         correction: Tensor = self.network(F.pad(image, padding, mode="replicate"))
-        return guarded(image + correction[..., :height, :width].to(image.dtype), image, self.guard)
+        return apply_guard(image + correction[..., :height, :width].to(image.dtype), image, self.guard)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_sasm.experts.consistency import Guard, guarded
+from monai_sasm.experts.consistency import Guard, apply_guard
 from monai_sasm.functional.neighbours import fit_neighbours
 from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.types import ImageBatch, NoiseMap
@@ -99,7 +99,7 @@ class ResidualUNet(nn.Module):
         for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
             x = level(up(x) + skip)  # (B, c_i, ...)
         correction = F.pixel_shuffle(self.tail(x), UNSHUFFLE)  # (B, C, H, W) padded
-        return guarded(image + correction[..., :height, :width].to(image.dtype), image, self.guard)
+        return apply_guard(image + correction[..., :height, :width].to(image.dtype), image, self.guard)
 
 
 class _ResidualBlock(nn.Module):

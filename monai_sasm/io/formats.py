@@ -20,7 +20,7 @@ from monai_sasm.io.entry import Entry, refused, safe_name
 from monai_sasm.io.file_format import HEAD, FileFormat
 from monai_sasm.io.nifti.format import NiftiFormat
 from monai_sasm.io.nifti.header import open_plain
-from monai_sasm.io.nofollow import below
+from monai_sasm.io.nofollow import inside
 from monai_sasm.io.photo.format import PhotoFormat
 from monai_sasm.io.volume import Volume
 from monai_sasm.io.walk import files_below
@@ -202,7 +202,7 @@ def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
     taken = {os.path.realpath(place) for file in entry.paths for place in (file, file.parent)}
     if os.path.realpath(target) in taken:
         raise ValueError(f"a result is never written onto its source, got {target.name}; choose another output folder")
-    return below(output, target.relative_to(output).as_posix()) if target != output else target
+    return inside(output, target.relative_to(output).as_posix()) if target != output else target
 
 
 def target_for(volume: Volume, path: Path) -> Path:

@@ -90,7 +90,7 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def below(root: Path, relative: str) -> Path:
+def inside(root: Path, relative: str) -> Path:
     """The place of a relative name below a folder, on a way on which no link stands; it need not exist.
 
     Args:

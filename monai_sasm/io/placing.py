@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monai_sasm.io.commit import WORKING, guard_folder, move_folder, sync
-from monai_sasm.io.nofollow import below
+from monai_sasm.io.nofollow import inside
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def place(staging: Path, folder: Path, *, overwrite: bool, ours: Callable[[Path]
         FileExistsError: something is in the way.
         RefusedError: a link is in the place of a result or on the way to it.
     """
-    moves = [(path, below(folder, path.relative_to(staging).as_posix())) for path in whole_parts(staging)]
+    moves = [(path, inside(folder, path.relative_to(staging).as_posix())) for path in whole_parts(staging)]
     moves.sort(key=lambda move: move[0].is_dir())  # a series goes last: it cannot be moved back
     for path, target in moves:
         if path.is_dir():

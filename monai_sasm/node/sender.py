@@ -174,7 +174,7 @@ class DestinationQueue:
         missing = [file for file, uid in uids.items() if (self.peer.name, uid) not in before]
         further = False
 
-        def taken(new: list[str]) -> None:
+        def note_sent(new: list[str]) -> None:
             nonlocal further
             further = True
             job.note_sent(self.peer.name, new)
@@ -182,7 +182,7 @@ class DestinationQueue:
             self._progress.made(self._activity)
 
         try:
-            deliver(self.peer, missing, self._config.ae_title, taken)
+            deliver(self.peer, missing, self._config.ae_title, note_sent)
         except UnreachableError as error:
             self.unreachable = str(error)
             self._postpone(job, str(error), self._reachable.failed(self.peer.name))

@@ -34,7 +34,7 @@ from tests.rows import check_rows
 
 
 @pytest.fixture
-def sasm(capsys: pytest.CaptureFixture[str], toy_house: Any) -> Iterator[Any]:
+def sasm(capsys: pytest.CaptureFixture[str], toy_restorer: Any) -> Iterator[Any]:
     """Run ``sasm batch ARGUMENTS`` in this process with toy experts; gives exit code, stdout and stderr."""
     work._restorer.cache_clear()
 

@@ -78,7 +78,7 @@ def test_a_missing_input_is_one_line(sasm: Any, tmp_path: Path) -> None:
     assert "does not exist" in err
 
 
-def test_restore_photo_to_a_folder_and_to_a_file(sasm: Any, photo: Path, tmp_path: Path, toy_house: Any) -> None:
+def test_restore_photo_to_a_folder_and_to_a_file(sasm: Any, photo: Path, tmp_path: Path, toy_restorer: Any) -> None:
     code, out, _ = sasm("restore", photo, "-o", tmp_path / "out", "--expert", "toy_photo")
     assert (code, out) == (0, f"{tmp_path / 'out' / 'window.png'}\n")
     before, after = (np.asarray(Image.open(path)).astype(int) for path in (photo, tmp_path / "out" / "window.png"))
@@ -88,7 +88,7 @@ def test_restore_photo_to_a_folder_and_to_a_file(sasm: Any, photo: Path, tmp_pat
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "one.png")), before)
 
 
-def test_existing_results_are_kept_unless_overwrite(sasm: Any, photo: Path, tmp_path: Path, toy_house: Any) -> None:
+def test_existing_results_are_kept_unless_overwrite(sasm: Any, photo: Path, tmp_path: Path, toy_restorer: Any) -> None:
     command = ("restore", photo, "-o", tmp_path / "out", "--expert", "toy_photo")
     assert sasm(*command)[0] == 0
     result = tmp_path / "out" / "window.png"
@@ -103,7 +103,7 @@ def test_existing_results_are_kept_unless_overwrite(sasm: Any, photo: Path, tmp_
 
 @pytest.mark.parametrize("old", ["window_change.png", "window_weight-other.png", "window_trust.png"])
 def test_an_old_map_in_the_way_is_met_before_anything_is_written(
-    sasm: Any, photo: Path, tmp_path: Path, toy_house: Any, old: str
+    sasm: Any, photo: Path, tmp_path: Path, toy_restorer: Any, old: str
 ) -> None:
     command = ("restore", photo, "-o", tmp_path / "out", "--expert", "toy_photo")
     (tmp_path / "out").mkdir()
@@ -118,7 +118,7 @@ def test_an_old_map_in_the_way_is_met_before_anything_is_written(
 
 
 def test_maps_that_cannot_be_written_leave_no_half_result(
-    sasm: Any, photo: Path, tmp_path: Path, toy_house: Any, monkeypatch: pytest.MonkeyPatch
+    sasm: Any, photo: Path, tmp_path: Path, toy_restorer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (photo.parent / "slice.dcm").write_bytes(ct_small().read_bytes())
     command = ("restore", photo.parent, "-o", tmp_path / "out", "--save-maps", "--json")
@@ -137,7 +137,7 @@ def test_maps_that_cannot_be_written_leave_no_half_result(
     assert sasm(*command)[0] == 0
 
 
-def test_the_sidecar_of_a_source_is_never_replaced(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+def test_the_sidecar_of_a_source_is_never_replaced(sasm: Any, tmp_path: Path, toy_restorer: Any) -> None:
     source = tmp_path / "volume.nii.gz"
     source.write_bytes(mr_volume().read_bytes())
     (tmp_path / "volume.json").write_text("mine")
@@ -147,7 +147,7 @@ def test_the_sidecar_of_a_source_is_never_replaced(sasm: Any, tmp_path: Path, to
     assert not (tmp_path / "volume.nii").exists()
 
 
-def test_a_result_never_lands_on_its_source(sasm: Any, photo: Path, toy_house: Any) -> None:
+def test_a_result_never_lands_on_its_source(sasm: Any, photo: Path, toy_restorer: Any) -> None:
     before = photo.read_bytes()
     code, _, err = sasm("restore", photo, "-o", photo, "--expert", "toy_photo", "--overwrite")
     assert code == 3
@@ -155,7 +155,7 @@ def test_a_result_never_lands_on_its_source(sasm: Any, photo: Path, toy_house: A
     assert photo.read_bytes() == before
 
 
-def test_restore_dicom_gives_a_derived_series(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+def test_restore_dicom_gives_a_derived_series(sasm: Any, tmp_path: Path, toy_restorer: Any) -> None:
     code, out, _ = sasm("restore", ct_small(), "-o", tmp_path / "out", "--expert", "toy_ct", "--save-maps")
     assert code == 0
     source = pydicom.dcmread(ct_small())
@@ -174,7 +174,7 @@ def test_restore_dicom_gives_a_derived_series(sasm: Any, tmp_path: Path, toy_hou
     assert {name.split("_")[-1] for name in maps} == {"change.nii.gz", "ct.nii.gz"}
 
 
-def test_json_rows(sasm: Any, photo: Path, tmp_path: Path, toy_house: Any) -> None:
+def test_json_rows(sasm: Any, photo: Path, tmp_path: Path, toy_restorer: Any) -> None:
     (photo.parent / "broken.png").write_bytes(photo.read_bytes()[:500])
     (photo.parent / "volume.nii").write_bytes(mr_volume().read_bytes())
     command = ("restore", photo.parent, "-o", tmp_path / "out", "--expert", "toy_photo", "--json", "--save-maps")
@@ -204,7 +204,7 @@ def test_json_rows(sasm: Any, photo: Path, tmp_path: Path, toy_house: Any) -> No
     assert (weight == 255).all()
 
 
-def test_an_expert_passes_over_other_modalities(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+def test_an_expert_passes_over_other_modalities(sasm: Any, tmp_path: Path, toy_restorer: Any) -> None:
     code, out, err = sasm("restore", ct_small(), "-o", tmp_path / "out", "--expert", "toy_mr")
     assert (code, out) == (3, "")
     assert "toy_mr is for MR, this image is CT" in err
@@ -229,7 +229,7 @@ def test_dry_run_says_what_and_why_and_writes_nothing(sasm: Any, photo: Path, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_odd_dicom_never_ends_in_a_traceback(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+def test_a_folder_of_odd_dicom_never_ends_in_a_traceback(sasm: Any, tmp_path: Path, toy_restorer: Any) -> None:
     code, out, err = sasm("restore", shared("dicom_odd"), "-o", tmp_path / "out", "--json", "-q")
     rows = [json.loads(line) for line in out.splitlines()]
     check_rows(rows)
@@ -244,7 +244,7 @@ def test_a_folder_of_odd_dicom_never_ends_in_a_traceback(sasm: Any, tmp_path: Pa
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
-def test_messages_hold_no_patient_data(sasm: Any, tmp_path: Path, toy_house: Any) -> None:
+def test_messages_hold_no_patient_data(sasm: Any, tmp_path: Path, toy_restorer: Any) -> None:
     code, out, err = sasm("restore", ct_small(), "-o", tmp_path / "out", "--expert", "toy_ct", "-v")
     dataset = pydicom.dcmread(ct_small())
     assert code == 0

@@ -15,8 +15,8 @@ from monai_sasm.cli.demo import run
 
 
 @pytest.fixture
-def demo(tmp_path: Path, toy_house: Any) -> tuple[Path, str]:
-    return tmp_path, run(tmp_path, toy_house)
+def demo(tmp_path: Path, toy_restorer: Any) -> tuple[Path, str]:
+    return tmp_path, run(tmp_path, toy_restorer)
 
 
 def test_demo_writes_what_it_promises(demo: tuple[Path, str]) -> None:

@@ -229,12 +229,12 @@ def test_files_that_are_opened_are_plain_files(kind: str, tmp_path: Path, outsid
 def test_names_that_lead_elsewhere(name: str, tmp_path: Path, outside: Path) -> None:
     (tmp_path / "link").symlink_to(outside)
     with pytest.raises(RefusedError):
-        nofollow.below(tmp_path, name)
+        nofollow.inside(tmp_path, name)
 
 
 def test_names_that_stay(tmp_path: Path) -> None:
     for name in ("x", "a/b/..c", "...", "a b/ü\\x"):
-        assert nofollow.below(tmp_path, name) == tmp_path / name
+        assert nofollow.inside(tmp_path, name) == tmp_path / name
 
 
 def test_lines_of_the_wrong_shape_do_not_end_a_batch(dataset: Path, tmp_path: Path, trust: Path) -> None:

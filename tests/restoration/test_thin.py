@@ -161,7 +161,7 @@ def test_the_derivation_tells_expert_and_options() -> None:
     assert done.digest != thin_derivation(restorer(sharpen=Sharpen()), Thinning("sharpen", 2)).digest
 
 
-def test_the_command_writes_an_isotropic_file(tmp_path: Path, toy_house: Restorer) -> None:
+def test_the_command_writes_an_isotropic_file(tmp_path: Path, toy_restorer: Restorer) -> None:
     image = nibabel.load(mr_volume())  # type: ignore[attr-defined]
     values = np.asarray(image.dataobj)[..., ::5][..., :5]
     affine = image.affine @ np.diag([1, 1, 5, 1])

@@ -1,4 +1,4 @@
-"""Which DICOM objects the house restores, and in which words it refuses the others."""
+"""Which DICOM objects this package restores, and in which words it refuses the others."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class PngHeader:
 
 
 def inspect(data: bytes) -> tuple[int, int]:
-    """Bit depth and colour type of a PNG this house can process.
+    """Bit depth and colour type of a PNG this package can process.
 
     Raises:
         RefusedError: animated, damaged, or too large.
