@@ -19,8 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_sasm.types import ImageBatch
-
 CLOSE = 1.5  # distance of slices over distance of pixels up to which neighbours are shown
 _SQUARE = 1e-3  # cosine up to which the slices lie exactly behind each other
 T = TypeVar("T")
@@ -76,11 +74,6 @@ def slabs(slices: Iterable[T], count: int, length: int) -> Iterator[list[T]]:
     while (first := next(waiting, None)) is not None:
         stack = chain([first], (one for _, one in zip(range(length - 1), waiting, strict=False)))
         yield from _windows(stack, count)
-
-
-def slab_batch(stack: ImageBatch, count: int) -> Tensor:
-    """One stack of slices ``(N, 1, H, W)`` -> ``(N, 2 count + 1, H, W)``, each between its neighbours."""
-    return torch.stack([torch.cat(window) for window in slabs(stack, count, len(stack))])
 
 
 def run_on_slices(

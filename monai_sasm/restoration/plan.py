@@ -16,8 +16,6 @@ from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.refinement import refined_derivation
 from monai_sasm.types import Modality
 
-_PRECISIONS = ("float32", "bfloat16")
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -58,7 +56,8 @@ class Plan:
     @property
     def precision(self) -> str:
         """``float32``, or ``bfloat16`` where some expert runs in it; see :mod:`monai_sasm.functional.precision`."""
-        return max((expert.precision for expert in self.experts.values()), key=_PRECISIONS.index, default="float32")
+        reduced = any(expert.precision == "bfloat16" for expert in self.experts.values())
+        return "bfloat16" if reduced else "float32"
 
     @property
     def batch(self) -> int:

@@ -107,6 +107,7 @@ def thin_derivation(restorer: Restorer, options: Thinning) -> Derivation:
     """What to write into the headers of a result."""
     from monai_sasm import __version__
 
+    expert = _expert(restorer, options.expert)
     factor = "isotropic" if options.factor is None else options.factor
     parameters = {
         "expert": options.expert,
@@ -114,12 +115,12 @@ def thin_derivation(restorer: Restorer, options: Thinning) -> Derivation:
         "strength": options.strength,
         "sigma": options.sigma,
         "profile": options.profile,
-        "precision": _expert(restorer, options.expert).precision,
+        "precision": expert.precision,
     }
     return Derivation(
         "monai_sasm",
         __version__,
-        {options.expert: _expert(restorer, options.expert).sha256},
+        {options.expert: expert.sha256},
         {key: value for key, value in parameters.items() if value is not None},
         summary="Through-plane super-resolution",
         label="SASM thin slices",

@@ -20,7 +20,7 @@ from monai_sasm.diffusion.process import Flow
 from monai_sasm.experts.generative import GenerativeRestorer, Prediction
 from monai_sasm.experts.unet import ResidualUNet
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.functional.neighbours import adjacent, fit_neighbours, neighbours_of, slab_batch, slabs
+from monai_sasm.functional.neighbours import adjacent, fit_neighbours, neighbours_of, run_on_slices, slabs
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.inferers import SliceInferer
 from monai_sasm.restoration.network import Pipeline
@@ -105,7 +105,9 @@ def test_no_more_slices_are_read_than_are_needed() -> None:
 
 def test_a_stack_becomes_slabs() -> None:
     stack = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 3, 2)
-    assert slab_batch(stack, 1)[:, :, 2, 1].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
+    assert torch.stack(list(run_on_slices(lambda slab: slab, stack, neighbours=1, length=len(stack))))[
+        :, :, 2, 1
+    ].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
 
 
 @pytest.mark.parametrize(
