@@ -22,6 +22,7 @@ from monai_sasm.restoration.dispatch import gate_weights, restore_tiled
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
+from monai_sasm.restoration.shelter import neighbours_for_experts, sheltered
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
@@ -105,7 +106,8 @@ def restore_slices(
     """
     options = plan.options
     grey_photo = plan.modality.profile.is_picture and image.shape[1] == 1
-    start = image.expand(-1, 3, -1, -1) if grey_photo else image
+    shelter = None if plan.modality.profile.is_picture else sheltered(image, plan.modality.profile)
+    start = image.expand(-1, 3, -1, -1) if grey_photo else image if shelter is None else shelter.seen
     current = start
     known: torch.Tensor | None = None  # faults that earlier passes saw
     for number in range(plan.passes):
@@ -124,6 +126,8 @@ def restore_slices(
         if statistics is not None:
             statistics.add(weights, sigma, number, active)
         around = None if number else slab
+        if shelter is not None:
+            around = shelter.for_experts(current) if around is None else neighbours_for_experts(around, plan.modality)
         if statistics is not None and options.keep_maps and number == 0 and options.expert and plan.experts[1].samples:
             shown = current if around is None else around
             statistics.add_uncertainty(tiled(plan.experts[1].uncertainty, shown, sigma))
@@ -139,6 +143,8 @@ def restore_slices(
     current = blend(start, current, options.strength)
     if plan.modality.profile.nonnegative:  # no magnitude is negative, however dark the surroundings are drawn
         current = torch.maximum(current, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
+    if shelter is not None:
+        return shelter.result(current)
     return to_grey(current) if grey_photo else current
 
 
