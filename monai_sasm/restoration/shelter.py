@@ -7,7 +7,10 @@ that is no longer exactly zero breaks masks. A constant is recognised by itself,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,14 +68,15 @@ def sheltered(image: ImageBatch, profile: ModalityProfile) -> Sheltered:
         return Sheltered(image, image, kept, torch.zeros_like(kept))
     air, white = (end / profile.scale for end in profile.trained)
     within, high = image.clamp(air, white), image > white
-    padding = kept & (image < air)
+    below = image < air
+    padding = below & torch.isin(image, image[kept & below].unique()) if below.any() else below
     border = torch.ones_like(kept)
     border[..., 1:-1, 1:-1] = False
     for value in image[kept & border].unique():  # nothing that was measured is constant there, but clipped air
         if air + _AIR_LIKE < value < white:
-            padding = padding | (kept & (image == value))
+            padding = padding | _grown(kept & (image == value), image == value)
     near = _largest(high.float(), 2 * _HALO + 1) > 0 if high.any() else None
-    return Sheltered(image, within.masked_fill(padding, air), kept | (within != image), padding, near)
+    return Sheltered(image, within.masked_fill(padding, air), kept | padding | (within != image), padding, near)
 
 
 def neighbours_for_experts(slab: ImageBatch, modality: Modality) -> ImageBatch:
@@ -83,15 +87,46 @@ def neighbours_for_experts(slab: ImageBatch, modality: Modality) -> ImageBatch:
 
 def constant_regions(image: ImageBatch) -> Tensor:
     """Bool, the shape of ``image``: pixels in squares of exactly one value, and those of that value next to them."""
-    flat = _largest(image, _BLOCK) == -_largest(-image, _BLOCK)
-    if not flat.any():
-        return torch.zeros_like(image, dtype=torch.bool)
-    kept = _largest(flat.float(), _BLOCK) > 0
+    kept = torch.zeros_like(image, dtype=torch.bool)
+    if min(image.shape[-2:]) < _BLOCK:
+        return kept
+    across = _shrunk(image[..., 1:] == image[..., :-1], -1, _BLOCK - 1)
+    down = _shrunk(image[..., 1:, :] == image[..., :-1, :], -2, _BLOCK - 1)
+    squares = _shrunk(across, -2, _BLOCK) & down[..., : across.shape[-1]]  # by their first pixels
+    if not squares.any():
+        return kept
+    height, width = squares.shape[-2:]
+    for row, column in product(range(_BLOCK), repeat=2):
+        kept[..., row : row + height, column : column + width] |= squares
     for _ in range(_FRINGE):
-        above = _largest(image.masked_fill(~kept, -torch.inf), 3)
-        below = -_largest((-image).masked_fill(~kept, -torch.inf), 3)
-        kept = kept | (image == above) | (image == below)
+        for one, other in _neighbours():
+            alike = image[one] == image[other]
+            kept[one] |= kept[other] & alike
+            kept[other] |= kept[one] & alike
     return kept
+
+
+def _shrunk(flags: Tensor, axis: int, count: int) -> Tensor:
+    """Whether ``count`` flags in a row are all true, from each on; shorter along the axis."""
+    size = flags.shape[axis] - count + 1
+    parts = [flags.narrow(axis, start, size) for start in range(count)]
+    return torch.stack(parts).all(0)
+
+
+def _neighbours() -> Iterator[tuple[Any, Any]]:
+    """Index pairs of all pixels and their neighbours to the right, below, and on both diagonals."""
+    first, last, whole = slice(None, -1), slice(1, None), slice(None)
+    yield (..., whole, first), (..., whole, last)
+    yield (..., first, whole), (..., last, whole)
+    yield (..., first, first), (..., last, last)
+    yield (..., first, last), (..., last, first)
+
+
+def _grown(region: Tensor, alike: Tensor) -> Tensor:
+    """The region with what hangs together with it through pixels that are alike."""
+    while not torch.equal(grown := (_largest(region.float(), 3) > 0) & alike, region):
+        region = grown
+    return region
 
 
 def _largest(image: Tensor, side: int) -> Tensor:
