@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -27,6 +28,7 @@ from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
+UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or the strength is 0"
 _TRIM_EVERY = 16  # slices
 
 
@@ -62,11 +64,13 @@ def restore_volume(
     )
     stack = count // (1 if volume.modality.profile.is_picture else len(volume.array))
     corrections = run_on_slices(run, images, batch=plan.batch, neighbours=near, length=stack)
+    changed = factor > 1
     for index, (native, place, change) in enumerate(
         zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
     ):
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
         correction = scaling.scale * change.cpu().numpy()
+        changed = changed or bool(correction.any())
         start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
         restored = start + correction
         if changes is not None:
@@ -78,7 +82,9 @@ def restore_volume(
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
     unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
-    return Restored(plan.annotate(done), plan, weights, changes, summary, statistics.trust(), unsure)
+    done = plan.annotate(done)
+    done = done if changed else replace(done, notes=(*done.notes, UNCHANGED))
+    return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure, changed)
 
 
 def restore_slices(

@@ -20,6 +20,7 @@ from monai_sasm.types import ImageBatch, Modality, ModalityProfile
 
 _BLOCK = 5  # pixels; squares of one value are constant by intent: clipped noise has none of this size
 _FRINGE = 3  # pixels of the same value by which such squares grow into corners
+_FAR = 64  # pixels that padding reaches beyond such squares
 _HALO = 8  # pixels around values above the range (metal) where changes are limited
 _LIMIT = 0.05  # of the span that is 1 in working scale: 50 HU
 _AIR_LIKE = 0.1  # in working scale above the lower end: constants up to there look like air to a network
@@ -124,7 +125,10 @@ def _neighbours() -> Iterator[tuple[Any, Any]]:
 
 def _grown(region: Tensor, alike: Tensor) -> Tensor:
     """The region with what hangs together with it through pixels that are alike."""
-    while not torch.equal(grown := (_largest(region.float(), 3) > 0) & alike, region):
+    for _ in range(_FAR):
+        grown = (_largest(region.float(), 3) > 0) & alike
+        if torch.equal(grown, region):
+            break
         region = grown
     return region
 
