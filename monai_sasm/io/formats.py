@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from monai_sasm.errors import NotAnImageError, RefusedError
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.format import DicomFormat
-from monai_sasm.io.doubts import doubt_about
+from monai_sasm.io.doubts import OVERRULE, doubt_about
 from monai_sasm.io.entry import Entry, refuse, refused, safe_name
 from monai_sasm.io.file_format import HEAD, FileFormat
 from monai_sasm.io.nifti.format import NiftiFormat
@@ -40,7 +40,6 @@ _FOREIGN = {  # signature at an offset -> what it is called; pictures that are n
 }
 _FOREIGN_SUFFIXES = (".gif", ".webp", ".jp2", ".heic", ".avif")
 _PAIR_SUFFIXES = (".hdr", ".img")  # of NIfTI pairs, and of ENVI headers and disk images, too
-_FORCE = "or pass force_modality=True, if you know better"
 _MISNAMED = "the content is not what the name says, or damaged: export the file again"
 
 logger = logging.getLogger(__name__)
@@ -276,7 +275,7 @@ def write_map(
 def _settled(entry: Entry, force: bool) -> Entry:
     """The entry with its doubts decided: refused, or overruled; the values themselves are looked at when it is read."""
     if entry.refusal is not None and (entry.forced is None or not force):
-        reason = entry.refusal if entry.forced is None else f"{entry.refusal}; {_FORCE}"
+        reason = entry.refusal if entry.forced is None else f"{entry.refusal}; {OVERRULE}"
         return replace(entry, refusal=reason, load=partial(refuse, reason), forced=None)
     notes = () if entry.refusal is None else (f"read all the same: {entry.refusal}",)
     load = partial(_checked, entry.forced or entry.load, force, notes)
@@ -287,7 +286,7 @@ def _checked(load: Callable[[], Volume], force: bool, notes: tuple[str, ...]) ->
     volume = load()
     doubt = doubt_about(volume)
     if doubt and not force:
-        raise NotAnImageError(f"{doubt}; {_FORCE}")
+        raise NotAnImageError(f"{doubt}; {OVERRULE}")
     notes += (f"read all the same: {doubt}",) if doubt and not notes else ()
     return replace(volume, notes=(*volume.notes, *notes)) if notes else volume
 

@@ -17,7 +17,19 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.write import write_series
 from monai_sasm.io.volume import Volume
 from tests.data import DATA
-from tests.io.dicom.dicom_cases import MR, PADDING, changed, ct_slice, index, mr_slice, save, save_all, tilted, uid
+from tests.io.dicom.dicom_cases import (
+    MR,
+    PADDING,
+    changed,
+    ct_slice,
+    index,
+    mr_slice,
+    save,
+    save_all,
+    stored_values,
+    tilted,
+    uid,
+)
 from tests.io.dicom.validators import assert_consistent, errors
 
 DERIVATION = Derivation("monai_sasm", "0.1.0", {"lowdose_ct_unet": "ab" * 32}, {"strength": 0.8}, "noise reduction")
@@ -277,7 +289,7 @@ def test_parts_of_a_split_series_are_series_of_their_own(tmp_path: Path) -> None
         for number in range(3)
     ]
     for one in slices:
-        one.PixelData = (one.pixel_array + int(one.EchoTime)).astype("<u2").tobytes()
+        one.PixelData = (stored_values(one.InstanceNumber - 1) + int(one.EchoTime)).astype("<u2").tobytes()
     files: list[Path] = []
     for entry in index(save_all(slices, tmp_path / "in")):
         files += write_series(restored(entry.load()), tmp_path / entry.name, DERIVATION)
