@@ -25,7 +25,7 @@ _BONE = 500.0  # HU; where the median is above, the image is of bone alone, or n
 _FILLED = 0.005  # part of an image that one constant value fills
 _RARE = 1e-4
 _NEGATIVE = 0.02  # part of the sum of absolute values below 0 that the ringing of resampled magnitude may have
-_TELLING = 1000  # voxels below which a crop may be of anything
+_TELLING = 500  # voxels below which a crop may be of anything
 _ENOUGH = 10_000  # voxels that tell wrapped phase from a small image with hard edges
 _WRAPPED, _BRIGHT = 0.01, 0.04  # parts of neighbours that jump by half the range, and of voxels in its top tenth
 
