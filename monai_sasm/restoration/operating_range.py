@@ -41,7 +41,7 @@ def range_notes(volume: Volume, experts: Sequence[Bundle], weights: Mapping[str,
     if not acting or volume.modality.profile.is_picture:
         return []
     acquired = volume.source.acquisition() if isinstance(volume.source, Source) else Acquisition()
-    level, pixels = noise * volume.modality.profile.scale, _pixels(volume)
+    level, pixels = noise * volume.modality.profile.scale, pixel_sides(volume)
     found = []
     for expert in acting:
         reasons = outside(expert.metadata["sasm"]["range"], acquired, noise=level, unit=_unit(volume), pixels=pixels)
@@ -83,8 +83,8 @@ def _unit(volume: Volume) -> str:
     return f" {volume.unit}" if volume.modality.profile.percentile is None else " of white"
 
 
-def _pixels(volume: Volume) -> list[float]:
-    """Sides of a pixel in the plane of the slices, mm."""
+def pixel_sides(volume: Volume) -> list[float]:
+    """Sides of a pixel in the plane of the slices, mm; none where they are not known."""
     if volume.affine is None:
         return []
     axes = [axis for axis in range(volume.array.ndim - 1) if axis != volume.slice_axis]
