@@ -1,4 +1,4 @@
-"""A volume restored slice by slice in any order, for whoever looks at it meanwhile; the result is that of a restorer."""
+"""A volume restored slice by slice in any order, for whoever looks on; the result is that of a restorer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from monai_sasm.types import ImageBatch
 
 @dataclass(frozen=True)
 class _Slice:
-    """One slice: what restoring starts from, what it comes to at strength 1, both in working scale, and what was noted."""
+    """What restoring one slice starts from, what it comes to at strength 1, in working scale, and what was noted."""
 
     start: ImageBatch
     full: ImageBatch
@@ -65,9 +65,7 @@ class OnDemand:
         image, count = self._working(index), len(self.natives[index])
         statistics = SliceStatistics(self.plan.classes, self.plan.options.keep_maps, 1)
         first = index - index % self._stack
-        places = [
-            min(max(index + step, first), first + self._stack - 1) for step in range(-self._near, self._near + 1)
-        ]
+        places = [min(max(index + step, first), first + self._stack - 1) for step in range(-self._near, self._near + 1)]
         slab = torch.cat([image if place == index else self._working(place) for place in places], 1)
         sigma = self.plan.options.sigma
         start, full = restore_fully(
@@ -89,7 +87,7 @@ class OnDemand:
         one, channels = self._done[index], len(self.natives[index])
         working = self._working(index).cpu()
         change = at_strength(one.start, one.full, strength, channels=channels) - working
-        return self.scaling.scale * change[0].numpy()
+        return np.asarray(self.scaling.scale * change[0].numpy(), np.float32)
 
     def weights(self, index: int) -> dict[str, NDArray[np.float32]]:
         """Class -> ``(H, W)`` of the first pass, where maps are kept."""
