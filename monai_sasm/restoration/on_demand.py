@@ -21,11 +21,16 @@ from monai_sasm.types import ImageBatch
 
 @dataclass(frozen=True)
 class _Slice:
-    """What restoring one slice starts from, what it comes to at strength 1, in working scale, and what was noted."""
+    """What restoring one slice starts from, what it comes to at strength 1, in working scale, and what was noted.
+
+    Weights are kept in 255 steps, and only of classes that act: a long series has hundreds of slices.
+    """
 
     start: ImageBatch
     full: ImageBatch
-    statistics: SliceStatistics
+    noise: float
+    weights: dict[str, NDArray[np.uint8]]
+    spread: NDArray[np.float32] | None
 
 
 class OnDemand:
@@ -76,7 +81,14 @@ class OnDemand:
             progress=progress,
             slab=slab if slab.shape[1] > count else None,
         )
-        self._done[index] = _Slice(start.cpu(), full.cpu(), statistics)
+        kept = {name: maps[0] for name, maps in statistics.kept.items() if name in self.plan.classes}
+        self._done[index] = _Slice(
+            start=start.cpu(),
+            full=full.cpu(),
+            noise=statistics.sigmas[0] * self.scaling.scale,
+            weights={name: np.rint(255 * one).astype(np.uint8) for name, one in kept.items() if one.any()},
+            spread=statistics.spreads[0] * np.float32(self.scaling.scale) if statistics.spreads else None,
+        )
 
     def change(self, index: int, strength: float = 1.0) -> NDArray[np.float32]:
         """What is added to a slice, ``(c, H, W)`` in the unit of the volume.
@@ -89,19 +101,17 @@ class OnDemand:
         change = at_strength(one.start, one.full, strength, channels=channels) - working
         return np.asarray(self.scaling.scale * change[0].numpy(), np.float32)
 
-    def weights(self, index: int) -> dict[str, NDArray[np.float32]]:
-        """Class -> ``(H, W)`` of the first pass, where maps are kept."""
-        maps = self._done[index].statistics.kept
-        return {name: found[0] for name, found in maps.items() if name in self.plan.classes}
+    def weights(self, index: int) -> dict[str, NDArray[np.uint8]]:
+        """Class -> ``(H, W)`` weight of the first pass times 255, of classes that act, where maps are kept."""
+        return self._done[index].weights
 
     def uncertainty(self, index: int) -> NDArray[np.float32] | None:
         """``(H, W)`` in the unit of the volume at strength 1, where an expert draws samples and maps are kept."""
-        found = self._done[index].statistics.uncertainty(self.scaling.scale)
-        return None if found is None else found[0]
+        return self._done[index].spread
 
     def noise(self, index: int) -> float:
         """Median noise standard deviation of a slice that is restored, in the unit of the volume."""
-        return self._done[index].statistics.sigmas[0] * self.scaling.scale
+        return self._done[index].noise
 
     def restored(self, strength: float) -> Restored:
         """The whole volume at a strength, as ``restorer(volume, strength=strength)`` gives it, without maps.
