@@ -75,14 +75,8 @@ def tell(row: Row, name: str, output: Any, as_json: bool) -> str:
     status = str(row["status"])
     if status == "ok":
         logger.info("%s: done in %.1f s", name, row["seconds"])
-        from monai_sasm.restoration.operating_range import OUTSIDE
-
         for note in row["notes"]:
-<<<<<<< ours
-            logger.log(30 if note.startswith(OUTSIDE) else 20, "%s: %s", name, note)
-=======
             logger.warning("%s: %s", name, note)
->>>>>>> theirs
     else:
         logger.log(40 if status == "failed" else 30, "%s: %s: %s", name, status, row["reason"])
     if as_json:
