@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.acquisition import Acquisition
 from monai_sasm.types import Modality
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -60,6 +61,10 @@ class Source:
     def result_name(self, name: str) -> str:
         """Name of the file or folder that a result of the image called ``name`` is written to."""
         return f"{name}.nii.gz"
+
+    def acquisition(self) -> Acquisition:
+        """How the image was acquired, as far as its file says it."""
+        return Acquisition()
 
     def on_finer_slices(self, grid: FinerSlices) -> Source:
         """The same for the image on a finer grid.

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.acquisition import Acquisition
+from monai_sasm.io.dicom.acquisition import read_acquisition
 from monai_sasm.io.dicom.geometry import Stack
 from monai_sasm.io.dicom.multiframe import Slice
 from monai_sasm.io.dicom.pixels import StoredPixels, read_stored, rescaled
@@ -81,6 +83,10 @@ class DicomSource(Source):
     def result_name(self, name: str) -> str:
         """A folder; a NIfTI file for what cannot be written as DICOM."""
         return f"{name}.nii.gz" if self.multiframe else name
+
+    def acquisition(self) -> Acquisition:
+        """What the header of the first slice says."""
+        return read_acquisition(self.paths[0])
 
     def on_finer_slices(self, grid: FinerSlices) -> DicomSource:
         """Every thin slice with its own position and the acquired slice that it lies in, which lends its header."""
