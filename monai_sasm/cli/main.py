@@ -22,9 +22,11 @@ from monai_sasm.cli.output import TERMINATED
 from monai_sasm.cli.qualify import qualify
 from monai_sasm.cli.restore import restore
 from monai_sasm.cli.thin import thin
+from monai_sasm.cli.view import view
 
 app = typer.Typer(name="sasm", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(restore)
+app.command()(view)
 app.command(context_settings={"auto_envvar_prefix": "SASM_BATCH"})(batch)
 app.command()(thin)
 app.command()(degrade)
