@@ -39,6 +39,7 @@ class BatchJob:
         nifti: write DICOM results as NIfTI.
         version: of the package that planned it.
         adopt: take over a ledger that was not made in its place; see :meth:`monai_sasm.batch.ledger.Ledger.open`.
+        further: more files and folders of images, of a job without a ledger.
     """
 
     source: Path
@@ -58,7 +59,17 @@ class BatchJob:
     flat: bool = False
     nifti: bool = False
     adopt: bool = False
+    further: tuple[Path, ...] = ()
     version: str = __version__
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """All files and folders of images."""
+        return (self.source, *self.further)
+
+    def root_of(self, entry: Entry) -> Path:
+        """The one of them in which an entry was found."""
+        return next((root for root in self.sources if entry.paths[0].is_relative_to(root)), self.source)
 
 
 @dataclass(frozen=True)

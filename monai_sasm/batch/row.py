@@ -70,7 +70,7 @@ def ended_by(error: Exception, task: Task, job: BatchJob) -> Row:
 
 def place_of(entry: Entry) -> Path:
     """The file, or the folder that holds the files."""
-    return entry.paths[0] if len(entry.paths) == 1 else entry.paths[0].parent
+    return entry.paths[0] if len(entry.paths) == 1 or entry.format != "dicom" else entry.paths[0].parent
 
 
 def _identifiers(entry: Entry) -> dict[str, str]:
@@ -84,7 +84,14 @@ def _identifiers(entry: Entry) -> dict[str, str]:
 
 def _names(task: Task, job: BatchJob) -> set[str]:
     """Paths, and their parts, that a reason might quote: folders are named after patients."""
-    names = {str(job.source), job.source.name, str(job.output), str(task.target), *task.target.parts, task.entry.name}
+    names = {
+        *map(str, job.sources),
+        *(root.name for root in job.sources),
+        str(job.output),
+        str(task.target),
+        *task.target.parts,
+        task.entry.name,
+    }
     for path in (*task.entry.paths, job.output / task.target):
         names |= {str(path), str(path.parent), path.parent.name, path.name, stem(path)}
     return names

@@ -17,10 +17,11 @@ from monai_sasm.types import Modality
 
 
 class NiftiFormat:
-    """NIfTI-1 and NIfTI-2 in one file; also what images of other formats are exported to."""
+    """NIfTI-1 and NIfTI-2 in one file or as a pair, and Analyze; also what images of other formats are exported to."""
 
     name = "nifti"
-    suffixes: tuple[str, ...] = names.SUFFIXES
+    suffixes: tuple[str, ...] = (*names.SUFFIXES, *names.PAIR_SUFFIXES)
+    read_only: tuple[str, ...] = ()
     is_folder = False
 
     def sniff(self, head: bytes) -> bool:
@@ -34,6 +35,15 @@ class NiftiFormat:
     def result_name(self, entry: Entry) -> str:
         """The name of the source."""
         return names.result_name(entry.paths[0])
+
+    def check_target(self, entry: Entry, path: Path) -> None:
+        """No photos: they have no place in space."""
+        names.check_in_space(entry.modality, path)
+
+    def companions(self, target: Path) -> tuple[Path, ...]:
+        """The sidecar, and the voxels of a pair."""
+        voxels = names.voxels_of(target)
+        return (names.sidecar_of(target), *([voxels] if voxels != target else []))
 
     def write(
         self, volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
@@ -55,10 +65,13 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
     """
     refusal, geometry = None, "unknown"
     notes: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = (path,)
     known = modality or names.bids_modality(path)
     try:
         header = read_header(path)
-        shape = checked_shape(header, path)
+        if not header.is_single:
+            paths = (path, names.paired(path))
+        shape = checked_shape(header, paths[-1])
         notes = notes_on(header)
         geometry = "single" if slice_count(shape, slice_axis_of(header, shape)) == 1 else "regular"
         if names.is_bids_label(path):
@@ -68,4 +81,4 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
     except RefusedError as error:
         refusal = str(error)
     name = safe_name(names.stem(path))
-    return Entry(name, "nifti", (path,), known, geometry, refusal, notes, partial(read, path, known, name))
+    return Entry(name, "nifti", paths, known, geometry, refusal, notes, partial(read, path, known, name))
