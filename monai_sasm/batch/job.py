@@ -35,6 +35,7 @@ class BatchJob:
         overwrite: replace other results.
         keep_private: keep private DICOM tags.
         identify: write names, paths and UIDs into the rows, which may name patients.
+        describe: with ``identify``, also the descriptions of DICOM series.
         flat: put DICOM files straight into the output folder, as ``SERIES#OBJECT.dcm``.
         nifti: write DICOM results as NIfTI.
         version: of the package that planned it.
@@ -56,6 +57,7 @@ class BatchJob:
     overwrite: bool = False
     keep_private: bool = False
     identify: bool = False
+    describe: bool = False
     flat: bool = False
     nifti: bool = False
     adopt: bool = False

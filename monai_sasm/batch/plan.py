@@ -16,6 +16,7 @@ from monai_sasm.io.commit import guard_folder, guard_target
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import companions, inventory, is_file_name, output_path
 from monai_sasm.io.nifti.names import sidecar_of, stem
+from monai_sasm.restoration.installed import Installed
 
 _MAPS = ("_weight-*", "_trust", "_uncertainty", "_change")  # beside a result; which weights, only restoring tells
 
@@ -28,6 +29,7 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
 
     Raises:
         FileNotFoundError: there is no such input.
+        BundleError: the options name an expert, a gate or a refiner that is not installed.
         ValueError: the output of a job with a ledger would cover the input, or is the name of one file for several
             images.
     """
@@ -39,8 +41,12 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
     usable = sum(entry.refusal is None for entry in entries)
     if usable > 1 and is_file_name(job.output) and not job.output.is_dir():
         raise ValueError(f"{job.output.name} is the name of one file, and there are {usable} images; name a folder")
+    installed = Installed.find(job.trust)
+    installed.check(job.options)
     for entry in entries:
         task = _task(entry, job, alone=usable == 1)
+        if task.refusal is None:
+            task = replace(task, refusal=installed.mismatch(entry.modality, job.options))
         if task.refusal is None:
             own = _files(task, job)
             if own & places:
@@ -119,5 +125,6 @@ def _identity(entry: Entry, source: Path) -> str:
     """Where it is below the input, as a hash. A DICOM series is known by its name, which is a hash of its UIDs."""
     first = entry.paths[0]
     place = first.parent if entry.format == "dicom" and len(entry.paths) > 1 else first
-    below = place.relative_to(source).as_posix() if place != source else place.name
+    inside = place != source and place.is_relative_to(source)
+    below = place.relative_to(source).as_posix() if inside else place.name
     return hashlib.sha256(os.fsencode(f"{below}\n{entry.name}")).hexdigest()[:16]

@@ -55,7 +55,7 @@ def row_of(task: Task, job: BatchJob) -> Row:
     if task.refusal is not None:
         row |= {"status": "skipped", "reason": task.refusal}
     if job.identify:
-        row["input"] |= {"name": entry.name, "path": str(place_of(entry)), **_identifiers(entry)}
+        row["input"] |= {"name": entry.name, "path": str(place_of(entry)), **_identifiers(entry, job.describe)}
         row["output"] = {"path": str(job.output / task.target)} if task.refusal is None else None
     return row
 
@@ -73,13 +73,16 @@ def place_of(entry: Entry) -> Path:
     return entry.paths[0] if len(entry.paths) == 1 or entry.format != "dicom" else entry.paths[0].parent
 
 
-def _identifiers(entry: Entry) -> dict[str, str]:
+def _identifiers(entry: Entry, describe: bool) -> dict[str, str]:
     if entry.format != "dicom":
         return {}
     from monai_sasm.io.dicom.header import read_header
 
     header = read_header(entry.paths[0])
-    return {} if header is None else {"study": header.study, "series": header.series, "sop_class": header.sop_class}
+    if header is None:
+        return {}
+    found = {"study": header.study, "series": header.series, "sop_class": header.sop_class}
+    return found | {"description": header.description} if describe else found
 
 
 def _names(task: Task, job: BatchJob) -> set[str]:

@@ -28,6 +28,7 @@ TAGS = [
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
+    "SeriesDescription",
     "AcquisitionNumber",
     "InstanceNumber",
     "ImagePositionPatient",
@@ -112,6 +113,7 @@ class Header:
     study: str = ""
     series: str = ""
     series_number: int | None = None
+    description: str = ""
     acquisition: int = 0
     instance: int = 0
     image_type: tuple[str, ...] = ()
@@ -236,6 +238,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         study=text_of(dataset, "StudyInstanceUID"),
         series=text_of(dataset, "SeriesInstanceUID"),
         series_number=integer_of(dataset, "SeriesNumber", None),
+        description=text_of(dataset, "SeriesDescription"),
         acquisition=integer_of(dataset, "AcquisitionNumber", 0) or 0,
         instance=integer_of(dataset, "InstanceNumber", 0) or 0,
         image_type=tuple(text_of(dataset, "ImageType").split("\\")) if text_of(dataset, "ImageType") else (),

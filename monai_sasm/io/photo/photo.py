@@ -123,8 +123,8 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     """Write a photo as the same kind of file that :func:`read` made it from; one that came from no file, as PNG.
 
     What is read but not written (:data:`READ_ONLY`) becomes PNG. Values are clipped to [0, 1] and rounded to the bit
-    depth of the source (8 bits where an array had 8, else 16). The metadata stay the source's; of ``derivation`` only a warning is written, and only into PNG. Alpha grows with an
-    enlarged photo.
+    depth of the source (8 bits where an array had 8, else 16). The metadata stay the source's; of ``derivation`` only a
+    warning is written, and only into PNG. Alpha grows with an enlarged photo.
 
     Raises:
         FileExistsError: the target exists and ``overwrite`` is off.
