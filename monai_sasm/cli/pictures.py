@@ -135,7 +135,7 @@ def _run(
     statuses = ["skipped"] * (len(tasks) - len(waiting))
     for task in tasks:
         if task.refusal is not None:
-            logger.warning("%s: skipped: %s", task.entry.name, task.refusal.removesuffix("; leave --expert out"))
+            logger.warning("%s: skipped: %s", task.entry.name, task.refusal.removesuffix("; leave the expert out"))
     if not waiting:
         logger.warning("no photos in the input")
         raise typer.Exit(exit_code(statuses))

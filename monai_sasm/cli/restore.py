@@ -97,7 +97,7 @@ def tell(row: Row, name: str, output: Any, as_json: bool, level: int = logging.I
     if status == "ok":
         logger.log(level, "%s: %s in %.1f s", name, _done(row), row["seconds"])
         for note in row["notes"]:
-            logger.log(level, "%s: %s", name, note)
+            logger.warning("%s: %s", name, note)
     else:
         logger.log(40 if status == "failed" else 30, "%s: %s: %s", name, status, row["reason"])
     if as_json:
@@ -122,6 +122,7 @@ def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
     """What would be done, as a table on stdout or one JSON object per image; the exit code."""
     from monai_sasm.batch.row import place_of, row_of
 
+    tasks = [_looked_into(task, job) for task in tasks]
     named = replace(job, identify=True)  # for whoever looks for the image of an id; nothing is kept
     rows = [row_of(task, named) for task in tasks]
     if as_json:
@@ -134,9 +135,22 @@ def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
         # names of series are hashes; the place tells which
         place = os.path.relpath(place_of(task.entry), job.root_of(task.entry) if len(job.sources) == 1 else ".")
         place += f" ({described})" if (described := row["input"].get("description")) else ""
-        what = f"{place} -> {row['output']['path']}" if task.refusal is None else f"{place}: {task.refusal}"
+        what = f"{place} -> {row['output']['path']}" if task.refusal is None else f"{place}: {row['reason']}"
         found = row["input"]
         kind, files = found["modality"] or "?", str(found["files"])
         cells.append((verb if task.refusal is None else "skip", kind, found["geometry"], files, task.id, what))
     print_table(("plan", "what", "geometry", "files", "id", "place below the input, and result or reason"), cells)
     return exit_code(row["status"] for row in rows)
+
+
+def _looked_into(task: Task, job: BatchJob) -> Task:
+    """The task, refused where its values say that it is no image; DICOM has headers for that, photos are pictures."""
+    if task.refusal is not None or task.entry.format in ("dicom", "raster"):
+        return task
+    from monai_sasm.batch.row import ended_by
+
+    try:
+        task.entry.load()
+    except (ValueError, OSError, MemoryError) as error:
+        return replace(task, refusal=ended_by(error, task, replace(job, identify=True))["reason"])
+    return task

@@ -90,7 +90,7 @@ def mismatch(
     if options.expert is not None:
         wanted = experts[options.expert].get("modality")
         if wanted not in (modality.value, None):
-            return f"{options.expert} is for {wanted}, this image is {modality.value}; leave --expert out"
+            return f"{options.expert} is for {wanted}, this image is {modality.value}; leave the expert out"
     if options.refine:
         try:
             choose_refiner(refiners, modality, name=options.refiner, force=options.force_refiner)
@@ -127,7 +127,7 @@ def choose_refiner(refiners: Sections, modality: Modality, *, name: str | None =
     if refiners[name].get("modality") != modality.value and not force:
         raise BundleError(
             f"{name} is made for {refiners[name].get('modality')} and would draw detail into this {modality.value} "
-            "image that was never measured, so it is refused; leave refinement at 0, or pass --force-refiner "
-            "(force_refiner), and the metadata of the result will say so"
+            "image that was never measured, so it is refused; leave refinement at 0, or pass "
+            "force_refiner=True, and the metadata of the result will say so"
         )
     return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,6 +21,7 @@ from monai_sasm.io.memory import give_back
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.dispatch import gate_weights, restore_tiled
+from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
@@ -85,7 +87,9 @@ def restore_volume(
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
     unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
-    return Restored(plan.annotate(done), plan, weights, changes, summary, statistics.trust(), unsure)
+    told = range_notes(done, list(plan.experts.values()), summary["weights"], summary["noise"] / scaling.scale)
+    done = plan.annotate(replace(done, notes=(*done.notes, *told)))
+    return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure)
 
 
 def restore_slices(
@@ -110,6 +114,29 @@ def restore_slices(
 
     Returns:
         Same shape; ``plan.scale`` times as high and wide.
+    """
+    start, current = restore_fully(image, plan, given=given, statistics=statistics, progress=progress, slab=slab)
+    return at_strength(start, current, plan.options.strength, channels=image.shape[1])
+
+
+def at_strength(start: ImageBatch, full: ImageBatch, strength: float, *, channels: int) -> ImageBatch:
+    """``start + strength * (full - start)``, both of :func:`restore_fully`, with the channels of the image."""
+    result = blend(start, full, strength)
+    return to_grey(result) if channels == 1 and result.shape[1] == 3 else result
+
+
+def restore_fully(
+    image: ImageBatch,
+    plan: Plan,
+    *,
+    given: float | None = None,
+    statistics: SliceStatistics | None = None,
+    progress: Callable[[int], None] | None = None,
+    slab: ImageBatch | None = None,
+) -> tuple[ImageBatch, ImageBatch]:
+    """What :func:`restore_slices` starts from, and what it comes to at strength 1, whatever the plan's strength.
+
+    Arguments as there; both results have its shape, but three channels for grey photos.
     """
     options = plan.options
     grey_photo = plan.modality.profile.is_picture and image.shape[1] == 1
@@ -144,10 +171,9 @@ def restore_slices(
         current, trust = refine(current, plan.refiner, plan.modality, strength=options.refine, source=start)
         if statistics is not None:
             statistics.add_trust(trust)
-    current = blend(start, current, options.strength)
     if plan.modality.profile.nonnegative:  # no magnitude is negative, however dark the surroundings are drawn
         current = torch.maximum(current, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
-    return to_grey(current) if grey_photo else current
+    return start, current
 
 
 def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeights:

@@ -191,7 +191,7 @@ class Restorer:
             if expert.modality is not modality:
                 raise BundleError(
                     f"{options.expert} is for {expert.modality.value if expert.modality else 'nothing'}, this image is "
-                    f"{modality.value}; choose an expert of its modality, or leave --expert out"
+                    f"{modality.value}; choose an expert of its modality, or leave the expert out"
                 )
             names, experts = (options.expert,), {1: expert}
         else:

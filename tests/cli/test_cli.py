@@ -226,7 +226,7 @@ def test_dry_run_says_what_and_why_and_writes_nothing(sasm: Any, photo: Path, tm
     check_rows(map(json.loads, out.splitlines()))
     status = {row["input"]["format"]: row["status"] for row in map(json.loads, out.splitlines())}
     assert status == {"dicom": "skipped", "nifti": "planned", "raster": "skipped"}  # a CT, and no photo is an MR image
-    assert "the file says that it is CT, --modality says MR" in out
+    assert "the file says that it is CT, not MR: leave --modality MR out" in out
     assert not (tmp_path / "out").exists()
 
 

@@ -120,7 +120,7 @@ def test_an_output_inside_the_input_is_no_input(sasm: Any, tmp_path: Path, toy_r
 
 def test_modality_that_contradicts_dicom_is_said(sasm: Any, tmp_path: Path) -> None:
     code, _, err = sasm("restore", ct_small(), "-o", tmp_path / "out", "--modality", "MR")
-    assert (code, "the file says that it is CT, --modality says MR" in err) == (3, True)
+    assert (code, "the file says that it is CT, not MR: leave --modality MR out" in err) == (3, True)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_modality_that_contradicts_dicom_is_said(sasm: Any, tmp_path: Path) -> N
         (["--refine", "1", "--refiner", "nobody"], "no refiner named 'nobody'"),
         (["--expert", "noise_mri_unet"], "noise_mri_unet is for MR, this image is CT"),
         (["--precision", "int8"], "'int8' is not one of"),
-        (["--modality", "MR"], "leave --modality out"),
+        (["--modality", "MR"], "leave --modality MR out"),
     ],
 )
 def test_known_errors_come_before_torch(wrong: list[str], reason: str, tmp_path: Path) -> None:

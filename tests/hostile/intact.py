@@ -17,6 +17,7 @@ from PIL import Image
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
+from pydicom.uid import UID
 
 from tests.io.dicom.dicom_cases import STEP, ct_slice, enhanced_ct, file_meta_of, mr_slice, stored_values
 
@@ -69,11 +70,11 @@ def _series() -> list[Intact]:
         Intact("implicit.dcm", _file(_cropped(ct_slice(0, series="implicit")), "1.2.840.10008.1.2")),
         Intact("deflated.dcm", _file(_cropped(ct_slice(0, series="deflated")), "1.2.840.10008.1.2.1.99")),
     ]
-    for name, syntax in CODINGS.items():
+    for name, coding in CODINGS.items():
         dataset = _cropped(ct_slice(0, series=name))
         dataset.file_meta = file_meta_of(dataset)
-        dataset.compress(syntax, generate_instance_uid=False)
-        found.append(Intact(f"{name}.dcm", _file(dataset, syntax)))
+        dataset.compress(coding, generate_instance_uid=False)
+        found.append(Intact(f"{name}.dcm", _file(dataset, coding)))
     return found
 
 
@@ -161,7 +162,7 @@ def _cropped(dataset: Dataset) -> Dataset:
 
 def _file(dataset: Dataset, syntax: str = "1.2.840.10008.1.2.1") -> bytes:
     meta = file_meta_of(dataset)
-    meta.TransferSyntaxUID = syntax
+    meta.TransferSyntaxUID = UID(syntax)
     dataset.file_meta, dataset.preamble = meta, b"\0" * 128
     buffer = DicomBytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)

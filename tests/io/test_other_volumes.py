@@ -23,7 +23,7 @@ from tests.io.dicom.dicom_cases import ct_slice, save_all
 
 DERIVATION = Derivation("monai_sasm", "1.0")
 TURNED = np.array([[0.0, -0.6, 0.8], [1.0, 0.0, 0.0], [0.0, 0.8, 0.6]])
-VALUES = np.random.default_rng(0).integers(-1000, 2000, (4, 6, 5)).astype(np.int16)  # (k, j, i)
+VALUES = np.random.default_rng(0).integers(0, 3000, (4, 6, 5)).astype(np.int16)  # (k, j, i)
 
 
 def itk(path: Path, packed: bool = True, values: np.ndarray = VALUES) -> Path:
@@ -175,7 +175,7 @@ REFUSED = {
     "away.mhd": (text(*META[:4], "ElementDataFile = /etc/passwd"), "another folder"),
     "nan.mha": (text(*META[:2], "ElementSpacing = nan 1 1", *META[2:]), "no inverse"),
     "words.mha": (text(*META[:2], "ElementSpacing = a b c", *META[2:]), "damaged"),
-    "sub-1_dseg.mha": (text(*META), "segmentation"),
+    "sub-1_dseg.mha": (text(*META), "label map"),
     "short.mgh": (b"\0\0\0\1" + b"\0\0\0\4" * 3 + b"\0\0\0\1" + b"\0\0\0\4" + bytes(40), "ends inside"),
     "cut.mgh": (b"\0\0\0\1" + b"\0\0\0\4" * 3 + b"\0\0\0\1" + b"\0\0\0\4" + bytes(300), "cut short"),
 }  # fmt: skip
@@ -197,9 +197,9 @@ def test_what_cannot_be_right_is_refused_with_its_reason(name: str, tmp_path: Pa
 def test_the_modality_of_a_file_counts(tmp_path: Path) -> None:
     (tmp_path / "a.mha").write_bytes(text(META[0], "Modality = MET_MOD_CT", *META[1:]))
     assert formats.inventory(tmp_path)[0].modality is Modality.CT
-    assert "--modality says MR" in str(formats.inventory(tmp_path, Modality.MR)[0].refusal)
+    assert "it is CT, not MR" in str(formats.inventory(tmp_path, Modality.MR)[0].refusal)
     (tmp_path / "a.mha").write_bytes(text(*META))
-    assert "--modality CT or MR" in str(formats.inventory(tmp_path)[0].refusal)
+    assert "modality='CT' or" in str(formats.inventory(tmp_path)[0].refusal)
 
 
 def test_clipped_voxels_are_counted(tmp_path: Path) -> None:

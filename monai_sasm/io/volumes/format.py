@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io import meaning
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.entry import Entry, safe_name
+from monai_sasm.io.entry import Entry, refuse, safe_name
 from monai_sasm.io.memory import refuse_if_too_large
 from monai_sasm.io.nifti import names
 from monai_sasm.io.nifti.names import sidecar_of
@@ -104,7 +105,12 @@ class LayoutFormat:
         except OSError as error:
             refusal = f"the file cannot be read ({type(error).__name__}): check its permissions"
         name = safe_name(names.stem(path))
-        return Entry(name, self.name, paths, known, geometry, refusal, notes, partial(self.read, path, known, name))
+        load = partial(self.read, path, known, name)
+        told = names.meaning(path)
+        if refusal is not None or told is None:
+            return Entry(name, self.name, paths, known, geometry, refusal, notes, load)
+        reason = meaning.refusal(told, "name or folder", known)
+        return Entry(name, self.name, paths, known, geometry, reason, notes, partial(refuse, reason), load)
 
     def read(self, path: Path, modality: Modality | None, name: str | None = None) -> Volume:
         """Read one file; as :func:`monai_sasm.io.nifti.read.read` does.
@@ -243,10 +249,8 @@ def _voxels(target: Path) -> Path:
 
 
 def _modality(path: Path, layout: Layout, given: Modality | None) -> Modality:
-    if names.is_bids_label(path):
-        raise RefusedError("a segmentation or mask by its name, not an image: nothing to restore")
     if given is not None and layout.modality not in (None, given):
-        raise RefusedError(f"the file says {layout.modality}, --modality says {given}: leave it out")
+        raise RefusedError(f"the file says that it is {layout.modality}, not {given}: leave modality='{given}' out")
     known = layout.modality or given or names.bids_modality(path)
     if known is None or known.profile.is_picture:
         raise RefusedError(unknown_modality())
