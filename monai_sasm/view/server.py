@@ -287,9 +287,9 @@ def _slice(study: Study, index: int) -> NDArray[np.float32]:
 
 def _raw(array: NDArray[Any], study: Study, **extra: Any) -> Response:
     """An array ``(c, H, W)`` or ``(H, W)`` as bytes; photos in half precision, which holds 8 bits a colour and more."""
-    if study.volume.modality.profile.is_picture and array.dtype == np.float32:
-        array = array.astype(np.float16)
     array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array[..., None]  # as textures have it
+    if study.volume.modality.profile.is_picture and array.dtype == np.float32:
+        array = array.astype(np.float16, order="C")
     about = {"shape": list(array.shape), "type": array.dtype.name, **extra}
     return Response(
         np.ascontiguousarray(array).tobytes(),

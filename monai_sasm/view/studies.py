@@ -112,7 +112,8 @@ class Studies:
         self._jobs: deque[Callable[[Restorer], None]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        threading.Thread(target=self._run, daemon=True, name="restoring").start()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="restoring")
+        self._thread.start()
 
     def __call__(self, image: Image, expert: str | None = None) -> Study:
         """The study of an image; the ones that were looked at least recently are closed for it."""
@@ -148,7 +149,7 @@ class Studies:
 
             def done() -> bool:
                 one = study.preview if preview else study.one
-                return bool(self.failure or study.failure or (one is not None and index in one.done))
+                return bool(self._closed or self.failure or study.failure or (one is not None and index in one.done))
 
             self._changed.wait_for(done, timeout=seconds)
         if self.failure or study.failure:
@@ -180,10 +181,18 @@ class Studies:
             self._jobs.append(job)
             self._changed.notify_all()
 
+    def stop(self) -> None:
+        """Restore nothing more, and let nobody wait; returns at once."""
+        self._closed = True
+        threading.Thread(target=self._wake, daemon=True).start()  # the lock may be held by who is interrupted
+
     def close(self) -> None:
-        """End the thread after the slice under way."""
+        """Stop, and wait for the end of the tile under way: torch must not be at work when the process ends."""
+        self.stop()
+        self._thread.join(timeout=20)
+
+    def _wake(self) -> None:
         with self._changed:
-            self._closed = True
             self._changed.notify_all()
 
     def _bytes(self) -> int:
@@ -239,7 +248,7 @@ class Studies:
                 count += units
                 if not preview:
                     study.part = min(1.0, count / total)
-                if study.reduction > 1 and not preview and self._asked:
+                if self._closed or (study.reduction > 1 and not preview and self._asked):
                     raise _GiveWayError
 
             one.restore(index, progress)

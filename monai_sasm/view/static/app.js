@@ -162,9 +162,9 @@ function setWindow(low, high) {
 }
 
 function windowNumbers() {
-  const { low, high } = stage.look, digits = view.study?.unit === "HU" ? 0 : 3;
-  $("level").value = +((low + high) / 2).toFixed(digits);
-  $("width").value = +(high - low).toFixed(digits);
+  const { low, high } = stage.look, short = (value) => (view.study?.unit === "HU" ? Math.round(value) : +value.toPrecision(4));
+  $("level").value = short((low + high) / 2);
+  $("width").value = short(high - low);
   for (const button of $("presets").children) button.setAttribute("aria-pressed", Math.abs(button.low - low) < 1e-6 && Math.abs(button.high - high) < 1e-6);
 }
 
@@ -198,7 +198,8 @@ function offerOverlays({ weights, uncertain }) {
 function explain({ noise, weights }) {
   const parts = Object.entries(weights).filter(([, weight]) => weight >= 0.005).sort((a, b) => b[1] - a[1]);
   const words = parts.map(([name, weight]) => `${name === "identity" ? "unchanged" : name} ${Math.round(100 * weight)} %`);
-  $("acting").textContent = `${words.join(", ")}${words.length ? "; " : ""}noise ≈ ${say(noise, view.study.unit)}`;
+  const nothing = weights.identity > 0.995 ? "Nothing to repair was found in this slice. " : "";
+  $("acting").textContent = `${nothing || `${words.join(", ")}${words.length ? "; " : ""}`}noise ≈ ${say(noise, view.study.unit)}`;
 }
 
 async function overlay() {
