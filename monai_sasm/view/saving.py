@@ -31,7 +31,7 @@ class Saves:
         Raises:
             ValueError: the result would lie on its source.
         """
-        target, number = study.image.target(self._output), str(len(self._states) + 1)
+        target, number = study.target(self._output), str(len(self._states) + 1)
         state = {"state": "restoring", "path": str(target), "reason": ""}
         self._states[number] = state
 
@@ -40,7 +40,7 @@ class Saves:
                 one = self._studies.wait(study)
                 state["state"] = "writing"
                 target.parent.mkdir(parents=True, exist_ok=True)
-                one.restored(strength).save_as(target, overwrite=overwrite)
+                one.save(target, strength, overwrite=overwrite)
                 state["state"] = "done"
             except FileExistsError as error:
                 state.update(state="exists", reason=reason_of(error))

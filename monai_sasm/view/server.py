@@ -24,9 +24,11 @@ from starlette.staticfiles import StaticFiles
 
 from monai_sasm import __version__
 from monai_sasm.errors import RefusedError, reason_of
+from monai_sasm.io.volume import Volume
 from monai_sasm.label.guard import App, Guard, Receive, Scope, Send, answer
 from monai_sasm.view.found import Found, Image
 from monai_sasm.view.looks import look
+from monai_sasm.view.photo_jobs import FACTORS, Enlarging, Filling
 from monai_sasm.view.saving import Saves
 from monai_sasm.view.studies import Studies, Study, reduced
 
@@ -88,6 +90,7 @@ class Viewer:
     def __init__(self, found: Found, studies: Studies, output: Path) -> None:
         self.found, self.studies, self.output = found, studies, output
         self.saves = Saves(studies, output)
+        self._fillings = 0
 
     def app(self, token: str) -> Starlette:
         """The ASGI application, guarded."""
@@ -107,6 +110,8 @@ class Viewer:
             Route(f"{study}/weight/{{name}}/{{index:int}}", _safely(self.weight)),
             Route(f"{study}/uncertainty/{{index:int}}", _safely(self.uncertainty)),
             Route(f"{study}/command", _safely(self.command)),
+            Route(f"{study}/fill", _safely(self.fill), methods=["POST"]),
+            Route(f"{study}/enlarge", _safely(self.enlarge), methods=["POST"]),
             Route(f"{study}/save", _safely(self.save), methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
@@ -172,7 +177,11 @@ class Viewer:
         """Which slices are restored."""
         study = self._study(request)
         await run_in_threadpool(lambda: study.volume)
-        return JSONResponse(study.progress() | {"ready": self.studies.ready})
+        found = study.progress() | {"ready": self.studies.ready, "experts": []}
+        if self.studies.restorer is not None:
+            experts = self.studies.restorer.experts
+            found["experts"] = sorted(name for name in experts if experts.modality(name) is study.volume.modality)
+        return JSONResponse(found)
 
     async def before(self, request: Request) -> Response:
         """A slice as it came, ``(H, W, c)``."""
@@ -225,14 +234,36 @@ class Viewer:
     async def command(self, request: Request) -> Response:
         """The command line that does the same."""
         study, strength = self._study(request), _strength(request.query_params.get("strength"))
-        line = study.image.command(self.output, expert=study.choices["expert"], strength=strength)
-        return JSONResponse({"command": line})
+        return JSONResponse({"command": study.command(self.output, strength)})
 
     async def save(self, request: Request) -> Response:
         """Write the result at a strength into the folder of results, when all of it is restored."""
         study, body = self._study(request), await _body(request)
         strength, overwrite = _strength(body.get("strength")), body.get("overwrite") is True
         return JSONResponse({"save": self.saves.start(study, strength, overwrite=overwrite)})
+
+    async def fill(self, request: Request) -> Response:
+        """Fill the painted area of a photo; the request is a byte a pixel, 0 where it is painted over."""
+        study = self._study(request)
+        shape = (await run_in_threadpool(_photo, study)).array.shape[1:]
+        content = await _content(request, shape[0] * shape[1])
+        if len(content) != shape[0] * shape[1]:
+            raise ValueError("a mask has one byte for each pixel of the photo")
+        known = np.frombuffer(content, np.uint8).reshape(shape) > 0
+        self._fillings += 1
+        made = Filling(study, known, f"fill-{self._fillings}")
+        self.studies.add(made)
+        return JSONResponse({"expert": made.choices["expert"]})
+
+    async def enlarge(self, request: Request) -> Response:
+        """Enlarge a photo."""
+        study, factor = self._study(request), (await _body(request)).get("factor")
+        if factor not in FACTORS:
+            raise ValueError(f"factor must be one of {FACTORS}")
+        await run_in_threadpool(_photo, study)
+        made = Enlarging(study, factor)
+        self.studies.add(made)
+        return JSONResponse({"expert": made.choices["expert"]})
 
     async def saving(self, request: Request) -> Response:
         """What became of the saves."""
@@ -251,10 +282,7 @@ class Viewer:
         volume, place = study.volume, study.orientation
         middle = place.show(study.natives[len(study.natives) // 2])
         spread = np.percentile(middle[:, ::4, ::4], [1, 50, 99.5]).tolist()
-        profile, restorer = volume.modality.profile, self.studies.restorer
-        known = (
-            [] if restorer is None else [n for n in restorer.experts if restorer.experts.modality(n) is volume.modality]
-        )
+        profile = volume.modality.profile
         return {
             "name": volume.name,
             "place": study.image.place,
@@ -267,9 +295,9 @@ class Viewer:
             "ends": list(place.ends),
             "reduction": study.reduction,
             "percentiles": spread,
-            "experts": sorted(known),
+            "enlarges": profile.is_picture and not isinstance(study, (Enlarging, Filling)),
             "notes": list(volume.notes),
-            "target": str(study.image.target(self.output)),
+            "target": str(study.target(self.output)),
         }
 
 
@@ -312,13 +340,25 @@ def _strength(given: Any) -> float:
     return strength
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    content = b""
+def _photo(study: Study) -> Volume:
+    if not study.volume.modality.profile.is_picture:
+        raise RefusedError(
+            "only photos are filled and enlarged: in CT and MR detail would be drawn that nobody measured"
+        )
+    return study.volume
+
+
+async def _content(request: Request, most: int) -> bytes:
+    content = bytearray()
     async for chunk in request.stream():
         content += chunk
-        if len(content) > _MAX_BODY:
+        if len(content) > most:
             raise RefusedError("the request is too long")
-    found = json.loads(content or b"{}")
+    return bytes(content)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    found = json.loads(await _content(request, _MAX_BODY) or b"{}")
     if not isinstance(found, dict):
         raise ValueError("the request must be a JSON object")
     return found

@@ -58,7 +58,7 @@ def serve(
     listening = _listen(port)
     studies = Studies(lambda: _restorer(device, precision, trust), {} if gate is None else {"gate": gate})
     app = Viewer(found, studies, output).app(token)
-    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=5, ws="none")
+    config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=5, ws="none")
     address = f"http://{HOST}:{listening.getsockname()[1]}/#{token}"
     if source is not None:
         found.looking = True

@@ -5,18 +5,21 @@ import { mark, next, onOpen, say, show as showCards, takeDrops } from "./cards.j
 import { CT_WINDOWS, gradient, table } from "./colours.js";
 import { Measuring } from "./measuring.js";
 import { reader } from "./measure.js";
+import { Painting } from "./painting.js";
 import { Stage } from "./stage.js";
 
 const $ = (id) => document.getElementById(id);
 const HELD = 96; // slices kept in the page
 const view = (window.sasmView = { study: null, slice: 0, held: new Map(), done: "" });
 const stage = (view.stage = new Stage($("picture"), $("marks"), changed, (steps) => go(view.slice + steps)));
+const painting = new Painting(stage, setTool, (expert) => open(view.study, expert), (text) => busy(text, true));
 const measuring = (view.measuring = new Measuring(stage, setStrength));
 
 // --- images and slices
 
 async function open(card, expert = "gate") {
   const base = `images/${card.id}/${expert}`, kept = view.study?.id === card.id ? view.slice : null;
+  const size = String(kept !== null && stage.size);
   view.study = { id: card.id, base, expert };
   view.held = new Map();
   mark(card.id);
@@ -26,7 +29,7 @@ async function open(card, expert = "gate") {
   if (view.study?.base !== base) return;
   Object.assign(view.study, about);
   $("empty").hidden = true;
-  if (kept === null) {
+  if (kept === null || size !== `${about.shape[2]},${about.shape[1]}`) {
     stage.open(about);
     measuring.open(about);
     for (const name of ["before", "change", "overlay"]) stage.renderer.put(name, null);
@@ -37,9 +40,10 @@ async function open(card, expert = "gate") {
   $("title").title = [about.place, ...about.notes].join("\n");
   $("target").textContent = `Will be written to ${about.target}, as sasm restore does.`;
   $("save").disabled = $("copy").disabled = false;
+  painting.open(about, base);
   $("slices").hidden = about.slices === 1;
   $("slice").max = about.slices - 1;
-  offerExperts(about, expert);
+  offerExperts([], expert);
   view.done = "";
   $("marks").focus({ preventScroll: true });
   follow(base);
@@ -83,7 +87,7 @@ async function showPreview(study, one, here) {
   let change = null;
   while (here() && !change) change = await raw(`${study.base}/change/0?preview=1`);
   one.preview = { before, change };
-  if (here()) { put(one.preview); busy("Preview; the full size follows…"); }
+  if (here()) { put(one.preview); busy("Preview; the whole photo follows…"); }
 }
 
 function held(index) {
@@ -126,8 +130,9 @@ async function follow(base) {
       const found = await get(`${base}/progress`);
       if (view.study?.base !== base) return;
       view.done = found.done;
+      offerExperts(found.experts, view.study.expert);
       strip(found);
-      if (found.failure || !found.done.includes("0")) return;
+      if (found.failure || (found.ready && !found.done.includes("0"))) return;
     } catch { return; }
     await new Promise((later) => setTimeout(later, 400));
   }
@@ -181,9 +186,13 @@ function offerWindows(about) {
   setWindow(offers[0][1], offers[0][2]);
 }
 
-function offerExperts(about, chosen) {
-  const names = ["gate", ...about.experts];
-  $("expert").replaceChildren(...names.map((name) => new Option(name === "gate" ? "the gate decides" : name, name, false, name === chosen)));
+function offerExperts(experts, chosen) {
+  const names = ["gate", ...experts];
+  if (!names.includes(chosen)) names.push(chosen);
+  if (String(names) === String([...$("expert").options].map((one) => one.value)) && $("expert").value === chosen) return;
+  const words = { gate: "the gate decides", fill: "painted area filled", enlarge: "enlarged" };
+  const text = (name) => words[name] ?? (words[name.split("-")[0]] ? `${words[name.split("-")[0]]} (${name.split("-")[1]})` : name);
+  $("expert").replaceChildren(...names.map((name) => new Option(text(name), name, false, name === chosen)));
 }
 
 function offerOverlays({ weights, uncertain }) {
@@ -335,6 +344,7 @@ const KEYS = {
   c: ["tool: region A", () => setTool("circle")],
   b: ["tool: region B", () => setTool("background")],
   l: ["tool: profile", () => setTool("line")],
+  m: ["photos: tool that paints what is to be filled", () => painting.on && setTool("brush")],
   Enter: ["draw with the tool in the middle", () => measuring.draws()],
   Escape: ["remove regions and profile", () => measuring.clear()],
   n: ["next image", () => { const card = next(view.study?.id, 1); if (card) open(card); }],
