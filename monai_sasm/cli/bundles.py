@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from monai_sasm.cli.arguments import Overwrite
 from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row, print_table, set_up_logging
 from monai_sasm.errors import reason_of
 
@@ -129,6 +130,35 @@ def download(
         network.download = True
         bundle.prepare()
         print(hub)
+
+
+@bundles.command()
+def export(
+    name: Annotated[str, typer.Argument(help="An expert that does not sample, a gate, or noise_estimator.")],
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The new file.")],
+    kind: Annotated[str, typer.Option("--format", help="onnx or torchscript.")] = "onnx",
+    overwrite: Overwrite = False,
+    trust: Trust = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The metadata as JSON instead of the path.")] = False,
+) -> None:
+    """Write a network for other runtimes: (image, sigma) to image in working scale, compared with its bundle before.
+
+    What the numbers mean stands in the file's metadata under "sasm": scale, multiple of the sides, classes of a gate.
+    """
+    set_up_logging(0)
+    with one_line_errors():
+        from monai_sasm.bundles import load
+        from monai_sasm.bundles.exporting import NOISE, export, export_noise_estimator
+
+        if name == NOISE:
+            facts = export_noise_estimator(output, kind=kind, overwrite=overwrite)
+        else:
+            facts = export(load(name, extra=trust or ()), output, kind=kind, overwrite=overwrite)
+        if as_json:
+            print_row(facts)
+        else:
+            print(output)
+        typer.echo(f"differs from the network by {facts['difference']:.1g} at most", err=True)
 
 
 @bundles.command()

@@ -45,6 +45,8 @@ class MeasuredKspace:
 
     def __call__(self, estimate: Tensor, image: Tensor) -> Tensor:
         """See :data:`Guard`."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return _kept_in_real_numbers(estimate, image, self.strength)
         mask = self.strength * sampled(image)
         if not bool(mask.any()):
             return estimate
@@ -86,11 +88,40 @@ def _centre(profile: Tensor) -> Tensor:
         return torch.ones_like(profile, dtype=torch.bool)
     out = torch.arange(reach + 1, device=profile.device)
     levels = ((profile[:, middle + out] + profile[:, middle - out]) / 2).clamp_min(1e-12).log()  # by distance
-    inside = (levels[:, :-1] + F.pad(levels[:, :-2], (1, 0), value=0)) / 2
-    inside[:, 0] = levels[:, 0]
+    inside = (levels[:, :-1] + torch.cat([levels[:, :1], levels[:, :-2]], 1)) / 2
     beyond = F.max_pool1d(F.pad(levels[:, 1:], (0, 2), value=-torch.inf)[:, None], 3, stride=1)[:, 0]
-    fall = inside - beyond
-    fall[:, : math.ceil(count / (2 * SMALLEST))] = -torch.inf
+    nearest = -(-count // (2 * SMALLEST))
+    fall = (inside - beyond).masked_fill(out[:-1] < nearest, -torch.inf)
     steepest, last = fall.max(1, keepdim=True)
     distance = (torch.arange(count, device=profile.device) - middle).abs()
     return (distance <= last) | (steepest < DROP)
+
+
+def _kept_in_real_numbers(estimate: Tensor, image: Tensor, strength: float) -> Tensor:
+    """:class:`MeasuredKspace` without branches and complex numbers, which exported graphs cannot have.
+
+    The mask is separable and symmetric about the zero frequency, so that keeping its samples is a real low-pass along
+    each axis; both transforms are products with cosines and sines.
+    """
+    image, wide = image.float(), estimate.float()
+    difference, keep = image - wide, []
+    for axis in (-2, -1):
+        turned = image.transpose(axis, -2)
+        cosine, sine = _waves(turned)
+        energy = (cosine @ turned).square() + (sine @ turned).square()  # (B, C, N, ...), by Parseval also over columns
+        keep.append(_centre(energy.mean((1, 3))))
+        inside = keep[-1][:, None, :, None]
+        turned = difference.transpose(axis, -2)
+        low = cosine.T @ (inside * (cosine @ turned)) + sine.T @ (inside * (sine @ turned))
+        difference = low.transpose(axis, -2)
+    truncated = ~(keep[0].all(1) & keep[1].all(1)).view(-1, 1, 1, 1)
+    return (wide + strength * truncated * difference).to(estimate.dtype)
+
+
+def _waves(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines ``(N, N)`` of the centred orthonormal Fourier transform along the rows' axis, N long."""
+    place = torch.arange(image.shape[-2], device=image.device)
+    count = place[-1:] + 1  # a tensor: the exporter takes no sizes into formulas
+    turns = (place - count // 2)[:, None] * place % count  # without the whole ones, which floats could not hold
+    phase = 2 * math.pi * (turns / count)
+    return torch.cos(phase) / count.sqrt(), torch.sin(phase) / count.sqrt()

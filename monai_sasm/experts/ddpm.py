@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from monai_sasm.diffusion.denoising import Denoiser, level, start_time
 from monai_sasm.diffusion.pinning import pin_low_frequencies
 from monai_sasm.diffusion.sampling import ddim, spaced_times
+from monai_sasm.functional.recorded import Recorded, refuse_recording
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
-class DdpmExpert(nn.Module):
+class DdpmExpert(Recorded):
     r"""Removes Gaussian noise from photos by DDIM from time t to 0, where t has the noise of the photo.
 
     A photo y = x + n with noise level :math:`\sigma` is, scaled to [-1, 1] and by :math:`\sqrt{\bar\alpha_t}`, just
@@ -77,6 +78,8 @@ class DdpmExpert(nn.Module):
         noise = self.noise_estimator(image) if sigma is None else sigma
         t = start_time(2 * noise.double().square().mean((1, 2, 3)).sqrt(), self.denoiser.schedule)
         x = (level(self.denoiser.schedule, t, image).sqrt() * (2 * image - 1)).to(image.dtype)
+        if eta:
+            refuse_recording("a network that draws noise")
         generator = torch.Generator(image.device).manual_seed(self.seed) if eta else None
         times = spaced_times(t, steps)
         clean = (ddim(self.denoiser, x, times, self.denoiser.schedule, eta, generator) + 1) / 2

@@ -18,6 +18,7 @@ from monai_sasm.diffusion.denoising import Denoiser
 from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.diffusion.sampling import ddim, spaced_times
 from monai_sasm.experts.filling import fill_holes
+from monai_sasm.functional.recorded import Recorded, refuse_recording
 from monai_sasm.types import ImageBatch, NoiseMap
 
 JOBS = ("denoise", "superresolve x2", "superresolve x4", "inpaint")
@@ -29,7 +30,7 @@ BASE_PROJECTIONS = 2  # rounds of back-projection after bicubic upsampling
 PROJECTIONS = 10  # rounds at the end: a mean error below 0.1 grey levels of 255
 
 
-class EnhanceDiffusion(nn.Module):
+class EnhanceDiffusion(Recorded):
     """Denoises, enlarges and completes photos by conditional residual diffusion.
 
     Args:
@@ -246,6 +247,7 @@ def starting_noise(like: Tensor, seed: int, period: int = PERIOD) -> Tensor:
 
     So a pixel gets the same noise in whichever tile it lies.
     """
+    refuse_recording("a network that begins with noise")
     generator = torch.Generator().manual_seed(seed)
     field = torch.randn(1, like.shape[1], period, period, generator=generator)
     rows, columns = (torch.arange(side) % period for side in like.shape[-2:])

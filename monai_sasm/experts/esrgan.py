@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_sasm.experts.consistency import Guard, apply_guard
+from monai_sasm.functional.recorded import Recorded
 from monai_sasm.types import ImageBatch, NoiseMap
 
 SCALE = 0.2  # of every residual (Szegedy et al. 2017): deep stacks without normalisation stay stable
 SLOPE = 0.2  # of the leaky ReLU
 
 
-class RRDBNet(nn.Module):
+class RRDBNet(Recorded):
     """Predicts the correction to add to the image.
 
     Args:
@@ -52,7 +53,8 @@ class RRDBNet(nn.Module):
         super().__init__()
         if min(image_channels, features, blocks, growth, patch) < 1:
             raise ValueError(f"sizes must be at least 1, got {image_channels, features, blocks, growth, patch}")
-        self.patch, self.noise_estimator, self.guard = patch, noise_estimator, guard
+        self.patch = self.multiple = patch
+        self.noise_estimator, self.guard = noise_estimator, guard
         inputs = image_channels + (noise_estimator is not None)
         self.head = nn.Conv2d(inputs * patch**2, features, 3, padding=1)
         self.body = nn.Sequential(*(_ResidualInResidual(features, growth) for _ in range(blocks)))

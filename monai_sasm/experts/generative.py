@@ -17,10 +17,11 @@ from monai_sasm.diffusion.process import Process
 from monai_sasm.experts.consistency import Guard
 from monai_sasm.experts.enhance import DETAIL, BlankStart, initialize_output, starting_noise
 from monai_sasm.functional.neighbours import fit_neighbours
+from monai_sasm.functional.recorded import Recorded
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
-class GenerativeRestorer(nn.Module):
+class GenerativeRestorer(Recorded):
     """Restores images by sampling what they lack.
 
     Args:

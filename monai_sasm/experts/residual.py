@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from monai_sasm.experts.consistency import Guard, apply_guard
 from monai_sasm.experts.enhance import initialize_output
+from monai_sasm.functional.recorded import Recorded
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
-class Residual(nn.Module):
+class Residual(Recorded):
     r""":math:`\hat x = y + f(y)` for a network f such as MONAI's ``Restormer``, whose own output is the whole image.
 
     Args:

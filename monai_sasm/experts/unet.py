@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from monai_sasm.experts.consistency import Guard, apply_guard
 from monai_sasm.functional.neighbours import fit_neighbours
+from monai_sasm.functional.recorded import Recorded
 from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.types import ImageBatch, NoiseMap
 
 UNSHUFFLE = 2  # pixels of each axis folded into channels before the first convolution
 
 
-class ResidualUNet(nn.Module):
+class ResidualUNet(Recorded):
     """Predicts the correction to add to the image.
 
     Args:

@@ -113,8 +113,8 @@ def fit_neighbours(image: Tensor, count: int, channels: int = 1) -> Tensor:
     given, wanted = image.shape[1], (2 * count + 1) * channels
     if given == channels:
         return image.repeat(1, 2 * count + 1, 1, 1)
-    more, odd = divmod(given - wanted, 2 * channels)
-    if odd or more < 0:
+    more = (given - wanted) // (2 * channels)  # not divmod, which tracing does not know
+    if (given - wanted) % (2 * channels) or more < 0:
         raise ValueError(
             f"expected {channels} channels, or {wanted} for a slice between {count} neighbours on each side, "
             f"got {tuple(image.shape)}"

@@ -11,14 +11,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_sasm.types import ImageBatch, NoiseMap
 
 MAD_TO_SIGMA = 1 / 0.6745  # median of |N(0, 1)|
 
 
-class NoiseEstimator:
+class NoiseEstimator(nn.Module):
     """Estimates the noise standard deviation of each pixel.
 
     Noise that a reconstruction kernel or interpolation has smeared (CT, resampled photos) is under-read by a constant
@@ -41,9 +41,10 @@ class NoiseEstimator:
                 "block must be at least 4, neighbourhood odd and quantile in [0, 1], "
                 f"got block={block}, neighbourhood={neighbourhood}, quantile={quantile}"
             )
+        super().__init__()
         self.block, self.neighbourhood, self.quantile = block, neighbourhood, quantile
 
-    def __call__(self, image: ImageBatch) -> NoiseMap:
+    def forward(self, image: ImageBatch) -> NoiseMap:
         """Noise map ``(B, 1, H, W)`` of ``image`` ``(B, C, H, W)``, in its unit, averaged over channels."""
         height, width = image.shape[-2:]
         if min(height, width) < 3:
@@ -51,6 +52,11 @@ class NoiseEstimator:
         blocks = self._block_sigmas(image.float())  # (B, 1, h, w)
         size = min(self.neighbourhood, *blocks.shape[-2:])
         size -= 1 - size % 2
+        if size < self.neighbourhood and torch.jit.is_tracing():
+            raise ValueError(
+                f"the noise estimate of smaller images looks at fewer blocks: trace with sides of at least "
+                f"{self.block * (self.neighbourhood - 1) + 3} pixels, got {tuple(image.shape)}"
+            )
         around = F.pad(blocks, [size // 2] * 4, mode="replicate")
         windows = F.unfold(around, size)  # (B, size^2, h * w)
         low = _quantile(windows, self.quantile).view_as(blocks)
@@ -72,10 +78,14 @@ class NoiseEstimator:
 
 
 def _median(values: Tensor) -> Tensor:
-    """Lower median over the last axis, as ``Tensor.median``; NumPy finds it eight times as fast."""
-    if values.device.type != "cpu" or values.requires_grad:
-        return values.median(dim=-1).values
+    """Lower median over the last axis, as ``Tensor.median``; NumPy finds it eight times as fast.
+
+    An exported or traced graph would keep NumPy's result of its example as a constant.
+    """
     middle = (values.shape[-1] - 1) // 2
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if recorded or values.device.type != "cpu" or values.requires_grad:
+        return values.sort(dim=-1).values[..., middle]
     return torch.from_numpy(np.partition(values.numpy(), middle, axis=-1)[..., middle])
 
 

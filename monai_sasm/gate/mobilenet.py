@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from monai_sasm.functional.recorded import Recorded
 from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.optional import torchvision
 from monai_sasm.types import ExpertLogits, ImageBatch, NoiseMap
@@ -27,7 +28,7 @@ HEAD_TAP = 13  # joined to the head as it is, so that a re-fitted head can tell 
 NOISE_CHANNELS = 2
 
 
-class SpatialGate(nn.Module):
+class SpatialGate(Recorded):
     """Logits per class and per 8x8 block of pixels.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,6 +20,7 @@ from monai_sasm.io.memory import give_back
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.dispatch import gate_weights, restore_tiled
+from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
@@ -77,7 +79,9 @@ def restore_volume(
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
     unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
-    return Restored(plan.annotate(done), plan, weights, changes, summary, statistics.trust(), unsure)
+    told = range_notes(done, list(plan.experts.values()), summary["weights"], summary["noise"] / scaling.scale)
+    done = plan.annotate(replace(done, notes=(*done.notes, *told)))
+    return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure)
 
 
 def restore_slices(
