@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory
+from monai_sasm.io.orientation import orientation_of
 from monai_sasm.io.volume import Volume
-from monai_sasm.view.orientation import orientation_of
 
 SIDE = 176  # pixels, longest side
 _ENOUGH = 768  # pixels

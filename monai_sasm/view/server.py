@@ -7,7 +7,6 @@ named by numbers that the server gave out, so that no path of a request is ever 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,64 +17,24 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from monai_sasm import __version__
 from monai_sasm.errors import RefusedError, reason_of
 from monai_sasm.io.volume import Volume
-from monai_sasm.label.guard import App, Guard, Receive, Scope, Send, answer
 from monai_sasm.view.found import Found, Image
+from monai_sasm.view.guard import REPORT_POLICY, ViewGuard
+from monai_sasm.view.jobs import Jobs
 from monai_sasm.view.looks import look
 from monai_sasm.view.photo_jobs import FACTORS, Enlarging, Filling
-from monai_sasm.view.saving import Saves
+from monai_sasm.view.planes import as_nifti
 from monai_sasm.view.studies import Studies, Study, reduced
 
 STATIC = Path(__file__).parent / "static"
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "font-src 'self' data:; worker-src 'self' blob:; frame-src blob:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "content-security-policy": _POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
 _MAX_BODY = 1 << 16  # bytes of a request in JSON
 Answer = Callable[[Request], Awaitable[Response]]
-
-
-class ViewGuard(Guard):
-    """Lets through to ``/api/`` who has the token; to the page anybody who addresses it rightly; adds headers."""
-
-    def __init__(self, app: App, token: str) -> None:
-        super().__init__(app, token)
-        self._answering = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer why not."""
-
-        async def guarded(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-                message["headers"] = [*message.get("headers", []), *own]
-            await send(message)
-
-        if scope["type"] == "lifespan":
-            await self._answering(scope, receive, send)
-        elif scope["type"] != "http":
-            raise RefusedError("only HTTP is answered")
-        elif refusal := self.refusal(scope):
-            await answer(guarded, *refusal)
-        elif scope["path"].startswith("/api/") and not self.has_token(scope):
-            await answer(guarded, 401, "the token is missing or wrong; open the address that sasm view printed")
-        else:
-            await self._answering(scope, receive, guarded)
 
 
 class Viewer:
@@ -89,7 +48,7 @@ class Viewer:
 
     def __init__(self, found: Found, studies: Studies, output: Path) -> None:
         self.found, self.studies, self.output = found, studies, output
-        self.saves = Saves(studies, output)
+        self.jobs = Jobs(studies, output)
         self._fillings = 0
 
     def app(self, token: str) -> Starlette:
@@ -102,7 +61,7 @@ class Viewer:
             Route("/api/images/{id}/modality", _safely(self.modality), methods=["POST"]),
             Route("/api/files/{name}", _safely(self.upload), methods=["PUT"]),
             Route("/api/files", _safely(self.uploaded), methods=["POST"]),
-            Route("/api/saves", _safely(self.saving)),
+            Route("/api/jobs", _safely(self.working)),
             Route(f"{study}/about", _safely(self.about)),
             Route(f"{study}/progress", _safely(self.progress)),
             Route(f"{study}/before/{{index:int}}", _safely(self.before)),
@@ -112,7 +71,10 @@ class Viewer:
             Route(f"{study}/command", _safely(self.command)),
             Route(f"{study}/fill", _safely(self.fill), methods=["POST"]),
             Route(f"{study}/enlarge", _safely(self.enlarge), methods=["POST"]),
+            Route(f"{study}/qualify", _safely(self.qualify), methods=["POST"]),
+            Route(f"{study}/volume", _safely(self.volume)),
             Route(f"{study}/save", _safely(self.save), methods=["POST"]),
+            Route("/report/{name}", self.report),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
         return Starlette(routes=routes, middleware=[Middleware(ViewGuard, token=token)])
@@ -240,7 +202,7 @@ class Viewer:
         """Write the result at a strength into the folder of results, when all of it is restored."""
         study, body = self._study(request), await _body(request)
         strength, overwrite = _strength(body.get("strength")), body.get("overwrite") is True
-        return JSONResponse({"save": self.saves.start(study, strength, overwrite=overwrite)})
+        return JSONResponse({"job": self.jobs.save(study, strength, overwrite=overwrite)})
 
     async def fill(self, request: Request) -> Response:
         """Fill the painted area of a photo; the request is a byte a pixel, 0 where it is painted over."""
@@ -265,9 +227,25 @@ class Viewer:
         self.studies.add(made)
         return JSONResponse({"expert": made.choices["expert"]})
 
-    async def saving(self, request: Request) -> Response:
-        """What became of the saves."""
-        return JSONResponse(self.saves.states())
+    async def qualify(self, request: Request) -> Response:
+        """Measure an image as `sasm qualify` does."""
+        return JSONResponse({"job": self.jobs.qualify(self._study(request))})
+
+    async def working(self, request: Request) -> Response:
+        """What became of the jobs."""
+        return JSONResponse(self.jobs.states())
+
+    async def report(self, request: Request) -> Response:
+        """The page of a report, for a frame, which can send no token: its name cannot be guessed."""
+        found = self.jobs.reports.get(request.path_params["name"])
+        if found is None:
+            return Response(status_code=404)
+        return HTMLResponse(found, headers={"content-security-policy": REPORT_POLICY})
+
+    async def volume(self, request: Request) -> Response:
+        """All slices, before or after, as NIfTI; after, when all are restored."""
+        study, strength = self._study(request), _strength(request.query_params.get("strength", 0))
+        return Response(await run_in_threadpool(as_nifti, study, strength), media_type="application/octet-stream")
 
     def _image(self, request: Request) -> Image:
         return self.found[request.path_params["id"]]
@@ -299,11 +277,6 @@ class Viewer:
             "notes": list(volume.notes),
             "target": str(study.target(self.output)),
         }
-
-
-def new_token() -> str:
-    """What the address of the page ends in; whoever has it may ask."""
-    return secrets.token_urlsafe(32)
 
 
 def _slice(study: Study, index: int) -> NDArray[np.float32]:

@@ -15,7 +15,8 @@ import uvicorn
 
 from monai_sasm.types import Modality
 from monai_sasm.view.found import Found
-from monai_sasm.view.server import Viewer, new_token
+from monai_sasm.view.guard import new_token
+from monai_sasm.view.server import Viewer
 from monai_sasm.view.studies import Studies
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import reason_of
+from monai_sasm.io.orientation import Orientation, orientation_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.view.found import Image
-from monai_sasm.view.orientation import Orientation, orientation_of
 
 if TYPE_CHECKING:
     from monai_sasm.restoration.restorer import Restorer
@@ -138,7 +138,6 @@ class Studies:
         self._make, self._choices = make, choices or {}
         self._studies: OrderedDict[tuple[str, str | None], Study] = OrderedDict()
         self._asked: list[tuple[Study, int, bool]] = []
-        self._jobs: deque[Callable[[Restorer], None]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="restoring")
@@ -212,11 +211,17 @@ class Studies:
             raise ValueError(self.failure or study.failure or "the server is stopping")
         return study.one
 
-    def later(self, job: Callable[[Restorer], None]) -> None:
-        """Run something in the thread, after what is asked for and before what is not."""
+    def loaded(self) -> Restorer:
+        """What restores, when it is loaded.
+
+        Raises:
+            ValueError: it cannot be.
+        """
         with self._changed:
-            self._jobs.append(job)
-            self._changed.notify_all()
+            self._changed.wait_for(lambda: bool(self.restorer or self.failure or self._closed))
+        if self.restorer is None:
+            raise ValueError(self.failure or "the server is stopping")
+        return self.restorer
 
     def stop(self) -> None:
         """Restore nothing more, and let nobody wait; returns at once."""
@@ -255,16 +260,12 @@ class Studies:
             work()
 
     def _next(self) -> Callable[[], None] | None:
-        restorer = self.restorer
-        if restorer is None:
+        if self.restorer is None:
             return None
         while self._asked:
             study, index, preview = self._asked.pop()  # the last one asked for is on the screen
             if study.failure is None:
                 return lambda: self._restore(study, index, preview=preview)
-        if self._jobs:
-            job = self._jobs.popleft()
-            return lambda: job(restorer)
         recent = list(self._studies.values())[::-1]
         for study in sorted(recent, key=lambda one: -one.wanted):
             if study._volume is not None and (missing := study.missing()) is not None:

@@ -22,6 +22,7 @@ def make(folder: Path) -> Path:
     for number in range(SLICES):
         tissue = np.where(np.hypot(row, column) < 52, 40.0, -1000.0)
         tissue[np.hypot(row - 15, column + 12) < 12] = 90 + 5 * number
+        tissue = gaussian_filter(tissue, 1.0)
         noise = gaussian_filter(rng.normal(0, 1, (SIDE, SIDE)), 0.7)
         stored = np.rint(tissue + 45 * noise / noise.std() + 1024).astype(np.int16)
         dataset = ct_slice(number, series="viewed", Rows=SIDE, Columns=SIDE, PixelData=stored.tobytes())

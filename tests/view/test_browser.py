@@ -140,7 +140,7 @@ def test_regions_are_measured_and_exported(tab: Tab, ct: sasm.Volume, restored: 
     tab.open("abdomen", EXPERT)
     set_strength(tab, 0.5)
     tab.page.press("#marks", "c")
-    tab.drag((64, 50), (84, 50))
+    tab.drag((72, 50), (92, 50))
     tab.page.press("#marks", "b")
     tab.drag((52, 79), (59, 79))
     tab.page.press("#marks", "l")
@@ -211,6 +211,40 @@ def test_overlays(tab: Tab, ct: sasm.Volume, restored: Any) -> None:
     tab.page.wait_for_selector("#scale-high:has-text('1')")
     red, green, blue = tab.grey(90, 64)
     assert min(red, green) > blue, "a weight of 1 is yellow"
+
+
+def test_three_planes_by_niivue(tab: Tab, ct: sasm.Volume, restored: Any) -> None:
+    tab.open("abdomen", EXPERT)
+    set_strength(tab, 0.5)
+    tab.page.wait_for_selector("#progress:has-text('All slices restored')", timeout=PATIENCE)
+    tab.page.press("#marks", "3")
+    tab.page.wait_for_selector("body[data-planes=both]", timeout=PATIENCE)
+    volumes = tab.page.evaluate(
+        """() => sasmView.planes.views.map(({ volumes: [one] }) => [one.dimsRAS.slice(1, 4), one.cal_min, one.cal_max,
+            [[20, 64, 1], [52, 40, 3]].map(([x, y, z]) => one.getValue(x, y, z))])"""
+    )
+    for (sides, low, high, values), images in zip(volumes, (ct.as_slices()[:, 0], restored(0.5)), strict=True):
+        assert sides == [SIDE, SIDE, SLICES]
+        assert (low, high) == (-160, 240)
+        # right, front and head first in NiiVue; left and back first in the rows and columns of a slice
+        expected = [images[1][SIDE - 1 - 64, SIDE - 1 - 20], images[3][SIDE - 1 - 40, SIDE - 1 - 52]]
+        assert values == pytest.approx(expected, abs=0.51)
+    tab.page.press("body", "2")
+    assert tab.page.is_hidden("#planes")
+
+
+def test_the_report_of_sasm_qualify_is_a_tab(tab: Tab) -> None:
+    tab.open("abdomen", EXPERT)
+    tab.page.press("#marks", "4")
+    tab.page.click("#qualify")
+    tab.page.wait_for_selector("#report-page:not([hidden])", timeout=PATIENCE)
+    frame = tab.page.frame_locator("#report-page")
+    assert frame.locator("h1").inner_text() == "sasm qualify: CT series"
+    assert frame.locator("h2:has-text('Contrast of small, faint lesions')").count() == 1
+    pictures = frame.locator("img").evaluate_all("all => all.map((one) => one.naturalWidth)")
+    assert len(pictures) >= 3
+    assert min(pictures) > 100
+    assert frame.locator("body").evaluate("one => getComputedStyle(one).maxWidth") != "none", "its own style applies"
 
 
 def test_what_is_saved_is_what_sasm_restore_writes(tab: Tab, viewer: Running, tmp_path: Path) -> None:
