@@ -92,9 +92,14 @@ def restore_volume(
     unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
     told = range_notes(done, list(plan.experts.values()), summary["weights"], summary["noise"] / scaling.scale)
-    done = plan.annotate(replace(done, notes=(*done.notes, *told)))
-    done = done if changed else replace(done, notes=(*done.notes, UNCHANGED))
+    done = concluded(replace(done, notes=(*done.notes, *told)), plan, changed)
     return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure, changed)
+
+
+def concluded(done: Volume, plan: Plan, changed: bool) -> Volume:
+    """A restored volume with what is to be told of it."""
+    done = plan.annotate(done)
+    return done if changed else replace(done, notes=(*done.notes, UNCHANGED))
 
 
 def restore_slices(
