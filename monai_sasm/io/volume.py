@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,12 @@ class FinerSlices:
 class Source:
     """What the writer of a format needs to give an image back; each format has its own subclass."""
 
-    format: ClassVar[str]
+    format: str
     """Name of the :class:`~monai_sasm.io.file_format.FileFormat` that writes it; empty where none read it."""
-    keeps_axes: ClassVar[bool] = False
+    keeps_axes: bool = False
     """Whether the axes are those of a NIfTI file; others are (slice, row, column), which NIfTI counts backwards."""
 
-    states_meaning: ClassVar[bool] = False
+    states_meaning: bool = False
     """Whether headers say what the pixels are (magnitude, phase, a map, ...), so that their values need not."""
 
     @property

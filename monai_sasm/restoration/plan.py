@@ -16,8 +16,6 @@ from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.refinement import refined_derivation
 from monai_sasm.types import Modality
 
-UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or the strength is 0"
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -98,10 +96,8 @@ class Plan:
         count, _, height, width = volume.slices_shape
         return count * len(tiles(height, width)) * self.passes
 
-    def annotate(self, volume: Volume, changed: bool) -> Volume:
-        """``volume`` with a note where no pixel was changed, and where a refiner did what its user should know."""
-        if not changed:
-            volume = replace(volume, notes=(*volume.notes, UNCHANGED))
+    def annotate(self, volume: Volume) -> Volume:
+        """``volume`` with a note where a refiner did what its user should be reminded of."""
         if self.refiner is None:
             return volume
         done = self.derivation

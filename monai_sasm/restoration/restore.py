@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from monai_sasm.functional.grey import to_grey
 from monai_sasm.functional.intensity import scaling_for
@@ -29,7 +30,9 @@ from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
+UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or the strength is 0"
 _TRIM_EVERY = 16  # slices
+_MEASURED, _CENTRE = 16, 512  # slices, and pixels on each side of their middle, whose noise is measured afterwards
 
 
 def restore_volume(
@@ -51,6 +54,7 @@ def restore_volume(
     changes = np.empty((count, factor * height, factor * width), np.float32) if options.keep_maps else None
     statistics = SliceStatistics(plan.classes, options.keep_maps, count)
     near = neighbours_of(volume, plan.neighbours)
+    left: list[float] = []
     run = partial(
         _correction,
         plan=plan,
@@ -76,15 +80,26 @@ def restore_volume(
         if changes is not None:
             changes[index] = (restored - start).mean(0)
         place[...] = restored
+        if index % (1 + count // _MEASURED) == 0:
+            left.append(_noise_of(scaling.forward(np.array(place)), plan))
         if index % _TRIM_EVERY == 0:
             give_back()
-    summary = statistics.summary(scaling.scale) | {"seconds": time.perf_counter() - started}
+    summary = statistics.summary(scaling.scale) | {
+        "noise_after": float(np.median(left)) * scaling.scale,
+        "seconds": time.perf_counter() - started,
+    }
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
     unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
     told = range_notes(done, list(plan.experts.values()), summary["weights"], summary["noise"] / scaling.scale)
-    done = plan.annotate(replace(done, notes=(*done.notes, *told)), changed)
+    done = concluded(replace(done, notes=(*done.notes, *told)), plan, changed)
     return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure, changed)
+
+
+def concluded(done: Volume, plan: Plan, changed: bool) -> Volume:
+    """A restored volume with what is to be told of it."""
+    done = plan.annotate(done)
+    return done if changed else replace(done, notes=(*done.notes, UNCHANGED))
 
 
 def restore_slices(
@@ -208,6 +223,13 @@ def _correction(
     around = slab if slab.shape[1] > channels else None
     result = restore_slices(image, plan, given=given, statistics=statistics, progress=progress, slab=around)
     return result - enlarge(image, plan.scale)
+
+
+def _noise_of(image: NDArray[np.float32], plan: Plan) -> float:
+    """Median noise of the middle of a slice ``(c, H, W)``, in its unit."""
+    top, start = (max(0, side // 2 - _CENTRE) for side in image.shape[-2:])
+    middle = image[:, top : top + 2 * _CENTRE, start : start + 2 * _CENTRE]
+    return float(plan.noise_estimator(torch.from_numpy(np.ascontiguousarray(middle, np.float32))[None]).median())
 
 
 def _output(volume: Volume, factor: int, in_place: bool) -> Volume:

@@ -29,7 +29,8 @@ class Restored:
             empty unless ``keep_maps``.
         change: ``(N, H, W)`` restored minus input, in the volume's unit, mean over colours; ``None`` unless
             ``keep_maps``.
-        summary: mean weight per expert, median noise estimate in the volume's unit, passes, seconds, mean trust.
+        summary: mean weight per expert, median noise estimate before and after in the volume's unit, passes, seconds,
+            mean trust.
         trust: ``(N, H, W)`` share of the refiner's change that was used, before its strength; ``None`` unless
             ``keep_maps`` and refined.
         uncertainty: ``(N, H, W)`` standard deviation of what a named expert that draws samples might have restored, in

@@ -7,6 +7,7 @@ Instance Reference), C.7.5.2 (Contributing Equipment), C.12.4.1.1 (processed pix
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import replacing_folder
+from monai_sasm.io.commit import guard_target, replacing_folder, sync
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.conform import conform, dicom_profile
 from monai_sasm.io.dicom.header import SOFTWARE, encoding_of, read_header
@@ -30,6 +31,7 @@ from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.placement import place
 from monai_sasm.io.dicom.read import DicomSource, content_of, instance_uid
 from monai_sasm.io.dicom.values import integer_of, quiet, text_of
+from monai_sasm.io.placing import staged
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -120,6 +122,25 @@ def write_series(
             logger.warning("the derived series is written inside the folder of its source; later runs will find both")
         names = _write_slices(volume, source, new, derivation, keep_private)
     return [folder / name for name in names]
+
+
+def write_file(
+    volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False, keep_private: bool = False
+) -> Path:
+    """Write an image of one slice to a file of that name; see :func:`write_series`.
+
+    Raises:
+        ValueError: it has several slices.
+    """
+    source = _checked_source(volume)
+    if len(source.paths) != 1:
+        raise ValueError(f"a series of {len(source.paths)} slices goes into a folder, got {path.name}; name a folder")
+    guard_target(path, overwrite=overwrite, sources=source.paths)
+    with staged(path.parent) as aside:
+        (name,) = _write_slices(volume, source, aside, derivation, keep_private)
+        sync(aside / name)
+        os.replace(aside / name, path)
+    return path
 
 
 def _is_result(path: Path, software: str) -> bool:
