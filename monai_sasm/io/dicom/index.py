@@ -91,8 +91,12 @@ def _series_entries(members: list[Header], unreadable: dict[Path, int], left_out
 
 
 def _is_damaged(header: Header) -> bool:
-    """A file that cannot be read, or a CT or MR file that ends before its pixels."""
-    return header.broken is not None or not (header.has_pixels or modality_of(header) is None)
+    """A file that cannot be read, or a CT or MR file that ends before its pixels or lost a part of its place."""
+    if header.broken is not None or not (header.sop_class or header.modality):
+        return True
+    place = (header.position, header.orientation, header.spacing)
+    lost = any(place) and not all(place) and not is_enhanced(header)  # a screen capture has none of them
+    return modality_of(header) is not None and (lost or not header.has_pixels)
 
 
 def _without_copies(members: list[Header]) -> list[Header]:
@@ -166,10 +170,19 @@ def _group_entry(
 
 def _unless_hole(entry: Entry, group: list[Slice], lost: int, key: tuple[object, ...]) -> Entry:
     """Slices missing beside files whose series cannot be told: the missing ones, most likely."""
-    if not lost or entry.geometry not in ("gap", "irregular"):
+    if not lost or not (entry.geometry in ("gap", "irregular") or _far_apart(group)):
         return entry
     reason = f"slices are missing and {lost} file(s) beside them cannot be read, so it has a hole; get intact copies"
     return _refused_entry([one.header for one in group], reason, key)
+
+
+def _far_apart(group: list[Slice]) -> bool:
+    """Two slices with room for more between them, which are at equal steps however many are missing."""
+    step = group[0].thickness
+    if len(group) != 2 or step is None:
+        return False
+    apart = abs(float(np.dot(np.subtract(group[1].position, group[0].position), normal_of(group[0].orientation))))
+    return apart > 1.5 * step
 
 
 def _at_positions(group: list[Slice], normal: np.ndarray) -> list[list[Slice]]:

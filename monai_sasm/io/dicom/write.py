@@ -200,9 +200,9 @@ def _write_slice(
             _set_pixels(dataset, stored)
             _save(dataset, path)
             return mended
-    except OSError:
-        raise
     except Exception as error:  # pydicom raises whatever a damaged attribute of the source provokes
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk
+            raise
         raise RefusedError(
             f"an attribute of a source file is damaged and cannot be copied ({type(error).__name__}); "
             "get intact copies, or write NIfTI (.nii.gz) instead"
