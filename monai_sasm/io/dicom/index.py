@@ -24,7 +24,6 @@ ORIENTATION_TOLERANCE = 2e-3
 MAX_DUPLICATES = 0.5
 """Part of the positions that may occur twice and be taken for repeated slices rather than an unknown dimension."""
 
-_MULTIFRAME_NOTE = "Enhanced multi-frame: the result can be written as NIfTI, not as DICOM"
 _DERIVED_NOTE = "already derived by this software: restoring it again smooths twice"
 _COPY = "a copy: another file holds the same SOP Instance UID, and that one is taken"
 _REPEATED = "a duplicate slice: another one at its position, of a higher Acquisition or Instance Number, is taken"
@@ -224,15 +223,12 @@ def _entry(key: tuple[object, ...], slices: list[Slice], notes: tuple[str, ...])
     if len(places) < len(slices):
         lying = replace(lying, geometry="irregular")
     multiframe = is_enhanced(first.header)
-    notes += lying.notes + ((_MULTIFRAME_NOTE,) if multiframe else ())
-    geometry = "multiframe" if multiframe else lying.geometry
+    notes += lying.notes
+    geometry = "multiframe" if multiframe and lying.geometry not in UNEVEN else lying.geometry
     name = _name(first.header, key)
     paths = tuple(dict.fromkeys(one.header.path for one in slices))
     reader = partial(load, name, modality, tuple(slices), lying, geometry, notes)
     found = Entry(name, "dicom", paths, modality, geometry, None, notes, reader)
-    if multiframe and lying.geometry in UNEVEN:
-        reason = f"{lying.geometry} frames: NIfTI, which the result would be, holds equal steps only"
-        return _refused_entry([one.header for one in slices], f"{reason}; export them as single slices", key)
     if first.doubt:
         return replace(found, refusal=first.doubt, load=partial(refuse, first.doubt), forced=reader)
     return found

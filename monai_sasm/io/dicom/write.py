@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -71,7 +72,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Series:
+class SeriesFacts:
     """What all instances of one derived series share."""
 
     uid: str
@@ -84,7 +85,8 @@ class _Series:
 def write_series(
     volume: Volume, folder: Path, derivation: Derivation, *, overwrite: bool = False, keep_private: bool = False
 ) -> list[Path]:
-    """Write restored pixels as a new DICOM series beside its source, one file a slice, Explicit VR Little Endian.
+    """Write restored pixels as a new DICOM series beside its source, one file a slice, Explicit VR Little Endian; of
+    Enhanced multi-frame objects one object each, see :mod:`monai_sasm.io.dicom.enhanced`.
 
     Study, patient, frame of reference and slice geometry are the source's. Series and SOP Instance UIDs follow from the
     source's UIDs and the derivation, so that a second run gives the same UIDs. Pixels that equal the source keep its
@@ -107,7 +109,7 @@ def write_series(
 
     Raises:
         FileExistsError: the folder holds files and ``overwrite`` is off, or files that are no results.
-        RefusedError: the source was Enhanced multi-frame or has changed on disk.
+        RefusedError: the source has changed on disk.
         ValueError: the volume does not come from DICOM, changed its shape, or holds NaN; the folder is its source's.
     """
     source = _checked_source(volume)
@@ -124,13 +126,13 @@ def write_series(
 def write_file(
     volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False, keep_private: bool = False
 ) -> Path:
-    """Write an image of one slice to a file of that name; see :func:`write_series`.
+    """Write an image of one slice, or of one Enhanced object, to a file of that name; see :func:`write_series`.
 
     Raises:
         ValueError: it has several slices.
     """
     source = _checked_source(volume)
-    if len(source.paths) != 1:
+    if len(set(source.paths)) != 1 or (len(source.paths) != 1 and not source.multiframe):
         raise ValueError(f"a series of {len(source.paths)} slices goes into a folder, got {path.name}; name a folder")
     guard_target(path, overwrite=overwrite, sources=source.paths)
     with staged(path.parent) as aside:
@@ -150,8 +152,6 @@ def _checked_source(volume: Volume) -> DicomSource:
     source = volume.source
     if not isinstance(source, DicomSource):
         raise ValueError(f"only a volume read from DICOM becomes a derived series, got source {type(source).__name__}")
-    if source.multiframe:
-        raise RefusedError("an Enhanced multi-frame result cannot be written as DICOM; write NIfTI (.nii.gz) instead")
     if volume.array.shape[:2] != (1, len(source.paths)):
         raise ValueError(f"a derived series needs (1, {len(source.paths)}, rows, columns), got {volume.array.shape}")
     return source
@@ -160,14 +160,27 @@ def _checked_source(volume: Volume) -> DicomSource:
 def _write_slices(
     volume: Volume, source: DicomSource, building: Path, derivation: Derivation, keep_private: bool
 ) -> list[str]:
-    names, clipped, series = [], 0, None
+    from monai_sasm.io.dicom.enhanced import write_object
+
+    names: list[str] = []
+    clipped, series = 0, None
     mended: set[str] = set()
-    for number, path in enumerate(source.paths):
+    for path in dict.fromkeys(source.paths) if source.multiframe else source.paths:
+        number = source.paths.index(path) if source.multiframe else len(names)
         dataset, pixels = read_stored(path)
         with quiet():
             if instance_uid(dataset) != source.instances[number]:
                 raise RefusedError("a source file changed since it was read; restore the series again")
             series = series or _series(dataset, source, derivation, volume.modality, keep_private)
+        if source.multiframe:
+            names.append(f"IM{len(names) + 1:04d}.dcm")
+            with _readable():
+                lost, rewritten = write_object(
+                    volume, source, building / names[-1], of=(dataset, pixels), series=series
+                )
+            clipped += lost
+            mended.update(rewritten)
+            continue
         stored, lost = encode(
             volume.array[0, number], pixels, source.frames[number], source.slopes[number], source.intercepts[number]
         )
@@ -183,24 +196,32 @@ def _write_slices(
 
 def _series(
     first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality, keep_private: bool
-) -> _Series:
+) -> SeriesFacts:
     origin = text_of(first, "SeriesInstanceUID") or source.instances[0]
     uid = generate_uid(entropy_srcs=["series", origin, derivation.digest])
-    return _Series(uid, derivation, _now(first), modality, keep_private)
+    return SeriesFacts(uid, derivation, _now(first), modality, keep_private)
 
 
 def _write_slice(
-    dataset: Dataset, series: _Series, stored: NDArray[np.int32], path: Path, source: DicomSource, number: int
+    dataset: Dataset, series: SeriesFacts, stored: NDArray[np.int32], path: Path, source: DicomSource, number: int
 ) -> Iterable[str]:
+    with _readable(), quiet():
+        mark_lossy(dataset, len(dataset.PixelData))
+        _derive(dataset, series, source, number)
+        mended = conform(dataset, series.modality)
+        set_pixels(dataset, stored)
+        save(dataset, path)
+        return mended
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """pydicom raises whatever a damaged attribute of the source provokes: a reason instead."""
     try:
-        with quiet():
-            _mark_lossy(dataset, len(dataset.PixelData))
-            _derive(dataset, series, source, number)
-            mended = conform(dataset, series.modality)
-            _set_pixels(dataset, stored)
-            _save(dataset, path)
-            return mended
-    except Exception as error:  # pydicom raises whatever a damaged attribute of the source provokes
+        yield
+    except RefusedError:
+        raise
+    except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the disk
             raise
         raise RefusedError(
@@ -217,12 +238,12 @@ def _now(dataset: Dataset) -> datetime:
         return datetime.now()
 
 
-def _derive(dataset: Dataset, series: _Series, source: DicomSource, number: int) -> None:
+def _derive(dataset: Dataset, series: SeriesFacts, source: DicomSource, number: int) -> None:
     """Turn a copy of a source instance into the derived instance, all but its pixels."""
     old_class = text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID")
     old_class = old_class or dicom_profile(series.modality).sop_class
     old_instance, old_series = instance_uid(dataset), text_of(dataset, "SeriesInstanceUID")
-    _drop_stale(dataset, series.keep_private)
+    drop_stale(dataset, series.keep_private)
     dataset.SOPClassUID = old_class
     moved = source.thickness is not None
     own = [str(number)] if moved else []  # several slices may share one template
@@ -231,14 +252,15 @@ def _derive(dataset: Dataset, series: _Series, source: DicomSource, number: int)
     if not text_of(dataset, "StudyInstanceUID"):  # emptied by a careless anonymiser; without one no archive takes it
         frame = text_of(dataset, "FrameOfReferenceUID") or series.uid
         dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study", frame])
-    _describe(dataset, series, RESAMPLING if moved else SMOOTHING)
+    describe(dataset, series, RESAMPLING if moved else SMOOTHING)
     if moved:
         place(dataset, source, number)
     _reference(dataset, old_class, source.acquired[number] if moved else (old_instance,), old_series, not moved)
-    _append(dataset, "ContributingEquipmentSequence", [_equipment(series)])
+    append(dataset, "ContributingEquipmentSequence", [equipment_item(series)])
 
 
-def _drop_stale(dataset: Dataset, keep_private: bool) -> None:
+def drop_stale(dataset: Dataset, keep_private: bool) -> None:
+    """Drop statements about the old pixels, drawings on them and, unless they are kept, private attributes."""
     for keyword in _STALE:
         if keyword in dataset:
             delattr(dataset, keyword)
@@ -262,7 +284,8 @@ def _drop_private(dataset: Dataset) -> None:
                 _drop_private(item)
 
 
-def _describe(dataset: Dataset, series: _Series, code: tuple[str, str]) -> None:
+def describe(dataset: Dataset, series: SeriesFacts, code: tuple[str, str]) -> None:
+    """Image type, series and derivation of a derived object, and when it was made."""
     derivation, now = series.derivation, series.now
     kind = text_of(dataset, "ImageType").split("\\")
     rest = [part for part in kind[1:] if part or len(kind) > 2] or ["PRIMARY"]
@@ -273,7 +296,7 @@ def _describe(dataset: Dataset, series: _Series, code: tuple[str, str]) -> None:
     before = text_of(dataset, "DerivationDescription")
     described = f"{before}; {derivation.description}" if before else derivation.description
     dataset.DerivationDescription = (described if len(described) <= _MAX_ST else derivation.description)[:_MAX_ST]
-    _append(dataset, "DerivationCodeSequence", [_code(*code)])
+    append(dataset, "DerivationCodeSequence", [code_item(*code)])
     for event in ("Series", "Content", "InstanceCreation"):
         setattr(dataset, f"{event}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{event}Time", now.strftime("%H%M%S"))
@@ -281,34 +304,36 @@ def _describe(dataset: Dataset, series: _Series, code: tuple[str, str]) -> None:
 
 def _reference(dataset: Dataset, sop_class: str, instances: Items[str], series: str, in_place: bool) -> None:
     """Point at the sources: Source Image Sequence, and Common Instance Reference for the source's series."""
-    images = [_instance_item(sop_class, instance) for instance in instances]
+    images = [instance_item(sop_class, instance) for instance in instances]
     for image in images:
-        image.PurposeOfReferenceCodeSequence = Sequence([_code(*SOURCE_IMAGE)])
+        image.PurposeOfReferenceCodeSequence = Sequence([code_item(*SOURCE_IMAGE)])
         image.SpatialLocationsPreserved = "YES" if in_place else "NO"
     dataset.SourceImageSequence = Sequence(images)
     if not series:
         return  # emptied UIDs: nothing valid to point at
-    listed = [_instance_item(sop_class, instance) for instance in instances]
+    listed = [instance_item(sop_class, instance) for instance in instances]
     others = dataset.get("ReferencedSeriesSequence") or []
     known = [item for item in others if text_of(item, "SeriesInstanceUID") == series]
     if known:
-        _append(known[0], "ReferencedInstanceSequence", listed)
+        append(known[0], "ReferencedInstanceSequence", listed)
         return
     item = Dataset()
     item.SeriesInstanceUID = series
     item.ReferencedInstanceSequence = Sequence(listed)
-    _append(dataset, "ReferencedSeriesSequence", [item])
+    append(dataset, "ReferencedSeriesSequence", [item])
 
 
-def _instance_item(sop_class: str, instance: str) -> Dataset:
+def instance_item(sop_class: str, instance: str) -> Dataset:
+    """A reference to an object."""
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
     return item
 
 
-def _equipment(series: _Series) -> Dataset:
+def equipment_item(series: SeriesFacts) -> Dataset:
+    """This program as contributing equipment."""
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = Sequence([_code(*PROCESSING_EQUIPMENT)])
+    item.PurposeOfReferenceCodeSequence = Sequence([code_item(*PROCESSING_EQUIPMENT)])
     item.Manufacturer = series.derivation.software[:_MAX_LO]
     item.ManufacturerModelName = series.derivation.software[:_MAX_LO]
     item.SoftwareVersions = series.derivation.version[:_MAX_LO]
@@ -317,17 +342,19 @@ def _equipment(series: _Series) -> Dataset:
     return item
 
 
-def _code(value: str, meaning: str) -> Dataset:
+def code_item(value: str, meaning: str) -> Dataset:
+    """A code of the DICOM controlled terminology (PS3.16)."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
     return item
 
 
-def _append(dataset: Dataset, keyword: str, items: Items[Dataset]) -> None:
+def append(dataset: Dataset, keyword: str, items: Items[Dataset]) -> None:
+    """Add items to a sequence that may be missing."""
     setattr(dataset, keyword, Sequence([*(dataset.get(keyword) or []), *items]))
 
 
-def _mark_lossy(dataset: Dataset, encoded_bytes: int) -> None:
+def mark_lossy(dataset: Dataset, encoded_bytes: int) -> None:
     """A lossy source makes a lossy result; an existing flag, ratio or method is only ever kept or completed."""
     method = _LOSSY_METHODS.get(str(dataset.file_meta.TransferSyntaxUID))
     if method is None or text_of(dataset, "LossyImageCompression") == "01":
@@ -338,7 +365,8 @@ def _mark_lossy(dataset: Dataset, encoded_bytes: int) -> None:
     dataset.LossyImageCompressionRatio = f"{max(raw_bytes / max(encoded_bytes, 1), 1.0):.2f}"
 
 
-def _set_pixels(dataset: Dataset, stored: NDArray[np.int32]) -> None:
+def set_pixels(dataset: Dataset, stored: NDArray[np.int32]) -> None:
+    """Uncompressed pixels of one or more frames, in the type that the header says."""
     signed = bool(dataset.PixelRepresentation)
     bytes_each = int(dataset.BitsAllocated) // 8
     packed = stored.astype(f"<{'i' if signed else 'u'}{bytes_each}").tobytes()
@@ -347,7 +375,8 @@ def _set_pixels(dataset: Dataset, stored: NDArray[np.int32]) -> None:
     dataset["PixelData"].is_undefined_length = False
 
 
-def _save(dataset: Dataset, path: Path) -> None:
+def save(dataset: Dataset, path: Path) -> None:
+    """A file in Explicit VR Little Endian."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
