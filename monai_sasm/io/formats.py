@@ -18,7 +18,7 @@ from monai_sasm.errors import NotAnImageError, RefusedError
 from monai_sasm.io import foreign
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.format import DicomFormat
-from monai_sasm.io.doubts import doubt_about
+from monai_sasm.io.doubts import OVERRULE, doubt_about
 from monai_sasm.io.entry import Entry, refuse, refused, safe_name
 from monai_sasm.io.file_format import HEAD, FileFormat
 from monai_sasm.io.nifti.format import NiftiFormat
@@ -42,7 +42,6 @@ cannot be read and whose names say nothing are left to the first."""
 
 READ = "DICOM, NIfTI, NRRD, MetaImage, MGH, PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, AVIF, HEIC or PNM"
 """What is read, for people."""
-_FORCE = "or pass force_modality=True, if you know better"
 _MISNAMED = "the content is not what the name says, or damaged: export the file again"
 
 logger = logging.getLogger(__name__)
@@ -302,7 +301,7 @@ def write_map(
 def _settled(entry: Entry, force: bool) -> Entry:
     """The entry with its doubts decided: refused, or overruled; the values themselves are looked at when it is read."""
     if entry.refusal is not None and (entry.forced is None or not force):
-        reason = entry.refusal if entry.forced is None else f"{entry.refusal}; {_FORCE}"
+        reason = entry.refusal if entry.forced is None else f"{entry.refusal}; {OVERRULE}"
         return replace(entry, refusal=reason, load=partial(refuse, reason), forced=None)
     notes = () if entry.refusal is None else (f"read all the same: {entry.refusal}",)
     load = partial(_checked, entry.forced or entry.load, force, notes)
@@ -313,7 +312,7 @@ def _checked(load: Callable[[], Volume], force: bool, notes: tuple[str, ...]) ->
     volume = load()
     doubt = doubt_about(volume)
     if doubt and not force:
-        raise NotAnImageError(f"{doubt}; {_FORCE}")
+        raise NotAnImageError(f"{doubt}; {OVERRULE}")
     notes += (f"read all the same: {doubt}",) if doubt and not notes else ()
     return replace(volume, notes=(*volume.notes, *notes)) if notes else volume
 

@@ -25,10 +25,12 @@ from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
+from monai_sasm.restoration.shelter import neighbours_for_experts, sheltered
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
+UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or the strength is 0"
 _TRIM_EVERY = 16  # slices
 _MEASURED, _CENTRE = 16, 512  # slices, and pixels on each side of their middle, whose noise is measured afterwards
 
@@ -66,11 +68,13 @@ def restore_volume(
     )
     stack = count // (1 if volume.modality.profile.is_picture else len(volume.array))
     corrections = run_on_slices(run, images, batch=plan.batch, neighbours=near, length=stack)
+    changed = factor > 1
     for index, (native, place, change) in enumerate(
         zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
     ):
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
         correction = scaling.scale * change.cpu().numpy()
+        changed = changed or bool(correction.any())
         start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
         restored = start + correction
         if changes is not None:
@@ -88,8 +92,14 @@ def restore_volume(
     unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
     told = range_notes(done, list(plan.experts.values()), summary["weights"], summary["noise"] / scaling.scale)
-    done = plan.annotate(replace(done, notes=(*done.notes, *told)))
-    return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure)
+    done = concluded(replace(done, notes=(*done.notes, *told)), plan, changed)
+    return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure, changed)
+
+
+def concluded(done: Volume, plan: Plan, changed: bool) -> Volume:
+    """A restored volume with what is to be told of it."""
+    done = plan.annotate(done)
+    return done if changed else replace(done, notes=(*done.notes, UNCHANGED))
 
 
 def restore_slices(
@@ -140,7 +150,8 @@ def restore_fully(
     """
     options = plan.options
     grey_photo = plan.modality.profile.is_picture and image.shape[1] == 1
-    start = image.expand(-1, 3, -1, -1) if grey_photo else image
+    shelter = None if plan.modality.profile.is_picture else sheltered(image, plan.modality.profile)
+    start = image.expand(-1, 3, -1, -1) if grey_photo else image if shelter is None else shelter.seen
     current = start
     known: torch.Tensor | None = None  # faults that earlier passes saw
     for number in range(plan.passes):
@@ -159,6 +170,8 @@ def restore_fully(
         if statistics is not None:
             statistics.add(weights, sigma, number, active)
         around = None if number else slab
+        if shelter is not None:
+            around = shelter.for_experts(current) if around is None else neighbours_for_experts(around, plan.modality)
         if statistics is not None and options.keep_maps and number == 0 and options.expert and plan.experts[1].samples:
             shown = current if around is None else around
             statistics.add_uncertainty(tiled(plan.experts[1].uncertainty, shown, sigma))
@@ -173,7 +186,7 @@ def restore_fully(
             statistics.add_trust(trust)
     if plan.modality.profile.nonnegative:  # no magnitude is negative, however dark the surroundings are drawn
         current = torch.maximum(current, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
-    return start, current
+    return (start, current) if shelter is None else (image, shelter.result(current))
 
 
 def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeights:

@@ -35,6 +35,7 @@ class Restored:
             ``keep_maps`` and refined.
         uncertainty: ``(N, H, W)`` standard deviation of what a named expert that draws samples might have restored, in
             the volume's unit; ``None`` unless ``keep_maps`` and such an expert.
+        changed: whether any pixel was changed.
     """
 
     volume: Volume
@@ -44,11 +45,12 @@ class Restored:
     summary: dict[str, Any]
     trust: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
+    changed: bool = True
 
     @property
     def derivation(self) -> Derivation:
-        """What was done, as the headers of a result say it."""
-        return self.plan.derivation
+        """What was done, as the headers of a result say it; that nothing was, where no pixel was changed."""
+        return self.plan.derivation if self.changed else self.plan.derivation.unchanged
 
     def save(self, path: str | Path, *, overwrite: bool = False, keep_private: bool = False) -> list[Path]:
         """Write the volume, and its maps where ``keep_maps`` was chosen.

@@ -11,17 +11,16 @@ import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmwrite
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_target, replacing_folder, sync
@@ -30,7 +29,8 @@ from monai_sasm.io.dicom.conform import conform, dicom_profile
 from monai_sasm.io.dicom.header import SOFTWARE, encoding_of, read_header
 from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.placement import place
-from monai_sasm.io.dicom.read import DicomSource, instance_uid
+from monai_sasm.io.dicom.read import DicomSource, content_of, instance_uid
+from monai_sasm.io.dicom.saving import mark_lossy, save, set_pixels
 from monai_sasm.io.dicom.values import integer_of, quiet, text_of
 from monai_sasm.io.placing import staged
 from monai_sasm.io.volume import Volume
@@ -60,26 +60,20 @@ _STALE = [  # statements about the old pixels or the old encoding
     "PixelDataProviderURL",
     "InstanceCreatorUID",
 ]
-_LOSSY_METHODS = {  # transfer syntaxes that lose information -> Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1)
-    "1.2.840.10008.1.2.4.50": "ISO_10918_1",
-    "1.2.840.10008.1.2.4.51": "ISO_10918_1",
-    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
-    "1.2.840.10008.1.2.4.91": "ISO_15444_1",
-    "1.2.840.10008.1.2.4.203": "ISO_15444_15",
-}
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SeriesFacts:
-    """What all instances of one derived series share."""
+    """What all instances of one derived series share; ``code`` is what was done, ``None`` where nothing was."""
 
     uid: str
+    code: tuple[str, str] | None
     derivation: Derivation
     now: datetime
     modality: Modality
-    keep_private: bool
+    keep_private: bool = False
 
 
 def write_series(
@@ -89,8 +83,10 @@ def write_series(
     Enhanced multi-frame objects one object each, see :mod:`monai_sasm.io.dicom.enhanced`.
 
     Study, patient, frame of reference and slice geometry are the source's. Series and SOP Instance UIDs follow from the
-    source's UIDs and the derivation, so that a second run gives the same UIDs. Pixels that equal the source keep its
-    stored integer; padding is given back exactly. Values beyond Bits Stored are clipped and counted in a log warning.
+    source's UIDs, its pixels and the derivation: a second run gives the same UIDs; a slice that was sent again with
+    other pixels, or another part of a split series, gives others. Pixels that equal the source keep its stored integer,
+    and where all do the series says that it is a copy; padding is given back exactly. Values beyond Bits Stored are
+    clipped and counted in a log warning.
     Slices on a grid of their own (:mod:`monai_sasm.io.finer_slices`) get its positions, thickness, spacing and count.
 
     The folder appears whole or not at all, and holds this one series: an older result in it goes as a whole.
@@ -160,52 +156,68 @@ def _checked_source(volume: Volume) -> DicomSource:
 def _write_slices(
     volume: Volume, source: DicomSource, building: Path, derivation: Derivation, keep_private: bool
 ) -> list[str]:
-    from monai_sasm.io.dicom.enhanced import write_object
+    if source.multiframe:
+        from monai_sasm.io.dicom.enhanced import write_objects
 
+        return write_objects(volume, source, building, derivation=derivation, keep_private=keep_private)
     names: list[str] = []
     clipped, series = 0, None
     mended: set[str] = set()
-    for path in dict.fromkeys(source.paths) if source.multiframe else source.paths:
-        number = source.paths.index(path) if source.multiframe else len(names)
-        dataset, pixels = read_stored(path)
-        with quiet():
-            if instance_uid(dataset) != source.instances[number]:
-                raise RefusedError("a source file changed since it was read; restore the series again")
-            series = series or _series(dataset, source, derivation, volume.modality, keep_private)
-        if source.multiframe:
-            names.append(f"IM{len(names) + 1:04d}.dcm")
-            with _readable():
-                lost, rewritten = write_object(
-                    volume, source, building / names[-1], of=(dataset, pixels), series=series
-                )
-            clipped += lost
-            mended.update(rewritten)
-            continue
-        stored, lost = encode(
-            volume.array[0, number], pixels, source.frames[number], source.slopes[number], source.intercepts[number]
-        )
-        clipped += lost
+    changed = source.thickness is not None or any(one.changed for one in _encoded(volume, source))
+    for number, one in enumerate(_encoded(volume, source)):
+        dataset, stored = one.dataset, one.stored
+        if series is None:
+            series = facts_of(dataset, source, derivation if changed else derivation.unchanged, volume.modality)
+            series = replace(series, code=series.code if changed else None, keep_private=keep_private)
+        clipped += one.clipped
         names.append(f"IM{number + 1:04d}.dcm")
         mended.update(_write_slice(dataset, series, stored, building / names[-1], source, number))
+    tell(mended, clipped)
+    return names
+
+
+def tell(mended: set[str], clipped: int) -> None:
+    """Log what had to be mended or clipped."""
     if mended:
         logger.warning("values that DICOM does not allow were rewritten or left out: %s", ", ".join(sorted(mended)))
     if clipped:
         logger.warning("%d restored pixel(s) did not fit the stored bits and were clipped", clipped)
-    return names
 
 
-def _series(
-    first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality, keep_private: bool
-) -> SeriesFacts:
+@dataclass(frozen=True)
+class _Encoded:
+    """A source instance with the integers that its new pixels are stored as."""
+
+    dataset: Dataset
+    stored: NDArray[np.int32]
+    changed: bool
+    clipped: int
+
+
+def _encoded(volume: Volume, source: DicomSource) -> Iterator[_Encoded]:
+    for number, path in enumerate(source.paths):
+        dataset, pixels = read_stored(path)
+        frame = source.frames[number]
+        with quiet():
+            same = instance_uid(dataset) == source.instances[number]
+        if not same or content_of(pixels, frame) != source.contents[number]:
+            raise RefusedError("a source file changed since it was read; restore the series again")
+        stored, lost = encode(volume.array[0, number], pixels, frame, source.slopes[number], source.intercepts[number])
+        yield _Encoded(dataset, stored, not np.array_equal(stored, pixels.values[frame]), lost)
+
+
+def facts_of(first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality) -> SeriesFacts:
+    """Of the first source instance."""
     origin = text_of(first, "SeriesInstanceUID") or source.instances[0]
-    uid = generate_uid(entropy_srcs=["series", origin, derivation.digest])
-    return SeriesFacts(uid, derivation, _now(first), modality, keep_private)
+    uid = generate_uid(entropy_srcs=["series", origin, derivation.digest, *source.contents])
+    code = SMOOTHING if source.thickness is None else RESAMPLING
+    return SeriesFacts(uid, code, derivation, _now(first), modality)
 
 
 def _write_slice(
     dataset: Dataset, series: SeriesFacts, stored: NDArray[np.int32], path: Path, source: DicomSource, number: int
 ) -> Iterable[str]:
-    with _readable(), quiet():
+    with readable(), quiet():
         mark_lossy(dataset, len(dataset.PixelData))
         _derive(dataset, series, source, number)
         mended = conform(dataset, series.modality)
@@ -215,7 +227,7 @@ def _write_slice(
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def readable() -> Iterator[None]:
     """pydicom raises whatever a damaged attribute of the source provokes: a reason instead."""
     try:
         yield
@@ -247,12 +259,12 @@ def _derive(dataset: Dataset, series: SeriesFacts, source: DicomSource, number: 
     dataset.SOPClassUID = old_class
     moved = source.thickness is not None
     own = [str(number)] if moved else []  # several slices may share one template
-    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.derivation.digest, *own])
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.uid, *own])
     dataset.SeriesInstanceUID = series.uid
     if not text_of(dataset, "StudyInstanceUID"):  # emptied by a careless anonymiser; without one no archive takes it
         frame = text_of(dataset, "FrameOfReferenceUID") or series.uid
         dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study", frame])
-    describe(dataset, series, RESAMPLING if moved else SMOOTHING)
+    describe(dataset, series)
     if moved:
         place(dataset, source, number)
     _reference(dataset, old_class, source.acquired[number] if moved else (old_instance,), old_series, not moved)
@@ -284,7 +296,7 @@ def _drop_private(dataset: Dataset) -> None:
                 _drop_private(item)
 
 
-def describe(dataset: Dataset, series: SeriesFacts, code: tuple[str, str]) -> None:
+def describe(dataset: Dataset, series: SeriesFacts) -> None:
     """Image type, series and derivation of a derived object, and when it was made."""
     derivation, now = series.derivation, series.now
     kind = text_of(dataset, "ImageType").split("\\")
@@ -296,7 +308,8 @@ def describe(dataset: Dataset, series: SeriesFacts, code: tuple[str, str]) -> No
     before = text_of(dataset, "DerivationDescription")
     described = f"{before}; {derivation.description}" if before else derivation.description
     dataset.DerivationDescription = (described if len(described) <= _MAX_ST else derivation.description)[:_MAX_ST]
-    append(dataset, "DerivationCodeSequence", [code_item(*code)])
+    if series.code is not None:
+        append(dataset, "DerivationCodeSequence", [code_item(*series.code)])
     for event in ("Series", "Content", "InstanceCreation"):
         setattr(dataset, f"{event}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{event}Time", now.strftime("%H%M%S"))
@@ -352,39 +365,3 @@ def code_item(value: str, meaning: str) -> Dataset:
 def append(dataset: Dataset, keyword: str, items: Items[Dataset]) -> None:
     """Add items to a sequence that may be missing."""
     setattr(dataset, keyword, Sequence([*(dataset.get(keyword) or []), *items]))
-
-
-def mark_lossy(dataset: Dataset, encoded_bytes: int) -> None:
-    """A lossy source makes a lossy result; an existing flag, ratio or method is only ever kept or completed."""
-    method = _LOSSY_METHODS.get(str(dataset.file_meta.TransferSyntaxUID))
-    if method is None or text_of(dataset, "LossyImageCompression") == "01":
-        return
-    raw_bytes = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
-    dataset.LossyImageCompression = "01"
-    dataset.LossyImageCompressionMethod = method
-    dataset.LossyImageCompressionRatio = f"{max(raw_bytes / max(encoded_bytes, 1), 1.0):.2f}"
-
-
-def set_pixels(dataset: Dataset, stored: NDArray[np.int32]) -> None:
-    """Uncompressed pixels of one or more frames, in the type that the header says."""
-    signed = bool(dataset.PixelRepresentation)
-    bytes_each = int(dataset.BitsAllocated) // 8
-    packed = stored.astype(f"<{'i' if signed else 'u'}{bytes_each}").tobytes()
-    dataset.PixelData = packed + b"\0" * (len(packed) % 2)
-    dataset["PixelData"].VR = "OW" if bytes_each == 2 else "OB"
-    dataset["PixelData"].is_undefined_length = False
-
-
-def save(dataset: Dataset, path: Path) -> None:
-    """A file in Explicit VR Little Endian."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta = meta
-    dataset.preamble = b"\0" * 128
-    if hasattr(dataset, "original_encoding"):
-        dcmwrite(path, dataset, enforce_file_format=True)  # save_as would refuse big endian sources
-    else:  # pydicom 2.4
-        dataset.is_little_endian, dataset.is_implicit_VR = True, False
-        dataset.save_as(path, write_like_original=False)

@@ -124,10 +124,10 @@ def sidecar_meaning(path: Path, modality: Modality | None) -> str | None:
         return None
     kinds = told.get("ImageType")
     kinds = [str(kind) for kind in kinds] if isinstance(kinds, list) else []
-    texts = " | ".join(str(told.get(key, "")) for key in ("SeriesDescription", "ImageComments"))
+    texts = " | ".join(str(told.get(key) or "") for key in ("SeriesDescription", "ImageComments"))
     return (
         meaning.by_image_type(kinds, modality)
-        or meaning.by_component(str(told.get("ComplexImageComponent", "")))
-        or meaning.by_unit(str(told.get("Units", "")))
+        or meaning.by_component(str(told.get("ComplexImageComponent") or ""))
+        or meaning.by_unit(str(told.get("Units") or ""))
         or meaning.by_text(texts, derived=kinds[:1] == ["DERIVED"])
     )

@@ -84,7 +84,10 @@ def test_uneven_frames_keep_their_places(tmp_path: Path) -> None:
 def test_real_objects_stay_as_valid_as_they_were(folder: str, tmp_path: Path) -> None:
     source = shared(f"dicom_odd/dicom2nifti/{folder}")
     (entry,) = [one for one in formats.inventory(source) if one.refusal is None]
-    files = formats.write(entry.load(), tmp_path / "out", DERIVATION)
+    volume = entry.load()
+    files = formats.write(volume, tmp_path / "out", DERIVATION)
+    changed = formats.write(volume.with_array(volume.array + np.float32(50)), tmp_path / "changed", DERIVATION)
+    assert validators.errors(changed) <= validators.errors(entry.paths)
     for old, new in zip(entry.paths, files, strict=True):
         before, after = pydicom.dcmread(old), pydicom.dcmread(new)
         np.testing.assert_array_equal(np.sort(after.pixel_array, axis=None), np.sort(before.pixel_array, axis=None))
