@@ -210,7 +210,7 @@ def output_path(entry: Entry, input_root: Path, output: Path, *, alone: bool | N
 
     One image and an ``output`` with a file suffix: ``output`` itself. Otherwise the folder structure below
     ``input_root`` is repeated below ``output``: files keep their name (with the suffix of their true kind), a DICOM
-    series becomes a folder named after the entry, an Enhanced multi-frame object a ``.nii.gz`` file.
+    series becomes a folder named after the entry.
 
     Args:
         entry: what is restored.
