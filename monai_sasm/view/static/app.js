@@ -212,7 +212,8 @@ function offerOverlays({ weights, uncertain }) {
   $("overlay").replaceChildren(...offers.map(([value, text]) => new Option(text, value, false, value === chosen)));
 }
 
-function explain({ noise, weights }) {
+function explain({ noise, weights, notes }) {
+  $("notes").textContent = notes.join(" ");
   const parts = Object.entries(weights).filter(([, weight]) => weight >= 0.005).sort((a, b) => b[1] - a[1]);
   const words = parts.map(([name, weight]) => `${name === "identity" ? "unchanged" : name} ${Math.round(100 * weight)} %`);
   const nothing = weights.identity > 0.995 ? "Nothing to repair was found in this slice. " : "";
