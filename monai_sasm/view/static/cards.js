@@ -53,7 +53,7 @@ function fill(one) {
     parts.push(image);
   } else if (!card.refusal) parts.push(element("div", undefined, "blank"));
   parts.push(element("b", card.place));
-  if (card.refusal) parts.push(element("span", card.mayBe.length ? "A NIfTI file does not say what made it. It is:" : card.refusal));
+  if (card.refusal) parts.push(element("span", card.mayBe.length ? "The file does not say what made it. It is:" : card.refusal));
   else {
     const size = look?.shape ? `${look.shape[1]} × ${look.shape[0]}${look.slices > 1 ? ` × ${look.slices}` : ""}` : `${card.files} file${card.files > 1 ? "s" : ""}`;
     parts.push(element("span", `${card.modality} · ${size}`));
