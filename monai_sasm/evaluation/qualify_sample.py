@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,7 +22,6 @@ from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.restoration.restored import Restored
-    from monai_sasm.restoration.restorer import Restorer
 
 Image = NDArray[np.float32]
 Place = tuple[int, int]
@@ -129,8 +128,16 @@ class Sample:
         return np.concatenate([one[body] for one, body in zip(images, self.bodies, strict=True)])
 
 
-def sampled(volume: Volume, restorer: Restorer, count: int, expert: str | None = None) -> tuple[Sample, Restored]:
+def sampled(
+    volume: Volume, restorer: Callable[..., Restored], count: int, expert: str | None = None
+) -> tuple[Sample, Restored]:
     """At most ``count`` slices of a series, restored by the gate or a named expert.
+
+    Args:
+        volume: CT or MR.
+        restorer: a :class:`~monai_sasm.restoration.restorer.Restorer`, or what is called like one.
+        count: slices, evenly over the series.
+        expert: without the gate.
 
     Raises:
         RefusedError: no slice holds enough of a patient.

@@ -15,7 +15,7 @@ from monai_sasm.functional.neighbours import neighbours_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
-from monai_sasm.restoration.restore import at_strength, restore_fully
+from monai_sasm.restoration.restore import at_strength, concluded, restore_fully
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.types import ImageBatch
@@ -135,10 +135,13 @@ class OnDemand:
         """
         plan = replace(self.plan, options=replace(self.plan.options, strength=strength, keep_maps=False))
         result = self.volume.with_array(np.empty_like(self.volume.array))
+        changed = False
         for index, (native, place) in enumerate(zip(self.natives, result.each_slice(), strict=True)):
-            place[...] = native + self.change(index, strength)
+            change = self.change(index, strength)
+            changed = changed or bool(change.any())
+            place[...] = native + change
         noted = replace(result, notes=(*result.notes, *self.notes(*range(len(self)))))
-        return Restored(plan.annotate(noted), plan, {}, None, {})
+        return Restored(concluded(noted, plan, changed), plan, {}, None, {}, changed=changed)
 
     def save(self, target: Path, strength: float, *, overwrite: bool = False) -> list[Path]:
         """Write the whole volume at a strength to this file or folder, see :meth:`Restored.save_as`; the files."""
