@@ -11,11 +11,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.dicom import jpeg
 from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
 from monai_sasm.io.dicom.values import quiet, uid_of
 from monai_sasm.io.memory import refuse_if_too_short
 
-PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
+PLUGINS = "pip install imagecodecs pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
 
 _J2K_SIZE_MARKER = b"\xff\x4f\xff\x51"
 _J2K_DEPTH_OFFSET = 42  # from SOC to Ssiz of component 0 (ISO/IEC 15444-1 A.5.1); bit 7 set: signed
@@ -53,6 +54,7 @@ def missing_decoder(transfer_syntax: str) -> str | None:
 
 
 def _has_decoder(uid: UID) -> bool:
+    jpeg.register()
     try:
         from pydicom.pixels import get_decoder
     except ImportError:  # pydicom 2.4
@@ -77,6 +79,7 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
             pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
             if dataset.file_meta.TransferSyntaxUID.is_compressed:
                 refuse_if_too_short(pixels, len(dataset.PixelData))
+                _choose_decoder(dataset)
             raw = dataset.pixel_array
             dataset.PixelRepresentation = sign  # pydicom 2 overwrites it with what the codestream says
     except (RefusedError, MemoryError, KeyboardInterrupt, SystemExit):
@@ -88,6 +91,13 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
     unsigned_codestream = _is_unsigned_codestream(dataset)
     raw = raw.reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.int32)
     return dataset, _sign_extended(dataset, raw, unsigned_codestream or _has_embedded_overlay(dataset))
+
+
+def _choose_decoder(dataset: Dataset) -> None:
+    """The same decoder wherever this runs: pydicom would try others first for :data:`jpeg.SYNTAXES`."""
+    jpeg.register()
+    if dataset.file_meta.TransferSyntaxUID in jpeg.SYNTAXES and hasattr(dataset, "pixel_array_options"):  # pydicom 3
+        dataset.pixel_array_options(decoding_plugin=jpeg.PLUGIN)
 
 
 def _name_syntax(dataset: Dataset) -> None:
