@@ -22,19 +22,15 @@ HANDLER_NAME = "imagecodecs"  # the names below are those that pydicom 2 and 3 a
 DEPENDENCIES = {"imagecodecs": ("https://pypi.org/project/imagecodecs/", "imagecodecs")}
 DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("imagecodecs>=2023.9",))
 
-_END_OF_IMAGE = b"\xff\xd9"
-
 
 def decoded(frame: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The samples ``(rows, columns)`` of one JPEG codestream, unsigned.
+    """The samples ``(rows, columns)`` of one whole JPEG codestream, unsigned.
 
     Raises:
-        ValueError: the codestream does not reach its end marker, which libjpeg would fill with grey, or is not grey.
+        ValueError: it holds several samples per pixel.
     """
     import imagecodecs
 
-    if not frame.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):
-        raise ValueError("the JPEG codestream ends before its end-of-image marker")
     samples = imagecodecs.jpeg8_decode(frame)
     if samples.ndim != 2:
         raise ValueError(f"one sample per pixel is read, got an image of shape {samples.shape}")
