@@ -266,8 +266,9 @@ HEAD = (
     "| task | expert | gain | best peer, same run | keeps | s/image | use when | do not use when |\n"
     "|---|---|---|---|---|---:|---|---|"
 )
-NOTES = """- **gain**: over the image as it came; [95 % interval]. Points: per cent of a lesion's signal over interpolation,
-  or of accuracy over a plain CNN; %: change of a distance, smaller is better. Peers are told the noise and tuned.
+NOTES = """- **gain**: over the image as it came; [95 % interval]. Points: per cent of a lesion's signal over
+  interpolation, or of accuracy over a plain CNN; %: change of a distance, smaller is better. Peers are told the noise
+  and tuned.
 - **keeps**: contrast left of a pasted disc or lesion, mean HU shift, share of clean images touched, known pixels.
 - **(0.1.0)** behind an expert: measured with weights of that version of it or of the gate; others are installed now.
 """
