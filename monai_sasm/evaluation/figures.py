@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from monai_sasm.evaluation.scoring import Case, Image, Method
 
 CROP = 160  # pixels shown of each side
-DPI = 100
+DPI = 80
 ACROSS = 6  # panels in a line, at most
 PANEL = 2.4  # inches, side of a picture: more pixels than a crop has
 
