@@ -102,8 +102,12 @@ def inventory(
         entries += [_refused(file, reason)] if reason else []
     if not entries:
         entries = [_refused(file, f"not an image: only {READ} is read") for file in others]
-    settled = (_settled(entry, force_modality) for entry in entries)
-    return _unique(sorted(settled, key=lambda entry: (entry.paths[0].parent.parts, entry.name)))
+    return _unique(
+        sorted(
+            (_settled(entry, force_modality) for entry in entries),
+            key=lambda entry: (entry.paths[0].parent.parts, entry.name),
+        )
+    )
 
 
 def open_images(
@@ -304,8 +308,7 @@ def _settled(entry: Entry, force: bool) -> Entry:
     """The entry with its doubts decided: refused, or overruled; the values themselves are looked at when it is read."""
     named = None if entry.format in ("dicom", "raster") else meaning(entry.paths[0])
     if named and entry.refusal is None:
-        reason = refusal(named, "name or folder", entry.modality)
-        entry = replace(entry, refusal=reason, forced=entry.load)
+        entry = replace(entry, refusal=refusal(named, "name or folder", entry.modality), forced=entry.load)
     if entry.refusal is not None and (entry.forced is None or not force):
         reason = entry.refusal if entry.forced is None else f"{entry.refusal}; {OVERRULE}"
         return replace(entry, refusal=reason, load=partial(refuse, reason), forced=None)
@@ -315,8 +318,7 @@ def _settled(entry: Entry, force: bool) -> Entry:
 
 
 def _checked(load: Callable[[], Volume], force: bool, notes: tuple[str, ...]) -> Volume:
-    volume = load()
-    doubt = doubt_about(volume)
+    doubt = doubt_about(volume := load())
     if doubt and not force:
         raise NotAnImageError(f"{doubt}; {OVERRULE}")
     notes += (f"read all the same: {doubt}",) if doubt and not notes else ()
