@@ -102,12 +102,8 @@ def inventory(
         entries += [_refused(file, reason)] if reason else []
     if not entries:
         entries = [_refused(file, f"not an image: only {READ} is read") for file in others]
-    return _unique(
-        sorted(
-            (_settled(entry, force_modality) for entry in entries),
-            key=lambda entry: (entry.paths[0].parent.parts, entry.name),
-        )
-    )
+    settled = [_settled(entry, force_modality) for entry in entries]
+    return _unique(sorted(settled, key=lambda one: (one.paths[0].parent.parts, one.name)))
 
 
 def open_images(
