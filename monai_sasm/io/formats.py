@@ -102,8 +102,8 @@ def inventory(
         entries += [_refused(file, reason)] if reason else []
     if not entries:
         entries = [_refused(file, f"not an image: only {READ} is read") for file in others]
-    settled = [_settled(entry, force_modality) for entry in entries]
-    return _unique(sorted(settled, key=lambda one: (one.paths[0].parent.parts, one.name)))
+    entries = [_settled(one, force_modality) for one in entries]
+    return _unique(sorted(entries, key=lambda one: (one.paths[0].parent.parts, one.name)))
 
 
 def open_images(
@@ -314,8 +314,7 @@ def _settled(entry: Entry, force: bool) -> Entry:
 
 
 def _checked(load: Callable[[], Volume], force: bool, notes: tuple[str, ...]) -> Volume:
-    doubt = doubt_about(volume := load())
-    if doubt and not force:
+    if (doubt := doubt_about(volume := load())) and not force:
         raise NotAnImageError(f"{doubt}; {OVERRULE}")
     notes += (f"read all the same: {doubt}",) if doubt and not notes else ()
     return replace(volume, notes=(*volume.notes, *notes)) if notes else volume
