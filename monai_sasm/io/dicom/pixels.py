@@ -85,15 +85,15 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
                 _choose_decoder(dataset)
             raw = dataset.pixel_array
             dataset.PixelRepresentation = sign  # pydicom 2 overwrites it with what the codestream says
+            unsigned_codestream = _is_unsigned_codestream(dataset)
+            raw = raw.reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.int32)
+            return dataset, _sign_extended(dataset, raw, unsigned_codestream or _has_embedded_overlay(dataset))
     except (RefusedError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # decoders raise whatever the damage provokes; a Rust panic is no Exception
         raise RefusedError(
             f"the pixel data cannot be decoded ({type(error).__name__}); get an intact or uncompressed copy"
         ) from error
-    unsigned_codestream = _is_unsigned_codestream(dataset)
-    raw = raw.reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.int32)
-    return dataset, _sign_extended(dataset, raw, unsigned_codestream or _has_embedded_overlay(dataset))
 
 
 def _choose_decoder(dataset: Dataset) -> None:
