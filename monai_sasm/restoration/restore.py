@@ -91,7 +91,8 @@ def restore_volume(
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
     unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
-    told = range_notes(done, list(plan.experts.values()), summary["weights"], summary["noise"] / scaling.scale)
+    acting = list(plan.experts.values()) if changed else []
+    told = range_notes(done, acting, summary["weights"], summary["noise"] / scaling.scale)
     done = concluded(replace(done, notes=(*done.notes, *told)), plan, changed)
     return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure, changed)
 
