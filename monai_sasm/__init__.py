@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from monai_sasm.restoration.restorer import Restorer as Restorer
     from monai_sasm.types import Modality as Modality
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Derivation": "monai_sasm.io.derivation",

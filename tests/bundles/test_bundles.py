@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,11 +16,20 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata, verify_net_in_out
 
+import monai_sasm
+from monai_sasm.bundles import read_metadata
 from tests.bundle_cases import BUNDLES, ROOT, SCHEMA, clean_image, degraded_image, load, save
 from tests.tiny_upscaler import write_pipeline
 from tests.toy_gate import write_stand_ins
 
-REQUIRED = ("LICENSE", "configs/metadata.json", "configs/inference.yaml", "configs/logging.conf", "docs/README.md")
+REQUIRED = (
+    "LICENSE",
+    "configs/metadata.json",
+    "configs/inference.yaml",
+    "configs/logging.conf",
+    "docs/README.md",
+    "docs/data_license.txt",
+)
 TRAINABLE = ("configs/train.yaml", "configs/train_cpu.yaml")
 EXPERT = ("configs/evaluate.yaml", "configs/multi_gpu_train.yaml", *TRAINABLE)
 LARGEST = 8e6  # bytes of weights per bundle
@@ -93,6 +103,29 @@ def test_files_are_there(bundle: Path) -> None:
     assert [name for name in required if not (bundle / name).is_file()] == []
     assert not (bundle / "scripts").exists(), "code belongs in the package: scripts/ of two bundles would clash"
     assert "Apache License" in (bundle / "LICENSE").read_text()
+
+
+@all_bundles
+def test_weights_have_the_licence_of_their_data(bundle: Path) -> None:
+    licence, told = section(bundle)["weights_license"], (bundle / "docs" / "data_license.txt").read_text()
+    assert f"Licence: {licence}\n" in told
+    head = (bundle / "LICENSE").read_text().split("Apache License")[0]
+    ours = licence == "Apache-2.0" or section(bundle).get("hub")
+    assert ours or licence in head, "who reads LICENSE alone must not take the weights for Apache-2.0"
+    restricted = ("non-commercial", "research use", "BY-NC", "state none")
+    assert any(word in told.split("Data\n----")[1] for word in restricted) == (
+        licence in ("LicenseRef-research-only", "CC-BY-NC-SA-3.0")
+    )
+
+
+@all_bundles
+def test_metadata_name_this_package_and_measured_numbers(bundle: Path) -> None:
+    metadata, readme = read_metadata(bundle), (bundle / "docs" / "README.md").read_text()
+    assert metadata["required_packages_version"]["monai_sasm"] == monai_sasm.__version__
+    told = {float(number) for number in re.findall(r"(?<![\w.])\d*\.\d+", readme)}
+    given = {key: value for key, value in metadata["eval_metrics"].items() if isinstance(value, float)}
+    given.pop("psnr_gain_db", None)  # a difference of two numbers
+    assert set(given.values()) <= told, "eval_metrics must be numbers of docs/README.md"
 
 
 @all_bundles

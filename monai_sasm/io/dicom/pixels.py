@@ -12,11 +12,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.dicom import jpeg
 from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
 from monai_sasm.io.dicom.values import quiet, uid_of
 from monai_sasm.io.memory import refuse_if_too_short
 
-PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
+PLUGINS = "pip install imagecodecs pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
 
 _END_OF_IMAGE = b"\xff\xd9"
 _J2K_SIZE_MARKER = b"\xff\x4f\xff\x51"
@@ -55,6 +56,7 @@ def missing_decoder(transfer_syntax: str) -> str | None:
 
 
 def _has_decoder(uid: UID) -> bool:
+    jpeg.register()
     try:
         from pydicom.pixels import get_decoder
     except ImportError:  # pydicom 2.4
@@ -80,6 +82,7 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
             if dataset.file_meta.TransferSyntaxUID.is_compressed:
                 refuse_if_too_short(pixels, len(dataset.PixelData))
                 _refuse_cut_frames(dataset)
+                _choose_decoder(dataset)
             raw = dataset.pixel_array
             dataset.PixelRepresentation = sign  # pydicom 2 overwrites it with what the codestream says
     except (RefusedError, MemoryError, KeyboardInterrupt, SystemExit):
@@ -93,13 +96,20 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
     return dataset, _sign_extended(dataset, raw, unsigned_codestream or _has_embedded_overlay(dataset))
 
 
+def _choose_decoder(dataset: Dataset) -> None:
+    """The same decoder wherever this runs: pydicom would try others first for :data:`jpeg.SYNTAXES`."""
+    jpeg.register()
+    if dataset.file_meta.TransferSyntaxUID in jpeg.SYNTAXES and hasattr(dataset, "pixel_array_options"):  # pydicom 3
+        dataset.pixel_array_options(decoding_plugin=jpeg.PLUGIN)
+
+
 def _refuse_cut_frames(dataset: Dataset) -> None:
     """JPEG and JPEG-LS decoders fill what is missing with anything; a whole frame ends with its end marker."""
     if "JPEG" not in dataset.file_meta.TransferSyntaxUID.name or "2000" in dataset.file_meta.TransferSyntaxUID.name:
         return
     count = int(dataset.get("NumberOfFrames") or 1)
     for number, frame in enumerate(_frames(dataset.PixelData, count), 1):
-        if not frame.rstrip(b"\0").endswith(_END_OF_IMAGE):
+        if not frame.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):  # padding, and fill bytes of ITU-T T.81 B.1.1.2
             raise RefusedError(f"the compressed frame {number} of {count} is cut off; get an intact copy")
 
 
