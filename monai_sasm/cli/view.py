@@ -30,12 +30,12 @@ def view(
     """
     set_up_logging(0)
     with one_line_errors():
-        from monai_sasm.optional import require
-
-        require("uvicorn", "sasm view", "pip install 'monai-sasm[view]'")
-        require("starlette", "sasm view", "pip install 'monai-sasm[view]'")
         if source is not None and not source.exists():
             raise FileNotFoundError(f"{source} does not exist; check the path")
+        from monai_sasm.optional import require
+
+        for library in ("uvicorn", "starlette"):
+            require(library, "sasm view", "pip install 'monai-sasm[view]'")
         from monai_sasm.view.serving import serve
 
         serve(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,15 @@ def started(folder: Path, output: Path, *options: str) -> Running:
     return Running(address, folder, output, process)
 
 
+def needed(module: str) -> Any:
+    """A library of the extras; in CI it must be there, elsewhere its absence skips the test."""
+    return import_module(module) if os.environ.get("CI") == "true" else pytest.importorskip(module)
+
+
 @pytest.fixture(scope="session")
 def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One viewer for all tests of this folder; what it left behind is looked at in the end."""
+    needed("starlette"), needed("uvicorn")
     place = tmp_path_factory.mktemp("view")
     running = started(scans.make(place / "scans"), place / "results")
     yield running
@@ -73,7 +80,7 @@ def chromium() -> Iterator[Any]:
         pytest.fail("chromium is missing in CI: apt-get install chromium")
     if program is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
+    playwright = needed("playwright.sync_api")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=program, headless=True, args=FLAGS)
         yield browser

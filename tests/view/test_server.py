@@ -13,8 +13,10 @@ import pytest
 from monai_sasm.cli.main import main
 from monai_sasm.errors import RefusedError
 from monai_sasm.view.found import Found
-from monai_sasm.view.server import STATIC
+from tests.data import CHECKOUT
 from tests.view.conftest import Running
+
+STATIC = CHECKOUT / "monai_sasm" / "view" / "static"
 
 
 def ask(viewer: Running, path: str, method: str = "GET", body: Any = None, **headers: str | None) -> Any:

@@ -25,6 +25,8 @@ async function open(card, expert = "gate") {
   view.study = { id: card.id, base, expert };
   view.held = new Map();
   mark(card.id);
+  $("save").disabled = $("copy").disabled = true;
+  $("saved").textContent = "";
   busy("Reading…");
   let about;
   try { about = await get(`${base}/about`); } catch (error) { return view.study?.base === base && busy(error.message, true); }
