@@ -77,6 +77,16 @@ def test_every_bundle_is_in_the_wheel(installed: Path) -> None:
     assert expected <= found
 
 
+def test_the_viewers_page_is_in_the_wheel(wheel: Path, installed: Path) -> None:
+    page = Path("monai_sasm/view/static")
+    expected = {path.relative_to(ROOT) for path in (ROOT / page).rglob("*") if path.is_file()}
+    assert page / "vendor/niivue.LICENSE" in expected
+    assert {path.relative_to(installed) for path in (installed / page).rglob("*") if path.is_file()} == expected
+    with zipfile.ZipFile(wheel) as archive:
+        size = sum(one.compress_size for one in archive.infolist() if one.filename.startswith("monai_sasm/view/"))
+    assert size <= 4e6
+
+
 def test_the_installed_package_finds_its_own_bundles(installed: Path, tmp_path: Path) -> None:
     code = "from monai_sasm.bundles import shipped_folder; print(shipped_folder())"
     environment = {**os.environ, "PYTHONPATH": str(installed)}

@@ -78,8 +78,7 @@ def save_png(picture: Tensor, path: str | Path, scale: int = 2) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     size = (pixels.shape[1] * scale, pixels.shape[0] * scale)
-    drawn = Image.fromarray(pixels).quantize(255, dither=Image.Dither.NONE)  # a third of the bytes
-    drawn.resize(size, Image.Resampling.NEAREST).save(path, optimize=True)
+    Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST).save(path, optimize=True)
 
 
 def noise_histograms(path: str | Path, noise: Mapping[int, tuple[Tensor, Tensor]]) -> None:

@@ -122,14 +122,14 @@ def picture(path: Path, name: str, measured: Measured) -> None:
         measured: its versions.
     """
     scene, index = measured.scene, measured.tumour_slice()
-    plot, places = figures.lines_of_panels(len(measured.images), rows=3 if scene.truth else 2, size=1.8)
+    plot, places = figures.lines_of_panels(len(measured.images), rows=3 if scene.truth else 2)
     clean = scene.clean[-1, ..., index]
     for axes, (method, image) in zip(places, measured.images.items(), strict=True):
         shown = image[-1, ..., index]
         value = psnr(scene.clean[:, scene.brain], image[:, scene.brain], 1.0)
         title = name if math.isinf(value) else f"{method}\n{value:.2f} dB"
         figures.show(axes[0], _upright(shown)[None], (0.0, 1.0))
-        axes[0].set_title(title, fontsize=7)
+        figures.label(axes[0], title)
         axes[1].imshow(_upright(np.abs(shown - clean)), cmap="inferno", vmin=0, vmax=ERROR)
         if scene.truth:
             figures.show(axes[2], _upright(shown)[None], (0.0, 1.0))

@@ -16,6 +16,7 @@ from monai_sasm.evaluation.scoring import Case, Image, Method
 CROP = 160  # pixels shown of each side
 DPI = 80
 ACROSS = 6  # panels in a line, at most
+PANEL = 2.4  # inches, side of a picture: more pixels than a crop has
 
 
 def comparison(
@@ -43,11 +44,11 @@ def comparison(
     box = busiest_crop(case.clean, crop) if crop else (slice(None),) * 3
     plot, panels = lines_of_panels(len(images) + 1, rows=2)
     show(panels[0][0], case.clean[box], window)
-    panels[0][0].set_title("clean", fontsize=8)
+    label(panels[0][0], "clean")
     panels[0][1].text(0.5, 0.5, f"{case.level}\nerror x {1 / error:.3g}", ha="center", va="center", fontsize=8)
     for (image_axis, error_axis), (name, image) in zip(panels[1:], images.items(), strict=True):
         show(image_axis, image[box], window)
-        image_axis.set_title(_title(name, quality(case, image)), fontsize=7)
+        label(image_axis, _title(name, quality(case, image)))
         difference = np.abs(image - case.clean)[box].mean(0) / (window[1] - window[0])
         error_axis.imshow(difference, cmap="inferno", vmin=0, vmax=error)
     return save(plot, path)
@@ -62,8 +63,9 @@ def curves(
 ) -> str:
     """Named curves (x, y) in one plot; ``labels`` of the axes."""
     plot, axes = grid(1, 1, size=4.5)
-    for name, (x, y) in lines.items():
-        axes[0][0].plot(x, y, label=name, linewidth=2 if name.startswith(("expert", "default", "ours")) else 1)
+    for colour, (name, (x, y)) in zip(colours(len(lines)), lines.items(), strict=True):
+        width = 2 if name.startswith(("expert", "default", "ours")) else 1
+        axes[0][0].plot(x, y, label=name, color=colour, linewidth=width)
     axes[0][0].set(xlabel=labels[0], ylabel=labels[1], yscale="log" if log else "linear")
     axes[0][0].legend(fontsize=7)
     return save(plot, path)
@@ -133,15 +135,15 @@ def confusion_table(path: Path, counts: NDArray[np.integer], names: Sequence[str
 
 def panels(path: Path, images: Mapping[str, Image], columns: int = 5) -> str:
     """Titled pictures in [0, 1], ``(3, H, W)`` or ``(1, H, W)``, in a grid."""
-    plot, places = lines_of_panels(len(images), columns=columns, size=2.4)
+    plot, places = lines_of_panels(len(images), columns=columns)
     for (axis,), (name, image) in zip(places, images.items(), strict=True):
         show(axis, image, (0.0, 1.0))
-        axis.set_title(name, fontsize=8)
+        label(axis, name)
     return save(plot, path)
 
 
 def lines_of_panels(
-    count: int, *, rows: int = 1, columns: int = ACROSS, size: float = 1.9
+    count: int, *, rows: int = 1, columns: int = ACROSS, size: float = PANEL
 ) -> tuple[Any, list[tuple[Any, ...]]]:
     """A figure with ``count`` places of ``rows`` axes below one another, at most ``columns`` places in a line.
 
@@ -171,6 +173,21 @@ def show(axis: Any, image: Image, window: tuple[float, float]) -> None:
     shown = np.clip((image - window[0]) / (window[1] - window[0]), 0, 1)
     axis.imshow(shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0], cmap="gray", vmin=0, vmax=1)
     axis.axis("off")
+
+
+def label(axis: Any, text: str) -> None:
+    """Words inside a picture, at its upper left corner."""
+    box = {"facecolor": "black", "edgecolor": "none", "pad": 2, "alpha": 0.7}
+    axis.text(0.02, 0.98, text, transform=axis.transAxes, va="top", fontsize=8, color="white", bbox=box)
+
+
+def colours(count: int) -> list[Any]:
+    """As many colours, none of them twice."""
+    from matplotlib import colormaps
+
+    if count <= 20:
+        return [colormaps["tab10" if count <= 10 else "tab20"](k) for k in range(count)]
+    return [colormaps["gist_rainbow"](k / (count - 1)) for k in range(count)]
 
 
 def busiest_crop(image: Image, crop: int) -> tuple[slice, slice, slice]:

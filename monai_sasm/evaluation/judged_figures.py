@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_sasm.evaluation.figures import grid, lines_of_panels, save, show
+from monai_sasm.evaluation.figures import colours, grid, label, lines_of_panels, save, show
 from monai_sasm.evaluation.judge import Regions
 from monai_sasm.evaluation.judged import CLEAN, DEGRADED
 from monai_sasm.evaluation.metrics import psnr
@@ -54,13 +54,13 @@ def slices(path: Path, case: Case, methods: Sequence[Method], *, segment: Segmen
     """Each method's slice, its error, and the judge's outlines (drawn by people: white) on it, in three lines."""
     truth = {name: region.transpose(2, 1, 0) for name, region in case.facts["truth"].items()}
     index = int(np.argmax(sum(region.sum((1, 2)) for region in truth.values())))
-    plot, places = lines_of_panels(len(methods), rows=3, size=1.6)
+    plot, places = lines_of_panels(len(methods), rows=3)
     for (image_axis, error_axis, outline_axis), method in zip(places, methods, strict=True):
         image = method.restore(case)
         value = psnr(case.clean, image, 1.0)
         show(image_axis, image[index][None], (0.0, 1.0))
         title = method.name if math.isinf(value) else f"{method.name}\n{value:.2f} dB"
-        image_axis.set_title(title, fontsize=7)
+        label(image_axis, title)
         error_axis.imshow(np.abs(image - case.clean)[index], cmap="inferno", vmin=0, vmax=ERROR)
         show(outline_axis, image[index][None], (0.0, 1.0))
         found = segment(case, image)
@@ -75,10 +75,10 @@ def psnr_against_dice(path: Path, rows: Sequence[Row]) -> str:
     levels = list(dict.fromkeys(level for row in rows for level in row.scores))
     plot, axes = grid(1, len(levels), size=4.2)
     for axis, level in zip(axes[0], levels, strict=True):
-        for row in rows:
+        for colour, row in zip(colours(len(rows)), rows, strict=True):
             scores = row.scores[level]
             if math.isfinite(scores.get("PSNR", math.nan)):
-                _point(axis, (scores["PSNR"], scores["Dice"]), row.method)
+                _point(axis, (scores["PSNR"], scores["Dice"]), row.method, colour=colour)
         clean = next((row.scores[level]["Dice"] for row in rows if row.method == CLEAN), None)
         if clean is not None:
             axis.axhline(clean, linestyle="--", linewidth=1, color="0.5", label="clean")
@@ -100,8 +100,8 @@ def quality_against_time(
     plot, axes = grid(1, len(metrics), size=4.2)
     for axis, metric in zip(axes[0], metrics, strict=True):
         drawn = [row for row in rows if row.seconds and math.isfinite(row.scores[level].get(metric, math.nan))]
-        for row in drawn:
-            _point(axis, (float(row.seconds or 0), row.scores[level][metric]), row.method)
+        for colour, row in zip(colours(len(drawn)), drawn, strict=True):
+            _point(axis, (float(row.seconds or 0), row.scores[level][metric]), row.method, colour=colour)
         start = next((row.scores[level][metric] for row in rows if row.method == before), math.nan)
         if math.isfinite(start):
             axis.axhline(start, linestyle=":", linewidth=1, color="0.5", label=before)
@@ -110,9 +110,10 @@ def quality_against_time(
     return save(plot, path)
 
 
-def _point(axis: Any, place: tuple[float, float], name: str) -> None:
-    axis.plot([place[0]], [place[1]], "o", markersize=4)
-    axis.annotate(name, place, textcoords="offset points", xytext=(4, 3), fontsize=6)
+def _point(axis: Any, place: tuple[float, float], name: str, *, colour: Any) -> None:
+    axis.plot([place[0]], [place[1]], "o", markersize=5, color=colour)
+    axis.annotate(name, place, textcoords="offset points", xytext=(4, 3), fontsize=7, annotation_clip=True)
+    axis.margins(x=0.25)  # the names stay inside
 
 
 def outline(axis: Any, region: Any, *, colour: str, width: float) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm import __version__
-from monai_sasm.evaluation.figures import grid, lines_of_panels, show
+from monai_sasm.evaluation.figures import grid, label, lines_of_panels, show
 from monai_sasm.evaluation.qualify_photos import Pair
 from monai_sasm.evaluation.qualify_sample import Sample
 from monai_sasm.evaluation.tissues import local_deviation
@@ -129,11 +129,11 @@ def _page(title: str, parts: Iterable[str], found: Mapping[str, Any]) -> str:
 
 def _facts(found: Mapping[str, Any]) -> str:
     rows = []
-    for key, label in LABELS.items():
+    for key, words in LABELS.items():
         value = found["series"].get(key)
         if value not in (None, "", []):
             shown = ", ".join(f"{one:g}" for one in value) if isinstance(value, list) else value
-            rows.append([label, f"{shown:.4g}" if isinstance(shown, float) else str(shown)])
+            rows.append([words, f"{shown:.4g}" if isinstance(shown, float) else str(shown)])
     return _table(["restored by", found["by"]], rows)
 
 
@@ -301,8 +301,6 @@ def _photos(pairs: Sequence[Pair], rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _label(axes: Iterable[Any], words: Sequence[str]) -> None:
-    """Words inside the panels, at the top."""
     for axis, text in zip(axes, words, strict=True):
         axis.axis("off")
-        box = {"facecolor": "black", "edgecolor": "none", "pad": 2, "alpha": 0.7}
-        axis.text(0.02, 0.98, text, transform=axis.transAxes, va="top", fontsize=9, color="white", bbox=box)
+        label(axis, text)

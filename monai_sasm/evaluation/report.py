@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from monai_sasm.evaluation.table import Table
@@ -46,11 +47,26 @@ def report(output: Path) -> Path:
     Args:
         output: folder of the JSON files, usually ``docs/results``.
     """
-    known = {path.stem: path for path in output.glob("*.json") if path.stem in PROTOCOLS}
-    sections = [Table.read(known[name]).markdown(f"{output.name}/") for name in PROTOCOLS if name in known]
+    from monai_sasm.evaluation.summary import summary
+
+    known = {path.stem: Table.read(path) for path in output.glob("*.json") if path.stem in PROTOCOLS}
+    sections = [known[name].markdown(f"{output.name}/") for name in PROTOCOLS if name in known]
     missing = [name for name in PROTOCOLS if name not in known]
     if missing:
         sections.append("Not run: " + ", ".join(missing) + ".\n")
     page = output.parent / "RESULTS.md"
-    page.write_text("\n".join([HEADER.format(folder=output.name), *sections]), encoding="utf-8")
+    first = [HEADER.format(folder=output.name), summary(known, installed_versions())]
+    page.write_text("\n".join([*first, "# Protocols\n", *sections]), encoding="utf-8")
     return page
+
+
+def installed_versions() -> dict[str, str]:
+    """Version of each shipped bundle."""
+    from monai_sasm.bundles import available, read_metadata
+    from monai_sasm.errors import BundleError
+
+    found = {}
+    for name, root in sorted(available().items()):
+        with suppress(BundleError):
+            found[name] = str(read_metadata(root).get("version", ""))
+    return found

@@ -47,6 +47,7 @@ class Table:
         figures: file names beside the JSON.
         details: further results that are not rows (confusion table, spectra), JSON-serialisable.
         skipped: reason why nothing was measured.
+        versions: of the bundles that were installed.
     """
 
     protocol: str
@@ -57,6 +58,7 @@ class Table:
     figures: tuple[str, ...] = ()
     details: Mapping[str, Any] | None = None
     skipped: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def row(self, method: str) -> Row:
         """The row of ``method``; KeyError with the known names otherwise."""

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+_UNCHANGED = " unchanged"
+
 
 @dataclass(frozen=True)
 class Derivation:
@@ -33,7 +35,8 @@ class Derivation:
     @property
     def unchanged(self) -> Derivation:
         """The same where no pixel was changed: a copy must not pass for a smoothed image."""
-        return replace(self, summary="Copied: no pixel was changed", label=f"{self.label} unchanged")
+        label = self.label.removesuffix(_UNCHANGED) + _UNCHANGED
+        return replace(self, summary="Copied: no pixel was changed", label=label)
 
     @property
     def digest(self) -> str:

@@ -17,6 +17,7 @@ _SAMPLED = 16  # slices
 _FEW = 16  # whole numbers so few are labels
 _MANY = 2048  # labels of the finest atlases
 _MASK = 4  # values so few are, also where they are no whole numbers
+_ALIKE = 0.3  # part of neighbours that are alike in label maps, background and all
 _PATCHES = 0.5  # part of neighbours within a label map that are alike, at least; of images it is below 0.2
 _NARROW = 100.0  # HU between the 0.1st and the 99.9th percentile; air to soft tissue is ten times that
 _AIR = -300.0  # HU; what is darker is air, in lungs, bowels or around the patient
@@ -56,6 +57,8 @@ def _sampled(volume: Volume) -> NDArray[np.float32]:
 def _label_map(slices: NDArray[np.float32]) -> str | None:
     some = np.unique(slices.reshape(-1)[:: max(1, slices.size >> 16)])
     if some.size > _MANY or (some.size > _MASK and (some != np.rint(some)).any()):
+        return None
+    if (slices[..., 1:] == slices[..., :-1]).mean() < _ALIKE:
         return None
     values, counts = np.unique(slices, return_counts=True)
     if not 2 <= values.size <= min(_MANY, slices.size // 50):

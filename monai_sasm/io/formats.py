@@ -21,8 +21,10 @@ from monai_sasm.io.dicom.format import DicomFormat
 from monai_sasm.io.doubts import OVERRULE, doubt_about
 from monai_sasm.io.entry import Entry, refuse, refused, safe_name
 from monai_sasm.io.file_format import HEAD, FileFormat
+from monai_sasm.io.meaning import refusal
 from monai_sasm.io.nifti.format import NiftiFormat
 from monai_sasm.io.nifti.header import open_plain
+from monai_sasm.io.nifti.names import meaning
 from monai_sasm.io.nofollow import inside
 from monai_sasm.io.photo.format import PhotoFormat
 from monai_sasm.io.volume import Volume
@@ -208,7 +210,7 @@ def output_path(entry: Entry, input_root: Path, output: Path, *, alone: bool | N
 
     One image and an ``output`` with a file suffix: ``output`` itself. Otherwise the folder structure below
     ``input_root`` is repeated below ``output``: files keep their name (with the suffix of their true kind), a DICOM
-    series becomes a folder named after the entry, an Enhanced multi-frame object a ``.nii.gz`` file.
+    series becomes a folder named after the entry.
 
     Args:
         entry: what is restored.
@@ -300,6 +302,10 @@ def write_map(
 
 def _settled(entry: Entry, force: bool) -> Entry:
     """The entry with its doubts decided: refused, or overruled; the values themselves are looked at when it is read."""
+    named = None if entry.format in ("dicom", "raster") else meaning(entry.paths[0])
+    if named and entry.refusal is None:
+        reason = refusal(named, "name or folder", entry.modality)
+        entry = replace(entry, refusal=reason, forced=entry.load)
     if entry.refusal is not None and (entry.forced is None or not force):
         reason = entry.refusal if entry.forced is None else f"{entry.refusal}; {OVERRULE}"
         return replace(entry, refusal=reason, load=partial(refuse, reason), forced=None)

@@ -20,7 +20,6 @@ from monai_sasm.types import Modality
 _RUN_SETTINGS = ("device", "precision", "trust")
 _NOT_FOR_SERIES = ("keep_maps", "upscale")
 _OPTION_SETTINGS = tuple(one.name for one in fields(Options) if one.name not in _NOT_FOR_SERIES)
-_NO_SERIES = "an Enhanced multi-frame result is no DICOM series; use `sasm restore` for NIfTI"
 
 
 class SeriesRestorer:
@@ -72,8 +71,6 @@ class SeriesRestorer:
         written = 0
         refused: list[tuple[tuple[Path, ...], str]] = []
         for task in plan(job):
-            if task.refusal is None and task.entry.geometry == "multiframe":
-                task = replace(task, refusal=_NO_SERIES)
             row = run_at_once(task, job, restorer=self._restorer, progress=progress)
             if row.get("error") in DISK_FAULTS:
                 raise OSError(getattr(errno, row["error"]), row["reason"])

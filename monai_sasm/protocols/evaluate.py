@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_root
-from monai_sasm.evaluation.report import PROTOCOLS, report
+from monai_sasm.evaluation.report import PROTOCOLS, installed_versions, report
 from monai_sasm.evaluation.table import Table
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def evaluate_in(context: Context, protocol: str) -> Table:
     if table.skipped is None and protocol in WITHOUT_DEFAULT:
         flags = (*table.flags, f"no row of the default pipeline: {WITHOUT_DEFAULT[protocol]}")
         table = replace(table, flags=flags)
-    return _written(table, context.output)
+    given = context.bundles
+    versions = installed_versions() if given is None else {one.name: one.version for one in given.values()}
+    return _written(replace(table, versions=versions), context.output)
 
 
 def _written(table: Table, output: Path) -> Table:

@@ -84,7 +84,7 @@ def run(context: Context) -> Table:
     used: list[Path] = []
     counts: dict[str, dict[str, int]] = {}
     for modality in SOURCES:
-        found = _entries(context.data, modality)
+        found = _entries(context.data, modality, context.limit)
         if not found:
             continue
         used += [path for _, entry in found for path in entry.paths]
@@ -116,8 +116,8 @@ def run(context: Context) -> Table:
     )
 
 
-def _entries(root: Path, modality: Modality) -> list[tuple[str, Entry]]:
-    """Source and image, of all that can be read."""
+def _entries(root: Path, modality: Modality, limit: int | None) -> list[tuple[str, Entry]]:
+    """Source and image, of all that can be read; ``limit`` of each source."""
     found = []
     for source in SOURCES[modality]:
         if (root / source).exists():
@@ -125,7 +125,7 @@ def _entries(root: Path, modality: Modality) -> list[tuple[str, Entry]]:
             entries = [
                 one for one in inventory(root / source, kind) if one.refusal is None and one.modality is modality
             ]
-            found += [(source, one) for one in entries]
+            found += [(source, one) for one in entries[:limit]]
     return found
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import neighbours_of
 from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.restore import at_strength, concluded, restore_fully
 from monai_sasm.restoration.restored import Restored
@@ -22,12 +23,11 @@ from monai_sasm.types import ImageBatch
 
 @dataclass(frozen=True)
 class _Slice:
-    """What restoring one slice starts from, what it comes to at strength 1, in working scale, and what was noted.
+    """What one slice comes to at strength 1, in working scale, and what was noted.
 
     Weights are kept in 255 steps, and only of classes that act: a long series has hundreds of slices.
     """
 
-    start: ImageBatch
     full: ImageBatch
     noise: float
     weights: dict[str, NDArray[np.uint8]]
@@ -79,7 +79,7 @@ class OnDemand:
         places = [min(max(index + step, first), first + self._stack - 1) for step in range(-self._near, self._near + 1)]
         slab = torch.cat([image if place == index else self._working(place) for place in places], 1)
         sigma = self.plan.options.sigma
-        start, full = restore_fully(
+        _, full = restore_fully(
             image,
             self.plan,
             given=None if sigma is None else sigma / self.scaling.scale,
@@ -89,7 +89,6 @@ class OnDemand:
         )
         kept = {name: maps[0] for name, maps in statistics.kept.items() if name in self.plan.classes}
         self._done[index] = _Slice(
-            start=start.cpu(),
             full=full.cpu(),
             noise=statistics.sigmas[0] * self.scaling.scale,
             weights={name: np.rint(255 * one).astype(np.uint8) for name, one in kept.items() if one.any()},
@@ -104,7 +103,7 @@ class OnDemand:
         """
         one, channels = self._done[index], len(self.natives[index])
         working = self._working(index).cpu()
-        change = at_strength(one.start, one.full, strength, channels=channels) - working
+        change = at_strength(working.expand_as(one.full), one.full, strength, channels=channels) - working
         return np.asarray(self.scaling.scale * change[0].numpy(), np.float32)
 
     def weights(self, index: int) -> dict[str, NDArray[np.uint8]]:
@@ -119,6 +118,15 @@ class OnDemand:
         """Median noise standard deviation of a slice that is restored, in the unit of the volume."""
         return self._done[index].noise
 
+    def notes(self, *indices: int) -> list[str]:
+        """What of slices lies outside the range of the experts that acted there, where maps are kept."""
+        slices = [self._done[index] for index in indices]
+        names = {name for one in slices for name in one.weights}
+        means = {name: sum(float(one.weights[name].mean()) for one in slices if name in one.weights) for name in names}
+        weights = {name: total / 255 / len(slices) for name, total in means.items()}
+        noise = float(np.median([one.noise for one in slices])) / self.scaling.scale
+        return range_notes(self.volume, list(self.plan.experts.values()), weights, noise)
+
     def restored(self, strength: float) -> Restored:
         """The whole volume at a strength, as ``restorer(volume, strength=strength)`` gives it, without maps.
 
@@ -132,7 +140,8 @@ class OnDemand:
             change = self.change(index, strength)
             changed = changed or bool(change.any())
             place[...] = native + change
-        return Restored(concluded(result, plan, changed), plan, {}, None, {}, changed=changed)
+        noted = replace(result, notes=(*result.notes, *self.notes(*range(len(self)))))
+        return Restored(concluded(noted, plan, changed), plan, {}, None, {}, changed=changed)
 
     def save(self, target: Path, strength: float, *, overwrite: bool = False) -> list[Path]:
         """Write the whole volume at a strength to this file or folder, see :meth:`Restored.save_as`; the files."""

@@ -48,7 +48,7 @@ class Image:
     @property
     def may_be(self) -> list[str]:
         """What it may be, where the file does not say it and the user must."""
-        unsaid = self.entry.format == "nifti" and self.entry.modality is None and bool(self.entry.refusal)
+        unsaid = self.entry.modality is None and "does not say what made it" in (self.entry.refusal or "")
         return [one.value for one in Modality.known() if not one.profile.is_picture] if unsaid else []
 
     def card(self) -> dict[str, Any]:
@@ -75,8 +75,9 @@ class Image:
         """The command line that writes the same result."""
         path = self.entry.paths[0] if len(self.entry.paths) == 1 else self.entry.paths[0].parent
         words = ["sasm", "restore", path.name if self.uploaded else str(path), "-o", str(output)]
-        if self.entry.format == "nifti" and self.entry.modality is not None:
-            words += ["--modality", self.entry.modality.value]
+        made_by = self.entry.modality
+        if made_by is not None and self.entry.format != "dicom" and not made_by.profile.is_picture:
+            words += ["--modality", made_by.value]
         words += ["--expert", expert] if expert else []
         words += ["--strength", f"{strength:g}"] if strength != 1 else []
         return shlex.join(words)

@@ -197,6 +197,10 @@ class PhotoJob:
         """Unknown."""
         return
 
+    def notes(self, *indices: int) -> list[str]:
+        """None."""
+        return []
+
     def noise(self, index: int) -> float:
         """Not looked at."""
         return 0.0

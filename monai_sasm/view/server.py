@@ -171,6 +171,7 @@ class Viewer:
                 "noise": one.noise(index),
                 "weights": {name: round(float(weight.mean()) / 255, 4) for name, weight in one.weights(index).items()},
                 "uncertain": spread is not None,
+                "notes": one.notes(index),
             }
             return _raw(study.orientation.show(one.change(index)), study, **extra)
 

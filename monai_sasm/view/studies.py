@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from monai_sasm.restoration.restorer import Restorer
 
 KEPT = 4  # studies in memory at once, and fewer of large ones
+ASKED = 4  # slices that may be waited for; who scrolls past others does not want them any more
 KEPT_BYTES = 3 << 30
 LARGE = 1_000_000  # pixels of a photo that gets a preview
 PREVIEW = 512  # pixels, longest side of the preview of a photo
@@ -40,6 +41,7 @@ class Slices(Protocol):
     def weights(self, index: int) -> dict[str, NDArray[np.uint8]]: ...
     def uncertainty(self, index: int) -> NDArray[np.float32] | None: ...
     def noise(self, index: int) -> float: ...
+    def notes(self, *indices: int) -> list[str]: ...
     def save(self, target: Path, strength: float, *, overwrite: bool = False) -> object: ...
 
 
@@ -180,7 +182,7 @@ class Studies:
         with self._changed:
             study.focus = index
             if not large:
-                self._asked.append((study, index, preview))
+                self._asked = [*self._asked[1 - ASKED :], (study, index, preview)]
             self._changed.notify_all()
 
             def done() -> bool:

@@ -47,7 +47,7 @@ def write_studies(folder: Path, count: int, deadly: int | None = None) -> list[P
     for number in range(count):
         stored = np.roll(pixels, number, axis=number % 2)
         if number == deadly:
-            stored = np.full_like(pixels, (DEADLY - intercept) / slope)
+            stored = (int((DEADLY - intercept) / slope) + pixels % 50).astype(pixels.dtype)  # networks see no constants
         template.StudyInstanceUID, template.SeriesInstanceUID, template.SOPInstanceUID = (
             generate_uid(entropy_srcs=[level, str(number)]) for level in ("study", "series", "instance")
         )

@@ -52,5 +52,7 @@ def test_files_show_every_pixel_enlarged(tmp_path: Path) -> None:
     pixels = np.asarray(Image.open(tmp_path / "new" / "a.png").convert("RGB"))
     assert pixels.shape == (12, 15, 3)
     assert (pixels[:3, :3] == pixels[0, 0]).all()
+    save_png(torch.rand(3, 40, 50), tmp_path / "noise.png")
+    assert len(Image.open(tmp_path / "noise.png").getcolors(1 << 24) or []) > 1000, "no palette: it hides noise"
     noise_histograms(tmp_path / "b.png", {5: (torch.randn(100), torch.randn(100)), 9: (torch.zeros(9), torch.ones(9))})
     assert Image.open(tmp_path / "b.png").size == (512, 208)

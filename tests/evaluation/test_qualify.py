@@ -18,7 +18,6 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.evaluation.qualify import Wish, noise_in, qualify
 from monai_sasm.evaluation.qualify_page import photo_page, series_page
 from monai_sasm.evaluation.qualify_photos import qualify_photos
-from monai_sasm.evaluation.qualify_sample import turned
 from monai_sasm.evaluation.tissues import TISSUES, kinds, local_deviation, noise_index
 from monai_sasm.io.formats import inventory
 from monai_sasm.io.volume import Volume
@@ -131,16 +130,6 @@ def test_noise_is_the_mode_and_edges_are_none_of_it() -> None:
     blocks = np.random.default_rng(0).normal(0, 2.0, (30, 5, 5)).astype(np.float32)
     middles = [local_deviation(np.pad(one, 5, mode="edge"), 5)[7, 7] for one in blocks]
     assert middles == pytest.approx(blocks.std(axis=(1, 2), ddof=1), rel=1e-3)
-
-
-def test_slices_are_shown_upright() -> None:
-    """Across to the left of the patient, down to the back, whatever the order in the file."""
-    lps = np.diag([-0.8, -0.8, 3.0, 1.0])
-    as_dicom = np.stack([lps[:, 2], lps[:, 1], lps[:, 0], lps[:, 3]], axis=1)  # slice, row, column
-    array = np.zeros((1, 4, 8, 8), np.float32)
-    assert turned(Volume(array, Modality.CT, as_dicom, slice_axis=0)) == (False, False, False)
-    nifti = np.diag([0.8, 0.8, 3.0, 1.0])  # towards right, front, top
-    assert turned(Volume(np.zeros((1, 8, 8, 4), np.float32), Modality.CT, nifti, slice_axis=2)) == (True, True, True)
 
 
 def test_photos(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -149,8 +148,6 @@ def test_output_of_a_single_file(tmp_path: Path) -> None:
         formats.output_path(entry, source, tmp_path)
     (ct,) = formats.inventory(dicom(tmp_path / "ct.dcm"))
     assert formats.output_path(ct, tmp_path / "ct.dcm", tmp_path / "out") == tmp_path / "out" / ct.name
-    multiframe = dataclasses.replace(ct, geometry="multiframe")
-    assert formats.output_path(multiframe, tmp_path / "ct.dcm", tmp_path).name == f"{ct.name}.nii.gz"
 
 
 def test_dicom_is_written_into_a_new_folder_or_over_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -10,6 +11,9 @@ import pytest
 
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.ct_denoising import OWN_ROW
+from monai_sasm.evaluation.scoring import Case, Method
+from monai_sasm.evaluation.table import Row
+from monai_sasm.protocols import ct_lesions
 from monai_sasm.protocols.ct_lesions import DISCS
 from monai_sasm.protocols.evaluate import evaluate_in
 from tests.evaluation.networks import blurring
@@ -32,7 +36,8 @@ def context(tmp_path: Path) -> Context:
     return Context(tmp_path / "data", tmp_path / "docs" / "results", "cpu", peers=False, bundles=blurring(2.0))
 
 
-def test_gains_of_a_blur(context: Context) -> None:
+def test_gains_of_a_blur(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ct_lesions, "REALISATIONS", 1)
     table = evaluate_in(context, "ct-lesions")
     assert table.skipped is None
     assert [row.method for row in table.rows] == [
@@ -40,8 +45,11 @@ def test_gains_of_a_blur(context: Context) -> None:
     ]  # fmt: skip
     same, blurred, blend, pipeline, _ = table.rows
     assert blurred.scores["quarter"][GAINS[0]] + 0.1 < pipeline.scores["quarter"][GAINS[0]] < 0.9  # half of it
-    assert list(same.scores) == ["quarter", "full"]
-    assert all(same.scores[level][name] == pytest.approx(1) for level in same.scores for name in GAINS)
+    assert list(same.scores) == ["quarter", "full", ct_lesions.OBSERVED]
+    assert all(same.scores[level][name] == pytest.approx(1) for level in ("quarter", "full") for name in GAINS)
+    seen = [same.scores[ct_lesions.OBSERVED][f"AUC {disc.label}"] for disc in DISCS]
+    assert all(0 <= area <= 1 for area in seen)
+    assert same.n[ct_lesions.OBSERVED] >= 4
     assert same.scores["full"]["noise"] == pytest.approx(10, rel=0.1)
     assert same.scores["quarter"]["noise"] == pytest.approx(20, rel=0.1)
     gains = blurred.scores["quarter"]
@@ -53,6 +61,26 @@ def test_gains_of_a_blur(context: Context) -> None:
     assert blend.scores["quarter"][GAINS[0]] == pytest.approx(1 - strength * (1 - gains[GAINS[0]]), abs=1e-3)
     low, high = blurred.intervals["quarter"][GAINS[0]]
     assert low < gains[GAINS[0]] < high
+
+
+def test_the_observer_sees_a_strong_disc_and_not_a_weak_one() -> None:
+    """White noise of 20 HU: 40 HU over 3 mm is seen, 0.1 HU is chance."""
+    random = np.random.default_rng(0)
+    clean = np.full((1, 160, 160), 60, np.float32)
+    facts = {"spacing": 0.8, "places": [(40, 40), (40, 120), (120, 40), (120, 120)]}
+    cases = [
+        Case("a", "", clean=clean, degraded=(clean + random.normal(0, 20, clean.shape)).astype(np.float32), facts=facts)
+        for _ in range(40)
+    ]
+    noisy = [replace(case, facts={**facts, "seed": 9 * (k % 2)}) for k, case in enumerate(cases)]
+    row = ct_lesions._observed(Row("x", {}, n={}), noisy, Method("x", lambda case: case.degraded))
+    scores = row.scores[ct_lesions.OBSERVED]
+    assert row.n[ct_lesions.OBSERVED] == 80
+    assert scores["AUC 3 mm/40"] > 0.99
+    assert scores["AUC 5 mm/-40"] > 0.99
+    assert 0.6 < scores["AUC 10 mm/3"] < 0.95
+    low, high = row.intervals[ct_lesions.OBSERVED]["AUC 10 mm/3"]
+    assert low < scores["AUC 10 mm/3"] < high
 
 
 def test_absent_data_are_said(tmp_path: Path) -> None:

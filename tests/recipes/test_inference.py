@@ -39,7 +39,7 @@ def test_photos_are_photos(tmp_path: Path) -> None:
 
 def test_nifti_asks_for_the_modality(tmp_path: Path) -> None:
     save(clean_image("MR", 32), "MR", tmp_path)
-    with pytest.raises(RefusedError, match="--modality CT or MR"):
+    with pytest.raises(RefusedError, match="modality='CT' or modality='MR'"):
         only_modality(tmp_path)
 
 

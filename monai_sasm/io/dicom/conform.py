@@ -73,6 +73,17 @@ def conform(dataset: Dataset, modality: Modality) -> tuple[str, ...]:
     return tuple(sorted(mended))
 
 
+def conform_enhanced(dataset: Dataset, modality: Modality) -> tuple[str, ...]:
+    """The same for an Enhanced multi-frame object, whose place and scaling live in functional groups."""
+    empty = _TYPE_2[: _TYPE_2.index("PatientPosition")]
+    mended = _mend(dataset, text_of(dataset, "PatientID"), empty)
+    for keyword in empty:
+        if keyword not in dataset:
+            setattr(dataset, keyword, None)
+    dataset.Modality = modality.value
+    return tuple(sorted(mended))
+
+
 def _complete(dataset: Dataset, modality: Modality, empty: tuple[str, ...]) -> None:
     for keyword in empty:
         if keyword not in dataset:

@@ -15,7 +15,7 @@ BARE = (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02")
 
 
 class DicomFormat:
-    """Series of CT, MR and other slices, one folder per result; Enhanced multi-frame objects are only read."""
+    """Series of CT, MR and other slices, and Enhanced multi-frame objects; one folder per result."""
 
     name = "dicom"
     suffixes: tuple[str, ...] = (".dcm", ".dicom", ".ima")
@@ -35,14 +35,14 @@ class DicomFormat:
         return entries + [refused(file, reason, self.name) for file, reason in left_out.items()]
 
     def result_name(self, entry: Entry) -> str:
-        """A folder named after the entry; a NIfTI file for what cannot be written as DICOM."""
-        return f"{entry.name}.nii.gz" if entry.geometry == "multiframe" else entry.name
+        """A folder named after the entry."""
+        return entry.name
 
     def check_target(self, entry: Entry, path: Path) -> None:
-        """A file for one slice of DICOM; everything else goes into a folder."""
+        """A file for one file of DICOM; everything else goes into a folder."""
         if entry.format != self.name:
             raise ValueError(f"only DICOM images are written as DICOM, got {path.name}; choose another suffix")
-        if entry.geometry != "single":
+        if len(entry.paths) != 1:
             raise ValueError(f"a series of several slices goes into a folder, got {path.name}; name a folder")
 
     def companions(self, target: Path) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.deflated import inflates_beyond, unpacked
 from monai_sasm.io.dicom.format import BARE
-from monai_sasm.io.dicom.values import floats_of, integer_of, number_of, quiet, scale_of, text_of
+from monai_sasm.io.dicom.values import floats_of, integer_of, quiet, scale_of, step_of, text_of
 
 TAGS: list[str | int] = [
     "ImageType",
@@ -259,7 +259,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         position=floats_of(dataset, "ImagePositionPatient", 3),
         orientation=orientation,
         spacing=floats_of(dataset, "PixelSpacing", 2),
-        thickness=number_of(dataset, "SpacingBetweenSlices", None) or number_of(dataset, "SliceThickness", None),
+        thickness=step_of(dataset),
         samples=integer_of(dataset, "SamplesPerPixel", 1) or 1,
         photometric=text_of(dataset, "PhotometricInterpretation"),
         frames=integer_of(dataset, "NumberOfFrames", 1) or 1,

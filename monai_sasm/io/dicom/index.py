@@ -24,7 +24,6 @@ ORIENTATION_TOLERANCE = 2e-3
 MAX_DUPLICATES = 0.5
 """Part of the positions that may occur twice and be taken for repeated slices rather than an unknown dimension."""
 
-_MULTIFRAME_NOTE = "Enhanced multi-frame: the result can be written as NIfTI, not as DICOM"
 _DERIVED_NOTE = "already derived by this software: restoring it again smooths twice"
 _COPY = "a copy: another file holds the same SOP Instance UID, and that one is taken"
 _REPEATED = "a duplicate slice: another one at its position, of a higher Acquisition or Instance Number, is taken"
@@ -91,8 +90,12 @@ def _series_entries(members: list[Header], unreadable: dict[Path, int], left_out
 
 
 def _is_damaged(header: Header) -> bool:
-    """A file that cannot be read, or a CT or MR file that ends before its pixels."""
-    return header.broken is not None or not (header.has_pixels or modality_of(header) is None)
+    """A file that cannot be read, or a CT or MR file that ends before its pixels or lost a part of its place."""
+    if header.broken is not None or not (header.sop_class or header.modality):
+        return True
+    place = (header.position, header.orientation, header.spacing)
+    lost = any(place) and not all(place) and not is_enhanced(header)  # a screen capture has none of them
+    return modality_of(header) is not None and (lost or not header.has_pixels)
 
 
 def _without_copies(members: list[Header]) -> list[Header]:
@@ -166,10 +169,19 @@ def _group_entry(
 
 def _unless_hole(entry: Entry, group: list[Slice], lost: int, key: tuple[object, ...]) -> Entry:
     """Slices missing beside files whose series cannot be told: the missing ones, most likely."""
-    if not lost or entry.geometry not in ("gap", "irregular"):
+    if not lost or not (entry.geometry in ("gap", "irregular") or _far_apart(group)):
         return entry
     reason = f"slices are missing and {lost} file(s) beside them cannot be read, so it has a hole; get intact copies"
     return _refused_entry([one.header for one in group], reason, key)
+
+
+def _far_apart(group: list[Slice]) -> bool:
+    """Two slices with room for more between them, which are at equal steps however many are missing."""
+    step = group[0].thickness
+    if len(group) != 2 or step is None:
+        return False
+    apart = abs(float(np.dot(np.subtract(group[1].position, group[0].position), normal_of(group[0].orientation))))
+    return apart > 1.5 * step
 
 
 def _at_positions(group: list[Slice], normal: np.ndarray) -> list[list[Slice]]:
@@ -211,15 +223,12 @@ def _entry(key: tuple[object, ...], slices: list[Slice], notes: tuple[str, ...])
     if len(places) < len(slices):
         lying = replace(lying, geometry="irregular")
     multiframe = is_enhanced(first.header)
-    notes += lying.notes + ((_MULTIFRAME_NOTE,) if multiframe else ())
-    geometry = "multiframe" if multiframe else lying.geometry
+    notes += lying.notes
+    geometry = "multiframe" if multiframe and lying.geometry not in UNEVEN else lying.geometry
     name = _name(first.header, key)
     paths = tuple(dict.fromkeys(one.header.path for one in slices))
     reader = partial(load, name, modality, tuple(slices), lying, geometry, notes)
     found = Entry(name, "dicom", paths, modality, geometry, None, notes, reader)
-    if multiframe and lying.geometry in UNEVEN:
-        reason = f"{lying.geometry} frames: NIfTI, which the result would be, holds equal steps only"
-        return _refused_entry([one.header for one in slices], f"{reason}; export them as single slices", key)
     if first.doubt:
         return replace(found, refusal=first.doubt, load=partial(refuse, first.doubt), forced=reader)
     return found

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from monai_sasm.io.dicom.header import Header, quiet_read, units_of
 from monai_sasm.io.dicom.support import doubt_of, modality_of, unit_refusal
-from monai_sasm.io.dicom.values import floats_of, integer_of, number_of, quiet, scale_of, text_of
+from monai_sasm.io.dicom.values import floats_of, integer_of, quiet, scale_of, step_of, text_of
 
 _VARIANTS = (
     ("MREchoSequence", "EffectiveEchoTime"),
@@ -107,7 +107,7 @@ def _slice(header: Header, number: int, frame: Dataset, shared: Dataset) -> Slic
         floats_of(_macro(frame, shared, "PlanePositionSequence"), "ImagePositionPatient", 3) or (),
         floats_of(_macro(frame, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", 6) or (),
         floats_of(measures, "PixelSpacing", 2) or (),
-        number_of(measures, "SpacingBetweenSlices", None) or number_of(measures, "SliceThickness", None),
+        step_of(measures),
         scale_of(rescale, "RescaleSlope", 1.0),
         scale_of(rescale, "RescaleIntercept", 0.0),
         (

@@ -17,6 +17,7 @@ from monai_sasm.io.dicom.acquisition import read_acquisition
 from monai_sasm.io.dicom.geometry import Stack
 from monai_sasm.io.dicom.multiframe import Slice
 from monai_sasm.io.dicom.pixels import StoredPixels, read_stored, rescaled
+from monai_sasm.io.dicom.support import is_enhanced
 from monai_sasm.io.dicom.values import quiet, text_of
 from monai_sasm.io.memory import free_memory
 from monai_sasm.io.volume import LPS_TO_RAS, FinerSlices, Source, Volume
@@ -81,8 +82,8 @@ class DicomSource(Source):
         return bool(steps.min() > 0) and off <= max(EVEN_MM, EVEN_PART * float(np.median(steps)))
 
     def result_name(self, name: str) -> str:
-        """A folder; a NIfTI file for what cannot be written as DICOM."""
-        return f"{name}.nii.gz" if self.multiframe else name
+        """A folder."""
+        return name
 
     def acquisition(self) -> Acquisition:
         """What the header of the first slice says."""
@@ -126,7 +127,8 @@ def load(
     """
     header = slices[0].header
     shape = (1, len(slices), header.rows, header.columns)
-    check_memory(shape, copies=4 if geometry == "multiframe" else 1)  # a multi-frame file is decoded as a whole
+    multiframe = is_enhanced(header)
+    check_memory(shape, copies=4 if multiframe else 1)  # a multi-frame file is decoded as a whole
     array = np.empty(shape, np.float32)
     current: Path | None = None
     pixels: StoredPixels | None = None
@@ -148,7 +150,7 @@ def load(
         orientation=slices[0].orientation,
         slopes=tuple(one.slope for one in slices),
         intercepts=tuple(one.intercept for one in slices),
-        multiframe=geometry == "multiframe",
+        multiframe=multiframe,
     )
     return Volume(array, modality, stack.affine, 0, name, source, geometry, notes)
 

@@ -65,6 +65,12 @@ def number_of(dataset: Dataset, keyword: str, default: float | None) -> float | 
         return default
 
 
+def step_of(dataset: Dataset) -> float | None:
+    """Distance of slices in mm: Spacing Between Slices, else Slice Thickness; ``None`` where neither is a length."""
+    found = (number_of(dataset, keyword, None) for keyword in ("SpacingBetweenSlices", "SliceThickness"))
+    return next((number for number in found if number is not None and 0 < number < LARGEST_LENGTH), None)
+
+
 def scale_of(dataset: Dataset, keyword: str, default: float) -> float:
     """A number that pixel values are scaled by: NaN where something stands there that is none, which nobody guesses."""
     return number_of(dataset, keyword, float("nan") if text_of(dataset, keyword) else default)

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -17,10 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmwrite
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_target, replacing_folder, sync
@@ -30,6 +30,7 @@ from monai_sasm.io.dicom.header import SOFTWARE, encoding_of, read_header
 from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.placement import place
 from monai_sasm.io.dicom.read import DicomSource, content_of, instance_uid
+from monai_sasm.io.dicom.saving import mark_lossy, save, set_pixels
 from monai_sasm.io.dicom.values import integer_of, quiet, text_of
 from monai_sasm.io.placing import staged
 from monai_sasm.io.volume import Volume
@@ -59,19 +60,12 @@ _STALE = [  # statements about the old pixels or the old encoding
     "PixelDataProviderURL",
     "InstanceCreatorUID",
 ]
-_LOSSY_METHODS = {  # transfer syntaxes that lose information -> Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1)
-    "1.2.840.10008.1.2.4.50": "ISO_10918_1",
-    "1.2.840.10008.1.2.4.51": "ISO_10918_1",
-    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
-    "1.2.840.10008.1.2.4.91": "ISO_15444_1",
-    "1.2.840.10008.1.2.4.203": "ISO_15444_15",
-}
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Series:
+class SeriesFacts:
     """What all instances of one derived series share; ``code`` is what was done, ``None`` where nothing was."""
 
     uid: str
@@ -85,7 +79,8 @@ class _Series:
 def write_series(
     volume: Volume, folder: Path, derivation: Derivation, *, overwrite: bool = False, keep_private: bool = False
 ) -> list[Path]:
-    """Write restored pixels as a new DICOM series beside its source, one file a slice, Explicit VR Little Endian.
+    """Write restored pixels as a new DICOM series beside its source, one file a slice, Explicit VR Little Endian; of
+    Enhanced multi-frame objects one object each, see :mod:`monai_sasm.io.dicom.enhanced`.
 
     Study, patient, frame of reference and slice geometry are the source's. Series and SOP Instance UIDs follow from the
     source's UIDs, its pixels and the derivation: a second run gives the same UIDs; a slice that was sent again with
@@ -110,7 +105,7 @@ def write_series(
 
     Raises:
         FileExistsError: the folder holds files and ``overwrite`` is off, or files that are no results.
-        RefusedError: the source was Enhanced multi-frame or has changed on disk.
+        RefusedError: the source has changed on disk.
         ValueError: the volume does not come from DICOM, changed its shape, or holds NaN; the folder is its source's.
     """
     source = _checked_source(volume)
@@ -127,13 +122,13 @@ def write_series(
 def write_file(
     volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False, keep_private: bool = False
 ) -> Path:
-    """Write an image of one slice to a file of that name; see :func:`write_series`.
+    """Write an image of one slice, or of one Enhanced object, to a file of that name; see :func:`write_series`.
 
     Raises:
         ValueError: it has several slices.
     """
     source = _checked_source(volume)
-    if len(source.paths) != 1:
+    if len(set(source.paths)) != 1 or (len(source.paths) != 1 and not source.multiframe):
         raise ValueError(f"a series of {len(source.paths)} slices goes into a folder, got {path.name}; name a folder")
     guard_target(path, overwrite=overwrite, sources=source.paths)
     with staged(path.parent) as aside:
@@ -153,8 +148,6 @@ def _checked_source(volume: Volume) -> DicomSource:
     source = volume.source
     if not isinstance(source, DicomSource):
         raise ValueError(f"only a volume read from DICOM becomes a derived series, got source {type(source).__name__}")
-    if source.multiframe:
-        raise RefusedError("an Enhanced multi-frame result cannot be written as DICOM; write NIfTI (.nii.gz) instead")
     if volume.array.shape[:2] != (1, len(source.paths)):
         raise ValueError(f"a derived series needs (1, {len(source.paths)}, rows, columns), got {volume.array.shape}")
     return source
@@ -163,22 +156,32 @@ def _checked_source(volume: Volume) -> DicomSource:
 def _write_slices(
     volume: Volume, source: DicomSource, building: Path, derivation: Derivation, keep_private: bool
 ) -> list[str]:
-    names, clipped, series = [], 0, None
+    if source.multiframe:
+        from monai_sasm.io.dicom.enhanced import write_objects
+
+        return write_objects(volume, source, building, derivation=derivation, keep_private=keep_private)
+    names: list[str] = []
+    clipped, series = 0, None
     mended: set[str] = set()
     changed = source.thickness is not None or any(one.changed for one in _encoded(volume, source))
     for number, one in enumerate(_encoded(volume, source)):
         dataset, stored = one.dataset, one.stored
         if series is None:
-            series = _series(dataset, source, derivation if changed else derivation.unchanged, volume.modality)
+            series = facts_of(dataset, source, derivation if changed else derivation.unchanged, volume.modality)
             series = replace(series, code=series.code if changed else None, keep_private=keep_private)
         clipped += one.clipped
         names.append(f"IM{number + 1:04d}.dcm")
         mended.update(_write_slice(dataset, series, stored, building / names[-1], source, number))
+    tell(mended, clipped)
+    return names
+
+
+def tell(mended: set[str], clipped: int) -> None:
+    """Log what had to be mended or clipped."""
     if mended:
         logger.warning("values that DICOM does not allow were rewritten or left out: %s", ", ".join(sorted(mended)))
     if clipped:
         logger.warning("%d restored pixel(s) did not fit the stored bits and were clipped", clipped)
-    return names
 
 
 @dataclass(frozen=True)
@@ -203,27 +206,36 @@ def _encoded(volume: Volume, source: DicomSource) -> Iterator[_Encoded]:
         yield _Encoded(dataset, stored, not np.array_equal(stored, pixels.values[frame]), lost)
 
 
-def _series(first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality) -> _Series:
+def facts_of(first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality) -> SeriesFacts:
+    """Of the first source instance."""
     origin = text_of(first, "SeriesInstanceUID") or source.instances[0]
     uid = generate_uid(entropy_srcs=["series", origin, derivation.digest, *source.contents])
     code = SMOOTHING if source.thickness is None else RESAMPLING
-    return _Series(uid, code, derivation, _now(first), modality)
+    return SeriesFacts(uid, code, derivation, _now(first), modality)
 
 
 def _write_slice(
-    dataset: Dataset, series: _Series, stored: NDArray[np.int32], path: Path, source: DicomSource, number: int
+    dataset: Dataset, series: SeriesFacts, stored: NDArray[np.int32], path: Path, source: DicomSource, number: int
 ) -> Iterable[str]:
+    with readable(), quiet():
+        mark_lossy(dataset, len(dataset.PixelData))
+        _derive(dataset, series, source, number)
+        mended = conform(dataset, series.modality)
+        set_pixels(dataset, stored)
+        save(dataset, path)
+        return mended
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """pydicom raises whatever a damaged attribute of the source provokes: a reason instead."""
     try:
-        with quiet():
-            _mark_lossy(dataset, len(dataset.PixelData))
-            _derive(dataset, series, source, number)
-            mended = conform(dataset, series.modality)
-            _set_pixels(dataset, stored)
-            _save(dataset, path)
-            return mended
-    except OSError:
+        yield
+    except RefusedError:
         raise
-    except Exception as error:  # pydicom raises whatever a damaged attribute of the source provokes
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk
+            raise
         raise RefusedError(
             f"an attribute of a source file is damaged and cannot be copied ({type(error).__name__}); "
             "get intact copies, or write NIfTI (.nii.gz) instead"
@@ -238,12 +250,12 @@ def _now(dataset: Dataset) -> datetime:
         return datetime.now()
 
 
-def _derive(dataset: Dataset, series: _Series, source: DicomSource, number: int) -> None:
+def _derive(dataset: Dataset, series: SeriesFacts, source: DicomSource, number: int) -> None:
     """Turn a copy of a source instance into the derived instance, all but its pixels."""
     old_class = text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID")
     old_class = old_class or dicom_profile(series.modality).sop_class
     old_instance, old_series = instance_uid(dataset), text_of(dataset, "SeriesInstanceUID")
-    _drop_stale(dataset, series.keep_private)
+    drop_stale(dataset, series.keep_private)
     dataset.SOPClassUID = old_class
     moved = source.thickness is not None
     own = [str(number)] if moved else []  # several slices may share one template
@@ -252,14 +264,15 @@ def _derive(dataset: Dataset, series: _Series, source: DicomSource, number: int)
     if not text_of(dataset, "StudyInstanceUID"):  # emptied by a careless anonymiser; without one no archive takes it
         frame = text_of(dataset, "FrameOfReferenceUID") or series.uid
         dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study", frame])
-    _describe(dataset, series)
+    describe(dataset, series)
     if moved:
         place(dataset, source, number)
     _reference(dataset, old_class, source.acquired[number] if moved else (old_instance,), old_series, not moved)
-    _append(dataset, "ContributingEquipmentSequence", [_equipment(series)])
+    append(dataset, "ContributingEquipmentSequence", [equipment_item(series)])
 
 
-def _drop_stale(dataset: Dataset, keep_private: bool) -> None:
+def drop_stale(dataset: Dataset, keep_private: bool) -> None:
+    """Drop statements about the old pixels, drawings on them and, unless they are kept, private attributes."""
     for keyword in _STALE:
         if keyword in dataset:
             delattr(dataset, keyword)
@@ -283,7 +296,8 @@ def _drop_private(dataset: Dataset) -> None:
                 _drop_private(item)
 
 
-def _describe(dataset: Dataset, series: _Series) -> None:
+def describe(dataset: Dataset, series: SeriesFacts) -> None:
+    """Image type, series and derivation of a derived object, and when it was made."""
     derivation, now = series.derivation, series.now
     kind = text_of(dataset, "ImageType").split("\\")
     rest = [part for part in kind[1:] if part or len(kind) > 2] or ["PRIMARY"]
@@ -295,7 +309,7 @@ def _describe(dataset: Dataset, series: _Series) -> None:
     described = f"{before}; {derivation.description}" if before else derivation.description
     dataset.DerivationDescription = (described if len(described) <= _MAX_ST else derivation.description)[:_MAX_ST]
     if series.code is not None:
-        _append(dataset, "DerivationCodeSequence", [_code(*series.code)])
+        append(dataset, "DerivationCodeSequence", [code_item(*series.code)])
     for event in ("Series", "Content", "InstanceCreation"):
         setattr(dataset, f"{event}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{event}Time", now.strftime("%H%M%S"))
@@ -303,34 +317,36 @@ def _describe(dataset: Dataset, series: _Series) -> None:
 
 def _reference(dataset: Dataset, sop_class: str, instances: Items[str], series: str, in_place: bool) -> None:
     """Point at the sources: Source Image Sequence, and Common Instance Reference for the source's series."""
-    images = [_instance_item(sop_class, instance) for instance in instances]
+    images = [instance_item(sop_class, instance) for instance in instances]
     for image in images:
-        image.PurposeOfReferenceCodeSequence = Sequence([_code(*SOURCE_IMAGE)])
+        image.PurposeOfReferenceCodeSequence = Sequence([code_item(*SOURCE_IMAGE)])
         image.SpatialLocationsPreserved = "YES" if in_place else "NO"
     dataset.SourceImageSequence = Sequence(images)
     if not series:
         return  # emptied UIDs: nothing valid to point at
-    listed = [_instance_item(sop_class, instance) for instance in instances]
+    listed = [instance_item(sop_class, instance) for instance in instances]
     others = dataset.get("ReferencedSeriesSequence") or []
     known = [item for item in others if text_of(item, "SeriesInstanceUID") == series]
     if known:
-        _append(known[0], "ReferencedInstanceSequence", listed)
+        append(known[0], "ReferencedInstanceSequence", listed)
         return
     item = Dataset()
     item.SeriesInstanceUID = series
     item.ReferencedInstanceSequence = Sequence(listed)
-    _append(dataset, "ReferencedSeriesSequence", [item])
+    append(dataset, "ReferencedSeriesSequence", [item])
 
 
-def _instance_item(sop_class: str, instance: str) -> Dataset:
+def instance_item(sop_class: str, instance: str) -> Dataset:
+    """A reference to an object."""
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
     return item
 
 
-def _equipment(series: _Series) -> Dataset:
+def equipment_item(series: SeriesFacts) -> Dataset:
+    """This program as contributing equipment."""
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = Sequence([_code(*PROCESSING_EQUIPMENT)])
+    item.PurposeOfReferenceCodeSequence = Sequence([code_item(*PROCESSING_EQUIPMENT)])
     item.Manufacturer = series.derivation.software[:_MAX_LO]
     item.ManufacturerModelName = series.derivation.software[:_MAX_LO]
     item.SoftwareVersions = series.derivation.version[:_MAX_LO]
@@ -339,45 +355,13 @@ def _equipment(series: _Series) -> Dataset:
     return item
 
 
-def _code(value: str, meaning: str) -> Dataset:
+def code_item(value: str, meaning: str) -> Dataset:
+    """A code of the DICOM controlled terminology (PS3.16)."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
     return item
 
 
-def _append(dataset: Dataset, keyword: str, items: Items[Dataset]) -> None:
+def append(dataset: Dataset, keyword: str, items: Items[Dataset]) -> None:
+    """Add items to a sequence that may be missing."""
     setattr(dataset, keyword, Sequence([*(dataset.get(keyword) or []), *items]))
-
-
-def _mark_lossy(dataset: Dataset, encoded_bytes: int) -> None:
-    """A lossy source makes a lossy result; an existing flag, ratio or method is only ever kept or completed."""
-    method = _LOSSY_METHODS.get(str(dataset.file_meta.TransferSyntaxUID))
-    if method is None or text_of(dataset, "LossyImageCompression") == "01":
-        return
-    raw_bytes = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
-    dataset.LossyImageCompression = "01"
-    dataset.LossyImageCompressionMethod = method
-    dataset.LossyImageCompressionRatio = f"{max(raw_bytes / max(encoded_bytes, 1), 1.0):.2f}"
-
-
-def _set_pixels(dataset: Dataset, stored: NDArray[np.int32]) -> None:
-    signed = bool(dataset.PixelRepresentation)
-    bytes_each = int(dataset.BitsAllocated) // 8
-    packed = stored.astype(f"<{'i' if signed else 'u'}{bytes_each}").tobytes()
-    dataset.PixelData = packed + b"\0" * (len(packed) % 2)
-    dataset["PixelData"].VR = "OW" if bytes_each == 2 else "OB"
-    dataset["PixelData"].is_undefined_length = False
-
-
-def _save(dataset: Dataset, path: Path) -> None:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta = meta
-    dataset.preamble = b"\0" * 128
-    if hasattr(dataset, "original_encoding"):
-        dcmwrite(path, dataset, enforce_file_format=True)  # save_as would refuse big endian sources
-    else:  # pydicom 2.4
-        dataset.is_little_endian, dataset.is_implicit_VR = True, False
-        dataset.save_as(path, write_like_original=False)

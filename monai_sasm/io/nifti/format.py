@@ -102,9 +102,8 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
 
 
 def doubt_of(path: Path, header: Any, modality: Modality | None) -> str | None:
-    """Why a file is no image by its name, its header or its BIDS sidecar, with the way out; ``None`` when it may be."""
+    """Why a file is no image by its header or its BIDS sidecar, with the way out; ``None`` when it may be."""
     told = (
-        (names.meaning(path), "name or folder"),
         (intended(header), "header"),
         (sidecar_meaning(path, modality), "sidecar"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,7 +48,8 @@ def read_header(path: Path) -> Any:
     from nibabel.wrapstruct import WrapStructError
 
     try:
-        with open_plain(path) as file:
+        with open_plain(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nibabel's, of extensions
             head = file.read(544)
             file.seek(0)
             if len(head) < {b"n+2": 544, b"ni2": 540}.get(head[4:7], 348):

@@ -67,6 +67,8 @@ async function go(index, force = false) {
   const one = held(index);
   try {
     if (study.reduction > 1 && !one.change) await showPreview(study, one, here);
+    if (!one.before) await new Promise(requestAnimationFrame); // who scrolls fast wants the last one only
+    if (!here()) return;
     one.before ??= await raw(`${study.base}/before/${index}`);
     if (!here()) return;
     if (!one.preview || one.change) put(one);
@@ -210,7 +212,8 @@ function offerOverlays({ weights, uncertain }) {
   $("overlay").replaceChildren(...offers.map(([value, text]) => new Option(text, value, false, value === chosen)));
 }
 
-function explain({ noise, weights }) {
+function explain({ noise, weights, notes }) {
+  $("notes").textContent = notes.join(" ");
   const parts = Object.entries(weights).filter(([, weight]) => weight >= 0.005).sort((a, b) => b[1] - a[1]);
   const words = parts.map(([name, weight]) => `${name === "identity" ? "unchanged" : name} ${Math.round(100 * weight)} %`);
   const nothing = weights.identity > 0.995 ? "Nothing to repair was found in this slice. " : "";
@@ -239,8 +242,8 @@ async function overlay() {
   stage.renderer.colours(table(kind));
   $("scale-bar").style.background = gradient(kind);
   const unit = kind === "weight" ? null : view.study.unit;
-  $("scale-low").textContent = look.overlayLow ? say(look.overlayLow, unit) : "0";
-  $("scale-high").textContent = say(look.overlayHigh, unit);
+  const ends = [look.overlayLow, look.overlayHigh].map((value) => (value && unit !== "HU" ? say(value, unit) : `${value}${unit === "HU" ? " HU" : ""}`));
+  [$("scale-low").textContent, $("scale-high").textContent] = ends;
   stage.draw();
 }
 

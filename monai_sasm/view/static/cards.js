@@ -53,7 +53,7 @@ function fill(one) {
     parts.push(image);
   } else if (!card.refusal) parts.push(element("div", undefined, "blank"));
   parts.push(element("b", card.place));
-  if (card.refusal) parts.push(element("span", card.mayBe.length ? "A NIfTI file does not say what made it. It is:" : card.refusal));
+  if (card.refusal) parts.push(element("span", card.mayBe.length ? "The file does not say what made it. It is:" : card.refusal));
   else {
     const size = look?.shape ? `${look.shape[1]} × ${look.shape[0]}${look.slices > 1 ? ` × ${look.slices}` : ""}` : `${card.files} file${card.files > 1 ? "s" : ""}`;
     parts.push(element("span", `${card.modality} · ${size}`));
@@ -78,7 +78,12 @@ function fill(one) {
 function remake(one) {
   const node = element(one.card.refusal ? "div" : "button", undefined, "card");
   node.dataset.id = one.card.id;
-  if (!one.card.refusal) node.onclick = () => opened(one.card);
+  if (!one.card.refusal) {
+    node.onclick = () => opened(one.card);
+    const read = () => get(`images/${one.card.id}/gate/about`).catch(() => {}); // who points at it is about to open it
+    node.onpointerenter = () => { one.dwelling = setTimeout(read, 150); };
+    node.onpointerleave = () => clearTimeout(one.dwelling);
+  }
   if (one.node) { watcher.unobserve(one.node); one.node.replaceWith(node); } else list.append(node);
   one.node = node;
   watcher.observe(node);
@@ -88,7 +93,7 @@ function remake(one) {
 let opened = () => {}, ready = false;
 export function onOpen(callback) { opened = callback; }
 
-export const say = (value, unit) => (unit === "sRGB" ? `${(255 * value).toFixed(1)} of 255` : `${+value.toPrecision(3)}${unit === "HU" ? " HU" : ""}`);
+export const say = (value, unit) => (unit === "sRGB" ? `${(255 * value).toFixed(1)} of 255` : unit === "HU" ? `${value.toFixed(Math.abs(value) < 10 ? 2 : 1)} HU` : `${+value.toPrecision(3)}`);
 
 export function show(state) {
   for (const card of state.images) if (!seen.has(card.id)) { const one = { card }; seen.set(card.id, one); remake(one); }

@@ -18,7 +18,9 @@ def errors(files: Iterable[Path]) -> set[str]:
     for file in files:
         run = subprocess.run([tool, "-new", str(file)], capture_output=True, text=True, errors="replace", check=False)
         lines = (run.stdout + run.stderr).splitlines()
-        assert {"CTImage", "MRImage"} & set(lines), f"{file.name} was not recognised as a CT or MR image"
+        assert any(re.fullmatch("(LegacyConverted)?(Enhanced)?(CT|MR)Image", line) for line in lines), (
+            f"{file.name} was not recognised as a CT or MR image"
+        )
         kinds |= {re.sub(r"= <.*", "", line) for line in lines if line.startswith("Error")}
     return kinds
 

@@ -1,0 +1,101 @@
+"""Enhanced multi-frame objects come back as such: frames in their order and place, with where each came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.io import formats
+from monai_sasm.io.derivation import Derivation
+from tests.data import shared
+from tests.io.dicom import validators
+from tests.io.dicom.dicom_cases import STEP, enhanced_ct, save, stored_values
+
+DERIVATION = Derivation("monai_sasm", "1.0", {"toy": "0" * 64})
+HEIGHTS = [STEP * number for number in (3, 0, 2, 1)]  # frames are not in the order of their places
+
+
+def test_frames_keep_order_place_and_values(tmp_path: Path) -> None:
+    source = save(enhanced_ct(HEIGHTS), tmp_path / "in" / "enhanced")
+    (entry,) = formats.inventory(tmp_path / "in")
+    volume = entry.load()
+    brighter = volume.with_array(volume.array + np.float32(2))
+    (file,) = formats.write(brighter, formats.output_path(entry, tmp_path / "in", tmp_path / "out"), DERIVATION)
+    assert file == tmp_path / "out" / entry.name / "IM0001.dcm"
+    before, after = pydicom.dcmread(source), pydicom.dcmread(file)
+    assert (after.SOPClassUID, after.NumberOfFrames) == (before.SOPClassUID, 4)
+    assert after.SOPInstanceUID != before.SOPInstanceUID
+    assert after.SeriesInstanceUID != before.SeriesInstanceUID
+    assert after.StudyInstanceUID == before.StudyInstanceUID
+    assert after.ImageType[0] == "DERIVED"
+    assert "DerivationDescription" not in after, "it is said of each frame"
+    for number, height in enumerate(HEIGHTS):
+        group = after.PerFrameFunctionalGroupsSequence[number]
+        assert group.PlanePositionSequence[0].ImagePositionPatient[2] == height
+        step = group.DerivationImageSequence[0]
+        assert "toy" in step.DerivationDescription
+        image = step.SourceImageSequence[0]
+        assert (image.ReferencedSOPInstanceUID, image.ReferencedFrameNumber) == (before.SOPInstanceUID, number + 1)
+        np.testing.assert_array_equal(after.pixel_array[number], before.pixel_array[number] + 2)
+    evidence = after.SourceImageEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert evidence.SeriesInstanceUID == before.SeriesInstanceUID
+    (again,) = formats.inventory(tmp_path / "out")
+    assert any("already derived" in note for note in again.notes)
+    np.testing.assert_array_equal(again.load().affine, volume.affine)
+    (twice,) = formats.write(brighter, tmp_path / "twice.dcm", DERIVATION)
+    assert pydicom.dcmread(twice).SOPInstanceUID == after.SOPInstanceUID, "the same input gives the same object"
+
+
+def test_each_time_point_is_an_object_of_its_own(tmp_path: Path) -> None:
+    save(enhanced_ct([0.0, STEP], time_points=2), tmp_path / "in" / "enhanced")
+    made = []
+    for entry in formats.inventory(tmp_path / "in"):
+        (file,) = formats.write(entry.load(), tmp_path / entry.name, DERIVATION)
+        made.append(pydicom.dcmread(file))
+    assert [one.NumberOfFrames for one in made] == [2, 2]
+    assert made[0].SOPInstanceUID != made[1].SOPInstanceUID
+    means = sorted(float(one.pixel_array.mean()) for one in made)
+    assert means[1] - means[0] == pytest.approx(500, abs=1)
+
+
+def test_uneven_frames_keep_their_places(tmp_path: Path) -> None:
+    save(enhanced_ct([0.0, STEP, 3 * STEP, 4 * STEP]), tmp_path / "in" / "enhanced")
+    (entry,) = formats.inventory(tmp_path / "in")
+    assert (entry.geometry, entry.refusal) == ("gap", None)
+    volume = entry.load()
+    (file,) = formats.write(volume, tmp_path / "out", DERIVATION)
+    places = [
+        g.PlanePositionSequence[0].ImagePositionPatient[2]
+        for g in pydicom.dcmread(file).PerFrameFunctionalGroupsSequence
+    ]
+    assert places == [0, STEP, 3 * STEP, 4 * STEP]
+    np.testing.assert_array_equal(pydicom.dcmread(file).pixel_array[1], stored_values(1))
+    with pytest.raises(RefusedError, match="uneven steps"):
+        formats.write(volume, tmp_path / "out.nii.gz", DERIVATION)
+
+
+@pytest.mark.parametrize(
+    "folder", ["hyperfine__anatomical__001", "philips_enhanced__anatomical__001", "siemens_multiframe__anatomical__001"]
+)
+def test_real_objects_stay_as_valid_as_they_were(folder: str, tmp_path: Path) -> None:
+    source = shared(f"dicom_odd/dicom2nifti/{folder}")
+    (entry,) = [one for one in formats.inventory(source) if one.refusal is None]
+    volume = entry.load()
+    files = formats.write(volume, tmp_path / "out", DERIVATION)
+    changed = formats.write(volume.with_array(volume.array + np.float32(50)), tmp_path / "changed", DERIVATION)
+    assert validators.errors(changed) <= validators.errors(entry.paths)
+    for old, new in zip(entry.paths, files, strict=True):
+        before, after = pydicom.dcmread(old), pydicom.dcmread(new)
+        np.testing.assert_array_equal(np.sort(after.pixel_array, axis=None), np.sort(before.pixel_array, axis=None))
+    assert validators.errors(files) <= validators.errors(entry.paths)
+
+
+def test_a_synthetic_object_gains_no_error(tmp_path: Path) -> None:
+    source = save(enhanced_ct([0.0, STEP]), tmp_path / "in" / "enhanced")
+    (entry,) = formats.inventory(source)
+    (file,) = formats.write(entry.load(), tmp_path / "out", DERIVATION)
+    assert validators.errors([file]) <= validators.errors([source])
