@@ -20,8 +20,9 @@ COPY constraints.txt ./
 RUN python -m venv /opt/sasm \
     && /opt/sasm/bin/pip install --constraint constraints.txt \
         --index-url "https://download.pytorch.org/whl/${TORCH}" torch torchvision
-COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY setup.cfg pyproject.toml README.md LICENSE THIRD_PARTY.md ./
 COPY bundles ./bundles
+COPY configs ./configs
 COPY monai_sasm ./monai_sasm
 RUN /opt/sasm/bin/pip install --constraint constraints.txt ".[cluster]"
 

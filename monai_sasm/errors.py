@@ -10,6 +10,31 @@ DISK_FULL = frozenset({"ENOSPC", "EDQUOT", "EROFS"})
 """Names of errors after which nothing more can be written."""
 DISK_FAULTS = DISK_FULL | {"EIO", "EMFILE", "ENFILE"}
 """Names of errors that are no fault of the image under way: it may be tried again."""
+EXTRAS = {
+    "dask": "cluster",
+    "dask_jobqueue": "cluster",
+    "diffusers": "diffusion",
+    "distributed": "cluster",
+    "einops": "diffusion",
+    "fire": "train",
+    "h5py": "fastmri",
+    "ignite": "train",
+    "jsonschema": "train",
+    "lpips": "lpips",
+    "matplotlib": "evaluate",
+    "pillow_heif": "formats",
+    "pynetdicom": "node",
+    "requests": "node",
+    "scipy": "evaluate",
+    "SimpleITK": "evaluate",
+    "skimage": "evaluate",
+    "starlette": "view",
+    "tensorboard": "train",
+    "transformers": "diffusion",
+    "uvicorn": "view",
+}
+"""Module -> the extra of ``monai-sasm`` that brings it."""
+_MISSING = re.compile(r"No module named '(\w+)")
 _CHOICE = re.compile(r"\b(overwrite|force_modality|force_refiner)=True\b|\b(modality|device|expert)='([\w.:-]+)'")
 _SHORTEST_NAME = 4  # a shorter one would be found inside of ordinary words
 
@@ -43,6 +68,9 @@ def reason_of(error: BaseException, private: Iterable[str] = ()) -> str:
     names = sorted((name for name in private if len(name) >= _SHORTEST_NAME), key=len, reverse=True)
     if names and isinstance(error, OSError) and error.strerror:
         return error.strerror
+    missing = _MISSING.search(str(error)) if isinstance(error, ImportError) else None
+    if missing is not None and missing[1] in EXTRAS and "pip install" not in str(error):
+        return f"this needs {missing[1]}, which is not installed: pip install 'monai-sasm[{EXTRAS[missing[1]]}]'"
     reason = " ".join(str(error).split())
     for name in names:
         reason = reason.replace(name, "...")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,25 @@ from monai_sasm.cli.output import one_line_errors, set_up_logging
 # MONAI Label looks for a main.py, puts its logs and models beside it, and so needs a folder outside of this package
 _MAIN = '"""Loaded by `monailabel start_server --app` of this folder."""\n\nfrom monai_sasm.label.app import SasmApp\n'
 _OWN = ("main.py", "token", "logs", "model", "lib", "bin")
+
+
+def label_environment(
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="Folder of the environment.")] = Path(".venv-label"),
+) -> None:
+    """Make the environment in which MONAI Label runs our app, by bash; its libraries and ours exclude one another.
+
+    PYTHON=python3.12 takes another Python, PIP_FLAGS="--index-url ..." says where torch comes from.
+    """
+    set_up_logging(0)
+    with one_line_errors():
+        from monai_sasm import __version__
+
+        script = Path(__file__).parents[1] / "label" / "environment.sh"
+        settings = {**os.environ, "SASM_VERSION": __version__}
+        ended = subprocess.run(["bash", str(script), str(folder.resolve())], env=settings, check=False)
+        if ended.returncode:
+            raise typer.Exit(ended.returncode)
+        print(folder / "bin" / "sasm")
 
 
 def label_app(
@@ -59,13 +79,13 @@ def label_server(
 ) -> None:
     """Start MONAI Label with this app, for 3D Slicer and REST clients, until Ctrl-C.
 
-    In MONAI Label's own environment, which scripts/label_environment.sh makes. Prints the address with the token that
+    In MONAI Label's own environment, which sasm label-environment makes. Prints the address with the token that
     clients must send; the token stays the same as long as the folder of the app is kept.
     """
     set_up_logging(0)
     with one_line_errors():
         if find_spec("monailabel") is None:
-            raise ImportError("MONAI Label is not in this environment; scripts/label_environment.sh makes one")
+            raise ImportError("MONAI Label is not in this environment; sasm label-environment makes one")
         from monai_sasm.label.guard import token_in
 
         folder = _app_in(app or _default_app())

@@ -16,7 +16,7 @@ from monai_sasm.cli.batch import batch
 from monai_sasm.cli.bundles import bundles
 from monai_sasm.cli.degrade import degrade
 from monai_sasm.cli.evaluate import evaluate
-from monai_sasm.cli.label import label_app, label_server, slicer_module
+from monai_sasm.cli.label import label_app, label_environment, label_server, slicer_module
 from monai_sasm.cli.node import node, pull, push
 from monai_sasm.cli.output import TERMINATED
 from monai_sasm.cli.pictures import enlarge, inpaint
@@ -40,6 +40,7 @@ app.command()(pull)
 app.command()(push)
 app.command()(label_server)
 app.command()(label_app)
+app.command()(label_environment)
 app.command()(slicer_module)
 app.add_typer(bundles, name="bundles")
 

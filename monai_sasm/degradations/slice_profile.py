@@ -69,12 +69,9 @@ class SliceProfile:
         """``S`` (m, n); ``averaging @ interpolation`` is the identity."""
         if self.kind == "sinc":
             return np.asarray(_cosines(self.thin)[: self.thick].T @ _cosines(self.thick)) / self._gain
-        from scipy.interpolate import CubicSpline
-
         integral = np.concatenate([np.zeros((1, self.thick)), np.tri(self.thick)]) / self.thick
         # A natural end of the integral is a flat end of the slices: the body goes on as at the last one.
-        running = CubicSpline(np.arange(self.thick + 1) / self.thick, integral, bc_type="natural")
-        spline = np.diff(running(np.arange(self.thin + 1) / self.thin), axis=0) * self.thin
+        spline = np.diff(_natural_spline(integral, np.linspace(0, self.thick, self.thin + 1)), axis=0) * self.thin
         # Where thin slices straddle two thick ones, their means differ a little from the integral's.
         return np.asarray(spline @ np.linalg.inv(self.averaging @ spline))
 
@@ -89,8 +86,22 @@ def _along_first(matrix: NDArray[np.float64], stack: NDArray[np.float32]) -> NDA
     return np.asarray((matrix.astype(np.float32) @ flat).reshape(len(matrix), *stack.shape[1:]))
 
 
+def _natural_spline(knots: NDArray[np.float64], where: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The cubic spline through ``knots`` (n, columns) at 0, 1, ..., without curvature at its ends, at ``where``."""
+    curvature = np.zeros_like(knots)
+    inner = len(knots) - 2
+    system = 4 * np.eye(inner) + np.eye(inner, k=1) + np.eye(inner, k=-1)
+    curvature[1:-1] = np.linalg.solve(system, 6 * np.diff(knots, n=2, axis=0))
+    left = np.minimum(where.astype(int), len(knots) - 2)
+    ahead = (where - left)[:, None]
+    behind = 1 - ahead
+    bend = (behind**3 - behind) * curvature[left] + (ahead**3 - ahead) * curvature[left + 1]
+    return np.asarray(behind * knots[left] + ahead * knots[left + 1] + bend / 6)
+
+
 def _cosines(count: int) -> NDArray[np.float64]:
     """Orthonormal DCT-II, (frequency, sample)."""
-    from scipy.fft import dct
-
-    return np.asarray(dct(np.eye(count), axis=0, norm="ortho"))
+    frequency, sample = np.arange(count)[:, None], np.arange(count)
+    waves = np.cos(np.pi * frequency * (2 * sample + 1) / (2 * count)) * np.sqrt(2 / count)
+    waves[0] /= np.sqrt(2)
+    return np.asarray(waves)

@@ -64,7 +64,7 @@ def test_without_monai_label_it_says_how_to_get_it(
     with pytest.raises(SystemExit) as ended:
         main(["label-server", "scans"])
     assert ended.value.code == 2
-    assert "scripts/label_environment.sh" in capsys.readouterr().err
+    assert "sasm label-environment" in capsys.readouterr().err
 
 
 def test_slicer_finds_the_module(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_sasm.degradations.slice_profile import PROFILES, SliceProfile
+from monai_sasm.degradations.slice_profile import PROFILES, SliceProfile, _cosines, _natural_spline
 
 SIZES = [(5, 20), (7, 10), (22, 205), (2, 3), (4, 4)]
 
@@ -64,3 +64,15 @@ def test_the_spline_finds_a_smooth_course_between_slabs() -> None:
 def test_wrong_profiles_are_refused(arguments: tuple, message: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(ValueError, match=message):
         SliceProfile(*arguments)
+
+
+@pytest.mark.parametrize(("thick", "thin"), [(1, 3), (4, 10), (7, 21), (5, 3)])
+def test_the_mathematics_is_scipys(thick: int, thin: int) -> None:
+    from scipy.fft import dct
+    from scipy.interpolate import CubicSpline
+
+    np.testing.assert_allclose(_cosines(thin), dct(np.eye(thin), axis=0, norm="ortho"), atol=1e-12)
+    knots = np.random.default_rng(0).standard_normal((thick + 1, 2))
+    where = np.linspace(0, thick, thin + 1)
+    theirs = CubicSpline(np.arange(thick + 1), knots, bc_type="natural")(where)
+    np.testing.assert_allclose(_natural_spline(knots, where), theirs, atol=1e-12)

@@ -25,7 +25,7 @@ from tests.data import CHECKOUT
 from tests.io.dicom.dicom_cases import ct_slice, save
 from tests.node.orthanc import free_port
 
-SCRIPT = CHECKOUT / "scripts" / "label_environment.sh"
+SCRIPT = CHECKOUT / "monai_sasm" / "label" / "environment.sh"
 OBLIQUE = nibabel.affines.from_matvec(
     nibabel.eulerangles.euler2mat(0.2, -0.1, 0.3) @ np.diag([-1.1, 1.2, 4.0]), [30.0, -25.0, 12.0]
 )
@@ -108,7 +108,7 @@ def environment() -> Path:
     if os.environ.get("CI") == "true":
         subprocess.run([str(SCRIPT), str(folder)], check=True)
     elif not (folder / "bin" / "monailabel").exists():
-        pytest.skip("MONAI Label's environment is not made: scripts/label_environment.sh")
+        pytest.skip("MONAI Label's environment is not made: sasm label-environment")
     return folder / "bin"
 
 

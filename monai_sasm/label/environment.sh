@@ -2,7 +2,7 @@
 # Makes the environment in which MONAI Label runs our app. It is its own, because MONAI Label's libraries and those we
 # test with exclude one another. Made already and nothing changed: does nothing.
 #
-#   scripts/label_environment.sh [FOLDER]        by default .venv-label beside the sources
+#   sasm label-environment [FOLDER]              by default .venv-label where you stand
 #   PYTHON=python3.11                            another Python, 3.11 or 3.12
 #   PIP_FLAGS="--index-url ..."                  where torch comes from, for example https://download.pytorch.org/whl/cpu
 #
@@ -10,12 +10,15 @@
 # or:    FOLDER/bin/sasm label-app APP
 #        MONAILABEL_PYEXE=FOLDER/bin/python FOLDER/bin/monailabel start_server --app APP --studies IMAGES
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-folder=${1:-$root/.venv-label}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+folder=${1:-$PWD/.venv-label}
 python=${PYTHON:-python3.11}
-pins=$root/constraints-label.txt
+pins=$here/constraints.txt
 made=$folder/.made-from
-wanted=$(cat "${BASH_SOURCE[0]}" "$pins" "$root/setup.cfg" | sha256sum)
+# a checkout is installed as it lies there, an installed package in its version from the index
+if [ -f "$root/pyproject.toml" ]; then ours=(-e "$root[label]"); else ours=("monai-sasm[label]==$SASM_VERSION"); fi
+wanted=$(cat "${BASH_SOURCE[0]}" "$pins" <(cat "$root/pyproject.toml" 2>/dev/null || echo "${ours[@]}") | sha256sum)
 
 if [ -f "$made" ] && [ "$(cat "$made")" = "$wanted" ]; then
     exit 0
@@ -39,6 +42,6 @@ pip() {
 pip install --no-compile ${PIP_FLAGS:-} -c "$pins" torch ${PIP_FLAGS:+torchvision}
 pip install --no-compile -c "$pins" setuptools
 # without isolation: SAM2, which MONAI Label wants, is built with the torch that is here instead of one of its own
-SAM2_BUILD_CUDA=0 pip install --no-compile --no-build-isolation -c "$pins" -e "$root[label]"
+SAM2_BUILD_CUDA=0 pip install --no-compile --no-build-isolation -c "$pins" "${ours[@]}"
 pip check
 echo "$wanted" >"$made"
