@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterable
 
 DISK_FULL = frozenset({"ENOSPC", "EDQUOT", "EROFS"})
 """Names of errors after which nothing more can be written."""
 DISK_FAULTS = DISK_FULL | {"EIO", "EMFILE", "ENFILE"}
 """Names of errors that are no fault of the image under way: it may be tried again."""
+_CHOICE = re.compile(r"\b(overwrite|force_modality|force_refiner)=True\b|\b(modality|device|expert)='([\w.:-]+)'")
 _SHORTEST_NAME = 4  # a shorter one would be found inside of ordinary words
 
 
 class RefusedError(ValueError):
     """The input cannot be processed rightly; the message is the reason and the way out. Never holds patient data."""
+
+
+class NotAnImageError(RefusedError):
+    """The pixels are something else than an image of their modality: a label map, phase, a parameter map, ..."""
 
 
 class BundleError(ValueError):
@@ -31,7 +37,7 @@ def reason_of(error: BaseException, private: Iterable[str] = ()) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory; restore fewer or smaller images at once"
     if isinstance(error, RuntimeError) and "out of memory" in str(error):
-        return "the accelerator has not enough memory; use --device cpu"
+        return "the accelerator has not enough memory; use device='cpu'"
     if not (isinstance(error, (ValueError, OSError, ImportError, RuntimeError)) and str(error)):
         return f"unforeseen {type(error).__name__}; run again with -vv for the traceback"
     names = sorted((name for name in private if len(name) >= _SHORTEST_NAME), key=len, reverse=True)
@@ -41,6 +47,14 @@ def reason_of(error: BaseException, private: Iterable[str] = ()) -> str:
     for name in names:
         reason = reason.replace(name, "...")
     return reason
+
+
+def as_flags(reason: str) -> str:
+    """A reason for whoever types commands: ``modality='CT'`` becomes ``--modality CT``, ``overwrite=True`` a flag.
+
+    Reasons name choices as Python has them, for that is where they come from.
+    """
+    return _CHOICE.sub(lambda found: f"--{(found[1] or found[2]).replace('_', '-')} {found[3] or ''}".rstrip(), reason)
 
 
 def error_name(error: BaseException) -> str:

@@ -94,7 +94,6 @@ class DicomProfile:
             any when empty.
         rescaled: Rescale Slope and Intercept are written where the source left them to the reader.
         plausible: lowest and highest value that a device makes; beyond lie markers and wrongly decoded pixels.
-        other_types: third values of Image Type whose pixels mean something else, and are refused.
     """
 
     sop_class: str
@@ -103,7 +102,6 @@ class DicomProfile:
     rescale_types: tuple[str, ...] = ()
     rescaled: bool = False
     plausible: tuple[float, float] | None = None
-    other_types: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -219,7 +217,6 @@ Modality.MR = register(
             "1.2.840.10008.5.1.4.1.1.4",
             enhanced=("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"),
             type_2=("ScanOptions", "MRAcquisitionType", "EchoTime", "EchoTrainLength"),
-            other_types=frozenset({"P", "R", "I", "PHASE MAP", "PHASE SUBTRACT", "VELOCITY MAP"}),
         ),
     )
 )

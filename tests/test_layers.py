@@ -22,6 +22,7 @@ LAYERS = [
     {"evaluation", "recipes"},
     {"protocols"},
     {"label", "node", "slicer"},
+    {"view"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -26,6 +26,7 @@ class BatchJob:
         command: that runs it, as the rows tell.
         run: name of this run, different for each.
         modality: what NIfTI files are that do not say it.
+        force_modality: restore also what seems to be no image; see :func:`monai_sasm.io.formats.inventory`.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``, ...; chosen by each worker for itself.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         trust: further folders of bundles.
@@ -47,6 +48,7 @@ class BatchJob:
     command: str = "batch"
     run: str = field(default_factory=lambda: secrets.token_hex(6))
     modality: Modality | None = None
+    force_modality: bool = False
     device: str = "auto"
     precision: str = "auto"
     trust: tuple[Path, ...] = ()

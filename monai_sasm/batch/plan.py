@@ -12,7 +12,9 @@ from pathlib import Path
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.row import ended_by
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_folder, guard_target
+from monai_sasm.io.dicom.geometry import UNEVEN
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, output_path
 from monai_sasm.io.nifti.names import is_nifti_name, stem
@@ -86,7 +88,7 @@ def _entries(job: BatchJob) -> Iterator[Entry]:
     hidden = [job.output] if job.ledger else []
     if job.ledger and bids.is_root(job.source):
         hidden += [job.source / name for name in bids.NOT_RAW]
-    for entry in inventory(job.source, job.modality):
+    for entry in inventory(job.source, job.modality, force_modality=job.force_modality):
         if not any(path.is_relative_to(folder) for folder in hidden for path in entry.paths[:1]):
             yield entry
 
@@ -101,6 +103,11 @@ def _task(entry: Entry, job: BatchJob) -> Task:
             target = target.with_name(f"{target.name}.nii.gz")
         derived = bids.derived_name(target.name) if job.ledger and entry.format == "nifti" else None
         task = replace(task, target=target.with_name(derived or target.name).relative_to(job.output))
+        maps = getattr(job.options, "keep_maps", False)
+        if entry.format == "dicom" and entry.geometry in UNEVEN and (maps or is_nifti_name(target)):
+            raise RefusedError(
+                f"{entry.geometry} slices have no affine, which NIfTI and maps need; write DICOM, without maps"
+            )
         if not job.ledger:  # with one, an earlier run's result may be taken over
             check_targets(task, job)
     except (ValueError, OSError) as error:

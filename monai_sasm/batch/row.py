@@ -8,7 +8,7 @@ from typing import Any
 
 from monai_sasm import __version__
 from monai_sasm.batch.job import BatchJob, Task
-from monai_sasm.errors import error_name, reason_of
+from monai_sasm.errors import NotAnImageError, as_flags, error_name, reason_of
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.nifti.names import stem
 
@@ -53,7 +53,7 @@ def row_of(task: Task, job: BatchJob) -> Row:
     )
     row["notes"] = list(entry.notes)
     if task.refusal is not None:
-        row |= {"status": "skipped", "reason": task.refusal}
+        row |= {"status": "skipped", "reason": as_flags(task.refusal)}
     if job.identify:
         row["input"] |= {"name": entry.name, "path": str(place_of(entry)), **_identifiers(entry)}
         row["output"] = {"path": str(job.output / task.target)} if task.refusal is None else None
@@ -62,8 +62,8 @@ def row_of(task: Task, job: BatchJob) -> Row:
 
 def ended_by(error: Exception, task: Task, job: BatchJob) -> Row:
     """Status, reason and error of a task that an error has ended; no names in it unless the job asks for them."""
-    reason = reason_of(error, private=() if job.identify else _names(task, job))
-    if isinstance(error, FileExistsError):
+    reason = as_flags(reason_of(error, private=() if job.identify else _names(task, job)))
+    if isinstance(error, (FileExistsError, NotAnImageError)):
         return {"status": "skipped", "reason": reason}
     return {"status": "failed", "reason": reason, "error": error_name(error)}
 

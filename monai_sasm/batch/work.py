@@ -17,7 +17,7 @@ from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.plan import check_targets, is_result
 from monai_sasm.batch.row import SCHEMA, Row, ended_by, row_of
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, as_flags
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.nifti.names import stem
@@ -61,7 +61,7 @@ def run_task(task: Task, job: BatchJob, progress: Progress | None = None, *, las
         restorer = _restorer_here(job)
         unsuitable = mismatch(task.entry, restorer, job.options)
         if unsuitable:
-            return row | {"status": "skipped", "reason": unsuitable}
+            return row | {"status": "skipped", "reason": as_flags(unsuitable)}
         # loads the networks before the start counts: a process that ends while it loads them speaks for no task
         made = _derivation(task.entry.modality, job, restorer)
         if ledger.start(task.id) > MAX_DEATHS:
@@ -90,7 +90,7 @@ def run_at_once(task: Task, job: BatchJob, *, restorer: Restorer, progress: Prog
         target = job.output / task.target
         unsuitable = mismatch(task.entry, restorer, job.options)
         if unsuitable:
-            return row | {"status": "skipped", "reason": unsuitable}
+            return row | {"status": "skipped", "reason": as_flags(unsuitable)}
         root = job.output if target != job.output else target.parent
         with staged(root) as folder:
             written = folder / target.relative_to(root)
@@ -200,7 +200,7 @@ def _derivation(modality: Modality | None, job: BatchJob, restorer: Restorer) ->
     if isinstance(job.options, Thinning):
         return thin_derivation(restorer, job.options)
     if modality is None:
-        raise RefusedError("the file does not say what made it; pass --modality CT or --modality MR")
+        raise RefusedError("the file does not say what made it; say modality='CT' or modality='MR'")
     return restorer.plan(modality, job.options).derivation
 
 

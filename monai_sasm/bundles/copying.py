@@ -119,7 +119,7 @@ def _rename_outputs(root: Path, origin: str) -> None:
 def _start_metadata(root: Path, origin: str) -> None:
     metadata = read_metadata(root)
     version = str(metadata.get("version", "0"))
-    section = {key: value for key, value in metadata["sasm"].items() if key != "default"}
+    section = {key: value for key, value in metadata["sasm"].items() if key not in ("default", "range")}
     metadata |= {
         "version": FIRST_VERSION,
         "changelog": {FIRST_VERSION: f"Copy of {origin} {version}, not trained yet"},

@@ -42,6 +42,11 @@ def read_metadata(root: Path) -> dict[str, Any]:
         raise BundleError(
             f"{path}: sasm.degradation must say what the expert repairs, such as 'noise', got {degradation!r}"
         )
+    if not _is_range(section.get("range", {})):
+        raise BundleError(
+            f"{path}: sasm.range takes noise and pixel_mm as [lowest, highest], kernels and body_parts as lists of "
+            f"words, got {section['range']!r}"
+        )
     return dict(metadata)
 
 
@@ -62,3 +67,15 @@ def readable_sections(found: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
 
 def _is_word(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
+
+
+def _is_range(value: Any) -> bool:
+    """Whether it is an operating range, see :mod:`monai_sasm.restoration.operating_range`."""
+    if not isinstance(value, dict) or not set(value) <= {"noise", "pixel_mm", "kernels", "body_parts"}:
+        return False
+    limits = [value[name] for name in ("noise", "pixel_mm") if name in value]
+    words = [value[name] for name in ("kernels", "body_parts") if name in value]
+    return all(isinstance(one, list) for one in (*limits, *words)) and (
+        all(len(one) == 2 and all(isinstance(side, (int, float)) for side in one) and one[0] < one[1] for one in limits)
+        and all(_is_word(word) for one in words for word in one)
+    )

@@ -108,6 +108,13 @@ class Running:
     """How to run, and what to tell."""
 
     modality: ModalityOption = None
+    force_modality: Annotated[
+        bool,
+        typer.Option(
+            "--force-modality",
+            help="Restore also what seems no image: label maps, phase, parameter maps, CT not in HU.",
+        ),
+    ] = False
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     precision: Annotated[
         str,
@@ -132,6 +139,7 @@ class Running:
         """Fields of :class:`monai_sasm.batch.job.BatchJob`."""
         return {
             "modality": self.modality,
+            "force_modality": self.force_modality,
             "device": self.device,
             "precision": self.precision,
             "trust": tuple(path.resolve() for path in self.trust or []),

@@ -19,15 +19,19 @@ from monai_sasm.cli.evaluate import evaluate
 from monai_sasm.cli.label import label_app, label_server, slicer_module
 from monai_sasm.cli.node import node, pull, push
 from monai_sasm.cli.output import TERMINATED
+from monai_sasm.cli.qualify import qualify
 from monai_sasm.cli.restore import restore
 from monai_sasm.cli.thin import thin
+from monai_sasm.cli.view import view
 
 app = typer.Typer(name="sasm", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(restore)
+app.command()(view)
 app.command(context_settings={"auto_envvar_prefix": "SASM_BATCH"})(batch)
 app.command()(thin)
 app.command()(degrade)
 app.command()(evaluate)
+app.command()(qualify)
 app.command()(node)
 app.command()(pull)
 app.command()(push)

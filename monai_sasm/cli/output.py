@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from monai_sasm.errors import reason_of
+from monai_sasm.errors import as_flags, reason_of
 
 SUCCESS = 0
 USAGE = 2
@@ -69,7 +69,7 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(SUCCESS) from None
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         logger.debug("traceback", exc_info=True)
-        logger.error(reason_of(error))
+        logger.error(as_flags(reason_of(error)))
         raise typer.Exit(USAGE) from None
 
 

@@ -76,7 +76,7 @@ def tell(row: Row, name: str, output: Any, as_json: bool) -> str:
     if status == "ok":
         logger.info("%s: done in %.1f s", name, row["seconds"])
         for note in row["notes"]:
-            logger.info("%s: %s", name, note)
+            logger.warning("%s: %s", name, note)
     else:
         logger.log(40 if status == "failed" else 30, "%s: %s: %s", name, status, row["reason"])
     if as_json:
@@ -90,6 +90,7 @@ def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
     """What would be done, as a table on stdout or one JSON object per image; the exit code."""
     from monai_sasm.batch.row import place_of, row_of
 
+    tasks = [_looked_into(task, job) for task in tasks]
     named = replace(job, identify=True)  # for whoever looks for the image of an id; nothing is kept
     rows = [row_of(task, named) for task in tasks]
     if as_json:
@@ -100,9 +101,22 @@ def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
     cells: list[tuple[str, ...]] = []
     for task, row in zip(tasks, rows, strict=True):
         place = os.path.relpath(place_of(task.entry), job.source)  # names of series are hashes; the place tells which
-        what = f"{place} -> {row['output']['path']}" if task.refusal is None else f"{place}: {task.refusal}"
+        what = f"{place} -> {row['output']['path']}" if task.refusal is None else f"{place}: {row['reason']}"
         found = row["input"]
         kind, files = found["modality"] or "?", str(found["files"])
         cells.append((verb if task.refusal is None else "skip", kind, found["geometry"], files, task.id, what))
     print_table(("plan", "what", "geometry", "files", "id", "place below the input, and result or reason"), cells)
     return exit_code(row["status"] for row in rows)
+
+
+def _looked_into(task: Task, job: BatchJob) -> Task:
+    """The task, refused where its values say that it is no image; DICOM has headers for that, photos are pictures."""
+    if task.refusal is not None or task.entry.format in ("dicom", "raster"):
+        return task
+    from monai_sasm.batch.row import ended_by
+
+    try:
+        task.entry.load()
+    except (ValueError, OSError, MemoryError) as error:
+        return replace(task, refusal=ended_by(error, task, replace(job, identify=True))["reason"])
+    return task

@@ -69,7 +69,7 @@ class Table:
         """Write ``<folder>/<protocol>.json`` and ``.md``; returns the JSON's path."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.protocol}.json"
-        path.write_text(json.dumps(_finite(asdict(self)), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(finite(asdict(self)), indent=1) + "\n", encoding="utf-8")
         path.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")
         return path
 
@@ -139,12 +139,12 @@ def _limits(interval: Sequence[float | None] | None) -> str:
     return f" [{_cell(interval[0])}, {_cell(interval[1])}]"
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: ``null`` stands for it."""
+def finite(value: Any) -> Any:
+    """The same with ``None`` for NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

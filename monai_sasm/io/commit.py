@@ -44,7 +44,7 @@ def guard_target(target: Path, *, overwrite: bool, sources: tuple[Path, ...] = (
     if target.is_dir():
         raise IsADirectoryError(f"the target must be a file, got the folder {target}; add a file name")
     if not overwrite and os.path.lexists(target):
-        raise FileExistsError(f"{target} exists; choose another output or pass --overwrite")
+        raise FileExistsError(f"{target} exists; choose another output or pass overwrite=True")
 
 
 def guard_folder(folder: Path, *, overwrite: bool, ours: Callable[[Path], bool]) -> None:
@@ -64,7 +64,7 @@ def guard_folder(folder: Path, *, overwrite: bool, ours: Callable[[Path], bool])
         raise FileExistsError(f"{folder} is a file; a DICOM series needs a folder")
     there = [path for path in folder.iterdir() if path.name not in _LITTER]
     if there and not overwrite:
-        raise FileExistsError(f"{folder} holds files already; choose another output or pass --overwrite")
+        raise FileExistsError(f"{folder} holds files already; choose another output or pass overwrite=True")
     foreign = sum(path.is_symlink() or not path.is_file() or not ours(path) for path in there)
     if foreign:
         raise FileExistsError(

@@ -27,6 +27,8 @@ class Entry:
         refusal: why it will not be processed, with the way out; ``None`` when it will be.
         notes: decisions taken (duplicates dropped, private tags left out, ...).
         load: reads the pixels; raises :class:`RefusedError` where only reading could tell.
+        forced: reads them where the refusal only says that they are something else than an image (a label map, phase,
+            ...), which the user may know better; ``None`` where it cannot be overruled.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Entry:
     refusal: str | None
     notes: tuple[str, ...]
     load: Callable[[], Volume]
+    forced: Callable[[], Volume] | None = None
 
 
 def refused(path: Path, reason: str, file_format: str) -> Entry:

@@ -6,17 +6,19 @@ import logging
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import NotAnImageError, RefusedError
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.format import DicomFormat
-from monai_sasm.io.entry import Entry, refused, safe_name
+from monai_sasm.io.doubts import doubt_about
+from monai_sasm.io.entry import Entry, refuse, refused, safe_name
 from monai_sasm.io.file_format import HEAD, FileFormat
 from monai_sasm.io.nifti.format import NiftiFormat
 from monai_sasm.io.nifti.header import open_plain
@@ -38,18 +40,21 @@ _FOREIGN = {  # signature at an offset -> what it is called; pictures that are n
 }
 _FOREIGN_SUFFIXES = (".gif", ".webp", ".jp2", ".heic", ".avif")
 _PAIR_SUFFIXES = (".hdr", ".img")  # of NIfTI pairs, and of ENVI headers and disk images, too
+_FORCE = "or pass force_modality=True, if you know better"
 _MISNAMED = "the content is not what the name says, or damaged: export the file again"
 
 logger = logging.getLogger(__name__)
 
 
-def inventory(path: Path, modality: Modality | None = None) -> list[Entry]:
+def inventory(path: Path, modality: Modality | None = None, *, force_modality: bool = False) -> list[Entry]:
     """Everything image-like under a path, by content and not by name, before any pixel is read.
 
     Args:
         path: a file, or a folder that is searched recursively; symbolic links that leave it are refused.
         modality: what NIfTI files are, which do not say it themselves; DICOM files say it, photos are refused when it
             is not theirs.
+        force_modality: do not refuse what seems to be no image of its modality (label maps, phase, parameter maps, CT
+            that is not in HU); its notes say so.
 
     Returns:
         One entry per image, volume or DICOM series, sorted by folder and name; what cannot be processed carries its
@@ -82,10 +87,13 @@ def inventory(path: Path, modality: Modality | None = None) -> list[Entry]:
     if not entries:
         reason = "not an image: only DICOM, NIfTI, PNG, JPEG, TIFF and BMP are read"
         entries = [_refused(file, reason) for file in others]
-    return _unique(sorted(entries, key=lambda entry: (entry.paths[0].parent.parts, entry.name)))
+    settled = (_settled(entry, force_modality) for entry in entries)
+    return _unique(sorted(settled, key=lambda entry: (entry.paths[0].parent.parts, entry.name)))
 
 
-def open_images(path: str | Path, modality: Modality | str | None = None) -> Iterator[Volume]:
+def open_images(
+    path: str | Path, modality: Modality | str | None = None, *, force_modality: bool = False
+) -> Iterator[Volume]:
     """Read the images under a path one after the other, so that one is in memory at a time.
 
     What cannot be read is left out, with the reason in the log (warnings of ``monai_sasm.io.formats``); see
@@ -94,6 +102,7 @@ def open_images(path: str | Path, modality: Modality | str | None = None) -> Ite
     Args:
         path: a file, or a folder that is searched recursively.
         modality: what NIfTI files are, for example ``"MR"``.
+        force_modality: see :func:`inventory`.
 
     Yields:
         Volumes, sorted by folder and name.
@@ -102,7 +111,8 @@ def open_images(path: str | Path, modality: Modality | str | None = None) -> Ite
         FileNotFoundError: nothing is there; at once.
         RefusedError: nothing could be read; the message lists the reasons.
     """
-    return _opened(inventory(Path(path), None if modality is None else Modality(modality)))
+    known = None if modality is None else Modality(modality)
+    return _opened(inventory(Path(path), known, force_modality=force_modality))
 
 
 def _opened(entries: Sequence[Entry]) -> Iterator[Volume]:
@@ -261,6 +271,25 @@ def write_map(
         raise ValueError(f"one name per map is needed, got {len(labels)} names for {len(array)} maps")
     targets = [path.with_name(f"{path.stem}_{label}{path.suffix}") for label in labels]
     return [write_grey(one, target, overwrite=overwrite) for one, target in zip(array, targets, strict=True)]
+
+
+def _settled(entry: Entry, force: bool) -> Entry:
+    """The entry with its doubts decided: refused, or overruled; the values themselves are looked at when it is read."""
+    if entry.refusal is not None and (entry.forced is None or not force):
+        reason = entry.refusal if entry.forced is None else f"{entry.refusal}; {_FORCE}"
+        return replace(entry, refusal=reason, load=partial(refuse, reason), forced=None)
+    notes = () if entry.refusal is None else (f"read all the same: {entry.refusal}",)
+    load = partial(_checked, entry.forced or entry.load, force, notes)
+    return replace(entry, refusal=None, load=load, forced=None, notes=(*entry.notes, *notes))
+
+
+def _checked(load: Callable[[], Volume], force: bool, notes: tuple[str, ...]) -> Volume:
+    volume = load()
+    doubt = doubt_about(volume)
+    if doubt and not force:
+        raise NotAnImageError(f"{doubt}; {_FORCE}")
+    notes += (f"read all the same: {doubt}",) if doubt and not notes else ()
+    return replace(volume, notes=(*volume.notes, *notes)) if notes else volume
 
 
 def _claim(file: Path) -> FileFormat | str | None:

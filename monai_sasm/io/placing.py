@@ -57,7 +57,7 @@ def place(staging: Path, folder: Path, *, overwrite: bool, ours: Callable[[Path]
         elif target.is_dir():
             raise FileExistsError(f"{target} is a folder where a file must be; move it away")
         elif target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists; choose another output or pass --overwrite")
+            raise FileExistsError(f"{target} exists; choose another output or pass overwrite=True")
     replaced = staging.parent / "old"
     replaced.mkdir()
     done: list[tuple[Path, Path]] = []

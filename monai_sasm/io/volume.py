@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.acquisition import Acquisition
 from monai_sasm.types import Modality
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -44,9 +45,26 @@ class Source:
     keeps_axes: ClassVar[bool] = False
     """Whether the axes are those of a NIfTI file; others are (slice, row, column), which NIfTI counts backwards."""
 
+    states_meaning: ClassVar[bool] = False
+    """Whether headers say what the pixels are (magnitude, phase, a map, ...), so that their values need not."""
+
+    @property
+    def states_unit(self) -> bool:
+        """Whether the file says itself in which unit its numbers are."""
+        return False
+
+    @property
+    def at_equal_steps(self) -> bool:
+        """Whether the affine places every slice; slices at uneven steps are written in their own format only."""
+        return True
+
     def result_name(self, name: str) -> str:
         """Name of the file or folder that a result of the image called ``name`` is written to."""
         return f"{name}.nii.gz"
+
+    def acquisition(self) -> Acquisition:
+        """How the image was acquired, as far as its file says it."""
+        return Acquisition()
 
     def on_finer_slices(self, grid: FinerSlices) -> Source:
         """The same for the image on a finer grid.

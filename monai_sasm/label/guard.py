@@ -1,8 +1,9 @@
-"""Who may ask the server for what: checked before MONAI Label sees a request.
+"""Who may ask a server for what: checked before it sees a request.
 
-MONAI Label answers everybody, and its requests can write anywhere it may write. A page that is open in a browser on
-this machine can send requests to it too, under a name of its own (DNS rebinding). So a request must be addressed to a
-known name, come from no foreign page, carry the token, and be one of those our app needs.
+A page that is open in a browser on this machine can send requests to any server on it, under a name of its own (DNS
+rebinding). So a request must be addressed to a known name, come from no foreign page and carry the token. MONAI Label
+answers everybody, and its requests can write anywhere it may write: there a request must also be one of those our app
+needs.
 """
 
 from __future__ import annotations
@@ -66,27 +67,27 @@ class Guard:
             await self._app(scope, receive, send)
         elif scope["type"] != "http":
             raise RefusedError("only HTTP is answered")
-        elif refusal := self._refusal(scope):
-            await _answer(send, *refusal)
+        elif refusal := self.refusal(scope):
+            await answer(send, *refusal)
         elif (scope["method"], scope["path"]) == ("GET", "/auth/"):
-            await _answer(send, 200, {"enabled": True, "client_id": "", "realm": ""})
+            await answer(send, 200, {"enabled": True, "client_id": "", "realm": ""})
         elif (scope["method"], scope["path"]) == ("POST", "/auth/token"):
             await self._log_in(receive, send)
         elif scope["method"] == "OPTIONS" and _header(scope, b"origin"):  # of an allowed page; it carries no token
             await self._app(scope, receive, send)
-        elif not self._has_token(scope):
-            await _answer(
+        elif not self.has_token(scope):
+            await answer(
                 send, 401, "the server's token is missing or wrong; `sasm label-server` prints it at its start"
             )
         elif refusal := _not_needed(scope):
-            await _answer(send, *refusal)
+            await answer(send, *refusal)
         elif scope["path"] == "/auth/token/valid":
-            await _answer(send, 200, {"username": "sasm"})
+            await answer(send, 200, {"username": "sasm"})
         else:
             await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """By whom and under which name the server is addressed."""
+    def refusal(self, scope: Scope) -> tuple[int, str] | None:
+        """Status and reason, where the server is addressed by somebody or under a name that it does not answer."""
         host = _header(scope, b"host")
         name = _host_name(host)
         if name not in self._hosts and name != str((scope.get("server") or [None])[0]):
@@ -99,7 +100,8 @@ class Guard:
             return 403, "pages of another origin may not ask"
         return None
 
-    def _has_token(self, scope: Scope) -> bool:
+    def has_token(self, scope: Scope) -> bool:
+        """Whether a request carries the token."""
         kind, _, given = (_header(scope, b"authorization") or "").partition(" ")
         return kind.lower() == "bearer" and self._is_token(given.strip())
 
@@ -115,9 +117,9 @@ class Guard:
                 break
         given = parse_qs(body.decode("latin-1")).get("password", [""])[-1] if len(body) <= _MAX_FORM else ""
         if self._is_token(given):
-            await _answer(send, 200, {"access_token": self._token, "token_type": "bearer"})
+            await answer(send, 200, {"access_token": self._token, "token_type": "bearer"})
         else:
-            await _answer(send, 401, "the password is the server's token")
+            await answer(send, 401, "the password is the server's token")
 
 
 def token_in(folder: Path) -> str:
@@ -176,7 +178,8 @@ def _is_own(origin: str, host: str) -> bool:
         return False
 
 
-async def _answer(send: Send, status: int, content: str | dict[str, Any]) -> None:
+async def answer(send: Send, status: int, content: str | dict[str, Any]) -> None:
+    """Answer a request in JSON; words become its ``detail``."""
     body = json.dumps({"detail": content} if isinstance(content, str) else content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:

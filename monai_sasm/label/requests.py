@@ -19,7 +19,8 @@ _PARAMETERS: dict[str, Callable[[Any], Any]] = {
 def parameters(model: Model) -> dict[str, Any]:
     """Parameters that a client may change, with their defaults; viewers show them as a form.
 
-    An empty ``sigma`` is estimated from the image; ``target_noise`` is the noise that shall remain, if not empty. A list is a choice, its first entry the default.
+    An empty ``sigma`` is estimated from the image; ``target_noise`` is the noise that shall remain,
+    if not empty. A list is a choice, its first entry the default.
     """
     if not model.restores:
         return {}

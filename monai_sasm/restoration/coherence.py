@@ -14,9 +14,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.gate.occupied import confine
 from monai_sasm.gate.routing import enlarge
 from monai_sasm.io.volume import Volume
-from monai_sasm.types import ExpertWeights
+from monai_sasm.types import ExpertWeights, ImageBatch, Modality
 
 FARTHEST = 10.0  # mm; slices farther apart show other anatomy and are judged one by one
 APART = 10.0  # mm between the slices that the gate sees, ...
@@ -69,8 +70,10 @@ class CoherentWeights:
         judge: index of a slice -> the gate's weights ``(1, E, h, w)`` per block of pixels.
         count: slices per stack.
         distance: mm between slices.
+        modality: decides where nothing is, see :mod:`monai_sasm.gate.occupied`.
         size: height and width of the slices.
         floor: see :func:`monai_sasm.gate.routing.route`.
+        keep: forget nothing, for slices in any order.
     """
 
     def __init__(
@@ -79,17 +82,21 @@ class CoherentWeights:
         *,
         count: int,
         distance: float,
+        modality: Modality,
         size: tuple[int, int],
         floor: float,
+        keep: bool = False,
     ) -> None:
-        self.judge, self.count, self.size, self.floor = judge, count, size, floor
+        self.judge, self.count, self.modality, self.size = judge, count, modality, size
+        self.floor, self.keep = floor, keep
         self.seen, self.shares = seen_slices(count, distance), shares(count, distance)
         self._known: dict[int, ExpertWeights] = {}  # index of a slice that the gate saw -> weights
 
-    def __call__(self, index: int) -> ExpertWeights:
-        """``(1, E, H, W)`` of a slice; its place in all stacks one after the other."""
+    def __call__(self, index: int, image: ImageBatch) -> ExpertWeights:
+        """``(1, E, H, W)`` of a slice ``(1, c, H, W)``, working scale; its place in all stacks one after the other."""
         first, place = index - index % self.count, index % self.count
         needed = {first + int(self.seen[k]): self.shares[place, k] for k in np.flatnonzero(self.shares[place])}
-        self._known = {one: self._known[one] if one in self._known else self.judge(one) for one in needed}
-        blocks = sum(share * self._known[one] for one, share in needed.items())
-        return enlarge(blocks, self.size, self.floor)
+        known = {one: self._known[one] if one in self._known else self.judge(one) for one in needed}
+        self._known = self._known | known if self.keep else known
+        blocks = sum(share * known[one] for one, share in needed.items())
+        return confine(enlarge(blocks, self.size, self.floor), image, self.modality)

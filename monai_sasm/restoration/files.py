@@ -26,6 +26,7 @@ def restore(
     target: str | Path,
     *,
     modality: Modality | str | None = None,
+    force_modality: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     **choices: Any,
@@ -36,6 +37,7 @@ def restore(
         source: DICOM folder or file, NIfTI, PNG, JPEG, TIFF, BMP, or a folder of them, searched recursively.
         target: a folder, or a file name for one NIfTI or photo; DICOM series become folders in it.
         modality: what NIfTI files are, which do not say it themselves: ``"CT"`` or ``"MR"``.
+        force_modality: restore also what seems to be no image; see :func:`monai_sasm.io.formats.inventory`.
         device: see :class:`Restorer`.
         overwrite: replace existing results; sources are never replaced.
         choices: fields of :class:`Options`, such as ``strength=0.8``.
@@ -52,7 +54,8 @@ def restore(
     restorer, options = Restorer(device), Options(**choices)
     restorer.check(options)
     done, reasons = [], []
-    for entry in inventory(source, None if modality is None else Modality(modality)):
+    known = None if modality is None else Modality(modality)
+    for entry in inventory(source, known, force_modality=force_modality):
         reason = entry.refusal or restorer.mismatch(entry.modality, options)
         if reason is None:
             place = output_path(entry, source, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,13 +17,13 @@ from monai_sasm.functional.intensity import Scaling, scaling_for
 from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.neighbours import fit_neighbours, neighbours_of, run_on_slices
 from monai_sasm.functional.tiling import tiled
-from monai_sasm.gate.occupied import confine
 from monai_sasm.gate.routing import confirmed, present
 from monai_sasm.io.memory import give_back
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.coherence import CoherentWeights, slice_distance
 from monai_sasm.restoration.dispatch import gate_blocks, gate_weights, restore_tiled
+from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
@@ -83,7 +84,9 @@ def restore_volume(
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
     unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
-    return Restored(plan.annotate(done), plan, weights, changes, summary, statistics.trust(), unsure)
+    told = range_notes(done, list(plan.experts.values()), summary["weights"], summary["noise"] / scaling.scale)
+    done = plan.annotate(replace(done, notes=(*done.notes, *told)))
+    return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure)
 
 
 def restore_slices(
@@ -110,6 +113,32 @@ def restore_slices(
 
     Returns:
         Same shape; ``plan.scale`` times as high and wide.
+    """
+    start, current = restore_fully(
+        image, plan, given=given, statistics=statistics, progress=progress, slab=slab, weights=weights
+    )
+    return at_strength(start, current, plan.options.strength, channels=image.shape[1])
+
+
+def at_strength(start: ImageBatch, full: ImageBatch, strength: float, *, channels: int) -> ImageBatch:
+    """``start + strength * (full - start)``, both of :func:`restore_fully`, with the channels of the image."""
+    result = blend(start, full, strength)
+    return to_grey(result) if channels == 1 and result.shape[1] == 3 else result
+
+
+def restore_fully(
+    image: ImageBatch,
+    plan: Plan,
+    *,
+    given: float | None = None,
+    statistics: SliceStatistics | None = None,
+    progress: Callable[[int], None] | None = None,
+    slab: ImageBatch | None = None,
+    weights: ExpertWeights | None = None,
+) -> tuple[ImageBatch, ImageBatch]:
+    """What :func:`restore_slices` starts from, and what it comes to at strength 1, whatever the plan's strength.
+
+    Arguments as there; both results have its shape, but three channels for grey photos.
     """
     options = plan.options
     grey_photo = plan.modality.profile.is_picture and image.shape[1] == 1
@@ -145,10 +174,9 @@ def restore_slices(
         current, trust = refine(current, plan.refiner, plan.modality, strength=options.refine, source=start)
         if statistics is not None:
             statistics.add_trust(trust)
-    current = blend(start, current, options.strength)
     if plan.modality.profile.nonnegative:  # no magnitude is negative, however dark the surroundings are drawn
         current = torch.maximum(current, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
-    return to_grey(current) if grey_photo else current
+    return start, current
 
 
 def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeights:
@@ -165,10 +193,10 @@ def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeig
     )
 
 
-def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling) -> CoherentWeights | None:
+def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, keep: bool = False) -> CoherentWeights | None:
     """The gate's weights of the slices of a volume; ``None`` where each slice stands alone, or no gate decides.
 
-    A slice must not be overwritten before its weights were asked for.
+    A slice must not be overwritten before its weights were asked for. ``keep`` see :class:`CoherentWeights`.
     """
     gate, distance = plan.gate, slice_distance(volume)
     if gate is None or distance is None:
@@ -185,7 +213,13 @@ def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling) -> CoherentWe
 
     count, _, height, width = volume.slices_shape
     return CoherentWeights(
-        judge, count=count // len(volume.array), distance=distance, size=(height, width), floor=WEIGHT_FLOOR
+        judge,
+        count=count // len(volume.array),
+        distance=distance,
+        modality=plan.modality,
+        size=(height, width),
+        floor=WEIGHT_FLOOR,
+        keep=keep,
     )
 
 
@@ -217,8 +251,7 @@ def _correction(
     weights = None
     if coherent is not None:
         first = len(statistics.means)
-        weights = torch.cat([coherent(index) for index in range(first, first + len(image))])
-        weights = confine(weights, image, plan.modality)
+        weights = torch.cat([coherent(first + index, image[index : index + 1]) for index in range(len(image))])
     result = restore_slices(
         image, plan, given=given, statistics=statistics, progress=progress, slab=around, weights=weights
     )

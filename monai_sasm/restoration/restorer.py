@@ -190,7 +190,7 @@ class Restorer:
             if expert.modality is not modality:
                 raise BundleError(
                     f"{options.expert} is for {expert.modality.value if expert.modality else 'nothing'}, this image is "
-                    f"{modality.value}; choose an expert of its modality, or leave --expert out"
+                    f"{modality.value}; choose an expert of its modality, or leave the expert out"
                 )
             names, experts = (options.expert,), {1: expert}
         else:
@@ -287,8 +287,8 @@ class Restorer:
         if sections[name].get("modality") != modality.value and not force:
             raise BundleError(
                 f"{name} is made for {sections[name].get('modality')} and would draw detail into this {modality.value} "
-                "image that was never measured, so it is refused; leave refinement at 0, or pass --force-refiner "
-                "(force_refiner), and the metadata of the result will say so"
+                "image that was never measured, so it is refused; leave refinement at 0, or pass "
+                "force_refiner=True, and the metadata of the result will say so"
             )
         return name
 
@@ -302,7 +302,7 @@ class Restorer:
         if options.expert is not None:
             wanted = self.experts.modality(options.expert)
             if wanted not in (modality, None):
-                return f"{options.expert} is for {wanted.value}, this image is {modality.value}; leave --expert out"
+                return f"{options.expert} is for {wanted.value}, this image is {modality.value}; leave the expert out"
         if options.refine:
             try:
                 self.choose_refiner(modality, options.refiner, options.force_refiner)

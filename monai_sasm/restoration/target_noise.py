@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import neighbours_of
-from monai_sasm.gate.occupied import confine
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.types import Modality
@@ -26,7 +25,7 @@ from monai_sasm.types import Modality
 SLICES = 7  # that are restored to measure the noise, spread evenly over a volume
 SQUARE = 16  # pixels, side of the squares
 CALM = 0.25  # share of the squares of tissue that is uniform for certain; others are if they have no more than ...
-STRUCTURE, VARIANCE = 2.5, 4.0  # ... times the structure after and the variance before of that share
+STRUCTURE, VARIANCE = 2.5, 3.0  # ... times the structure after and the variance before of that share
 FEWEST = 8  # squares
 TISSUE = {"CT": (-0.15, 0.2)}  # mean of a square, working scale: fat to enhanced tissue
 _ELSE = (0.1, 0.95)  # of other modalities: neither background nor white
@@ -118,7 +117,7 @@ def measure_noise(volume: Volume, plan: Plan, slices: int = SLICES) -> NoiseCurv
         around = np.clip(np.arange(index - near, index + near + 1), first, first + length - 1)
         slab = torch.cat([to_working_scale(volume.slice_at(int(one)), scaling, plan) for one in around])[None]
         image = to_working_scale(volume.slice_at(index), scaling, plan)[None]
-        weights = None if coherent is None else confine(coherent(index), image, plan.modality)
+        weights = None if coherent is None else coherent(index, image)
         restored = restore_slices(image, whole, given=given, weights=weights, slab=slab if near else None)
         images.append(image.cpu().numpy())
         changes.append((restored - image).cpu().numpy())

@@ -71,7 +71,7 @@ def check_results(output: Path, count: int) -> None:
     images = [entry for entry in found if entry.paths[0].suffix != ".json"]
     assert len(images) >= count
     for entry in images:
-        if entry.refusal is not None and "--modality" not in entry.refusal:
+        if entry.refusal is not None and "modality=" not in entry.refusal:
             raise AssertionError(f"a result cannot be read: {entry.refusal}")
         if entry.refusal is None:
             assert np.isfinite(entry.load().array).all()

@@ -99,7 +99,7 @@ def test_modality_serves_nifti_and_refuses_photos(tmp_path: Path) -> None:
     scan(tmp_path / "scan.nii")
     photo(tmp_path / "window.png")
     nothing, photograph = formats.inventory(tmp_path)
-    assert "--modality" in str(nothing.refusal)
+    assert "modality='CT'" in str(nothing.refusal)
     assert photograph.refusal is None
     with_ct, photograph = formats.inventory(tmp_path, Modality.CT)
     assert (with_ct.modality, with_ct.refusal) == (Modality.CT, None)
@@ -161,7 +161,7 @@ def test_dicom_is_written_into_a_new_folder_or_over_it(tmp_path: Path) -> None:
     before, after = pydicom.dcmread(source), pydicom.dcmread(files[0])
     np.testing.assert_array_equal(after.pixel_array, before.pixel_array)
     assert after.SOPInstanceUID != before.SOPInstanceUID
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         formats.write(volume, tmp_path / "out" / "series", DERIVATION)
     assert formats.write(volume, tmp_path / "out" / "series", DERIVATION, overwrite=True) == files
     with pytest.raises(ValueError, match="source"):
@@ -214,7 +214,7 @@ def test_what_cannot_be_opened_is_told_with_every_reason(tmp_path: Path) -> None
         formats.open_images(tmp_path / "nothing")
     scan(tmp_path / "a.nii")
     (tmp_path / "anim.gif").write_bytes(b"GIF89a" + bytes(20))
-    with pytest.raises(RefusedError, match=r"a: .*--modality.*; anim: a GIF"):
+    with pytest.raises(RefusedError, match=r"a: .*modality='CT'.*; anim: a GIF"):
         list(formats.open_images(tmp_path))
     assert [volume.modality for volume in formats.open_images(tmp_path, "MR")] == [Modality.MR]
 
@@ -362,7 +362,7 @@ def test_maps_of_photos_are_grey_pictures(tmp_path: Path) -> None:
     with Image.open(two) as image:
         np.testing.assert_array_equal(np.array(image), np.rint(weights[1] * 255))
     assert formats.write_map(weights[0], volume, tmp_path / "one.png") == [tmp_path / "one.png"]
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         formats.write_map(weights[0], volume, tmp_path / "one.png")
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         formats.write_map(weights[0] * 3, volume, tmp_path / "far.png")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from monai_sasm.degradations.camera_noise import CameraNoise
 from monai_sasm.degradations.defocus import Defocus
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.downsampling import Downsampling
@@ -43,6 +44,7 @@ class Case:
 
 
 CASES = {
+    "camera": Case(CameraNoise((0.01, 0.01)), CameraNoise((0, 0)), channels=3),
     "gaussian": Case(GaussianNoise((0.1, 0.1)), GaussianNoise((0.0, 0.0)), channels=3),
     "gaussian, uneven": Case(GaussianNoise((0.02, 0.3), uneven=1.0), GaussianNoise((0.0, 0.0), uneven=1.0), channels=3),
     "gaussian, clipped": Case(GaussianNoise((0.1, 0.1), clip=True), GaussianNoise((0.0, 0.0), clip=True), channels=3),

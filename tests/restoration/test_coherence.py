@@ -117,10 +117,11 @@ def test_no_more_maps_are_kept_than_the_gaussian_reaches() -> None:
         asked.append(index)
         return torch.rand(1, 2, 3, 4, generator=torch.Generator().manual_seed(index))
 
-    weights = CoherentWeights(judge, count=1000, distance=1.0, size=(24, 32), floor=0.05)
+    weights = CoherentWeights(judge, count=1000, distance=1.0, modality=Modality.MR, size=(24, 32), floor=0.05)
+    image = torch.rand(1, 1, 24, 32)
     most = 0
     for index in range(1000):
-        assert weights(index).shape == (1, 2, 24, 32)
+        assert weights(index, image).shape == (1, 2, 24, 32)
         most = max(most, len(weights._known))
         assert not asked or max(asked) <= index + 40  # never far ahead
     assert asked == sorted(set(asked)) == weights.seen.tolist()

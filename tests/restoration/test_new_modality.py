@@ -78,7 +78,7 @@ def test_a_volume_takes_unit_and_scaling_from_the_profile(scan: Path) -> None:
     own = Volume.from_array(volume.array[0], volume.affine, "PT")
     assert scaling_for(own).scale == white
     (unknown,) = inventory(scan)
-    assert "--modality CT or MR or PT" in str(unknown.refusal)
+    assert "say modality='CT' or modality='MR' or modality='PT'" in str(unknown.refusal)
     (named,) = inventory(scan.rename(scan.with_name("sub-01_pet.nii.gz")))
     assert (named.modality, named.refusal) == ("PT", None)
 

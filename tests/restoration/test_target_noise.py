@@ -54,7 +54,7 @@ def test_the_wanted_noise_is_left(modality: Modality, noise: float, target: floa
     assert 0 < result.summary["strength"] < 1
     told = result.derivation.parameters
     assert (told["strength"], told["target_noise"]) == (result.summary["strength"], target)
-    np.testing.assert_allclose(result.summary["tissue_noise"]["input"], noise, rtol=0.05)
+    np.testing.assert_allclose(result.summary["tissue_noise"]["input"], noise, rtol=0.1)
     np.testing.assert_allclose(result.summary["tissue_noise"]["result"], target, rtol=1e-3)
 
 

@@ -13,8 +13,6 @@ from monai_sasm.types import Modality
 BARE = (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02")
 """Group numbers that a data set without preamble begins with, in both byte orders."""
 
-_COPY = "a copy: another file holds the same SOP Instance UID, and that one is taken"
-
 
 class DicomFormat:
     """Series of CT, MR and other slices, one folder per result; Enhanced multi-frame objects are only read."""
@@ -29,13 +27,11 @@ class DicomFormat:
 
     def inspect(self, files: Sequence[Path], modality: Modality | None) -> list[Entry]:
         """One entry per volume; the files themselves say of which modality."""
-        from monai_sasm.io.dicom.header import is_dicom
         from monai_sasm.io.dicom.index import index
 
-        entries = index(files)
-        known = {file for entry in entries for file in entry.paths}
-        copies = (file for file in files if file not in known and file.name.lower().endswith(self.suffixes))
-        return entries + [refused(file, _COPY, self.name) for file in copies if is_dicom(file)]
+        left_out: dict[Path, str] = {}
+        entries = index(files, left_out)
+        return entries + [refused(file, reason, self.name) for file, reason in left_out.items()]
 
     def result_name(self, entry: Entry) -> str:
         """A folder named after the entry; a NIfTI file for what cannot be written as DICOM."""

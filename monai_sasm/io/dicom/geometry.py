@@ -13,6 +13,8 @@ RELATIVE_TOLERANCE = 0.01
 """Part of the slice step by which a position may miss its place and still count as regular."""
 ABSOLUTE_TOLERANCE = 0.01
 """The same in mm: decimal strings in headers carry about this much rounding."""
+UNEVEN = ("gap", "irregular")
+"""Classes of slices that no affine places: they are restored one by one, and written as DICOM only."""
 TILT_TOLERANCE = 0.1
 """Degrees between the slice step and the slice normal below which a stack counts as straight."""
 

@@ -17,8 +17,14 @@ from monai_sasm.io.dicom.deflated import inflates_beyond
 from monai_sasm.io.dicom.format import BARE
 from monai_sasm.io.dicom.values import floats_of, integer_of, number_of, quiet, scale_of, text_of
 
-TAGS = [
+TAGS: list[str | int] = [
     "ImageType",
+    "ComplexImageComponent",
+    "ImageComments",
+    "SeriesDescription",
+    "RealWorldValueMappingSequence",
+    *(0x00190000 + part for part in (0x10, 0x11, 0x100A, 0x110A)),  # Siemens: images in a mosaic
+    *(0x00430000 + part for part in (0x10, 0x11, 0x102F, 0x112F)),  # GE: magnitude, phase, real, imaginary
     "SOPClassUID",
     "SOPInstanceUID",
     "Modality",
@@ -95,6 +101,9 @@ class Header:
 
     Args:
         broken: why the file cannot be read to its end; ``None`` when it can.
+        component: Complex Image Component; of GE from its private attribute; ``MOSAIC`` where Siemens' says so.
+        units: of Real World Value Mapping.
+        texts: descriptions; free text that may hold patient data.
         derived_by: names, in lower case, of the software that has processed it; :data:`SOFTWARE` for this program.
         variants: attributes that tell repeated acquisitions of one position apart, by keyword.
     """
@@ -132,6 +141,9 @@ class Header:
     has_modality_lut: bool = False
     has_pixels: bool = False
     has_float_pixels: bool = False
+    component: str = ""
+    units: tuple[str, ...] = ()
+    texts: str = field(default="", repr=False)
     derived_by: frozenset[str] = frozenset()
     variants: dict[str, str] = field(default_factory=dict)
 
@@ -243,6 +255,9 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         intercept=scale_of(dataset, "RescaleIntercept", 0.0),
         rescale_type=text_of(dataset, "RescaleType"),
         has_modality_lut="ModalityLUTSequence" in dataset,
+        component=_vendor_component(dataset) or text_of(dataset, "ComplexImageComponent"),
+        units=units_of(dataset),
+        texts=" | ".join(text_of(dataset, key) for key in ("SeriesDescription", "ImageComments")),
         derived_by=_derived_by(dataset),
         variants={
             "ImageType": text_of(dataset, "ImageType"),
@@ -308,6 +323,37 @@ def encoding_of(dataset: Dataset) -> tuple[bool, bool]:
     else:
         implicit, little = dataset.is_implicit_VR, dataset.is_little_endian
     return bool(implicit), bool(little)
+
+
+def units_of(dataset: Dataset) -> tuple[str, ...]:
+    """Units that stored values are mapped to, of a data set or a functional group."""
+    items = dataset.get("RealWorldValueMappingSequence") or []
+    codes = (code for item in items for code in item.get("MeasurementUnitsCodeSequence") or [])
+    return tuple(text_of(code, "CodeValue") for code in codes)
+
+
+def _vendor_component(dataset: Dataset) -> str:
+    """What private attributes of GE and Siemens say that the pixels are; ``""`` where there are none."""
+    kind = _private_number(dataset, 0x0043, 0x2F, creator="GEMS_PARM_01")
+    if (_private_number(dataset, 0x0019, 0x0A, creator="SIEMENS MR HEADER") or 0) > 1:
+        return "MOSAIC"
+    return {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}.get(kind or 0, "")
+
+
+def _private_number(dataset: Dataset, group: int, element: int, *, creator: str) -> int | None:
+    """The first number of a private attribute of 16 bits, also where it has lost its type."""
+    for block in (0x10, 0x11):
+        name, tag = dataset.get((group, block)), (group, (block << 8) + element)
+        if name is None or str(name.value).strip() != creator or tag not in dataset:
+            continue
+        value = dataset[tag].value
+        if isinstance(value, bytes):
+            return int.from_bytes(value[:2], "little")
+        try:
+            return int(value if isinstance(value, (int, float, str)) else value[0])
+        except (TypeError, ValueError, IndexError):
+            return None
+    return None
 
 
 def _derived_by(dataset: Dataset) -> frozenset[str]:

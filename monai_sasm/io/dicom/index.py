@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
 
-from monai_sasm.io.dicom.geometry import ABSOLUTE_TOLERANCE, normal_of, stack
+from monai_sasm.io.dicom.geometry import ABSOLUTE_TOLERANCE, UNEVEN, normal_of, stack
 from monai_sasm.io.dicom.header import Header, read_header
 from monai_sasm.io.dicom.multiframe import Slice, slice_of, slices_of
 from monai_sasm.io.dicom.read import load
@@ -25,25 +26,29 @@ MAX_DUPLICATES = 0.5
 
 _MULTIFRAME_NOTE = "Enhanced multi-frame: the result can be written as NIfTI, not as DICOM"
 _DERIVED_NOTE = "already derived by this software: restoring it again smooths twice"
+_COPY = "a copy: another file holds the same SOP Instance UID, and that one is taken"
+_REPEATED = "a duplicate slice: another one at its position, of a higher Acquisition or Instance Number, is taken"
 
 
-def index(files: Iterable[Path]) -> list[Entry]:
+def index(files: Iterable[Path], left_out: dict[Path, str] | None = None) -> list[Entry]:
     """Group, sort and classify DICOM series.
 
     Args:
         files: recognised by content; others are ignored.
+        left_out: is told the files that are in no entry, because another one stands for them, and why.
 
     Returns:
         One entry per volume, and one per group of files that will not be processed, each with its reason.
         An empty list when nothing is DICOM.
     """
+    left_out = {} if left_out is None else left_out
     headers = [header for file in files if (header := read_header(file))]
     unreadable: dict[Path, int] = defaultdict(int)
     for header in headers:
         unreadable[header.path.parent] += _is_damaged(header)
     entries: list[Entry] = []
     for members in _by_series(headers).values():
-        entries += _series_entries(members, unreadable)
+        entries += _series_entries(members, unreadable, left_out)
     return _unique_names(sorted(entries, key=lambda entry: (entry.refusal is not None, entry.name)))
 
 
@@ -60,7 +65,7 @@ def _by_series(headers: Iterable[Header]) -> dict[tuple[str, ...], list[Header]]
     return series
 
 
-def _series_entries(members: list[Header], unreadable: dict[Path, int]) -> list[Entry]:
+def _series_entries(members: list[Header], unreadable: dict[Path, int], left_out: dict[Path, str]) -> list[Entry]:
     refused: dict[str, list[Header]] = defaultdict(list)
     slices: list[Slice] = []
     unique = _without_copies(members)
@@ -75,9 +80,13 @@ def _series_entries(members: list[Header], unreadable: dict[Path, int]) -> list[
             refused[reason].append(header)
     entries = [_refused_entry(headers, reason) for reason, headers in refused.items()]
     damaged = sum(map(_is_damaged, unique))
-    copies = len(members) - len(unique)
+    taken = {header.path for header in unique}
+    left_out |= {header.path: _COPY for header in members if header.path not in taken}
     for key, group in _groups(slices).items():
-        entries += _group_entries(key, group, damaged, copies, unreadable)
+        found, repeated = _group_entry(key, group, damaged=damaged, copies=len(members) - len(unique), lost=unreadable)
+        entries += found
+        used = {path for entry in found for path in entry.paths}
+        left_out |= {one.header.path: _REPEATED for one in repeated if one.header.path not in used}
     return entries
 
 
@@ -111,40 +120,48 @@ def _groups(slices: Sequence[Slice]) -> dict[tuple[object, ...], list[Slice]]:
         spacing = tuple(round(number, 4) for number in one.spacing)
         grid = (header.rows, header.columns, header.bits_stored, spacing)
         key: tuple[object, ...] = (modality_of(header), rounded, grid, *one.key)
+        if one.doubt:
+            key += (one.doubt,)
         groups[key].append(one)
     return groups
 
 
-def _group_entries(
-    key: tuple[object, ...], group: list[Slice], damaged: int, copies: int, unreadable: dict[Path, int]
-) -> list[Entry]:
+def _group_entry(
+    key: tuple[object, ...], group: list[Slice], *, damaged: int, copies: int, lost: dict[Path, int]
+) -> tuple[list[Entry], list[Slice]]:
+    """The volumes that slices of one grid are, and the slices that are left out for others at their positions."""
+    headers = [one.header for one in group]
     if damaged:
         reason = f"{damaged} file(s) of this series cannot be read, so it would have a hole; get intact copies"
-        return [_refused_entry([one.header for one in group], reason, key)]
+        return [_refused_entry(headers, reason, key)], []
     try:
         normal = normal_of(group[0].orientation)
     except ValueError as error:
-        return [_refused_entry([one.header for one in group], f"{error}; correct the header", key)]
+        return [_refused_entry(headers, f"{error}; correct the header", key)], []
     notes: tuple[str, ...] = (f"{copies} further copies of the same instances ignored",) if copies else ()
-    lost = sum(unreadable.get(folder, 0) for folder in {one.header.path.parent for one in group})
-    notes += (f"{lost} unreadable DICOM file(s) in the same folder",) if lost else ()
-    notes += (_DERIVED_NOTE,) if any(one.header.derived_here for one in group) else ()
+    beside = sum(lost.get(folder, 0) for folder in {header.path.parent for header in headers})
+    notes += (f"{beside} unreadable DICOM file(s) in the same folder",) if beside else ()
+    notes += (_DERIVED_NOTE,) if any(header.derived_here for header in headers) else ()
     placed = _at_positions(group, normal)
     repeats = [len(at) for at in placed]
     if max(repeats) == 1:
-        return [_unless_hole(_entry(key, [at[0] for at in placed], notes), group, lost, key)]
+        return [_unless_hole(_entry(key, [at[0] for at in placed], notes), group, beside, key)], []
     split = _split(group, placed)
     if split:
         attribute, parts = split
         note = f"one of {len(parts)} volumes of this series, told apart by {attribute}"
-        return [_entry((*key, attribute, value), part, (*notes, note)) for value, part in parts]
+        return [_entry((*key, attribute, value), part, (*notes, note)) for value, part in parts], []
     doubled = sum(count > 1 for count in repeats)
     if doubled > MAX_DUPLICATES * len(placed):
-        reason = f"{doubled} of {len(placed)} slice positions occur more than once and no attribute tells them apart"
-        return [_refused_entry([one.header for one in group], f"{reason}; give the files of one volume only", key)]
+        told = f"{doubled} of {len(placed)} slice positions occur more than once and no attributes tell them apart"
+        if is_enhanced(headers[0]):  # becomes a NIfTI file, which has one slice at each position
+            return [_refused_entry(headers, f"{told}; export the frames of one volume as single slices", key)], []
+        note = f"{told}; slices are processed one by one"
+        return [_entry(key, [one for at in placed for one in at], (*notes, note))], []
     kept = [max(at, key=lambda one: (one.header.acquisition, one.header.instance, one.frame)) for at in placed]
     note = f"{sum(repeats) - len(placed)} duplicate slice(s) left out, the highest Acquisition Number kept"
-    return [_unless_hole(_entry(key, kept, (*notes, note)), group, lost, key)]
+    repeated = [one for at, chosen in zip(placed, kept, strict=True) for one in at if one is not chosen]
+    return [_unless_hole(_entry(key, kept, (*notes, note)), group, beside, key)], repeated
 
 
 def _unless_hole(entry: Entry, group: list[Slice], lost: int, key: tuple[object, ...]) -> Entry:
@@ -168,17 +185,19 @@ def _at_positions(group: list[Slice], normal: np.ndarray) -> list[list[Slice]]:
 
 
 def _split(group: list[Slice], placed: list[list[Slice]]) -> tuple[str, list[tuple[str, list[Slice]]]] | None:
-    """An attribute whose values each cover every position exactly once: time points, echoes, b-values, ..."""
+    """An attribute, or a pair, whose values each cover every position exactly once: echoes, b-values, ..."""
     attributes = dict.fromkeys(key for one in group for key in one.variants)
-    for attribute in attributes:
+    varying = [key for key in attributes if len({one.variants.get(key, "") for one in group}) > 1]
+    for chosen in chain(((key,) for key in varying), combinations(varying, 2)):
         parts: dict[str, list[Slice]] = defaultdict(list)
         for at in placed:
-            for one in at:
-                parts[one.variants.get(attribute, "")].append(one)
-        values = [{one.variants.get(attribute, "") for one in at} for at in placed]
-        complete = all(len(part) == len(placed) for part in parts.values())
-        if len(parts) > 1 and complete and all(len(here) == len(parts) for here in values):
-            return attribute, sorted(parts.items())
+            here = {" x ".join(one.variants.get(key, "") for key in chosen): one for one in at}
+            if len(here) < len(at) or (parts and here.keys() != parts.keys()):
+                break
+            for value, one in here.items():
+                parts[value].append(one)
+        else:
+            return " and ".join(chosen), sorted(parts.items())
     return None
 
 
@@ -187,15 +206,23 @@ def _entry(key: tuple[object, ...], slices: list[Slice], notes: tuple[str, ...])
     modality = modality_of(first.header)
     if modality is None:
         raise ValueError("only slices of known modality are grouped")
-    positions = np.array([one.position for one in slices])
-    lying = stack(positions, first.orientation, first.spacing, first.thickness)
+    places = [at[0].position for at in _at_positions(slices, normal_of(first.orientation))]
+    lying = stack(np.array(places), first.orientation, first.spacing, first.thickness)
+    if len(places) < len(slices):
+        lying = replace(lying, geometry="irregular")
     multiframe = is_enhanced(first.header)
     notes += lying.notes + ((_MULTIFRAME_NOTE,) if multiframe else ())
     geometry = "multiframe" if multiframe else lying.geometry
     name = _name(first.header, key)
     paths = tuple(dict.fromkeys(one.header.path for one in slices))
     reader = partial(load, name, modality, tuple(slices), lying, geometry, notes)
-    return Entry(name, "dicom", paths, modality, geometry, None, notes, reader)
+    found = Entry(name, "dicom", paths, modality, geometry, None, notes, reader)
+    if multiframe and lying.geometry in UNEVEN:
+        reason = f"{lying.geometry} frames: NIfTI, which the result would be, holds equal steps only"
+        return _refused_entry([one.header for one in slices], f"{reason}; export them as single slices", key)
+    if first.doubt:
+        return replace(found, refusal=first.doubt, load=partial(refuse, first.doubt), forced=reader)
+    return found
 
 
 def _refused_entry(headers: list[Header], reason: str, key: tuple[object, ...] = ()) -> Entry:

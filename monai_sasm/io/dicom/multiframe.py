@@ -7,8 +7,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from monai_sasm.io.dicom.header import Header, quiet_read
-from monai_sasm.io.dicom.support import modality_of, unit_refusal
+from monai_sasm.io.dicom.header import Header, quiet_read, units_of
+from monai_sasm.io.dicom.support import doubt_of, modality_of, unit_refusal
 from monai_sasm.io.dicom.values import floats_of, integer_of, number_of, quiet, scale_of, text_of
 
 _VARIANTS = (
@@ -31,6 +31,7 @@ class Slice:
         frame: zero-based frame number in the file.
         key: what makes it a part of another volume even at another position (stack, time point, echo, image type).
         variants: what may tell it from another frame at the same position.
+        doubt: see :func:`monai_sasm.io.dicom.support.doubt_of`.
     """
 
     header: Header
@@ -43,6 +44,7 @@ class Slice:
     intercept: float
     key: tuple[str, ...]
     variants: dict[str, str]
+    doubt: str | None = None
 
 
 def slice_of(header: Header) -> Slice:
@@ -50,7 +52,8 @@ def slice_of(header: Header) -> Slice:
     kind = header.image_type[2] if len(header.image_type) > 2 else ""
     key = (kind, str(header.temporal), header.echo)
     place = header.position or (), header.orientation or (), header.spacing or ()
-    return Slice(header, 0, *place, header.thickness, header.slope, header.intercept, key, header.variants)
+    own = header.thickness, header.slope, header.intercept
+    return Slice(header, 0, *place, *own, key, header.variants, doubt_of(header))
 
 
 def slices_of(header: Header) -> tuple[list[Slice], str | None]:
@@ -93,14 +96,10 @@ def _slice(header: Header, number: int, frame: Dataset, shared: Dataset) -> Slic
     content = _macro(frame, shared, "FrameContentSequence")
     measures = _macro(frame, shared, "PixelMeasuresSequence")
     rescale = _macro(frame, shared, "PixelValueTransformationSequence")
-    frame_type = next(
-        (
-            text
-            for name in ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence")
-            if (text := text_of(_macro(frame, shared, name), "FrameType"))
-        ),
-        "\\".join(header.image_type),
-    )
+    kinds = (_macro(frame, shared, name) for name in ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence"))
+    kind = next((one for one in kinds if text_of(one, "FrameType")), Dataset())
+    frame_type, component = text_of(kind, "FrameType"), text_of(kind, "ComplexImageComponent")
+    units = units_of(frame) or units_of(shared)
     variants = {key: text_of(_macro(frame, shared, group), key) for group, key in _VARIANTS}
     return Slice(
         header,
@@ -111,6 +110,12 @@ def _slice(header: Header, number: int, frame: Dataset, shared: Dataset) -> Slic
         number_of(measures, "SpacingBetweenSlices", None) or number_of(measures, "SliceThickness", None),
         scale_of(rescale, "RescaleSlope", 1.0),
         scale_of(rescale, "RescaleIntercept", 0.0),
-        (frame_type, text_of(content, "StackID"), str(integer_of(content, "TemporalPositionIndex", None))),
+        (
+            frame_type or "\\".join(header.image_type),
+            component,
+            text_of(content, "StackID"),
+            str(integer_of(content, "TemporalPositionIndex", None)),
+        ),
         {key: text for key, text in variants.items() if text},
+        doubt_of(header, tuple(frame_type.split("\\")) if frame_type else (), component, units),
     )

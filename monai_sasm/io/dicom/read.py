@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.acquisition import Acquisition
+from monai_sasm.io.dicom.acquisition import read_acquisition
 from monai_sasm.io.dicom.geometry import Stack
 from monai_sasm.io.dicom.multiframe import Slice
 from monai_sasm.io.dicom.pixels import StoredPixels, read_stored, rescaled
@@ -21,6 +23,8 @@ from monai_sasm.types import Modality
 
 MAX_IMPLAUSIBLE = 0.001
 """Part of a slice that may lie beyond the plausible values of its modality, besides one constant marker value."""
+EVEN_MM, EVEN_PART = 0.05, 0.05
+"""Distance in mm, or in steps, up to which slices may lie beside the places that an affine gives them."""
 MEMORY_SHARE = 0.8
 """Part of the free memory one array may take."""
 
@@ -44,6 +48,7 @@ class DicomSource(Source):
     """
 
     format = "dicom"
+    states_meaning = True
 
     paths: tuple[Path, ...]
     frames: tuple[int, ...]
@@ -56,9 +61,29 @@ class DicomSource(Source):
     thickness: float | None = None
     acquired: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def states_unit(self) -> bool:
+        """Of CT, whether an intercept makes Hounsfield units of its numbers; without one they may have lost theirs."""
+        return min(self.intercepts) < 0
+
+    @property
+    def at_equal_steps(self) -> bool:
+        """Whether the positions follow each other at one step, tilted or straight."""
+        places = np.asarray(self.positions, float)
+        if len(places) < 3:
+            return len(places) < 2 or bool(np.abs(places[1] - places[0]).max() > 0)
+        even = places[0] + np.arange(len(places))[:, None] * (places[-1] - places[0]) / (len(places) - 1)
+        steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+        off = float(np.linalg.norm(places - even, axis=1).max())
+        return bool(steps.min() > 0) and off <= max(EVEN_MM, EVEN_PART * float(np.median(steps)))
+
     def result_name(self, name: str) -> str:
         """A folder; a NIfTI file for what cannot be written as DICOM."""
         return f"{name}.nii.gz" if self.multiframe else name
+
+    def acquisition(self) -> Acquisition:
+        """What the header of the first slice says."""
+        return read_acquisition(self.paths[0])
 
     def on_finer_slices(self, grid: FinerSlices) -> DicomSource:
         """Every thin slice with its own position and the acquired slice that it lies in, which lends its header."""

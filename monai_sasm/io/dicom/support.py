@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 
+from monai_sasm.io import meaning
 from monai_sasm.io.dicom.header import Header, pixel_bytes
 from monai_sasm.io.dicom.pixels import missing_decoder
 from monai_sasm.io.dicom.values import quotable, uid_of
@@ -81,13 +83,8 @@ def _not_grey(header: Header) -> str | None:
 
 
 def _wrong_meaning(header: Header) -> str | None:
-    kind = header.image_type[2] if len(header.image_type) > 2 else ""
-    if kind == "LOCALIZER":
+    if "LOCALIZER" in header.image_type[2:]:
         return "a localizer (scout) is no slice of the volume; it is left as it is"
-    for modality, dicom in _read():
-        if modality == modality_of(header) and kind in dicom.other_types:
-            wanted = modality.profile.quantity
-            return f"{modality} image type {kind}: its values are no {wanted}; restore the series whose values are"
     if header.has_modality_lut:
         return "its values go through a Modality LUT Sequence instead of a linear rescale; export it with Rescale Slope"
     if header.frames > 1 and not is_enhanced(header):
@@ -99,6 +96,29 @@ def _wrong_meaning(header: Header) -> str | None:
     if min(header.spacing or (0,)) <= 0:
         return "Pixel Spacing is not positive; correct the header"
     return unit_refusal(modality_of(header), header.slope, header.intercept, header.rescale_type)
+
+
+def doubt_of(
+    header: Header, image_type: Sequence[str] = (), component: str = "", units: Sequence[str] = ()
+) -> str | None:
+    """Why the pixels of a file, or of one frame, are not what they should be (phase, a map, ...); ``None`` if they are.
+
+    Whoever knows better may overrule it.
+
+    Args:
+        header: of the file.
+        image_type, component, units: of the frame, where they are its own.
+    """
+    modality, derived = modality_of(header), header.image_type[:1] == ("DERIVED",)
+    component = component or header.component
+    mosaic = meaning.MOSAIC if component == "MOSAIC" else None
+    told = (
+        (meaning.by_image_type(image_type or header.image_type, modality), "Image Type"),
+        (mosaic or meaning.by_component(component), "Complex Image Component or private attributes"),
+        (next(filter(None, map(meaning.by_unit, units or header.units)), None), "Real World Value Mapping"),
+        (meaning.by_text(header.texts, derived), "description"),
+    )
+    return next((meaning.refusal(what, by, modality) for what, by in told if what), None)
 
 
 def unit_refusal(modality: Modality | None, slope: float, intercept: float, rescale_type: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.nifti.names import is_nifti_name
@@ -33,6 +34,7 @@ def export(array: NDArray[np.float32], like: Volume, path: Path, *, overwrite: b
 
     Raises:
         FileExistsError: the target exists and ``overwrite`` is off.
+        RefusedError: the slices lie at uneven steps.
         ValueError: wrong suffix or shape, or ``like`` has no affine.
     """
     header, parts = _encoded(array, like, path)
@@ -50,6 +52,7 @@ def export_image(volume: Volume, path: Path, derivation: Derivation, *, overwrit
 
     Raises:
         FileExistsError: a target exists and ``overwrite`` is off.
+        RefusedError: the slices lie at uneven steps.
         ValueError: wrong suffix, NaN or infinite voxels, or the volume has no affine.
     """
     if not np.isfinite(volume.array).all():
@@ -83,10 +86,16 @@ def on_nifti_axes(array: NDArray[np.float32], like: Volume) -> tuple[NDArray[np.
         ``(i, j, k)`` or ``(i, j, k, K)``, and ``(4, 4)`` voxel to RAS mm.
 
     Raises:
+        RefusedError: the slices lie at uneven steps.
         ValueError: wrong shape, or ``like`` has no affine.
     """
     if like.affine is None:
         raise ValueError("a NIfTI file needs the affine of its image, got a volume without one; write a PNG")
+    if like.source is not None and not like.source.at_equal_steps:
+        raise RefusedError(
+            "slices at uneven steps have no affine, which NIfTI and maps need; write DICOM (a folder "
+            "as output, without maps), or resample the series to equal steps first"
+        )
     spatial = like.array.shape[1:]
     if array.shape != spatial and array.shape[1:] != spatial:
         raise ValueError(f"expected shape {spatial} or (K, *{spatial}) as the image has, got {array.shape}")

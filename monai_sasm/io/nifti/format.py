@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io import meaning
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.entry import Entry, safe_name
+from monai_sasm.io.entry import Entry, refuse, safe_name
 from monai_sasm.io.nifti import names
-from monai_sasm.io.nifti.header import checked_shape, is_nifti, notes_on, read_header, slice_axis_of, slice_count
+from monai_sasm.io.nifti.header import (
+    checked_shape,
+    intended,
+    is_nifti,
+    notes_on,
+    read_header,
+    slice_axis_of,
+    slice_count,
+)
 from monai_sasm.io.nifti.read import NiftiSource, read, unknown_modality
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
+
+_LARGEST_SIDECAR = 1 << 22  # bytes
 
 
 class NiftiFormat:
@@ -53,7 +66,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
         path: a NIfTI file.
         modality: what made it; without it, only a BIDS suffix in the file name decides, nothing is guessed.
     """
-    refusal, geometry = None, "unknown"
+    refusal, doubt, geometry = None, None, "unknown"
     notes: tuple[str, ...] = ()
     known = modality or names.bids_modality(path)
     try:
@@ -61,11 +74,47 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
         shape = checked_shape(header, path)
         notes = notes_on(header)
         geometry = "single" if slice_count(shape, slice_axis_of(header, shape)) == 1 else "regular"
-        if names.is_bids_label(path):
-            raise RefusedError("a segmentation or mask by its BIDS suffix, not an image: nothing to restore")
+        doubt = doubt_of(path, header, known)
         if known is None or known.profile.is_picture:
             raise RefusedError(unknown_modality())
     except RefusedError as error:
         refusal = str(error)
     name = safe_name(names.stem(path))
-    return Entry(name, "nifti", (path,), known, geometry, refusal, notes, partial(read, path, known, name))
+    load = partial(read, path, known, name)
+    forced = load if doubt and refusal is None else None
+    reason = refusal or doubt
+    return Entry(
+        name, "nifti", (path,), known, geometry, reason, notes, partial(refuse, reason) if reason else load, forced
+    )
+
+
+def doubt_of(path: Path, header: Any, modality: Modality | None) -> str | None:
+    """Why a file is no image by its name, its header or its BIDS sidecar, with the way out; ``None`` when it may be."""
+    told = (
+        (names.meaning(path), "name or folder"),
+        (intended(header), "header"),
+        (sidecar_meaning(path, modality), "sidecar"),
+    )
+    return next((meaning.refusal(what, by, modality) for what, by in told if what), None)
+
+
+def sidecar_meaning(path: Path, modality: Modality | None) -> str | None:
+    """What the JSON file beside an image, as BIDS and dcm2niix have it, says that it is; ``None`` for an image."""
+    file = path.with_name(f"{names.stem(path)}.json")
+    try:
+        if not file.is_file() or file.is_symlink() or file.stat().st_size > _LARGEST_SIDECAR:
+            return None
+        told = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(told, dict):
+        return None
+    kinds = told.get("ImageType")
+    kinds = [str(kind) for kind in kinds] if isinstance(kinds, list) else []
+    texts = " | ".join(str(told.get(key, "")) for key in ("SeriesDescription", "ImageComments"))
+    return (
+        meaning.by_image_type(kinds, modality)
+        or meaning.by_component(str(told.get("ComplexImageComponent", "")))
+        or meaning.by_unit(str(told.get("Units", "")))
+        or meaning.by_text(texts, derived=kinds[:1] == ["DERIVED"])
+    )

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.meaning import LABELS
 from monai_sasm.io.nifti.stored_values import StoredScaling
 from monai_sasm.io.volume import thickest_axis
 
 _GZIP_RATIO = 1032  # no deflate stream expands further (zlib technical details)
 _MAX_EXTENSIONS = 2**24  # bytes; DICOM headers and processing histories inside of NIfTI stay far below
-_LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
+_LABEL_INTENTS = (1002, 1003)  # NIFTI_INTENT_LABEL, NIFTI_INTENT_NEURONAME
+_STATISTICS = range(2, 25)  # NIFTI_INTENT_CORREL to NIFTI_INTENT_LOG10PVAL
 
 
 def is_nifti(head: bytes) -> bool:
@@ -100,8 +102,6 @@ def checked_shape(header: Any, path: Path) -> tuple[int, ...]:
         raise RefusedError("an RGB NIfTI is a picture of an image; give the original grey volume")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise RefusedError(f"NIfTI data type {header['datatype']} is not real-valued numbers; convert to float32")
-    if int(header["intent_code"]) == _LABEL_INTENT:
-        raise RefusedError("a label map by its header, not an image: nothing to restore")
     scaling_of(header)
     affine_mm(header)
     declared = math.prod(shape) * dtype.itemsize + header.get_data_offset()
@@ -157,6 +157,14 @@ def slice_axis_of(header: Any, shape: tuple[int, ...]) -> int | None:
 def slice_count(shape: tuple[int, ...], slice_axis: int | None) -> int:
     """How many slices an image of this shape has."""
     return 1 if slice_axis is None else shape[slice_axis]
+
+
+def intended(header: Any) -> str | None:
+    """What the intent code says that a file is instead of an image; ``None`` for an image."""
+    intent = int(header["intent_code"])
+    if intent in _LABEL_INTENTS:
+        return LABELS
+    return "a parameter map" if intent in _STATISTICS else None
 
 
 def notes_on(header: Any) -> tuple[str, ...]:

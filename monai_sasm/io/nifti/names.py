@@ -1,14 +1,28 @@
-"""Names of NIfTI files, and what BIDS names tell."""
+"""Names of NIfTI files, and what they tell: BIDS entities, and what tools and data sets call label maps."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from monai_sasm.io.meaning import LABELS
 from monai_sasm.types import Modality
 
 SUFFIXES = (".nii.gz", ".nii")
-_BIDS_LABELS = re.compile(r"_(dseg|probseg|mask)$", re.IGNORECASE)
+_LABELS = re.compile(
+    r"(^|[_.-])(d?seg|probseg|mask|labels?|segmentations?|parcellation|aseg|aparc[\w.+-]*|wmparc|ribbon)$",
+    re.IGNORECASE,
+)
+_LABEL_FOLDERS = re.compile(r"labels(Tr|Ts|Val)?|masks?|gt_?segmentations?|segmentations?", re.IGNORECASE)
+_MEANINGS = {  # what it is -> BIDS entities and suffixes, and the suffixes of dcm2niix
+    "phase": r"_part-phase(_|$)|_(phase[12]?|phasediff|ph)$",
+    "the real part of a complex image": r"_part-real(_|$)|_real$",
+    "the imaginary part of a complex image": r"_part-imag(_|$)|_imaginary$",
+    "a parameter map": (
+        r"_(adc|fa|md|rd|cb[fv]|mtt|ttp|tmax|fieldmap|unit1|mtsat|mtr|\w*map|stat-\w+|defacemask)$"
+        r"|^(adc|fa|md|cb[fv])$"
+    ),
+}
 
 
 def is_nifti_name(path: Path) -> bool:
@@ -21,9 +35,12 @@ def result_name(path: Path) -> str:
     return path.name if is_nifti_name(path) else f"{path.name}{SUFFIXES[0]}"
 
 
-def is_bids_label(path: Path) -> bool:
-    """Whether a BIDS suffix says that it is a segmentation or mask."""
-    return _BIDS_LABELS.search(stem(path)) is not None
+def meaning(path: Path) -> str | None:
+    """What its name or folder says that it is instead of an image: labels, phase, a parameter map; else ``None``."""
+    name = stem(path)
+    if _LABELS.search(name) or _LABEL_FOLDERS.fullmatch(path.parent.name):
+        return LABELS
+    return next((what for what, ends in _MEANINGS.items() if re.search(ends, name, re.IGNORECASE)), None)
 
 
 def bids_modality(path: Path) -> Modality | None:

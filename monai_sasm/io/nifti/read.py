@@ -71,8 +71,8 @@ class NiftiSource(Source):
 
 def unknown_modality() -> str:
     """Why a NIfTI file is refused of which nobody says what made it."""
-    choices = " or ".join(one for one in Modality.known() if not one.profile.is_picture)
-    return f"a NIfTI file does not say what made it: say --modality {choices}"
+    choices = " or ".join(f"modality='{one}'" for one in Modality.known() if not one.profile.is_picture)
+    return f"a NIfTI file does not say what made it: say {choices}"
 
 
 def read(path: Path, modality: Modality | None, name: str | None = None) -> Volume:

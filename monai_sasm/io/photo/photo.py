@@ -71,7 +71,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
     try:
         if modality is not None and not modality.profile.is_picture:
             raise RefusedError(
-                f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave out --modality"
+                f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave the modality out"
             )
         kind, data = _load(path)
         _CODECS[kind].inspect(data)

@@ -139,12 +139,31 @@ def test_two_time_points_or_echoes_become_two_volumes(tmp_path: Path, attribute:
     assert means[1] - means[0] == pytest.approx(300, abs=1e-2)
 
 
-def test_repeats_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+def test_repeats_that_nothing_tells_apart_are_taken_slice_by_slice(tmp_path: Path) -> None:
     slices = [mr_slice(number, SOPInstanceUID=uid("repeat", time, number)) for time in (1, 2) for number in range(8)]
     entry = the_one(save_all(slices, tmp_path))
-    assert "8 of 8 slice positions occur more than once" in str(entry.refusal)
-    with pytest.raises(RefusedError, match="occur more than once"):
-        entry.load()
+    assert (entry.refusal, entry.geometry) == (None, "irregular")
+    assert "8 of 8 slice positions occur more than once" in entry.notes[0]
+    volume = entry.load()
+    assert volume.array.shape[1] == 16
+    assert [position[2] for position in volume.source.positions] == [STEP * (n // 2) for n in range(16)]
+
+
+def test_a_pair_of_attributes_tells_volumes_apart(tmp_path: Path) -> None:
+    pairs = [("0", None), ("1000", [1.0, 0, 0]), ("1000", [0, 1.0, 0]), ("2000", [1.0, 0, 0])]
+    slices = []
+    for volume, (weight, direction) in enumerate(pairs):
+        for number in range(4):
+            one = mr_slice(number, SOPInstanceUID=uid("dwi", volume, number), DiffusionBValue=float(weight))
+            if direction:
+                one.DiffusionGradientOrientation = direction
+            one.PixelData = (stored_values(number) + 100 * volume).astype("<u2").tobytes()
+            slices.append(one)
+    entries = index(save_all(slices, tmp_path))
+    assert [(entry.geometry, entry.refusal, len(entry.paths)) for entry in entries] == [("regular", None, 4)] * 4
+    assert all("DiffusionBValue and DiffusionGradientOrientation" in entry.notes[-1] for entry in entries)
+    means = sorted(float(entry.load().array.mean()) for entry in entries)
+    assert np.diff(means) == pytest.approx([100, 100, 100], abs=0.01)
 
 
 def test_variable_spacing_keeps_native_positions(tmp_path: Path) -> None:

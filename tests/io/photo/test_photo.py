@@ -316,7 +316,7 @@ def test_source_and_existing_files_are_safe_and_failures_leave_nothing(
     with pytest.raises(ValueError, match="finite"):
         raster.write(volume.with_array(volume.array * np.float32(np.nan)), tmp_path / "out.png", DERIVATION)
     raster.write(volume, tmp_path / "new" / "out.png", DERIVATION)
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         raster.write(volume, tmp_path / "new" / "out.png", DERIVATION)
     raster.write(volume, tmp_path / "new" / "out.png", DERIVATION, overwrite=True)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))

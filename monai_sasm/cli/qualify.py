@@ -1,0 +1,111 @@
+"""``sasm qualify``: what the restoration does to a series of one's own scanner, as a page to look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from monai_sasm.cli.arguments import Input, ModalityOption, Overwrite, Quiet, Trust, Verbose
+from monai_sasm.cli.output import logger, one_line_errors, set_up_logging
+from monai_sasm.types import Modality
+
+if TYPE_CHECKING:
+    from monai_sasm.io.entry import Entry
+
+
+def qualify(
+    source: Input,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Page to write; its numbers go beside it as .json.")
+    ] = Path("qualify.html"),
+    target_noise: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="NOISE", help="Wanted noise in soft tissue: HU; MR: percent of white."),
+    ] = None,
+    dose: Annotated[
+        float,
+        typer.Option(help="CT: share of the usual dose that the series was made with, for `noise as at full dose`."),
+    ] = 0.25,
+    slices: Annotated[int, typer.Option(min=1, help="How many slices, or photos, are measured.")] = 8,
+    expert: Annotated[str | None, typer.Option(help="Only this expert, without the gate.")] = None,
+    modality: ModalityOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    trust: Trust = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Measure what restoring does to a series: noise, contrast, grain, mean values, and which strength is right.
+
+    One series of CT or MR, or a folder of photos. The page says kernel and dose, noise by tissue, how much of small
+    faint lesions is left at several strengths, what the gate does, whether the series lies in the range the experts
+    were trained for, and a recommended strength. It holds pictures and no names.
+
+    Exit codes: 0 done, 2 wrong use, or nothing that can be measured.
+    """
+    set_up_logging(-1 if quiet else verbose)
+    with one_line_errors():
+        from monai_sasm.evaluation.qualify import Wish
+        from monai_sasm.io.formats import inventory
+
+        wish = Wish(slices, target_noise, dose, expert)
+        for path in (output, output.with_suffix(".json")):
+            if path.exists() and not overwrite:
+                raise FileExistsError(f"{path.name} exists already; pass --overwrite to replace it")
+        page, found = _measured(_one_kind(inventory(source, modality)), wish, device, trust=tuple(trust or ()))
+        _write(output, page, found)
+        print(output, flush=True)
+
+
+def _one_kind(entries: list[Entry]) -> list[Entry]:
+    """The one series of an inventory, or its photos.
+
+    Raises:
+        ValueError: there is nothing to measure, or more than one series.
+    """
+    usable = [entry for entry in entries if entry.refusal is None]
+    if not usable:
+        reasons = sorted({entry.refusal or "" for entry in entries})
+        raise ValueError(f"nothing to measure: {'; '.join(reasons[:3]) or 'no image'}")
+    if all(entry.modality is Modality.PHOTO for entry in usable):
+        return usable
+    series = [entry for entry in usable if entry.modality is not Modality.PHOTO]
+    if len(series) > 1:
+        places = ", ".join(str(entry.paths[0].parent) for entry in series[:3])
+        raise ValueError(
+            f"{len(series)} series were found, and one is measured; give the folder or file of one: {places}"
+        )
+    if series[0].modality is None:
+        raise ValueError("the file does not say what made it; pass --modality CT or --modality MR")
+    return series
+
+
+def _measured(entries: list[Entry], wish: Any, device: str, *, trust: tuple[Path, ...]) -> tuple[str, dict[str, Any]]:
+    from monai_sasm.evaluation import qualify_page
+    from monai_sasm.evaluation.qualify import qualify as measure
+    from monai_sasm.evaluation.qualify_photos import qualify_photos
+    from monai_sasm.restoration.restorer import Restorer
+
+    restorer = Restorer(device, trust=trust)
+    if entries[0].modality is Modality.PHOTO:
+        found, pairs = qualify_photos(entries, restorer, wish.slices, wish.expert)
+        return qualify_page.photo_page(found, pairs), found
+    found, sample = measure(entries[0].load(), restorer, wish)
+    best = found["recommended"]
+    if best["strength"] is not None:
+        logger.info("recommended: --strength %g (%s)", best["strength"], best["reason"])
+    return qualify_page.series_page(found, sample), found
+
+
+def _write(output: Path, page: str, found: dict[str, Any]) -> None:
+    from monai_sasm.evaluation.table import finite
+    from monai_sasm.io.commit import replacing
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as file:
+        file.write(page.encode())
+    with replacing(output.with_suffix(".json")) as file:
+        file.write((json.dumps(finite(found), indent=1) + "\n").encode())

@@ -1,0 +1,52 @@
+"""``sasm view``: images before and after, in a browser on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monai_sasm.cli.arguments import ModalityOption, Trust
+from monai_sasm.cli.output import one_line_errors, set_up_logging
+
+
+def view(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[PATH]", help="File or folder; more can be dropped on the page.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of what is saved.")] = Path("restored"),
+    modality: ModalityOption = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser, only print the address.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    gate: Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")] = None,
+    trust: Trust = None,
+) -> None:
+    """Look at images before and after, in a browser on this machine, until Ctrl-C.
+
+    Nothing leaves the machine: the server answers this machine only, and only who has the address that is printed.
+    """
+    set_up_logging(0)
+    with one_line_errors():
+        from monai_sasm.optional import require
+
+        require("uvicorn", "sasm view", "pip install 'monai-sasm[view]'")
+        require("starlette", "sasm view", "pip install 'monai-sasm[view]'")
+        if source is not None and not source.exists():
+            raise FileNotFoundError(f"{source} does not exist; check the path")
+        from monai_sasm.view.serving import serve
+
+        serve(
+            None if source is None else source.resolve(),
+            output=output.resolve(),
+            modality=modality,
+            port=port,
+            open_page=not no_open,
+            device=device,
+            precision=precision,
+            gate=gate,
+            trust=trust or [],
+            announce=lambda address: print(address, flush=True),
+        )

@@ -1,0 +1,243 @@
+"""``sasm qualify``: what the restoration does to one series of a scanner, measured on a sample of its slices.
+
+Noise, grain, contrast of pasted lesions and mean values are measured before and after, at several strengths. Nothing is
+compared with a cleaner image, for there is none; tissue and uniform places are found on the restored slices.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.evaluation.contrast_gain import contrast_gains, mean_and_error, strength_of
+from monai_sasm.evaluation.ct_denoising import spectral_mean
+from monai_sasm.evaluation.metrics import noise_power_spectrum
+from monai_sasm.evaluation.qualify_sample import LESIONS, Sample, sampled
+from monai_sasm.evaluation.tissues import TISSUES, local_deviation, noise_index
+from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.io.acquisition import Acquisition
+from monai_sasm.io.volume import Source, Volume
+from monai_sasm.restoration.operating_range import outside, pixel_sides
+from monai_sasm.types import Modality
+
+if TYPE_CHECKING:
+    from monai_sasm.restoration.restored import Restored
+    from monai_sasm.restoration.restorer import Restorer
+
+Image = NDArray[np.float32]
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+KEPT = 0.95  # of its contrast that every lesion keeps at the strength recommended where no noise is asked for
+UNTOUCHED = 0.02  # mean weight in the patient below which a series counts as left alone
+RAYLEIGH = 0.8493  # standard deviation of complex noise over the median of its magnitude
+BINS = 10  # rings of the noise power spectrum
+QUANTILES = (10, 25, 50, 75, 90)
+MIDDLE = {Modality.CT: "soft tissue", Modality.MR: "middle"}
+"""Where noise is measured for the recommended strength, if there are no uniform squares."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user wants to know.
+
+    Args:
+        slices: how many are sampled.
+        target_noise: wanted in uniform soft tissue, HU; MR: in the middle tissue, percent of white.
+        dose: share of the usual dose that a CT series was made with; without ``target_noise`` the noise of the usual
+            dose is wanted, ``sqrt(dose)`` times that of the series.
+        expert: named, instead of the gate.
+    """
+
+    slices: int = 8
+    target_noise: float | None = None
+    dose: float = 0.25
+    expert: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.dose <= 1:
+            raise ValueError(f"dose is a share of the usual one, above 0 and at most 1, got {self.dose}")
+        if self.slices < 1 or (self.target_noise is not None and not self.target_noise >= 0):
+            raise ValueError("at least one slice is sampled, and a wanted noise is not negative")
+
+
+def qualify(volume: Volume, restorer: Restorer, wish: Wish) -> tuple[dict[str, Any], Sample]:
+    """Measure a series of CT or MR.
+
+    Returns:
+        what was measured, JSON-serialisable, without anything about the patient; and the slices, for pictures.
+
+    Raises:
+        RefusedError: it is neither CT nor MR, or no slice holds enough of a patient.
+        BundleError: an expert or the gate is missing.
+    """
+    if volume.modality not in TISSUES:
+        raise RefusedError(f"qualify knows CT, MR and photos, this is {volume.modality.value}")
+    sample, restored = sampled(volume, restorer, wish.slices, wish.expert)
+    acquired = volume.source.acquisition() if isinstance(volume.source, Source) else Acquisition()
+    count, _, height, width = volume.slices_shape
+    rows = [_at_strength(sample, strength) for strength in STRENGTHS]
+    gate = _weights(sample)
+    best = _recommended(sample, wish, weight=sum(one["patient"] for one in gate.values()), last=rows[-1])
+    if best["strength"] not in (None, *STRENGTHS):
+        rows = sorted([*rows, _at_strength(sample, best["strength"])], key=lambda row: float(row["strength"]))
+    return {
+        "series": {
+            "modality": volume.modality.value,
+            "slices": count,
+            "sampled": [index + 1 for index in sample.indices],
+            "rows": height,
+            "columns": width,
+            "pixel_mm": [round(side, 4) for side in pixel_sides(volume)],
+            **{name: value for name, value in asdict(acquired).items() if value not in ("", None)},
+        },
+        "unit": "HU" if volume.modality is Modality.CT else "% of white",
+        "by": wish.expert or "gate",
+        "models": restored.plan.models,
+        "measured_in": {
+            "pixels": {
+                tissue.name: len(sample.within(sample.after, tissue.name)) for tissue in TISSUES[sample.modality]
+            },
+            "uniform_squares": sum(map(len, sample.regions)),
+            "lesions": sum(map(len, sample.places)),
+        },
+        "strengths": rows,
+        "weights": gate,
+        "range": _range(volume, restored, acquired),
+        "recommended": best,
+    }, sample
+
+
+def noise_in(sample: Sample, images: Image, tissue: str) -> float:
+    """Noise in a kind of tissue, see :func:`monai_sasm.evaluation.tissues.noise_index`."""
+    return noise_index(sample.within(np.stack([local_deviation(one, sample.window) for one in images]), tissue))
+
+
+def _at_strength(sample: Sample, strength: float) -> dict[str, Any]:
+    images = sample.at(strength)
+    names = [tissue.name for tissue in TISSUES[sample.modality]]
+    row: dict[str, Any] = {
+        "strength": strength,
+        "noise": {name: noise_in(sample, images, name) for name in names},
+        "shift": {name: _mean(sample.within(images - sample.before, name)) for name in names},
+        "gain": _gains(sample, strength),
+    }
+    patches = sample.patches(images)
+    if len(patches):
+        frequency, power = noise_power_spectrum(patches, sample.spacing, BINS)
+        row["uniform_noise"] = float(patches.std(axis=(1, 2)).mean())
+        row["nps"] = {
+            "frequency_per_cm": [10 * float(value) for value in frequency],
+            "power": [float(value) for value in power],
+            "mean_per_cm": 10 * spectral_mean(frequency, power),
+        }
+    if sample.modality is Modality.MR:
+        row |= _magnitude(sample, images)
+    return row
+
+
+def _gains(sample: Sample, strength: float) -> dict[str, dict[str, float]]:
+    """Kind of lesion -> mean contrast gain, its standard error and the number of places."""
+    response, found = sample.response(strength), {}
+    for disc in LESIONS[sample.modality].discs:
+        values: list[float] = []
+        for places, signal, got in zip(sample.places, sample.lesions, response, strict=True):
+            centres = [centre for kind, centre in places if kind == disc]
+            radius = disc.diameter / 2 / sample.spacing
+            values += contrast_gains(np.zeros_like(signal), got, signal, centres=centres, radius=radius)
+        mean, error = mean_and_error(values)
+        found[disc.label] = {"gain": mean, "error": error, "places": len(values)}
+    return found
+
+
+def _magnitude(sample: Sample, images: Image) -> dict[str, Any]:
+    """MR: noise of the background, the signal over it, and quantiles of the patient's values, percent of white."""
+    from scipy.ndimage import binary_erosion
+
+    outside_ = [binary_erosion(~body, iterations=4) for body in sample.bodies]
+    background = np.concatenate([one[where] for one, where in zip(images, outside_, strict=True)])
+    masked = not len(background) or float((background <= 0).mean()) > 0.5
+    noise = math.nan if masked else RAYLEIGH * float(np.median(background))
+    inside = sample.in_patient(images)
+    return {
+        "background_noise": noise,
+        "signal_to_noise": float(inside.mean()) / noise if noise > 0 else math.nan,
+        "quantiles": dict(zip(map(str, QUANTILES), map(float, np.percentile(inside, QUANTILES)), strict=True)),
+    }
+
+
+def _weights(sample: Sample) -> dict[str, Any]:
+    """Mean weight of each expert in the patient, by tissue, and slice by slice."""
+    found = {}
+    for name, maps in sample.weights.items():
+        if maps.any():
+            found[name] = {
+                "patient": _mean(sample.in_patient(maps)),
+                "tissues": {kind.name: _mean(sample.within(maps, kind.name)) for kind in TISSUES[sample.modality]},
+                "slices": [_mean(one[body]) for one, body in zip(maps, sample.bodies, strict=True)],
+            }
+    return found
+
+
+def _range(volume: Volume, restored: Restored, acquired: Acquisition) -> dict[str, Any]:
+    """Expert -> what it was trained and measured for, and why this series is no such; no reason: inside."""
+    profile, found = volume.modality.profile, {}
+    by_white = profile.percentile is not None
+    noise = restored.summary["noise"] / (scaling_for(restored.volume).scale if by_white else 1.0)
+    for expert in restored.plan.experts.values():
+        allowed = expert.metadata["sasm"].get("range")
+        if allowed:
+            unit = " of white" if by_white else f" {volume.unit}"
+            reasons = outside(allowed, acquired, noise=noise, unit=unit, pixels=pixel_sides(volume))
+            found[expert.name] = {"noise_read": noise, "range": allowed, "outside": reasons}
+    return found
+
+
+def _recommended(sample: Sample, wish: Wish, *, weight: float, last: dict[str, Any]) -> dict[str, Any]:
+    """The strength for the wanted noise, and what it costs; or why nothing is recommended."""
+
+    def noise(strength: float) -> float:
+        patches = sample.patches(sample.at(strength))
+        if len(patches):
+            return float(patches.std(axis=(1, 2)).mean())
+        return noise_in(sample, sample.at(strength), MIDDLE[sample.modality])
+
+    now = noise(0.0)
+    if weight < UNTOUCHED:
+        return {"strength": None, "noise_now": now, "reason": f"the series is left alone (mean weight {weight:.2g})"}
+    if not math.isfinite(now):
+        return {"strength": None, "noise_now": now, "reason": "no uniform tissue was found to measure noise in"}
+    if wish.target_noise is None and sample.modality is Modality.MR:
+        strength, wanted = _keeping(last), None
+        reason = f"every lesion keeps {KEPT:.0%} of its contrast"
+    elif wish.target_noise is None:
+        wanted = now * math.sqrt(wish.dose)
+        strength, reason = strength_of(noise, wanted), f"noise as at full dose, if this is {wish.dose:g} of it"
+    else:
+        wanted = wish.target_noise
+        strength, reason = strength_of(noise, wanted), "noise as asked for"
+    reached = noise(strength)
+    if wanted is not None and strength in (0.0, 1.0) and abs(reached - wanted) > 0.02 * wanted:
+        reason += "; the series has less already" if strength == 0 else "; the whole restoration leaves more"
+    gains = {label: 1 - strength * (1 - one["gain"]) for label, one in last["gain"].items() if one["places"]}
+    return {
+        "strength": round(strength, 3),
+        "noise_now": now,
+        "noise_wanted": wanted,
+        "noise": reached,
+        "gain": gains,
+        "reason": reason,
+    }
+
+
+def _keeping(last: dict[str, Any]) -> float:
+    """The largest strength at which every lesion keeps its share: gains fall in a straight line."""
+    worst = min((one["gain"] for one in last["gain"].values() if one["places"]), default=1.0)
+    return 1.0 if worst >= KEPT else (1 - KEPT) / (1 - worst)
+
+
+def _mean(values: NDArray[np.floating]) -> float:
+    return float(values.mean()) if values.size else math.nan

@@ -1,0 +1,104 @@
+"""Whether the values of an image can be what its modality promises: the last net, below headers, sidecars and names.
+
+Label maps, phase, CT on another scale and signed MR come out of networks plausible and wrong. All of these checks are
+of a sample of slices; whoever knows better may overrule them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+_SAMPLED = 16  # slices
+_FEW = 16  # whole numbers so few are labels
+_MANY = 2048  # labels of the finest atlases
+_PATCHES = 0.5  # part of neighbours within a label map that are alike, at least; of images it is below 0.2
+_NARROW = 100.0  # HU between the 0.1st and the 99.9th percentile; air to soft tissue is ten times that
+_AIR = -300.0  # HU; what is darker is air, in lungs, bowels or around the patient
+_RARE = 1e-4
+_NEGATIVE = 0.02  # part of the sum of absolute values below 0 that the ringing of resampled magnitude may have
+_ENOUGH = 10_000  # voxels that tell wrapped phase from a small image with hard edges
+_WRAPPED, _BRIGHT = 0.01, 0.04  # parts of neighbours that jump by half the range, and of voxels in its top tenth
+
+
+def doubt_about(volume: Volume) -> str | None:
+    """Why the values of a CT or MR image are none of its modality, with the way out; ``None`` when they may be."""
+    if volume.modality.profile.is_picture or volume.array.ndim < 3 or min(volume.array.shape[-2:]) < 2:
+        return None
+    slices = _sampled(volume)
+    label = _label_map(slices)
+    if label is not None:
+        return label
+    source = volume.source
+    if volume.modality is Modality.CT:
+        return None if source is not None and source.states_unit else _not_hounsfield(slices)
+    if not volume.modality.profile.nonnegative:
+        return None
+    return _signed(slices) or (None if source is not None and source.states_meaning else _wrapped(slices))
+
+
+def _sampled(volume: Volume) -> NDArray[np.float32]:
+    """``(n, H, W)``: slices spread evenly over those that are not constant."""
+    stack = [one[0] for one in volume.each_slice()]
+    varied = [one for one in stack[:: max(1, len(stack) // (4 * _SAMPLED))] if one.min() < one.max()]
+    return np.stack(varied[:: max(1, len(varied) // _SAMPLED)] or stack[:1])
+
+
+def _label_map(slices: NDArray[np.float32]) -> str | None:
+    few = slices.reshape(-1)[:: max(1, slices.size >> 16)]
+    if (few != np.rint(few)).any() or np.unique(few).size > _MANY:
+        return None
+    values, counts = np.unique(slices, return_counts=True)
+    if not 2 <= values.size <= min(_MANY, slices.size // 50) or (values != np.rint(values)).any():
+        return None
+    if values.size > _FEW:
+        plain = np.isin(slices, [values[0], values[-1], values[counts.argmax()]])  # background and saturation
+        pairs = ~(plain[..., 1:] | plain[..., :-1])
+        alike = (slices[..., 1:] == slices[..., :-1]) & pairs
+        if not pairs.any() or alike.sum() < _PATCHES * pairs.sum():
+            return None
+    return f"{values.size} different whole numbers in patches: a label map or mask, not an image; nothing to restore"
+
+
+def _varied(slices: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values that differ from the next one: without padding, saturation and filled background."""
+    return slices[..., :-1][slices[..., 1:] != slices[..., :-1]]
+
+
+def _not_hounsfield(slices: NDArray[np.float32]) -> str | None:
+    values = _varied(slices)
+    if not values.size:
+        return None
+    low, high = (float(end) for end in np.percentile(values, (0.1, 99.9)))
+    way = "convert it to Hounsfield units (air -1000, water 0)"
+    if high - low < _NARROW:
+        return f"values from {low:g} to {high:g} span too little for Hounsfield units (normalised, or 1/mm?); {way}"
+    if (values < 0).mean() < _RARE:
+        return f"values from {low:g} to {high:g} with none below 0 are no Hounsfield units; subtract 1024, or {way}"
+    if (values < _AIR).mean() < _RARE:
+        return f"values from {low:g} to {high:g} without air are hardly Hounsfield units (offset, windowed?); {way}"
+    return None
+
+
+def _signed(slices: NDArray[np.float32]) -> str | None:
+    total = float(np.abs(slices).sum(dtype=np.float64))
+    below = float(-np.minimum(slices, 0).sum(dtype=np.float64))
+    if total and below > _NEGATIVE * total:
+        share = 100 * float((slices < 0).mean())
+        return (
+            f"{share:.0f} % of the voxels are negative, which no MR magnitude is (phase, a real part, z-scores?); "
+            "restore the magnitude, or shift the values so that the background is 0"
+        )
+    return None
+
+
+def _wrapped(slices: NDArray[np.float32]) -> str | None:
+    low, high = float(slices.min()), float(slices.max())
+    jumps = float((np.abs(np.diff(slices, axis=-1)) > (high - low) / 2).mean())
+    bright = float(((slices > high - (high - low) / 10) & (slices < high)).mean())
+    if slices.size >= _ENOUGH and jumps > _WRAPPED and bright > _BRIGHT:
+        return "its values jump from one end of their range to the other, as wrapped phase does; restore the magnitude"
+    return None

@@ -1,0 +1,119 @@
+"""What the pixels of an image stand for, by what headers and sidecars say: phase, maps and mosaics are no images.
+
+Scanners store parameter maps, phase and subtractions under the same SOP classes as images. Restored as if they were
+images they come out plausible and wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from monai_sasm.types import Modality
+
+MOSAIC = "a mosaic of slices"
+LABELS = "a label map or mask"
+
+_PERFUSION = (
+    r"(R|REL)?CB[FV]( .*|CORR)?|(REL)?MTT|TTP|T ?MAX|TT[DS]|PB[FPV]|GBP|K ?TRANS|KEP|V[EP]|IAUGC?|PERMEABILITY"
+    r"|PERFUSION .+|WASH ?(IN|OUT)"
+)
+_TYPES = {  # what it is -> values of Image Type (PS3.3 C.7.6.1.1.2, C.8.13.3.1, and vendors' own), "_" as a space
+    Modality.MR: {
+        "phase": r"P( [A-Z0-9]+)?|PHASE( .+)?|VELOCITY MAP",
+        "the real part of a complex image": r"R( [A-Z]+)?|REAL",
+        "the imaginary part of a complex image": r"I( [A-Z]+)?|IMAG(INARY)?",
+        "a subtraction": r"SUB(TRACT(ION|ED)?)?",
+        "a parameter map": (
+            r"E?ADC|FA|RA|COL ?FA|.*MAP|B[01]|EXP ?ADC|TENSOR|R[12]|R2 ?(STAR|\*)|T2 ?STAR ?MAP|STIFFNESS|ELASTOGRAM"
+            r"|FAT FRACTION|FF|PDFF|STD ?DEV(IATION)?|METABOLITE MAP|" + _PERFUSION
+        ),
+    },
+    Modality.CT: {
+        "a subtraction": r"SUBTRACT(ION|ED)?",
+        "a parameter map": (
+            r"(.+ )?IODINE( .+)?|Z ?EFF(ECTIVE)?|EFF ATOMIC NUM|ELECTRON DENSITY|MAT (SPECIFIC|FRACTIONAL|VALUE BASED)"
+            r"|MATERIAL .+|URIC ACID|.*MAP|" + _PERFUSION
+        ),
+    },
+}
+_FLAVOURS = r"PERFUSION|DIFFUSION ANISO|VELOCITY|PROCESSED"  # of derived images; an original one is of that technique
+_CONTRASTS = r"T1|T2|T2 ?STAR|T2\*|RHO"  # as fourth value a map; as third the weighting of an image
+_MOSAICS = r"MOSAIC|VFRAME"  # Siemens, United Imaging
+
+_COMPONENTS = {
+    "PHASE": "phase",
+    "REAL": "the real part of a complex image",
+    "IMAGINARY": "the imaginary part of a complex image",
+}
+_PLAIN_UNITS = (
+    r"|1|\{1\}|\{?no ?units\}?|normali[sz]ed|\[hnsf'?u\]|hu"  # of Hounsfield units, and of numbers without unit
+    r"|arb(itrary)?|\[arb'u\]|\{?counts\}?|us|unspecified"
+)
+
+_TEXTS = {  # in descriptions, whatever the rest of the header says
+    "phase": r"\bphase (map|image)s?\b|\b(relative|unwrapped) phase\b",
+    "a parameter map": (
+        r"\bapparent diffusion coeff|\bfractional anisotropy\b|\bmm2/s\b|\biodine (map|density|concentration)\b"
+        r"|\b(adc|b0|b1) ?map\b|\beffective (z|atomic)\b"
+    ),
+}
+_DERIVED_TEXTS = {  # in descriptions of derived images; elsewhere the same letters are techniques, such as flip angles
+    "a subtraction": r"\bsubtract(ion|ed)\b",
+    "a parameter map": (
+        r"\b(e?adc|fa|r?cb[fv]|mtt|ttp|tmax|k ?trans|pdff|iodine|z ?eff|r2\*)\b|\b(fat fraction|stiffness)\b"
+        r"|\b(t1|t2\*?) ?map\b"
+    ),
+}
+
+
+def by_image_type(values: Sequence[str], modality: Modality | None) -> str | None:
+    """What an Image Type or Frame Type says that its pixels are; ``None`` for an image."""
+    tokens = [value.strip().upper().replace("_", " ") for value in values]
+    derived = tokens[:1] == ["DERIVED"]
+    for place, token in enumerate(tokens[2:], 2):
+        if re.fullmatch(_MOSAICS, token):
+            return MOSAIC
+        for what, pattern in _TYPES.get(modality, {}).items() if modality else ():
+            if re.fullmatch(pattern, token):
+                return what
+        if (derived and re.fullmatch(_FLAVOURS, token)) or (place >= 3 and re.fullmatch(_CONTRASTS, token)):
+            return "a parameter map"
+    return None
+
+
+def by_component(component: str) -> str | None:
+    """What a Complex Image Component says that the pixels are; ``None`` for magnitude, or a mixture."""
+    return _COMPONENTS.get(component.strip().upper())
+
+
+def by_unit(unit: str) -> str | None:
+    """The same by the unit (UCUM) that values are mapped to; magnitude and HU need no mapping."""
+    text = unit.strip().lower()
+    if re.fullmatch(_PLAIN_UNITS, text):
+        return None
+    return "phase" if text in ("rad", "radian", "radians", "deg") else "a parameter map"
+
+
+def by_text(text: str, derived: bool) -> str | None:
+    """The same by a free description."""
+    plain = re.sub(r"[_\-.,;:()]+", " ", text.lower())
+    tables = (_TEXTS, _DERIVED_TEXTS) if derived else (_TEXTS,)
+    found = (what for table in tables for what, pattern in table.items() if re.search(pattern, plain))
+    return next(found, None)
+
+
+def refusal(what: str, by: str, modality: Modality | None) -> str:
+    """Why pixels of another meaning are not restored, with the way out.
+
+    Args:
+        what: from the functions above.
+        by: what says so, for example ``"Image Type"``.
+        modality: of the series.
+    """
+    if what == MOSAIC:
+        return f"{what} by its {by}: as one picture it would be restored across slices; convert it with dcm2niix first"
+    if what == LABELS:
+        return f"{what} by its {by}, not an image: nothing to restore"
+    wanted = modality.profile.quantity if modality else "image values"
+    return f"{what} by its {by}: its values are no {wanted}; restore the series whose values are"

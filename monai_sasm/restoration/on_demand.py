@@ -1,0 +1,133 @@
+"""A volume restored slice by slice in any order, for whoever looks on; the result is that of a restorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.neighbours import neighbours_of
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.plan import Plan
+from monai_sasm.restoration.restore import at_strength, coherent_weights, restore_fully
+from monai_sasm.restoration.restored import Restored
+from monai_sasm.restoration.statistics import SliceStatistics
+from monai_sasm.types import ImageBatch
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """What restoring one slice starts from, what it comes to at strength 1, in working scale, and what was noted.
+
+    Weights are kept in 255 steps, and only of classes that act: a long series has hundreds of slices.
+    """
+
+    start: ImageBatch
+    full: ImageBatch
+    noise: float
+    weights: dict[str, NDArray[np.uint8]]
+    spread: NDArray[np.float32] | None
+
+
+class OnDemand:
+    """Slices of one volume, each restored once, at all strengths.
+
+    Strength is a blend at the very end (:func:`monai_sasm.restoration.restore.at_strength`), so that what is restored
+    is kept at strength 1, and any other follows without a network.
+
+    Args:
+        volume: of the plan's modality; kept, and not changed.
+        plan: without upscaling; its ``keep_maps`` says whether weights and uncertainty are kept, and its strength is
+            not looked at.
+    """
+
+    def __init__(self, volume: Volume, plan: Plan) -> None:
+        if plan.scale != 1:
+            raise ValueError("slices are restored on demand in their own size; leave upscale off")
+        self.volume, self.plan = volume, plan
+        self.scaling = scaling_for(volume)
+        self.natives = list(volume.each_slice())  # (c, H, W) each, views
+        self._near = neighbours_of(volume, plan.neighbours)
+        self._stack = len(self.natives) // (1 if volume.modality.profile.is_picture else len(volume.array))
+        self._coherent = coherent_weights(volume, plan, self.scaling, keep=True)
+        self._done: dict[int, _Slice] = {}
+
+    def __len__(self) -> int:
+        return len(self.natives)
+
+    @property
+    def done(self) -> list[int]:
+        """Slices that are restored, sorted."""
+        return sorted(self._done.copy())
+
+    def restore(self, index: int, progress: Callable[[int], None] | None = None) -> None:
+        """Restore one slice, unless that was done; ``progress`` as for :class:`Restorer`, of this slice alone."""
+        if index in self._done:
+            return
+        image, count = self._working(index), len(self.natives[index])
+        statistics = SliceStatistics(self.plan.classes, self.plan.options.keep_maps, 1)
+        first = index - index % self._stack
+        places = [min(max(index + step, first), first + self._stack - 1) for step in range(-self._near, self._near + 1)]
+        slab = torch.cat([image if place == index else self._working(place) for place in places], 1)
+        sigma = self.plan.options.sigma
+        start, full = restore_fully(
+            image,
+            self.plan,
+            given=None if sigma is None else sigma / self.scaling.scale,
+            statistics=statistics,
+            progress=progress,
+            slab=slab if slab.shape[1] > count else None,
+            weights=None if self._coherent is None else self._coherent(index, image),
+        )
+        kept = {name: maps[0] for name, maps in statistics.kept.items() if name in self.plan.classes}
+        self._done[index] = _Slice(
+            start=start.cpu(),
+            full=full.cpu(),
+            noise=statistics.sigmas[0] * self.scaling.scale,
+            weights={name: np.rint(255 * one).astype(np.uint8) for name, one in kept.items() if one.any()},
+            spread=statistics.spreads[0] * np.float32(self.scaling.scale) if statistics.spreads else None,
+        )
+
+    def change(self, index: int, strength: float = 1.0) -> NDArray[np.float32]:
+        """What is added to a slice, ``(c, H, W)`` in the unit of the volume.
+
+        Raises:
+            KeyError: it is not restored yet.
+        """
+        one, channels = self._done[index], len(self.natives[index])
+        working = self._working(index).cpu()
+        change = at_strength(one.start, one.full, strength, channels=channels) - working
+        return np.asarray(self.scaling.scale * change[0].numpy(), np.float32)
+
+    def weights(self, index: int) -> dict[str, NDArray[np.uint8]]:
+        """Class -> ``(H, W)`` weight of the first pass times 255, of classes that act, where maps are kept."""
+        return self._done[index].weights
+
+    def uncertainty(self, index: int) -> NDArray[np.float32] | None:
+        """``(H, W)`` in the unit of the volume at strength 1, where an expert draws samples and maps are kept."""
+        return self._done[index].spread
+
+    def noise(self, index: int) -> float:
+        """Median noise standard deviation of a slice that is restored, in the unit of the volume."""
+        return self._done[index].noise
+
+    def restored(self, strength: float) -> Restored:
+        """The whole volume at a strength, as ``restorer(volume, strength=strength)`` gives it, without maps.
+
+        Raises:
+            KeyError: a slice is not restored yet.
+        """
+        plan = replace(self.plan, options=replace(self.plan.options, strength=strength, keep_maps=False))
+        result = self.volume.with_array(np.empty_like(self.volume.array))
+        for index, (native, place) in enumerate(zip(self.natives, result.each_slice(), strict=True)):
+            place[...] = native + self.change(index, strength)
+        return Restored(plan.annotate(result), plan, {}, None, {})
+
+    def _working(self, index: int) -> ImageBatch:
+        """A slice in working scale, ``(1, c, H, W)``."""
+        array = self.scaling.forward(np.array(self.natives[index]))
+        return torch.from_numpy(array)[None].to(self.plan.device)

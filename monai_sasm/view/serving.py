@@ -1,0 +1,96 @@
+"""From a path to a page: the socket, what is looked through and loaded behind it, and the way out."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from monai_sasm.types import Modality
+from monai_sasm.view.found import Found
+from monai_sasm.view.server import Viewer, new_token
+from monai_sasm.view.studies import Studies
+
+if TYPE_CHECKING:
+    from monai_sasm.restoration.restorer import Restorer
+
+HOST = "127.0.0.1"
+
+
+def serve(
+    source: Path | None,
+    *,
+    output: Path,
+    announce: Callable[[str], None],
+    modality: Modality | None = None,
+    port: int = 0,
+    open_page: bool = True,
+    device: str = "auto",
+    precision: str = "auto",
+    gate: str | None = None,
+    trust: Sequence[Path] = (),
+) -> None:
+    """Serve the page until it is interrupted; uploads are deleted on the way out.
+
+    The page answers at once; files are looked through and networks loaded behind it.
+
+    Args:
+        source: what to look at.
+        output: folder of what is saved, made when something is.
+        announce: is told the address, with its token.
+        modality: what NIfTI files are.
+        port: 0 takes a free one.
+        open_page: in the user's browser.
+        device, precision, trust: see :class:`Restorer`.
+        gate: another one than the default.
+
+    Raises:
+        ValueError: the port is taken.
+    """
+    token, found = new_token(), Found(modality)
+    listening = _listen(port)
+    studies = Studies(lambda: _restorer(device, precision, trust), {} if gate is None else {"gate": gate})
+    app = Viewer(found, studies, output).app(token)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="none")
+    address = f"http://{HOST}:{listening.getsockname()[1]}/#{token}"
+    if source is not None:
+        found.looking = True
+        threading.Thread(target=found.look, args=(source,), daemon=True, name="looking").start()
+    announce(address)
+    if open_page:
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    try:
+        uvicorn.Server(config).run([listening])
+    finally:
+        studies.close()
+        found.close()
+        listening.close()
+
+
+def _listen(port: int) -> socket.socket:
+    one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        one.bind((HOST, port))
+    except OSError as error:
+        one.close()
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise ValueError(f"port {port} is taken or not allowed; leave --port out for a free one") from error
+        raise
+    one.listen(64)
+    return one
+
+
+def _restorer(device: str, precision: str, trust: Sequence[Path]) -> Restorer:
+    from monai_sasm.restoration.restorer import Restorer
+
+    restorer = Restorer(device, precision=precision, trust=trust)
+    for modality in Modality.known():
+        restorer.plan(modality)  # loads gate and experts
+    return restorer

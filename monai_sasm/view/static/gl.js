@@ -1,0 +1,141 @@
+// Draws one slice before and after: x and x + s * change, windowed, with an overlay, all in one shader, so that a
+// slider costs a redraw and nothing else.
+
+const VERTEX = `#version 300 es
+in vec2 corner;
+void main() { gl_Position = vec4(corner, 0, 1); }`;
+
+const FRAGMENT = `#version 300 es
+precision highp float;
+uniform sampler2D before, change, overlay, colours;
+uniform vec4 pane;            // left, top, width and height in pixels of the canvas, from its upper left corner
+uniform vec2 origin, scale;   // of the image: pixels of the canvas
+uniform vec2 size;            // of the image, pixels
+uniform float height, strength, low, high, opacity, overlayLow, overlayHigh, wipe, taps;
+uniform bool colour, after, overlayIsChange;
+out vec4 result;
+
+vec3 sampled(sampler2D image, vec2 place, vec2 step) {
+  vec3 sum = vec3(0);
+  for (float j = 0.0; j < taps; j++)
+    for (float i = 0.0; i < taps; i++)
+      sum += texture(image, place + (vec2(i, j) + 0.5 - 0.5 * taps) / taps * step).rgb;
+  return sum / (taps * taps);
+}
+
+void main() {
+  vec2 at = vec2(gl_FragCoord.x, height - gl_FragCoord.y);
+  vec2 place = (at - pane.xy - origin) / scale / size;
+  if (any(lessThan(place, vec2(0))) || any(greaterThan(place, vec2(1)))) { result = vec4(0, 0, 0, 1); return; }
+  vec2 step = 1.0 / scale / size;
+  bool shown = after && at.x - pane.x >= wipe;
+  vec3 value = sampled(before, place, step), delta = vec3(0);
+  if (shown || overlayIsChange) delta = strength * sampled(change, place, step);
+  if (shown) value += delta;
+  value = clamp((value - low) / (high - low), 0.0, 1.0);
+  if (!colour) value = value.rrr;
+  if (shown && opacity > 0.0) {
+    float found = overlayIsChange ? (colour ? dot(delta, vec3(1.0 / 3.0)) : delta.r) : texture(overlay, place).r;
+    float there = clamp((found - overlayLow) / (overlayHigh - overlayLow), 0.0, 1.0);
+    vec4 tint = texture(colours, vec2(there * 255.0 / 256.0 + 0.5 / 256.0, 0.5));
+    value = mix(value, tint.rgb, tint.a * opacity);
+  }
+  result = vec4(value, 1);
+}`;
+
+export class Renderer {
+  constructor(canvas) {
+    this.canvas = canvas;
+    const gl = (this.gl = canvas.getContext("webgl2", { antialias: false, preserveDrawingBuffer: true }));
+    if (!gl) throw new Error("this browser has no WebGL 2; use a recent Firefox, Chrome, Edge or Safari");
+    this.smooth = gl.getExtension("OES_texture_float_linear") !== null;
+    this.largest = gl.getParameter(gl.MAX_TEXTURE_SIZE);
+    const program = (this.program = gl.createProgram());
+    for (const [type, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+      const shader = gl.createShader(type);
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(program, shader);
+    }
+    gl.linkProgram(program);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
+    gl.useProgram(program);
+    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
+    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 3, -1, -1, 3]), gl.STATIC_DRAW);
+    gl.enableVertexAttribArray(0);
+    gl.bindAttribLocation(program, 0, "corner");
+    gl.vertexAttribPointer(gl.getAttribLocation(program, "corner"), 2, gl.FLOAT, false, 0, 0);
+    gl.enable(gl.SCISSOR_TEST);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+    this.units = ["before", "change", "overlay", "colours"];
+    this.textures = Object.fromEntries(this.units.map((name) => [name, gl.createTexture()]));
+    this.held = {};
+    this.places = {};
+    for (const name of this.units) this.put(name, null);
+  }
+
+  // An array of api.raw, or null for zero everywhere.
+  put(name, array) {
+    if (this.held[name] === array && array) return;
+    this.held[name] = array;
+    const gl = this.gl, [height, width, count] = array?.shape ?? [1, 1, 1];
+    const type = array?.type ?? "uint8", rgb = count === 3;
+    const [inner, kind] = {
+      float32: [gl.R32F, gl.FLOAT], float16: [rgb ? gl.RGB16F : gl.R16F, gl.HALF_FLOAT], uint8: [gl.R8, gl.UNSIGNED_BYTE],
+    }[type];
+    gl.activeTexture(gl.TEXTURE0 + this.units.indexOf(name));
+    gl.bindTexture(gl.TEXTURE_2D, this.textures[name]);
+    const data = array?.data ?? new Uint8Array(1);
+    gl.texImage2D(gl.TEXTURE_2D, 0, inner, width, height, 0, rgb ? gl.RGB : gl.RED, kind, data);
+    this.filter(type === "float32" && !this.smooth);
+  }
+
+  colours(table) {
+    const gl = this.gl;
+    gl.activeTexture(gl.TEXTURE0 + this.units.indexOf("colours"));
+    gl.bindTexture(gl.TEXTURE_2D, this.textures.colours);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, 256, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, table);
+    this.filter(false);
+  }
+
+  filter(nearest) {
+    const gl = this.gl;
+    for (const end of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) {
+      gl.texParameteri(gl.TEXTURE_2D, end, nearest ? gl.NEAREST : gl.LINEAR);
+    }
+    for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
+  }
+
+  // panes: [{x, y, width, height, after, wipe}] in pixels of the canvas; look: the uniforms they share.
+  draw(panes, look) {
+    const gl = this.gl, { width, height } = this.canvas;
+    const set = (name, ...values) => {
+      this.places[name] ??= gl.getUniformLocation(this.program, name);
+      gl[`uniform${values.length}f`](this.places[name], ...values);
+    };
+    const choose = (name, value) => {
+      this.places[name] ??= gl.getUniformLocation(this.program, name);
+      gl.uniform1i(this.places[name], value);
+    };
+    gl.viewport(0, 0, width, height);
+    gl.scissor(0, 0, width, height);
+    gl.clearColor(0, 0, 0, 1);
+    gl.clear(gl.COLOR_BUFFER_BIT);
+    this.units.forEach((name, unit) => choose(name, unit));
+    set("height", height);
+    for (const name of ["strength", "low", "high", "opacity", "overlayLow", "overlayHigh"]) set(name, look[name]);
+    choose("colour", look.colour ? 1 : 0);
+    choose("overlayIsChange", look.overlayIsChange ? 1 : 0);
+    set("scale", ...look.scale);
+    set("size", ...look.size);
+    set("taps", Math.min(4, Math.max(1, Math.round(look.texels / Math.min(...look.scale)))));
+    for (const pane of panes) {
+      gl.scissor(pane.x, height - pane.y - pane.height, pane.width, pane.height);
+      set("pane", pane.x, pane.y, pane.width, pane.height);
+      set("origin", ...pane.origin);
+      set("wipe", pane.wipe ?? -1);
+      choose("after", pane.after ? 1 : 0);
+      gl.drawArrays(gl.TRIANGLES, 0, 3);
+    }
+  }
+}

@@ -1,0 +1,263 @@
+"""Images that are being looked at, and the one thread that restores them: what is on the screen first."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from monai_sasm.errors import reason_of
+from monai_sasm.io.volume import Volume
+from monai_sasm.view.found import Image
+from monai_sasm.view.orientation import Orientation, orientation_of
+
+if TYPE_CHECKING:
+    from monai_sasm.restoration.on_demand import OnDemand
+    from monai_sasm.restoration.restorer import Restorer
+
+KEPT = 4  # studies in memory at once, and fewer of large ones
+KEPT_BYTES = 3 << 30
+PREVIEW = 512  # pixels, longest side of the preview of a photo
+log = logging.getLogger(__name__)
+
+
+class Study:
+    """One image with one choice of experts.
+
+    Args:
+        image: of the inventory, not refused.
+        choices: fields of :class:`Options`.
+    """
+
+    def __init__(self, image: Image, choices: dict[str, Any]) -> None:
+        self.image, self.choices = image, choices
+        self.failure: str | None = None
+        self.part = 0.0  # of the slice under way
+        self.focus = 0
+        self.wanted = 0  # saves that wait for the last slice
+        self.one: OnDemand | None = None
+        self.preview: OnDemand | None = None
+        self._volume: Volume | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def volume(self) -> Volume:
+        """Read on first use.
+
+        Raises:
+            RefusedError: it cannot be read rightly.
+        """
+        with self._lock:
+            if self._volume is None:
+                volume = self.image.entry.load()
+                self.orientation: Orientation = orientation_of(volume)
+                self.natives = list(volume.each_slice())
+                self.focus = len(self.natives) // 2
+                self._volume = volume  # last: another thread takes it for a sign that the rest is there
+            return self._volume
+
+    @property
+    def reduction(self) -> int:
+        """How many times smaller than the photo its preview is; 1 for small photos, and for CT and MR."""
+        if not self.volume.modality.profile.is_picture:
+            return 1
+        return max(1, -(-max(self.volume.array.shape[1:]) // PREVIEW))
+
+    def prepare(self, restorer: Restorer) -> None:
+        """Load the networks it needs."""
+        from monai_sasm.restoration.on_demand import OnDemand
+        from monai_sasm.restoration.options import Options
+
+        if self.one is None:
+            plan = restorer.plan(self.volume.modality, Options(**self.choices, keep_maps=True))
+            if self.reduction > 1:  # the maps of a large photo would need more memory than the photo
+                self.preview = OnDemand(reduced(self.volume, self.reduction), plan)
+                plan = restorer.plan(self.volume.modality, Options(**self.choices))
+            self.one = OnDemand(self.volume, plan)
+
+    def missing(self) -> int | None:
+        """The slice to restore next, nearest to what is looked at; ``None`` when all is done."""
+        if self.failure is not None:
+            return None
+        done = set() if self.one is None else set(self.one.done)
+        left = [index for index in range(len(self.natives)) if index not in done]
+        return min(left, key=lambda index: abs(index - self.focus), default=None)
+
+    def progress(self) -> dict[str, Any]:
+        """How far it is: ``done`` holds a 0 or 1 for each slice."""
+        marks = np.zeros(len(self.natives), int)
+        marks[[] if self.one is None else self.one.done] = 1
+        return {"done": "".join(map(str, marks)), "part": round(self.part, 3), "failure": self.failure}
+
+
+class Studies:
+    """Studies by image and expert, and the thread that restores them.
+
+    Args:
+        make: loads what restores; called once, in the thread.
+        choices: fields of :class:`Options`, the same for all.
+    """
+
+    def __init__(self, make: Callable[[], Restorer], choices: dict[str, Any] | None = None) -> None:
+        self.ready, self.failure = False, ""
+        self.restorer: Restorer | None = None
+        self._make, self._choices = make, choices or {}
+        self._studies: OrderedDict[tuple[str, str | None], Study] = OrderedDict()
+        self._asked: list[tuple[Study, int, bool]] = []
+        self._jobs: deque[Callable[[Restorer], None]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        threading.Thread(target=self._run, daemon=True, name="restoring").start()
+
+    def __call__(self, image: Image, expert: str | None = None) -> Study:
+        """The study of an image; the ones that were looked at least recently are closed for it."""
+        with self._changed:
+            study = self._studies.setdefault((image.id, expert), Study(image, {**self._choices, "expert": expert}))
+            self._studies.move_to_end((image.id, expert))
+            while len(self._studies) > KEPT or (len(self._studies) > 1 and self._bytes() > KEPT_BYTES):
+                oldest = next(iter(self._studies))
+                if self._studies[oldest].wanted:
+                    break
+                del self._studies[oldest]
+            self._changed.notify_all()
+        return study
+
+    def forget(self, image: Image) -> None:
+        """Close what is open of an image."""
+        with self._changed:
+            for key in [key for key in self._studies if key[0] == image.id]:
+                del self._studies[key]
+
+    def ask(self, study: Study, index: int, *, preview: bool = False, seconds: float = 20.0) -> OnDemand | None:
+        """Restore a slice before anything else, and wait; ``None`` when that takes longer than ``seconds``.
+
+        Raises:
+            ValueError: it cannot be restored; the message is the reason.
+        """
+        large = study.reduction > 1 and not preview  # others need not wait for a large photo
+        with self._changed:
+            study.focus = index
+            if not large:
+                self._asked.append((study, index, preview))
+            self._changed.notify_all()
+
+            def done() -> bool:
+                one = study.preview if preview else study.one
+                return bool(self.failure or study.failure or (one is not None and index in one.done))
+
+            self._changed.wait_for(done, timeout=seconds)
+        if self.failure or study.failure:
+            raise ValueError(self.failure or study.failure)
+        one = study.preview if preview else study.one
+        return one if one is not None and index in one.done else None
+
+    def wait(self, study: Study) -> OnDemand:
+        """Wait until the whole of a study is restored.
+
+        Raises:
+            ValueError: it cannot be.
+        """
+        study.volume  # noqa: B018  # read now, so that what is missing is known
+        with self._changed:
+            study.wanted += 1
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: bool(self.failure or self._closed) or study.missing() is None)
+            finally:
+                study.wanted -= 1
+        if self.failure or study.failure or study.one is None:
+            raise ValueError(self.failure or study.failure or "the server is stopping")
+        return study.one
+
+    def later(self, job: Callable[[Restorer], None]) -> None:
+        """Run something in the thread, after what is asked for and before what is not."""
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the thread after the slice under way."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _bytes(self) -> int:
+        return sum(2 * one._volume.array.nbytes for one in self._studies.values() if one._volume is not None)
+
+    def _run(self) -> None:
+        try:
+            self.restorer = self._make()
+            self.ready = True
+        except Exception as error:
+            log.debug("traceback", exc_info=True)
+            self.failure = reason_of(error)
+        while True:
+            with self._changed:
+                self._changed.notify_all()
+                work = self._next()
+                while work is None and not self._closed:
+                    self._changed.wait()
+                    work = self._next()
+                if self._closed:
+                    return
+            assert work is not None
+            work()
+
+    def _next(self) -> Callable[[], None] | None:
+        restorer = self.restorer
+        if restorer is None:
+            return None
+        while self._asked:
+            study, index, preview = self._asked.pop()  # the last one asked for is on the screen
+            if study.failure is None:
+                return lambda: self._restore(study, index, preview=preview)
+        if self._jobs:
+            job = self._jobs.popleft()
+            return lambda: job(restorer)
+        recent = list(self._studies.values())[::-1]
+        for study in sorted(recent, key=lambda one: -one.wanted):
+            if study._volume is not None and (missing := study.missing()) is not None:
+                found, place = study, missing
+                return lambda: self._restore(found, place, preview=False)
+        return None
+
+    def _restore(self, study: Study, index: int, *, preview: bool) -> None:
+        assert self.restorer is not None
+        try:
+            study.prepare(self.restorer)
+            one = study.preview if preview else study.one
+            assert one is not None
+            total, count = one.plan.work_units(one.volume) / len(one), 0
+
+            def progress(units: int) -> None:
+                nonlocal count
+                count += units
+                if not preview:
+                    study.part = min(1.0, count / total)
+                if study.reduction > 1 and not preview and self._asked:
+                    raise _GiveWayError
+
+            one.restore(index, progress)
+        except _GiveWayError:
+            pass
+        except Exception as error:
+            log.debug("traceback", exc_info=True)
+            study.failure = reason_of(error)
+        study.part = 0.0
+
+
+class _GiveWayError(Exception):
+    """Something else is asked for; a large photo begins anew afterwards."""
+
+
+def reduced(photo: Volume, times: int) -> Volume:
+    """A photo of ``1 / times`` the sides, each pixel the mean of ``times**2``; a rest at the border is cut."""
+    channels, height, width = photo.array.shape
+    rows, columns = height // times, width // times
+    blocks = photo.array[:, : rows * times, : columns * times].reshape(channels, rows, times, columns, times)
+    return replace(photo, array=blocks.mean((2, 4), dtype=np.float32), affine=None)

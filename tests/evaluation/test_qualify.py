@@ -1,0 +1,187 @@
+"""``sasm qualify`` on images made here, restored by networks of known effect."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from typer.testing import CliRunner
+
+from monai_sasm.cli.main import app
+from monai_sasm.errors import RefusedError
+from monai_sasm.evaluation.qualify import Wish, noise_in, qualify
+from monai_sasm.evaluation.qualify_page import photo_page, series_page
+from monai_sasm.evaluation.qualify_photos import qualify_photos
+from monai_sasm.evaluation.qualify_sample import turned
+from monai_sasm.evaluation.tissues import TISSUES, kinds, local_deviation, noise_index
+from monai_sasm.io.formats import inventory
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.types import Modality
+from tests.data import ct_small
+from tests.evaluation.networks import blurring
+
+EXPERT = "lowdose_ct_unet"
+
+
+def body(noise: float, modality: Modality = Modality.CT, slices: int = 4) -> Volume:
+    """A uniform cylinder with a rim of fat and a rod of bone (MR: two tissues), and white noise."""
+    rows, columns = np.mgrid[:192, :192] - 95.5
+    radius, rod = np.hypot(rows, columns), np.hypot(rows - 36, columns)
+    if modality is Modality.CT:
+        scene = np.select([rod < 14, radius < 60, radius < 88], [800.0, 60.0, -100.0], -1000.0)
+    else:
+        scene = np.select([radius < 55, radius < 88], [500.0, 1000.0], 0.0)
+    stack = np.stack([scene] * slices) + np.random.default_rng(0).normal(0, noise, (slices, 192, 192))
+    stack = np.abs(stack) if modality is Modality.MR else stack
+    affine = np.array([[0, 0, 0.8, 0], [0, 0.8, 0, 0], [3.0, 0, 0, 0], [0, 0, 0, 1]], np.float64)
+    return Volume(stack[None].astype(np.float32), modality, affine, slice_axis=0)
+
+
+def restorer(sigma: float = 1.5) -> Restorer:
+    bundles = blurring(sigma)
+    gate = bundles.pop("gate")
+    return Restorer.of(bundles, gate)
+
+
+def test_a_blur_is_seen_for_what_it_is() -> None:
+    """The gate gives it half of the weight: noise, gain and the strength for a wanted noise follow."""
+    found, sample = qualify(body(30.0), restorer(), Wish(slices=3))
+    before, after = found["strengths"][0], found["strengths"][-1]
+    assert [row["strength"] for row in found["strengths"] if row["strength"] in (0, 0.25, 0.5, 0.75, 1)] == [
+        0, 0.25, 0.5, 0.75, 1
+    ]  # fmt: skip
+    assert before["noise"]["soft tissue"] == pytest.approx(30, rel=0.1)
+    assert before["noise"]["fat"] == pytest.approx(30, rel=0.15)
+    assert before["uniform_noise"] == pytest.approx(30, rel=0.05)
+    assert after["uniform_noise"] == pytest.approx(30 * 0.6, rel=0.1)  # half blurred: sqrt of .25 + .02 + .07
+    assert all(one["gain"] == pytest.approx(1) for one in before["gain"].values())
+    gains = [one["gain"] for one in after["gain"].values()]
+    assert 0.5 < gains[0] < gains[1] < gains[2] < gains[3] < 1
+    assert abs(after["shift"]["soft tissue"]) < 0.5
+    assert after["nps"]["mean_per_cm"] < 0.9 * before["nps"]["mean_per_cm"]
+    half = (0.5 - 0.05) / 0.95  # less the least weight that acts
+    assert found["weights"][EXPERT]["patient"] == pytest.approx(half)
+    assert found["weights"][EXPERT]["tissues"]["soft tissue"] == pytest.approx(half)
+    assert len(sample.indices) == 3
+
+
+def test_the_recommended_strength_gives_the_wanted_noise() -> None:
+    found, sample = qualify(body(30.0), restorer(), Wish(target_noise=22.0))
+    best = found["recommended"]
+    assert best["noise"] == pytest.approx(22.0, rel=0.01)
+    assert float(sample.patches(sample.at(best["strength"])).std(axis=(1, 2)).mean()) == pytest.approx(22, rel=0.01)
+    last = found["strengths"][-1]["gain"]["3 mm/14"]["gain"]
+    assert best["gain"]["3 mm/14"] == pytest.approx(1 - best["strength"] * (1 - last), abs=1e-3)
+    assert best["strength"] in [row["strength"] for row in found["strengths"]]
+    usual, _ = qualify(body(30.0), restorer(), Wish(dose=0.64))
+    assert usual["recommended"]["noise_wanted"] == pytest.approx(0.8 * usual["recommended"]["noise_now"])
+    more, _ = qualify(body(30.0), restorer(), Wish(target_noise=3.0))
+    assert more["recommended"]["strength"] == 1
+    assert more["recommended"]["reason"].endswith("the whole restoration leaves more")
+
+
+def test_a_series_that_is_left_alone_has_nothing_recommended() -> None:
+    identity = blurring(1e-3)
+    gate = identity.pop("gate")
+    without = Restorer.of({name: one for name, one in identity.items() if name != EXPERT}, gate)
+    found, sample = qualify(body(20.0), without, Wish())
+    assert found["recommended"]["strength"] is None
+    assert found["weights"] == {}
+    assert "No expert acts" in series_page(found, sample)
+
+
+def test_magnitude_images_have_background_noise_and_quantiles() -> None:
+    found, sample = qualify(body(30.0, Modality.MR), restorer(), Wish(slices=2))
+    before, after = found["strengths"][0], found["strengths"][-1]
+    white = 1000 + 2.2 * 30  # about the 99.5th percentile
+    assert before["noise"]["middle"] == pytest.approx(100 * 30 / white, rel=0.15)
+    assert before["background_noise"] == pytest.approx(0.8493 * 0.6745 * 100 * 30 / white, rel=0.1)  # half-normal here
+    assert before["quantiles"]["50"] == pytest.approx(100 * 1000 / white, rel=0.5)
+    assert after["quantiles"]["90"] < before["quantiles"]["90"]
+    assert 0 < found["recommended"]["strength"] < 1
+    assert min(found["recommended"]["gain"].values()) == pytest.approx(0.95, abs=0.002)
+    page = series_page(found, sample)
+    assert page.count("data:image/png;base64,") == 3
+    assert "Histogram" in page
+
+
+def test_other_modalities_and_empty_series_are_refused() -> None:
+    with pytest.raises(RefusedError, match="this is PHOTO"):
+        qualify(Volume(np.zeros((3, 64, 64), np.float32), Modality.PHOTO), restorer(), Wish())
+    empty = Volume(np.full((1, 2, 64, 64), -1000, np.float32), Modality.CT, np.eye(4), slice_axis=0)
+    with pytest.raises(RefusedError, match="no slice holds enough of a patient"):
+        qualify(empty, restorer(), Wish())
+
+
+def test_noise_is_the_mode_and_edges_are_none_of_it() -> None:
+    image = body(12.0, slices=1).array[0, 0]
+    side = 7
+    mask = kinds(gaussian_filter(image, 1.0), TISSUES[Modality.CT], side)
+    deviations = local_deviation(image, side)
+    assert noise_index(deviations[mask["soft tissue"]]) == pytest.approx(12, rel=0.1)
+    assert local_deviation(np.full((20, 20), 7.0, np.float32), 5) == pytest.approx(0, abs=1e-3)
+    assert math.isnan(noise_index(deviations[:2, :2].ravel()))
+    blocks = np.random.default_rng(0).normal(0, 2.0, (30, 5, 5)).astype(np.float32)
+    middles = [local_deviation(np.pad(one, 5, mode="edge"), 5)[7, 7] for one in blocks]
+    assert middles == pytest.approx(blocks.std(axis=(1, 2), ddof=1), rel=1e-3)
+
+
+def test_slices_are_shown_upright() -> None:
+    """Across to the left of the patient, down to the back, whatever the order in the file."""
+    lps = np.diag([-0.8, -0.8, 3.0, 1.0])
+    as_dicom = np.stack([lps[:, 2], lps[:, 1], lps[:, 0], lps[:, 3]], axis=1)  # slice, row, column
+    array = np.zeros((1, 4, 8, 8), np.float32)
+    assert turned(Volume(array, Modality.CT, as_dicom, slice_axis=0)) == (False, False, False)
+    nifti = np.diag([0.8, 0.8, 3.0, 1.0])  # towards right, front, top
+    assert turned(Volume(np.zeros((1, 8, 8, 4), np.float32), Modality.CT, nifti, slice_axis=2)) == (True, True, True)
+
+
+def test_photos(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(3):
+        noisy = 0.5 + random.normal(0, 20 / 255, (64, 64, 3))
+        Image.fromarray((255 * noisy.clip(0, 1)).astype(np.uint8)).save(tmp_path / f"{number}.png")
+    found, pairs = qualify_photos(inventory(tmp_path), restorer(), 2)
+    assert found["series"] == {"modality": "PHOTO", "photos": 3, "sampled": 2}
+    assert found["noise"]["median"] == pytest.approx(20, rel=0.15)
+    assert all(row["noise_after"] < 0.8 * row["noise"] for row in found["photos"])
+    assert set(found["mean_weights"]) == {"noise_photo_unet", "raindrop_photo_unet"}
+    assert "data:image/png;base64," in photo_page(found, pairs)
+
+
+def test_the_page_of_a_real_slice_holds_no_names(tmp_path: Path) -> None:
+    place = tmp_path / "DOE^JANE"
+    place.mkdir()
+    (place / "DOE_JANE.dcm").write_bytes(ct_small().read_bytes())
+    page = tmp_path / "page.html"
+    command = ["qualify", str(place), "-o", str(page), "--slices", "1"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    found = json.loads(page.with_suffix(".json").read_text())
+    assert found["series"]["kernel"] == "STANDARD"
+    assert found["range"][EXPERT]["outside"] == []
+    for text in (page.read_text(encoding="utf-8"), page.with_suffix(".json").read_text()):
+        assert "DOE" not in text
+        assert "CompressedSamples" not in text  # the patient's name in that file
+    assert CliRunner().invoke(app, command).exit_code == 2, "nothing is replaced without being told"
+
+
+def test_one_series_is_asked_for(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 3), np.int16), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    result = CliRunner().invoke(app, ["qualify", str(tmp_path), "--modality", "CT", "-o", str(tmp_path / "q.html")])
+    assert result.exit_code == 2
+    assert "2 series were found, and one is measured" in result.output
+
+
+def test_noise_of_a_kind_that_is_not_there_is_no_number() -> None:
+    _, sample = qualify(body(5.0), restorer(), Wish(slices=1))
+    sample.tissues[0]["bone"][:] = False
+    assert math.isnan(noise_in(sample, sample.before, "bone"))
