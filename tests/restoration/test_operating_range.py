@@ -80,7 +80,8 @@ def test_noise_of_mr_is_compared_as_a_share_of_white(white: float) -> None:
 
 
 def test_an_expert_that_did_not_act_says_nothing() -> None:
-    volume = Volume(np.zeros((1, 64, 64), np.float32), Modality.CT, np.diag([5.0, 5.0, 3.0, 1.0]))
+    noise = np.random.default_rng(0).normal(0, 10, (1, 64, 64)).astype(np.float32)
+    volume = Volume(noise, Modality.CT, np.diag([5.0, 5.0, 3.0, 1.0]))
     assert restorer_with(ALLOWED, "lowdose_ct_unet")(volume, strength=1.0).volume.notes
     photo = Volume(np.zeros((3, 64, 64), np.float32), Modality.PHOTO)
     assert not restorer_with(ALLOWED, "noise_photo_unet")(photo).volume.notes
