@@ -119,6 +119,8 @@ class ModalityProfile:
         air: value, in working scale, below which there is nothing where it reaches the border of an image.
         passes: how often gate and experts look at an image by default.
         channels: colours that the networks take.
+        trained: lowest and highest value, in the unit of the image, that networks were trained on: they are shown
+            others at the nearer end and leave them as they are.
         nonnegative: no value lies below 0, or below the darkest of the input.
         is_picture: without a place in space: may be enlarged and refined, has PNG and not NIfTI maps.
         noise: range of the standard deviation of Gaussian noise that ``sasm degrade`` draws; in the unit of the image,
@@ -139,6 +141,7 @@ class ModalityProfile:
     air: float | None = None
     passes: int = 1
     channels: int = 1
+    trained: tuple[float, float] | None = None
     nonnegative: bool = False
     is_picture: bool = False
     noise: tuple[float, float] = (0.02, 0.15)
@@ -189,6 +192,7 @@ Modality.CT = register(
         scale=1000.0,  # 0 is water, -1 is air, 1 is dense bone
         window=(-0.2, 0.3),  # soft tissue, where dose shows
         air=-0.95,  # emphysema lies above it
+        trained=(-1024.0, 3071.0),  # 12 bits
         noise=(10.0, 60.0),
         metric_window=(-160.0, 240.0),  # abdominal soft tissue (RED-CNN and its successors)
         metric_clips=True,

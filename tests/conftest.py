@@ -30,7 +30,8 @@ def toy_restorer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A house whose experts ``toy_ct``, ``toy_mr`` and ``toy_photo`` halve the image; its gate trusts all alike."""
     import torch
 
-    from monai_sasm.bundles import Bundle
+    from monai_sasm.bundles import DEFAULT_GATE, Bundle
+    from monai_sasm.restoration.installed import Installed
     from monai_sasm.restoration.restorer import Restorer, torch_device
     from monai_sasm.types import Modality
 
@@ -78,5 +79,7 @@ def toy_restorer(monkeypatch: pytest.MonkeyPatch) -> Any:
         torch_device(device)
         return restorer
 
+    sections = restorer.experts.sections, {DEFAULT_GATE: {"role": "gate"}}, restorer.refiners.sections
     monkeypatch.setattr("monai_sasm.restoration.files.Restorer", made)
+    monkeypatch.setattr("monai_sasm.batch.plan.Installed.find", lambda _: Installed(*sections, broken={}))
     return restorer

@@ -36,10 +36,12 @@ class BatchJob:
         overwrite: replace other results.
         keep_private: keep private DICOM tags.
         identify: write names, paths and UIDs into the rows, which may name patients.
+        describe: with ``identify``, also the descriptions of DICOM series.
         flat: put DICOM files straight into the output folder, as ``SERIES#OBJECT.dcm``.
         nifti: write DICOM results as NIfTI.
         version: of the package that planned it.
         adopt: take over a ledger that was not made in its place; see :meth:`monai_sasm.batch.ledger.Ledger.open`.
+        further: more files and folders of images, of a job without a ledger.
     """
 
     source: Path
@@ -57,10 +59,21 @@ class BatchJob:
     overwrite: bool = False
     keep_private: bool = False
     identify: bool = False
+    describe: bool = False
     flat: bool = False
     nifti: bool = False
     adopt: bool = False
+    further: tuple[Path, ...] = ()
     version: str = __version__
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """All files and folders of images."""
+        return (self.source, *self.further)
+
+    def root_of(self, entry: Entry) -> Path:
+        """The one of them in which an entry was found."""
+        return next((root for root in self.sources if entry.paths[0].is_relative_to(root)), self.source)
 
 
 @dataclass(frozen=True)

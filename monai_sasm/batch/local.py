@@ -7,12 +7,20 @@ from functools import partial
 
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.row import Row
-from monai_sasm.batch.work import PUT_OFF, Progress, restorer_of, run_at_once, run_task
+from monai_sasm.batch.work import PUT_OFF, Begin, Progress, restorer_of, run_at_once, run_task
 from monai_sasm.restoration.files import open_restorer
 
 
-def run_here(tasks: Iterable[Task], job: BatchJob, progress: Progress | None = None) -> Iterator[Row]:
+def run_here(
+    tasks: Iterable[Task], job: BatchJob, progress: Progress | None = None, begin: Begin | None = None
+) -> Iterator[Row]:
     """Load the models, then run tasks without a ledger; yields a row for each, in order.
+
+    Args:
+        tasks: what to run.
+        job: without a ledger.
+        progress: see :data:`monai_sasm.batch.work.Progress`.
+        begin: see :data:`monai_sasm.batch.work.Begin`.
 
     Raises:
         BundleError: a bundle is missing or incomplete.
@@ -20,7 +28,7 @@ def run_here(tasks: Iterable[Task], job: BatchJob, progress: Progress | None = N
     """
     restorer = open_restorer(job.device, job.precision, trust=job.trust, options=job.options)
     for task in tasks:
-        yield _counted(task, progress, partial(run_at_once, task, job, restorer=restorer))
+        yield _counted(task, progress, partial(run_at_once, task, job, restorer=restorer, begin=begin))
 
 
 def in_process(tasks: Iterable[Task], job: BatchJob, progress: Progress | None = None) -> Iterator[Row]:

@@ -16,8 +16,9 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_folder, guard_target
 from monai_sasm.io.dicom.geometry import UNEVEN
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.formats import inventory, output_path
-from monai_sasm.io.nifti.names import is_nifti_name, stem
+from monai_sasm.io.formats import companions, inventory, is_file_name, output_path
+from monai_sasm.io.nifti.names import sidecar_of, stem
+from monai_sasm.restoration.installed import Installed
 
 _MAPS = ("_weight-*", "_trust", "_uncertainty", "_change")  # beside a result; which weights, only restoring tells
 
@@ -25,19 +26,29 @@ _MAPS = ("_weight-*", "_trust", "_uncertainty", "_change")  # beside a result; w
 def plan(job: BatchJob) -> tuple[Task, ...]:
     """Look through the input, headers only; tasks in the order of the folders, those that are refused among them.
 
-    With a ledger, the output may lie inside the input (``derivatives/sasm`` of a BIDS data set): what is in it is no
-    input, and of a BIDS data set only the raw images count.
+    The output may lie inside the input (``derivatives/sasm`` of a BIDS data set): what is in it is no input. With a
+    ledger, of a BIDS data set only the raw images count.
 
     Raises:
         FileNotFoundError: there is no such input.
-        ValueError: the output of a job with a ledger would cover the input.
+        BundleError: the options name an expert, a gate or a refiner that is not installed.
+        ValueError: the output of a job with a ledger would cover the input, or is the name of one file for several
+            images.
     """
     if job.ledger and job.source.is_relative_to(job.output):
         raise ValueError("the output folder holds the input; choose a folder beside it or below it")
     tasks: list[Task] = []
     places: set[Path] = set()
-    for entry in _entries(job):
-        task = _task(entry, job)
+    entries = list(_entries(job))
+    usable = sum(entry.refusal is None for entry in entries)
+    if usable > 1 and is_file_name(job.output) and not job.output.is_dir():
+        raise ValueError(f"{job.output.name} is the name of one file, and there are {usable} images; name a folder")
+    installed = Installed.find(job.trust)
+    installed.check(job.options)
+    for entry in entries:
+        task = _task(entry, job, alone=usable == 1)
+        if task.refusal is None:
+            task = replace(task, refusal=installed.mismatch(entry.modality, job.options))
         if task.refusal is None:
             own = _files(task, job)
             if own & places:
@@ -56,7 +67,7 @@ def check_targets(task: Task, job: BatchJob) -> None:
         ValueError: one of them is a source, or the sidecar of one.
     """
     target = job.output / task.target
-    result, series = _files(task, job), task.entry.format == "dicom" and not is_nifti_name(target)
+    result, series = _files(task, job), not is_file_name(target)
     if series:
         result.remove(target)
         guard_folder(target, overwrite=job.overwrite, ours=is_result)
@@ -65,7 +76,7 @@ def check_targets(task: Task, job: BatchJob) -> None:
         result |= {found for part in _MAPS for found in target.parent.glob(f"{name}{part}.*")}
     there = [file for file in sorted(result, key=lambda file: (file != target, file)) if os.path.lexists(file)]
     if there:
-        sources = (*task.entry.paths, *(path.with_name(stem(path) + ".json") for path in task.entry.paths))
+        sources = (*task.entry.paths, *(sidecar_of(path) for path in task.entry.paths))
         for file in there:
             guard_target(file, overwrite=job.overwrite, sources=sources)
 
@@ -81,30 +92,32 @@ def is_result(path: Path) -> bool:
 def _files(task: Task, job: BatchJob) -> set[Path]:
     """The file or folder of a result, and its sidecar."""
     target = job.output / task.target
-    return {target, target.with_name(stem(target) + ".json")} if is_nifti_name(target) else {target}
+    return {target, *companions(target)}
 
 
 def _entries(job: BatchJob) -> Iterator[Entry]:
-    hidden = [job.output] if job.ledger else []
+    output = job.output.absolute()
+    inside = any(output != root.absolute() and output.is_relative_to(root.absolute()) for root in job.sources)
+    hidden = [output] if job.ledger or inside else []
     if job.ledger and bids.is_root(job.source):
         hidden += [job.source / name for name in bids.NOT_RAW]
-    for entry in inventory(job.source, job.modality, force_modality=job.force_modality):
-        if not any(path.is_relative_to(folder) for folder in hidden for path in entry.paths[:1]):
+    for entry in inventory(job.sources, job.modality, force_modality=job.force_modality):
+        if not any(entry.paths[0].absolute().is_relative_to(folder.absolute()) for folder in hidden):
             yield entry
 
 
-def _task(entry: Entry, job: BatchJob) -> Task:
-    task = Task(_identity(entry, job.source), entry, Path(entry.name), refusal=entry.refusal)
+def _task(entry: Entry, job: BatchJob, alone: bool) -> Task:
+    task = Task(_identity(entry, job.root_of(entry)), entry, Path(entry.name), refusal=entry.refusal)
     if entry.refusal is not None:
         return task
     try:
-        target = output_path(entry, job.source, job.output)
-        if job.nifti and entry.format == "dicom" and not is_nifti_name(target):
+        target = output_path(entry, job.root_of(entry), job.output, alone=alone)
+        if job.nifti and not is_file_name(target):
             target = target.with_name(f"{target.name}.nii.gz")
         derived = bids.derived_name(target.name) if job.ledger and entry.format == "nifti" else None
         task = replace(task, target=target.with_name(derived or target.name).relative_to(job.output))
         maps = getattr(job.options, "keep_maps", False)
-        if entry.format == "dicom" and entry.geometry in UNEVEN and (maps or is_nifti_name(target)):
+        if entry.format == "dicom" and entry.geometry in UNEVEN and (maps or is_file_name(target)):
             raise RefusedError(
                 f"{entry.geometry} slices have no affine, which NIfTI and maps need; write DICOM, without maps"
             )
@@ -119,5 +132,6 @@ def _identity(entry: Entry, source: Path) -> str:
     """Where it is below the input, as a hash. A DICOM series is known by its name, which is a hash of its UIDs."""
     first = entry.paths[0]
     place = first.parent if entry.format == "dicom" and len(entry.paths) > 1 else first
-    below = place.relative_to(source).as_posix() if place != source else place.name
+    inside = place != source and place.is_relative_to(source)
+    below = place.relative_to(source).as_posix() if inside else place.name
     return hashlib.sha256(os.fsencode(f"{below}\n{entry.name}")).hexdigest()[:16]

@@ -55,7 +55,7 @@ def row_of(task: Task, job: BatchJob) -> Row:
     if task.refusal is not None:
         row |= {"status": "skipped", "reason": as_flags(task.refusal)}
     if job.identify:
-        row["input"] |= {"name": entry.name, "path": str(place_of(entry)), **_identifiers(entry)}
+        row["input"] |= {"name": entry.name, "path": str(place_of(entry)), **_identifiers(entry, job.describe)}
         row["output"] = {"path": str(job.output / task.target)} if task.refusal is None else None
     return row
 
@@ -70,21 +70,31 @@ def ended_by(error: Exception, task: Task, job: BatchJob) -> Row:
 
 def place_of(entry: Entry) -> Path:
     """The file, or the folder that holds the files."""
-    return entry.paths[0] if len(entry.paths) == 1 else entry.paths[0].parent
+    return entry.paths[0] if len(entry.paths) == 1 or entry.format != "dicom" else entry.paths[0].parent
 
 
-def _identifiers(entry: Entry) -> dict[str, str]:
+def _identifiers(entry: Entry, describe: bool) -> dict[str, str]:
     if entry.format != "dicom":
         return {}
     from monai_sasm.io.dicom.header import read_header
 
     header = read_header(entry.paths[0])
-    return {} if header is None else {"study": header.study, "series": header.series, "sop_class": header.sop_class}
+    if header is None:
+        return {}
+    found = {"study": header.study, "series": header.series, "sop_class": header.sop_class}
+    return found | {"description": header.description} if describe else found
 
 
 def _names(task: Task, job: BatchJob) -> set[str]:
     """Paths, and their parts, that a reason might quote: folders are named after patients."""
-    names = {str(job.source), job.source.name, str(job.output), str(task.target), *task.target.parts, task.entry.name}
+    names = {
+        *map(str, job.sources),
+        *(root.name for root in job.sources),
+        str(job.output),
+        str(task.target),
+        *task.target.parts,
+        task.entry.name,
+    }
     for path in (*task.entry.paths, job.output / task.target):
         names |= {str(path), str(path.parent), path.parent.name, path.name, stem(path)}
     return names

@@ -34,6 +34,8 @@ _CHUNK = 1 << 22
 
 Progress = Callable[[float], object]
 """Told the part of an image that was done since the last call; the parts add up to 1."""
+Begin = Callable[[str, int], object]
+"""Told the name of an image and its number of slices when work on its pixels begins."""
 
 logger = logging.getLogger("monai_sasm")
 
@@ -74,7 +76,9 @@ def run_task(task: Task, job: BatchJob, progress: Progress | None = None, *, las
         ledger.end(task.id)
 
 
-def run_at_once(task: Task, job: BatchJob, *, restorer: Restorer, progress: Progress | None = None) -> Row:
+def run_at_once(
+    task: Task, job: BatchJob, *, restorer: Restorer, progress: Progress | None = None, begin: Begin | None = None
+) -> Row:
     """Restore one image, put the result in its place, all of it or nothing, and say what became of it.
 
     Args:
@@ -82,6 +86,7 @@ def run_at_once(task: Task, job: BatchJob, *, restorer: Restorer, progress: Prog
         job: without a ledger.
         restorer: see :func:`restorer_of`.
         progress: see :data:`Progress`.
+        begin: see :data:`Begin`.
     """
     row = row_of(task, job)
     if task.refusal is not None:
@@ -94,7 +99,7 @@ def run_at_once(task: Task, job: BatchJob, *, restorer: Restorer, progress: Prog
         root = job.output if target != job.output else target.parent
         with staged(root) as folder:
             written = folder / target.relative_to(root)
-            done = _written(task, job, written, restorer=restorer, progress=progress)
+            done = _written(task, job, written, restorer=restorer, progress=progress, begin=begin)
             place(folder, root, overwrite=job.overwrite, ours=is_result)
         return row | done
     except Exception as error:
@@ -164,10 +169,20 @@ def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restore
     return Row(record["row"])
 
 
-def _written(task: Task, job: BatchJob, target: Path, *, restorer: Restorer, progress: Progress | None) -> Row:
+def _written(
+    task: Task,
+    job: BatchJob,
+    target: Path,
+    *,
+    restorer: Restorer,
+    progress: Progress | None,
+    begin: Begin | None = None,
+) -> Row:
     """Restore or thin an image and write it to ``target``, which stands for its place; what there is to tell."""
     started = time.perf_counter()
     volume, given = task.entry.load(), {"keep_private": job.keep_private}
+    if begin is not None:
+        begin(task.entry.name, volume.slices_shape[0])
     if isinstance(job.options, Thinning):
         advance = _parts(work_units(volume, job.options), progress)
         done = thin_to(volume, target, restorer, options=job.options, **given, progress=advance)

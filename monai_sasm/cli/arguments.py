@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -29,9 +30,21 @@ Cluster = Annotated[
 ]
 Input = Annotated[
     Path,
-    typer.Argument(metavar="INPUT", help="DICOM folder or file, NIfTI, PNG, JPEG, TIFF, BMP, or a folder of them."),
+    typer.Argument(metavar="INPUT", help="File or folder of images: what `sasm restore` also reads."),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder, or a file name for one NIfTI or photo.")]
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Files and folders: DICOM, NIfTI, NRRD, MetaImage, MGH, PNG, JPEG, TIFF, BMP, WebP, GIF, ...",
+    ),
+]
+Identify = Annotated[
+    bool, typer.Option("--identify", help="Name DICOM series by their description, which may name patients.")
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder, or a file name for one image: x.nii.gz, x.mha, x.png, ...")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what not and why; write nothing.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results; sources are never replaced.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only, no progress bar.")]
@@ -44,8 +57,18 @@ def _modality(text: str) -> Modality:
 
 ModalityOption = Annotated[
     Modality | None,
-    typer.Option(parser=_modality, metavar="CT|MR|...", help="What NIfTI files are; other files say it themselves."),
+    typer.Option(
+        parser=_modality, metavar="CT|MR|...", help="What NIfTI and the like are; DICOM and photos say it themselves."
+    ),
 ]
+
+
+class Precision(str, Enum):
+    """See :mod:`monai_sasm.functional.precision`, which loads torch."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -117,9 +140,8 @@ class Running:
     ] = False
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     precision: Annotated[
-        str,
-        typer.Option(help="auto, float32 or bfloat16: two to five times faster on recent processors and GPUs."),
-    ] = "auto"
+        Precision, typer.Option(help="bfloat16 is two to five times faster on recent processors and GPUs.")
+    ] = Precision.AUTO
     trust: Trust = None
     keep_private: Annotated[
         bool, typer.Option("--keep-private", help="Keep private DICOM tags, which may hold patient data.")
@@ -141,7 +163,7 @@ class Running:
             "modality": self.modality,
             "force_modality": self.force_modality,
             "device": self.device,
-            "precision": self.precision,
+            "precision": self.precision.value,
             "trust": tuple(path.resolve() for path in self.trust or []),
             "keep_private": self.keep_private,
         }

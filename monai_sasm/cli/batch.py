@@ -109,7 +109,7 @@ def _run(job: BatchJob, tasks: Sequence[Task], running: Running, engine_for: Any
     summary = Summary(planned=len(known))
     waiting = sum(task.refusal is None for task in tasks)
     try:
-        with progress_bar(waiting, running.quiet) as advance, engine_for(advance) as engine:
+        with progress_bar(waiting, running.quiet) as bar, engine_for(bar and bar.update) as engine:
             for row in run(job, tasks, engine, summary=summary):
                 task = known[row["input"]["id"]]
                 place = {"path": job.output if job.flat else job.output / task.target}

@@ -12,6 +12,7 @@ from monai_sasm.cli.arguments import Overwrite
 from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row, print_table, set_up_logging
 from monai_sasm.errors import reason_of
 
+_COLUMNS = ("name", "role", "modality", "degradation", "weights", "called", "gain", "description")
 CHECK_SIZE = 64  # pixels along each side of the image that `check` sends through a network
 
 bundles = typer.Typer(no_args_is_help=True, help="List, add, download or check bundles: experts, gate, refiners, ...")
@@ -25,20 +26,31 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per bundle
 
 @bundles.command("list")
 def show(trust: Trust = None, as_json: AsJson = False) -> None:
-    """Name, role, modality, degradation and version of each bundle, whether its weights are there, and who decides.
+    """What each bundle is and repairs, whether its weights are there, whether the default gate calls it, and what was
+    measured.
 
-    As JSON each gate says whether it is the default and which experts it calls.
+    As JSON also its version and place, and of each gate whether it is the default and which experts it calls.
     """
     set_up_logging(0)
     with one_line_errors():
         found = _available(trust)
-        rows = [_describe(name, folder) for name, folder in found.items()]
+        called = _called(found)
+        rows = [_describe(name, folder) | {"called": name in called} for name, folder in found.items()]
         if as_json:
             for row in rows:
                 print_row(row)
         else:
-            head = ("name", "role", "modality", "degradation", "version", "weights")
-            print_table(head, [tuple(str(row[key] or "-") for key in head) for row in rows])
+            head = (
+                "name",
+                "role",
+                "modality",
+                "degradation",
+                "weights",
+                "gate calls it",
+                "gain, dB PSNR",
+                "what it is",
+            )
+            print_table(head, [tuple(_cell(row, key) for key in _COLUMNS) for row in rows])
         _tell_gate(found)
 
 
@@ -209,10 +221,32 @@ def _describe(name: str, folder: Path) -> dict[str, Any]:
         "modality": section.get("modality"),
         "degradation": section.get("degradation"),
         "version": metadata.get("version"),
+        "description": metadata.get("description"),
+        "gain": metadata.get("eval_metrics") or None,
         "weights": _weights(folder, section),
         **_calls(name, folder, section),
         "path": str(folder),
     }
+
+
+def _cell(row: dict[str, Any], key: str) -> str:
+    if key == "called":
+        return "yes" if row[key] else "-"
+    if key == "gain" and isinstance(row[key], dict) and "psnr_gain_db" in row[key]:
+        return f"{row[key]['psnr_gain_db']:+.1f} ({row[key].get('measured_on', '')})"
+    return str(row[key] or "-") if key != "gain" else "-"
+
+
+def _called(found: dict[str, Path]) -> set[str]:
+    """The experts that the default gate calls."""
+    from monai_sasm.bundles import find_gate
+    from monai_sasm.errors import BundleError
+
+    try:
+        name = find_gate(found)
+    except BundleError:  # told below the list
+        return set()
+    return set() if name is None else set(_calls(name, found[name], {"role": "gate"})["experts"])
 
 
 def _calls(name: str, folder: Path, section: dict[str, Any]) -> dict[str, Any]:

@@ -41,23 +41,43 @@ ONLY_FOR = {
     Kind.KSPACE: Modality.MR,
 }
 
-Range = tuple[float, float]
+
+def _range(text: str) -> tuple[float, float]:
+    """``0.1``, or ``0.1:0.5`` for a range."""
+    low, _, high = text.partition(":")
+    return float(low), float(high or low)
+
+
+def _parsed(text: Any) -> Any:
+    return _range(text) if isinstance(text, str) else text
+
+
+def _option(help_text: str) -> Any:
+    return typer.Option(parser=_parsed, metavar="NUMBER|LOW:HIGH", help=help_text)
+
+
+Sigma = Annotated[
+    Any, _option("Noise: HU for CT, 0 to 1 for photos, for MR a share of the brightest tissue; drawn from a range.")
+]
 
 
 def degrade(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Clean images: what `sasm restore` also reads.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for clean, noisy, masks, parameters.json.")],
-    kind: Annotated[Kind, typer.Option(help="raindrop: photos; low-dose-ct: CT; rician, kspace: MR; gaussian: all.")],
-    modality: ModalityOption = None,
-    sigma: Annotated[
-        Range | None,
-        typer.Option(help="Range of the noise: HU for CT, 0 to 1 for photos, for MR a share of the brightest tissue."),
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            help="raindrop: photos; low-dose-ct: CT; rician, kspace: MR; gaussian: all. --dose, --coverage "
+            "and --factor say it, too."
+        ),
     ] = None,
+    modality: ModalityOption = None,
+    sigma: Sigma = None,
     uneven: Annotated[float, typer.Option(min=0, max=1, help="gaussian: share of images whose noise varies.")] = 0.0,
-    dose: Annotated[Range, typer.Option(help="low-dose-ct: range of the dose fraction.")] = (0.1, 0.5),
+    dose: Annotated[Any, _option("low-dose-ct: fraction of the dose; 0.1:0.5 if left out.")] = None,
     kernel: Annotated[str, typer.Option(help="low-dose-ct: soft or sharp reconstruction kernel.")] = "soft",
-    factor: Annotated[Range, typer.Option(help="kspace: how many times fewer samples along both axes.")] = (2.0, 2.0),
-    coverage: Annotated[Range, typer.Option(help="raindrop: range of the wet share of the window.")] = (0.03, 0.7),
+    factor: Annotated[Any, _option("kspace: how many times fewer samples along both axes; 2 if left out.")] = None,
+    coverage: Annotated[Any, _option("raindrop: wet share of the window; 0.03:0.7 if left out.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data set.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
@@ -69,10 +89,18 @@ def degrade(
     Exit codes as for `sasm restore`.
     """
     set_up_logging(-1 if quiet else verbose)
-    choices = {
-        "sigma": sigma, "uneven": uneven, "dose": dose, "kernel": kernel, "factor": factor, "coverage": coverage,
-    }  # fmt: skip
     with one_line_errors():
+        said = {Kind.LOW_DOSE_CT: dose, Kind.KSPACE: factor, Kind.RAINDROP: coverage}
+        implied = [one for one, value in said.items() if value is not None]
+        if kind is None and len(implied) != 1:
+            raise ValueError(
+                "say what is to be done to the images by --kind, or by one of --dose, --factor, --coverage"
+            )
+        kind = kind or implied[0]
+        choices = {
+            "sigma": sigma, "uneven": uneven, "dose": dose or (0.1, 0.5), "kernel": kernel,
+            "factor": factor or (2.0, 2.0), "coverage": coverage or (0.03, 0.7),
+        }  # fmt: skip
         from monai_sasm.io.formats import inventory
 
         statuses: list[str] = []

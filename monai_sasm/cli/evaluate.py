@@ -57,7 +57,11 @@ def evaluate(
     peers: Annotated[bool, typer.Option(help="Also run the methods of others (BM3D, non-local means, ...).")] = True,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL=FILE", help="Further weights to measure, e.g. pair0=FILE for raindrop-real."),
+        typer.Option(
+            metavar="LABEL=FILE",
+            help="Further weights to measure beside the shipped ones, e.g. 0.1.0=FILE, or EXPERT/0.1.0=FILE where a "
+            "protocol has several experts; pair0=FILE for raindrop-real.",
+        ),
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="brats: folder of subjects in the naming of any year.", file_okay=False)

@@ -19,6 +19,7 @@ from monai_sasm.cli.evaluate import evaluate
 from monai_sasm.cli.label import label_app, label_server, slicer_module
 from monai_sasm.cli.node import node, pull, push
 from monai_sasm.cli.output import TERMINATED
+from monai_sasm.cli.pictures import enlarge, inpaint
 from monai_sasm.cli.qualify import qualify
 from monai_sasm.cli.restore import restore
 from monai_sasm.cli.thin import thin
@@ -29,6 +30,8 @@ app.command()(restore)
 app.command()(view)
 app.command(context_settings={"auto_envvar_prefix": "SASM_BATCH"})(batch)
 app.command()(thin)
+app.command()(enlarge)
+app.command()(inpaint)
 app.command()(degrade)
 app.command()(evaluate)
 app.command()(qualify)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,9 @@ ALL_FAILED = 4
 SOME_FAILED = 8
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 TERMINATED = 143  # 128 + SIGTERM
+
+NOTICE = 25
+"""Level of messages about results, between those of what is done and warnings."""
 
 logger = logging.getLogger("monai_sasm")
 
@@ -36,11 +39,12 @@ def exit_code(statuses: Iterable[str]) -> int:
 
 
 def set_up_logging(verbosity: int) -> None:
-    """Messages of this package to stderr: -1 errors only, 0 warnings, 1 what is done, 2 everything with tracebacks.
+    """Messages of this package to stderr: -1 errors only, 0 results and warnings, 1 what is done, 2 everything with
+    tracebacks.
 
     Warnings of other libraries are shown at 2 only, for they may quote header values.
     """
-    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    level = {-1: logging.ERROR, 0: NOTICE, 1: logging.INFO}.get(verbosity, logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("sasm: %(message)s"))
     for name in ("monai_sasm", "py.warnings"):
@@ -85,12 +89,41 @@ def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+class Bar:
+    """A bar that names the image under way and counts its slices.
+
+    Args:
+        bar: of tqdm, over all images.
+    """
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._slices, self._done = bar, 1, 0.0
+
+    def begin(self, name: str, slices: int) -> None:
+        """Work on the pixels of an image begins."""
+        self._slices, self._done = slices, 0.0
+        self._bar.set_description_str(name[:40])
+        self._count()
+
+    def update(self, part: float) -> None:
+        """A part of it is done; all parts add up to 1."""
+        self._done += part
+        self._count()
+        self._bar.update(part)
+
+    def _count(self) -> None:
+        if self._slices > 1:
+            done = min(self._slices, round(self._done * self._slices))
+            self._bar.set_postfix_str(f", slice {done}/{self._slices}", refresh=False)
+        else:
+            self._bar.set_postfix_str("", refresh=False)
+
+
 @contextmanager
-def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[float], object] | None]:
+def progress_bar(total: int, quiet: bool) -> Iterator[Bar | None]:
     """A bar on stderr that counts images, in parts, with the time left; messages still pass through.
 
-    Gives what to call with each part that was done; ``None`` where a bar makes no sense: stderr is no terminal, or
-    somebody asked for silence.
+    ``None`` where it makes no sense: stderr is no terminal, or somebody asked for silence.
     """
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -98,6 +131,6 @@ def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[float], object] 
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    layout = "{l_bar}{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]"
+    layout = "{l_bar}{bar}| {n:.1f}/{total} images{postfix} [{elapsed}<{remaining}]"
     with tqdm(total=total, file=sys.stderr, leave=False, bar_format=layout) as bar, logging_redirect_tqdm([logger]):
-        yield bar.update
+        yield Bar(bar)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from monai_sasm.cli.arguments import DryRun, Input, Output, Overwrite, Restoring, Running, grouped
+from monai_sasm.cli.arguments import DryRun, Identify, Inputs, Output, Overwrite, Restoring, Running, grouped
 from monai_sasm.cli.output import (
+    NOTICE,
     exit_code,
     logger,
     one_line_errors,
@@ -24,57 +27,75 @@ if TYPE_CHECKING:
     from monai_sasm.batch.job import BatchJob, Task
     from monai_sasm.batch.row import Row
 
+_SHOWN = 0.005  # weight of an expert from which it is named
+_UNITS = {"CT": "HU", "PHOTO": "of 1"}
+
 
 @grouped
 def restore(
-    source: Input,
+    sources: Inputs,
     output: Output,
     restoring: Restoring,
     running: Running,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
+    identify: Identify = False,
 ) -> None:
-    """Restore images. A result is the same kind of file as its source; a DICOM result is a new, derived series.
+    """Restore images. A result is the same kind of file as its source, or that of the name it is given; a DICOM result
+    is a new, derived series.
 
-    Exit codes: 0 done, 2 wrong use, 3 nothing to do, 4 all failed, 8 some failed, 130 interrupted.
+    Exit codes: 0 done, 2 wrong use, 3 nothing to do, 4 all failed, 8 some failed, 130 interrupted. The rows of --json
+    are explained in docs/rows.md.
     """
     set_up_logging(running.verbosity)
     with one_line_errors():
-        options = restoring.options()
-        run_job(running, dry_run, command="restore", source=source, output=output, options=options, overwrite=overwrite)
+        job = {"command": "restore", "output": output, "options": restoring.options(), "overwrite": overwrite}
+        run_job(running, dry_run, sources=sources, describe=identify, **job)
 
 
-def run_job(running: Running, dry_run: bool, **fields: Any) -> NoReturn:
+def run_job(running: Running, dry_run: bool, sources: Sequence[Path], **fields: Any) -> NoReturn:
     """Restore or thin every image of a path, print a line for each; ends the command with its exit code.
 
     Args:
         running: how to run, and what to tell.
         dry_run: only say what would be done.
+        sources: files and folders.
         fields: of :class:`monai_sasm.batch.job.BatchJob`.
     """
     from monai_sasm.batch.job import BatchJob
     from monai_sasm.batch.plan import plan
 
-    job = BatchJob(ledger=False, identify=True, **fields, **running.settings())
+    source, *further = sources
+    job = BatchJob(source, further=tuple(further), ledger=False, identify=True, **fields, **running.settings())
     tasks = plan(job)
+    if not tasks:
+        logger.warning("%s holds no files to restore", source if not further else "the input")
     if dry_run:
         raise typer.Exit(print_plan(tasks, job, running.as_json))
-    from monai_sasm.batch.local import run_here  # loads torch
+    waiting = sum(task.refusal is None for task in tasks)
     from monai_sasm.batch.row import row_of
 
-    waiting = sum(task.refusal is None for task in tasks)
-    with progress_bar(waiting, running.quiet) as advance:
-        # no network is loaded to say why there is nothing to do
-        rows = run_here(tasks, job, advance) if waiting else (row_of(task, job) for task in tasks)
-        statuses = [tell(row, row["input"]["name"], row["output"], as_json=running.as_json) for row in rows]
+    if not waiting:  # nothing is loaded to say why there is nothing to do
+        raise typer.Exit(exit_code([_told(row_of(task, job), running) for task in tasks]))
+    logger.log(NOTICE, "loading models")
+    from monai_sasm.batch.local import run_here  # loads torch
+
+    with progress_bar(waiting, running.quiet) as bar:
+        rows = run_here(tasks, job, *((None, None) if bar is None else (bar.update, bar.begin)))
+        statuses = [_told(row, running) for row in rows]
     raise typer.Exit(exit_code(statuses))
 
 
-def tell(row: Row, name: str, output: Any, as_json: bool) -> str:
+def _told(row: Row, running: Running) -> str:
+    return tell(row, row["input"]["name"], row["output"], running.as_json, NOTICE)
+
+
+def tell(row: Row, name: str, output: Any, as_json: bool, level: int = logging.INFO) -> str:
     """Log what became of an image, and print its row or the path of its result; its status."""
     status = str(row["status"])
+    name += f" ({described})" if (described := row["input"].get("description")) else ""
     if status == "ok":
-        logger.info("%s: done in %.1f s", name, row["seconds"])
+        logger.log(level, "%s: %s in %.1f s", name, _done(row), row["seconds"])
         for note in row["notes"]:
             logger.warning("%s: %s", name, note)
     else:
@@ -84,6 +105,17 @@ def tell(row: Row, name: str, output: Any, as_json: bool) -> str:
     elif status == "ok":
         print(output["path"], flush=True)
     return status
+
+
+def _done(row: Row) -> str:
+    """What was done to an image, in a few words: noise before and after, and who took part."""
+    summary = row["summary"]
+    if "weights" not in summary:
+        return "done"
+    experts = {name: weight for name, weight in summary["weights"].items() if name != "identity" and weight >= _SHOWN}
+    shares = ", ".join(f"{name} {weight:.0%}" for name, weight in sorted(experts.items(), key=lambda one: -one[1]))
+    noise = f"noise {summary['noise']:.3g} -> {summary['noise_after']:.3g} {_UNITS.get(row['input']['modality'], '')}"
+    return f"{noise.rstrip()}, {shares or 'no expert took part'}"
 
 
 def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
@@ -100,7 +132,9 @@ def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
     verb = "thin" if job.command == "thin" else "restore"
     cells: list[tuple[str, ...]] = []
     for task, row in zip(tasks, rows, strict=True):
-        place = os.path.relpath(place_of(task.entry), job.source)  # names of series are hashes; the place tells which
+        # names of series are hashes; the place tells which
+        place = os.path.relpath(place_of(task.entry), job.root_of(task.entry) if len(job.sources) == 1 else ".")
+        place += f" ({described})" if (described := row["input"].get("description")) else ""
         what = f"{place} -> {row['output']['path']}" if task.refusal is None else f"{place}: {row['reason']}"
         found = row["input"]
         kind, files = found["modality"] or "?", str(found["files"])

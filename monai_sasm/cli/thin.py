@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from monai_sasm.cli.arguments import DryRun, Input, Output, Overwrite, Running, grouped
+from monai_sasm.cli.arguments import DryRun, Identify, Inputs, Output, Overwrite, Running, grouped
 from monai_sasm.cli.output import one_line_errors, set_up_logging
 from monai_sasm.cli.restore import run_job
 
@@ -33,7 +33,7 @@ Nifti = Annotated[bool, typer.Option("--nifti", help="Write NIfTI, also where th
 
 @grouped
 def thin(
-    source: Input,
+    sources: Inputs,
     output: Output,
     expert: Expert,
     running: Running,
@@ -44,6 +44,7 @@ def thin(
     nifti: Nifti = False,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
+    identify: Identify = False,
 ) -> None:
     """Through-plane super-resolution: thin slices from thick MR slices, isotropic unless a factor is given.
 
@@ -58,7 +59,8 @@ def thin(
             running,
             dry_run,
             command="thin",
-            source=source,
+            sources=sources,
+            describe=identify,
             output=output,
             options=Thinning(expert, factor, strength=strength, sigma=sigma, profile=profile.value),
             overwrite=overwrite,

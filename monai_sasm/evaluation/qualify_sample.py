@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,13 @@ from monai_sasm.evaluation.contrast_gain import Disc, disc_signal, uniform_place
 from monai_sasm.evaluation.ct_denoising import uniform_regions
 from monai_sasm.evaluation.tissues import BODY, TISSUES, Mask, body_of, kinds, window_side
 from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.io.orientation import Orientation, orientation_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.operating_range import pixel_sides
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.restoration.restored import Restored
-    from monai_sasm.restoration.restorer import Restorer
 
 Image = NDArray[np.float32]
 Place = tuple[int, int]
@@ -66,7 +66,7 @@ class Sample:
         places: lesions of each slice, kind and centre.
         lesions: what was pasted.
         with_lesions: restored with them.
-        upright: how a slice is turned to be shown, see :func:`turned`.
+        orientation: how a slice is turned to be shown.
     """
 
     modality: Modality
@@ -78,13 +78,11 @@ class Sample:
     places: tuple[tuple[tuple[Disc, Place], ...], ...]
     lesions: Image
     with_lesions: Image
-    upright: tuple[bool, bool, bool] = (False, False, False)
+    orientation: Orientation = field(default_factory=Orientation)
 
     def shown(self, plane: Image) -> Image:
         """A slice as radiologists look at it: patient's right on the left, front or top up."""
-        exchange, down, across = self.upright
-        plane = plane.T if exchange else plane
-        return plane[:: -1 if down else 1, :: -1 if across else 1]
+        return self.orientation.show(plane)
 
     def at(self, strength: float) -> Image:
         """The slices at a strength: 0 as they came, 1 restored."""
@@ -130,8 +128,16 @@ class Sample:
         return np.concatenate([one[body] for one, body in zip(images, self.bodies, strict=True)])
 
 
-def sampled(volume: Volume, restorer: Restorer, count: int, expert: str | None = None) -> tuple[Sample, Restored]:
+def sampled(
+    volume: Volume, restorer: Callable[..., Restored], count: int, expert: str | None = None
+) -> tuple[Sample, Restored]:
     """At most ``count`` slices of a series, restored by the gate or a named expert.
+
+    Args:
+        volume: CT or MR.
+        restorer: a :class:`~monai_sasm.restoration.restorer.Restorer`, or what is called like one.
+        count: slices, evenly over the series.
+        expert: without the gate.
 
     Raises:
         RefusedError: no slice holds enough of a patient.
@@ -157,20 +163,8 @@ def sampled(volume: Volume, restorer: Restorer, count: int, expert: str | None =
         places=places,
         lesions=lesions,
         with_lesions=second.volume.as_slices()[:, 0] / unit,
-        upright=turned(volume),
+        orientation=orientation_of(volume),
     ), result
-
-
-def turned(volume: Volume) -> tuple[bool, bool, bool]:
-    """Whether rows and columns of a slice are exchanged to be shown, and then each turned round."""
-    if volume.affine is None:
-        return False, False, False
-    rows, columns = [axis for axis in range(volume.array.ndim - 1) if axis != volume.slice_axis][-2:]
-    towards = {axis: int(np.argmax(np.abs(volume.affine[:3, axis]))) for axis in (rows, columns)}
-    exchange = towards[columns] > towards[rows]  # across: right to left, else front to back; down: the other one
-    first, second = (columns, rows) if exchange else (rows, columns)
-    down, across = (bool(volume.affine[towards[axis], axis] > 0) for axis in (first, second))
-    return exchange, down, across
 
 
 def _indices(stack: Image, above: float, count: int) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
     from monai_sasm.bundles import Bundle
+    from monai_sasm.evaluation.context import Context
     from monai_sasm.io.volume import Volume
     from monai_sasm.restoration.restorer import Restorer
 
@@ -43,6 +44,27 @@ def our_methods(restorer: Restorer, modality: Modality, expert: str, *, sigma_kn
         told = restoring(restorer, modality, sigma_known=True, expert=expert)
         methods.append(Method(f"expert {expert}, sigma given", told, note="noise level given, like the peers"))
     return [*methods, *pipeline_methods(restorer, modality)]
+
+
+def retrained(
+    context: Context, modality: Modality, expert: str, methods: Callable[[Restorer, Modality, str], list[Method]]
+) -> list[Method]:
+    """``methods`` of the restorer, and again with each further checkpoint of an expert, the label behind their names.
+
+    Args:
+        context: holds restorer and checkpoints; one labelled ``EXPERT/LABEL`` is of that expert alone.
+        modality: of the cases.
+        expert: whose weights are exchanged.
+        methods: such as :func:`our_methods`.
+    """
+    found = methods(context.restorer, modality, expert)
+    for key, path in context.weights.items():
+        owner, _, label = key.rpartition("/")
+        if owner not in ("", expert):
+            continue
+        other = context.restorer.including({expert: with_weights(context.restorer.expert(expert), path)})
+        found += [replace(one, name=f"{one.name} {label}") for one in methods(other, modality, expert)]
+    return found
 
 
 def expert_with_weights(

@@ -111,6 +111,18 @@ def losses(restored: ArrayLike, before: ArrayLike) -> dict[str, float]:
     }
 
 
+def conformal_bound(losses: ArrayLike, confidence: float = CONFIDENCE) -> float:
+    """What the loss on one more image of the same kind stays below with the given probability, whatever its
+    distribution: the ``ceil((n + 1) confidence)``-th smallest of n losses (Vovk, Gammerman and Shafer 2005).
+
+    Returns:
+        infinity where there are too few to say so: fewer than 19 for 95 %.
+    """
+    finite = np.sort(np.asarray(losses, np.float64)[np.isfinite(losses)])
+    rank = int(np.ceil((len(finite) + 1) * confidence))
+    return float(finite[rank - 1]) if 1 <= rank <= len(finite) else float("inf")
+
+
 def with_statistics(
     row: Row, level: str, values: Values, *, reference: Values | None, metrics: Sequence[str], against: str
 ) -> Row:

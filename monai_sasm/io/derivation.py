@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Derivation:
     summary: str = "image restoration"
     label: str = "SASM"
     warning: str = ""
+
+    @property
+    def unchanged(self) -> Derivation:
+        """The same where no pixel was changed: a copy must not pass for a smoothed image."""
+        return replace(self, summary="Copied: no pixel was changed", label=f"{self.label} unchanged")
 
     @property
     def digest(self) -> str:

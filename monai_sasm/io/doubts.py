@@ -12,14 +12,20 @@ from numpy.typing import NDArray
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
+OVERRULE = "or pass force_modality=True, if you know better"
 _SAMPLED = 16  # slices
 _FEW = 16  # whole numbers so few are labels
 _MANY = 2048  # labels of the finest atlases
+_MASK = 4  # values so few are, also where they are no whole numbers
 _PATCHES = 0.5  # part of neighbours within a label map that are alike, at least; of images it is below 0.2
 _NARROW = 100.0  # HU between the 0.1st and the 99.9th percentile; air to soft tissue is ten times that
 _AIR = -300.0  # HU; what is darker is air, in lungs, bowels or around the patient
+_CLIPPED_AIR = (-1100.0, -900.0)  # HU of constants that are air
+_BONE = 500.0  # HU; where the median is above, the image is of bone alone, or not in HU
+_FILLED = 0.005  # part of an image that one constant value fills
 _RARE = 1e-4
 _NEGATIVE = 0.02  # part of the sum of absolute values below 0 that the ringing of resampled magnitude may have
+_TELLING = 500  # voxels below which a crop may be of anything
 _ENOUGH = 10_000  # voxels that tell wrapped phase from a small image with hard edges
 _WRAPPED, _BRIGHT = 0.01, 0.04  # parts of neighbours that jump by half the range, and of voxels in its top tenth
 
@@ -48,11 +54,11 @@ def _sampled(volume: Volume) -> NDArray[np.float32]:
 
 
 def _label_map(slices: NDArray[np.float32]) -> str | None:
-    few = slices.reshape(-1)[:: max(1, slices.size >> 16)]
-    if (few != np.rint(few)).any() or np.unique(few).size > _MANY:
+    some = np.unique(slices.reshape(-1)[:: max(1, slices.size >> 16)])
+    if some.size > _MANY or (some.size > _MASK and (some != np.rint(some)).any()):
         return None
     values, counts = np.unique(slices, return_counts=True)
-    if not 2 <= values.size <= min(_MANY, slices.size // 50) or (values != np.rint(values)).any():
+    if not 2 <= values.size <= min(_MANY, slices.size // 50):
         return None
     if values.size > _FEW:
         plain = np.isin(slices, [values[0], values[-1], values[counts.argmax()]])  # background and saturation
@@ -60,26 +66,26 @@ def _label_map(slices: NDArray[np.float32]) -> str | None:
         alike = (slices[..., 1:] == slices[..., :-1]) & pairs
         if not pairs.any() or alike.sum() < _PATCHES * pairs.sum():
             return None
-    return f"{values.size} different whole numbers in patches: a label map or mask, not an image; nothing to restore"
-
-
-def _varied(slices: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values that differ from the next one: without padding, saturation and filled background."""
-    return slices[..., :-1][slices[..., 1:] != slices[..., :-1]]
+    if values.size > _MASK and (values != np.rint(values)).any():
+        return None
+    return f"{values.size} different values in patches: a label map or mask, not an image; nothing to restore"
 
 
 def _not_hounsfield(slices: NDArray[np.float32]) -> str | None:
-    values = _varied(slices)
-    if not values.size:
+    constants, counts = np.unique(slices[..., 1:][slices[..., 1:] == slices[..., :-1]], return_counts=True)
+    constants = constants[counts > _FILLED * slices.size]  # padding, clipped air and metal
+    values = slices[~np.isin(slices, constants)]
+    if values.size < _TELLING:
         return None
     low, high = (float(end) for end in np.percentile(values, (0.1, 99.9)))
+    clipped = ((constants >= _CLIPPED_AIR[0]) & (constants <= _CLIPPED_AIR[1])).any()
     way = "convert it to Hounsfield units (air -1000, water 0)"
     if high - low < _NARROW:
         return f"values from {low:g} to {high:g} span too little for Hounsfield units (normalised, or 1/mm?); {way}"
-    if (values < 0).mean() < _RARE:
-        return f"values from {low:g} to {high:g} with none below 0 are no Hounsfield units; subtract 1024, or {way}"
-    if (values < _AIR).mean() < _RARE:
-        return f"values from {low:g} to {high:g} without air are hardly Hounsfield units (offset, windowed?); {way}"
+    if (values < 0).mean() < _RARE or float(np.median(values)) > _BONE:
+        return f"values from {low:g} to {high:g} are no Hounsfield units but shifted or grey levels; {way}"
+    if not clipped and (values < _AIR).mean() < _RARE:
+        return f"values from {low:g} to {high:g} without air are hardly Hounsfield units (shifted, windowed?); {way}"
     return None
 
 

@@ -28,6 +28,9 @@ class FileFormat(Protocol):
     suffixes: tuple[str, ...]
     """Ends of its file names in lower case, the usual one first."""
 
+    read_only: tuple[str, ...]
+    """Ends of names of files that are read, and whose results have one of :attr:`suffixes`."""
+
     is_folder: bool
     """Whether an image is many files, whose result is a folder."""
 
@@ -44,6 +47,16 @@ class FileFormat(Protocol):
 
     def result_name(self, entry: Entry) -> str:
         """Name of the file or folder that the result of an entry that is not refused is written to."""
+
+    def check_target(self, entry: Entry, path: Path) -> None:
+        """Before anything is done: whether the result of an entry, of this format or another, may get this name.
+
+        Raises:
+            ValueError: the format cannot hold it.
+        """
+
+    def companions(self, target: Path) -> tuple[Path, ...]:
+        """Files that are written beside ``target``."""
 
     def write(
         self, volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import NotAnImageError, RefusedError
+from monai_sasm.io import foreign
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.format import DicomFormat
-from monai_sasm.io.doubts import doubt_about
+from monai_sasm.io.doubts import OVERRULE, doubt_about
 from monai_sasm.io.entry import Entry, refuse, refused, safe_name
 from monai_sasm.io.file_format import HEAD, FileFormat
 from monai_sasm.io.nifti.format import NiftiFormat
@@ -25,34 +26,36 @@ from monai_sasm.io.nifti.header import open_plain
 from monai_sasm.io.nofollow import inside
 from monai_sasm.io.photo.format import PhotoFormat
 from monai_sasm.io.volume import Volume
+from monai_sasm.io.volumes import metaimage, mgh, nrrd
+from monai_sasm.io.volumes.format import LayoutFormat
 from monai_sasm.io.walk import files_below
 from monai_sasm.types import Modality
 
-FORMATS: list[FileFormat] = [DicomFormat(), NiftiFormat(), PhotoFormat()]
+FORMATS: list[FileFormat] = [
+    DicomFormat(),
+    NiftiFormat(),
+    *(LayoutFormat(codec) for codec in (nrrd, metaimage, mgh)),
+    PhotoFormat(),
+]
 """All that is read and written, in the order in which they are asked whether a file is theirs. Files whose first bytes
 cannot be read and whose names say nothing are left to the first."""
 
-_FOREIGN = {  # signature at an offset -> what it is called; pictures that are not read
-    (0, b"GIF8"): "a GIF",
-    (8, b"WEBP"): "a WebP file",
-    (0, b"\0\0\0\x0cjP  "): "a JPEG 2000 file",
-    (0, b"\xff\x4f\xff\x51"): "a JPEG 2000 file",
-}
-_FOREIGN_SUFFIXES = (".gif", ".webp", ".jp2", ".heic", ".avif")
-_PAIR_SUFFIXES = (".hdr", ".img")  # of NIfTI pairs, and of ENVI headers and disk images, too
-_FORCE = "or pass force_modality=True, if you know better"
+READ = "DICOM, NIfTI, NRRD, MetaImage, MGH, PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, AVIF, HEIC or PNM"
+"""What is read, for people."""
 _MISNAMED = "the content is not what the name says, or damaged: export the file again"
 
 logger = logging.getLogger(__name__)
 
 
-def inventory(path: Path, modality: Modality | None = None, *, force_modality: bool = False) -> list[Entry]:
+def inventory(
+    path: Path | Sequence[Path], modality: Modality | None = None, *, force_modality: bool = False
+) -> list[Entry]:
     """Everything image-like under a path, by content and not by name, before any pixel is read.
 
     Args:
-        path: a file, or a folder that is searched recursively; symbolic links that leave it are refused.
-        modality: what NIfTI files are, which do not say it themselves; DICOM files say it, photos are refused when it
-            is not theirs.
+        path: a file, or a folder that is searched recursively, or several of them, whose DICOM files may make up one
+            series; symbolic links that leave a folder are refused.
+        modality: what files are that do not say it themselves, such as NIfTI; those that say another one are refused.
         force_modality: do not refuse what seems to be no image of its modality (label maps, phase, parameter maps, CT
             that is not in HU); its notes say so.
 
@@ -63,13 +66,14 @@ def inventory(path: Path, modality: Modality | None = None, *, force_modality: b
     Raises:
         FileNotFoundError: nothing is there.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; check the path")
+    roots = [Path(path)] if isinstance(path, (str, Path)) else [Path(one) for one in path]
+    for root in roots:
+        if not root.exists():
+            raise FileNotFoundError(f"{root} does not exist; check the path")
     entries: list[Entry] = []
     others: list[Path] = []
     claimed: dict[str, list[Path]] = defaultdict(list)
-    for file, reason in files_below(path):
+    for file, reason in dict.fromkeys(found for root in roots for found in files_below(root)):
         claim = reason or _claim(file)
         if isinstance(claim, str):
             entries.append(_refused(file, claim))
@@ -77,16 +81,25 @@ def inventory(path: Path, modality: Modality | None = None, *, force_modality: b
             others.append(file)
         else:
             claimed[claim.name].append(file)
+    known: set[Path] = set()
     for one in FORMATS:
-        if claimed[one.name]:
-            found = one.inspect(claimed[one.name], modality)
-            known = {file for entry in found for file in entry.paths}
-            entries += found
-            others += (file for file in claimed[one.name] if file not in known)
-    entries += (_refused(file, _MISNAMED) for file in others if file.name.lower().endswith(_suffixes(folders=True)))
+        found = (
+            [_agreed(entry, modality) for entry in one.inspect(claimed[one.name], modality)]
+            if claimed[one.name]
+            else []
+        )
+        entries += found
+        own = {file for entry in found for file in entry.paths}
+        others += (file for file in claimed[one.name] if file not in own)
+        known |= own
+    others = [
+        file for file in others if file not in known
+    ]  # voxels whose header lies beside them are no file of their own
+    for file in others:
+        reason = _MISNAMED if file.name.lower().endswith(_suffixes(folders=True)) else foreign.reason_for(file)
+        entries += [_refused(file, reason)] if reason else []
     if not entries:
-        reason = "not an image: only DICOM, NIfTI, PNG, JPEG, TIFF and BMP are read"
-        entries = [_refused(file, reason) for file in others]
+        entries = [_refused(file, f"not an image: only {READ} is read") for file in others]
     settled = (_settled(entry, force_modality) for entry in entries)
     return _unique(sorted(settled, key=lambda entry: (entry.paths[0].parent.parts, entry.name)))
 
@@ -163,8 +176,9 @@ def write(
 ) -> list[Path]:
     """Write an image in the format that a file name says, or else as the kind of file its source was.
 
-    DICOM goes to a folder, NIfTI to a file with a JSON sidecar, photos to a file of the same kind. A DICOM volume
-    given a ``.nii`` or ``.nii.gz`` target is exported as float32 NIfTI. Files appear whole or not at all.
+    DICOM goes to a folder, volumes of other kinds to a file with a JSON sidecar, photos to a file of the same kind. A
+    volume given a name of another kind (``.nii.gz``, ``.mha``, ``.nrrd``, ``.mgz``) is exported as float32. Files
+    appear whole or not at all.
 
     Args:
         volume: finite values.
@@ -181,8 +195,7 @@ def write(
         ValueError: the format of the target cannot hold the image, or the target is the source.
     """
     path = Path(path)
-    if path.name.lower().endswith(_FOREIGN_SUFFIXES):
-        raise ValueError(f"images are not written as {path.suffix}, got {path.name}; choose another suffix")
+    _check_written(path)
     own = None if volume.source is None else _named(volume.source.format)
     chosen = _named_by(path) or own
     if chosen is None:
@@ -190,20 +203,32 @@ def write(
     return chosen.write(volume, path, derivation, overwrite=overwrite, keep_private=keep_private)
 
 
-def output_path(entry: Entry, input_root: Path, output: Path) -> Path:
+def output_path(entry: Entry, input_root: Path, output: Path, *, alone: bool | None = None) -> Path:
     """Where the result of an entry goes.
 
-    One input file and an ``output`` with a file suffix: ``output`` itself. Otherwise the folder structure below
+    One image and an ``output`` with a file suffix: ``output`` itself. Otherwise the folder structure below
     ``input_root`` is repeated below ``output``: files keep their name (with the suffix of their true kind), a DICOM
     series becomes a folder named after the entry, an Enhanced multi-frame object a ``.nii.gz`` file.
 
+    Args:
+        entry: what is restored.
+        input_root: the file or folder that it was found in.
+        output: file or folder.
+        alone: whether it is the only image there is; by default, whether ``input_root`` is a file.
+
     Raises:
-        ValueError: the result would lie on its source, or a link stands on the way to it.
+        ValueError: the result would lie on its source, a link stands on the way to it, or ``output`` is the name of
+            a file that cannot hold it.
     """
     input_root, output = Path(input_root), Path(output)
     single = not input_root.is_dir()
-    named = output.name.lower().endswith((*_suffixes(), *_PAIR_SUFFIXES))
-    if single and named and not output.is_dir():
+    if not output.is_dir():
+        _check_written(output)
+    named = None if output.is_dir() else _named_by(output)
+    if named is not None and not (single if alone is None else alone):
+        raise ValueError(f"{output.name} is the name of one file, and the input holds several images; name a folder")
+    if named is not None:
+        named.check_target(entry, output)
         target = output
     else:
         parent = Path() if single else _common_parent(entry.paths).relative_to(input_root)
@@ -276,7 +301,7 @@ def write_map(
 def _settled(entry: Entry, force: bool) -> Entry:
     """The entry with its doubts decided: refused, or overruled; the values themselves are looked at when it is read."""
     if entry.refusal is not None and (entry.forced is None or not force):
-        reason = entry.refusal if entry.forced is None else f"{entry.refusal}; {_FORCE}"
+        reason = entry.refusal if entry.forced is None else f"{entry.refusal}; {OVERRULE}"
         return replace(entry, refusal=reason, load=partial(refuse, reason), forced=None)
     notes = () if entry.refusal is None else (f"read all the same: {entry.refusal}",)
     load = partial(_checked, entry.forced or entry.load, force, notes)
@@ -287,7 +312,7 @@ def _checked(load: Callable[[], Volume], force: bool, notes: tuple[str, ...]) ->
     volume = load()
     doubt = doubt_about(volume)
     if doubt and not force:
-        raise NotAnImageError(f"{doubt}; {_FORCE}")
+        raise NotAnImageError(f"{doubt}; {OVERRULE}")
     notes += (f"read all the same: {doubt}",) if doubt and not notes else ()
     return replace(volume, notes=(*volume.notes, *notes)) if notes else volume
 
@@ -298,16 +323,39 @@ def _claim(file: Path) -> FileFormat | str | None:
         with open_plain(file) as stream:
             head = stream.read(HEAD)
     except (OSError, EOFError, zlib.error) as error:
-        if file.name.lower().endswith((*_suffixes(), *_PAIR_SUFFIXES)):
+        if file.name.lower().endswith(_suffixes()):
             return f"the file cannot be read ({type(error).__name__}): copy it again"
         return FORMATS[0]
     for one in FORMATS:
         if one.sniff(head):
             return one
-    for (offset, magic), kind in _FOREIGN.items():
-        if head[offset:].startswith(magic):
-            return f"{kind}: convert it to PNG"
     return None
+
+
+def _agreed(entry: Entry, modality: Modality | None) -> Entry:
+    """Refused where the file says another modality than the user."""
+    if entry.refusal is not None or modality in (None, entry.modality):
+        return entry
+    reason = f"the file says that it is {entry.modality}, not {modality}: leave modality='{modality}' out"
+    return replace(entry, refusal=reason, load=partial(refuse, reason))
+
+
+def _check_written(path: Path) -> None:
+    """Refuse a name of a kind of image that is not written."""
+    ends = (*(end for one in FORMATS for end in one.read_only), *foreign.SUFFIXES)
+    if path.name.lower().endswith(ends):
+        raise ValueError(f"images are not written as {path.suffix}, got {path.name}; choose another suffix")
+
+
+def companions(target: Path) -> tuple[Path, ...]:
+    """Files that are written beside a result of this name, such as a sidecar."""
+    named = _named_by(target)
+    return () if named is None else named.companions(target)
+
+
+def is_file_name(target: Path) -> bool:
+    """Whether a name promises a file with an image; the others are folders of DICOM series."""
+    return _named_by(target) is not None
 
 
 def _named(name: str) -> FileFormat | None:
@@ -321,7 +369,8 @@ def _named_by(path: Path) -> FileFormat | None:
 
 def _suffixes(folders: bool = False) -> tuple[str, ...]:
     """Ends of file names that promise an image; on request also those of formats whose images are folders."""
-    return (*(end for one in FORMATS if folders or not one.is_folder for end in one.suffixes), *_FOREIGN_SUFFIXES)
+    named = [one for one in FORMATS if folders or not one.is_folder]
+    return tuple(end for one in named for end in (*one.suffixes, *one.read_only))
 
 
 def _refused(file: Path, reason: str) -> Entry:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.io.doubts import OVERRULE, doubt_about
 from monai_sasm.io.entry import safe_name
 from monai_sasm.io.volume import Source, Volume, thickest_axis
 from monai_sasm.types import Modality
@@ -40,6 +41,7 @@ def volume_from_array(
     *,
     name: str = "image",
     slice_axis: int | None = None,
+    force_modality: bool = False,
 ) -> Volume:
     """See :meth:`monai_sasm.io.volume.Volume.from_array`."""
     array = np.asarray(array)
@@ -52,7 +54,11 @@ def volume_from_array(
         raise ValueError("an image needs pixels, all finite, got none, NaN or infinite ones; fill them first")
     if modality.profile.is_picture:
         return _photo(array, affine, name, slice_axis)
-    return _medical(array, affine, modality, name, slice_axis)
+    volume = _medical(array, affine, modality, name, slice_axis)
+    doubt = None if force_modality else doubt_about(volume)
+    if doubt:
+        raise ValueError(f"{doubt}; {OVERRULE}")
+    return volume
 
 
 def _photo(array: NDArray[Any], affine: NDArray[Any] | None, name: str, slice_axis: int | None) -> Volume:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,12 @@ class FinerSlices:
 class Source:
     """What the writer of a format needs to give an image back; each format has its own subclass."""
 
-    format: ClassVar[str]
+    format: str
     """Name of the :class:`~monai_sasm.io.file_format.FileFormat` that writes it; empty where none read it."""
-    keeps_axes: ClassVar[bool] = False
+    keeps_axes: bool = False
     """Whether the axes are those of a NIfTI file; others are (slice, row, column), which NIfTI counts backwards."""
 
-    states_meaning: ClassVar[bool] = False
+    states_meaning: bool = False
     """Whether headers say what the pixels are (magnitude, phase, a map, ...), so that their values need not."""
 
     @property
@@ -123,6 +123,7 @@ class Volume:
         *,
         name: str = "image",
         slice_axis: int | None = None,
+        force_modality: bool = False,
     ) -> Volume:
         """An array of one's own as an image that can be restored and saved.
 
@@ -136,13 +137,16 @@ class Volume:
             name: names the result; no patient data.
             slice_axis: spatial axis that counts the slices of a volume; by default a clearly thicker one, else the
                 last, as in a NIfTI file.
+            force_modality: take it although its values look like something else (labels, phase, CT that is not in HU).
 
         Raises:
             ValueError: something of this is missing or contradicts itself; the message says what to pass instead.
         """
         from monai_sasm.io.from_array import volume_from_array
 
-        return volume_from_array(array, affine, modality, name=name, slice_axis=slice_axis)
+        return volume_from_array(
+            array, affine, modality, name=name, slice_axis=slice_axis, force_modality=force_modality
+        )
 
     @property
     def unit(self) -> str:

@@ -30,7 +30,7 @@ from monai_sasm.evaluation.ct_denoising import (
 )
 from monai_sasm.evaluation.data import CtPair, ct_pairs, data_hash
 from monai_sasm.evaluation.metrics import noise_power_spectrum
-from monai_sasm.evaluation.restoring import DEFAULT, our_methods, with_weights
+from monai_sasm.evaluation.restoring import DEFAULT, our_methods, retrained
 from monai_sasm.evaluation.scoring import Case, Image, Method, fingerprint
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.types import Modality
@@ -83,7 +83,7 @@ def run(context: Context) -> Table:
     if context.peers:
         rows += _peer_rows(context, root, cases)
     quarter = [case for case in cases if case.level == "quarter"]
-    for method in _our_methods(context):
+    for method in retrained(context, Modality.CT, EXPERT, our_methods):
         outputs = {_key(case): _restored(case, method.restore) for case in cases}
         rows.append(_row(method.name, cases, outputs, strength=1.0))
         strength = strength_of(partial(_mean_noise, quarter, inputs, outputs), aim)
@@ -118,15 +118,6 @@ def lesion_cases(pair: CtPair, level: str) -> list[Case]:
     image = pair.quarter if level == "quarter" else pair.full
     case = Case(pair.name, level, clean=pair.full, degraded=image, facts=facts)
     return [replace(case, sigma=_noise(case, image))]
-
-
-def _our_methods(context: Context) -> list[Method]:
-    """The named expert and the default pipeline, as shipped and with each further checkpoint of the expert."""
-    found = our_methods(context.restorer, Modality.CT, EXPERT)
-    for label, path in context.weights.items():
-        other = context.restorer.including({EXPERT: with_weights(context.restorer.expert(EXPERT), path)})
-        found += [replace(one, name=f"{one.name} {label}") for one in our_methods(other, Modality.CT, EXPERT)]
-    return found
 
 
 def _restored(case: Case, restore: Callable[[Case], Image]) -> Restoration:

@@ -146,10 +146,6 @@ def thin_to(
 
 def mismatch(entry: Entry, restorer: Restorer, options: Options | Thinning) -> str | None:
     """Why an image is passed over: a named expert or a refiner is for another modality. ``None`` when it is not."""
-    if isinstance(options, Thinning):
-        if entry.modality is None or entry.modality is Modality.MR:
-            return None
-        return f"thin slices are made of MR, this image is {entry.modality.value}"
     return restorer.mismatch(entry.modality, options)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.io.formats import write_map
-from monai_sasm.io.nifti.names import SUFFIXES
+from monai_sasm.io.formats import is_file_name, write_map
+from monai_sasm.io.nifti.names import stem as stem_of
 from monai_sasm.io.volume import Volume
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def write_maps(restored: Restored, target: Path, *, overwrite: bool = False) -> 
 def write_one_map(array: NDArray[np.float32], like: Volume, target: Path, *, name: str, overwrite: bool) -> list[Path]:
     """Write one map ``(H, W)`` or ``(T, *spatial)`` as ``<target>_<name>``."""
     photo = like.modality.profile.is_picture
-    stem = next((target.name[: -len(end)] for end in SUFFIXES if target.name.endswith(end)), None)
-    stem = stem or (target.stem if photo else target.name)
+    stem = stem_of(target) if photo or is_file_name(target) else target.name
     single = array[0] if array.ndim > 2 and len(array) == 1 else array
     place = target.with_name(f"{stem}_{name}{'.png' if photo else '.nii.gz'}")
     return write_map(single, like, place, overwrite=overwrite)

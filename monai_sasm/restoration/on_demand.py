@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import neighbours_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.plan import Plan
-from monai_sasm.restoration.restore import at_strength, coherent_weights, restore_fully
+from monai_sasm.restoration.restore import at_strength, coherent_weights, concluded, restore_fully
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.types import ImageBatch
@@ -63,6 +64,11 @@ class OnDemand:
     def done(self) -> list[int]:
         """Slices that are restored, sorted."""
         return sorted(self._done.copy())
+
+    @property
+    def units(self) -> int:
+        """How often restoring one slice calls ``progress``, at most."""
+        return self.plan.work_units(self.volume) // len(self)
 
     def restore(self, index: int, progress: Callable[[int], None] | None = None) -> None:
         """Restore one slice, unless that was done; ``progress`` as for :class:`Restorer`, of this slice alone."""
@@ -123,9 +129,16 @@ class OnDemand:
         """
         plan = replace(self.plan, options=replace(self.plan.options, strength=strength, keep_maps=False))
         result = self.volume.with_array(np.empty_like(self.volume.array))
+        changed = False
         for index, (native, place) in enumerate(zip(self.natives, result.each_slice(), strict=True)):
-            place[...] = native + self.change(index, strength)
-        return Restored(plan.annotate(result), plan, {}, None, {})
+            change = self.change(index, strength)
+            changed = changed or bool(change.any())
+            place[...] = native + change
+        return Restored(concluded(result, plan, changed), plan, {}, None, {}, changed=changed)
+
+    def save(self, target: Path, strength: float, *, overwrite: bool = False) -> list[Path]:
+        """Write the whole volume at a strength to this file or folder, see :meth:`Restored.save_as`; the files."""
+        return self.restored(strength).save_as(target, overwrite=overwrite)[0]
 
     def _working(self, index: int) -> ImageBatch:
         """A slice in working scale, ``(1, c, H, W)``."""

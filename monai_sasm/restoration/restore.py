@@ -27,12 +27,15 @@ from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
+from monai_sasm.restoration.shelter import neighbours_for_experts, sheltered
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.restoration.target_noise import aimed
 from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
+UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or the strength is 0"
 _TRIM_EVERY = 16  # slices
+_MEASURED, _CENTRE = 16, 512  # slices, and pixels on each side of their middle, whose noise is measured afterwards
 
 
 def restore_volume(
@@ -55,6 +58,7 @@ def restore_volume(
     changes = np.empty((count, factor * height, factor * width), np.float32) if options.keep_maps else None
     statistics = SliceStatistics(plan.classes, options.keep_maps, count)
     near = neighbours_of(volume, plan.neighbours)
+    left: list[float] = []
     run = partial(
         _correction,
         plan=plan,
@@ -68,25 +72,42 @@ def restore_volume(
     images = (to_working_scale(native, scaling, plan) for native in volume.each_slice())
     stack = count // (1 if volume.modality.profile.is_picture else len(volume.array))
     corrections = run_on_slices(run, images, batch=plan.batch, neighbours=near, length=stack)
+    changed = factor > 1
     for index, (native, place, change) in enumerate(
         zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
     ):
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
         correction = scaling.scale * change.cpu().numpy()
+        changed = changed or bool(correction.any())
         start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
         restored = start + correction
         if changes is not None:
             changes[index] = (restored - start).mean(0)
         place[...] = restored
+        if index % (1 + count // _MEASURED) == 0:
+            left.append(_noise_of(scaling.forward(np.array(place)), plan))
         if index % _TRIM_EVERY == 0:
             give_back()
-    summary = statistics.summary(scaling.scale) | aim | {"seconds": time.perf_counter() - started}
+    summary = (
+        statistics.summary(scaling.scale)
+        | aim
+        | {
+            "noise_after": float(np.median(left)) * scaling.scale,
+            "seconds": time.perf_counter() - started,
+        }
+    )
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
     unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
     told = range_notes(done, list(plan.experts.values()), summary["weights"], summary["noise"] / scaling.scale)
-    done = plan.annotate(replace(done, notes=(*done.notes, *told)))
-    return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure)
+    done = concluded(replace(done, notes=(*done.notes, *told)), plan, changed)
+    return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure, changed)
+
+
+def concluded(done: Volume, plan: Plan, changed: bool) -> Volume:
+    """A restored volume with what is to be told of it."""
+    done = plan.annotate(done)
+    return done if changed else replace(done, notes=(*done.notes, UNCHANGED))
 
 
 def restore_slices(
@@ -142,7 +163,8 @@ def restore_fully(
     """
     options = plan.options
     grey_photo = plan.modality.profile.is_picture and image.shape[1] == 1
-    start = image.expand(-1, 3, -1, -1) if grey_photo else image
+    shelter = None if plan.modality.profile.is_picture else sheltered(image, plan.modality.profile)
+    start = image.expand(-1, 3, -1, -1) if grey_photo else image if shelter is None else shelter.seen
     current = start
     known: torch.Tensor | None = None  # faults that earlier passes saw
     for number in range(plan.passes):
@@ -162,6 +184,8 @@ def restore_fully(
         if statistics is not None:
             statistics.add(weights, sigma, number, active)
         around = None if number else slab
+        if shelter is not None:
+            around = shelter.for_experts(current) if around is None else neighbours_for_experts(around, plan.modality)
         if statistics is not None and options.keep_maps and number == 0 and options.expert and plan.experts[1].samples:
             shown = current if around is None else around
             statistics.add_uncertainty(tiled(plan.experts[1].uncertainty, shown, sigma))
@@ -176,7 +200,7 @@ def restore_fully(
             statistics.add_trust(trust)
     if plan.modality.profile.nonnegative:  # no magnitude is negative, however dark the surroundings are drawn
         current = torch.maximum(current, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
-    return start, current
+    return (start, current) if shelter is None else (image, shelter.result(current))
 
 
 def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeights:
@@ -205,6 +229,7 @@ def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, keep: bool
 
     def judge(index: int) -> ExpertWeights:
         image = to_working_scale(volume.slice_at(index), scaling, plan)[None]
+        image = sheltered(image, plan.modality.profile).seen
         sigma = plan.noise_estimator(image) if given is None else torch.full_like(image, given)
         precision = gate.precision
         return gate_blocks(
@@ -256,6 +281,13 @@ def _correction(
         image, plan, given=given, statistics=statistics, progress=progress, slab=around, weights=weights
     )
     return result - enlarge(image, plan.scale)
+
+
+def _noise_of(image: NDArray[np.float32], plan: Plan) -> float:
+    """Median noise of the middle of a slice ``(c, H, W)``, in its unit."""
+    top, start = (max(0, side // 2 - _CENTRE) for side in image.shape[-2:])
+    middle = image[:, top : top + 2 * _CENTRE, start : start + 2 * _CENTRE]
+    return float(plan.noise_estimator(torch.from_numpy(np.ascontiguousarray(middle, np.float32))[None]).median())
 
 
 def _output(volume: Volume, factor: int, in_place: bool) -> Volume:

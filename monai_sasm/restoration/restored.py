@@ -29,11 +29,13 @@ class Restored:
             empty unless ``keep_maps``.
         change: ``(N, H, W)`` restored minus input, in the volume's unit, mean over colours; ``None`` unless
             ``keep_maps``.
-        summary: mean weight per expert, median noise estimate in the volume's unit, passes, seconds, mean trust.
+        summary: mean weight per expert, median noise estimate before and after in the volume's unit, passes, seconds,
+            mean trust.
         trust: ``(N, H, W)`` share of the refiner's change that was used, before its strength; ``None`` unless
             ``keep_maps`` and refined.
         uncertainty: ``(N, H, W)`` standard deviation of what a named expert that draws samples might have restored, in
             the volume's unit; ``None`` unless ``keep_maps`` and such an expert.
+        changed: whether any pixel was changed.
     """
 
     volume: Volume
@@ -43,11 +45,12 @@ class Restored:
     summary: dict[str, Any]
     trust: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
+    changed: bool = True
 
     @property
     def derivation(self) -> Derivation:
-        """What was done, as the headers of a result say it."""
-        return self.plan.derivation
+        """What was done, as the headers of a result say it; that nothing was, where no pixel was changed."""
+        return self.plan.derivation if self.changed else self.plan.derivation.unchanged
 
     def save(self, path: str | Path, *, overwrite: bool = False, keep_private: bool = False) -> list[Path]:
         """Write the volume, and its maps where ``keep_maps`` was chosen.

@@ -16,6 +16,7 @@ from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.precision import resolve_precision
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.installed import choose_refiner, mismatch, no_such
 from monai_sasm.restoration.options import Options, Thinning
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import check_upscale
@@ -246,7 +247,7 @@ class Restorer:
         if name in self._broken:
             bundles.read_metadata(self._broken[name])  # says what is wrong with it
         if name not in self.experts:
-            raise BundleError(f"no expert named {name!r}; available: {', '.join(sorted(self.experts)) or 'none'}")
+            raise no_such("expert", name, self.experts.sections)
         return self.experts[name]
 
     def refiner(self, name: str) -> Bundle:
@@ -256,14 +257,11 @@ class Restorer:
             BundleError: there is none, or it is incomplete.
         """
         if name not in self.refiners:
-            raise BundleError(f"no refiner named {name!r}; available: {', '.join(sorted(self.refiners)) or 'none'}")
+            raise no_such("refiner", name, self.refiners.sections)
         return self.refiners[name]
 
     def choose_refiner(self, modality: Modality, name: str | None = None, force: bool = False) -> str:
         """Name of the refiner for images of a modality; nothing is loaded.
-
-        A refiner draws detail as it has seen it in its training images. It is refused for images of another kind,
-        where that detail would be invented.
 
         Args:
             modality: of the image.
@@ -273,42 +271,14 @@ class Restorer:
         Raises:
             BundleError: there is none, or it is made for another modality and not forced.
         """
-        sections = self.refiners.sections
-        if name is None:
-            fitting = [n for n, s in sections.items() if s.get("default") and s.get("modality") == modality.value]
-            if not fitting:
-                raise BundleError(
-                    f"no refiner is the default for {modality.value}; leave refinement at 0, or name a refiner "
-                    f"(installed: {', '.join(sorted(sections)) or 'none'})"
-                )
-            return fitting[-1]
-        if name not in sections:
-            return self.refiner(name).name  # raises, naming what there is
-        if sections[name].get("modality") != modality.value and not force:
-            raise BundleError(
-                f"{name} is made for {sections[name].get('modality')} and would draw detail into this {modality.value} "
-                "image that was never measured, so it is refused; leave refinement at 0, or pass "
-                "force_refiner=True, and the metadata of the result will say so"
-            )
-        return name
+        return choose_refiner(self.refiners.sections, modality, name=name, force=force)
 
-    def mismatch(self, modality: Modality | None, options: Options) -> str | None:
+    def mismatch(self, modality: Modality | None, options: Options | Thinning) -> str | None:
         """Why images of a modality are passed over: a named expert or the refiner is for another one; else ``None``.
 
         Nothing is loaded. ``modality`` is ``None`` where the file does not say it.
         """
-        if modality is None:
-            return None
-        if options.expert is not None:
-            wanted = self.experts.modality(options.expert)
-            if wanted not in (modality, None):
-                return f"{options.expert} is for {wanted.value}, this image is {modality.value}; leave the expert out"
-        if options.refine:
-            try:
-                self.choose_refiner(modality, options.refiner, options.force_refiner)
-            except BundleError as error:
-                return str(error)
-        return None
+        return mismatch(self.experts.sections, self.refiners.sections, modality=modality, options=options)
 
     def check(self, options: Options | Thinning) -> None:
         """Load what the options name, so that what is wrong with it is said once and not for each image.

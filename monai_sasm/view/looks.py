@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory
+from monai_sasm.io.orientation import orientation_of
 from monai_sasm.io.volume import Volume
-from monai_sasm.view.orientation import orientation_of
 
 SIDE = 176  # pixels, longest side
+_ENOUGH = 768  # pixels
 _SOFT_TISSUE = (-160.0, 240.0)  # HU
 
 
@@ -37,7 +39,7 @@ def look(entry: Entry, estimator: Callable[[Any], Any] | None = None) -> dict[st
     if estimator is not None:
         import torch
 
-        noise = float(estimator(torch.from_numpy(np.array(middle))[None]).median())
+        noise = float(estimator(torch.from_numpy(np.array(_centre(middle)))[None]).median())
     return {
         "thumbnail": _thumbnail(shown, volume),
         "shape": list(shown.shape[1:]),
@@ -45,6 +47,12 @@ def look(entry: Entry, estimator: Callable[[Any], Any] | None = None) -> dict[st
         "noise": noise,
         "unit": volume.unit,
     }
+
+
+def _centre(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The middle of ``(c, H, W)``: enough to know the noise of a large photo."""
+    top, left = (max(0, (side - _ENOUGH) // 2) for side in image.shape[1:])
+    return image[:, top : top + _ENOUGH, left : left + _ENOUGH]
 
 
 def _middle(entry: Entry) -> Volume:

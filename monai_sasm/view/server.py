@@ -7,7 +7,6 @@ named by numbers that the server gave out, so that no path of a request is ever 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,62 +17,24 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from monai_sasm import __version__
 from monai_sasm.errors import RefusedError, reason_of
-from monai_sasm.label.guard import App, Guard, Receive, Scope, Send, answer
+from monai_sasm.io.volume import Volume
 from monai_sasm.view.found import Found, Image
+from monai_sasm.view.guard import REPORT_POLICY, ViewGuard
+from monai_sasm.view.jobs import Jobs
 from monai_sasm.view.looks import look
-from monai_sasm.view.saving import Saves
+from monai_sasm.view.photo_jobs import FACTORS, Enlarging, Filling
+from monai_sasm.view.planes import as_nifti
 from monai_sasm.view.studies import Studies, Study, reduced
 
 STATIC = Path(__file__).parent / "static"
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "font-src 'self' data:; worker-src 'self' blob:; frame-src blob:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "content-security-policy": _POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
 _MAX_BODY = 1 << 16  # bytes of a request in JSON
 Answer = Callable[[Request], Awaitable[Response]]
-
-
-class ViewGuard(Guard):
-    """Lets through to ``/api/`` who has the token; to the page anybody who addresses it rightly; adds headers."""
-
-    def __init__(self, app: App, token: str) -> None:
-        super().__init__(app, token)
-        self._answering = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer why not."""
-
-        async def guarded(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-                message["headers"] = [*message.get("headers", []), *own]
-            await send(message)
-
-        if scope["type"] == "lifespan":
-            await self._answering(scope, receive, send)
-        elif scope["type"] != "http":
-            raise RefusedError("only HTTP is answered")
-        elif refusal := self.refusal(scope):
-            await answer(guarded, *refusal)
-        elif scope["path"].startswith("/api/") and not self.has_token(scope):
-            await answer(guarded, 401, "the token is missing or wrong; open the address that sasm view printed")
-        else:
-            await self._answering(scope, receive, guarded)
 
 
 class Viewer:
@@ -87,7 +48,8 @@ class Viewer:
 
     def __init__(self, found: Found, studies: Studies, output: Path) -> None:
         self.found, self.studies, self.output = found, studies, output
-        self.saves = Saves(studies, output)
+        self.jobs = Jobs(studies, output)
+        self._fillings = 0
 
     def app(self, token: str) -> Starlette:
         """The ASGI application, guarded."""
@@ -99,7 +61,7 @@ class Viewer:
             Route("/api/images/{id}/modality", _safely(self.modality), methods=["POST"]),
             Route("/api/files/{name}", _safely(self.upload), methods=["PUT"]),
             Route("/api/files", _safely(self.uploaded), methods=["POST"]),
-            Route("/api/saves", _safely(self.saving)),
+            Route("/api/jobs", _safely(self.working)),
             Route(f"{study}/about", _safely(self.about)),
             Route(f"{study}/progress", _safely(self.progress)),
             Route(f"{study}/before/{{index:int}}", _safely(self.before)),
@@ -107,7 +69,12 @@ class Viewer:
             Route(f"{study}/weight/{{name}}/{{index:int}}", _safely(self.weight)),
             Route(f"{study}/uncertainty/{{index:int}}", _safely(self.uncertainty)),
             Route(f"{study}/command", _safely(self.command)),
+            Route(f"{study}/fill", _safely(self.fill), methods=["POST"]),
+            Route(f"{study}/enlarge", _safely(self.enlarge), methods=["POST"]),
+            Route(f"{study}/qualify", _safely(self.qualify), methods=["POST"]),
+            Route(f"{study}/volume", _safely(self.volume)),
             Route(f"{study}/save", _safely(self.save), methods=["POST"]),
+            Route("/report/{name}", self.report),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
         return Starlette(routes=routes, middleware=[Middleware(ViewGuard, token=token)])
@@ -172,7 +139,11 @@ class Viewer:
         """Which slices are restored."""
         study = self._study(request)
         await run_in_threadpool(lambda: study.volume)
-        return JSONResponse(study.progress() | {"ready": self.studies.ready})
+        found = study.progress() | {"ready": self.studies.ready, "experts": []}
+        if self.studies.restorer is not None:
+            experts = self.studies.restorer.experts
+            found["experts"] = sorted(name for name in experts if experts.modality(name) is study.volume.modality)
+        return JSONResponse(found)
 
     async def before(self, request: Request) -> Response:
         """A slice as it came, ``(H, W, c)``."""
@@ -225,18 +196,56 @@ class Viewer:
     async def command(self, request: Request) -> Response:
         """The command line that does the same."""
         study, strength = self._study(request), _strength(request.query_params.get("strength"))
-        line = study.image.command(self.output, expert=study.choices["expert"], strength=strength)
-        return JSONResponse({"command": line})
+        return JSONResponse({"command": study.command(self.output, strength)})
 
     async def save(self, request: Request) -> Response:
         """Write the result at a strength into the folder of results, when all of it is restored."""
         study, body = self._study(request), await _body(request)
         strength, overwrite = _strength(body.get("strength")), body.get("overwrite") is True
-        return JSONResponse({"save": self.saves.start(study, strength, overwrite=overwrite)})
+        return JSONResponse({"job": self.jobs.save(study, strength, overwrite=overwrite)})
 
-    async def saving(self, request: Request) -> Response:
-        """What became of the saves."""
-        return JSONResponse(self.saves.states())
+    async def fill(self, request: Request) -> Response:
+        """Fill the painted area of a photo; the request is a byte a pixel, 0 where it is painted over."""
+        study = self._study(request)
+        shape = (await run_in_threadpool(_photo, study)).array.shape[1:]
+        content = await _content(request, shape[0] * shape[1])
+        if len(content) != shape[0] * shape[1]:
+            raise ValueError("a mask has one byte for each pixel of the photo")
+        known = np.frombuffer(content, np.uint8).reshape(shape) > 0
+        self._fillings += 1
+        made = Filling(study, known, f"fill-{self._fillings}")
+        self.studies.add(made)
+        return JSONResponse({"expert": made.choices["expert"]})
+
+    async def enlarge(self, request: Request) -> Response:
+        """Enlarge a photo."""
+        study, factor = self._study(request), (await _body(request)).get("factor")
+        if factor not in FACTORS:
+            raise ValueError(f"factor must be one of {FACTORS}")
+        await run_in_threadpool(_photo, study)
+        made = Enlarging(study, factor)
+        self.studies.add(made)
+        return JSONResponse({"expert": made.choices["expert"]})
+
+    async def qualify(self, request: Request) -> Response:
+        """Measure an image as `sasm qualify` does."""
+        return JSONResponse({"job": self.jobs.qualify(self._study(request))})
+
+    async def working(self, request: Request) -> Response:
+        """What became of the jobs."""
+        return JSONResponse(self.jobs.states())
+
+    async def report(self, request: Request) -> Response:
+        """The page of a report, for a frame, which can send no token: its name cannot be guessed."""
+        found = self.jobs.reports.get(request.path_params["name"])
+        if found is None:
+            return Response(status_code=404)
+        return HTMLResponse(found, headers={"content-security-policy": REPORT_POLICY})
+
+    async def volume(self, request: Request) -> Response:
+        """All slices, before or after, as NIfTI; after, when all are restored."""
+        study, strength = self._study(request), _strength(request.query_params.get("strength", 0))
+        return Response(await run_in_threadpool(as_nifti, study, strength), media_type="application/octet-stream")
 
     def _image(self, request: Request) -> Image:
         return self.found[request.path_params["id"]]
@@ -251,10 +260,7 @@ class Viewer:
         volume, place = study.volume, study.orientation
         middle = place.show(study.natives[len(study.natives) // 2])
         spread = np.percentile(middle[:, ::4, ::4], [1, 50, 99.5]).tolist()
-        profile, restorer = volume.modality.profile, self.studies.restorer
-        known = (
-            [] if restorer is None else [n for n in restorer.experts if restorer.experts.modality(n) is volume.modality]
-        )
+        profile = volume.modality.profile
         return {
             "name": volume.name,
             "place": study.image.place,
@@ -267,15 +273,10 @@ class Viewer:
             "ends": list(place.ends),
             "reduction": study.reduction,
             "percentiles": spread,
-            "experts": sorted(known),
+            "enlarges": profile.is_picture and not isinstance(study, (Enlarging, Filling)),
             "notes": list(volume.notes),
-            "target": str(study.image.target(self.output)),
+            "target": str(study.target(self.output)),
         }
-
-
-def new_token() -> str:
-    """What the address of the page ends in; whoever has it may ask."""
-    return secrets.token_urlsafe(32)
 
 
 def _slice(study: Study, index: int) -> NDArray[np.float32]:
@@ -287,9 +288,9 @@ def _slice(study: Study, index: int) -> NDArray[np.float32]:
 
 def _raw(array: NDArray[Any], study: Study, **extra: Any) -> Response:
     """An array ``(c, H, W)`` or ``(H, W)`` as bytes; photos in half precision, which holds 8 bits a colour and more."""
-    if study.volume.modality.profile.is_picture and array.dtype == np.float32:
-        array = array.astype(np.float16)
     array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array[..., None]  # as textures have it
+    if study.volume.modality.profile.is_picture and array.dtype == np.float32:
+        array = array.astype(np.float16, order="C")
     about = {"shape": list(array.shape), "type": array.dtype.name, **extra}
     return Response(
         np.ascontiguousarray(array).tobytes(),
@@ -312,13 +313,25 @@ def _strength(given: Any) -> float:
     return strength
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    content = b""
+def _photo(study: Study) -> Volume:
+    if not study.volume.modality.profile.is_picture:
+        raise RefusedError(
+            "only photos are filled and enlarged: in CT and MR detail would be drawn that nobody measured"
+        )
+    return study.volume
+
+
+async def _content(request: Request, most: int) -> bytes:
+    content = bytearray()
     async for chunk in request.stream():
         content += chunk
-        if len(content) > _MAX_BODY:
+        if len(content) > most:
             raise RefusedError("the request is too long")
-    found = json.loads(content or b"{}")
+    return bytes(content)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    found = json.loads(await _content(request, _MAX_BODY) or b"{}")
     if not isinstance(found, dict):
         raise ValueError("the request must be a JSON object")
     return found

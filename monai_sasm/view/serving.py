@@ -8,13 +8,15 @@ import threading
 import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from monai_sasm.types import Modality
 from monai_sasm.view.found import Found
-from monai_sasm.view.server import Viewer, new_token
+from monai_sasm.view.guard import new_token
+from monai_sasm.view.server import Viewer
 from monai_sasm.view.studies import Studies
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def serve(
     listening = _listen(port)
     studies = Studies(lambda: _restorer(device, precision, trust), {} if gate is None else {"gate": gate})
     app = Viewer(found, studies, output).app(token)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="none")
+    config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=5, ws="none")
     address = f"http://{HOST}:{listening.getsockname()[1]}/#{token}"
     if source is not None:
         found.looking = True
@@ -66,11 +68,24 @@ def serve(
     if open_page:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     try:
-        uvicorn.Server(config).run([listening])
+        _Server(config, studies).run([listening])
     finally:
         studies.close()
         found.close()
         listening.close()
+
+
+class _Server(uvicorn.Server):
+    """Lets go of requests that wait for a slice when it is told to end."""
+
+    def __init__(self, config: uvicorn.Config, studies: Studies) -> None:
+        super().__init__(config)
+        self._studies = studies
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called on Ctrl-C and SIGTERM."""
+        self._studies.stop()
+        super().handle_exit(sig, frame)
 
 
 def _listen(port: int) -> socket.socket:

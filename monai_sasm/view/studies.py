@@ -4,26 +4,43 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monai_sasm.errors import reason_of
+from monai_sasm.io.orientation import Orientation, orientation_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.view.found import Image
-from monai_sasm.view.orientation import Orientation, orientation_of
 
 if TYPE_CHECKING:
-    from monai_sasm.restoration.on_demand import OnDemand
     from monai_sasm.restoration.restorer import Restorer
 
 KEPT = 4  # studies in memory at once, and fewer of large ones
 KEPT_BYTES = 3 << 30
+LARGE = 1_000_000  # pixels of a photo that gets a preview
 PREVIEW = 512  # pixels, longest side of the preview of a photo
 log = logging.getLogger(__name__)
+
+
+class Slices(Protocol):
+    """What restores the slices of an image; see :class:`monai_sasm.restoration.on_demand.OnDemand`."""
+
+    @property
+    def done(self) -> list[int]: ...
+    @property
+    def units(self) -> int: ...
+    def restore(self, index: int, progress: Callable[[int], None] | None = None) -> None: ...
+    def change(self, index: int, strength: float = 1.0) -> NDArray[np.float32]: ...
+    def weights(self, index: int) -> dict[str, NDArray[np.uint8]]: ...
+    def uncertainty(self, index: int) -> NDArray[np.float32] | None: ...
+    def noise(self, index: int) -> float: ...
+    def save(self, target: Path, strength: float, *, overwrite: bool = False) -> object: ...
 
 
 class Study:
@@ -40,8 +57,8 @@ class Study:
         self.part = 0.0  # of the slice under way
         self.focus = 0
         self.wanted = 0  # saves that wait for the last slice
-        self.one: OnDemand | None = None
-        self.preview: OnDemand | None = None
+        self.one: Slices | None = None
+        self.preview: Slices | None = None
         self._volume: Volume | None = None
         self._lock = threading.Lock()
 
@@ -54,19 +71,31 @@ class Study:
         """
         with self._lock:
             if self._volume is None:
-                volume = self.image.entry.load()
+                volume = self.read()
                 self.orientation: Orientation = orientation_of(volume)
                 self.natives = list(volume.each_slice())
                 self.focus = len(self.natives) // 2
                 self._volume = volume  # last: another thread takes it for a sign that the rest is there
             return self._volume
 
+    def read(self) -> Volume:
+        """The image from its files."""
+        return self.image.entry.load()
+
+    def target(self, output: Path) -> Path:
+        """Where its result goes."""
+        return self.image.target(output)
+
+    def command(self, output: Path, strength: float) -> str:
+        """The command line that writes the same."""
+        return self.image.command(output, expert=self.choices["expert"], strength=strength)
+
     @property
     def reduction(self) -> int:
         """How many times smaller than the photo its preview is; 1 for small photos, and for CT and MR."""
-        if not self.volume.modality.profile.is_picture:
+        if not self.volume.modality.profile.is_picture or self.volume.array[0].size < LARGE:
             return 1
-        return max(1, -(-max(self.volume.array.shape[1:]) // PREVIEW))
+        return -(-max(self.volume.array.shape[1:]) // PREVIEW)
 
     def prepare(self, restorer: Restorer) -> None:
         """Load the networks it needs."""
@@ -109,16 +138,18 @@ class Studies:
         self._make, self._choices = make, choices or {}
         self._studies: OrderedDict[tuple[str, str | None], Study] = OrderedDict()
         self._asked: list[tuple[Study, int, bool]] = []
-        self._jobs: deque[Callable[[Restorer], None]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        threading.Thread(target=self._run, daemon=True, name="restoring").start()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="restoring")
+        self._thread.start()
 
     def __call__(self, image: Image, expert: str | None = None) -> Study:
         """The study of an image; the ones that were looked at least recently are closed for it."""
         with self._changed:
-            study = self._studies.setdefault((image.id, expert), Study(image, {**self._choices, "expert": expert}))
-            self._studies.move_to_end((image.id, expert))
+            key = (image.id, expert)
+            study = self._studies.get(key) or Study(image, {**self._choices, "expert": expert})
+            self._studies[key] = study
+            self._studies.move_to_end(key)
             while len(self._studies) > KEPT or (len(self._studies) > 1 and self._bytes() > KEPT_BYTES):
                 oldest = next(iter(self._studies))
                 if self._studies[oldest].wanted:
@@ -127,13 +158,19 @@ class Studies:
             self._changed.notify_all()
         return study
 
+    def add(self, study: Study) -> None:
+        """Keep a study that was made otherwise."""
+        with self._changed:
+            self._studies[(study.image.id, study.choices["expert"])] = study
+            self._changed.notify_all()
+
     def forget(self, image: Image) -> None:
         """Close what is open of an image."""
         with self._changed:
             for key in [key for key in self._studies if key[0] == image.id]:
                 del self._studies[key]
 
-    def ask(self, study: Study, index: int, *, preview: bool = False, seconds: float = 20.0) -> OnDemand | None:
+    def ask(self, study: Study, index: int, *, preview: bool = False, seconds: float = 20.0) -> Slices | None:
         """Restore a slice before anything else, and wait; ``None`` when that takes longer than ``seconds``.
 
         Raises:
@@ -148,7 +185,7 @@ class Studies:
 
             def done() -> bool:
                 one = study.preview if preview else study.one
-                return bool(self.failure or study.failure or (one is not None and index in one.done))
+                return bool(self._closed or self.failure or study.failure or (one is not None and index in one.done))
 
             self._changed.wait_for(done, timeout=seconds)
         if self.failure or study.failure:
@@ -156,7 +193,7 @@ class Studies:
         one = study.preview if preview else study.one
         return one if one is not None and index in one.done else None
 
-    def wait(self, study: Study) -> OnDemand:
+    def wait(self, study: Study) -> Slices:
         """Wait until the whole of a study is restored.
 
         Raises:
@@ -174,16 +211,30 @@ class Studies:
             raise ValueError(self.failure or study.failure or "the server is stopping")
         return study.one
 
-    def later(self, job: Callable[[Restorer], None]) -> None:
-        """Run something in the thread, after what is asked for and before what is not."""
+    def loaded(self) -> Restorer:
+        """What restores, when it is loaded.
+
+        Raises:
+            ValueError: it cannot be.
+        """
         with self._changed:
-            self._jobs.append(job)
-            self._changed.notify_all()
+            self._changed.wait_for(lambda: bool(self.restorer or self.failure or self._closed))
+        if self.restorer is None:
+            raise ValueError(self.failure or "the server is stopping")
+        return self.restorer
+
+    def stop(self) -> None:
+        """Restore nothing more, and let nobody wait; returns at once."""
+        self._closed = True
+        threading.Thread(target=self._wake, daemon=True).start()  # the lock may be held by who is interrupted
 
     def close(self) -> None:
-        """End the thread after the slice under way."""
+        """Stop, and wait for the end of the tile under way: torch must not be at work when the process ends."""
+        self.stop()
+        self._thread.join(timeout=20)
+
+    def _wake(self) -> None:
         with self._changed:
-            self._closed = True
             self._changed.notify_all()
 
     def _bytes(self) -> int:
@@ -209,16 +260,12 @@ class Studies:
             work()
 
     def _next(self) -> Callable[[], None] | None:
-        restorer = self.restorer
-        if restorer is None:
+        if self.restorer is None:
             return None
         while self._asked:
             study, index, preview = self._asked.pop()  # the last one asked for is on the screen
             if study.failure is None:
                 return lambda: self._restore(study, index, preview=preview)
-        if self._jobs:
-            job = self._jobs.popleft()
-            return lambda: job(restorer)
         recent = list(self._studies.values())[::-1]
         for study in sorted(recent, key=lambda one: -one.wanted):
             if study._volume is not None and (missing := study.missing()) is not None:
@@ -232,14 +279,14 @@ class Studies:
             study.prepare(self.restorer)
             one = study.preview if preview else study.one
             assert one is not None
-            total, count = one.plan.work_units(one.volume) / len(one), 0
+            count = 0
 
             def progress(units: int) -> None:
                 nonlocal count
                 count += units
                 if not preview:
-                    study.part = min(1.0, count / total)
-                if study.reduction > 1 and not preview and self._asked:
+                    study.part = min(1.0, count / one.units)
+                if self._closed or (study.reduction > 1 and not preview and self._asked):
                     raise _GiveWayError
 
             one.restore(index, progress)
@@ -256,8 +303,5 @@ class _GiveWayError(Exception):
 
 
 def reduced(photo: Volume, times: int) -> Volume:
-    """A photo of ``1 / times`` the sides, each pixel the mean of ``times**2``; a rest at the border is cut."""
-    channels, height, width = photo.array.shape
-    rows, columns = height // times, width // times
-    blocks = photo.array[:, : rows * times, : columns * times].reshape(channels, rows, times, columns, times)
-    return replace(photo, array=blocks.mean((2, 4), dtype=np.float32), affine=None)
+    """Every ``times``-th pixel of a photo: small, and as noisy, which a mean would not be."""
+    return replace(photo, array=np.ascontiguousarray(photo.array[:, ::times, ::times]), affine=None)

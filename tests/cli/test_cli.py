@@ -225,7 +225,8 @@ def test_dry_run_says_what_and_why_and_writes_nothing(sasm: Any, photo: Path, tm
     code, out, _ = sasm("restore", photo.parent, "-o", tmp_path / "out", "--dry-run", "--json", "--modality", "mr")
     check_rows(map(json.loads, out.splitlines()))
     status = {row["input"]["format"]: row["status"] for row in map(json.loads, out.splitlines())}
-    assert status == {"dicom": "planned", "nifti": "planned", "raster": "skipped"}  # no photo is an MR image
+    assert status == {"dicom": "skipped", "nifti": "planned", "raster": "skipped"}  # a CT, and no photo is an MR image
+    assert "the file says that it is CT, not MR: leave --modality MR out" in out
     assert not (tmp_path / "out").exists()
 
 
@@ -292,7 +293,7 @@ def test_ctrl_c_leaves_nothing_half_written(photo: Path, tmp_path: Path) -> None
 
 
 def test_degrade_photos(sasm: Any, photo: Path, tmp_path: Path) -> None:
-    command = ("degrade", photo, "--kind", "gaussian", "--sigma", "0.1", "0.1", "--seed", "5")
+    command = ("degrade", photo, "--kind", "gaussian", "--sigma", "0.1", "--seed", "5")
     code, out, _ = sasm(*command, "-o", tmp_path / "a")
     assert (code, out) == (0, f"{tmp_path / 'a' / 'parameters.json'}\n")
     clean, noisy = (np.asarray(Image.open(tmp_path / "a" / part / "window.png")) for part in ("clean", "noisy"))
@@ -311,7 +312,7 @@ def test_degrade_photos(sasm: Any, photo: Path, tmp_path: Path) -> None:
 def test_degrade_makes_what_training_reads(sasm: Any, tmp_path: Path) -> None:
     from monai_sasm.datasets.images import paired
 
-    command = ("degrade", ct_small(), "--kind", "low-dose-ct", "--dose", "0.25", "0.25", "-o", tmp_path / "ct")
+    command = ("degrade", ct_small(), "--dose", "0.25", "-o", tmp_path / "ct")
     assert sasm(*command)[0] == 0
     pairs = paired([tmp_path / "ct"], "CT")
     assert len(pairs) == 1
@@ -366,7 +367,12 @@ def test_bundles_list(sasm: Any, tmp_path: Path) -> None:
     assert rows["broken_expert"]["role"] == "broken"
     assert "broken_expert" in err
     code, out, _ = sasm("bundles", "list")
-    assert out.splitlines()[0].split() == ["name", "role", "modality", "degradation", "version", "weights"]
+    head, *lines = out.splitlines()
+    assert "gate calls it" in head
+    told = {line.split()[0]: line for line in lines}
+    assert all(word in told["noise_photo_unet"] for word in (" yes ", "+10.5 (CBSD68, sigma 25)", "Residual U-Net"))
+    assert " yes " not in told["noise_photo_ddpm"]
+    assert rows["noise_photo_unet"]["gain"]["psnr_gain_db"] == 10.5
 
 
 def test_bundles_list_says_which_gate_decides(sasm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

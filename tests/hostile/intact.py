@@ -17,11 +17,13 @@ from PIL import Image
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
+from pydicom.uid import UID
 
 from tests.io.dicom.dicom_cases import STEP, ct_slice, enhanced_ct, file_meta_of, mr_slice, stored_values
 
 SIDE = 32  # pixels of the slices and pictures
 CODINGS = {"rle": "1.2.840.10008.1.2.5", "j2k": "1.2.840.10008.1.2.4.90", "jls": "1.2.840.10008.1.2.4.80"}
+_READ_ONLY = {"gif": "GIF", "webp": "WEBP", "jp2": "JPEG2000", "ppm": "PPM", "avif": "AVIF"}
 _PNG_HEAD = 8  # bytes before the first chunk
 
 Bytes = Callable[[bytes], bytes]
@@ -48,10 +50,13 @@ class Intact:
     pack: Bytes = field(default=_as_it_is, repr=False)
 
 
+Image.init()
+
+
 @cache
 def intact_files() -> tuple[Intact, ...]:
     """One of each kind."""
-    return (*_series(), *_volumes(), *_pictures())
+    return (*_series(), *_volumes(), *_others(), *_pictures())
 
 
 def _series() -> list[Intact]:
@@ -65,11 +70,11 @@ def _series() -> list[Intact]:
         Intact("implicit.dcm", _file(_cropped(ct_slice(0, series="implicit")), "1.2.840.10008.1.2")),
         Intact("deflated.dcm", _file(_cropped(ct_slice(0, series="deflated")), "1.2.840.10008.1.2.1.99")),
     ]
-    for name, syntax in CODINGS.items():
+    for name, coding in CODINGS.items():
         dataset = _cropped(ct_slice(0, series=name))
         dataset.file_meta = file_meta_of(dataset)
-        dataset.compress(syntax, generate_instance_uid=False)
-        found.append(Intact(f"{name}.dcm", _file(dataset, syntax)))
+        dataset.compress(coding, generate_instance_uid=False)
+        found.append(Intact(f"{name}.dcm", _file(dataset, coding)))
     return found
 
 
@@ -84,6 +89,29 @@ def _volumes() -> list[Intact]:
         Intact("sub-4_ct.nii", _nifti((whole - 400).astype(np.float32))),
         Intact("sub-5_bold.nii", _nifti(random.integers(0, 255, (SIDE, SIDE, 2, 2)).astype(np.uint8), slope=0.5)),
         Intact("sub-6_T2w.nii", _nifti(whole.astype(np.float64), nibabel.Nifti2Image)),
+    ]
+
+
+def _others() -> list[Intact]:
+    """NRRD, MetaImage and MGH, whose names say what made them."""
+    numbers = np.random.default_rng(0).integers(0, 900, (SIDE, SIDE, 3)).astype("<i2")
+    voxels, sizes, affine = numbers.tobytes(order="F"), f"{SIDE} {SIDE} 3", np.diag([1.0, 1.0, 3.0, 1.0])
+    nrrd = (
+        f"NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\nspace directions: "
+        "(1,0,0) (0,1,0) (0,0,3)\nkinds: domain domain domain\nendian: little\nencoding: CODING\n"
+        "space origin: (0,0,0)\n\n"
+    )
+    meta = (
+        f"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = PACKED\n"
+        f"TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 1 3\nDimSize = {sizes}\n"
+        "ElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    )
+    return [
+        Intact("sub-1_T1w.nrrd", nrrd.replace("CODING", "raw").encode() + voxels),
+        Intact("sub-2_T1w.nrrd", nrrd.replace("CODING", "gzip").encode() + gzip.compress(voxels, 1, mtime=0)),
+        Intact("sub-3_T1w.mha", meta.replace("PACKED", "False").encode() + voxels),
+        Intact("sub-4_T1w.mha", meta.replace("PACKED", "True").encode() + zlib.compress(voxels, 1)),
+        Intact("sub-5_T1w.mgh", bytes(nibabel.MGHImage(numbers.astype(">i2"), affine).to_bytes())),
     ]
 
 
@@ -108,6 +136,7 @@ def _pictures() -> list[Intact]:
         Intact("checked.png", _saved(image.quantize(16), "PNG"), pack=with_checksums),
         Intact("deep.png", _saved(Image.fromarray(rows.astype(np.uint16) * 257), "PNG"), pack=with_checksums),
         Intact("progressive.jpg", _saved(image, "JPEG", progressive=True, quality=60)),
+        *(Intact(f"a.{suffix}", _saved(image, kind)) for suffix, kind in _READ_ONLY.items() if kind in Image.SAVE),
         Intact("deep.tif", buffer.getvalue()),
     ]
 
@@ -133,7 +162,7 @@ def _cropped(dataset: Dataset) -> Dataset:
 
 def _file(dataset: Dataset, syntax: str = "1.2.840.10008.1.2.1") -> bytes:
     meta = file_meta_of(dataset)
-    meta.TransferSyntaxUID = syntax
+    meta.TransferSyntaxUID = UID(syntax)
     dataset.file_meta, dataset.preamble = meta, b"\0" * 128
     buffer = DicomBytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)

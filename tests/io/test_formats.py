@@ -206,15 +206,15 @@ def test_images_are_read_one_after_the_other(tree: Path, caplog: pytest.LogCaptu
     assert len(list(images)) == 3
     left_out = sorted(record.getMessage() for record in caplog.records if record.name == "monai_sasm.io.formats")
     assert [message.split(":")[0] for message in left_out] == ["left out anim", "left out broken"]
-    assert "a GIF: convert it to PNG" in left_out[0]
+    assert "the GIF header is damaged" in left_out[0]
 
 
 def test_what_cannot_be_opened_is_told_with_every_reason(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         formats.open_images(tmp_path / "nothing")
     scan(tmp_path / "a.nii")
-    (tmp_path / "anim.gif").write_bytes(b"GIF89a" + bytes(20))
-    with pytest.raises(RefusedError, match=r"a: .*modality='CT'.*; anim: a GIF"):
+    (tmp_path / "scene.jxl").write_bytes(b"\xff\x0a" + bytes(20))
+    with pytest.raises(RefusedError, match=r"a: .*modality='CT'.*; scene: a picture that is not read: export it"):
         list(formats.open_images(tmp_path))
     assert [volume.modality for volume in formats.open_images(tmp_path, "MR")] == [Modality.MR]
 
@@ -267,6 +267,7 @@ class TextFormat:
 
     name = "text"
     suffixes: tuple[str, ...] = (".digits",)
+    read_only: tuple[str, ...] = ()
     is_folder = False
 
     def sniff(self, head: bytes) -> bool:
@@ -284,6 +285,12 @@ class TextFormat:
 
     def result_name(self, entry: Entry) -> str:
         return entry.paths[0].name
+
+    def check_target(self, entry: Entry, path: Path) -> None:
+        pass
+
+    def companions(self, target: Path) -> tuple[Path, ...]:
+        return ()
 
     def write(
         self, volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool

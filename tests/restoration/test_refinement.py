@@ -295,9 +295,9 @@ def test_a_job_passes_over_what_a_refiner_is_not_for(restorer: Restorer, tmp_pat
     (entry,) = inventory(ct_small())
     assert mismatch(entry, restorer, options(Modality.CT)) is None
     assert "no refiner is the default for CT" in str(mismatch(entry, restorer, options(Modality.CT, refine=1.0)))
-    assert "--force-refiner" in str(mismatch(entry, restorer, options(Modality.CT, refine=1.0, refiner="fine")))
+    assert "force_refiner=True" in str(mismatch(entry, restorer, options(Modality.CT, refine=1.0, refiner="fine")))
     assert mismatch(entry, restorer, forced(Modality.CT)) is None
-    assert "leave --expert out" in str(mismatch(entry, restorer, options(Modality.MR)))
+    assert "leave the expert out" in str(mismatch(entry, restorer, options(Modality.MR)))
 
 
 def test_the_command_line_refuses_forces_and_enlarges(

@@ -183,7 +183,7 @@ def test_a_refiner_of_another_modality_must_be_forced(shelf: Path) -> None:
     restorer = Restorer("cpu")
     with pytest.raises(BundleError, match=r"no refiner is the default for CT; .* \(installed: fine\)"):
         restorer.choose_refiner(Modality.CT)
-    with pytest.raises(BundleError, match=r"fine is made for PHOTO .* this CT image .* --force-refiner"):
+    with pytest.raises(BundleError, match=r"fine is made for PHOTO .* this CT image .* force_refiner=True"):
         restorer.choose_refiner(Modality.CT, "fine")
     assert restorer.choose_refiner(Modality.CT, "fine", force=True) == "fine"
     with pytest.raises(BundleError, match="no refiner is the default for CT"):

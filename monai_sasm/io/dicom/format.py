@@ -19,6 +19,7 @@ class DicomFormat:
 
     name = "dicom"
     suffixes: tuple[str, ...] = (".dcm", ".dicom", ".ima")
+    read_only: tuple[str, ...] = (".dcm.gz",)
     is_folder = True
 
     def sniff(self, head: bytes) -> bool:
@@ -37,10 +38,25 @@ class DicomFormat:
         """A folder named after the entry; a NIfTI file for what cannot be written as DICOM."""
         return f"{entry.name}.nii.gz" if entry.geometry == "multiframe" else entry.name
 
+    def check_target(self, entry: Entry, path: Path) -> None:
+        """A file for one slice of DICOM; everything else goes into a folder."""
+        if entry.format != self.name:
+            raise ValueError(f"only DICOM images are written as DICOM, got {path.name}; choose another suffix")
+        if entry.geometry != "single":
+            raise ValueError(f"a series of several slices goes into a folder, got {path.name}; name a folder")
+
+    def companions(self, target: Path) -> tuple[Path, ...]:
+        """None."""
+        return ()
+
     def write(
         self, volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
     ) -> list[Path]:
-        """A derived series in a folder of its own, see :func:`monai_sasm.io.dicom.write.write_series`."""
-        from monai_sasm.io.dicom.write import write_series
+        """A derived series in a folder of its own, see :func:`monai_sasm.io.dicom.write.write_series`; one slice
+        also in a file.
+        """
+        from monai_sasm.io.dicom.write import write_file, write_series
 
+        if path.name.lower().endswith(self.suffixes) and not path.is_dir():
+            return [write_file(volume, path, derivation, overwrite=overwrite, keep_private=keep_private)]
         return write_series(volume, path, derivation, overwrite=overwrite, keep_private=keep_private)

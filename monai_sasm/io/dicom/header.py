@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from io import BufferedReader, FileIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +15,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from monai_sasm.io.dicom.deflated import inflates_beyond
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.dicom.deflated import inflates_beyond, unpacked
 from monai_sasm.io.dicom.format import BARE
 from monai_sasm.io.dicom.values import floats_of, integer_of, number_of, quiet, scale_of, text_of
 
@@ -31,6 +34,7 @@ TAGS: list[str | int] = [
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
+    "SeriesDescription",
     "AcquisitionNumber",
     "InstanceNumber",
     "ImagePositionPatient",
@@ -118,6 +122,7 @@ class Header:
     study: str = ""
     series: str = ""
     series_number: int | None = None
+    description: str = ""
     acquisition: int = 0
     instance: int = 0
     image_type: tuple[str, ...] = ()
@@ -156,9 +161,9 @@ class Header:
 def is_dicom(path: Path) -> bool:
     """Whether the first bytes say DICOM: ``DICM`` after the preamble, or a bare data set with a SOP Class UID."""
     try:
-        with path.open("rb") as stream:
+        with _opened(path) as (stream, _):
             kind = _magic(stream)
-    except OSError:
+    except (OSError, RefusedError):
         return False
     return kind == "preamble" or (kind == "bare" and read_header(path) is not None)
 
@@ -166,12 +171,13 @@ def is_dicom(path: Path) -> bool:
 def read_header(path: Path) -> Header | None:
     """The header of one file; ``None`` when it is no DICOM at all. Never raises for a damaged file: see ``broken``."""
     try:
-        size = path.stat().st_size
-        with _Bounded(path) as stream:
+        with _opened(path) as (stream, size):
             kind = _magic(stream)
             return None if kind is None else _read(stream, path, size, bare=kind == "bare")
     except OSError as error:
         return Header(path, broken=f"the file cannot be opened ({error.strerror})")
+    except RefusedError as error:
+        return Header(path, broken=str(error))
 
 
 def quiet_read(source: Path | BinaryIO, **options: Any) -> Dataset:
@@ -179,8 +185,18 @@ def quiet_read(source: Path | BinaryIO, **options: Any) -> Dataset:
     with quiet():
         if not isinstance(source, Path):
             return dcmread(source, **options)
-        with _Bounded(source) as stream:
+        with _opened(source) as (stream, _):
             return dcmread(stream, **options)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """A file and its size in bytes; unpacked where it is gzip."""
+    with _Bounded(path) as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        content = unpacked(stream) if packed else b""
+        yield (BytesIO(content), len(content)) if packed else (stream, path.stat().st_size)
 
 
 class _Bounded(BufferedReader):
@@ -234,6 +250,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         study=text_of(dataset, "StudyInstanceUID"),
         series=text_of(dataset, "SeriesInstanceUID"),
         series_number=integer_of(dataset, "SeriesNumber", None),
+        description=text_of(dataset, "SeriesDescription"),
         acquisition=integer_of(dataset, "AcquisitionNumber", 0) or 0,
         instance=integer_of(dataset, "InstanceNumber", 0) or 0,
         image_type=tuple(text_of(dataset, "ImageType").split("\\")) if text_of(dataset, "ImageType") else (),

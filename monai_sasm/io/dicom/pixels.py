@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from monai_sasm.io.memory import refuse_if_too_short
 
 PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
 
+_END_OF_IMAGE = b"\xff\xd9"
 _J2K_SIZE_MARKER = b"\xff\x4f\xff\x51"
 _J2K_DEPTH_OFFSET = 42  # from SOC to Ssiz of component 0 (ISO/IEC 15444-1 A.5.1); bit 7 set: signed
 
@@ -77,6 +79,7 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
             pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
             if dataset.file_meta.TransferSyntaxUID.is_compressed:
                 refuse_if_too_short(pixels, len(dataset.PixelData))
+                _refuse_cut_frames(dataset)
             raw = dataset.pixel_array
             dataset.PixelRepresentation = sign  # pydicom 2 overwrites it with what the codestream says
     except (RefusedError, MemoryError, KeyboardInterrupt, SystemExit):
@@ -88,6 +91,26 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
     unsigned_codestream = _is_unsigned_codestream(dataset)
     raw = raw.reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.int32)
     return dataset, _sign_extended(dataset, raw, unsigned_codestream or _has_embedded_overlay(dataset))
+
+
+def _refuse_cut_frames(dataset: Dataset) -> None:
+    """JPEG and JPEG-LS decoders fill what is missing with anything; a whole frame ends with its end marker."""
+    if "JPEG" not in dataset.file_meta.TransferSyntaxUID.name or "2000" in dataset.file_meta.TransferSyntaxUID.name:
+        return
+    count = int(dataset.get("NumberOfFrames") or 1)
+    for number, frame in enumerate(_frames(dataset.PixelData, count), 1):
+        if not frame.rstrip(b"\0").endswith(_END_OF_IMAGE):
+            raise RefusedError(f"the compressed frame {number} of {count} is cut off; get an intact copy")
+
+
+def _frames(pixel_data: bytes, count: int) -> Iterator[bytes]:
+    try:
+        from pydicom.encaps import generate_frames
+    except ImportError:  # pydicom 2.4
+        from pydicom.encaps import generate_pixel_data_frame
+
+        return generate_pixel_data_frame(pixel_data, count)
+    return generate_frames(pixel_data, number_of_frames=count)
 
 
 def _name_syntax(dataset: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class DicomSource(Source):
         instances: SOP Instance UID per slice, to notice files that changed in the meantime.
         positions: ImagePositionPatient per slice, LPS mm: the native positions, also where steps differ.
         orientation: ImageOrientationPatient.
+        contents: hash of the stored pixels per slice.
         slopes: rescale slope per slice.
         intercepts: rescale intercept per slice.
         multiframe: whether the slices are frames of Enhanced files.
@@ -53,6 +55,7 @@ class DicomSource(Source):
     paths: tuple[Path, ...]
     frames: tuple[int, ...]
     instances: tuple[str, ...]
+    contents: tuple[str, ...]
     positions: tuple[tuple[float, ...], ...]
     orientation: tuple[float, ...]
     slopes: tuple[float, ...]
@@ -89,7 +92,7 @@ class DicomSource(Source):
         """Every thin slice with its own position and the acquired slice that it lies in, which lends its header."""
         lps, thick, thin = LPS_TO_RAS @ grid.affine, grid.thick, grid.thin
         parents = np.minimum(((np.arange(thin) + 0.5) * thick / thin).astype(int), thick - 1)
-        per_slice = ("paths", "frames", "instances", "slopes", "intercepts")
+        per_slice = ("paths", "frames", "instances", "contents", "slopes", "intercepts")
         chosen: dict[str, Any] = {name: tuple(getattr(self, name)[parent] for parent in parents) for name in per_slice}
         positions = tuple(tuple(float(part) for part in lps[:3, 3] + k * lps[:3, 0]) for k in range(thin))
         neighbours = tuple(_neighbours(k, thick, thin) for k in range(thin))
@@ -127,17 +130,20 @@ def load(
     array = np.empty(shape, np.float32)
     current: Path | None = None
     pixels: StoredPixels | None = None
+    contents: list[str] = []
     for index, one in enumerate(slices):
         if one.header.path != current or pixels is None:
             dataset, pixels = read_stored(one.header.path)
             _check_same(dataset, one, pixels)
             current = one.header.path
         array[0, index] = rescaled(pixels.values[one.frame], one.slope, one.intercept)
+        contents.append(content_of(pixels, one.frame))
         _check_plausible(array[0, index], pixels.padding[one.frame], modality)
     source = DicomSource(
         paths=tuple(one.header.path for one in slices),
         frames=tuple(one.frame for one in slices),
         instances=tuple(one.header.sop_instance for one in slices),
+        contents=tuple(contents),
         positions=tuple(one.position for one in slices),
         orientation=slices[0].orientation,
         slopes=tuple(one.slope for one in slices),
@@ -150,6 +156,11 @@ def load(
 def instance_uid(dataset: Dataset) -> str:
     """SOP Instance UID of a data set, from the file meta information where the data set has lost it."""
     return text_of(dataset, "SOPInstanceUID") or text_of(dataset.file_meta, "MediaStorageSOPInstanceUID")
+
+
+def content_of(pixels: StoredPixels, frame: int) -> str:
+    """Hash of the stored integers of a frame."""
+    return hashlib.sha256(pixels.values[frame].astype("<i4").tobytes()).hexdigest()
 
 
 def check_memory(shape: tuple[int, ...], copies: int = 1) -> None:

@@ -7,9 +7,10 @@ Instance Reference), C.7.5.2 (Contributing Equipment), C.12.4.1.1 (processed pix
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,14 +23,15 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import replacing_folder
+from monai_sasm.io.commit import guard_target, replacing_folder, sync
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.conform import conform, dicom_profile
 from monai_sasm.io.dicom.header import SOFTWARE, encoding_of, read_header
 from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.placement import place
-from monai_sasm.io.dicom.read import DicomSource, instance_uid
+from monai_sasm.io.dicom.read import DicomSource, content_of, instance_uid
 from monai_sasm.io.dicom.values import integer_of, quiet, text_of
+from monai_sasm.io.placing import staged
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -70,13 +72,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Series:
-    """What all instances of one derived series share."""
+    """What all instances of one derived series share; ``code`` is what was done, ``None`` where nothing was."""
 
     uid: str
+    code: tuple[str, str] | None
     derivation: Derivation
     now: datetime
     modality: Modality
-    keep_private: bool
+    keep_private: bool = False
 
 
 def write_series(
@@ -85,8 +88,10 @@ def write_series(
     """Write restored pixels as a new DICOM series beside its source, one file a slice, Explicit VR Little Endian.
 
     Study, patient, frame of reference and slice geometry are the source's. Series and SOP Instance UIDs follow from the
-    source's UIDs and the derivation, so that a second run gives the same UIDs. Pixels that equal the source keep its
-    stored integer; padding is given back exactly. Values beyond Bits Stored are clipped and counted in a log warning.
+    source's UIDs, its pixels and the derivation: a second run gives the same UIDs; a slice that was sent again with
+    other pixels, or another part of a split series, gives others. Pixels that equal the source keep its stored integer,
+    and where all do the series says that it is a copy; padding is given back exactly. Values beyond Bits Stored are
+    clipped and counted in a log warning.
     Slices on a grid of their own (:mod:`monai_sasm.io.finer_slices`) get its positions, thickness, spacing and count.
 
     The folder appears whole or not at all, and holds this one series: an older result in it goes as a whole.
@@ -119,6 +124,25 @@ def write_series(
     return [folder / name for name in names]
 
 
+def write_file(
+    volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False, keep_private: bool = False
+) -> Path:
+    """Write an image of one slice to a file of that name; see :func:`write_series`.
+
+    Raises:
+        ValueError: it has several slices.
+    """
+    source = _checked_source(volume)
+    if len(source.paths) != 1:
+        raise ValueError(f"a series of {len(source.paths)} slices goes into a folder, got {path.name}; name a folder")
+    guard_target(path, overwrite=overwrite, sources=source.paths)
+    with staged(path.parent) as aside:
+        (name,) = _write_slices(volume, source, aside, derivation, keep_private)
+        sync(aside / name)
+        os.replace(aside / name, path)
+    return path
+
+
 def _is_result(path: Path, software: str) -> bool:
     """Whether a file is a derived slice that this program, or this software, wrote."""
     header = read_header(path)
@@ -141,16 +165,13 @@ def _write_slices(
 ) -> list[str]:
     names, clipped, series = [], 0, None
     mended: set[str] = set()
-    for number, path in enumerate(source.paths):
-        dataset, pixels = read_stored(path)
-        with quiet():
-            if instance_uid(dataset) != source.instances[number]:
-                raise RefusedError("a source file changed since it was read; restore the series again")
-            series = series or _series(dataset, source, derivation, volume.modality, keep_private)
-        stored, lost = encode(
-            volume.array[0, number], pixels, source.frames[number], source.slopes[number], source.intercepts[number]
-        )
-        clipped += lost
+    changed = source.thickness is not None or any(one.changed for one in _encoded(volume, source))
+    for number, one in enumerate(_encoded(volume, source)):
+        dataset, stored = one.dataset, one.stored
+        if series is None:
+            series = _series(dataset, source, derivation if changed else derivation.unchanged, volume.modality)
+            series = replace(series, code=series.code if changed else None, keep_private=keep_private)
+        clipped += one.clipped
         names.append(f"IM{number + 1:04d}.dcm")
         mended.update(_write_slice(dataset, series, stored, building / names[-1], source, number))
     if mended:
@@ -160,12 +181,33 @@ def _write_slices(
     return names
 
 
-def _series(
-    first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality, keep_private: bool
-) -> _Series:
+@dataclass(frozen=True)
+class _Encoded:
+    """A source instance with the integers that its new pixels are stored as."""
+
+    dataset: Dataset
+    stored: NDArray[np.int32]
+    changed: bool
+    clipped: int
+
+
+def _encoded(volume: Volume, source: DicomSource) -> Iterator[_Encoded]:
+    for number, path in enumerate(source.paths):
+        dataset, pixels = read_stored(path)
+        frame = source.frames[number]
+        with quiet():
+            same = instance_uid(dataset) == source.instances[number]
+        if not same or content_of(pixels, frame) != source.contents[number]:
+            raise RefusedError("a source file changed since it was read; restore the series again")
+        stored, lost = encode(volume.array[0, number], pixels, frame, source.slopes[number], source.intercepts[number])
+        yield _Encoded(dataset, stored, not np.array_equal(stored, pixels.values[frame]), lost)
+
+
+def _series(first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality) -> _Series:
     origin = text_of(first, "SeriesInstanceUID") or source.instances[0]
-    uid = generate_uid(entropy_srcs=["series", origin, derivation.digest])
-    return _Series(uid, derivation, _now(first), modality, keep_private)
+    uid = generate_uid(entropy_srcs=["series", origin, derivation.digest, *source.contents])
+    code = SMOOTHING if source.thickness is None else RESAMPLING
+    return _Series(uid, code, derivation, _now(first), modality)
 
 
 def _write_slice(
@@ -205,12 +247,12 @@ def _derive(dataset: Dataset, series: _Series, source: DicomSource, number: int)
     dataset.SOPClassUID = old_class
     moved = source.thickness is not None
     own = [str(number)] if moved else []  # several slices may share one template
-    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.derivation.digest, *own])
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.uid, *own])
     dataset.SeriesInstanceUID = series.uid
     if not text_of(dataset, "StudyInstanceUID"):  # emptied by a careless anonymiser; without one no archive takes it
         frame = text_of(dataset, "FrameOfReferenceUID") or series.uid
         dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study", frame])
-    _describe(dataset, series, RESAMPLING if moved else SMOOTHING)
+    _describe(dataset, series)
     if moved:
         place(dataset, source, number)
     _reference(dataset, old_class, source.acquired[number] if moved else (old_instance,), old_series, not moved)
@@ -241,7 +283,7 @@ def _drop_private(dataset: Dataset) -> None:
                 _drop_private(item)
 
 
-def _describe(dataset: Dataset, series: _Series, code: tuple[str, str]) -> None:
+def _describe(dataset: Dataset, series: _Series) -> None:
     derivation, now = series.derivation, series.now
     kind = text_of(dataset, "ImageType").split("\\")
     rest = [part for part in kind[1:] if part or len(kind) > 2] or ["PRIMARY"]
@@ -252,7 +294,8 @@ def _describe(dataset: Dataset, series: _Series, code: tuple[str, str]) -> None:
     before = text_of(dataset, "DerivationDescription")
     described = f"{before}; {derivation.description}" if before else derivation.description
     dataset.DerivationDescription = (described if len(described) <= _MAX_ST else derivation.description)[:_MAX_ST]
-    _append(dataset, "DerivationCodeSequence", [_code(*code)])
+    if series.code is not None:
+        _append(dataset, "DerivationCodeSequence", [_code(*series.code)])
     for event in ("Series", "Content", "InstanceCreation"):
         setattr(dataset, f"{event}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{event}Time", now.strftime("%H%M%S"))

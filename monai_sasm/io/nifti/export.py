@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.nifti.names import is_nifti_name
+from monai_sasm.io.nifti.names import is_nifti_name, sidecar_of, voxels_of
 from monai_sasm.io.nifti.read import NiftiSource
-from monai_sasm.io.nifti.write import sidecar_of, write_stream, write_with_sidecar
+from monai_sasm.io.nifti.write import write_stream, write_with_sidecar
 from monai_sasm.io.volume import Volume
 
 _ALIGNED = 2  # NIFTI_XFORM_ALIGNED_ANAT
@@ -58,8 +58,9 @@ def export_image(volume: Volume, path: Path, derivation: Derivation, *, overwrit
     if not np.isfinite(volume.array).all():
         raise ValueError("a volume to be written must be finite, got NaN or infinite voxels; check the restoration")
     header, parts = _encoded(volume.array if len(volume.array) > 1 else volume.array[0], volume, path)
-    guard_target(path, overwrite=overwrite)
-    guard_target(sidecar_of(path), overwrite=overwrite)
+    own = getattr(volume.source, "path", None)
+    for target in {path, voxels_of(path), sidecar_of(path)}:
+        guard_target(target, overwrite=overwrite, sources=() if own is None else (own,))
     return write_with_sidecar(path, header, parts, derivation, {})
 
 
@@ -90,7 +91,9 @@ def on_nifti_axes(array: NDArray[np.float32], like: Volume) -> tuple[NDArray[np.
         ValueError: wrong shape, or ``like`` has no affine.
     """
     if like.affine is None:
-        raise ValueError("a NIfTI file needs the affine of its image, got a volume without one; write a PNG")
+        raise ValueError(
+            "a NIfTI file needs the affine of its image, got a volume without a place in space; write a PNG"
+        )
     if like.source is not None and not like.source.at_equal_steps:
         raise RefusedError(
             "slices at uneven steps have no affine, which NIfTI and maps need; write DICOM (a folder "

@@ -30,10 +30,11 @@ _LARGEST_SIDECAR = 1 << 22  # bytes
 
 
 class NiftiFormat:
-    """NIfTI-1 and NIfTI-2 in one file; also what images of other formats are exported to."""
+    """NIfTI-1 and NIfTI-2 in one file or as a pair, and Analyze; also what images of other formats are exported to."""
 
     name = "nifti"
-    suffixes: tuple[str, ...] = names.SUFFIXES
+    suffixes: tuple[str, ...] = (*names.SUFFIXES, *names.PAIR_SUFFIXES)
+    read_only: tuple[str, ...] = ()
     is_folder = False
 
     def sniff(self, head: bytes) -> bool:
@@ -47,6 +48,15 @@ class NiftiFormat:
     def result_name(self, entry: Entry) -> str:
         """The name of the source."""
         return names.result_name(entry.paths[0])
+
+    def check_target(self, entry: Entry, path: Path) -> None:
+        """No photos: they have no place in space."""
+        names.check_in_space(entry.modality, path)
+
+    def companions(self, target: Path) -> tuple[Path, ...]:
+        """The sidecar, and the voxels of a pair."""
+        voxels = names.voxels_of(target)
+        return (names.sidecar_of(target), *([voxels] if voxels != target else []))
 
     def write(
         self, volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
@@ -68,10 +78,13 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
     """
     refusal, doubt, geometry = None, None, "unknown"
     notes: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = (path,)
     known = modality or names.bids_modality(path)
     try:
         header = read_header(path)
-        shape = checked_shape(header, path)
+        if not header.is_single:
+            paths = (path, names.paired(path))
+        shape = checked_shape(header, paths[-1])
         notes = notes_on(header)
         geometry = "single" if slice_count(shape, slice_axis_of(header, shape)) == 1 else "regular"
         doubt = doubt_of(path, header, known)
@@ -84,7 +97,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
     forced = load if doubt and refusal is None else None
     reason = refusal or doubt
     return Entry(
-        name, "nifti", (path,), known, geometry, reason, notes, partial(refuse, reason) if reason else load, forced
+        name, "nifti", paths, known, geometry, reason, notes, partial(refuse, reason) if reason else load, forced
     )
 
 
@@ -111,10 +124,10 @@ def sidecar_meaning(path: Path, modality: Modality | None) -> str | None:
         return None
     kinds = told.get("ImageType")
     kinds = [str(kind) for kind in kinds] if isinstance(kinds, list) else []
-    texts = " | ".join(str(told.get(key, "")) for key in ("SeriesDescription", "ImageComments"))
+    texts = " | ".join(str(told.get(key) or "") for key in ("SeriesDescription", "ImageComments"))
     return (
         meaning.by_image_type(kinds, modality)
-        or meaning.by_component(str(told.get("ComplexImageComponent", "")))
-        or meaning.by_unit(str(told.get("Units", "")))
+        or meaning.by_component(str(told.get("ComplexImageComponent") or ""))
+        or meaning.by_unit(str(told.get("Units") or ""))
         or meaning.by_text(texts, derived=kinds[:1] == ["DERIVED"])
     )

@@ -37,10 +37,10 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def read_header(path: Path) -> Any:
-    """The nibabel header of a single-file NIfTI, with its extensions.
+    """The nibabel header of a NIfTI file or pair, with its extensions; one like it for Analyze.
 
     Raises:
-        RefusedError: it is damaged, a pair of files, or Analyze.
+        RefusedError: it is damaged.
     """
     import nibabel
     from nibabel.spatialimages import HeaderDataError
@@ -50,16 +50,17 @@ def read_header(path: Path) -> Any:
         with open_plain(path) as file:
             head = file.read(544)
             file.seek(0)
-            if len(head) < 348 or (head[4:7] in (b"n+2", b"ni2") and len(head) < 544):
+            if len(head) < {b"n+2": 544, b"ni2": 540}.get(head[4:7], 348):
                 raise RefusedError("the file ends inside the NIfTI header: it is damaged, export it again")
             if head[4:7] in (b"n+2", b"ni2"):
                 kind, magic = "Nifti2Header", head[4:7]
             else:
                 kind, magic = "Nifti1Header", head[344:347]
             if magic in (b"ni1", b"ni2"):
-                raise RefusedError("a NIfTI pair (.hdr and .img): convert it to one .nii.gz file")
+                pair = type(as_kind(getattr(nibabel, kind)(check=False), single=False))
+                return pair.from_fileobj(io.BytesIO(file.read(_MAX_EXTENSIONS)), check=False)
             if magic not in (b"n+1", b"n+2"):
-                raise RefusedError("an Analyze header knows no left and right: convert it to NIfTI and check the sides")
+                return _from_analyze(head[:348])
             bare = getattr(nibabel, kind)
             offset = bare(head[: bare.sizeof_hdr], check=False).get_data_offset()
             _check_offset(offset)
@@ -74,6 +75,36 @@ def read_header(path: Path) -> Any:
         raise RefusedError(f"the NIfTI header is damaged ({type(error).__name__}): export the file again") from error
 
 
+def as_kind(header: Any, single: bool) -> Any:
+    """The same header for one file, or for a pair."""
+    import nibabel
+
+    if header.is_single == single:
+        return header
+    version = "Nifti2" if header.sizeof_hdr == 540 else "Nifti1"
+    kind = getattr(getattr(nibabel, version.lower()), f"{version}Header" if single else f"{version}PairHeader")
+    other = kind(header.binaryblock, header.endianness, check=False, extensions=header.extensions)
+    other["magic"] = kind.single_magic if single else kind.pair_magic
+    other["vox_offset"] = kind.single_vox_offset + header.extensions.get_sizeondisk() if single else 0
+    return other
+
+
+def _from_analyze(head: bytes) -> Any:
+    """A NIfTI header that says what an Analyze 7.5 header does, with the scaling of SPM; it knows no orientation."""
+    import nibabel
+
+    old = nibabel.spm99analyze.Spm99AnalyzeHeader(head, check=False)
+    new = nibabel.nifti1.Nifti1PairHeader(endianness=old.endianness)
+    new.set_data_dtype(old.get_data_dtype())
+    new.set_data_shape(old.get_data_shape())
+    new.set_zooms(old.get_zooms())
+    new["descrip"], new["vox_offset"] = old["descrip"], max(0, float(old["vox_offset"]))
+    slope = float(old["scl_slope"])
+    if slope not in (0, 1) and math.isfinite(slope):
+        new.set_slope_inter(slope, 0)
+    return new
+
+
 def _check_offset(offset: int) -> None:
     """Before the extensions that stand ahead of the voxels are read: packed, they may be of any size."""
     if offset > _MAX_EXTENSIONS:
@@ -84,7 +115,12 @@ def _check_offset(offset: int) -> None:
 
 
 def checked_shape(header: Any, path: Path) -> tuple[int, ...]:
-    """``(i, j)``, ``(i, j, k)`` or ``(i, j, k, t)``, after every check that the header alone allows."""
+    """``(i, j)``, ``(i, j, k)`` or ``(i, j, k, t)``, after every check that the header alone allows.
+
+    Args:
+        header: see :func:`read_header`.
+        path: of the file with the voxels.
+    """
     import nibabel
 
     try:
@@ -105,7 +141,10 @@ def checked_shape(header: Any, path: Path) -> tuple[int, ...]:
     scaling_of(header)
     affine_mm(header)
     declared = math.prod(shape) * dtype.itemsize + header.get_data_offset()
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise RefusedError("the .img file with the voxels is not beside its .hdr: copy both") from error
     with open(path, "rb") as file:
         largest = size * _GZIP_RATIO if file.read(2) == b"\x1f\x8b" else size
     if declared > largest:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.meaning import LABELS
 from monai_sasm.types import Modality
 
 SUFFIXES = (".nii.gz", ".nii")
+PAIR_SUFFIXES = (".hdr", ".hdr.gz")
+"""Of headers whose voxels lie in ``.img`` or ``.img.gz`` beside them."""
 _LABELS = re.compile(
     r"(^|[_.-])(d?seg|probseg|mask|labels?|segmentations?|parcellation|aseg|aparc[\w.+-]*|wmparc|ribbon)$",
     re.IGNORECASE,
@@ -27,7 +30,42 @@ _MEANINGS = {  # what it is -> BIDS entities and suffixes, and the suffixes of d
 
 def is_nifti_name(path: Path) -> bool:
     """Whether a file name ends like that of a NIfTI file."""
-    return path.name.lower().endswith(SUFFIXES)
+    return path.name.lower().endswith((*SUFFIXES, *PAIR_SUFFIXES))
+
+
+def sidecar_of(path: Path) -> Path:
+    """The JSON file beside a volume, which says what was done to it."""
+    return path.with_name(f"{stem(path)}.json")
+
+
+def voxels_of(path: Path) -> Path:
+    """The file that holds the voxels: of a pair the other one, else the file itself."""
+    if not path.name.lower().endswith(PAIR_SUFFIXES):
+        return path
+    begin, packed = stem(path), ".gz" if path.name.lower().endswith(".gz") else ""
+    image = ".IMG" if ".HDR" in path.name else ".img"
+    return path.with_name(f"{begin}{image}{packed}")
+
+
+def paired(path: Path) -> Path:
+    """The file with the voxels of a header that says that it is one of two.
+
+    Raises:
+        RefusedError: its name does not say which the other is.
+    """
+    if voxels_of(path) == path:
+        raise RefusedError("the header of a pair must be named .hdr, and its voxels .img: rename both")
+    return voxels_of(path)
+
+
+def check_in_space(modality: Modality | None, path: Path) -> None:
+    """Refuse to write a photo under the name of a volume.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if modality is not None and modality.profile.is_picture:
+        raise ValueError(f"a photo has no place in space, got {path.name}; choose the suffix of its own kind, or .png")
 
 
 def result_name(path: Path) -> str:
@@ -52,4 +90,4 @@ def bids_modality(path: Path) -> Modality | None:
 
 def stem(path: Path) -> str:
     """File name without ``.nii`` or ``.nii.gz``, or without its last suffix."""
-    return re.sub(r"\.nii(\.gz)?$|\.[^.]*$", "", path.name, flags=re.IGNORECASE)
+    return re.sub(r"\.(nii|hdr|img|dcm)(\.gz)?$|\.[^.]*$", "", path.name, flags=re.IGNORECASE)

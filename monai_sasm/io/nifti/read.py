@@ -1,4 +1,4 @@
-"""Reading NIfTI-1 and NIfTI-2 files, with all that the writer needs to give them back."""
+"""Reading NIfTI-1, NIfTI-2 and Analyze files, with all that the writer needs to give them back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from monai_sasm.io.nifti.header import (
     slice_axis_of,
     slice_count,
 )
-from monai_sasm.io.nifti.names import result_name, stem
+from monai_sasm.io.nifti.names import paired, result_name, stem
 from monai_sasm.io.nifti.stored_values import Decoder, StoredValues, slabs
 from monai_sasm.io.volume import FinerSlices, Source, Volume
 from monai_sasm.types import Modality
@@ -72,7 +72,7 @@ class NiftiSource(Source):
 def unknown_modality() -> str:
     """Why a NIfTI file is refused of which nobody says what made it."""
     choices = " or ".join(f"modality='{one}'" for one in Modality.known() if not one.profile.is_picture)
-    return f"a NIfTI file does not say what made it: say {choices}"
+    return f"the file does not say what made it: say {choices}"
 
 
 def read(path: Path, modality: Modality | None, name: str | None = None) -> Volume:
@@ -88,11 +88,12 @@ def read(path: Path, modality: Modality | None, name: str | None = None) -> Volu
     if modality is None or modality.profile.is_picture:
         raise RefusedError(unknown_modality())
     header = read_header(path)
-    shape = checked_shape(header, path)
+    voxels = path if header.is_single else paired(path)
+    shape = checked_shape(header, voxels)
     dtype = header.get_data_dtype()
     kept = dtype.itemsize if dtype.itemsize > 2 else 0  # where float32 may not be enough to give the numbers back
     refuse_if_too_large(math.prod(shape) * (_FLOAT32 + kept))
-    decoder = _decode(path, header, shape)
+    decoder = _decode(voxels, header, shape)
     notes = notes_on(header)
     if decoder.unreadable:
         if decoder.unreadable == math.prod(shape):
@@ -122,14 +123,19 @@ def _decode(path: Path, header: Any, shape: tuple[int, ...]) -> Decoder:
             file.seek(header.get_data_offset())
             for where in slabs(shape):
                 raw = np.empty((*shape[:2], where.stop - where.start), dtype, order="F")
-                _fill(memoryview(raw.reshape(-1, order="F").view(np.uint8)), file)  # type: ignore[arg-type]
+                fill(memoryview(raw.reshape(-1, order="F").view(np.uint8)), file)  # type: ignore[arg-type]
                 decoder.take(where, raw)
     except (OSError, EOFError, zlib.error) as error:
         raise RefusedError("the voxels end early or are damaged: copy or export the file again") from error
     return decoder
 
 
-def _fill(buffer: memoryview, file: BinaryIO) -> None:
+def fill(buffer: memoryview, file: BinaryIO) -> None:
+    """Read exactly as many bytes as the buffer holds.
+
+    Raises:
+        EOFError: the file ends before.
+    """
     filled = 0
     while filled < len(buffer):
         count = file.readinto(buffer[filled:])  # type: ignore[attr-defined]

@@ -150,6 +150,14 @@ def fit(array: NDArray[np.float32], stored: StoredValues) -> tuple[StoredScaling
     return stored.scaling, below + above
 
 
+def clipped_by(array: NDArray[np.float32], stored: StoredValues) -> int:
+    """How many values lie beyond the ends of the type in the source's scaling, and are clipped by :func:`numbers`."""
+    low, high = _range_of(stored.dtype, stored.scaling)
+    whole = flat(array)
+    parts = (whole[..., where] for where in slabs(array.shape))
+    return sum(int(np.count_nonzero((part < low) | (part > high))) for part in parts)
+
+
 def numbers(array: NDArray[np.float32], stored: StoredValues, scaling: StoredScaling) -> Iterator[NDArray[Any]]:
     """Numbers for the file, slab by slab, in the scaling that :func:`fit` chose; unchanged ones are the source's."""
     whole = flat(array)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.nifti.names import is_nifti_name, stem
+from monai_sasm.io.nifti.header import as_kind
+from monai_sasm.io.nifti.names import is_nifti_name, sidecar_of, voxels_of
 from monai_sasm.io.nifti.read import NiftiSource
 from monai_sasm.io.nifti.stored_values import fit, numbers
 from monai_sasm.io.volume import Volume
@@ -29,7 +30,7 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     magnitude zero); the sidecar counts them.
 
     Returns:
-        The image and the sidecar.
+        The image and the sidecar; the voxels of a pair last.
 
     Raises:
         FileExistsError: a target exists and ``overwrite`` is off.
@@ -38,9 +39,9 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     source: NiftiSource = volume.source
     if not is_nifti_name(path):
         raise ValueError(f"a NIfTI volume is written as .nii or .nii.gz, got {path.name}")
-    sidecar = sidecar_of(path)
-    guard_target(path, overwrite=overwrite, sources=(source.path,))
-    guard_target(sidecar, overwrite=overwrite, sources=(sidecar_of(source.path),))
+    sources = (source.path, voxels_of(source.path), sidecar_of(source.path))
+    for target in {path, voxels_of(path), sidecar_of(path)}:
+        guard_target(target, overwrite=overwrite, sources=sources)
     array = np.moveaxis(volume.array, 0, 3) if volume.array.shape[0] > 1 else volume.array[0]
     scaling, clipped = fit(array, source.stored)
     header = source.header
@@ -58,7 +59,7 @@ def write_with_sidecar(
     """Write a NIfTI file and the JSON file beside it, which says what was done; both appear when both are whole.
 
     Args:
-        path: ``.nii`` or ``.nii.gz``.
+        path: ``.nii`` or ``.nii.gz``; or ``.hdr``, for a pair with ``.img``.
         header: see :func:`write_stream`.
         parts: see :func:`write_stream`.
         derivation: what was done.
@@ -67,31 +68,38 @@ def write_with_sidecar(
     Returns:
         The image and the sidecar.
     """
-    sidecar = sidecar_of(path)
+    voxels = voxels_of(path)
+    header = as_kind(header, single=voxels == path)
+    compressed = path.name.lower().endswith(".gz")
+    with replacing(sidecar_of(path)) as beside, replacing(path) as file:
+        beside.write(record_of(derivation, record))
+        if voxels == path:
+            write_stream(file, header, parts, compressed=compressed)
+            return [path, sidecar_of(path)]
+        write_stream(file, header, (), compressed=compressed)
+        with replacing(voxels) as other:
+            write_stream(other, None, parts, compressed=compressed)
+    return [path, sidecar_of(path), voxels]
+
+
+def record_of(derivation: Derivation, record: dict[str, Any]) -> bytes:
+    """The JSON text of a sidecar: what was done, and further entries."""
     record = record | {
         "GeneratedBy": [{"Name": derivation.software, "Version": derivation.version}],
         "Description": derivation.description,
         "Models": dict(derivation.models),
         "Parameters": {key: str(value) for key, value in derivation.parameters.items()},
     }
-    with replacing(sidecar) as beside, replacing(path) as file:
-        write_stream(file, header, parts, compressed=path.name.lower().endswith(".gz"))
-        beside.write(json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
-    return [path, sidecar]
-
-
-def sidecar_of(path: Path) -> Path:
-    """The JSON file beside a NIfTI file."""
-    return path.with_name(f"{stem(path)}.json")
+    return json.dumps(record, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def write_stream(file: BinaryIO, header: Any, parts: Iterable[NDArray[Any]], *, compressed: bool) -> None:
-    """Header, extensions and numbers of a single-file NIfTI; nibabel's image writer would edit the header.
+    """Header, extensions and numbers of a NIfTI file; nibabel's image writer would edit the header.
 
     Args:
         file: receives them.
-        header: nibabel header of a single file, with its extensions.
-        parts: the numbers in the order of the file, each part written in Fortran order.
+        header: nibabel header, with its extensions; ``None`` for the file of a pair that has none.
+        parts: the numbers in the order of the file, each part written in Fortran order; none for the other file.
         compressed: as gzip.
     """
     if compressed:
@@ -99,7 +107,8 @@ def write_stream(file: BinaryIO, header: Any, parts: Iterable[NDArray[Any]], *, 
         with gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as stream:
             write_stream(stream, header, parts, compressed=False)  # type: ignore[arg-type]
         return
-    header.write_to(file)
-    file.write(b"\0" * (header.get_data_offset() - file.tell()))
+    if header is not None:
+        header.write_to(file)
+        file.write(b"\0" * (header.get_data_offset() - file.tell()))
     for part in parts:
         file.write(part.tobytes(order="F"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.photo.libjpeg import warnings_of
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
 
 MAGIC = b"\xff\xd8\xff"
@@ -51,6 +53,7 @@ def decode(data: bytes) -> Pixels:
         pixels = np.array(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise RefusedError("the JPEG pixels are damaged or end early: copy or export the file again") from error
+    notes = _complaint_of(data)
     subsampling = JpegImagePlugin.get_sampling(image) if image.mode == "RGB" else 0
     header = JpegHeader(
         tables=image.quantization,
@@ -59,8 +62,23 @@ def decode(data: bytes) -> Pixels:
         stored_as_rgb=image.mode == "RGB" and image.info.get("adobe_transform") == 0,
         segments=tuple(segment for segment in _segments(data) if _describes_picture(*segment)),
     )
-    notes = ("only the first of several pictures in this JPEG is processed",) if image.format == "MPO" else ()
+    if image.format == "MPO":
+        notes = ("only the first of several pictures in this JPEG is processed", *notes)
     return split(pixels, header, notes)
+
+
+def _complaint_of(data: bytes) -> tuple[str, ...]:
+    """What libjpeg finds wrong inside of the pixels, as a note; Pillow keeps it to itself and fills with grey.
+
+    Raises:
+        RefusedError: pixels are missing.
+    """
+    told = warnings_of(data)
+    if re.search("premature end|bad Huffman|found marker|[Cc]orrupt data|exited early|no progress", told):
+        raise RefusedError("pixels of the JPEG are missing or damaged inside of the file: copy or export it again")
+    if told:
+        return ("the JPEG holds bytes that do not belong to it; look whether a part of the picture is damaged",)
+    return ()
 
 
 def encode(pixels: Pixels) -> bytes:

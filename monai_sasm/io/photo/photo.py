@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and BMP photos: bit depth, alpha, orientation, profile and resolution come back as they were."""
+"""Photos: bit depth, alpha, orientation, profile and resolution of PNG, JPEG, TIFF and BMP come back as they were."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, safe_name
-from monai_sasm.io.photo import bmp, jpeg, png, tiff
+from monai_sasm.io.photo import bmp, jpeg, pillow, png, pnm, tiff
 from monai_sasm.io.photo.pixels import Pixels
+from monai_sasm.io.photo.radiograph import note_on
 from monai_sasm.io.volume import Source, Volume
 from monai_sasm.types import Modality
 
@@ -26,8 +27,17 @@ SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp",),
 }
-"""File kinds with the suffixes a file of this kind may carry; the first is the default."""
-_CODECS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "TIFF": tiff, "BMP": bmp}
+"""File kinds that are written, with the suffixes a file of this kind may carry; the first is the default."""
+READ_ONLY = {
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "JPEG 2000": (".jp2", ".j2k", ".jpf", ".jpx"),
+    "AVIF": (".avif", ".avifs"),
+    "HEIC": (".heic", ".heif", ".hif"),
+    "PNM": (".pgm", ".ppm", ".pbm", ".pnm"),
+}
+"""File kinds that are read, and whose results are PNG files."""
+_CODECS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "TIFF": tiff, "BMP": bmp, "PNM": pnm}
 _ROOM = 2**31  # bytes; a larger file is not a photo
 
 
@@ -57,11 +67,12 @@ def kind_of(head: bytes) -> str | None:
     for kind, magics in (("PNG", (png.MAGIC,)), ("JPEG", (jpeg.MAGIC,)), ("TIFF", tiff.MAGICS), ("BMP", (bmp.MAGIC,))):
         if head.startswith(magics):
             return kind
-    return None
+    return "PNM" if pnm.is_pnm(head) else pillow.kind_of(head)
 
 
 def result_name(path: Path, kind: str | None) -> str:
-    """Name of the result of a photo: its own, with the suffix of its true kind."""
+    """Name of the result of a photo: its own, with the suffix of its true kind, or of PNG."""
+    kind = "PNG" if kind in READ_ONLY else kind
     return path.name if kind is None or path.suffix.lower() in SUFFIXES[kind] else path.stem + SUFFIXES[kind][0]
 
 
@@ -74,7 +85,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
                 f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave the modality out"
             )
         kind, data = _load(path)
-        _CODECS[kind].inspect(data)
+        _codec(kind).inspect(data)
     except RefusedError as error:
         refusal = str(error)
     label = safe_name(path.stem)
@@ -92,7 +103,7 @@ def read(path: Path, name: str | None = None) -> Volume:
         RefusedError: not a photo that can be processed rightly (see the message).
     """
     kind, data = _load(path)
-    pixels: Pixels = _CODECS[kind].decode(data)
+    pixels: Pixels = _codec(kind).decode(data)
     values = np.moveaxis(pixels.values, 2, 0)
     array = np.ascontiguousarray(values, dtype=np.float32)
     if values.dtype.kind == "u":
@@ -102,27 +113,25 @@ def read(path: Path, name: str | None = None) -> Volume:
         array=array,
         modality=Modality.PHOTO,
         name=name or path.stem,
-        source=RasterSource(path, kind, token),
+        source=RasterSource(path, "PNG" if kind in READ_ONLY else kind, token),
         geometry="single",
-        notes=pixels.notes,
+        notes=(*pixels.notes, *note_on(array, path.stem)),
     )
 
 
 def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False) -> list[Path]:
     """Write a photo as the same kind of file that :func:`read` made it from; one that came from no file, as PNG.
 
-    Values are clipped to [0, 1] and rounded to the bit depth of the source (8 bits where an array had 8, else 16). The
-    metadata stay the source's; of ``derivation`` only a warning is written, and only into PNG. Alpha grows with an
-    enlarged photo.
+    What is read but not written (:data:`READ_ONLY`) becomes PNG. Values are clipped to [0, 1] and rounded to the bit
+    depth of the source (8 bits where an array had 8, else 16). The metadata stay the source's; of ``derivation`` only a
+    warning is written, and only into PNG. Alpha grows with an enlarged photo.
 
     Raises:
         FileExistsError: the target exists and ``overwrite`` is off.
         ValueError: no photo, wrong suffix, the target is the source, or pixels are NaN or infinite.
     """
     source = volume.source if isinstance(volume.source, RasterSource) else _new_source(volume, path)
-    if path.suffix.lower() not in SUFFIXES[source.kind]:
-        wanted = " or ".join(SUFFIXES[source.kind])
-        raise ValueError(f"a {source.kind} photo is written as {wanted}, got {path.name}; change the suffix")
+    check_suffix(source.kind, path)
     guard_target(path, overwrite=overwrite, sources=(source.path,) if source.path else ())
     if not np.isfinite(volume.array).all():
         raise ValueError("a photo to be written must be finite, got NaN or infinite pixels; check the restoration")
@@ -139,12 +148,29 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     return [path]
 
 
-def _new_source(volume: Volume, path: Path) -> RasterSource:
-    if volume.affine is not None or not volume.modality.profile.is_picture:
+def check_suffix(kind: str, path: Path) -> None:
+    """Refuse another suffix than that of a kind of photo."""
+    if path.suffix.lower() not in SUFFIXES[kind]:
+        wanted = " or ".join(SUFFIXES[kind])
+        raise ValueError(f"a {kind} photo is written as {wanted}, got {path.name}; change the suffix")
+
+
+def check_is_picture(modality: Modality, path: Path) -> None:
+    """Refuse a photo file for an image that is none."""
+    if not modality.profile.is_picture:
         raise ValueError(
-            f"only photos are written as {path.suffix}, got {path.name}; a {volume.modality.value} image is written as "
-            ".nii or .nii.gz, and a DICOM series into a folder, too"
+            f"only photos are written as {path.suffix}, got {path.name}; a {modality.value} image is written as "
+            ".nii, .nii.gz, .mha, .nrrd or .mgz, and a DICOM series into a folder, too"
         )
+
+
+def kind_named(name: str) -> str:
+    """The kind that a suffix of :data:`SUFFIXES` stands for."""
+    return next(kind for kind, ends in SUFFIXES.items() if name.lower().endswith(ends))
+
+
+def _new_source(volume: Volume, path: Path) -> RasterSource:
+    check_is_picture(volume.modality, path)
     eight = getattr(volume.source, "dtype", None) == np.uint8
     none = np.empty((0, 0, len(volume.array)), np.uint8 if eight else np.uint16)
     return RasterSource(None, "PNG", Pixels(none, None, png.PngHeader(())))
@@ -168,6 +194,10 @@ def to_samples(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any
     return np.rint(clipped * np.float32(np.iinfo(dtype).max)).astype(dtype)
 
 
+def _codec(kind: str) -> ModuleType:
+    return _CODECS.get(kind, pillow)
+
+
 def _load(path: Path) -> tuple[str, bytes]:
     try:
         if path.stat().st_size > _ROOM:
@@ -175,7 +205,7 @@ def _load(path: Path) -> tuple[str, bytes]:
         data = path.read_bytes()
     except OSError as error:
         raise RefusedError(f"the file cannot be read ({type(error).__name__}): check its permissions") from error
-    kind = kind_of(data[:16])
+    kind = kind_of(data[:64])
     if kind is None:
-        raise RefusedError("the content is not PNG, JPEG, TIFF or BMP, whatever the name says: export it as PNG")
+        raise RefusedError("the content is no photo that is read, whatever the name says: export it as PNG")
     return kind, data

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,6 +117,7 @@ def _page(data: bytes) -> Iterator[tuple[Any, str, bool]]:
     """The only page, its byte order and whether the file is a BigTIFF; every parser error becomes a refusal."""
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it quotes tags; what matters is refused
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             if not file.pages:
@@ -146,6 +149,16 @@ def _check(page: Any) -> None:
     bits, kind = int(page.bitspersample), page.dtype.kind if page.dtype is not None else "?"
     if (bits, kind) not in ((1, "b"), (8, "u"), (16, "u"), (16, "f"), (32, "f")):
         raise RefusedError(f"a TIFF with {bits}-bit samples of type {page.dtype}: save it with 8 or 16 unsigned bits")
+    if 284 in page.tags and page.tags[284].value not in (1, 2):
+        raise RefusedError("a TIFF with an unknown planar configuration: save it again, or as PNG")
+    parts = math.prod(page.chunked)
+    if len(page.dataoffsets) != parts or len(page.databytecounts) != parts or 0 in page.databytecounts:
+        empty = sum(count == 0 for count in page.databytecounts)
+        raise RefusedError(
+            f"{empty or 'some'} of the {parts} strips or tiles of the TIFF are empty or missing: export the file again"
+        )
+    if 0 in page.dataoffsets:
+        raise RefusedError("strips or tiles of the TIFF lie nowhere: the file is damaged, export it again")
     if photometric == _PALETTE and (page.colormap is None or extra or kind != "u"):
         raise RefusedError("a TIFF with an unusual palette: convert it to RGB")
 

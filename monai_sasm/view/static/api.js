@@ -18,6 +18,8 @@ export const get = async (path) => (await ask(path)).json();
 export const post = async (path, body = {}) =>
   (await ask(path, { method: "POST", body: JSON.stringify(body) })).json();
 
+export const send = async (path, body) => (await ask(path, { method: "POST", body })).json();
+
 export const put = async (path, body) => (await ask(path, { method: "PUT", body })).json();
 
 export const buffer = async (path) => (await ask(path)).arrayBuffer();

@@ -5,18 +5,23 @@ import { mark, next, onOpen, say, show as showCards, takeDrops } from "./cards.j
 import { CT_WINDOWS, gradient, table } from "./colours.js";
 import { Measuring } from "./measuring.js";
 import { reader } from "./measure.js";
+import { Painting } from "./painting.js";
+import { Planes } from "./planes.js";
 import { Stage } from "./stage.js";
 
 const $ = (id) => document.getElementById(id);
 const HELD = 96; // slices kept in the page
 const view = (window.sasmView = { study: null, slice: 0, held: new Map(), done: "" });
 const stage = (view.stage = new Stage($("picture"), $("marks"), changed, (steps) => go(view.slice + steps)));
+const planes = (view.planes = new Planes((text) => busy(text)));
+const painting = new Painting(stage, setTool, (expert) => open(view.study, expert), (text) => busy(text, true));
 const measuring = (view.measuring = new Measuring(stage, setStrength));
 
 // --- images and slices
 
 async function open(card, expert = "gate") {
   const base = `images/${card.id}/${expert}`, kept = view.study?.id === card.id ? view.slice : null;
+  const size = String(kept !== null && stage.size);
   view.study = { id: card.id, base, expert };
   view.held = new Map();
   mark(card.id);
@@ -26,7 +31,7 @@ async function open(card, expert = "gate") {
   if (view.study?.base !== base) return;
   Object.assign(view.study, about);
   $("empty").hidden = true;
-  if (kept === null) {
+  if (kept === null || size !== `${about.shape[2]},${about.shape[1]}`) {
     stage.open(about);
     measuring.open(about);
     for (const name of ["before", "change", "overlay"]) stage.renderer.put(name, null);
@@ -37,10 +42,14 @@ async function open(card, expert = "gate") {
   $("title").title = [about.place, ...about.notes].join("\n");
   $("target").textContent = `Will be written to ${about.target}, as sasm restore does.`;
   $("save").disabled = $("copy").disabled = false;
+  painting.open(about, base);
   $("slices").hidden = about.slices === 1;
   $("slice").max = about.slices - 1;
-  offerExperts(about, expert);
+  offerExperts([], expert);
   view.done = "";
+  $("modes").querySelector("[data-mode=planes]").disabled = about.slices === 1;
+  if (["planes", "report"].includes(view.mode)) setMode(view.mode === "planes" && about.slices > 1 ? "planes" : stage.mode);
+  if (/^(fill|enlarge)-/.test(expert)) { stage.shown = "before"; view.mode = "blink"; setMode("blink"); }
   $("marks").focus({ preventScroll: true });
   follow(base);
   await go(kept ?? Math.floor(about.slices / 2), true);
@@ -83,7 +92,7 @@ async function showPreview(study, one, here) {
   let change = null;
   while (here() && !change) change = await raw(`${study.base}/change/0?preview=1`);
   one.preview = { before, change };
-  if (here()) { put(one.preview); busy("Preview; the full size follows…"); }
+  if (here()) { put(one.preview); busy("Preview; the whole photo follows…"); }
 }
 
 function held(index) {
@@ -126,8 +135,9 @@ async function follow(base) {
       const found = await get(`${base}/progress`);
       if (view.study?.base !== base) return;
       view.done = found.done;
+      offerExperts(found.experts, view.study.expert);
       strip(found);
-      if (found.failure || !found.done.includes("0")) return;
+      if (found.failure || (found.ready && !found.done.includes("0"))) return;
     } catch { return; }
     await new Promise((later) => setTimeout(later, 400));
   }
@@ -158,13 +168,14 @@ function setStrength(value) {
 function setWindow(low, high) {
   Object.assign(stage.look, { low, high });
   windowNumbers();
+  planes.window(stage.look);
   stage.draw();
 }
 
 function windowNumbers() {
-  const { low, high } = stage.look, digits = view.study?.unit === "HU" ? 0 : 3;
-  $("level").value = +((low + high) / 2).toFixed(digits);
-  $("width").value = +(high - low).toFixed(digits);
+  const { low, high } = stage.look, short = (value) => (view.study?.unit === "HU" ? Math.round(value) : +value.toPrecision(4));
+  $("level").value = short((low + high) / 2);
+  $("width").value = short(high - low);
   for (const button of $("presets").children) button.setAttribute("aria-pressed", Math.abs(button.low - low) < 1e-6 && Math.abs(button.high - high) < 1e-6);
 }
 
@@ -181,9 +192,13 @@ function offerWindows(about) {
   setWindow(offers[0][1], offers[0][2]);
 }
 
-function offerExperts(about, chosen) {
-  const names = ["gate", ...about.experts];
-  $("expert").replaceChildren(...names.map((name) => new Option(name === "gate" ? "the gate decides" : name, name, false, name === chosen)));
+function offerExperts(experts, chosen) {
+  const names = ["gate", ...experts];
+  if (!names.includes(chosen)) names.push(chosen);
+  if (String(names) === String([...$("expert").options].map((one) => one.value)) && $("expert").value === chosen) return;
+  const words = { gate: "the gate decides", fill: "painted area filled", enlarge: "enlarged" };
+  const text = (name) => words[name] ?? (words[name.split("-")[0]] ? `${words[name.split("-")[0]]} (${name.split("-")[1]})` : name);
+  $("expert").replaceChildren(...names.map((name) => new Option(text(name), name, false, name === chosen)));
 }
 
 function offerOverlays({ weights, uncertain }) {
@@ -198,7 +213,9 @@ function offerOverlays({ weights, uncertain }) {
 function explain({ noise, weights }) {
   const parts = Object.entries(weights).filter(([, weight]) => weight >= 0.005).sort((a, b) => b[1] - a[1]);
   const words = parts.map(([name, weight]) => `${name === "identity" ? "unchanged" : name} ${Math.round(100 * weight)} %`);
-  $("acting").textContent = `${words.join(", ")}${words.length ? "; " : ""}noise ≈ ${say(noise, view.study.unit)}`;
+  const nothing = weights.identity > 0.995 ? "Nothing to repair was found in this slice. " : "";
+  const grain = noise ? `noise ≈ ${say(noise, view.study.unit)}` : "";
+  $("acting").textContent = `${nothing || `${words.join(", ")}${words.length && grain ? "; " : ""}`}${grain}`;
 }
 
 async function overlay() {
@@ -209,7 +226,7 @@ async function overlay() {
   if (!name || !now?.change) return stage.draw();
   const kind = name.split("/")[0];
   if (kind === "change") {
-    now.reach ??= nice(quantile(plain(now.change), 0.995));
+    now.reach ??= nice(quantile(plain(now.change), 0.99));
     view.study.reach ??= now.reach; // one scale for all slices
     Object.assign(look, { overlayLow: -view.study.reach, overlayHigh: view.study.reach });
   } else {
@@ -236,7 +253,7 @@ function quantile(numbers, share) {
 function nice(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return power * [1, 2, 5, 10].find((one) => one * power >= value);
+  return power * [1, 1.5, 2, 3, 5, 7, 10].find((one) => one * power >= value);
 }
 
 function pointer() {
@@ -264,11 +281,57 @@ function changed(what) {
 }
 
 function setMode(mode) {
-  if (mode === "blink" && stage.mode === "blink") stage.shown = stage.shown === "after" ? "before" : "after";
-  stage.mode = mode;
+  if (mode === "planes" && !(view.study?.slices > 1)) return;
+  if (mode === "blink" && view.mode === "blink") stage.shown = stage.shown === "after" ? "before" : "after";
+  view.mode = mode;
   for (const button of $("modes").children) button.setAttribute("aria-checked", button.dataset.mode === mode);
+  $("planes").hidden = mode !== "planes";
+  $("report").hidden = mode !== "report";
+  $("toolbar").hidden = mode === "planes" || mode === "report";
+  if (mode === "planes") return showPlanes();
+  if (mode === "report") return showReport();
+  stage.mode = mode;
   if (stage.about && !stage.moved) stage.fit();
   stage.draw();
+}
+
+async function showPlanes() {
+  const { base } = view.study, complete = !view.done.includes("0") && view.done !== "";
+  try {
+    await planes.show(base, stage.look, complete);
+    if (!complete) setTimeout(() => view.mode === "planes" && view.study?.base === base && showPlanes(), 1000);
+  } catch (error) { busy(error.message, true); }
+}
+
+function showReport() {
+  const page = view.study?.report;
+  $("report-offer").hidden = Boolean(page);
+  $("report-page").hidden = !page;
+  $("qualify").disabled = !view.study;
+  if (page && $("report-page").dataset.page !== page) Object.assign($("report-page"), { src: `/report/${page}` }).dataset.page = page;
+}
+
+async function qualify() {
+  const study = view.study;
+  $("qualify").disabled = true;
+  try {
+    const { job } = await post(`${study.base}/qualify`);
+    const state = await finished(job, (one) => ($("qualify-state").textContent = one.state === "waiting" ? "Networks are being loaded…" : "Measuring…"));
+    study.report = state.report;
+    $("qualify-state").textContent = state.reason;
+  } catch (error) { $("qualify-state").textContent = error.message; }
+  $("qualify").disabled = false;
+  if (view.mode === "report") showReport();
+}
+
+// Wait for a job of the server; told is called with its state meanwhile.
+async function finished(job, told) {
+  for (;;) {
+    const state = (await get("jobs"))[job];
+    if (!["waiting", "working"].includes(state.state)) return state;
+    told(state);
+    await new Promise((later) => setTimeout(later, 300));
+  }
 }
 
 function setTool(tool) {
@@ -290,18 +353,10 @@ async function save(overwrite = false) {
   const { base } = view.study;
   $("save").disabled = true;
   try {
-    const { save: number } = await post(`${base}/save`, { strength: stage.look.strength, overwrite });
-    for (;;) {
-      const state = (await get("saves"))[number];
-      const waiting = { restoring: "Waiting for the last slices…", writing: "Writing…" }[state.state];
-      $("saved").textContent = waiting ?? (state.state === "done" ? `Saved: ${state.path}` : `Not saved: ${state.reason}`);
-      if (state.state === "exists") {
-        const again = Object.assign(document.createElement("button"), { textContent: "Replace it", onclick: () => save(true) });
-        $("saved").append(" ", again);
-      }
-      if (!waiting) break;
-      await new Promise((later) => setTimeout(later, 300));
-    }
+    const { job } = await post(`${base}/save`, { strength: stage.look.strength, overwrite });
+    const state = await finished(job, (one) => ($("saved").textContent = one.state === "waiting" ? "Waiting for the last slices…" : "Writing…"));
+    $("saved").textContent = state.state === "done" ? `Saved: ${state.path}` : `Not saved: ${state.reason}`;
+    if (state.state === "exists") $("saved").append(" ", Object.assign(document.createElement("button"), { textContent: "Replace it", onclick: () => save(true) }));
   } catch (error) { $("saved").textContent = `Not saved: ${error.message}`; }
   $("save").disabled = false;
 }
@@ -317,6 +372,8 @@ const KEYS = {
   "1": ["side by side", () => setMode("side")],
   "2": ["wipe", () => setMode("wipe")],
   " ": ["blink: before and after in turn", () => setMode("blink")],
+  "3": ["three planes", () => setMode("planes")],
+  "4": ["report of this image", () => setMode("report")],
   ArrowUp: ["slice before", () => go(view.slice - 1)],
   ArrowDown: ["slice after", () => go(view.slice + 1)],
   PageUp: ["ten slices before", () => go(view.slice - 10)],
@@ -334,6 +391,7 @@ const KEYS = {
   c: ["tool: region A", () => setTool("circle")],
   b: ["tool: region B", () => setTool("background")],
   l: ["tool: profile", () => setTool("line")],
+  m: ["photos: tool that paints what is to be filled", () => painting.on && setTool("brush")],
   Enter: ["draw with the tool in the middle", () => measuring.draws()],
   Escape: ["remove regions and profile", () => measuring.clear()],
   n: ["next image", () => { const card = next(view.study?.id, 1); if (card) open(card); }],
@@ -377,6 +435,8 @@ for (const button of $("modes").children) button.onclick = () => setMode(button.
 for (const button of $("toolbar").children) button.onclick = () => setTool(button.dataset.tool);
 $("save").onclick = () => save();
 $("copy").onclick = copy;
+$("qualify").onclick = qualify;
+$("strength").onchange = () => view.mode === "planes" && showPlanes();
 $("help").onclick = () => $("keys").showModal();
 onOpen((card) => open(card));
 takeDrops(busy);

@@ -16,6 +16,7 @@ uniform bool colour, after, overlayIsChange;
 out vec4 result;
 
 vec3 sampled(sampler2D image, vec2 place, vec2 step) {
+  if (taps == 1.0) return texture(image, place).rgb;
   vec3 sum = vec3(0);
   for (float j = 0.0; j < taps; j++)
     for (float i = 0.0; i < taps; i++)
@@ -46,7 +47,7 @@ void main() {
 export class Renderer {
   constructor(canvas) {
     this.canvas = canvas;
-    const gl = (this.gl = canvas.getContext("webgl2", { antialias: false, preserveDrawingBuffer: true }));
+    const gl = (this.gl = canvas.getContext("webgl2", { antialias: false, alpha: false, depth: false }));
     if (!gl) throw new Error("this browser has no WebGL 2; use a recent Firefox, Chrome, Edge or Safari");
     this.smooth = gl.getExtension("OES_texture_float_linear") !== null;
     this.largest = gl.getParameter(gl.MAX_TEXTURE_SIZE);

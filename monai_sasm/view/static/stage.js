@@ -211,7 +211,11 @@ export class Stage {
         const from = this.spot(pane, [this.line.x, this.line.y]), to = this.spot(pane, [this.line.x2, this.line.y2]);
         shape(() => { c.moveTo(...from); c.lineTo(...to); }, "#ffe945");
       }
-      if (this.mask) c.drawImage(this.mask, ...this.spot(pane, [0, 0]), this.size[0] * this.zoom, this.size[1] * this.zoom);
+      if (this.mask) {
+        c.globalAlpha = 0.6;
+        c.drawImage(this.mask, ...this.spot(pane, [0, 0]), this.size[0] * this.zoom, this.size[1] * this.zoom);
+        c.globalAlpha = 1;
+      }
       if (this.cross && this.mode === "side") {
         const [x, y] = this.spot(pane, this.cross);
         c.beginPath(); c.moveTo(x - 9 * r, y); c.lineTo(x + 9 * r, y); c.moveTo(x, y - 9 * r); c.lineTo(x, y + 9 * r);

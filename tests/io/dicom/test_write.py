@@ -17,7 +17,19 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.write import write_series
 from monai_sasm.io.volume import Volume
 from tests.data import DATA
-from tests.io.dicom.dicom_cases import MR, PADDING, changed, ct_slice, index, mr_slice, save, save_all, tilted, uid
+from tests.io.dicom.dicom_cases import (
+    MR,
+    PADDING,
+    changed,
+    ct_slice,
+    index,
+    mr_slice,
+    save,
+    save_all,
+    stored_values,
+    tilted,
+    uid,
+)
 from tests.io.dicom.validators import assert_consistent, errors
 
 DERIVATION = Derivation("monai_sasm", "0.1.0", {"lowdose_ct_unet": "ab" * 32}, {"strength": 0.8}, "noise reduction")
@@ -190,7 +202,7 @@ def private_tags(dataset: Dataset) -> list[str]:
 
 
 def test_stale_and_private_attributes_are_dropped_and_history_is_kept(tmp_path: Path) -> None:
-    volume = load(save_all([decorated(number) for number in range(2)], tmp_path / "source"))
+    volume = restored(load(save_all([decorated(number) for number in range(2)], tmp_path / "source")))
     (new, _) = derive(volume, tmp_path / "out")
     for keyword in ("SmallestImagePixelValue", "LargestImagePixelValue", "IconImageSequence"):
         assert keyword not in new
@@ -225,12 +237,66 @@ def test_a_lossy_transfer_syntax_raises_the_flag(tmp_path: Path) -> None:
 
 
 def test_deriving_from_our_own_result_is_noted(ct_folder: Path, tmp_path: Path) -> None:
-    volume = load_written(load(ct_folder), tmp_path / "once")
+    volume = load_written(restored(load(ct_folder)), tmp_path / "once")
     assert "already derived by this software: restoring it again smooths twice" in volume.notes
-    (new, *_) = derive(volume, tmp_path / "twice")
+    (new, *_) = derive(restored(volume), tmp_path / "twice")
     assert len(new.ContributingEquipmentSequence) == 2
     assert len(new.DerivationCodeSequence) == 2
     assert new.SeriesNumber == 2003
+
+
+def test_a_series_that_stays_as_it_was_says_so(ct_folder: Path, tmp_path: Path) -> None:
+    volume = load(ct_folder)
+    barely = volume.with_array(volume.array + np.float32(0.2))  # rounds back to the stored numbers
+    for number, unchanged in enumerate((volume, barely)):
+        files = write_series(unchanged, tmp_path / f"copy{number}", DERIVATION)
+        assert_consistent(files)
+        assert errors(files) == set()
+        for new in map(pydicom.dcmread, files):
+            assert new.SeriesDescription == "Abdomen 2.5 [SASM unchanged]"
+            assert new.DerivationDescription.startswith("Copied: no pixel was changed by monai_sasm")
+            assert "DerivationCodeSequence" not in new
+            assert new.ImageType[0] == "DERIVED"
+    last = volume.array.copy()
+    last[0, -1, 20, 20] += 1
+    (new, *_) = derive(volume.with_array(last), tmp_path / "changed")
+    assert new.SeriesDescription == "Abdomen 2.5 [SASM]"
+    assert new.DerivationCodeSequence[0].CodeMeaning == "Smoothing"
+
+
+def test_uids_follow_the_pixels_as_well_as_the_source(ct_folder: Path, tmp_path: Path) -> None:
+    def uids(name: str) -> tuple[set[str], set[str]]:
+        new = derive(restored(load(ct_folder)), tmp_path / name)
+        return {one.SOPInstanceUID for one in new}, {one.SeriesInstanceUID for one in new}
+
+    first = uids("first")
+    assert uids("again") == first
+    for path in ct_folder.iterdir():
+        again = pydicom.dcmread(path)
+        if again.InstanceNumber == 2:
+            again.PixelData = (again.pixel_array + 1).astype("<i2").tobytes()
+            again.save_as(path)
+    other = uids("corrected")
+    assert not first[0] & other[0]
+    assert not first[1] & other[1]
+    assert (len(other[0]), len(other[1])) == (4, 1)
+
+
+def test_parts_of_a_split_series_are_series_of_their_own(tmp_path: Path) -> None:
+    slices = [
+        mr_slice(number, SOPInstanceUID=uid("echo", echo, number), EchoNumbers=None, EchoTime=echo)
+        for echo in (5, 12, 19)
+        for number in range(3)
+    ]
+    for one in slices:
+        one.PixelData = (stored_values(one.InstanceNumber - 1) + int(one.EchoTime)).astype("<u2").tobytes()
+    files: list[Path] = []
+    for entry in index(save_all(slices, tmp_path / "in")):
+        files += write_series(restored(entry.load()), tmp_path / entry.name, DERIVATION)
+    assert_consistent(files)
+    found = {(str(new.SeriesInstanceUID), str(new.SeriesTime)) for new in map(pydicom.dcmread, files)}
+    assert len(files) == 9
+    assert len(found) == len({series for series, _ in found}) == 3
 
 
 def test_refusals_of_the_writer(ct_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

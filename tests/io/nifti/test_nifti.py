@@ -219,7 +219,7 @@ def extensions(path: Path) -> None:
 
 
 def analyze(path: Path) -> None:
-    path.write_bytes(nibabel.AnalyzeHeader().binaryblock)
+    path.write_bytes(nibabel.AnalyzeHeader().binaryblock)  # named .nii
 
 
 def labels(path: Path) -> None:
@@ -237,7 +237,7 @@ REFUSED = {
     "overflow": (overflow, "cut short"),
     "offset": (offset, "damaged"),
     "extensions": (extensions, "of extensions"),
-    "analyze": (analyze, "Analyze"),
+    "analyze": (analyze, "must be named .hdr"),
     "labels": (labels, "label map"),
     "profile": (lambda path: save(path, numbers("<i2", (9, 1, 1))), "two axes"),
     "empty": (lambda path: path.write_bytes(b""), "ends inside"),

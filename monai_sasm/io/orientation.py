@@ -35,12 +35,6 @@ class Orientation:
         shown = shown[..., ::-1, :] if self.flips[0] else shown
         return shown[..., ::-1] if self.flips[1] else shown
 
-    def store(self, shown: NDArray[Any]) -> NDArray[Any]:
-        """Inverse of :meth:`show`."""
-        image = shown[..., ::-1] if self.flips[1] else shown
-        image = image[..., ::-1, :] if self.flips[0] else image
-        return image.swapaxes(-1, -2) if self.transposed else image
-
 
 def orientation_of(volume: Volume) -> Orientation:
     """The orientation of the slices of a volume; as they are where their place in space is not known."""

@@ -1,0 +1,234 @@
+"""``mri-lesions``: white-matter-like lesions pasted into MR before noise, truncation or thick slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_sasm.evaluation import peers
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.contrast_gain import mean_and_error
+from monai_sasm.evaluation.data import DataAbsentError, data_hash, load
+from monai_sasm.evaluation.mri_lesions import BALLS, ERASED, INVENTED, Ball, Placed, invented, place
+from monai_sasm.evaluation.restoring import DEFAULT, as_file_order, our_methods, pipeline_methods, restoring, retrained
+from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, fingerprint
+from monai_sasm.evaluation.table import Row, Table
+from monai_sasm.protocols.mri_heads import FOLDER, GROUPS
+from monai_sasm.protocols.mri_superres import cubic
+from monai_sasm.types import Modality
+
+PROTOCOL = "mri-lesions"
+NOISE = {"noise 1 %": 0.01, "noise 3 %": 0.03, "noise 6 %": 0.06}
+TRUNCATION = {"truncated x2": 2}
+THICK = {"slices of 3": 3, "slices of 5": 5}  # thin slices per thick one
+TRUNCATION_NOISE = 0.01
+DENOISER, SHARPENER = "noise_mri_unet", "superres_mri_unet"
+DEPTH, REACH = 8, 2  # slices of a block, and on each side of where lesions lie
+THIN_SLICES = 45  # of the part of a volume that is made thick: 9 of 5, 15 of 3
+PEERS = ("NLM fast", "BM3D")
+BM3D_LEVEL = "noise 3 %"
+FLAIR = "mri/ms_patient*/*.nii.gz"  # thick slices, of two patients with lesions of their own
+DEFINITIONS = {
+    "signal": "recovered share of the signal of lesions of so many mm and per cent of white, summed where they lie; 1 "
+    "is kept; [mean - standard error, mean + standard error] over lesions",
+    "erased": f"share of all lesions with less than {ERASED:.0%} of their signal",
+    "invented": f"blobs of at least {100 * INVENTED:g} % of white per volume in flat tissue that neither the clean "
+    "volume nor what was restored has, without lesions",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A degraded stack without and with lesions, in working scale; ``start`` is the former on the grid of the truth."""
+
+    level: str
+    clean: Image
+    start: Image
+    plain: Case
+    with_lesions: Case
+    placed: Placed
+    sides: tuple[float, ...]
+
+
+@dataclass
+class Counts:
+    """What a method came to on a level."""
+
+    shares: dict[Ball, list[float]] = field(default_factory=dict)
+    invented: list[float] = field(default_factory=list)
+
+    def add(self, balls: Sequence[Ball], found: dict[str, float]) -> None:
+        """Note one stack, see :func:`_measured`."""
+        for number, ball in enumerate(balls):
+            self.shares.setdefault(ball, []).append(found[str(number)])
+        self.invented.append(found["invented"])
+
+    def scores(self) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+        """Metrics, and limits of the means."""
+        values, limits = {}, {}
+        for ball in BALLS:
+            if self.shares.get(ball):
+                mean, error = mean_and_error(self.shares[ball])
+                values[f"signal {ball.label}"] = mean
+                limits[f"signal {ball.label}"] = (mean - error, mean + error)
+        together = [share for shares in self.shares.values() for share in shares]
+        values["erased"] = float(np.mean(np.array(together) < ERASED)) if together else float("nan")
+        values["invented"] = float(np.mean(self.invented))
+        return values, limits
+
+
+def run(context: Context) -> Table:
+    """Six brains and a noisy head that nobody was trained on, and FLAIR and T1 of two patients."""
+    subjects = _subjects(context)
+    if not subjects:
+        raise DataAbsentError("data not found")
+    rows: dict[str, Row] = {}
+    for level in (*NOISE, *TRUNCATION, *THICK):
+        pairs = [pair for path in subjects for pair in _pairs(path, level)]
+        for method in _methods(context, level, pairs[:1]):
+            counts = Counts()
+            for pair in pairs[: method.first]:
+                counts.add(pair.placed.balls, _measured(context, method, pair))
+            values, limits = counts.scores()
+            before = rows.get(method.name, Row(method.name, {}, n={}, note=method.note, intervals={}))
+            rows[method.name] = Row(
+                method.name,
+                {**before.scores, level: values},
+                n={**before.n, level: len(counts.invented)},
+                note=method.note or before.note,
+                intervals={**before.intervals, level: limits},
+            )
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash(subjects),
+        definitions=DEFINITIONS,
+        rows=tuple(rows.values()),
+        flags=(
+            *context.limited(),
+            "lesions are balls at the most uniform places; truncation is in-plane and leaves 1 % of noise; n: volumes",
+            f"{DEFAULT}: the gate decides, which calls no super-resolution; experts by name. Thick slices: sasm thin",
+            f"peers are told the noise; BM3D runs on the first volume at {BM3D_LEVEL}",
+        ),
+    )
+
+
+def _subjects(context: Context) -> list[Path]:
+    patterns = [f"{FOLDER}/{pattern}" for pattern in GROUPS.values()] + [FLAIR]
+    return [path for pattern in patterns for path in sorted(context.data.glob(pattern))[: context.limit]]
+
+
+def _pairs(path: Path, level: str) -> Iterator[Pair]:
+    """The stacks of a volume at a level; none where its slices are too thick or too few for it."""
+    from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
+    from monai_sasm.degradations.slice_profile import SliceProfile
+    from monai_sasm.functional.intensity import scaling_for
+
+    volume = load(path, Modality.MR)
+    clean = np.moveaxis(scaling_for(volume).forward(volume.array)[0], volume.slice_axis or 0, 0)
+    lengths = np.linalg.norm(np.asarray(volume.affine)[:3, :3], axis=0)
+    axis = volume.slice_axis or 0
+    sides = (float(lengths[axis]), *(float(side) for side in np.delete(lengths, axis)))
+    depth = THIN_SLICES if level in THICK else DEPTH
+    filled = np.flatnonzero((clean > 0.1).mean((1, 2)) > 0.05)
+    first = int(filled[0] + filled[-1] - depth) // 2
+    if first < 0 or first + depth > len(clean) or (level in THICK and sides[0] > 1.5):
+        return
+    clean = np.ascontiguousarray(clean[first : first + depth], np.float32)
+    chosen = range(6, depth - 6, 5) if level in THICK else range(REACH, depth - REACH, 3)
+    placed = place(clean, sides, list(chosen))
+    facts: dict[str, Any] = {"affine": np.diag([sides[2], sides[1], sides[0], 1.0])}
+    if level in THICK:
+        profile = SliceProfile(depth // THICK[level], depth)
+        facts |= {"factor": THICK[level], "affine": np.diag([sides[2], sides[1], sides[0] * THICK[level], 1.0])}
+        stacks = [profile.measure(one).astype(np.float32) for one in (clean, clean + placed.signal)]
+        sigma = 0.0
+    else:
+        sigma = NOISE.get(level, TRUNCATION_NOISE)
+        model: Any = KspaceNoise(sigma=(sigma, sigma))
+        if level in TRUNCATION:
+            factor = TRUNCATION[level]
+            facts["factor"] = factor
+            model = LowQualityMr(KspaceTruncation(factor=(factor, factor)), model)
+        stacks = [degrade(model, one[:, None], seed=0)[0][:, 0] for one in (clean, clean + placed.signal)]
+    name = path.name.split(".")[0]
+    plain, with_lesions = (Case(name, level, clean=clean, degraded=one, sigma=sigma, facts=facts) for one in stacks)
+    start = profile.interpolate(stacks[0]).astype(np.float32) if level in THICK else stacks[0]
+    yield Pair(level, clean, start, plain=plain, with_lesions=with_lesions, placed=placed, sides=sides)
+
+
+def _methods(context: Context, level: str, tuning: Sequence[Pair]) -> list[Method]:
+    if level in THICK:
+        return [_thin(context, "cubic along slices", 0.0), *retrained(context, Modality.MR, SHARPENER, _thinning)]
+    if level in TRUNCATION:
+        return [
+            Method("input", lambda case: case.degraded),
+            Method("cubic", lambda case: cubic(case.degraded, case.facts["factor"])),
+            *retrained(context, Modality.MR, SHARPENER, _named),
+            *pipeline_methods(context.restorer, Modality.MR),
+        ]
+    found = [Method("input", lambda case: case.degraded)]
+    if context.peers and tuning:
+        names = PEERS if level == BM3D_LEVEL else PEERS[:1]
+        methods = peers.methods(names, [_one_slice(tuning[0].plain)], context.cache, first=1)
+        found += [_slice_by_slice(method) for method in methods]
+    return [*found, *retrained(context, Modality.MR, DENOISER, our_methods)]
+
+
+def _named(restorer: Any, modality: Modality, expert: str) -> list[Method]:
+    return [Method(f"expert {expert}", restoring(restorer, modality, expert=expert), note="without the gate")]
+
+
+def _thinning(restorer: Any, modality: Modality, expert: str) -> list[Method]:
+    return [Method(f"expert {expert}", lambda case: _thinned(case, restorer, expert, 1.0), note="without the gate")]
+
+
+def _thin(context: Context, name: str, strength: float) -> Method:
+    return Method(name, lambda case: _thinned(case, context.restorer, SHARPENER, strength))
+
+
+def _thinned(case: Case, restorer: Any, expert: str, strength: float) -> Image:
+    from monai_sasm.io.volume import Volume
+    from monai_sasm.restoration.options import Thinning
+    from monai_sasm.restoration.thin import thin_volume
+
+    volume = Volume(as_file_order(case.degraded), Modality.MR, case.facts["affine"], slice_axis=2)
+    options = Thinning(expert=expert, factor=float(case.facts["factor"]), strength=strength)
+    result = thin_volume(volume, restorer, options).array
+    return np.ascontiguousarray(result[0].transpose(2, 1, 0))
+
+
+def _one_slice(case: Case) -> Case:
+    middle = len(case.degraded) // 2
+    clean, degraded = (np.ascontiguousarray(one[middle][None]) for one in (case.clean, case.degraded))
+    return Case(case.name, case.level, clean=clean, degraded=degraded, sigma=case.sigma)
+
+
+def _slice_by_slice(method: Method) -> Method:
+    """A peer for single slices on each slice of a stack."""
+
+    def restore(case: Case) -> Image:
+        parts = (
+            Case(case.name, case.level, clean=one[None], degraded=one[None], sigma=case.sigma) for one in case.degraded
+        )
+        return np.concatenate([method.restore(part) for part in parts])
+
+    return Method(method.name, restore, settings=method.settings, first=method.first, note=method.note)
+
+
+def _measured(context: Context, method: Method, pair: Pair) -> dict[str, float]:
+    """``invented`` blobs, and the share of each lesion by its number; what peers came to is kept."""
+    parts = fingerprint(pair.plain.degraded, pair.with_lesions.degraded, pair.plain.sigma)
+    key = f"{PROTOCOL}|{method.name}|{method.settings}|{pair.level}|{pair.plain.name}|{parts}"
+    found = context.cache.get(key) if method.settings else None
+    if found is None:
+        plain = method.restore(pair.plain)
+        shares = pair.placed.shares(method.restore(pair.with_lesions) - plain)
+        found = {str(number): share for number, share in enumerate(shares)}
+        found["invented"] = float(invented(pair.clean, pair.start, plain, sides=pair.sides))
+        if method.settings:
+            context.cache.put(key, found)
+    return found

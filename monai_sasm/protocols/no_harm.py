@@ -1,0 +1,231 @@
+"""``no-harm``: clean images of many kinds through the default pipeline, and how much of them it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.evaluation import peers
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.contrast_gain import Disc, contrast_gains, disc_signal, uniform_places
+from monai_sasm.evaluation.data import DataAbsentError, data_hash
+from monai_sasm.evaluation.qualify_sample import Image, Sample, sampled
+from monai_sasm.evaluation.restoring import DEFAULT
+from monai_sasm.evaluation.scoring import Case
+from monai_sasm.evaluation.statistics import CONFIDENCE, conformal_bound
+from monai_sasm.evaluation.table import Row, Table
+from monai_sasm.io.entry import Entry
+from monai_sasm.io.formats import inventory
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+
+PROTOCOL = "no-harm"
+WANTED = 210  # images per modality
+SOURCES = {  # folders and files below the data root; full dose, no fault added
+    Modality.CT: (
+        "ct_volumes/totalsegmentator/example_ct.nii.gz",
+        "ct_volumes/totalsegmentator/example_ct_dicom",
+        "ct_volumes/ge_head_tilt_varspacing",
+        "ct_ldct_pairs/L096_dicom/full",
+        "ct_ldct_pairs/L143_nifti/full",
+        "ct_ldct_pairs/L192_nifti/full",
+        "ct_full/LungFCP_thorax_dicom",
+        "ct_full/C3L-00189_abdomen_dicom",
+    ),
+    Modality.MR: (
+        "mri/sag_mprage_T1",
+        "mri/tumour_PGBM-003_dicom",
+        "mri/tumour_PGBM-003_nifti",
+        "mri/tumour_TCGA-FG-6692_native",
+        "mri/ms_patient04",
+        "mri/ms_patient20",
+        "mri_whole_head",
+    ),
+    Modality.PHOTO: ("natural/bsds500/val", "natural/bsds500/test", "natural/kodak", "natural/mcmaster"),
+}
+UNITS = {Modality.CT: "HU", Modality.MR: "% of white", Modality.PHOTO: "of 255"}
+TOUCHED = {
+    Modality.CT: 0.5,
+    Modality.MR: 0.1,
+    Modality.PHOTO: 0.25,
+}  # mean change from which an image counts as touched
+SPOTS = (Disc(4, 12), Disc(8, 6), Disc(4, -12), Disc(8, -6))  # of photos, pixels and levels of 255
+SPOT_BLUR, SPOT_GAP, SPOT_SPREAD, SPOTS_EACH = 0.6, 40.0, 30.0, 4  # pixels, pixels, levels
+DEFINITIONS = {
+    "touched": "share of the images that change by more than "
+    + ", ".join(f"{TOUCHED[one]:g} {UNITS[one]} ({one.value})" for one in UNITS)
+    + " on average",
+    "change": "mean absolute change: HU, % of white, levels of 255; mean over images",
+    "change 99 %": "99th percentile of it over an image's pixels; mean over images",
+    "gain": "contrast gain of small faint discs (those of sasm qualify; photos: 4 and 8 pixels, 12 and 6 levels) in "
+    "each image's most uniform places; mean over images",
+    "loss bound": f"what 1 - gain of one more such image stays below with {CONFIDENCE:.0%} probability (conformal)",
+}
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What became of one clean image, see :data:`DEFINITIONS`; ``gain`` is NaN where it has no uniform place."""
+
+    change: float
+    change_99: float
+    gain: float
+
+
+def run(context: Context) -> Table:
+    """At least 200 images of each modality."""
+    rows: dict[str, Row] = {}
+    used: list[Path] = []
+    counts: dict[str, dict[str, int]] = {}
+    for modality in SOURCES:
+        found = _entries(context.data, modality)
+        if not found:
+            continue
+        used += [path for _, entry in found for path in entry.paths]
+        for name, restore, note in _methods(context, modality):
+            harms: list[Harm] = []
+            for source, entry in found:
+                try:
+                    mine = _harms(entry, restore, _share(found, modality, context.limit))
+                except RefusedError:
+                    continue
+                harms += mine
+                counts.setdefault(modality.value, {}).setdefault(source, 0)
+                counts[modality.value][source] += len(mine) if name == DEFAULT else 0
+            rows[name] = _extended(rows.get(name, Row(name, {}, n={}, note=note)), modality, harms)
+    if not rows:
+        raise DataAbsentError("data not found")
+    return Table(
+        PROTOCOL,
+        data_hash=data_hash(used),
+        definitions=DEFINITIONS,
+        rows=tuple(rows.values()),
+        flags=(
+            *context.limited(),
+            "clean: as published, no fault added; full dose has noise of its own, and a gate may rightly lower it",
+            "slices are taken evenly from each series and restored as a stack of their distance; photos whole",
+            f"{DEFAULT}: the gate decides; peers are told the noise that the pipeline's estimator reads",
+        ),
+        details={"images": counts},
+    )
+
+
+def _entries(root: Path, modality: Modality) -> list[tuple[str, Entry]]:
+    """Source and image, of all that can be read."""
+    found = []
+    for source in SOURCES[modality]:
+        if (root / source).exists():
+            kind = None if modality is Modality.PHOTO else modality
+            entries = [
+                one for one in inventory(root / source, kind) if one.refusal is None and one.modality is modality
+            ]
+            found += [(source, one) for one in entries]
+    return found
+
+
+def _share(found: Sequence[tuple[str, Entry]], modality: Modality, limit: int | None) -> int:
+    """Slices per series: as many as make :data:`WANTED` where the longest give what the shortest lack."""
+    if modality is Modality.PHOTO:
+        return 1
+    if limit is not None:
+        return limit
+    lengths = [_length(entry) for _, entry in found]
+    each = 1
+    while sum(min(each, length) for length in lengths) < WANTED and each < max(lengths):
+        each += 1
+    return each
+
+
+def _length(entry: Entry) -> int:
+    """Slices of an image; loading is the only way to know it of a NIfTI file."""
+    return len(entry.paths) if len(entry.paths) > 1 else entry.load().slices_shape[0]
+
+
+Restore = Callable[..., Any]
+"""Volume -> an object with ``volume`` and ``weights``, as a restorer gives it."""
+
+
+def _methods(context: Context, modality: Modality) -> list[tuple[str, Restore, str]]:
+    found: list[tuple[str, Restore, str]] = []
+    if context.peers:
+        scale = {Modality.CT: 1000.0}.get(modality, 1.0)
+        method = peers.methods(("NLM fast",), [], context.cache, scale=scale, strengths={"NLM fast": (0.8,)})[0]
+        found.append(("NLM fast", lambda volume, **_: _by_peer(context, method, volume), method.note))
+    return [*found, (DEFAULT, context.restorer, "gate and experts, as `sasm restore` runs them")]
+
+
+def _by_peer(context: Context, method: Any, volume: Volume) -> Any:
+    import torch
+
+    from monai_sasm.functional.intensity import scaling_for
+
+    restored = []
+    unit = scaling_for(volume).scale if volume.modality is Modality.MR else 1.0
+    for one in volume.as_slices() / np.float32(unit):
+        noise = context.restorer.noise_estimator(torch.from_numpy(np.ascontiguousarray(one[None])))
+        restored.append(method.restore(Case("", "", clean=one, degraded=one, sigma=float(noise.median()))))
+    slices = np.stack(restored).astype(np.float32) * np.float32(unit)
+    return SimpleNamespace(volume=volume.from_slices(slices), weights={})
+
+
+def _harms(entry: Entry, restore: Restore, count: int) -> list[Harm]:
+    volume = entry.load()
+    if volume.modality.profile.is_picture:
+        return [_photo(volume, restore)]
+    sample, _ = sampled(volume, restore, count)
+    return [_slice(sample, number) for number in range(len(sample.before))]
+
+
+def _slice(sample: Sample, number: int) -> Harm:
+    gains: list[float] = []
+    for disc, centre in sample.places[number]:
+        radius = disc.diameter / 2 / sample.spacing
+        signal = sample.lesions[number]
+        response = sample.response(1.0)[number]
+        gains += contrast_gains(np.zeros_like(signal), response, signal, centres=[centre], radius=radius)
+    return _harm(sample.after[number] - sample.before[number], gains)
+
+
+def _photo(volume: Volume, restore: Restore) -> Harm:
+    """Photos in levels of 255; spots of grey in their most uniform places."""
+    grey = 255 * volume.array.mean(0)
+    places = uniform_places(grey, 1.0, span=(15, 240), spread=SPOT_SPREAD, radius=6.0, gap=SPOT_GAP, count=SPOTS_EACH)
+    kinds = list(zip(SPOTS, places, strict=False))
+    signal = np.zeros_like(grey)
+    for disc, centre in kinds:
+        signal += disc_signal((grey.shape[0], grey.shape[1]), [centre], disc, spacing=1.0, blur=SPOT_BLUR)
+    plain = restore(volume).volume.array
+    with_spots = restore(volume.with_array(volume.array + signal / 255)).volume.array
+    response = 255 * (with_spots - plain).mean(0)
+    gains: list[float] = []
+    for disc, centre in kinds:
+        none = np.zeros_like(signal)
+        gains += contrast_gains(none, response, signal, centres=[centre], radius=disc.diameter / 2)
+    return _harm(255 * (plain - volume.array), gains)
+
+
+def _harm(change: Image, gains: Sequence[float]) -> Harm:
+    size = np.abs(change)
+    return Harm(float(size.mean()), float(np.percentile(size, 99)), float(np.mean(gains)) if gains else float("nan"))
+
+
+def _extended(row: Row, modality: Modality, harms: Sequence[Harm]) -> Row:
+    """A row with the level of a modality."""
+    gains = np.array([one.gain for one in harms])
+    known = gains[np.isfinite(gains)]
+    values = {
+        "touched": float(np.mean([one.change > TOUCHED[modality] for one in harms])),
+        "change": float(np.mean([one.change for one in harms])),
+        "change 99 %": float(np.mean([one.change_99 for one in harms])),
+        "gain": float(known.mean()) if len(known) else float("nan"),
+        "loss bound": conformal_bound(1 - known),
+        "with lesions": float(len(known)),
+    }
+    level = modality.value
+    return Row(row.method, {**row.scores, level: values}, n={**row.n, level: len(harms)}, note=row.note)

@@ -1,0 +1,84 @@
+"""Photos enlarged or completed by a network that can, large ones in tiles."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from monai_sasm.bundles import Bundle
+from monai_sasm.errors import RefusedError
+from monai_sasm.functional.tiling import tiles
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.photo.pixels import check_size
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.inferers import EnlargingInferer, InpaintingInferer
+
+_SMALL_TILE, _SMALL_HALO = 192, 32  # pixels of a photo that is enlarged
+
+
+def enlarge_photo(volume: Volume, bundle: Bundle, factor: int, steps: int | None = None) -> Volume:
+    """A photo ``factor`` (2 or 4) times as high and wide.
+
+    Args:
+        volume: photo, grey or in colour.
+        bundle: whose network has ``superresolve``, such as ``enhance_photo_diffusion``.
+        factor: 2 or 4.
+        steps: of sampling; by default the bundle's, 1: the mean of all photos that fit.
+
+    Raises:
+        RefusedError: it is no photo, or the result would be too large.
+    """
+    photo = _photo(volume)
+    check_size(factor * photo.shape[3], factor * photo.shape[2], photo.shape[1])
+    infer = EnlargingInferer(factor, steps, tiles=partial(tiles, tile=_SMALL_TILE, halo=_SMALL_HALO))
+    with torch.inference_mode():
+        large = infer(photo.to(_device(bundle)), bundle.network)
+    return volume.enlarged(large[0].float().clamp(0, 1).cpu().numpy())
+
+
+def inpaint_photo(volume: Volume, bundle: Bundle, known: NDArray[np.bool_], steps: int | None = None) -> Volume:
+    """A photo whose holes are filled; known pixels come back to the last bit.
+
+    Args:
+        volume: photo, grey or in colour.
+        bundle: whose network has ``inpaint``, such as ``enhance_photo_diffusion``.
+        known: ``(H, W)``, ``False`` in holes.
+        steps: of sampling; by default the bundle's.
+
+    Raises:
+        RefusedError: it is no photo, the mask has another size, or nothing is known.
+    """
+    photo = _photo(volume)
+    if known.shape != photo.shape[2:]:
+        raise RefusedError(f"a mask has the size of its photo, {photo.shape[2:]}, got {known.shape}; scale the mask")
+    if not known.any():
+        raise RefusedError("the mask marks the whole photo as a hole: nothing is known of it; turn the mask round")
+    infer = InpaintingInferer(steps, tiles=tiles)
+    device = _device(bundle)
+    with torch.inference_mode():
+        mask = torch.from_numpy(known)[None, None].float().to(device)
+        filled = infer(photo.to(device), bundle.network, mask)
+    return volume.with_array(filled[0].float().clamp(0, 1).cpu().numpy())
+
+
+def picture_derivation(bundle: Bundle, what: str, parameters: dict[str, object]) -> Derivation:
+    """What to write into the headers of the results."""
+    from monai_sasm import __version__
+
+    warning = f"{what} by {bundle.name}: detail was drawn that nobody measured"
+    models = {bundle.name: bundle.sha256}
+    return Derivation("monai_sasm", __version__, models, parameters, summary=what, warning=warning)
+
+
+def _photo(volume: Volume) -> torch.Tensor:
+    """``(1, C, H, W)``."""
+    if not volume.modality.profile.is_picture:
+        raise RefusedError(f"only photos are enlarged and completed, this image is {volume.modality.value}")
+    return torch.from_numpy(np.ascontiguousarray(volume.array))[None]
+
+
+def _device(bundle: Bundle) -> torch.device:
+    return next(bundle.network.parameters()).device

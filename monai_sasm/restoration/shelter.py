@@ -1,0 +1,151 @@
+"""What of a CT or MR slice networks are not shown, and never change: padding, constant background, values out of range.
+
+Scanners and tools fill what they did not measure with constants: zeros around a stripped brain, -2000 HU outside of the
+field of view. Networks were trained on measured values; a cliff of 1000 HU bends what lies beside it, and a background
+that is no longer exactly zero breaks masks. A constant is recognised by itself, whether a header declares it or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from monai_sasm.types import ImageBatch, Modality, ModalityProfile
+
+_BLOCK = 5  # pixels; squares of one value are constant by intent: clipped noise has none of this size
+_FRINGE = 3  # pixels of the same value by which such squares grow into corners
+_FAR = 64  # pixels that padding reaches beyond such squares
+_HALO = 8  # pixels around values above the range (metal) where changes are limited
+_LIMIT = 0.05  # of the span that is 1 in working scale: 50 HU
+_AIR_LIKE = 0.1  # in working scale above the lower end: constants up to there look like air to a network
+
+
+@dataclass(frozen=True)
+class Sheltered:
+    """Slices as networks may see them, and the way back.
+
+    Args:
+        image: ``(B, C, H, W)`` in working scale, as it came.
+        seen: same shape, for the gate and for noise estimates: within the trained range, padding as air.
+        kept: bool, same shape: pixels that come back to the last bit.
+        padding: bool, same shape: those of them that were never measured.
+        near: bool, same shape: pixels beside values above the range; ``None`` where there are none.
+    """
+
+    image: ImageBatch
+    seen: ImageBatch
+    kept: Tensor
+    padding: Tensor
+    near: Tensor | None = None
+
+    def for_experts(self, current: ImageBatch) -> ImageBatch:
+        """Slices that were made of ``seen``, with padding that continues what it borders.
+
+        A cliff, to air as well, pulls at what lies beside it; a smooth continuation does not.
+        """
+        return _continued(current, self.padding)
+
+    def result(self, restored: ImageBatch) -> ImageBatch:
+        """``restored``, which was made of ``seen``, where networks may change the image."""
+        if self.near is not None:
+            limited = torch.minimum(torch.maximum(restored, self.image - _LIMIT), self.image + _LIMIT)
+            restored = torch.where(self.near, limited, restored)
+        return torch.where(self.kept, self.image, restored)
+
+
+def sheltered(image: ImageBatch, profile: ModalityProfile) -> Sheltered:
+    """The slices ``image`` ``(B, C, H, W)``, working scale, of a modality that is no picture."""
+    kept = constant_regions(image)
+    if profile.nonnegative:  # with background at the darkest value, single pixels of it are background, too
+        darkest = image == image.amin((1, 2, 3), keepdim=True)
+        kept = kept | (darkest & (kept & darkest).flatten(1).any(1)[:, None, None, None])
+    if profile.trained is None:
+        return Sheltered(image, image, kept, torch.zeros_like(kept))
+    air, white = (end / profile.scale for end in profile.trained)
+    within, high = image.clamp(air, white), image > white
+    below = image < air
+    padding = below & torch.isin(image, image[kept & below].unique()) if below.any() else below
+    border = torch.ones_like(kept)
+    border[..., 1:-1, 1:-1] = False
+    for value in image[kept & border].unique():  # nothing that was measured is constant there, but clipped air
+        if air + _AIR_LIKE < value < white:
+            padding = padding | _grown(kept & (image == value), image == value)
+    near = _largest(high.float(), 2 * _HALO + 1) > 0 if high.any() else None
+    return Sheltered(image, within.masked_fill(padding, air), kept | padding | (within != image), padding, near)
+
+
+def neighbours_for_experts(slab: ImageBatch, modality: Modality) -> ImageBatch:
+    """:meth:`Sheltered.for_experts` of slices between their neighbours ``(B, (2 n + 1) C, H, W)``, as they came."""
+    shelter = sheltered(slab.flatten(0, 1)[:, None], modality.profile)
+    return shelter.for_experts(shelter.seen).reshape(slab.shape)
+
+
+def constant_regions(image: ImageBatch) -> Tensor:
+    """Bool, the shape of ``image``: pixels in squares of exactly one value, and those of that value next to them."""
+    kept = torch.zeros_like(image, dtype=torch.bool)
+    if min(image.shape[-2:]) < _BLOCK:
+        return kept
+    across = _shrunk(image[..., 1:] == image[..., :-1], -1, _BLOCK - 1)
+    down = _shrunk(image[..., 1:, :] == image[..., :-1, :], -2, _BLOCK - 1)
+    squares = _shrunk(across, -2, _BLOCK) & down[..., : across.shape[-1]]  # by their first pixels
+    if not squares.any():
+        return kept
+    height, width = squares.shape[-2:]
+    for row, column in product(range(_BLOCK), repeat=2):
+        kept[..., row : row + height, column : column + width] |= squares
+    for _ in range(_FRINGE):
+        for one, other in _neighbours():
+            alike = image[one] == image[other]
+            kept[one] |= kept[other] & alike
+            kept[other] |= kept[one] & alike
+    return kept
+
+
+def _shrunk(flags: Tensor, axis: int, count: int) -> Tensor:
+    """Whether ``count`` flags in a row are all true, from each on; shorter along the axis."""
+    size = flags.shape[axis] - count + 1
+    parts = [flags.narrow(axis, start, size) for start in range(count)]
+    return torch.stack(parts).all(0)
+
+
+def _neighbours() -> Iterator[tuple[Any, Any]]:
+    """Index pairs of all pixels and their neighbours to the right, below, and on both diagonals."""
+    first, last, whole = slice(None, -1), slice(1, None), slice(None)
+    yield (..., whole, first), (..., whole, last)
+    yield (..., first, whole), (..., last, whole)
+    yield (..., first, first), (..., last, last)
+    yield (..., first, last), (..., last, first)
+
+
+def _grown(region: Tensor, alike: Tensor) -> Tensor:
+    """The region with what hangs together with it through pixels that are alike."""
+    for _ in range(_FAR):
+        grown = (_largest(region.float(), 3) > 0) & alike
+        if torch.equal(grown, region):
+            break
+        region = grown
+    return region
+
+
+def _largest(image: Tensor, side: int) -> Tensor:
+    """The largest value in the square around each pixel, as far as it lies in the image."""
+    return F.max_pool2d(image, side, 1, side // 2)
+
+
+def _continued(image: ImageBatch, missing: Tensor) -> ImageBatch:
+    """Missing pixels from means of what is known around them, the wider the farther it is (push-pull, Gortler 1996)."""
+    if not missing.any() or missing.all() or min(image.shape[-2:]) < 2:
+        return image
+    height, width = image.shape[-2:]
+    margin = (0, width % 2, 0, height % 2)
+    known = F.avg_pool2d(F.pad((~missing).to(image), margin), 2)
+    total = F.avg_pool2d(F.pad(image.masked_fill(missing, 0), margin), 2)
+    coarse = _continued(total / known.clamp_min(torch.finfo(image.dtype).tiny), known == 0)
+    finer = F.interpolate(coarse, scale_factor=2, mode="bilinear")[..., :height, :width]
+    return torch.where(missing, finer, image)

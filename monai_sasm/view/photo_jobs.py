@@ -1,0 +1,233 @@
+"""Painted areas of a photo filled, or the photo enlarged, by the bundle that does both."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.formats import write
+from monai_sasm.io.volume import Volume
+from monai_sasm.view.studies import Study
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from monai_sasm.bundles import Bundle
+    from monai_sasm.restoration.restorer import Restorer
+
+ENHANCER = "enhance_photo_diffusion"
+FACTORS = (2, 4)
+MAX_PIXELS = 16_000_000  # of an enlarged photo; a larger one takes many minutes, and no page shows it
+_LARGE_TILE, _LARGE_HALO = 192, 32  # pixels of the small photo, as in superres.yaml
+
+
+class Enlarging(Study):
+    """A photo before, enlarged by bicubic interpolation, and after, by a network; ``choices["expert"]`` is its name.
+
+    Args:
+        base: the study of the photo.
+        factor: one of :data:`FACTORS`.
+    """
+
+    def __init__(self, base: Study, factor: int) -> None:
+        super().__init__(base.image, {"expert": f"enlarge-{factor}"})
+        self._base, self._factor = base, factor
+
+    @property
+    def reduction(self) -> int:
+        """No preview."""
+        return 1
+
+    def read(self) -> Volume:
+        """The photo, enlarged by interpolation.
+
+        Raises:
+            RefusedError: it would be too large.
+        """
+        import torch
+
+        from monai_sasm.degradations.downsampling import upsample
+
+        small = self._base.volume
+        if small.array[0].size * self._factor**2 > MAX_PIXELS:
+            raise RefusedError(
+                f"photos are enlarged here up to {MAX_PIXELS / 1e6:g} million pixels; crop it, or use the bundle "
+                f"{ENHANCER} on the command line"
+            )
+        large = upsample(torch.from_numpy(small.array)[None], self._factor)[0].clamp(0, 1).numpy()
+        return small.enlarged(large)
+
+    def target(self, output: Path) -> Path:
+        """Beside the restored photo."""
+        target = super().target(output)
+        return target.with_name(f"{target.stem}_x{self._factor}{target.suffix}")
+
+    def command(self, output: Path, strength: float) -> str:
+        """The bundle's own, which enlarges all photos of a folder."""
+        configs = [f"bundles/{ENHANCER}/configs/{name}.yaml" for name in ("inference", "superres")]
+        words = ["python", "-m", "monai.bundle", "run", "--config_file", str(configs)]
+        words += ["--dataset_dir", str(self.image.entry.paths[0]), "--output_dir", str(output)]
+        return shlex.join([*words, "--factor", str(self._factor)])
+
+    def prepare(self, restorer: Restorer) -> None:
+        """Load the network."""
+        from monai_sasm.functional.tiling import tiles
+
+        if self.one is None:
+            height, width = self._base.volume.array.shape[1:]
+            units = len(tiles(height, width, tile=_LARGE_TILE, halo=_LARGE_HALO))
+            self.one = PhotoJob(self.volume, restorer.expert(ENHANCER), self._enlarge, units=units)
+
+    def _enlarge(self, bundle: Bundle, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
+        import torch
+
+        from monai_sasm.recipes.inference import tiling
+        from monai_sasm.restoration.inferers import EnlargingInferer
+
+        inferer = EnlargingInferer(self._factor, tiles=tiling(_LARGE_TILE, _LARGE_HALO))
+        network = _Told(bundle.network, lambda: progress and progress(1))
+        with torch.inference_mode():
+            return inferer(torch.from_numpy(self._base.volume.array)[None], network)[0].numpy()
+
+
+class Filling(Study):
+    """A photo before and after its painted area was filled.
+
+    Args:
+        base: the study of the photo.
+        known: ``(H, W)``, ``False`` where it is painted over.
+        name: by which the page calls it.
+    """
+
+    def __init__(self, base: Study, known: NDArray[np.bool_], name: str) -> None:
+        super().__init__(base.image, {"expert": name})
+        self._base, self._known = base, known
+
+    @property
+    def reduction(self) -> int:
+        """No preview."""
+        return 1
+
+    def read(self) -> Volume:
+        """The photo."""
+        return self._base.volume
+
+    def target(self, output: Path) -> Path:
+        """Beside the restored photo."""
+        target = super().target(output)
+        return target.with_name(f"{target.stem}_filled{target.suffix}")
+
+    def command(self, output: Path, strength: float) -> str:
+        """Raises ValueError: there is none."""
+        raise ValueError("what was painted by hand has no command line; save it here")
+
+    def prepare(self, restorer: Restorer) -> None:
+        """Load the network."""
+        from monai_sasm.functional.tiling import tiles
+
+        if self.one is None:
+            height, width = self.volume.array.shape[1:]
+            units = len(tiles(height, width))
+            self.one = PhotoJob(self.volume, restorer.expert(ENHANCER), self._fill, units=units)
+
+    def _fill(self, bundle: Bundle, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
+        import torch
+
+        from monai_sasm.recipes.inference import tiling
+        from monai_sasm.restoration.inferers import InpaintingInferer
+
+        inferer = InpaintingInferer(tiles=tiling())
+        known = torch.from_numpy(self._known.astype(np.float32))[None, None]
+        network = _Told(bundle.network, lambda: progress and progress(1))
+        with torch.inference_mode():
+            return inferer(torch.from_numpy(self.volume.array)[None], network, known)[0].numpy()
+
+
+class PhotoJob:
+    """What :class:`monai_sasm.restoration.on_demand.OnDemand` is for restoring, for one photo.
+
+    Args:
+        before: what it is compared with.
+        bundle: whose network runs.
+        run: gives the result ``(c, H, W)``.
+        units: how often ``run`` tells of its progress.
+    """
+
+    def __init__(
+        self,
+        before: Volume,
+        bundle: Bundle,
+        run: Callable[[Bundle, Callable[[int], None] | None], NDArray[np.float32]],
+        *,
+        units: int,
+    ) -> None:
+        self.volume, self.units, self._bundle, self._run = before, units, bundle, run
+        self._after: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return 1
+
+    @property
+    def done(self) -> list[int]:
+        """``[0]`` when it is."""
+        return [] if self._after is None else [0]
+
+    def restore(self, index: int, progress: Callable[[int], None] | None = None) -> None:
+        """Run the network."""
+        self._after = self._run(self._bundle, progress)
+
+    def change(self, index: int, strength: float = 1.0) -> NDArray[np.float32]:
+        """What is added, ``(c, H, W)``."""
+        if self._after is None:
+            raise KeyError(index)
+        return np.float32(strength) * (self._after - self.volume.array)
+
+    def weights(self, index: int) -> dict[str, NDArray[np.uint8]]:
+        """None: one network acts."""
+        return {}
+
+    def uncertainty(self, index: int) -> None:
+        """Unknown."""
+        return
+
+    def noise(self, index: int) -> float:
+        """Not looked at."""
+        return 0.0
+
+    def save(self, target: Path, strength: float, *, overwrite: bool = False) -> None:
+        """Write the result; at strength 1 it is what the bundle writes."""
+        from monai_sasm import __version__
+
+        parameters = {"expert": self._bundle.name} | ({"strength": strength} if strength != 1 else {})
+        derivation = Derivation("monai_sasm", __version__, {self._bundle.name: self._bundle.sha256}, parameters)
+        if strength == 1 and self._after is not None:  # to the last bit
+            after = self._after
+        else:
+            after = self.volume.array + self.change(0, strength)
+        write(self.volume.with_array(after), target, derivation, overwrite=overwrite)
+
+
+class _Told:
+    """A network that says when a tile is done, and passes over tiles in which nothing is to be filled."""
+
+    def __init__(self, network: object, told: Callable[[], object]) -> None:
+        self._network, self._told = network, told
+
+    def inpaint(self, image: Tensor, known: Tensor, **options: object) -> Tensor:
+        """As the network's; a tile that is known everywhere comes back as it is, as it would from there."""
+        filled = image if bool((known > 0.5).all()) else self._network.inpaint(image, known, **options)  # type: ignore[attr-defined]
+        self._told()
+        return filled
+
+    def superresolve(self, image: Tensor, factor: int, **options: object) -> Tensor:
+        """As the network's."""
+        large = self._network.superresolve(image, factor, **options)  # type: ignore[attr-defined]
+        self._told()
+        return large

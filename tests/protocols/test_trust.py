@@ -1,0 +1,178 @@
+"""Protocols ``ct-phantom``, ``mri-lesions``, ``no-harm`` and ``coherence`` on images made here, with known networks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.mri_lesions import BALLS, invented, place
+from monai_sasm.protocols import coherence, ct_phantom, mri_lesions
+from monai_sasm.protocols.evaluate import evaluate_in
+from monai_sasm.types import Modality
+from tests.evaluation.networks import blurring, named
+
+DEFAULT, CT_EXPERT = "default pipeline", "expert lowdose_ct_unet"
+HALF = (0.5 - 0.05) / 0.95  # weight of an expert of the undecided gate
+
+
+def context_of(root: Path, sigma: float = 1.5, **bundles: object) -> Context:
+    networks = {**blurring(sigma), **bundles}
+    return Context(root, root / "docs" / "results", "cpu", limit=4, peers=False, bundles=networks)  # type: ignore[arg-type]
+
+
+def save(array: np.ndarray, path: Path, sides: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([*sides, 1.0])), path)
+
+
+@pytest.fixture
+def phantom(tmp_path: Path) -> Context:
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:256, :256] - 127.5
+    disc = np.where(np.hypot(rows, columns) < 116, 1000.0, 0.0)
+    images = {
+        f"dose_{name}__absent": np.round(disc + random.normal(0, noise, (4, 256, 256))).astype(np.int16)
+        for name, noise in (("010", 40.0), ("055", 20.0), ("100", 6.0))
+    }
+    (tmp_path / "ct_phantom").mkdir()
+    np.savez(tmp_path / ct_phantom.FILE, **images)
+    return context_of(tmp_path)
+
+
+def test_phantom(phantom: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ct_phantom, "REALISATIONS", 1)
+    monkeypatch.setattr(ct_phantom, "WATER_DOSES", {"water 1/4": 0.25})
+    table = evaluate_in(phantom, "ct-phantom")
+    assert [row.method for row in table.rows] == ["input", "input, read by LCD_CT", CT_EXPERT, DEFAULT]
+    before, _, blurred, pipeline = table.rows
+    assert before.scores["MITA 100 %"]["noise"] == pytest.approx(6, rel=0.1)
+    assert before.scores["MITA 10 %"]["AUC 10 mm/3"] < before.scores["MITA 100 %"]["AUC 10 mm/3"]
+    assert before.scores["MITA 100 %"]["AUC 10 mm/3"] > 0.95
+    assert before.scores["MITA 100 %"]["gain 3 mm/14"] == pytest.approx(1)
+    low, high = before.intervals["MITA 10 %"]["AUC 5 mm/7"]
+    assert low < before.scores["MITA 10 %"]["AUC 5 mm/7"] < high
+    water, after = before.scores["water 1/4"], blurred.scores["water 1/4"]
+    assert (water["HU slope"], water["HU error"]) == (pytest.approx(1), pytest.approx(0, abs=1e-3))
+    point_spread = math.hypot(ct_phantom.BLUR, 1.5 * ct_phantom.WATER_SPACING)  # mm
+    expected = 10 * math.sqrt(math.log(2) / 2) / (math.pi * point_spread)
+    assert after["MTF50 120 HU"] == pytest.approx(expected, rel=0.15)  # the kernel of that blur is cut off
+    assert after["MTF50 30 HU"] == pytest.approx(after["MTF50 1000 HU"], rel=0.03)  # a blur asks for no contrast
+    assert after["MTF50 120 HU"] < pipeline.scores["water 1/4"]["MTF50 120 HU"] < water["MTF50 120 HU"]
+    assert after["noise"] < water["noise"] / 2
+
+
+@pytest.fixture
+def brains(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    rows, columns, slices = np.mgrid[:72, :72, :48] - np.array([35.5, 35.5, 23.5])[:, None, None, None]
+    head = np.where(np.hypot(np.hypot(rows, columns), 0.5 * slices) < 32, 600.0, 0.0)
+    head[20:24, 20:24] = 1000.0
+    array = gaussian_filter(head, 0.5) + random.normal(0, 1, head.shape)
+    for name in ("sub-61_T1w", "sub-01_T1w"):
+        save(np.abs(array).astype(np.int16), tmp_path / "mri_whole_head" / "ds002748" / f"{name}.nii.gz")
+    return tmp_path
+
+
+class Same(torch.nn.Module):
+    """Gives its input back."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+def test_lesions_in_magnetic_resonance(brains: Path) -> None:
+    same = named({"superres_mri_unet": Same()}, modality=Modality.MR)
+    table = evaluate_in(context_of(brains, 1.0, **same), "mri-lesions")
+    levels = [*mri_lesions.NOISE, *mri_lesions.TRUNCATION, *mri_lesions.THICK]
+    assert sorted({level for row in table.rows for level in row.scores}) == sorted(levels)
+    assert table.row("input").n["noise 3 %"] == 1, "sub-01 is a training subject"
+    clean, blurred = (table.row(name).scores["noise 1 %"] for name in ("input", "expert noise_mri_unet"))
+    small, large = f"signal {BALLS[0].label}", f"signal {BALLS[4].label}"
+    assert clean[small] == pytest.approx(1, abs=0.02)
+    assert clean["erased"] == clean["invented"] == 0
+    assert blurred[small] < blurred[large] < 1
+    assert blurred[small] < table.row(DEFAULT).scores["noise 1 %"][small] < clean[small]
+    thick = table.row("expert superres_mri_unet").scores
+    assert thick["slices of 5"][small] < thick["slices of 3"][small] < 0.8
+    cubic = table.row("cubic along slices").scores["slices of 3"]
+    assert thick["slices of 3"][small] == pytest.approx(cubic[small], abs=0.02), "it adds nothing to the interpolation"
+
+
+def test_what_is_placed_is_counted() -> None:
+    clean = np.full((6, 64, 64), 0.6, np.float32)
+    placed = place(clean, (1.0, 1.0, 1.0), [2, 3])
+    assert set(placed.balls) == set(BALLS)
+    assert placed.shares(placed.signal) == pytest.approx([1.0] * len(placed.balls))
+    assert placed.shares(0.4 * placed.signal) == pytest.approx([0.4] * len(placed.balls))
+    big = max(range(len(placed.balls)), key=lambda k: placed.balls[k].diameter)
+    _, mask = placed.masks[big]
+    assert mask.sum() == pytest.approx(4 / 3 * math.pi * (placed.balls[big].diameter / 2) ** 3, rel=0.2)
+    dots = clean.copy()
+    dots[2, 20:24, 20:24] += 0.2
+    dots[4, 40:44, 40:44] -= 0.2
+    assert invented(clean, clean, dots, sides=(1.0, 1.0, 1.0)) == 2
+    assert invented(clean, dots, dots, sides=(1.0, 1.0, 1.0)) == 0, "they were there before"
+
+
+def test_no_harm(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:160, :160] - 79.5
+    body = np.where(np.hypot(rows, columns) < 70, 60.0, -1000.0)
+    stack = np.round(body[..., None] + random.normal(0, 5, (160, 160, 6))).astype(np.int16)
+    save(stack, tmp_path / "ct_volumes" / "totalsegmentator" / "example_ct.nii.gz", (0.8, 0.8, 3.0))
+    (tmp_path / "natural" / "bsds500" / "val").mkdir(parents=True)
+    for number in range(20):
+        scene = np.full((96, 96, 3), 100 + 5 * number, np.uint8)
+        Image.fromarray(scene).save(tmp_path / "natural" / "bsds500" / "val" / f"{number}.png")
+    table = evaluate_in(context_of(tmp_path), "no-harm")
+    row = table.row(DEFAULT)
+    assert (row.n["CT"], row.n["photo" if "photo" in row.n else "PHOTO"]) == (4, 20)
+    tomograms, photos = row.scores["CT"], row.scores["PHOTO"]
+    assert tomograms["touched"] == 1
+    assert 0.5 < tomograms["gain"] < 0.95, "a blur at half of the weight"
+    assert tomograms["loss bound"] == math.inf, "four images say nothing with 95 % confidence"
+    assert 1 - photos["gain"] <= photos["loss bound"] < 0.6
+    assert tomograms["change 99 %"] > tomograms["change"] > 0.5
+    same = evaluate_in(context_of(tmp_path, 1e-3), "no-harm").row(DEFAULT).scores["PHOTO"]
+    assert (same["touched"], same["change"]) == (0, pytest.approx(0, abs=1e-3))
+    assert same["loss bound"] == pytest.approx(0, abs=1e-3)
+
+
+def test_coherence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coherence, "DOSES", {"dose 1/2": 0.5})
+    folder = tmp_path / coherence.FOLDER
+    rows, columns = np.mgrid[:96, :96] - 47.5
+    body = np.where(np.hypot(rows, columns) < 44, 60.0, -1000.0)
+    save(np.stack([body] * 6, axis=-1).astype(np.int16), folder / "example_ct.nii.gz", (0.8, 0.8, 3.0))
+    labels = np.zeros((96, 96, 6), np.uint8)
+    labels[30:60, 30:60, 1:] = 5
+    affine = np.diag([-0.8, 0.8, 3.0, 1.0])  # turned round along the first axis
+    affine[0, 3] = 95 * 0.8
+    nibabel.save(nibabel.Nifti1Image(labels[::-1], affine), folder / "example_seg_fast_force_split.nii.gz")
+    found = coherence.labelled(folder / "example_ct.nii.gz", folder / "example_seg_fast_force_split.nii.gz", 0.5)
+    assert np.array_equal(found.labels, np.moveaxis(labels, 2, 0))
+    table = evaluate_in(replace(context_of(tmp_path), limit=None), "coherence")
+    level = "abdomen, 3 mm pixels, dose 1/2"
+    before, blurred, pipeline = (row.scores[level] for row in table.rows)
+    assert (before["weight"], blurred["weight"]) == (0, 1)
+    assert pipeline["weight"] == pytest.approx(HALF)
+    assert pipeline["weight change"] == pipeline["largest"] == pytest.approx(0, abs=1e-6)
+    assert 0 < blurred["noise"] < pipeline["noise"] < before["noise"]
+    assert table.details is not None
+    assert table.details["mean weight by organ"][level] == {"liver": pytest.approx(HALF)}
+    steps, _ = coherence._measured(found, found.original + 1, np.arange(6.0)[:, None, None] / 10 * np.ones((6, 96, 96)))
+    assert (steps["weight change"], steps["largest"]) == (pytest.approx(0.1), pytest.approx(0.1))
+
+
+@pytest.mark.parametrize("protocol", ["ct-phantom", "mri-lesions", "no-harm", "coherence"])
+def test_absent_data_are_said(protocol: str, tmp_path: Path) -> None:
+    assert evaluate_in(context_of(tmp_path), protocol).skipped == "data not found"
