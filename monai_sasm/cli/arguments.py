@@ -83,6 +83,13 @@ class Restoring:
         float | None,
         typer.Option(min=0, help="Noise level: HU, MR magnitude, or 0 to 1 for photos; estimated if left out."),
     ] = None
+    target_noise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HU|PERCENT",
+            help="Noise that shall remain in uniform tissue: HU for CT, percent of white else; chooses the strength.",
+        ),
+    ] = None
     top_k: Annotated[int | None, typer.Option(min=1, help="How many experts may act on one image.")] = None
     passes: Annotated[
         int | None, typer.Option(min=1, help="How often gate and experts look at it; by default 1, photos 2.")

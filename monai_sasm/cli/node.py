@@ -38,6 +38,9 @@ def node(
     expert: Annotated[str | None, typer.Option(help="Use only this expert, without the gate.")] = None,
     gate: Annotated[str | None, typer.Option(help="Another gate than the default.")] = None,
     strength: Annotated[float | None, typer.Option(min=0, max=1, help="0 to 1, the full restoration.")] = None,
+    target_noise: Annotated[
+        float | None, typer.Option(metavar="HU|PERCENT", help="Noise that shall remain; see `sasm restore --help`.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     trust: Annotated[
@@ -67,8 +70,8 @@ def node(
         }  # fmt: skip
         settings |= {key: value for key, value in given.items() if value is not None}
         options = {
-            "expert": expert, "gate": gate, "strength": strength, "device": device, "precision": precision,
-            "trust": trust,
+            "expert": expert, "gate": gate, "strength": strength, "target_noise": target_noise,
+            "device": device, "precision": precision, "trust": trust,
         }  # fmt: skip
         chosen = {key: value for key, value in options.items() if value is not None}
         settings["restore"] = {**(settings.get("restore") or {}), **chosen}

@@ -38,12 +38,19 @@ def route(
     Raises:
         ValueError: an option is out of range or shapes do not fit.
     """
+    if not 0 <= floor < 1:
+        raise ValueError(f"floor must be in [0, 1), got {floor}")
+    return enlarge(block_weights(logits, allowed, temperature, top_k=top_k), size, floor)
+
+
+def block_weights(
+    logits: ExpertLogits, allowed: torch.Tensor | None = None, temperature: float = 1.0, *, top_k: int | None = None
+) -> ExpertWeights:
+    """The weights of :func:`route` per block of pixels, ``(B, E, h, w)``; see there."""
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}; use top_k=1 to let one expert act")
     if top_k is not None and top_k < 0:
         raise ValueError(f"top_k counts experts and cannot be negative, got {top_k}")
-    if not 0 <= floor < 1:
-        raise ValueError(f"floor must be in [0, 1), got {floor}")
     if allowed is not None:
         if allowed.shape != (logits.shape[1],):
             raise ValueError(f"allowed must have one entry per class ({logits.shape[1]}), got {tuple(allowed.shape)}")
@@ -51,19 +58,17 @@ def route(
         allowed[0] = True
         logits = logits.masked_fill(~allowed.view(1, -1, 1, 1), float("-inf"))
     weights = torch.softmax(logits.float() / temperature, dim=1)
-    if top_k is not None and top_k < logits.shape[1] - 1:
-        weights = _keep_strongest(weights, top_k)
-    experts = torch.arange(1, weights.shape[1], device=weights.device) if allowed is None else _acting(allowed)
-    enlarged = weights.new_zeros(len(weights), weights.shape[1], *size)
-    enlarged[:, 0] = 1
-    if len(experts):
-        acting = _enlarged(weights[:, experts], size)
-        if floor:
-            # soft threshold: continuous, so no edge appears in the picture where a weight crosses the floor
-            acting = (acting - floor).clamp_min_(0).div_(1 - floor)
-        enlarged[:, experts] = acting
-        enlarged[:, 0] = (1 - acting.sum(1)).clamp_min(0)  # rounding
-    return enlarged
+    return _keep_strongest(weights, top_k) if top_k is not None and top_k < logits.shape[1] - 1 else weights
+
+
+def enlarge(blocks: ExpertWeights, size: tuple[int, int], floor: float = 0.0) -> ExpertWeights:
+    """Weights ``(B, E, *size)`` of pixels from those of blocks ``(B, E, h, w)``; see :func:`route`."""
+    acting = _enlarged(blocks[:, 1:], size)
+    if floor:
+        # soft threshold: continuous, so no edge appears in the picture where a weight crosses the floor
+        acting = (acting - floor).clamp_min_(0).div_(1 - floor)
+    identity = (1 - acting.sum(1, keepdim=True)).clamp_min(0)  # rounding
+    return torch.cat([identity, acting], 1)
 
 
 def _enlarged(weights: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -72,11 +77,6 @@ def _enlarged(weights: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
     blocks = F.interpolate(weights, scale_factor=STRIDE, mode="bilinear", align_corners=False)
     return blocks[..., : size[0], : size[1]]
-
-
-def _acting(allowed: torch.Tensor) -> torch.Tensor:
-    """Indices of the experts that may act, the identity not among them."""
-    return torch.nonzero(allowed[1:]).flatten() + 1
 
 
 def present(weights: ExpertWeights) -> torch.Tensor:

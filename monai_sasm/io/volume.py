@@ -204,6 +204,15 @@ class Volume:
             for one in channel:
                 yield one[None]
 
+    def slice_at(self, index: int) -> NDArray[np.float32]:
+        """One slice of :meth:`each_slice` ``(c, H, W)``, a view; ``index`` counts through all time points."""
+        if self.modality.profile.is_picture:
+            return self.array
+        if self.slice_axis is None:
+            return self.array[index : index + 1]
+        channel, place = divmod(index, self.array.shape[self.slice_axis + 1])
+        return np.moveaxis(self.array[channel], self.slice_axis, 0)[place][None]
+
     def from_slices(self, slices: NDArray[np.float32]) -> Volume:
         """Inverse of :meth:`as_slices`: put a processed stack ``(N, c, H, W)`` back on this geometry."""
         if self.modality.profile.is_picture:

@@ -12,18 +12,19 @@ from monai_sasm.types import Modality
 
 GATE = "gate"  # the choice of experts by the gate, among the names of experts
 _PARAMETERS: dict[str, Callable[[Any], Any]] = {
-    "strength": float, "sigma": float, "top_k": int, "passes": int, "refine": float,
+    "strength": float, "sigma": float, "target_noise": float, "top_k": int, "passes": int, "refine": float,
 }  # fmt: skip
 
 
 def parameters(model: Model) -> dict[str, Any]:
     """Parameters that a client may change, with their defaults; viewers show them as a form.
 
-    An empty ``sigma`` is estimated from the image. A list is a choice, its first entry the default.
+    An empty ``sigma`` is estimated from the image; ``target_noise`` is the noise that shall remain,
+    if not empty. A list is a choice, its first entry the default.
     """
     if not model.restores:
         return {}
-    shown: dict[str, Any] = {"strength": 1.0, "sigma": ""}
+    shown: dict[str, Any] = {"strength": 1.0, "sigma": "", "target_noise": ""}
     if model.modality.profile.is_picture and model.expert is None:
         shown["refine"] = 0.0
     if model.choices:

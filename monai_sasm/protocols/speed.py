@@ -23,6 +23,7 @@ from monai_sasm.evaluation.data import cbsd68, ct_pairs, data_hash
 from monai_sasm.evaluation.memory import COPY, peak_memory
 from monai_sasm.evaluation.restoring import DEFAULT, pipeline_methods
 from monai_sasm.evaluation.scoring import Case, Image
+from monai_sasm.evaluation.stages import STAGE_DEFINITIONS, stage_times
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.functional.intensity import HU_PER_UNIT
 from monai_sasm.protocols.ct_lowdose import pair_case
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PROTOCOL = "speed"
-CEILING = "ceiling (one convolution)"
+CEILING = "its convolutions alone"
 ROUNDS = 7
 STRENGTHS = {  # as the tuning of the quality protocols finds them
     ct.EXPERT: {"NLM fast": (1.4,), "BM3D": (1.4,)},
@@ -43,16 +44,16 @@ SLOW_ROUNDS = 2  # of BM3D
 BATCH_SERIES, BATCH_SLICES = 3, 60
 MEMORY_SLICES = 1000
 MEMORY_PHOTO, SMALL_PHOTO = (3000, 4000), (768, 1024)  # 12 megapixels; with a limit set
-CEILING_CHANNELS, CEILING_SIZE = 64, 256
+STAGE_SLICES = 120
 DEFINITIONS = {
     "seconds": "median wall clock of one image; the methods take turns in each round, so that a busy machine is "
     "busy for all",
     "x network": "seconds over the seconds of the expert's network alone: how many times slower",
     "PSNR": "dB of this one image: photo over all channels, CT in [-160, 240] HU",
     "GFLOP": "of the convolutions, two per multiply and add",
-    "of ceiling": f"GFLOP/s over that of one 3x3 convolution with {CEILING_CHANNELS} channels on "
-    f"{CEILING_SIZE}x{CEILING_SIZE} "
-    "pixels, measured in the same rounds",
+    "of ceiling": "time of the network's convolutions alone, each run by itself on the tensors it is given, in their "
+    "shapes, layout and precision, in the same rounds, over the time of the network",
+    **STAGE_DEFINITIONS,
     **BATCH_DEFINITIONS,
     "peak": "MB, largest resident set of a fresh `sasm restore`, from disk to disk; volume: NIfTI, compressed",
     "without network": "the same with a network of one multiplication: reading, holding and writing",
@@ -82,6 +83,8 @@ def run(context: Context) -> Table:
     level = f"batch of {BATCH_SERIES} series with {count} slices each"
     default = scores.setdefault(DEFAULT, {})
     default[level] = batch_overhead(BATCH_SERIES, count, context.device)
+    stages = min(STAGE_SLICES, context.limit or STAGE_SLICES)
+    default[f"series of {stages} slices, by stage"] = stage_times(stages, context.device)
     default |= _memory(context)
     return Table(
         PROTOCOL,
@@ -188,19 +191,48 @@ def compare_speed(context: Context, task: Task) -> dict[str, dict[str, float]]:
         ):
             # a copy each time: slow peers remember the results of a case
             runs[method.name] = lambda method=method: method.restore(replace(case))  # type: ignore[misc]
-    ceiling = torch.nn.Conv2d(CEILING_CHANNELS, CEILING_CHANNELS, 3, padding=1).to(place).eval()
-    block = torch.rand((1, CEILING_CHANNELS, CEILING_SIZE, CEILING_SIZE), device=place)
+    ceiling = convolutions_alone(expert.network, run_network)
     quality = {name: task.quality(case, call()) for name, call in runs.items()}  # also warms up
-    times = interleaved({**runs, CEILING: lambda: _forward(ceiling, block)}, ROUNDS, {"BM3D": SLOW_ROUNDS})
-    peak = conv_flops(ceiling, block) / times.pop(CEILING)
+    times = interleaved({**runs, CEILING: ceiling}, ROUNDS, {"BM3D": SLOW_ROUNDS})
+    least = times.pop(CEILING)
     rows: dict[str, dict[str, float]] = {
         name: {"seconds": seconds, "x network": seconds / times[network], "PSNR": quality[name]}
         for name, seconds in times.items()
     }
     work = conv_flops(expert.network, batch, *((level,) if expert.noise_map else ()))
-    speed = work / times[network]
-    rows[network] |= {"GFLOP": work / 1e9, "GFLOP/s": speed / 1e9, "of ceiling": speed / peak}
-    return {**rows, CEILING: {"GFLOP/s": peak / 1e9, "of ceiling": 1.0}}
+    rows[network] |= {
+        "GFLOP": work / 1e9,
+        "GFLOP/s": work / times[network] / 1e9,
+        "of ceiling": least / times[network],
+    }
+    return {**rows, f"{network}, {CEILING}": {"seconds": least, "GFLOP/s": work / least / 1e9, "of ceiling": 1.0}}
+
+
+def convolutions_alone(network: nn.Module, run: Callable[[], Any]) -> Callable[[], None]:
+    """What runs each convolution of a network once, on the tensors it has when ``run`` runs the network."""
+    import torch
+    from torch import nn
+
+    kinds, calls = (nn.Conv2d, nn.ConvTranspose2d), []
+
+    def record(module: nn.Module, arguments: tuple[Any, ...], _output: Any) -> None:
+        reduced = torch.is_autocast_enabled(arguments[0].device.type)
+        calls.append((module, arguments[0].clone(), reduced))
+
+    hooks = [module.register_forward_hook(record) for module in network.modules() if isinstance(module, kinds)]
+    run()
+    for hook in hooks:
+        hook.remove()
+
+    def alone() -> None:
+        kind, reduced = (calls[0][1].device.type, calls[0][2]) if calls else ("cpu", False)
+        with torch.inference_mode(), torch.autocast(kind, dtype=torch.bfloat16, enabled=reduced):
+            for module, given, _ in calls:
+                module(given)
+        if kind == "cuda":
+            torch.cuda.synchronize()
+
+    return alone
 
 
 def _memory(context: Context) -> dict[str, dict[str, float]]:
@@ -212,16 +244,6 @@ def _memory(context: Context) -> dict[str, dict[str, float]]:
         copying = peak_memory(name, *size, device=context.device, expert=COPY)
         measured[level] = {"peak": peak_memory(name, *size, device=context.device), "without network": copying}
     return measured
-
-
-def _forward(network: nn.Module, block: Any) -> Any:
-    import torch
-
-    with torch.inference_mode():
-        result = network(block)
-    if block.is_cuda:
-        torch.cuda.synchronize()
-    return result
 
 
 def _counts(method: str, levels: Iterable[str]) -> dict[str, int]:

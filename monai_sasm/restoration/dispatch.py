@@ -8,10 +8,12 @@ from functools import partial
 import torch
 
 from monai_sasm.functional.mixing import softmix
+from monai_sasm.functional.precision import reduced_precision
 from monai_sasm.functional.tiling import HALO, TILE, cut, tiled, tiles
 from monai_sasm.gate.display import to_display
 from monai_sasm.gate.mobilenet import STRIDE
-from monai_sasm.gate.routing import route
+from monai_sasm.gate.occupied import confine
+from monai_sasm.gate.routing import block_weights, enlarge
 from monai_sasm.types import ExpertLogits, ExpertWeights, ImageBatch, Modality, NoiseMap
 
 NEGLIGIBLE = 1e-3  # an expert whose weight stays below this in a tile is not run there
@@ -88,18 +90,34 @@ def gate_weights(
         image: ``(B, C, H, W)``, ``C`` 1 or 3.
         sigma: noise map ``(B, 1, H, W)``, working scale.
         network: display image and noise map -> scores.
-        modality: of the image; decides the display window.
+        modality: of the image; decides the display window, and where nothing is, see
+            :mod:`monai_sasm.gate.occupied`.
         allowed, temperature, top_k, floor: see :func:`monai_sasm.gate.routing.route`.
     """
+    blocks = gate_blocks(
+        image, sigma, network, modality=modality, allowed=allowed, temperature=temperature, top_k=top_k
+    )
+    height, width = image.shape[-2:]
+    return confine(enlarge(blocks, (height, width), floor), image, modality)
+
+
+def gate_blocks(
+    image: ImageBatch,
+    sigma: NoiseMap,
+    network: Callable[[ImageBatch, NoiseMap], ExpertLogits],
+    *,
+    modality: Modality,
+    allowed: torch.Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    precision: str = "float32",
+) -> ExpertWeights:
+    """Weights ``(B, E, ceil(H / 8), ceil(W / 8))`` of blocks of pixels; arguments as for :func:`gate_weights`.
+
+    Args:
+        precision: of the gate, see :mod:`monai_sasm.functional.precision`.
+    """
     shown, shown_sigma = to_display(image, sigma, modality)
-    with torch.inference_mode():
-        logits = gate_logits(shown, shown_sigma, network)
-        height, width = image.shape[-2:]
-        return route(
-            logits,
-            size=(height, width),
-            allowed=allowed.to(logits.device),
-            temperature=temperature,
-            top_k=top_k,
-            floor=floor,
-        )
+    with torch.inference_mode(), reduced_precision(precision, image.device):
+        logits = gate_logits(shown.contiguous(memory_format=torch.channels_last), shown_sigma, network)
+        return block_weights(logits.float(), allowed.to(logits.device), temperature, top_k=top_k)

@@ -15,7 +15,7 @@ from monai_sasm.functional.neighbours import neighbours_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
-from monai_sasm.restoration.restore import at_strength, concluded, restore_fully
+from monai_sasm.restoration.restore import at_strength, coherent_weights, concluded, restore_fully
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.types import ImageBatch
@@ -54,6 +54,7 @@ class OnDemand:
         self.natives = list(volume.each_slice())  # (c, H, W) each, views
         self._near = neighbours_of(volume, plan.neighbours)
         self._stack = len(self.natives) // (1 if volume.modality.profile.is_picture else len(volume.array))
+        self._coherent = coherent_weights(volume, plan, self.scaling, keep=True)
         self._done: dict[int, _Slice] = {}
 
     def __len__(self) -> int:
@@ -86,6 +87,7 @@ class OnDemand:
             statistics=statistics,
             progress=progress,
             slab=slab if slab.shape[1] > count else None,
+            weights=None if self._coherent is None else self._coherent(index, image),
         )
         kept = {name: maps[0] for name, maps in statistics.kept.items() if name in self.plan.classes}
         self._done[index] = _Slice(

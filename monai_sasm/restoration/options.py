@@ -26,6 +26,9 @@ class Options:
         refiner: name of the refiner; by default the one meant for the image's modality.
         force_refiner: apply the named refiner although it is made for another modality; the result's metadata say so.
         upscale: keep the larger image of a refiner that enlarges (``upscale_photo_sd4x``: four times); photos only.
+        target_noise: standard deviation of the noise that shall remain in uniform tissue, HU for CT, percent of white
+            for MR and photos. One strength for the whole volume is chosen for it, never above ``strength``, see
+            :mod:`monai_sasm.restoration.target_noise`.
         gate: name of the gate; by default :func:`monai_sasm.bundles.default_gate`.
     """
 
@@ -40,6 +43,7 @@ class Options:
     force_refiner: bool = False
     upscale: bool = False
     gate: str | None = None
+    target_noise: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("strength", "refine"):
@@ -51,6 +55,11 @@ class Options:
             raise ValueError(
                 f"sigma is a noise standard deviation and must be finite and not negative, got {self.sigma}"
             )
+        if self.target_noise is not None:
+            if not (math.isfinite(self.target_noise) and self.target_noise > 0):
+                raise ValueError(f"target_noise is a noise standard deviation above 0, got {self.target_noise}")
+            if self.refine:
+                raise ValueError("target_noise chooses a strength by its noise, and a refiner draws grain of its own")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}")
         if not self.refine and (self.refiner or self.force_refiner or self.upscale):

@@ -82,6 +82,7 @@ class Plan:
             "top_k": options.top_k,
             "passes": options.passes,
             "sigma": options.sigma,
+            "target_noise": options.target_noise,
             "refine": options.refine,
             "precision": self.precision,
         }

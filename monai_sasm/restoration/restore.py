@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from monai_sasm.functional.grey import to_grey
-from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.intensity import Scaling, scaling_for
 from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.neighbours import fit_neighbours, neighbours_of, run_on_slices
 from monai_sasm.functional.tiling import tiled
@@ -20,13 +21,15 @@ from monai_sasm.gate.routing import confirmed, present
 from monai_sasm.io.memory import give_back
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
-from monai_sasm.restoration.dispatch import gate_weights, restore_tiled
+from monai_sasm.restoration.coherence import CoherentWeights, slice_distance
+from monai_sasm.restoration.dispatch import gate_blocks, gate_weights, restore_tiled
 from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.shelter import neighbours_for_experts, sheltered
 from monai_sasm.restoration.statistics import SliceStatistics
+from monai_sasm.restoration.target_noise import aimed
 from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
@@ -48,6 +51,7 @@ def restore_volume(
             half the memory so.
     """
     started = time.perf_counter()
+    plan, aim = aimed(volume, plan)
     options, factor, scaling = plan.options, plan.scale, scaling_for(volume)
     count, channels, height, width = volume.slices_shape
     done = _output(volume, factor, in_place)
@@ -62,10 +66,10 @@ def restore_volume(
         given=None if options.sigma is None else options.sigma / scaling.scale,
         statistics=statistics,
         progress=progress,
+        coherent=coherent_weights(volume, plan, scaling),
     )
-    images = (  # read a few slices ahead, so that a slice is restored between neighbours that are not
-        torch.from_numpy(scaling.forward(np.array(native))).to(plan.device) for native in volume.each_slice()
-    )
+    # read a few slices ahead, so that a slice is restored between neighbours that are not
+    images = (to_working_scale(native, scaling, plan) for native in volume.each_slice())
     stack = count // (1 if volume.modality.profile.is_picture else len(volume.array))
     corrections = run_on_slices(run, images, batch=plan.batch, neighbours=near, length=stack)
     changed = factor > 1
@@ -84,10 +88,14 @@ def restore_volume(
             left.append(_noise_of(scaling.forward(np.array(place)), plan))
         if index % _TRIM_EVERY == 0:
             give_back()
-    summary = statistics.summary(scaling.scale) | {
-        "noise_after": float(np.median(left)) * scaling.scale,
-        "seconds": time.perf_counter() - started,
-    }
+    summary = (
+        statistics.summary(scaling.scale)
+        | aim
+        | {
+            "noise_after": float(np.median(left)) * scaling.scale,
+            "seconds": time.perf_counter() - started,
+        }
+    )
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
     unsure = statistics.uncertainty(options.strength * scaling.scale)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
@@ -111,6 +119,7 @@ def restore_slices(
     statistics: SliceStatistics | None = None,
     progress: Callable[[int], None] | None = None,
     slab: ImageBatch | None = None,
+    weights: ExpertWeights | None = None,
 ) -> ImageBatch:
     """Slices ``(B, c, H, W)`` in working scale through all passes; grey photos enter as three equal channels.
 
@@ -122,11 +131,14 @@ def restore_slices(
         progress: called with the number of slices after each tile of each pass.
         slab: the slices between their neighbours, see :mod:`monai_sasm.functional.neighbours`. They are as they came,
             so that only the first pass looks at them.
+        weights: of the first pass, ``(B, E, H, W)``; by default the gate's of each slice alone.
 
     Returns:
         Same shape; ``plan.scale`` times as high and wide.
     """
-    start, current = restore_fully(image, plan, given=given, statistics=statistics, progress=progress, slab=slab)
+    start, current = restore_fully(
+        image, plan, given=given, statistics=statistics, progress=progress, slab=slab, weights=weights
+    )
     return at_strength(start, current, plan.options.strength, channels=image.shape[1])
 
 
@@ -144,6 +156,7 @@ def restore_fully(
     statistics: SliceStatistics | None = None,
     progress: Callable[[int], None] | None = None,
     slab: ImageBatch | None = None,
+    weights: ExpertWeights | None = None,
 ) -> tuple[ImageBatch, ImageBatch]:
     """What :func:`restore_slices` starts from, and what it comes to at strength 1, whatever the plan's strength.
 
@@ -160,7 +173,8 @@ def restore_fully(
             sigma = torch.full_like(current[:, :1], given)
         else:
             sigma = plan.noise_estimator(current)
-        weights = mixing_weights(current, sigma, plan)
+        if weights is None or number:
+            weights = mixing_weights(current, sigma, plan)
         if known is not None:
             weights = confirmed(weights, known)
         if plan.passes > 1:
@@ -200,15 +214,52 @@ def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeig
         ones = torch.ones_like(image[:, :1])
         return torch.cat([torch.zeros_like(ones), ones], 1)
     return gate_weights(
-        image,
-        sigma,
-        plan.gate.network,
-        modality=plan.modality,
-        allowed=torch.tensor([index == 0 or index in plan.experts for index in range(len(plan.classes))]),
-        temperature=plan.gate.metadata["sasm"].get("temperature", 1.0),
-        top_k=plan.options.top_k,
-        floor=WEIGHT_FLOOR,
+        image, sigma, plan.gate.network, modality=plan.modality, floor=WEIGHT_FLOOR, **_gate_settings(plan)
     )
+
+
+def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, keep: bool = False) -> CoherentWeights | None:
+    """The gate's weights of the slices of a volume; ``None`` where each slice stands alone, or no gate decides.
+
+    A slice must not be overwritten before its weights were asked for. ``keep`` see :class:`CoherentWeights`.
+    """
+    gate, distance = plan.gate, slice_distance(volume)
+    if gate is None or distance is None:
+        return None
+    given = None if plan.options.sigma is None else plan.options.sigma / scaling.scale
+
+    def judge(index: int) -> ExpertWeights:
+        image = to_working_scale(volume.slice_at(index), scaling, plan)[None]
+        image = sheltered(image, plan.modality.profile).seen
+        sigma = plan.noise_estimator(image) if given is None else torch.full_like(image, given)
+        precision = gate.precision
+        return gate_blocks(
+            image, sigma, gate.network, modality=plan.modality, precision=precision, **_gate_settings(plan)
+        )
+
+    count, _, height, width = volume.slices_shape
+    return CoherentWeights(
+        judge,
+        count=count // len(volume.array),
+        distance=distance,
+        modality=plan.modality,
+        size=(height, width),
+        floor=WEIGHT_FLOOR,
+        keep=keep,
+    )
+
+
+def to_working_scale(native: NDArray[np.float32], scaling: Scaling, plan: Plan) -> torch.Tensor:
+    """A slice ``(c, H, W)`` as the networks take it, on their device."""
+    return torch.from_numpy(scaling.forward(np.array(native))).to(plan.device)
+
+
+def _gate_settings(plan: Plan) -> dict[str, Any]:
+    return {
+        "allowed": torch.tensor([index == 0 or index in plan.experts for index in range(len(plan.classes))]),
+        "temperature": plan.gate.metadata["sasm"].get("temperature", 1.0) if plan.gate else 1.0,
+        "top_k": plan.options.top_k,
+    }
 
 
 def _correction(
@@ -218,11 +269,18 @@ def _correction(
     given: float | None,
     statistics: SliceStatistics,
     progress: Callable[[int], None] | None,
+    coherent: CoherentWeights | None,
 ) -> ImageBatch:
     """What is added to slices ``(B, (2 n + 1) channels, H, W)``, given between their neighbours."""
     image = fit_neighbours(slab, 0, channels)
     around = slab if slab.shape[1] > channels else None
-    result = restore_slices(image, plan, given=given, statistics=statistics, progress=progress, slab=around)
+    weights = None
+    if coherent is not None:
+        first = len(statistics.means)
+        weights = torch.cat([coherent(first + index, image[index : index + 1]) for index in range(len(image))])
+    result = restore_slices(
+        image, plan, given=given, statistics=statistics, progress=progress, slab=around, weights=weights
+    )
     return result - enlarge(image, plan.scale)
 
 

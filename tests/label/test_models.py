@@ -74,7 +74,7 @@ def pipeline(tmp_path: Path) -> Any:
 
 def test_what_a_viewer_shows_is_what_it_may_send_back(pipeline: Any) -> None:
     shown = parameters(pipeline)
-    assert shown == {"strength": 1.0, "sigma": "", "expert": ["gate", "mri_a"]}
+    assert shown == {"strength": 1.0, "sigma": "", "target_noise": "", "expert": ["gate", "mri_a"]}
     assert options_of(pipeline, shown) == Options()
     assert options_of(pipeline, {"strength": "0.5", "sigma": 20, "passes": "2", "expert": "mri_a"}) == Options(
         expert="mri_a", strength=0.5, sigma=20.0, passes=2

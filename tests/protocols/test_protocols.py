@@ -14,6 +14,7 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, data_hash
 from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.scoring import Case
+from monai_sasm.evaluation.stages import stage_times
 from monai_sasm.evaluation.synthetic_series import write_ct_series
 from monai_sasm.protocols import gate, mixed, photo_awgn, speed
 from monai_sasm.protocols.evaluate import evaluate_in
@@ -142,6 +143,30 @@ def test_convolution_work_is_counted_once_per_output_pixel() -> None:
     network = nn.Sequential(nn.Conv2d(2, 5, 3, padding=1), nn.ConvTranspose2d(5, 4, 2, stride=2))
     expected = 2 * (2 * 5 * 9 * 48) + 2 * (5 * 4 * 4 * 48)
     assert speed.conv_flops(network, torch.zeros(1, 2, 6, 8)) == expected
+
+
+def test_the_ceiling_is_every_convolution_on_the_tensors_it_has() -> None:
+    import torch
+    from torch import nn
+
+    network = nn.Sequential(nn.Conv2d(2, 5, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(5, 4, 2, stride=2)).eval()
+    seen: list[torch.Tensor] = []
+    image = torch.rand(1, 2, 6, 8)
+    alone = speed.convolutions_alone(network, lambda: network(image))
+    for module in (network[0], network[2]):
+        module.register_forward_hook(lambda module, given, output: seen.append(given[0]))
+    alone()
+    assert torch.equal(seen[0], image)
+    assert torch.equal(seen[1], torch.relu(network[0](image)))
+    assert len(seen) == 3  # the last one is this test's
+
+
+def test_the_stages_of_a_restoration_are_told_apart() -> None:
+    found = stage_times(3, "cpu")
+    assert min(found[f"{stage} ms"] for stage in ("read", "gate", "mix", "write")) > 0
+    total = sum(found[f"{stage} ms"] for stage in ("read", "gate", "expert", "mix", "write"))
+    assert found["slices/s"] == pytest.approx(1e3 / total)
+    assert found["beside experts"] == pytest.approx(1 - found["expert ms"] / total)
 
 
 def test_methods_take_turns() -> None:

@@ -1,0 +1,172 @@
+"""The strength that leaves a wanted noise, as a noise index on a scanner's console: measured on the images at hand.
+
+With the full correction ``d`` of an image ``x``, the noise of ``x + s d`` in a uniform region is
+``sqrt(var(x) + 2 s cov(x, d) + s^2 var(d))``. The three numbers are measured in small uniform squares of some slices,
+and their means taken; one strength then holds for the whole volume, so that slices keep their noise relative to each
+other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from monai_sasm.errors import RefusedError
+from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.neighbours import neighbours_of
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.plan import Plan
+from monai_sasm.types import Modality
+
+SLICES = 7  # that are restored to measure the noise, spread evenly over a volume
+SQUARE = 16  # pixels, side of the squares
+CALM = 0.25  # share of the squares of tissue that is uniform for certain; others are if they have no more than ...
+STRUCTURE, VARIANCE = 2.5, 3.0  # ... times the structure after and the variance before of that share
+FEWEST = 8  # squares
+TISSUE = {"CT": (-0.15, 0.2)}  # mean of a square, working scale: fat to enhanced tissue
+_ELSE = (0.1, 0.95)  # of other modalities: neither background nor white
+
+
+@dataclass(frozen=True)
+class NoiseCurve:
+    """Noise of ``x + s d`` in uniform regions as a function of the strength s.
+
+    Args:
+        before: variance of ``x``, squared unit of the image.
+        shared: covariance of ``x`` and ``d``; negative where noise is removed.
+        removed: variance of ``d``.
+        squares: how many squares were measured.
+    """
+
+    before: float
+    shared: float
+    removed: float
+    squares: int
+
+    def at(self, strength: float) -> float:
+        """Noise standard deviation, in the unit of the image."""
+        return float(np.sqrt(max(0.0, self.before + 2 * strength * self.shared + strength**2 * self.removed)))
+
+    def strength_for(self, target: float, most: float = 1.0) -> float:
+        """The smallest strength with at most that noise, 0 to ``most``; ``most`` where it cannot be reached.
+
+        0 where there is no more noise than that already, or the correction removes none.
+        """
+        if self.before <= target**2 or self.shared >= 0:
+            return 0.0
+        lowest = min(most, -self.shared / self.removed)
+        if self.at(lowest) >= target:
+            return lowest
+        a, b, c = self.removed, 2 * self.shared, self.before - target**2
+        return float((-b - np.sqrt(b * b - 4 * a * c)) / (2 * a))
+
+
+def noise_curve(
+    image: NDArray[np.float32], change: NDArray[np.float32], modality: Modality, scale: float = 1.0
+) -> NoiseCurve:
+    """Measure on slices and what a restoration adds to them at strength 1.
+
+    Args:
+        image: ``(N, c, H, W)``, in the unit of the image.
+        change: same shape, restored minus image.
+        modality: says which values are tissue.
+        scale: unit of the image over the working scale.
+
+    Raises:
+        RefusedError: there is no uniform tissue to measure on.
+    """
+    low, high = (scale * value for value in TISSUE.get(modality.value, _ELSE))
+    x, d = (_squares(np.asarray(one, np.float64)) for one in (image, change))  # (n, SQUARE^2)
+    mean = (x + d).mean(1)
+    tissue = (mean > low) & (mean < high) & (np.ptp(x, axis=1) > 0)
+    if tissue.sum() < FEWEST:
+        raise RefusedError("there is too little uniform tissue to measure noise on; give a strength instead of a noise")
+    x, d = _flattened(x[tissue]), _flattened(d[tissue])
+    structure, variance = _blurred_variance(x + d), x.var(1)
+    calm = structure <= STRUCTURE * np.quantile(structure, CALM)
+    calm &= variance <= VARIANCE * np.quantile(variance, CALM)
+    x, d = x[calm], d[calm]
+    freedom = SQUARE**2 - 3  # a plane was taken off
+    moments = ((one * other).sum(1) / freedom for one, other in ((x, x), (x, d), (d, d)))
+    before, shared, removed = (float(one.mean()) for one in moments)
+    return NoiseCurve(before, shared, removed, len(x))
+
+
+def measure_noise(volume: Volume, plan: Plan, slices: int = SLICES) -> NoiseCurve:
+    """The noise curve of a volume under a plan, in the unit of the volume; some slices are restored for it.
+
+    Args:
+        volume: of the plan's modality.
+        plan: its strength does not matter.
+        slices: how many are restored at most.
+    """
+    from monai_sasm.restoration.restore import coherent_weights, restore_slices, to_working_scale
+
+    scaling, count = scaling_for(volume), volume.slices_shape[0]
+    whole = replace(plan, options=replace(plan.options, strength=1.0, keep_maps=False))
+    near, coherent = neighbours_of(volume, plan.neighbours), coherent_weights(volume, plan, scaling)
+    length = count if volume.modality.profile.is_picture else count // len(volume.array)
+    given = None if plan.options.sigma is None else plan.options.sigma / scaling.scale
+    images, changes = [], []
+    for index in _spread(count, slices):
+        first = index - index % length
+        around = np.clip(np.arange(index - near, index + near + 1), first, first + length - 1)
+        slab = torch.cat([to_working_scale(volume.slice_at(int(one)), scaling, plan) for one in around])[None]
+        image = to_working_scale(volume.slice_at(index), scaling, plan)[None]
+        weights = None if coherent is None else coherent(index, image)
+        restored = restore_slices(image, whole, given=given, weights=weights, slab=slab if near else None)
+        images.append(image.cpu().numpy())
+        changes.append((restored - image).cpu().numpy())
+    unit = np.float32(scaling.scale)
+    return noise_curve(unit * np.concatenate(images), unit * np.concatenate(changes), plan.modality, scaling.scale)
+
+
+def aimed(volume: Volume, plan: Plan) -> tuple[Plan, dict[str, Any]]:
+    """The plan with the strength that leaves ``Options.target_noise``, never more than its own, and what to tell of it.
+
+    Raises:
+        RefusedError: there is no uniform tissue to measure on.
+    """
+    target = plan.options.target_noise
+    if target is None:
+        return plan, {}
+    if plan.modality.value != "CT":
+        target = target / 100 * scaling_for(volume).scale
+    curve = measure_noise(volume, plan)
+    strength = round(curve.strength_for(target, plan.options.strength), 4)
+    told = {
+        "strength": strength,
+        "tissue_noise": {"input": round(curve.at(0), 4), "result": round(curve.at(strength), 4), "target": target},
+    }
+    return replace(plan, options=replace(plan.options, strength=strength)), told
+
+
+def _spread(count: int, slices: int) -> list[int]:
+    parts = min(count, slices)
+    return [int((part + 0.5) * count / parts) for part in range(parts)]
+
+
+def _squares(images: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(N, c, H, W)`` -> ``(n, SQUARE^2)``, side by side; a margin is left out."""
+    rows, columns = (side // SQUARE for side in images.shape[-2:])
+    cut = images[..., : rows * SQUARE, : columns * SQUARE].reshape(-1, rows, SQUARE, columns, SQUARE)
+    return cut.transpose(0, 1, 3, 2, 4).reshape(-1, SQUARE**2)
+
+
+def _flattened(squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without the plane that fits each of them best."""
+    row, column = np.mgrid[:SQUARE, :SQUARE].reshape(2, -1) - (SQUARE - 1) / 2
+    basis = np.stack([np.ones(SQUARE**2), row, column])
+    basis /= np.linalg.norm(basis, axis=1, keepdims=True)
+    return squares - (squares @ basis.T) @ basis
+
+
+def _blurred_variance(squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Variance of the means of 4 x 4 pixels: structure more than noise."""
+    fourth = SQUARE // 4
+    means = squares.reshape(-1, fourth, 4, fourth, 4).mean((2, 4))
+    return means.reshape(len(squares), -1).var(1)

@@ -1,0 +1,119 @@
+"""The noise that is left is the noise that was asked for, measured in uniform tissue, with one strength per volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from monai_sasm.bundles import Bundle
+from monai_sasm.errors import RefusedError
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.options import Options
+from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.restoration.target_noise import NoiseCurve, measure_noise, noise_curve
+from monai_sasm.types import Modality
+
+
+class Smooth(torch.nn.Module):
+    """A mean over 5 x 5 pixels."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(F.pad(image, [2] * 4, mode="replicate"), 5, 1)
+
+
+def restorer(modality: Modality) -> Restorer:
+    smooth = Bundle("smooth", Path(), "expert", modality, "noise", False, "1", "5" * 8, Smooth(), {"sasm": {}})
+    return Restorer.of({"smooth": smooth})
+
+
+def phantom(modality: Modality, noise: float, slices: int = 9) -> tuple[Volume, np.ndarray]:
+    """Discs of tissue around structure, with white noise; and where it is uniform. ``(1, 120, 132, slices)``."""
+    y, x = np.mgrid[:120, :132]
+    inside = np.hypot(y - 60, x - 66) < 56
+    lines = inside & (np.hypot(y - 60, x - 40) < 22)
+    clean = np.where(inside, 40.0, -1000.0) if modality is Modality.CT else np.where(inside, 600.0, 0.0)
+    clean = clean + np.where(lines, 200.0 * np.sin(x * 1.3), 0)
+    draw = np.random.default_rng(0)
+    array = clean[..., None] + noise * draw.standard_normal((120, 132, slices))
+    if modality is Modality.MR:
+        array = np.abs(array)
+    uniform = inside & ~lines & (np.hypot(y - 60, x - 66) < 50) & (np.hypot(y - 60, x - 40) > 27)
+    return Volume(array[None].astype(np.float32), modality, np.diag([1, 1, 3.0, 1]), slice_axis=2), uniform
+
+
+@pytest.mark.parametrize(("modality", "noise", "target"), [(Modality.CT, 20.0, 12.0), (Modality.CT, 40.0, 15.0)])
+def test_the_wanted_noise_is_left(modality: Modality, noise: float, target: float) -> None:
+    volume, uniform = phantom(modality, noise)
+    result = restorer(modality)(volume, Options(expert="smooth", target_noise=target))
+    left = result.volume.array[0][uniform].std(0)
+    np.testing.assert_allclose(left.mean(), target, rtol=0.05)
+    assert 0 < result.summary["strength"] < 1
+    told = result.derivation.parameters
+    assert (told["strength"], told["target_noise"]) == (result.summary["strength"], target)
+    np.testing.assert_allclose(result.summary["tissue_noise"]["input"], noise, rtol=0.1)
+    np.testing.assert_allclose(result.summary["tissue_noise"]["result"], target, rtol=1e-3)
+
+
+def test_mr_counts_in_percent_of_white() -> None:
+    volume, uniform = phantom(Modality.MR, 30.0)
+    result = restorer(Modality.MR)(volume, expert="smooth", target_noise=2.0)
+    white = result.summary["tissue_noise"]["target"] / 0.02
+    assert 600 < white < 900
+    np.testing.assert_allclose(result.volume.array[0][uniform].std(0).mean(), 0.02 * white, rtol=0.05)
+
+
+def test_less_noise_than_wanted_changes_nothing() -> None:
+    volume, _ = phantom(Modality.CT, 10.0)
+    result = restorer(Modality.CT)(volume, expert="smooth", target_noise=11.0)
+    assert np.array_equal(result.volume.array, volume.array)
+    assert result.summary["strength"] == 0
+
+
+@pytest.mark.parametrize("most", [1.0, 0.4])
+def test_no_more_than_the_given_strength_is_used(most: float) -> None:
+    volume, _ = phantom(Modality.CT, 30.0)
+    result = restorer(Modality.CT)(volume, expert="smooth", target_noise=0.5, strength=most)
+    assert result.summary["strength"] == pytest.approx(most, abs=0.03)  # of this mean, least noise is left at about 1
+    assert result.summary["strength"] <= most
+    assert result.summary["tissue_noise"]["result"] > 0.5
+
+
+def test_the_curve_is_what_the_blend_leaves() -> None:
+    """The variance of the blend at any strength follows from three numbers."""
+    volume, _ = phantom(Modality.CT, 25.0)
+    plan = restorer(Modality.CT).plan(Modality.CT, Options(expert="smooth"))
+    curve = measure_noise(volume, plan)
+    images = volume.as_slices()
+    full = restorer(Modality.CT)(volume, expert="smooth").volume.as_slices()
+    for strength in (0.25, 0.5, 1.0):
+        blended = images + np.float32(strength) * (full - images)
+        again = noise_curve(blended, full - blended, Modality.CT, 1000.0)
+        assert curve.at(strength) == pytest.approx(again.at(0), rel=0.1)  # in other squares
+        found = curve.strength_for(curve.at(strength))
+        assert found <= strength + 1e-6
+        assert curve.at(found) == pytest.approx(curve.at(strength))
+
+
+def test_a_correction_that_adds_noise_is_not_used() -> None:
+    assert NoiseCurve(4.0, 0.5, 1.0, 10).strength_for(1.0) == 0
+    overshooting = NoiseCurve(before=4.0, shared=-8.0, removed=20.0, squares=10)  # least noise at strength 0.4
+    assert overshooting.strength_for(0.1) == pytest.approx(0.4)
+
+
+def test_images_without_tissue_are_refused() -> None:
+    air = Volume(np.full((1, 64, 64), -1000, np.float32), Modality.CT)
+    with pytest.raises(RefusedError, match="too little uniform tissue"):
+        restorer(Modality.CT)(air, expert="smooth", target_noise=5.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"target_noise": 0.0}, "above 0, got 0"), ({"target_noise": 5.0, "refine": 0.5}, "grain of its own")],
+)
+def test_wrong_options_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Options(**wrong)  # type: ignore[arg-type]
