@@ -24,6 +24,7 @@ from monai_sasm.refine.refiner import Refined
 from monai_sasm.restoration.files import mismatch, restore_to
 from monai_sasm.restoration.maps import write_maps
 from monai_sasm.restoration.network import Pipeline
+from monai_sasm.restoration.installed import Installed
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.refinement import refine
 from monai_sasm.restoration.restorer import LazyBundles, Restorer
@@ -304,6 +305,8 @@ def test_the_command_line_refuses_forces_and_enlarges(
     restorer: Restorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("monai_sasm.restoration.files.Restorer", lambda *_, **__: restorer)
+    toys = Installed(restorer.experts.sections, {}, restorer.refiners.sections, {})
+    monkeypatch.setattr("monai_sasm.batch.plan.Installed.find", lambda *_: toys)
 
     def sasm(source: Path, *arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:

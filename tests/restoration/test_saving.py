@@ -17,7 +17,7 @@ SOURCES = [ct_small(), mr_volume()]
 
 
 def restored(source: Path, restorer: Restorer) -> Restored:
-    (volume,) = open_images(source, "MR")
+    (volume,) = open_images(source, None if source == ct_small() else "MR")
     return restorer(volume, Options(keep_maps=True))
 
 
