@@ -22,9 +22,9 @@ from monai_sasm.io.formats import open_images, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.refine.refiner import Refined
 from monai_sasm.restoration.files import mismatch, restore_to
+from monai_sasm.restoration.installed import Installed
 from monai_sasm.restoration.maps import write_maps
 from monai_sasm.restoration.network import Pipeline
-from monai_sasm.restoration.installed import Installed
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.refinement import refine
 from monai_sasm.restoration.restorer import LazyBundles, Restorer
