@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import ast
-import configparser
 import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from monai_sasm.errors import EXTRAS, reason_of
+
+tomllib = pytest.importorskip("tomllib")  # Python 3.11
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "monai_sasm"
 SHIPPED = {"LICENSE", "configs", "docs", "models"}
 
 
-def setup_cfg() -> configparser.ConfigParser:
-    config = configparser.ConfigParser()
-    config.read(ROOT / "setup.cfg")
-    return config
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def shipped_bundle_files() -> set[str]:
@@ -42,9 +45,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy of the sources, so that no stale ``build/`` folder can help."""
     source = tmp_path_factory.mktemp("source")
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("monai_sasm", "bundles"):
+    for name in ("monai_sasm", "bundles", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY.md"):
         shutil.copy(ROOT / name, source / name)
     code = "from setuptools.build_meta import build_wheel; print(build_wheel('dist'))"
     (source / "dist").mkdir()
@@ -111,31 +114,89 @@ def test_the_version_has_one_source() -> None:
     ]
     assert len(versions) == 1
     assert f"## {versions[0]}" in (ROOT / "CHANGELOG.md").read_text()
-    assert setup_cfg()["metadata"]["version"] == "attr: monai_sasm.__version__"
+    assert pyproject()["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "monai_sasm.__version__"}
+    assert pyproject()["project"]["dynamic"] == ["version"]
 
 
-def names(requirements: str) -> set[str]:
-    """Canonical names of a requirement list."""
-    lines = [line.split("#")[0].strip() for line in requirements.splitlines()]
-    return {re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0].lower().replace("_", "-") for line in lines if line}
+def names(requirements: list[str]) -> set[str]:
+    """Canonical names of a requirement list, those of our own extras resolved."""
+    extras, found = pyproject()["project"]["optional-dependencies"], set()
+    for line in requirements:
+        name = re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0].lower().replace("_", "-")
+        if name == "monai-sasm":
+            found |= set().union(*(names(extras[extra]) for extra in line.partition("[")[2].rstrip("]").split(",")))
+        else:
+            found.add(name)
+    return found
 
 
 def test_constraints_pin_every_requirement() -> None:
-    config = setup_cfg()
-    pinned = names((ROOT / "constraints.txt").read_text())
-    wanted = names(config["options"]["install_requires"])
-    for extra in ("test", "dev", "diffusion", "lpips"):
-        wanted |= names(config["options.extras_require"][extra])
-    assert not wanted - pinned
+    project = pyproject()["project"]
+    pinned = names([line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] not in ("", "#")])
+    extras = (names(value) for key, value in project["optional-dependencies"].items() if key != "label")
+    assert not names(project["dependencies"]).union(*extras) - pinned
+
+
+def test_the_core_is_light() -> None:
+    heavy = {"simpleitk", "matplotlib", "tensorboard", "scikit-image", "scipy", "fire", "jsonschema", "einops"}
+    core = names(pyproject()["project"]["dependencies"])
+    assert not core & heavy
+    assert "pylibjpeg-libjpeg" not in core.union(*map(names, pyproject()["project"]["optional-dependencies"].values()))
+
+
+def test_every_requirement_is_in_the_list_of_licences() -> None:
+    told = (ROOT / "THIRD_PARTY.md").read_text().lower()
+    extras = pyproject()["project"]["optional-dependencies"]
+    wanted = names(pyproject()["project"]["dependencies"]).union(
+        *(names(value) for key, value in extras.items() if key not in ("dev", "docs", "test"))
+    )
+    assert {name for name in wanted if not re.search(rf"\b{re.escape(name)}\b", told)} == set()
+
+
+def test_a_missing_library_is_named_with_the_extra_that_brings_it() -> None:
+    extras = pyproject()["project"]["optional-dependencies"]
+    distribution = {"skimage": "scikit-image", "ignite": "pytorch-ignite", "distributed": "dask"}
+    for module, extra in EXTRAS.items():
+        assert distribution.get(module, module).lower().replace("_", "-") in names(extras[extra]), module
+    with pytest.raises(ImportError) as missing:
+        import_module("skimage_is_not_here")
+    assert "skimage_is_not_here" in reason_of(missing.value)
+    error = ModuleNotFoundError("No module named 'skimage.restoration'", name="skimage.restoration")
+    assert reason_of(error).endswith("pip install 'monai-sasm[evaluate]'")
+
+
+def test_the_wheel_holds_what_the_readme_names(installed: Path) -> None:
+    package = installed / "monai_sasm"
+    assert {path.name for path in (package / "configs").iterdir()} == {
+        path.name for path in (ROOT / "configs").iterdir()
+    }
+    assert (package / "label" / "environment.sh").is_file()
+    assert (package / "label" / "constraints.txt").is_file()
+
+
+@pytest.mark.parametrize("tool", ["twine check --strict", "check-wheel-contents"])
+def test_the_wheel_is_fit_for_an_index(wheel: Path, tool: str) -> None:
+    program, *options = tool.split()
+    pytest.importorskip(program.replace("-", "_"))
+    result = subprocess.run(
+        [sys.executable, "-m", program.replace("-", "_"), *options, str(wheel)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_project_table_is_valid() -> None:
+    api = pytest.importorskip("validate_pyproject.api")
+    api.Validator()(pyproject())
 
 
 def test_requirements_are_what_the_code_imports() -> None:
     distribution = {
         "PIL": "pillow", "ignite": "pytorch-ignite", "skimage": "scikit-image", "yaml": "pyyaml",
     }  # fmt: skip
-    config = setup_cfg()
-    required = names(config["options"]["install_requires"])
-    optional = set().union(*(names(value) for value in config["options.extras_require"].values()))
+    project = pyproject()["project"]
+    required = names(project["dependencies"])
+    optional = set().union(*(names(value) for value in project["optional-dependencies"].values()))
     for path in PACKAGE.rglob("*.py"):
         if "slicer" in path.relative_to(PACKAGE).parts:
             continue  # runs in 3D Slicer's own Python, with what that brings
@@ -147,7 +208,7 @@ def test_requirements_are_what_the_code_imports() -> None:
                 modules = [node.module]
             for module in {module.split(".")[0] for module in modules} - {"monai_sasm", *sys.stdlib_module_names}:
                 name = distribution.get(module, module.lower())
-                assert name in required | optional, f"{path.name} imports {module}, which setup.cfg does not name"
+                assert name in required | optional, f"{path.name} imports {module}, which pyproject.toml does not name"
 
 
 def test_each_shipped_weight_is_small_enough() -> None:

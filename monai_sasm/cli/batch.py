@@ -102,6 +102,11 @@ def batch(
         raise typer.Exit(_run(job, tasks, running, engine_for=partial(_engine, scheduler, cluster)))
 
 
+def run_job(job: BatchJob, tasks: Sequence[Task], running: Running) -> int:
+    """Restore ``tasks`` in this process, tell what becomes of them, and return the exit code."""
+    return _run(job, tasks, running, engine_for=partial(_engine, None, None))
+
+
 def _run(job: BatchJob, tasks: Sequence[Task], running: Running, engine_for: Any) -> int:
     from monai_sasm.batch.run import StoppedError, Summary, run
 

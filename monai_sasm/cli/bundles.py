@@ -13,6 +13,7 @@ from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row,
 from monai_sasm.errors import reason_of
 
 _COLUMNS = ("name", "role", "modality", "degradation", "weights", "called", "gain", "description")
+CONFIGS = "configs"
 CHECK_SIZE = 64  # pixels along each side of the image that `check` sends through a network
 
 bundles = typer.Typer(no_args_is_help=True, help="List, add, download or check bundles: experts, gate, refiners, ...")
@@ -52,6 +53,26 @@ def show(trust: Trust = None, as_json: AsJson = False) -> None:
             )
             print_table(head, [tuple(_cell(row, key) for key in _COLUMNS) for row in rows])
         _tell_gate(found)
+
+
+@bundles.command()
+def path(
+    name: Annotated[str, typer.Argument(help="A bundle's name, or `configs` for the overlays that go with bundles.")],
+    config: Annotated[str, typer.Argument(help="A file of its configs folder, such as train.yaml.")] = "inference.yaml",
+    trust: Trust = None,
+) -> None:
+    """Print where a bundle's configuration lies, for `python -m monai.bundle run --config_file`."""
+    set_up_logging(0)
+    with one_line_errors():
+        found = _available(trust)
+        if name not in found and name != CONFIGS:
+            raise ValueError(f"no bundle named {name}; available: {', '.join(sorted(found)) or 'none'}")
+        folder = _configs() if name == CONFIGS else found[name] / "configs"
+        file = folder / config
+        if not file.is_file():
+            there = ", ".join(sorted(one.name for one in folder.glob("*.yaml")))
+            raise ValueError(f"{name} has no {config}; it has {there}")
+        print(file)
 
 
 @bundles.command()
@@ -197,6 +218,12 @@ def check(
         if not as_json:
             print_table(("name", "status", "reason"), [(r["name"], r["status"], r["reason"] or "") for r in rows])
         raise typer.Exit(exit_code(row["status"] for row in rows))
+
+
+def _configs() -> Path:
+    """Configurations beside the bundles: in the package where it is installed, else in the checkout."""
+    package = Path(__file__).parents[1]
+    return next(folder for folder in (package / CONFIGS, package.parent / CONFIGS) if folder.is_dir())
 
 
 def _available(trust: list[Path] | None) -> dict[str, Path]:

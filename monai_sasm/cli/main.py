@@ -13,6 +13,7 @@ import typer
 
 from monai_sasm import __version__
 from monai_sasm.cli.batch import batch
+from monai_sasm.cli.bids import bids
 from monai_sasm.cli.bundles import bundles
 from monai_sasm.cli.degrade import degrade
 from monai_sasm.cli.evaluate import evaluate
@@ -29,6 +30,7 @@ app = typer.Typer(name="sasm", no_args_is_help=True, pretty_exceptions_enable=Fa
 app.command()(restore)
 app.command()(view)
 app.command(context_settings={"auto_envvar_prefix": "SASM_BATCH"})(batch)
+app.command()(bids)
 app.command()(thin)
 app.command()(enlarge)
 app.command()(inpaint)
