@@ -37,7 +37,9 @@ def clean_image(modality: str, size: int = 128) -> NDArray[np.float32]:
         ]
     step = 400 // size
     phantom = skimage.data.shepp_logan_phantom()[: size * step : step, : size * step : step][None]
-    return phantom.astype(np.float32) * MR_WHITE
+    # whole numbers so few would be a label map
+    texture = 1 + 0.02 * np.random.default_rng(0).standard_normal(phantom.shape)
+    return (phantom * texture * MR_WHITE).clip(0).astype(np.float32)
 
 
 def degraded_image(modality: str, degradation: str, clean: NDArray[np.float32]) -> NDArray[np.float32]:

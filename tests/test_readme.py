@@ -119,7 +119,9 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     nibabel.save(nibabel.load("brain.nii"), "brain.nii.gz")
     noise = 20 * np.random.default_rng(0).standard_normal((48, 56, 3))
     Image.fromarray((128 + noise).clip(0, 255).astype(np.uint8)).save("window.jpg", quality=95)
-    np.save("slices.npy", 60 * np.random.default_rng(0).standard_normal((32, 40, 2)).astype(np.float32))
+    slices = 60 * np.random.default_rng(0).standard_normal((32, 40, 2)).astype(np.float32)
+    slices[:, :8] = -1000  # air
+    np.save("slices.npy", slices)
 
     example = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     exec(compile(example, "README.md", "exec"), {})
@@ -136,4 +138,4 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert dry.std() < 0.7 * wet.std(), "noise is gone"
     slices = nibabel.load("restored/slices.nii.gz")
     np.testing.assert_allclose(slices.affine, np.diag([0.7, 0.7, 3.0, 1.0]), rtol=1e-6)
-    assert slices.get_fdata().std() < 0.7 * np.load("slices.npy").std()
+    assert slices.get_fdata()[:, 8:].std() < 0.7 * np.load("slices.npy")[:, 8:].std()

@@ -78,7 +78,8 @@ def test_the_bundle_is_the_sentence(restorer: Path, tmp_path: Path, modality: st
     expected = Restorer("cpu")(next(open_images(source, Modality(modality)))).volume.array
     expected = expected.clip(0, 1) if modality == "PHOTO" else expected
     result = next(open_images(tmp_path / "out" / source.name, Modality(modality))).array
-    np.testing.assert_allclose(result, expected, atol=0.51 / 255 if modality == "PHOTO" else 0.51)
+    # rounded, and by a gate that runs on single slices there and in reduced precision on volumes here
+    np.testing.assert_allclose(result, expected, atol=0.51 / 255 if modality == "PHOTO" else 0.6)
     if modality != "PHOTO":
         np.testing.assert_array_equal(nibabel.load(source).affine, nibabel.load(tmp_path / "out" / source.name).affine)
 

@@ -152,7 +152,10 @@ def test_coherence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / coherence.FOLDER
     rows, columns = np.mgrid[:96, :96] - 47.5
     body = np.where(np.hypot(rows, columns) < 44, 60.0, -1000.0)
-    save(np.stack([body] * 6, axis=-1).astype(np.int16), folder / "example_ct.nii.gz", (0.8, 0.8, 3.0))
+    grain = np.random.default_rng(0).normal(0, 5, (96, 96, 6))
+    save(
+        np.round(np.stack([body] * 6, axis=-1) + grain).astype(np.int16), folder / "example_ct.nii.gz", (0.8, 0.8, 3.0)
+    )
     labels = np.zeros((96, 96, 6), np.uint8)
     labels[30:60, 30:60, 1:] = 5
     affine = np.diag([-0.8, 0.8, 3.0, 1.0])  # turned round along the first axis

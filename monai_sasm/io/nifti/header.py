@@ -97,7 +97,10 @@ def _from_analyze(head: bytes) -> Any:
 
     old = nibabel.spm99analyze.Spm99AnalyzeHeader(head, check=False)
     new = nibabel.nifti1.Nifti1PairHeader(endianness=old.endianness)
-    new.set_data_dtype(old.get_data_dtype())
+    try:
+        new.set_data_dtype(old.get_data_dtype())
+    except KeyError as unknown:
+        raise RefusedError(f"its header names no known type of numbers (code {unknown}): damaged") from None
     new.set_data_shape(old.get_data_shape())
     new.set_zooms(old.get_zooms())
     new["descrip"], new["vox_offset"] = old["descrip"], max(0, float(old["vox_offset"]))
