@@ -37,8 +37,9 @@ def clean_image(modality: str, size: int = 128) -> NDArray[np.float32]:
         ]
     step = 400 // size
     phantom = skimage.data.shepp_logan_phantom()[: size * step : step, : size * step : step][None]
-    # whole numbers so few would be a label map
+    # texture and the shading of a coil: whole numbers so few would be a label map, a rim so even wrapped phase
     texture = 1 + 0.02 * np.random.default_rng(0).standard_normal(phantom.shape)
+    texture *= np.linspace(0.5, 1, size)
     return (phantom * texture * MR_WHITE).clip(0).astype(np.float32)
 
 
