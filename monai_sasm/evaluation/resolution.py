@@ -13,7 +13,10 @@ REACH = 8.0  # pixels on either side of the edge
 
 
 def edge_response(image: Array, centres: Sequence[tuple[int, int]], radius: float) -> Array:
-    """Mean value by distance from the edge of discs, from :data:`REACH` inside to as much outside, in :data:`STEP`.
+    """Value by distance from the edge of discs, from :data:`REACH` inside to as much outside, in :data:`STEP`.
+
+    Means over pixels of about the same distance, interpolated at the steps: pixels lie at few distances from a centre
+    on the grid, and some steps have none.
 
     Args:
         image: ``(H, W)``, the discs alone.
@@ -21,13 +24,16 @@ def edge_response(image: Array, centres: Sequence[tuple[int, int]], radius: floa
         radius: pixels.
     """
     rows, columns = np.indices(image.shape)
-    edges = np.arange(-REACH - STEP / 2, REACH + STEP, STEP)
-    total, count = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1)
+    steps = np.arange(-REACH, REACH + STEP / 2, STEP)
+    edges = np.append(steps - STEP / 2, steps[-1] + STEP / 2)
+    count, place, value = np.zeros(len(steps)), np.zeros(len(steps)), np.zeros(len(steps))
     for row, column in centres:
         distance = (np.hypot(rows - row, columns - column) - radius).ravel()
-        total += np.histogram(distance, edges, weights=image.ravel())[0]
         count += np.histogram(distance, edges)[0]
-    return total / np.maximum(count, 1)
+        place += np.histogram(distance, edges, weights=distance)[0]
+        value += np.histogram(distance, edges, weights=image.ravel())[0]
+    seen = count > 0
+    return np.interp(steps, place[seen] / count[seen], value[seen] / count[seen])
 
 
 def mtf_at(edge: Array, level: float) -> float:

@@ -87,6 +87,14 @@ def test_the_edge_of_a_blurred_disc_has_the_transfer_function_of_its_blur() -> N
     assert math.isnan(mtf_at(np.zeros(81), 0.5))
 
 
+def test_the_edge_of_a_small_disc_has_no_gaps() -> None:
+    """Around one pixel on the grid some distances do not occur; a gap counted as 0 would be an edge of its own."""
+    image = disc_signal((65, 65), [(32, 32)], Disc(32.4, 100), spacing=1.0, blur=0.4)
+    edge = edge_response(image, [(32, 32)], 16.2)
+    assert edge[:35].min() > 99
+    assert mtf_at(edge, 0.5) == pytest.approx(math.sqrt(math.log(2) / 2) / (math.pi * 0.4), rel=0.06)
+
+
 def test_the_conformal_bound_is_a_rank() -> None:
     assert conformal_bound(np.arange(1, 100)) == 95  # the 95th of 99
     assert conformal_bound(np.arange(19)) == 18

@@ -64,9 +64,9 @@ def test_phantom(phantom: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (water["HU slope"], water["HU error"]) == (pytest.approx(1), pytest.approx(0, abs=1e-3))
     point_spread = math.hypot(ct_phantom.BLUR, 1.5 * ct_phantom.WATER_SPACING)  # mm
     expected = 10 * math.sqrt(math.log(2) / 2) / (math.pi * point_spread)
-    assert after["MTF50 120 HU"] == pytest.approx(expected, rel=0.15)  # the kernel of that blur is cut off
+    assert after["MTF50 120 HU"] == pytest.approx(expected, rel=0.05)  # the kernel of that blur is cut off
     assert after["MTF50 30 HU"] == pytest.approx(after["MTF50 1000 HU"], rel=0.03)  # a blur asks for no contrast
-    assert after["MTF50 120 HU"] < min(water["MTF50 120 HU"], pipeline.scores["water 1/4"]["MTF50 120 HU"])
+    assert after["MTF50 120 HU"] < pipeline.scores["water 1/4"]["MTF50 120 HU"] < water["MTF50 120 HU"]
     assert after["noise"] < water["noise"] / 2
 
 
@@ -142,8 +142,9 @@ def test_no_harm(tmp_path: Path) -> None:
     assert tomograms["loss bound"] == math.inf, "six images say nothing with 95 % confidence"
     assert 1 - photos["gain"] <= photos["loss bound"] < 0.6
     assert tomograms["change 99 %"] > tomograms["change"] > 0.5
-    same = evaluate_in(context_of(tmp_path, 1e-3), "no-harm").row(DEFAULT).scores["PHOTO"]
+    same = evaluate_in(replace(context_of(tmp_path, 1e-3), limit=None), "no-harm").row(DEFAULT).scores["PHOTO"]
     assert (same["touched"], same["change"]) == (0, pytest.approx(0, abs=1e-3))
+    assert same["loss bound"] == pytest.approx(0, abs=1e-3)
 
 
 def test_coherence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,10 +152,8 @@ def test_coherence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / coherence.FOLDER
     rows, columns = np.mgrid[:96, :96] - 47.5
     body = np.where(np.hypot(rows, columns) < 44, 60.0, -1000.0)
-    grain = np.random.default_rng(0).normal(0, 5, (96, 96, 6))
-    save(
-        np.round(np.stack([body] * 6, axis=-1) + grain).astype(np.int16), folder / "example_ct.nii.gz", (0.8, 0.8, 3.0)
-    )
+    slope = 0.1 * (rows + columns)  # survives the blur; two values alone would be a mask
+    save(np.stack([body + slope] * 6, axis=-1).astype(np.float32), folder / "example_ct.nii.gz", (0.8, 0.8, 3.0))
     labels = np.zeros((96, 96, 6), np.uint8)
     labels[30:60, 30:60, 1:] = 5
     affine = np.diag([-0.8, 0.8, 3.0, 1.0])  # turned round along the first axis
@@ -168,7 +167,7 @@ def test_coherence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (before["weight"], blurred["weight"]) == (0, 1)
     assert pipeline["weight"] == pytest.approx(HALF)
     assert pipeline["weight change"] == pipeline["largest"] == pytest.approx(0, abs=1e-6)
-    assert 0 < max(blurred["noise"], pipeline["noise"]) < before["noise"]
+    assert 0 < blurred["noise"] < pipeline["noise"] < before["noise"]
     assert table.details is not None
     assert table.details["mean weight by organ"][level] == {"liver": pytest.approx(HALF)}
     steps, _ = coherence._measured(found, found.original + 1, np.arange(6.0)[:, None, None] / 10 * np.ones((6, 96, 96)))
