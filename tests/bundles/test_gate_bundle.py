@@ -135,6 +135,8 @@ def test_photos_share_one_weight_for_all_colours() -> None:
 def test_training_learns_and_leaves_what_a_new_expert_needs(tmp_path: Path) -> None:
     data = dataset(tmp_path, "")
     settings = {**TINY, "max_epochs": 4, "lr": 0.01, "dataset_dir": str(data), "output_dir": str(tmp_path / "run")}
+    white = {"_target_": "monai_sasm.degradations.gaussian.GaussianNoise", "sigma": [0.02, 0.2], "uneven": 0.3}
+    settings["photo_noise"] = white  # learnt in eight steps, which the noise of cameras is not
     workflow = ConfigWorkflow(config_file=str(CONFIGS / "train.yaml"), workflow_type="train", **settings)
     workflow.initialize()
     assert workflow.check_properties() == []
