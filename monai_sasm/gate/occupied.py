@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_sasm.functional.runs import all_in_runs
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality
 
 FLAT, FLAT_PICTURE = 7, 32  # pixels; side of a square of one value that is no chance (a picture's highlights are small)
@@ -48,9 +49,11 @@ def _flat(image: Tensor, side: int) -> Tensor:
     down = (image[..., 1:, :] == image[..., :-1, :]).all(1, keepdim=True)
     if min(image.shape[-2:]) < side:
         return torch.zeros_like(image[:, :1], dtype=torch.bool)
-    corners = _all(_all(across, side - 1, -1), side, -2) & _all(_all(down, side - 1, -2), side, -1)
+    corners = all_in_runs(all_in_runs(across, side - 1, -1), side, -2) & all_in_runs(
+        all_in_runs(down, side - 1, -2), side, -1
+    )
     around = F.pad(corners, [side - 1] * 4)
-    flat = ~_all(_all(~around, side, -1), side, -2)
+    flat = ~all_in_runs(all_in_runs(~around, side, -1), side, -2)
     for _ in range(_GROWTH):
         beside = flat.clone()
         beside[..., 1:] |= flat[..., :-1] & across
@@ -59,17 +62,6 @@ def _flat(image: Tensor, side: int) -> Tensor:
         beside[..., :-1, :] |= flat[..., 1:, :] & down
         flat = beside
     return flat
-
-
-def _all(true: Tensor, count: int, axis: int) -> Tensor:
-    """Whether ``count`` neighbours along an axis are all true; shorter by ``count - 1``."""
-    covered = 1
-    while covered < count:
-        step = min(covered, count - covered)
-        length = true.shape[axis] - step
-        true = true.narrow(axis, 0, length) & true.narrow(axis, step, length)
-        covered += step
-    return true
 
 
 def _body(image: Tensor, air: float) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_sasm.functional.runs import all_in_runs
 from monai_sasm.types import ImageBatch, Modality, ModalityProfile
 
 _BLOCK = 5  # pixels; squares of one value are constant by intent: clipped noise has none of this size
@@ -91,9 +92,9 @@ def constant_regions(image: ImageBatch) -> Tensor:
     kept = torch.zeros_like(image, dtype=torch.bool)
     if min(image.shape[-2:]) < _BLOCK:
         return kept
-    across = _shrunk(image[..., 1:] == image[..., :-1], -1, _BLOCK - 1)
-    down = _shrunk(image[..., 1:, :] == image[..., :-1, :], -2, _BLOCK - 1)
-    squares = _shrunk(across, -2, _BLOCK) & down[..., : across.shape[-1]]  # by their first pixels
+    across = all_in_runs(image[..., 1:] == image[..., :-1], _BLOCK - 1, -1)
+    down = all_in_runs(image[..., 1:, :] == image[..., :-1, :], _BLOCK - 1, -2)
+    squares = all_in_runs(across, _BLOCK, -2) & down[..., : across.shape[-1]]  # by their first pixels
     if not squares.any():
         return kept
     height, width = squares.shape[-2:]
@@ -105,13 +106,6 @@ def constant_regions(image: ImageBatch) -> Tensor:
             kept[one] |= kept[other] & alike
             kept[other] |= kept[one] & alike
     return kept
-
-
-def _shrunk(flags: Tensor, axis: int, count: int) -> Tensor:
-    """Whether ``count`` flags in a row are all true, from each on; shorter along the axis."""
-    size = flags.shape[axis] - count + 1
-    parts = [flags.narrow(axis, start, size) for start in range(count)]
-    return torch.stack(parts).all(0)
 
 
 def _neighbours() -> Iterator[tuple[Any, Any]]:
