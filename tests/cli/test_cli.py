@@ -18,24 +18,10 @@ import pytest
 from PIL import Image
 
 from monai_sasm import __version__
-from monai_sasm.cli.main import main
 from monai_sasm.cli.output import exit_code
 from tests.data import CHECKOUT, ct_small, mr_volume, shared
 from tests.rows import check_rows
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
-
-
-@pytest.fixture
-def sasm(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run ``sasm ARGUMENTS`` in this process; gives exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -15,24 +15,10 @@ import pytest
 import SimpleITK
 from PIL import Image
 
-from monai_sasm.cli.main import main
 from monai_sasm.cli.output import Bar
 from tests.data import CHECKOUT, ct_small
 from tests.io.dicom.dicom_cases import ct_slice, save_all
 from tests.rows import check_rows
-
-
-@pytest.fixture
-def sasm(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run ``sasm ARGUMENTS`` in this process; gives exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 32)) -> Path:

@@ -9,23 +9,10 @@ from typing import Any
 import nibabel
 import numpy as np
 import pydicom
-import pytest
 from numpy.typing import NDArray
 
-from monai_sasm.cli.main import main
 from tests.io.dicom.dicom_cases import STEP, mr_slice, save_all, uid
 from tests.io.test_meaning import atlas, body, head, saved
-
-
-@pytest.fixture
-def sasm(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def stored(path: Path) -> NDArray[np.float64]:
