@@ -121,7 +121,7 @@ def test_maps_keep_slices_and_time_points_apart(axis: int, times: int) -> None:
     inferer = WeightInferer("MR", lambda x: 0 * x, [True, True], floor=0.0)
     weights = inferer(MetaTensor(volume[None], meta={"slice_axis": torch.tensor([axis])}), BySlice())
     assert weights.shape == (1, 2, *volume.shape)
-    torch.testing.assert_close(weights[0, 1], level / 1.2, atol=1e-4, rtol=0)
+    torch.testing.assert_close(weights[0, 1], level / 1.2, atol=1e-5, rtol=0)
 
 
 def test_photos_share_one_weight_for_all_colours() -> None:
