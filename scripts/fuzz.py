@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 SLICE = 200  # seeds between two reports
 MEMORY = 4 << 30  # bytes that the process may take
-LOADED = ("imagecodecs", "SimpleITK", "PIL.Image", "pydicom.pixels.decoders", "pylibjpeg", "monai_sasm.io.photo.tiff")
+LOADED = ("imagecodecs", "simplejpeg", "PIL.Image", "pydicom.pixels.decoders", "pylibjpeg", "monai_sasm.io.photo.tiff")
 """What inputs need sooner or later: loaded once, and not by each process."""
 HANGING = 120  # seconds without a word after which it is ended
 

@@ -15,10 +15,11 @@ from monai_sasm.gate.display import to_display
 from monai_sasm.gate.mobilenet import STRIDE
 from monai_sasm.gate.pixel_weights import PixelWeights
 from monai_sasm.gate.routing import block_weights
+from monai_sasm.io.memory import give_back
 from monai_sasm.types import ExpertLogits, ExpertWeights, ImageBatch, Modality, NoiseMap
 
 NEGLIGIBLE = 1e-3  # an expert whose weight stays below this in a tile is not run there
-GATE_TILE, GATE_HALO = 1024, 256  # pixels; a gate looks further than experts
+GATE_TILE, GATE_HALO = 896, 256  # pixels; a gate looks further than experts
 
 
 def restore_tiled(
@@ -52,6 +53,7 @@ def restore_tiled(
     """
     mixed, maps = image if in_place else image.clone(), PixelWeights.of(weights)
     height, width = image.shape[-2:]
+    several = height > tile + 2 * halo or width > tile + 2 * halo
     above, reached = image, 0  # the rows that the tiles above looked at, as they came, and where they begin
     for rows, parts in groupby(tiles(height, width, tile, halo), lambda part: part.core[0]):
         row = list(parts)
@@ -69,6 +71,8 @@ def restore_tiled(
                 outputs = {index: cut(experts[index](window, window_sigma), part.inner) for index in needed}
                 here = cut(mixed, part.core)  # still as it came
                 here.copy_(softmix(here, outputs, core_weights))
+                if several:
+                    give_back()  # what networks held for a tile, before the next one adds to it
             if progress is not None:
                 progress(len(image))
     return mixed
@@ -135,5 +139,10 @@ def gate_blocks(
         return network(shown.contiguous(memory_format=torch.channels_last), shown_level)
 
     with torch.inference_mode(), reduced_precision(precision, image.device):
+        several = max(image.shape[-2:]) > GATE_TILE + 2 * GATE_HALO
+        if several:
+            give_back()  # what the noise estimate held, before the gate adds to it
         logits = gate_logits(image, sigma, score)
+        if several:
+            give_back()
         return block_weights(logits.float(), allowed.to(logits.device), temperature, top_k=top_k)
