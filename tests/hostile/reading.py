@@ -14,6 +14,7 @@ import numpy as np
 from monai_sasm.errors import RefusedError, reason_of
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import inventory, output_path, write
+from monai_sasm.io.volume import Source
 from tests.hostile import structured
 
 SECONDS = 10
@@ -50,6 +51,9 @@ def _faults(source: Path, output: Path, told: list[str]) -> list[str]:
         try:
             volume = entry.load()
             told += volume.notes
+            if isinstance(volume.source, Source):
+                acquired = volume.source.acquisition()
+                told += acquired.kernel, acquired.body_part
             if not np.isfinite(volume.array).all():
                 faults.append("values that are not finite")
             if volume.affine is not None and not np.isfinite(volume.affine).all():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monai_sasm.errors import NotAnImageError, RefusedError, as_flags
+from monai_sasm.errors import NotAnImageError, RefusedError
 from monai_sasm.io import meaning
 from monai_sasm.io.formats import inventory, open_images
 from monai_sasm.io.nifti import names
@@ -274,11 +274,3 @@ def test_statistics_are_told_by_their_intent(tmp_path: Path) -> None:
     image.to_filename(tmp_path / "scan.nii")
     (entry,) = inventory(tmp_path / "scan.nii", Modality.MR)
     assert "a parameter map by its header" in str(entry.refusal)
-
-
-def test_reasons_speak_python_and_commands_speak_flags() -> None:
-    assert as_flags("choose another output or pass overwrite=True") == "choose another output or pass --overwrite"
-    assert as_flags("say modality='CT' or modality='MR'") == "say --modality CT or --modality MR"
-    assert as_flags("use device='cpu'") == "use --device cpu"
-    assert as_flags("or pass force_modality=True, if") == "or pass --force-modality, if"
-    assert as_flags("strength=0.8 is kept") == "strength=0.8 is kept"
