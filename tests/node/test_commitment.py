@@ -16,6 +16,7 @@ from monai_sasm.node import commitment
 from monai_sasm.node.commitment import SOP_CLASS, SOP_INSTANCE
 from monai_sasm.node.config import config_from
 from tests.io.dicom.dicom_cases import CT, ct_slice, other_object, uid
+from tests.node.orthanc import TITLE, free_port, running_orthanc
 from tests.node.test_node import SLICES, Archive, running, send, series
 from tests.node.waiting import dicom_in, wait_for
 
@@ -237,6 +238,21 @@ def test_a_series_nobody_takes_delays_no_other(tmp_path: Path) -> None:
         assert sorted(row["status"] for row in rows) == ["failed", "ok"]
     finally:
         archive.close()
+
+
+def test_orthanc_commits_over_an_association_of_its_own(tmp_path: Path, committing: Committing) -> None:
+    port = free_port()
+    with running_orthanc(tmp_path / "orthanc", {"sasm": ("SASM", port)}) as server:
+        peer = {"ae_title": TITLE, "host": "127.0.0.1", "port": server.dicom_port, "commit_seconds": 60}
+        allow = ["SCANNER", f"{TITLE}@127.0.0.1"]
+        with running(tmp_path, committing, destinations={"pacs": peer}, allow=allow, port=port) as (node, rows):
+            send(node, series())
+            wait_for(lambda: rows)
+            assert rows[0]["status"] == "ok"
+            assert node.counters.snapshot()["committed"] == SLICES
+            assert node.counters.snapshot()["send_failures"] == 0
+        kept = {one["MainDicomTags"]["SOPInstanceUID"] for one in server.rest("/instances?expand")}
+        assert kept == set(DERIVED)
 
 
 def test_how_long_is_a_length_of_time() -> None:
