@@ -20,7 +20,7 @@ def test_one_thread_is_silent_and_another_is_not() -> None:
             assert told.wait(10)
             warnings.warn("born 1950-01-01", stacklevel=1)
 
-    with pytest.warns(UserWarning) as caught, ThreadPoolExecutor(1) as pool:
+    with pytest.warns(UserWarning) as caught, ThreadPoolExecutor(1) as pool:  # noqa: PT030, PT031
         done = pool.submit(silent)
         assert inside.wait(10)
         warnings.warn("of another thread", stacklevel=1)
@@ -31,8 +31,8 @@ def test_one_thread_is_silent_and_another_is_not() -> None:
 
 
 def test_silence_outlasts_inner_silence_and_ends_with_errors() -> None:
-    with pytest.warns(UserWarning, match="heard") as caught:
-        with pytest.raises(ZeroDivisionError), quiet():
+    with pytest.warns(UserWarning, match="heard") as caught:  # noqa: PT031
+        with pytest.raises(ZeroDivisionError), quiet():  # noqa: PT012
             with quiet():
                 pass
             warnings.warn("not heard", stacklevel=1)
