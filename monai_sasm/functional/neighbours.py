@@ -62,6 +62,15 @@ def neighbours_of(volume: Placed, count: int) -> int:
     return count if regular and adjacent(volume.affine, volume.slice_axis, volume.array.ndim - 1) else 0
 
 
+def stack_distance(volume: Placed) -> float | None:
+    """mm between the slices of a volume that lie at equal steps; ``None`` for single slices and all other images."""
+    axis, regular = volume.slice_axis, volume.geometry in ("regular", "tilted", "multiframe")
+    if axis is None or volume.affine is None or volume.array.ndim != 4 or not regular:
+        return None
+    distance = float(np.linalg.norm(volume.affine[:3, axis]))
+    return distance if volume.array.shape[axis + 1] > 1 and distance > 0 else None
+
+
 def slabs(slices: Iterable[T], count: int, length: int) -> Iterator[list[T]]:
     """Each slice with ``count`` before and after it, read no further ahead than that.
 

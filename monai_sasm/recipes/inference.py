@@ -20,7 +20,7 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
 from monai_sasm.io.formats import inventory
-from monai_sasm.restoration.inferers import SliceInferer
+from monai_sasm.restoration.inferers import PipelineInferer, SliceInferer
 from monai_sasm.transforms.volumes import FromWorkingScaled, LoadVolumed, SaveVolumed, ToWorkingScaled
 from monai_sasm.types import Modality
 
@@ -85,6 +85,11 @@ def slice_inferer(
     """
     channels = Modality(modality).profile.channels
     return SliceInferer(channels, chunk, tiles=tiling() if tiled else None, neighbours=neighbours, precision=precision)
+
+
+def pipeline_inferer(modality: str, neighbours: int = 0) -> Inferer:
+    """Gate, experts and mixing on a volume, its weights coherent through it, or on photos; arguments as above."""
+    return PipelineInferer(Modality(modality).profile.channels, neighbours)
 
 
 def saving(

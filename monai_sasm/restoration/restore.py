@@ -237,29 +237,52 @@ def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, keep: bool
 
     A slice must not be overwritten before its weights were asked for. ``keep`` see :class:`CoherentWeights`.
     """
-    gate, distance = plan.gate, slice_distance(volume)
+    count, _, height, width = volume.slices_shape
+    return coherent_slices(
+        lambda index: to_working_scale(volume.slice_at(index), scaling, plan),
+        plan,
+        count=count // (1 if volume.modality.profile.is_picture else len(volume.array)),
+        distance=slice_distance(volume),
+        size=(height, width),
+        given=None if plan.options.sigma is None else plan.options.sigma / scaling.scale,
+        keep=keep,
+    )
+
+
+def coherent_slices(
+    slice_at: Callable[[int], ImageBatch],
+    plan: Plan,
+    *,
+    count: int,
+    distance: float | None,
+    size: tuple[int, int],
+    given: float | None = None,
+    keep: bool = False,
+) -> CoherentWeights | None:
+    """:func:`coherent_weights` of slices that are in working scale already.
+
+    Args:
+        slice_at: index -> slice ``(c, H, W)``.
+        plan: what to do.
+        count: slices per stack.
+        distance: see :func:`monai_sasm.restoration.coherence.slice_distance`.
+        size: height and width of the slices.
+        given: noise standard deviation in working scale; estimated if ``None``.
+        keep: see :class:`CoherentWeights`.
+    """
+    gate = plan.gate
     if gate is None or distance is None:
         return None
-    given = None if plan.options.sigma is None else plan.options.sigma / scaling.scale
 
     def judge(index: int) -> ExpertWeights:
-        image = to_working_scale(volume.slice_at(index), scaling, plan)[None]
-        image = sheltered(image, plan.modality.profile).seen
+        image = sheltered(slice_at(index)[None], plan.modality.profile).seen
         sigma = plan.noise_estimator(image) if given is None else torch.full_like(image, given)
-        precision = gate.precision
         return gate_blocks(
-            image, sigma, gate.network, modality=plan.modality, precision=precision, **_gate_settings(plan)
+            image, sigma, gate.network, modality=plan.modality, precision=gate.precision, **_gate_settings(plan)
         )
 
-    count, _, height, width = volume.slices_shape
     return CoherentWeights(
-        judge,
-        count=count // len(volume.array),
-        distance=distance,
-        modality=plan.modality,
-        size=(height, width),
-        floor=WEIGHT_FLOOR,
-        keep=keep,
+        judge, count=count, distance=distance, modality=plan.modality, size=size, floor=WEIGHT_FLOOR, keep=keep
     )
 
 

@@ -9,6 +9,7 @@ and averaged, and the result is made to average to the acquired slices again
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -104,7 +105,7 @@ def _keep_background(fine: NDArray[np.float32], thick: NDArray[np.float32], moda
     in."""
     kept = sheltered(torch.from_numpy(np.ascontiguousarray(thick))[:, None], modality.profile).kept[:, 0].numpy()
     edges = np.arange(len(fine) + 1) * (len(thick) / len(fine))
-    for place, (top, bottom) in zip(fine, zip(edges[:-1], edges[1:], strict=True), strict=True):
+    for place, (top, bottom) in zip(fine, pairwise(edges), strict=True):
         first, last = int(top + _EDGE), min(int(np.ceil(bottom - _EDGE)), len(thick))
         np.copyto(place, thick[first], where=kept[first:last].all(0))
 

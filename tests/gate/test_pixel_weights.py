@@ -25,7 +25,8 @@ def test_any_part_is_that_of_the_whole_to_the_last_bit(size: tuple[int, int], mo
     assert weights.shape == whole.shape
     assert torch.equal(weights.whole(), whole)
     assert torch.equal(torch.cat(list(weights.bands()), 2), whole)
-    for where in ((slice(0, min(3, size[0])), slice(0, 4)), (slice(size[0] // 3, size[0]), slice(size[1] // 2, size[1]))):
+    corner = slice(0, min(3, size[0])), slice(0, 4)
+    for where in (corner, (slice(size[0] // 3, size[0]), slice(size[1] // 2, size[1]))):
         assert torch.equal(weights.part(where), cut(whole, where))
     torch.testing.assert_close(weights.mean(), whole.mean((2, 3)))
     assert weights.all_identity(0.9) == [bool(whole[:, 0].min() > 0.9)]

@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset
 
 from monai_sasm.io.acquisition import Acquisition
 from monai_sasm.io.dicom.header import quiet_read
-from monai_sasm.io.dicom.values import number_of, quiet, text_of
+from monai_sasm.io.dicom.values import number_of, text_of
+from monai_sasm.io.silence import quiet
 
 _NUMBERS = {
     "thickness": "SliceThickness",

@@ -9,7 +9,8 @@ from pydicom.dataset import Dataset
 
 from monai_sasm.io.dicom.header import Header, quiet_read, units_of
 from monai_sasm.io.dicom.support import doubt_of, modality_of, unit_refusal
-from monai_sasm.io.dicom.values import floats_of, integer_of, quiet, scale_of, step_of, text_of
+from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of
+from monai_sasm.io.silence import quiet
 
 _VARIANTS = (
     ("MREchoSequence", "EffectiveEchoTime"),

@@ -1,14 +1,12 @@
 """Attribute values of possibly damaged DICOM data sets as plain Python values; the unreadable counts as absent.
 
-Reading a value may make pydicom warn and quote it: call these inside :func:`quiet`.
+Reading a value may make pydicom warn and quote it: call these inside
+:func:`monai_sasm.io.silence.quiet`.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import isfinite
 from typing import Any, overload
 
@@ -16,16 +14,10 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from monai_sasm.io.silence import quiet
+
 LARGEST_LENGTH = 1e7
 """mm; a coordinate beyond it is damage."""
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings, which quote attribute values and so may quote patient data."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 _TERMS = (  # of Modality (PS3.3 C.7.3.1.1.1), Photometric Interpretation and Rescale Type
