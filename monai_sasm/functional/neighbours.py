@@ -102,7 +102,8 @@ def run_on_slices(
     """
     around = slabs(slices, neighbours, length)
     while windows := list(islice(around, batch)):
-        yield from run(torch.stack([torch.cat(window) for window in windows]))
+        slices = [window[0] if len(window) == 1 else torch.cat(window) for window in windows]
+        yield from run(slices[0][None] if len(slices) == 1 else torch.stack(slices))
 
 
 def fit_neighbours(image: Tensor, count: int, channels: int = 1) -> Tensor:
@@ -120,6 +121,8 @@ def fit_neighbours(image: Tensor, count: int, channels: int = 1) -> Tensor:
         ValueError: the number of channels is another one.
     """
     given, wanted = image.shape[1], (2 * count + 1) * channels
+    if given == wanted:
+        return image
     if given == channels:
         return image.repeat(1, 2 * count + 1, 1, 1)
     more = (given - wanted) // (2 * channels)  # not divmod, which tracing does not know

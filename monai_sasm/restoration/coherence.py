@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.functional.neighbours import Placed, stack_distance
-from monai_sasm.gate.occupied import confine
+from monai_sasm.gate.occupied import confine, occupied
 from monai_sasm.gate.routing import enlarge
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality
 
@@ -96,4 +96,4 @@ class CoherentWeights:
         known = {one: self._known[one] if one in self._known else self.judge(one) for one in needed}
         self._known = self._known | known if self.keep else known
         blocks = sum(share * known[one] for one, share in needed.items())
-        return confine(enlarge(blocks, self.size, self.floor), image, self.modality)
+        return confine(enlarge(blocks, self.size, self.floor), occupied(image, self.modality))

@@ -25,12 +25,12 @@ _DERIVATION = Derivation("monai_sasm", "1.0", {"toy": "0" * 64})
 def faults_of(seed: int) -> list[str]:
     """What is wrong with how the input of a seed is read and written back; empty where all is well."""
     kind, files = structured.case(seed)
-    started = time.perf_counter()
+    started = time.process_time()  # however busy the machine is
     with tempfile.TemporaryDirectory() as folder, _Listening() as heard:
         source = Path(folder) / "in"
         structured.write(files, source)
         faults = _faults(source, Path(folder) / "out", heard.messages)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     if seconds > SECONDS:
         faults.append(f"{seconds:.0f} s")
     return [f"seed {seed} ({kind}): {fault}" for fault in faults]
