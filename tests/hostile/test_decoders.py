@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from PIL import Image
 from pydicom.uid import RLELossless
 
@@ -20,10 +22,12 @@ from monai_sasm.cli.main import main
 from monai_sasm.errors import RefusedError
 from monai_sasm.io import apart
 from monai_sasm.io.dicom import pixels
+from monai_sasm.io.formats import inventory
 from monai_sasm.io.photo import photo
 from monai_sasm.node.restorer import SeriesRestorer
 from tests.data import CHECKOUT
 from tests.hostile import bad_decoders as bad
+from tests.hostile.intact import intact_files
 from tests.hostile.laws import restored
 from tests.io.dicom.dicom_cases import ct_slice, save
 
@@ -48,6 +52,40 @@ def test_arrays_come_back(decoding: None) -> None:
     other = apart.decode(bad.speak, stored=0)
     assert other != os.getpid()
     assert apart.decode(bad.speak, stored=0) == other, "what it prints does no harm, and it stays"
+
+
+def test_every_kind_of_file_is_the_same(decoding: None, tmp_path: Path) -> None:
+    """Headers, which the writers need, come over as well as pixels."""
+    (tmp_path / "in").mkdir()
+    for number, intact in enumerate(intact_files()):
+        (tmp_path / "in" / f"{number:02d}{intact.name}").write_bytes(intact.pack(intact.content))
+    for name, settings in (("deflate.tif", {"compression": "adobe_deflate", "resolution": (300, 300)}), ("a.bmp", {})):
+        picture = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
+        if name.endswith("bmp"):
+            Image.fromarray(picture).save(tmp_path / "in" / name)
+        else:
+            tifffile.imwrite(tmp_path / "in" / name, picture, resolutionunit="inch", **settings)
+    known = 0
+    for entry in inventory(tmp_path / "in", None):
+        if entry.refusal is not None:
+            continue
+        there = entry.load()
+        with decoding_here():
+            here = entry.load()
+        np.testing.assert_array_equal(there.array, here.array)
+        if entry.format == "raster":
+            header, other = there.source.pixels.header, here.source.pixels.header
+            assert repr(header) == repr(other), entry.name
+            known += 1
+    assert known >= 8
+
+
+@contextmanager
+def decoding_here() -> Iterator[None]:
+    """Decode here for the block."""
+    depth, apart._state.depth = apart._state.depth, 0
+    yield
+    apart._state.depth = depth
 
 
 def test_outside_of_the_block_nothing_is_started() -> None:
