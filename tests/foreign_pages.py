@@ -11,6 +11,8 @@ from typing import Any
 
 RESOLVE = "--host-resolver-rules=MAP *.example 127.0.0.1"
 """Flag of Chromium: a name of the stranger's means this machine (DNS rebinding)."""
+BLOCKED = 0
+"""Instead of a status: Chromium has sent the request, and tells the page nothing of the answer."""
 _PAGE = b"<!doctype html><title>stranger</title><p>Nothing to see."
 _ASK = """async ([url, method, token]) => {
     const options = {method, headers: token ? {Authorization: `Bearer ${token}`} : {}};
@@ -75,7 +77,13 @@ def check_refused(browser: Any, base: str, token: str, asked: list[tuple[str, st
     context = browser.new_context()
     page = context.new_page()
     ours = (f"{base}/", f"{rebound}/")
-    context.on("response", lambda one: answers.append((one.url, one.status)) if one.url.startswith(ours) else None)
+
+    def note(url: str, status: int) -> None:
+        if url.startswith(ours):
+            answers.append((url, status))
+
+    context.on("response", lambda one: note(one.url, one.status))
+    context.on("requestfailed", lambda one: note(one.url, BLOCKED))
     with stranger() as address:
         page.goto(address)
         for method, path in asked:
@@ -100,7 +108,7 @@ def check_refused(browser: Any, base: str, token: str, asked: list[tuple[str, st
     assert secret not in page.content()
     assert from_elsewhere >= 2 * len(asked)
     assert len(answers) >= from_elsewhere + 2 * len(asked)
-    assert {status for _, status in answers} <= {401, 403}, answers
+    assert {status for _, status in answers} <= {401, 403, BLOCKED}, answers
     context.close()
     known = browser.new_context(extra_http_headers={"Authorization": f"Bearer {token}"})
     page = known.new_page()
