@@ -55,12 +55,9 @@ def _flat(image: Tensor, side: int) -> Tensor:
     around = F.pad(corners, [side - 1] * 4)
     flat = ~all_in_runs(all_in_runs(~around, side, -1), side, -2)
     for _ in range(_GROWTH):
-        beside = flat.clone()
-        beside[..., 1:] |= flat[..., :-1] & across
-        beside[..., :-1] |= flat[..., 1:] & across
-        beside[..., 1:, :] |= flat[..., :-1, :] & down
-        beside[..., :-1, :] |= flat[..., 1:, :] & down
-        flat = beside
+        left, right = F.pad(flat[..., :-1] & across, (1, 0)), F.pad(flat[..., 1:] & across, (0, 1))
+        upper, lower = F.pad(flat[..., :-1, :] & down, (0, 0, 1, 0)), F.pad(flat[..., 1:, :] & down, (0, 0, 0, 1))
+        flat = flat | left | right | upper | lower
     return flat
 
 

@@ -404,6 +404,7 @@ const KEYS = {
   s: ["save", () => view.study && save()],
   "?": ["these keys", () => $("keys").showModal()],
 };
+if (document.documentElement.classList.contains("tab")) for (const key of ["3", "4", "m", "s"]) delete KEYS[key]; // no server
 const SHIFTED = { ArrowUp: [0, 40], ArrowDown: [0, -40], ArrowLeft: [40, 0], ArrowRight: [-40, 0] };
 
 function wipeBy(step) {
