@@ -210,7 +210,7 @@ def add_graphs(folder: Path) -> dict[str, Any]:
 
 def _profile(modality: Modality) -> dict[str, Any]:
     profile = modality.profile
-    names = ("scale", "percentile", "window", "air", "passes", "channels", "trained", "nonnegative", "unit")
+    names = ("scale", "percentile", "window", "tissue", "air", "passes", "channels", "trained", "nonnegative", "unit")
     return {name: getattr(profile, name) for name in names} | {"picture": profile.is_picture}
 
 
