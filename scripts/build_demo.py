@@ -176,7 +176,11 @@ def add_libraries(folder: Path) -> None:
                 assert member is not None
                 data = member.read()
                 if target == "dicomParser.js":  # as a module
-                    data = b"const exports={},module={exports},require=()=>null;\n" + data + b"\nexport default module.exports;\n"
+                    data = (
+                        b"const exports={},module={exports},require=()=>null;\n"
+                        + data
+                        + b"\nexport default module.exports;\n"
+                    )
                 (folder / target).write_bytes(gzip.compress(data, 9, mtime=0) if target.endswith(".packed") else data)
     shutil.copy(PAGE / "onnxruntime.LICENSE", folder)
 
@@ -194,7 +198,8 @@ def add_graphs(folder: Path) -> dict[str, Any]:
     experts: dict[str, Any] = {}
     for name in classes[1:]:
         bundle = bundles.load(name)
-        assert bundle.modality is not None and not bundle.neighbours
+        if bundle.modality is None or bundle.neighbours:
+            raise ValueError(f"{name} looks at more than one slice, which the page does not know")
         channels = bundle.modality.profile.channels
         _write(folder / name, Expert(bundle), ("image", "sigma"), ("restored",), channels=channels)
         allowed = bundle.metadata["sasm"].get("range", {})
@@ -244,7 +249,9 @@ def _write(
         given = {name: image.numpy() for name, image in zip(inputs, images, strict=True) if name in known}
         with torch.inference_mode():
             wanted = module(*images)
-        for one, other in zip(wanted if isinstance(wanted, tuple) else (wanted,), session.run(None, given), strict=True):
+        for one, other in zip(
+            wanted if isinstance(wanted, tuple) else (wanted,), session.run(None, given), strict=True
+        ):
             difference = float((one - torch.from_numpy(other)).abs().max())
             if not difference <= TOLERANCE:
                 raise ValueError(f"{path.name} at {size} differs from its network by {difference:.2g}")

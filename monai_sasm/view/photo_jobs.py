@@ -33,7 +33,7 @@ _LARGE_TILE, _LARGE_HALO = 192, 32  # pixels of the small photo, as in superres.
 class Enlarging(Study):
     """A photo before, enlarged by bicubic interpolation, and after, by a network; ``choices["expert"]`` is its name.
 
-    The part that is looked at comes first, as the preview of the whole: it is enlarged there, and interpolated elsewhere.
+    The part that is looked at comes first, as the preview of the whole: enlarged there, and interpolated elsewhere.
 
     Args:
         base: the study of the photo.

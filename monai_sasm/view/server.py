@@ -52,8 +52,8 @@ class Viewer:
         self.jobs = Jobs(studies, output)
         self._fillings = 0
 
-    def app(self, token: str) -> Starlette:
-        """The ASGI application, guarded."""
+    def app(self, token: str, *, framed: bool = False) -> Starlette:
+        """The ASGI application, guarded; ``framed`` see :class:`ViewGuard`."""
         study = "/api/images/{id}/{expert}"
         routes = [
             Route("/", self.page),
@@ -78,7 +78,7 @@ class Viewer:
             Route("/report/{name}", self.report),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
-        return Starlette(routes=routes, middleware=[Middleware(ViewGuard, token=token)])
+        return Starlette(routes=routes, middleware=[Middleware(ViewGuard, token=token, framed=framed)])
 
     async def page(self, request: Request) -> Response:
         """The page; it holds no data."""
@@ -151,7 +151,7 @@ class Viewer:
         study, index = self._study(request), request.path_params["index"]
 
         def shown() -> NDArray[Any]:
-            volume = study.volume
+            study.volume  # noqa: B018  # read now
             if _preview(request):
                 return study.first_look().array
             return study.orientation.show(_slice(study, index))
@@ -225,7 +225,9 @@ class Viewer:
         factor, view = body.get("factor"), body.get("view")
         if factor not in FACTORS:
             raise ValueError(f"factor must be one of {FACTORS}")
-        if view is not None and not (isinstance(view, list) and len(view) == 4 and all(isinstance(one, (int, float)) for one in view)):
+        if view is not None and not (
+            isinstance(view, list) and len(view) == 4 and all(isinstance(one, (int, float)) for one in view)
+        ):
             raise ValueError("a view is four numbers: top, left, bottom and right, in pixels")
         await run_in_threadpool(_photo, study)
         made = Enlarging(study, factor, view and tuple(view))

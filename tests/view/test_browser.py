@@ -198,7 +198,9 @@ def test_the_target_noise_is_that_of_the_command_line(tab: Tab, ct: sasm.Volume,
     tab.page.wait_for_selector("#noise-where:has-text('all slices')", timeout=PATIENCE)
     curve = measure_noise(ct, restorer.plan(ct.modality, sasm.Options(expert=EXPERT)))
     shown = tab.page.evaluate("() => sasmView.measuring.noise")
-    assert [shown[key] for key in ("vb", "cov", "vc")] == pytest.approx([curve.before, curve.shared, curve.removed], rel=1e-5)
+    assert [shown[key] for key in ("vb", "cov", "vc")] == pytest.approx(
+        [curve.before, curve.shared, curve.removed], rel=1e-5
+    )
     assert shown["n"] == 256 * curve.squares
     target = 0.4 * curve.at(0) + 0.6 * curve.at(1)
     set_noise(tab, target)

@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ TOLERANCE = 1e-3  # of the scale
 
 
 class Handler(SimpleHTTPRequestHandler):
-    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+    extensions_map: ClassVar = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
 
     def log_message(self, *arguments: object) -> None:
         """Nothing."""
@@ -68,7 +69,7 @@ def address(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page(address: str, chromium: Any) -> Iterator[Tab]:
-    """One tab for all tests, for its networks take a while; it asked its host alone, and for nothing but to be given."""
+    """One tab for all tests, for its networks take a while; it asked its host alone, and sent nothing there."""
     context = chromium.new_context(viewport={"width": 1280, "height": 720})
     one, sent = Tab(context.new_page()), []
     one.page.set_default_timeout(PATIENCE)
@@ -171,12 +172,12 @@ def test_a_grey_photo_by_a_named_expert(page: Tab, restorer: sasm.Restorer, tmp_
 
 
 def test_a_whole_slice_of_a_scanner(page: Tab, restorer: sasm.Restorer, tmp_path: Path) -> None:
-    path = sorted(shared("ct_ldct_pairs/L096_dicom/quarter").rglob("*.dcm"))[0]
+    path = sorted(path for path in shared("ct_ldct_pairs/L096_dicom/quarter").rglob("*") if path.is_file())[0]
     shutil.copy(path, tmp_path / "quarter dose.dcm")
     dropped(page, tmp_path / "quarter dose.dcm")
     started = time.monotonic()
     opened(page, "quarter dose.dcm")
-    assert time.monotonic() - started < 60, "3 s on an idle machine, which scripts/time_view.py measures"
+    assert time.monotonic() - started < 100, "3 s on an idle machine, as scripts/time_view.py measures"
     assert compared(page, next(sasm.open_images(tmp_path / "quarter dose.dcm")), restorer, 0) > 0.02
 
 
@@ -190,7 +191,7 @@ def test_what_cannot_be_read_rightly_is_refused(page: Tab, tmp_path: Path) -> No
         ("nowhere.dcm", {"PixelSpacing": None}),
         ("inverse.dcm", {"PhotometricInterpretation": "MONOCHROME1"}),
     ):
-        other = dataset.copy()
+        other = deepcopy(dataset)
         other.SeriesInstanceUID = pydicom.uid.generate_uid()
         for keyword, value in change.items():
             setattr(other, keyword, value)
@@ -230,7 +231,9 @@ def padded(height: int, width: int, *, fill: float) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("modality", [Modality.CT, Modality.MR], ids=lambda one: one.value)
-@pytest.mark.parametrize(("height", "width", "fill"), [(130, 157, -2.0), (141, 128, -0.7), (64, 61, -1.024), (300, 290, 0)])
+@pytest.mark.parametrize(
+    ("height", "width", "fill"), [(130, 157, -2.0), (141, 128, -0.7), (64, 61, -1.024), (300, 290, 0)]
+)
 def test_shelter_and_air(page: Tab, height: int, width: int, fill: float, modality: Modality) -> None:
     """Padding, clipped air, metal and squares of one value, compared with monai_sasm number by number."""
     image = padded(height, width, fill=fill) - (0.0 if modality is Modality.CT else np.float32(min(fill, -1.2)))
@@ -262,7 +265,7 @@ def profile_of(modality: Modality) -> dict[str, Any]:
 def test_shares_of_seen_slices(page: Tab) -> None:
     for count, distance in ((2, 3.0), (9, 5.0), (21, 2.5), (30, 0.7), (42, 1.0), (60, 10.0), (300, 1.25)):
         found = page.page.evaluate(
-            "async (given) => { const { seen, rows } = (await import('./pixels.js')).shares(...given); return [seen, rows]; }",
+            "async (given) => Object.values((await import('./pixels.js')).shares(...given))",
             [count, distance],
         )
         assert found[0] == seen_slices(count, distance).tolist()

@@ -83,7 +83,7 @@ export class Measuring {
       const [least, most] = [sdAt(this.noise, 1), sdAt(this.noise, 0)].sort((x, y) => x - y);
       Object.assign($("noise"), { min: least, max: most, value: sdAt(this.noise, s) });
       $("noise-number").textContent = say(sdAt(this.noise, s), about.unit);
-      $("noise-where").textContent = this.noise === this.a ? "(SD in region A)" : this.noise === this.whole ? "(in uniform tissue of all slices)" : "(in uniform tissue of this slice)";
+      $("noise-where").textContent = this.noise === this.a ? "(SD in region A)" : this.noise === this.whole ? "(tissue, all slices)" : "(tissue, this slice)";
     }
   }
 
