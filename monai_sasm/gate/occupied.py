@@ -66,12 +66,9 @@ def _flat(image: Tensor, side: int) -> Tensor:
     around = F.pad(corners, [side - 1] * 4)
     found = ~all_in_runs(all_in_runs(~around, side, -1), side, -2)
     for _ in range(_GROWTH):
-        beside = found.clone()
-        beside[..., 1:] |= found[..., :-1] & across
-        beside[..., :-1] |= found[..., 1:] & across
-        beside[..., 1:, :] |= found[..., :-1, :] & down
-        beside[..., :-1, :] |= found[..., 1:, :] & down
-        found = beside
+        left, right = F.pad(found[..., :-1] & across, (1, 0)), F.pad(found[..., 1:] & across, (0, 1))
+        upper, lower = F.pad(found[..., :-1, :] & down, (0, 0, 1, 0)), F.pad(found[..., 1:, :] & down, (0, 0, 0, 1))
+        found = found | left | right | upper | lower
     return found
 
 

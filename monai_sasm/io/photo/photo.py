@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.apart import decode
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, safe_name
@@ -86,7 +87,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
                 f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave the modality out"
             )
         kind, data = _load(path)
-        _codec(kind).inspect(data)
+        decode(inspected, kind, data, stored=len(data)) if _codec(kind) is pillow else inspected(kind, data)
     except RefusedError as error:
         refusal = str(error)
     label = safe_name(path.stem)
@@ -104,7 +105,7 @@ def read(path: Path, name: str | None = None) -> Volume:
         RefusedError: not a photo that can be processed rightly (see the message).
     """
     kind, data = _load(path)
-    pixels: Pixels = _codec(kind).decode(data)
+    pixels = decode(decoded, kind, data, stored=len(data))
     values = np.moveaxis(pixels.values, 2, 0)
     array = np.ascontiguousarray(values, dtype=np.float32)
     if values.dtype.kind == "u":
@@ -147,6 +148,25 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     with replacing(path) as file:
         file.write(encoded)
     return [path]
+
+
+def inspected(kind: str, data: bytes) -> None:
+    """Check the header of a file of a kind.
+
+    Raises:
+        RefusedError: it is none that can be processed.
+    """
+    _codec(kind).inspect(data)
+
+
+def decoded(kind: str, data: bytes) -> Pixels:
+    """Pixels of a file of a kind.
+
+    Raises:
+        RefusedError: it is none that can be processed.
+    """
+    pixels: Pixels = _codec(kind).decode(data)
+    return pixels
 
 
 def check_suffix(kind: str, path: Path) -> None:

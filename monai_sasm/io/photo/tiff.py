@@ -181,7 +181,7 @@ def _header(page: Any, byteorder: str, big: bool) -> TiffHeader:
         predictor=int(page.predictor) in (2, 3) and _LOSSLESS.get(code) is not None,
         associated_alpha=extra == (1,),
         resolution=resolution,
-        resolution_unit=tags[296].value if 296 in tags and tags[296].value in (1, 2, 3) else 2,
+        resolution_unit=int(tags[296].value) if 296 in tags and tags[296].value in (1, 2, 3) else 2,
         tags=tuple((tag.code, int(tag.dtype), tag.count, _tag_value(tag)) for tag in tags if tag.code in _KEPT),
     )
 
