@@ -150,7 +150,7 @@ def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restore
     if earlier is not None and earlier["row"]["run"] == job.run:
         return Row(earlier["row"])  # the scheduler runs it again, for it lost a worker that had finished
     if earlier is not None and not (job.resume or job.overwrite):
-        raise FileExistsError("an earlier run has done it; pass --resume to go on after it, or --overwrite")
+        raise FileExistsError("an earlier run has done it; pass resume=True to go on after it, or overwrite=True")
     if earlier is None:
         check_targets(task, job)
     content = input_hash(task.entry)
@@ -160,7 +160,7 @@ def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restore
     if earlier is not None and not job.overwrite:
         raise FileExistsError(
             "the result there was made from another input, with other models or parameters; "
-            "pass --overwrite to replace it"
+            "pass overwrite=True to replace it"
         )
     with ledger.staging(job.run, task.id) as folder:
         row |= _written(task, job, folder / task.target, restorer=restorer, progress=progress)

@@ -207,9 +207,9 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         if not self.destinations:
-            raise ValueError("a node needs a destination: --to NAME=AE@HOST:PORT or destinations: {NAME: ...}")
+            raise ValueError("a node needs a destination: destinations={'NAME': 'AE@HOST:PORT'}")
         if not self.allow:
-            raise ValueError(f"a node needs to know who may send: --allow AE or allow: [AE]; {ANYONE!r} is everybody")
+            raise ValueError(f"a node needs to know who may send: allow=['AE']; {ANYONE!r} is everybody")
         _check_title(self.ae_title)
         if self.keep_days is not None and self.keep_days <= 0:
             raise ValueError(f"keep_days must be above 0, got {self.keep_days}; leave it out to keep all")
@@ -252,7 +252,7 @@ def config_from(settings: Mapping[str, Any]) -> NodeConfig:
     if absent:
         raise ValueError(f"send_to names {', '.join(absent)}, destinations has {', '.join(peers) or 'none'}")
     if not settings.get("spool"):
-        raise ValueError("a node needs a folder for what is in flight: --spool DIR or spool: DIR")
+        raise ValueError("a node needs a folder for what is in flight: spool='DIR'")
     rest = {key: value for key, value in settings.items() if key not in _NOT_PLAIN}
     return NodeConfig(
         spool=Path(settings["spool"]),

@@ -145,7 +145,7 @@ class Receiver:
         """Whether anybody at an address may send: nobody else is listened to."""
         if any(allowed.host in (None, host) for allowed in self._config.allow):
             return True
-        logger.warning("a connection from %s was closed; allow its AE title and address with --allow", host)
+        logger.warning("a connection from %s was closed; allow it by allow=['AE@%s']", host, host)
         self._counters.add("not_authorised")
         return False
 

@@ -97,7 +97,7 @@ def test_a_crash_before_the_commit_leaves_no_trace(ledger: Ledger) -> None:
 
 def test_what_is_not_ours_is_not_replaced(ledger: Ledger) -> None:
     (ledger.output / "a.png").write_text("mine")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         stage(ledger, {"a.png": "result"})
     assert (ledger.output / "a.png").read_text() == "mine"
     stage(ledger, {"a.png": "result"}, overwrite=True)

@@ -17,8 +17,9 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.io import apart
 from monai_sasm.io.dicom import jpeg
 from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
-from monai_sasm.io.dicom.values import quiet, uid_of
+from monai_sasm.io.dicom.values import uid_of
 from monai_sasm.io.memory import refuse_if_too_short
+from monai_sasm.io.silence import quiet
 
 PLUGINS = "pip install imagecodecs pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
 

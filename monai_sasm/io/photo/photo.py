@@ -39,6 +39,7 @@ READ_ONLY = {
 }
 """File kinds that are read, and whose results are PNG files."""
 _CODECS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "TIFF": tiff, "BMP": bmp, "PNM": pnm}
+_BAND = 256  # rows
 _ROOM = 2**31  # bytes; a larger file is not a photo
 
 
@@ -208,10 +209,13 @@ def write_grey(values: NDArray[np.float32], path: Path, *, overwrite: bool = Fal
 
 def to_samples(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Clip to [0, 1] and round to the full range of an unsigned type; float types are only clipped."""
-    clipped = np.clip(values, 0, 1)
-    if dtype.kind == "f":
-        return clipped.astype(dtype)
-    return np.rint(clipped * np.float32(np.iinfo(dtype).max)).astype(dtype)
+    samples = np.empty(values.shape, dtype)
+    for top in range(0, len(values), _BAND):  # copies of some rows, not of a large photo
+        clipped = np.clip(values[top : top + _BAND], 0, 1)
+        if dtype.kind == "u":
+            clipped = np.rint(clipped * np.float32(np.iinfo(dtype).max))
+        samples[top : top + _BAND] = clipped
+    return samples
 
 
 def _codec(kind: str) -> ModuleType:

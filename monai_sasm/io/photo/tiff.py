@@ -84,7 +84,7 @@ def decode(data: bytes) -> Pixels:
     return split(pixels, header, notes)
 
 
-def encode(pixels: Pixels) -> bytes:
+def encode(pixels: Pixels) -> memoryview:
     """A TIFF file of these pixels, packed like the source where that is lossless, with its tags."""
     import tifffile
 
@@ -108,7 +108,7 @@ def encode(pixels: Pixels) -> bytes:
             metadata=None,
             extratags=[(*tag, True) for tag in header.tags],
         )
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 @contextmanager
