@@ -34,7 +34,8 @@ SECONDS, SECONDS_PER_MIB = 120.0, 5.0
 MEMORY_SHARE, LEAST_MEMORY = 0.9, 1 << 30
 """Part of the free memory that one call may take; so many bytes always, for the libraries of decoders take some."""
 
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from monai_sasm.io.apart import serve; serve()"
+_START = "import sys; sys.path[:] = sys.argv[1:]; from monai_sasm.io.apart import serve; serve()"
+"""``-c`` looks into the folder the user stands in, which may hold anything: nothing is imported before that ends."""
 _PIPE_BYTES = 1 << 20
 _DONE, _REFUSED, _MEMORY, _FAILED = range(4)
 _NUMPY = {"_reconstruct", "_frombuffer", "ndarray", "dtype", "scalar"}  # what arrays are pickled with
@@ -94,7 +95,7 @@ class _Process:
     def __init__(self) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # each takes address space
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, json.dumps(sys.path)],
+            [sys.executable, "-c", _START, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
