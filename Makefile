@@ -15,7 +15,7 @@ TESTS ?= tests
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: demo demo-page test test-slow lint install clean
+.PHONY: demo demo-page test test-slow lint docs install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m monai_sasm.cli.demo --output demo_output --device $(DEVICE)
@@ -34,6 +34,10 @@ test-slow: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# the manual, into build/site; a warning is an error
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file docs/site/mkdocs.yml
 
 install: $(VENV)/.installed
 

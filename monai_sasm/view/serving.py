@@ -98,7 +98,7 @@ def _listen(port: int) -> socket.socket:
     except OSError as error:
         one.close()
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise ValueError(f"port {port} is taken or not allowed; leave --port out for a free one") from error
+            raise ValueError(f"port {port} is taken or not allowed; give no port for a free one") from error
         raise
     one.listen(64)
     return one
