@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_sasm.functional.runs import all_in_runs
+from monai_sasm.functional.tiling import bands
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality
 
 FLAT, FLAT_PICTURE = 7, 32  # pixels; side of a square of one value that is no chance (a picture's highlights are small)
@@ -31,20 +32,30 @@ def occupied(image: ImageBatch, modality: Modality) -> Tensor:
         image: ``(B, C, H, W)``, working scale.
         modality: of the image.
     """
-    picture = modality.profile.is_picture
-    seen = 1 - _flat(image, FLAT_PICTURE if picture else FLAT).to(image.dtype)
+    seen = (~flat(image, modality)).to(image.dtype)
     air = modality.profile.air
     return seen if air is None else seen * _body(image.mean(1, keepdim=True), air)
 
 
-def confine(weights: ExpertWeights, image: ImageBatch, modality: Modality) -> ExpertWeights:
-    """Weights ``(B, E, H, W)`` with those of all experts 0 where nothing is, see :func:`occupied`."""
-    acting = weights[:, 1:] * occupied(image, modality)
+def confine(weights: ExpertWeights, seen: Tensor) -> ExpertWeights:
+    """Weights ``(B, E, H, W)`` with those of all experts 0 where nothing is; ``seen`` see :func:`occupied`."""
+    acting = weights[:, 1:] * seen
     return torch.cat([(1 - acting.sum(1, keepdim=True)).clamp_min(0), acting], 1)
 
 
-def _flat(image: Tensor, side: int) -> Tensor:
+def flat(image: ImageBatch, modality: Modality) -> Tensor:
     """``(B, 1, H, W)`` bool: pixels in a square of one value, and what of that value they touch nearby."""
+    side = FLAT_PICTURE if modality.profile.is_picture else FLAT
+    height, reach = image.shape[-2], side + _GROWTH
+    found = torch.empty_like(image[:, :1], dtype=torch.bool)
+    for rows in bands(height):
+        top, bottom = max(0, rows.start - reach), min(height, rows.stop + reach)
+        found[..., rows, :] = _flat(image[..., top:bottom, :], side)[..., rows.start - top : rows.stop - top, :]
+    return found
+
+
+def _flat(image: Tensor, side: int) -> Tensor:
+    """:func:`flat` of an image as a whole."""
     across = (image[..., 1:] == image[..., :-1]).all(1, keepdim=True)  # (B, 1, H, W - 1)
     down = (image[..., 1:, :] == image[..., :-1, :]).all(1, keepdim=True)
     if min(image.shape[-2:]) < side:
@@ -53,15 +64,12 @@ def _flat(image: Tensor, side: int) -> Tensor:
         all_in_runs(down, side - 1, -2), side, -1
     )
     around = F.pad(corners, [side - 1] * 4)
-    flat = ~all_in_runs(all_in_runs(~around, side, -1), side, -2)
+    found = ~all_in_runs(all_in_runs(~around, side, -1), side, -2)
     for _ in range(_GROWTH):
-        beside = flat.clone()
-        beside[..., 1:] |= flat[..., :-1] & across
-        beside[..., :-1] |= flat[..., 1:] & across
-        beside[..., 1:, :] |= flat[..., :-1, :] & down
-        beside[..., :-1, :] |= flat[..., 1:, :] & down
-        flat = beside
-    return flat
+        left, right = F.pad(found[..., :-1] & across, (1, 0)), F.pad(found[..., 1:] & across, (0, 1))
+        upper, lower = F.pad(found[..., :-1, :] & down, (0, 0, 1, 0)), F.pad(found[..., 1:, :] & down, (0, 0, 0, 1))
+        found = found | left | right | upper | lower
+    return found
 
 
 def _body(image: Tensor, air: float) -> Tensor:

@@ -55,8 +55,10 @@ def test_versions_and_requirements_are_told(bundle: Path) -> None:
     metadata = metadata_of(bundle)
     assert metadata["version"] in metadata["changelog"]
     assert max(metadata["changelog"], key=lambda text: tuple(map(int, text.split(".")))) == metadata["version"]
-    assert {"monai_sasm", "nibabel"} <= set(metadata["required_packages_version"])
-    assert {"eval_metrics", "supported_apps", "intended_use", "references", "data_source"} <= set(metadata)
+    assert "monai_sasm" in metadata["required_packages_version"]
+    assert {"eval_metrics", "intended_use", "references", "data_source"} <= set(metadata)
+    served = metadata["sasm"]["role"] in ("expert", "pipeline", "segmenter")  # by the app for MONAI Label
+    assert ("monai-label" in metadata.get("supported_apps", {})) == served
 
 
 @all_bundles

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monai_sasm.bundles import shipped_folder
 from monai_sasm.errors import EXTRAS
 from tests.data import ct_small
 
 FURTHER = {"onnx", "onnxruntime", "onnxscript", "huggingface_hub", "bm3d", "pandas", "sklearn", "itk"}
 RUN = """
-import contextlib, importlib.abc, io, json, sys
+import contextlib, importlib.abc, importlib.util, io, json, sys
 
 class Absent(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -29,6 +30,8 @@ class Absent(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in set({absent!r}) else find_spec(name, package)
 from monai_sasm.cli.main import main
 found = {{}}
 for name, words in json.loads(sys.stdin.read()).items():
@@ -50,10 +53,10 @@ NEEDS = {  # command -> extra it must name
     "pull": "node",
     "push": "node",
     "cluster": "cluster",
-    "evaluate": "evaluate",
     "compare": "evaluate",
     "qualify": "evaluate",
     "add": "train",
+    "enlarge": "diffusion",
     "export": "export",
     "download": "diffusion",
     "upscale": "diffusion",
@@ -86,16 +89,24 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "gaussian": ["degrade", photos, "-o", root / "g", "--kind", "gaussian", "--sigma", "0.1"],
         "raindrop": ["degrade", photos, "-o", root / "r", "--kind", "raindrop"],
         "low-dose-ct": ["degrade", scans, "-o", root / "l", "--kind", "low-dose-ct"],
+        "refine": ["restore", photos, "-o", root / "refined", "--refine", "0.5"],
         "enlarge": ["enlarge", photos, "-o", root / "large", "--factor", "2", "--steps", "1"],
         "view": ["view", scans, "--no-open"],
         "node": ["node", "--spool", root / "spool", "--allow", "A@127.0.0.1", "--to", "a=A@127.0.0.1:4242"],
         "pull": ["pull", "https://pacs.invalid/dicom-web", "--study", "1.2.3", "-o", root / "pulled"],
         "push": ["push", "A@127.0.0.1:4242", scans],
         "cluster": ["batch", scans, root / "cluster", "--scheduler", "tcp://127.0.0.1:1"],
-        "evaluate": ["evaluate", "photo-awgn", "--data", root, "-o", root / "results"],
         "compare": ["evaluate", "--bundle", "noise_photo_unet", "--data", root / "pairs", "-o", root / "comparison"],
         "qualify": ["qualify", scans, "-o", root / "page.html"],
-        "add": ["bundles", "add", "noise_photo_unet", "--examples", root / "pairs", "-o", root / "mine"],
+        "add": [
+            "bundles",
+            "add",
+            shipped_folder() / "noise_photo_unet",
+            "--examples",
+            root / "pairs",
+            "-o",
+            root / "mine",
+        ],
         "export": ["bundles", "export", "noise_photo_unet", "-o", root / "net.onnx"],
         "download": ["bundles", "download", "upscale_photo_sd4x"],
         "upscale": ["restore", photos, "-o", root / "up", "--refine", "1", "--refiner", "upscale_photo_sd4x"],
@@ -109,7 +120,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["restore", "batch", "bids", "list", "gaussian", "raindrop", "low-dose-ct", "enlarge"])
+@pytest.mark.parametrize("name", ["restore", "batch", "bids", "list", "gaussian", "raindrop", "low-dose-ct", "refine"])
 def test_the_core_restores(outcomes: dict[str, list[Any]], name: str) -> None:
     code, out, err = outcomes[name]
     assert code == 0, err or out

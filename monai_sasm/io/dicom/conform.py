@@ -58,7 +58,7 @@ def dicom_profile(modality: Modality) -> DicomProfile:
 def conform(dataset: Dataset, modality: Modality) -> tuple[str, ...]:
     """Complete and mend a derived data set in place.
 
-    Call it inside :func:`monai_sasm.io.dicom.values.quiet`.
+    Call it inside :func:`monai_sasm.io.silence.quiet`.
 
     Returns:
         Keywords of the attributes whose values were rewritten, emptied or dropped.

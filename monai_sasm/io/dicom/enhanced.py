@@ -25,7 +25,7 @@ from monai_sasm.io.dicom.conform import conform_enhanced
 from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.read import DicomSource, content_of, instance_uid
 from monai_sasm.io.dicom.saving import mark_lossy, save, set_pixels
-from monai_sasm.io.dicom.values import quiet, text_of
+from monai_sasm.io.dicom.values import text_of
 from monai_sasm.io.dicom.write import (
     SOURCE_IMAGE,
     SeriesFacts,
@@ -39,6 +39,7 @@ from monai_sasm.io.dicom.write import (
     readable,
     tell,
 )
+from monai_sasm.io.silence import quiet
 from monai_sasm.io.volume import Volume
 
 _FRAME_TYPES = ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence")

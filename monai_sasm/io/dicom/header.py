@@ -18,7 +18,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.deflated import inflates_beyond, unpacked
 from monai_sasm.io.dicom.format import BARE
-from monai_sasm.io.dicom.values import floats_of, integer_of, quiet, scale_of, step_of, text_of
+from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of
+from monai_sasm.io.silence import quiet
 
 TAGS: list[str | int] = [
     "ImageType",

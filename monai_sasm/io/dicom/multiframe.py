@@ -9,7 +9,8 @@ from pydicom.dataset import Dataset
 
 from monai_sasm.io.dicom.header import Header, quiet_read, units_of
 from monai_sasm.io.dicom.support import doubt_of, modality_of, unit_refusal
-from monai_sasm.io.dicom.values import floats_of, integer_of, quiet, scale_of, step_of, text_of
+from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of
+from monai_sasm.io.silence import quiet
 
 _VARIANTS = (
     ("MREchoSequence", "EffectiveEchoTime"),
@@ -66,7 +67,7 @@ def slices_of(header: Header) -> tuple[list[Slice], str | None]:
         return [], f"the functional groups cannot be parsed ({type(error).__name__}); get an intact copy of the file"
     if len(frames) != header.frames:
         return [], (
-            f"{header.frames} frames but {len(frames)} per-frame functional groups, so their positions are unknown; "
+            "the number of frames is not that of the per-frame functional groups, so their positions are unknown; "
             "export the series as single slices"
         )
     with quiet():

@@ -18,8 +18,9 @@ from monai_sasm.io.dicom.geometry import Stack
 from monai_sasm.io.dicom.multiframe import Slice
 from monai_sasm.io.dicom.pixels import StoredPixels, read_stored, rescaled
 from monai_sasm.io.dicom.support import is_enhanced
-from monai_sasm.io.dicom.values import quiet, text_of
+from monai_sasm.io.dicom.values import text_of
 from monai_sasm.io.memory import free_memory
+from monai_sasm.io.silence import quiet
 from monai_sasm.io.volume import LPS_TO_RAS, FinerSlices, Source, Volume
 from monai_sasm.types import Modality
 

@@ -1,14 +1,12 @@
 """Attribute values of possibly damaged DICOM data sets as plain Python values; the unreadable counts as absent.
 
-Reading a value may make pydicom warn and quote it: call these inside :func:`quiet`.
+Reading a value may make pydicom warn and quote it: call these inside
+:func:`monai_sasm.io.silence.quiet`.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import isfinite
 from typing import Any, overload
 
@@ -16,21 +14,24 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from monai_sasm.io.silence import quiet
+
 LARGEST_LENGTH = 1e7
 """mm; a coordinate beyond it is damage."""
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings, which quote attribute values and so may quote patient data."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+_TERMS = (  # of Modality (PS3.3 C.7.3.1.1.1), Photometric Interpretation and Rescale Type
+    "AR|ASMT|AU|BDUS|BI|BMD|CR|CT|CTPROTOCOL|DG|DOC|DX|ECG|EPS|ES|FID|GM|HC|HD|IO|IOL|IVOCT|IVUS|KER|KO|LEN|LS|MG|MR|NM"
+    "|OAM|OCT|OP|OPM|OPT|OPTBSV|OPTENF|OPV|OSS|OT|PLAN|PR|PT|PX|REG|RESP|RF|RG|RTDOSE|RTIMAGE|RTPLAN|RTRECORD|RTSTRUCT"
+    "|RWV|SEG|SM|SMR|SR|SRF|STAIN|TEXTUREMAP|TG|US|VA|XA|XAPROTOCOL|XC"
+    "|MONOCHROME[12]|PALETTE COLOR|RGB|YBR_(FULL(_422)?|PARTIAL_42[02]|ICT|RCT)|HSV|ARGB|CMYK|XYB"
+    "|OD|HU|MGML|Z_EFF|ED|EDW|HU_MOD|PCT"
+)
 
 
 def quotable(text: str) -> str:
-    """A code string as it may stand in a message; what is none comes from damage, and may hold patient data."""
-    return text if re.fullmatch("[A-Z0-9_ ]{1,16}", text) else "(unreadable)"
+    """A defined term as it may stand in a message; anything else may be patient data that damage has put there."""
+    return text if re.fullmatch(_TERMS, text) else "(no defined term)"
 
 
 def uid_of(text: str) -> UID:

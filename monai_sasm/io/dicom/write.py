@@ -31,8 +31,9 @@ from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.placement import place
 from monai_sasm.io.dicom.read import DicomSource, content_of, instance_uid
 from monai_sasm.io.dicom.saving import mark_lossy, save, set_pixels
-from monai_sasm.io.dicom.values import integer_of, quiet, text_of
+from monai_sasm.io.dicom.values import integer_of, text_of
 from monai_sasm.io.placing import staged
+from monai_sasm.io.silence import quiet
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import math
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.meaning import LABELS
 from monai_sasm.io.nifti.stored_values import StoredScaling
+from monai_sasm.io.silence import quiet
 from monai_sasm.io.volume import thickest_axis
 
 _GZIP_RATIO = 1032  # no deflate stream expands further (zlib technical details)
@@ -48,8 +48,7 @@ def read_header(path: Path) -> Any:
     from nibabel.wrapstruct import WrapStructError
 
     try:
-        with open_plain(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # nibabel's, of extensions
+        with open_plain(path) as file, quiet():  # nibabel's, of extensions
             head = file.read(544)
             file.seek(0)
             if len(head) < {b"n+2": 544, b"ni2": 540}.get(head[4:7], 348):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 from typing import Any
 
 import numpy as np
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
+from monai_sasm.io.silence import quiet
 
 MAGIC = b"BM"
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
@@ -54,8 +54,7 @@ def _open(data: bytes) -> Any:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels and damaged EXIF; what matters is refused
+        with quiet():  # of many pixels and damaged EXIF; what matters is refused
             image = Image.open(io.BytesIO(data), formats=["BMP"])
     except Image.DecompressionBombError as error:
         raise RefusedError("more pixels than any camera makes: cut the image into parts") from error

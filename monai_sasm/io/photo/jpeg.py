@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import struct
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.photo.libjpeg import warnings_of
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
+from monai_sasm.io.silence import quiet
 
 MAGIC = b"\xff\xd8\xff"
 _APP0, _APP1, _APP2, _APP13, _COM, _SOS = 0xE0, 0xE1, 0xE2, 0xED, 0xFE, 0xDA
@@ -74,7 +74,7 @@ def _complaint_of(data: bytes) -> tuple[str, ...]:
         RefusedError: pixels are missing.
     """
     told = warnings_of(data)
-    if re.search("premature end|bad Huffman|found marker|[Cc]orrupt data|exited early|no progress", told):
+    if re.search("[Pp]remature end|bad (Huffman|arithmetic)|found marker|Inconsistent progression", told):
         raise RefusedError("pixels of the JPEG are missing or damaged inside of the file: copy or export it again")
     if told:
         return ("the JPEG holds bytes that do not belong to it; look whether a part of the picture is damaged",)
@@ -107,8 +107,7 @@ def _open(data: bytes) -> Any:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels and damaged EXIF; what matters is refused
+        with quiet():  # of many pixels and damaged EXIF; what matters is refused
             image = Image.open(io.BytesIO(data), formats=["JPEG"])
     except Image.DecompressionBombError as error:
         raise RefusedError("more pixels than any camera makes: cut the image into parts") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 import zlib
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
 from monai_sasm.io.photo.png import PngHeader
+from monai_sasm.io.silence import quiet
 from monai_sasm.optional import MissingExtraError, require
 
 _FORMATS = {"WEBP": "WEBP", "GIF": "GIF", "JPEG 2000": "JPEG2000", "AVIF": "AVIF", "HEIC": "HEIF"}
@@ -85,8 +85,7 @@ def _open(data: bytes) -> tuple[Any, str]:
         except MissingExtraError as error:
             raise RefusedError(f"{error}; or convert it to PNG") from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels and damaged EXIF; what matters is refused
+        with quiet():  # of many pixels and damaged EXIF; what matters is refused
             image = Image.open(io.BytesIO(data), formats=[_FORMATS[kind]])
             image.seek(0)
     except Image.DecompressionBombError as error:

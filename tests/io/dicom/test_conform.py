@@ -13,8 +13,8 @@ from pydicom.uid import UID
 
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.conform import NOT_TOLD, conform
-from monai_sasm.io.dicom.values import quiet
 from monai_sasm.io.dicom.write import write_series
+from monai_sasm.io.silence import quiet
 from monai_sasm.types import Modality
 from tests.io.dicom.dicom_cases import ct_slice, enhanced_ct, index, mr_slice, save_all
 from tests.io.dicom.validators import assert_consistent, errors

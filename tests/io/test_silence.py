@@ -1,0 +1,65 @@
+"""Warnings of libraries are silenced in the thread that reads, in no other."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from monai_sasm.io.silence import quiet
+
+
+def test_one_thread_is_silent_and_another_is_not() -> None:
+    inside, told = threading.Event(), threading.Event()
+
+    def silent() -> None:
+        with quiet():
+            inside.set()
+            assert told.wait(10)
+            warnings.warn("born 1950-01-01", stacklevel=1)
+
+    with pytest.warns(UserWarning) as caught, ThreadPoolExecutor(1) as pool:  # noqa: PT030, PT031
+        done = pool.submit(silent)
+        assert inside.wait(10)
+        warnings.warn("of another thread", stacklevel=1)
+        told.set()
+        done.result()
+        warnings.warn("afterwards", stacklevel=1)
+    assert [str(one.message) for one in caught] == ["of another thread", "afterwards"]
+
+
+def test_silence_outlasts_inner_silence_and_ends_with_errors() -> None:
+    with pytest.warns(UserWarning, match="heard") as caught:  # noqa: PT031
+        with pytest.raises(ZeroDivisionError), quiet():  # noqa: PT012
+            with quiet():
+                pass
+            warnings.warn("not heard", stacklevel=1)
+            raise ZeroDivisionError
+        warnings.warn("heard", stacklevel=1)
+    assert len(caught) == 1
+
+
+def test_filters_that_came_later_do_not_break_it() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with quiet():
+            warnings.warn("not raised", stacklevel=1)
+        with pytest.raises(UserWarning):
+            warnings.warn("raised", stacklevel=1)
+
+
+def test_many_threads_leave_the_filters_as_they_were() -> None:
+    with quiet():
+        before = list(warnings.filters)
+
+    def enter(_: int) -> None:
+        for _ in range(200):
+            with quiet():
+                warnings.warn("not heard", stacklevel=1)
+
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(8) as pool:
+        list(pool.map(enter, range(8)))
+    assert not caught
+    assert warnings.filters == before
