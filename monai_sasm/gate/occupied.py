@@ -52,11 +52,11 @@ def flat(image: ImageBatch, modality: Modality) -> Tensor:
     found = torch.empty_like(image[:, :1], dtype=torch.bool)
     for rows in bands(height):
         top, bottom = max(0, rows.start - reach), min(height, rows.stop + reach)
-        found[..., rows, :] = _flat(image[..., top:bottom, :], side)[..., rows.start - top : rows.stop - top, :]
+        found[..., rows, :] = flat_whole(image[..., top:bottom, :], side)[..., rows.start - top : rows.stop - top, :]
     return found
 
 
-def _flat(image: Tensor, side: int) -> Tensor:
+def flat_whole(image: Tensor, side: int) -> Tensor:
     """:func:`flat` of an image as a whole."""
     across = (image[..., 1:] == image[..., :-1]).all(1, keepdim=True)  # (B, 1, H, W - 1)
     down = (image[..., 1:, :] == image[..., :-1, :]).all(1, keepdim=True)
