@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from monai_sasm.types import ImageBatch, NoiseMap
 
-_BAND = 32  # rows of blocks
+_BAND = 2**20  # pixels
 MAD_TO_SIGMA = 1 / 0.6745  # median of |N(0, 1)|
 
 
@@ -65,10 +65,10 @@ class NoiseEstimator(nn.Module):
 
     def _sigmas_of_blocks(self, image: Tensor) -> Tensor:
         """Some rows of blocks after the other, which takes less memory; a record holds no loop."""
-        rows = -(-(image.shape[-2] - 2) // self.block)
-        if _is_recorded() or rows < 2 * _BAND or image.shape[-1] - 2 < self.block:
+        rows, band = -(-(image.shape[-2] - 2) // self.block), max(2, _BAND // (image.shape[-1] * self.block))
+        if _is_recorded() or rows < 2 * band or image.shape[-1] - 2 < self.block:
             return self._block_sigmas(image)
-        firsts = range(0, rows - 1, _BAND)  # the last band has two rows at least, for its padding to come from
+        firsts = range(0, rows - 1, band)  # the last band has two rows at least, for its padding to come from
         ends = [first * self.block + 2 for first in firsts[1:]] + [image.shape[-2]]
         return torch.cat(
             [

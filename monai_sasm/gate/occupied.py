@@ -50,7 +50,7 @@ def flat(image: ImageBatch, modality: Modality) -> Tensor:
     side = FLAT_PICTURE if modality.profile.is_picture else FLAT
     height, reach = image.shape[-2], side + _GROWTH
     found = torch.empty_like(image[:, :1], dtype=torch.bool)
-    for rows in bands(height):
+    for rows in bands(height, image.shape[-1]):
         top, bottom = max(0, rows.start - reach), min(height, rows.stop + reach)
         found[..., rows, :] = flat_whole(image[..., top:bottom, :], side)[..., rows.start - top : rows.stop - top, :]
     return found

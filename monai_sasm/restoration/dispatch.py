@@ -62,7 +62,8 @@ def restore_tiled(
         if in_place:
             came = came.clone()
             came[..., : rows.start - first, :] = above[..., first - reached : rows.start - reached, :]
-            above, reached = came, first
+            reached = max(first, rows.stop - halo)
+            above = came[..., reached - first : rows.stop - first, :].clone()
         for part in row:
             core_weights = maps.part(part.core)
             needed = [index for index in experts if float(core_weights[:, index].max()) > NEGLIGIBLE]

@@ -78,7 +78,7 @@ def restore_volume(
     ):
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
         start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
-        for rows in bands(start.shape[1]):
+        for rows in bands(*start.shape[1:]):
             correction = scaling.scale * change[:, rows].cpu().numpy()
             changed = changed or bool(correction.any())
             restored = start[:, rows] + correction
@@ -152,7 +152,7 @@ def at_strength(
     ``in_place`` puts it where ``full`` was.
     """
     result = full if in_place else torch.empty_like(full)
-    for rows in bands(full.shape[-2]):
+    for rows in bands(*full.shape[-2:]):
         result[..., rows, :] = blend(start[..., rows, :], full[..., rows, :], strength)
     return to_grey(result) if channels == 1 and result.shape[1] == 3 else result
 
