@@ -268,7 +268,9 @@ def test_how_long_is_a_length_of_time() -> None:
 
 def test_the_example_of_the_manual_is_right(tmp_path: Path) -> None:
     text = (CHECKOUT / "docs" / "archive.md").read_text(encoding="utf-8")
-    (tmp_path / "node.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    (tmp_path / "node.yaml").write_text(
+        "spool: " + text.partition("```yaml\nspool: ")[2].partition("```")[0], encoding="utf-8"
+    )
     read = config_from(read_settings(tmp_path / "node.yaml"))
     (peer,) = read.destinations
     assert getattr(peer, "commit_seconds", None) == 600
