@@ -42,7 +42,7 @@ class Committing(Archive):
         entity = AE(ae_title="ARCHIVE")
         entity.add_supported_context(CT)
         entity.add_supported_context(SOP_CLASS)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._action)]
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._action)]
         self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
 
     def close(self) -> None:
