@@ -98,7 +98,8 @@ class Weighing(nn.Module):
 
     def forward(self, blocks: Tensor, image: Tensor, there: Tensor) -> Tensor:
         seen = there * (~flat_whole(image, self.side)).to(image.dtype)
-        return confine(enlarge(blocks, image.shape[-2:], WEIGHT_FLOOR), seen)
+        height, width = image.shape[-2:]
+        return confine(enlarge(blocks, (height, width), WEIGHT_FLOOR), seen)
 
 
 class Expert(nn.Module):
@@ -271,7 +272,7 @@ def _recorded(module: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[s
     """
     import onnx
 
-    file = io.BytesIO()
+    file: Any = io.BytesIO()
     axes = {
         name: {0: "one", 1: f"{name}_c", 2: f"{name}_h", 3: f"{name}_w"}
         for name, one in zip(inputs, example, strict=True)
