@@ -98,8 +98,7 @@ class Weighing(nn.Module):
 
     def forward(self, blocks: Tensor, image: Tensor, there: Tensor) -> Tensor:
         seen = there * (~flat_whole(image, self.side)).to(image.dtype)
-        height, width = image.shape[-2:]
-        return confine(enlarge(blocks, (height, width), WEIGHT_FLOOR), seen)
+        return confine(enlarge(blocks, (image.shape[-2], image.shape[-1]), WEIGHT_FLOOR), seen)
 
 
 class Expert(nn.Module):

@@ -14,6 +14,8 @@ from monai_sasm.functional.runs import all_in_runs
 from monai_sasm.functional.tiling import bands
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality
 
+# Another rule than that of monai_sasm.restoration.shelter on purpose: that one promises pixels to the last bit and
+# keeps rather too much; this one takes experts their weight, also in photos, where what is small is a highlight.
 FLAT, FLAT_PICTURE = 7, 32  # pixels; side of a square of one value that is no chance (a picture's highlights are small)
 _GROWTH = 4  # pixels by which such a region reaches on, where the value stays the same
 _COARSE = 128  # blocks along the shorter side, on which the air around a body is found
