@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.functional.noise import median
 from monai_sasm.types import ExpertWeights, NoiseMap
 
 
@@ -38,7 +39,7 @@ class SliceStatistics:
         if number == 0:
             self.first = len(self.means)
             self.means += [{} for _ in weights]
-            self.sigmas += [float(one.median()) for one in sigma]
+            self.sigmas += [float(median(one.flatten())) for one in sigma]
         for index, acting in enumerate(active):
             if not acting:
                 continue
