@@ -10,6 +10,8 @@ longer: the memory is that of a few maps, however long the volume.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ APART = 10.0  # mm between the slices that the gate sees, ...
 FEWEST, MOST = 6, 12  # ... but one in so many slices, lest it cost more than a tenth of the experts
 BLUR = 10.0  # mm, standard deviation of the Gaussian, ...
 LEAST_BLUR = 4.5  # ... but at least so many slices: weights change by less than 0.1 per slice, see :func:`shares`
+_AT_ONCE = 8  # slices that may be asked for at the same time
 _REACH = 3.0  # standard deviations after which the Gaussian ends
 
 
@@ -63,6 +66,20 @@ def shares(count: int, distance: float) -> NDArray[np.float64]:
     return smooth / smooth.sum(1, keepdims=True)
 
 
+class _Once:
+    """A value that is worked out when it is first asked for, by whichever thread asks first."""
+
+    def __init__(self, work: Callable[[], ExpertWeights]) -> None:
+        self._work, self._working = work, Lock()
+        self._value: ExpertWeights | None = None
+
+    def __call__(self) -> ExpertWeights:
+        with self._working:
+            if self._value is None:
+                self._value = self._work()
+            return self._value
+
+
 class CoherentWeights:
     """Weights of the slices of one or more stacks, which are asked for in their order, or in any other at more cost.
 
@@ -90,13 +107,21 @@ class CoherentWeights:
         self.judge, self.count, self.modality, self.size = judge, count, modality, size
         self.floor, self.keep = floor, keep
         self.seen, self.shares = seen_slices(count, distance), shares(count, distance)
-        self._known: dict[int, ExpertWeights] = {}  # index of a slice that the gate saw -> weights
+        self._known: dict[int, _Once] = {}  # index of a slice that the gate sees -> weights
+        self._looking = Lock()
 
     def __call__(self, index: int, image: ImageBatch) -> ExpertWeights:
-        """``(1, E, H, W)`` of a slice ``(1, c, H, W)``, working scale; its place in all stacks one after the other."""
+        """``(1, E, H, W)`` of a slice ``(1, c, H, W)``, working scale; its place in all stacks one after the other.
+
+        Threads may ask for some slices at a time; the gate sees each once.
+        """
         first, place = index - index % self.count, index % self.count
         needed = {first + int(self.seen[k]): self.shares[place, k] for k in np.flatnonzero(self.shares[place])}
-        known = {one: self._known[one] if one in self._known else self.judge(one) for one in needed}
-        self._known = self._known | known if self.keep else known
-        blocks = sum(share * known[one] for one, share in needed.items())
+        with self._looking:
+            known = {one: self._known.get(one) or _Once(partial(self.judge, one)) for one in needed}
+            late = (
+                () if self.keep else [one for one in self._known if one < min(needed) - _AT_ONCE or one > max(needed)]
+            )
+            self._known = {one: self._known[one] for one in self._known if one not in late} | known
+        blocks = sum(share * known[one]() for one, share in needed.items())
         return confine(enlarge(blocks, self.size, self.floor), image, self.modality)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import count as count_from
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from monai_sasm.functional.grey import to_grey
 from monai_sasm.functional.intensity import Scaling, scaling_for
 from monai_sasm.functional.mixing import blend
-from monai_sasm.functional.neighbours import fit_neighbours, neighbours_of, run_on_slices
+from monai_sasm.functional.neighbours import batches, fit_neighbours, neighbours_of
 from monai_sasm.functional.noise import median
 from monai_sasm.functional.tiling import tiled
 from monai_sasm.gate.routing import confirmed, present
+from monai_sasm.io.ahead import in_order
 from monai_sasm.io.memory import give_back, keep_freed
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
@@ -36,6 +38,7 @@ from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
 UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or the strength is 0"
 _TRIM_EVERY = 32  # slices
+_AT_ONCE = 4  # slices, each with some hundred megabytes of a network's features
 _MEASURED, _CENTRE = 16, 512  # slices, and pixels on each side of their middle, whose noise is measured afterwards
 
 
@@ -66,14 +69,14 @@ def restore_volume(
         plan=plan,
         channels=channels,
         given=None if options.sigma is None else options.sigma / scaling.scale,
-        statistics=statistics,
-        progress=progress,
+        count=count,
         coherent=coherent_weights(volume, plan, scaling),
     )
     # read a few slices ahead, so that a slice is restored between neighbours that are not
     images = (to_working_scale(native, scaling, plan) for native in volume.each_slice())
     stack = count // (1 if volume.modality.profile.is_picture else len(volume.array))
-    corrections = run_on_slices(run, images, batch=plan.batch, neighbours=near, length=stack)
+    slabs = batches(images, batch=plan.batch, neighbours=near, length=stack)
+    corrections = _in_threads(run, slabs, plan=plan, count=count, statistics=statistics, progress=progress)
     changed = factor > 1
     for index, (native, place, change) in enumerate(
         zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
@@ -265,26 +268,70 @@ def _gate_settings(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _in_threads(
+    run: Callable[..., tuple[ImageBatch, SliceStatistics]],
+    slabs: Iterable[ImageBatch],
+    *,
+    plan: Plan,
+    count: int,
+    statistics: SliceStatistics,
+    progress: Callable[[int], None] | None,
+) -> Iterator[ImageBatch]:
+    """The correction of each slice, in their order; on a CPU of some cores, of as many slices at a time.
+
+    A core that has a slice of its own waits for no other: gate, masks and mixing are too small to be shared out.
+    """
+    cores = torch.get_num_threads()
+    drawing = plan.refiner is not None or any(expert.samples for expert in plan.experts.values())
+    together = min(cores, count, _AT_ONCE) if plan.device.type == "cpu" and not drawing else 1
+
+    def work(numbered: tuple[int, ImageBatch]) -> tuple[ImageBatch, SliceStatistics, list[int]]:
+        units: list[int] = []
+        if together == 1:
+            return *run(*numbered, progress=progress), units
+        if torch.get_num_threads() != cores // together:
+            torch.set_num_threads(cores // together)  # of this thread
+        return *run(*numbered, progress=units.append), units
+
+    if together > 1:
+        torch.set_num_threads(cores // together)  # it has little to do: to share that out costs more than it saves
+    begun = in_order(work, zip(count_from(0, plan.batch), slabs, strict=False), together)
+    try:
+        for change, noted, units in begun:
+            statistics.extend(noted)
+            for unit in units:
+                if progress is not None:
+                    progress(unit)
+            yield from change
+    finally:
+        begun.close()
+        torch.set_num_threads(cores)
+
+
 def _correction(
+    first: int,
     slab: ImageBatch,
     plan: Plan,
     channels: int,
     given: float | None,
-    statistics: SliceStatistics,
-    progress: Callable[[int], None] | None,
+    count: int,
     coherent: CoherentWeights | None,
-) -> ImageBatch:
-    """What is added to slices ``(B, (2 n + 1) channels, H, W)``, given between their neighbours."""
+    progress: Callable[[int], None] | None,
+) -> tuple[ImageBatch, SliceStatistics]:
+    """What is added to slices ``(B, (2 n + 1) channels, H, W)``, given between their neighbours, and what is noted.
+
+    ``first`` of ``count`` is the index of the first of them.
+    """
+    statistics = SliceStatistics(plan.classes, plan.options.keep_maps, count)
     image = fit_neighbours(slab, 0, channels)
     around = slab if slab.shape[1] > channels else None
     weights = None
     if coherent is not None:
-        first = len(statistics.means)
         weights = torch.cat([coherent(first + index, image[index : index + 1]) for index in range(len(image))])
     result = restore_slices(
         image, plan, given=given, statistics=statistics, progress=progress, slab=around, weights=weights
     )
-    return result - enlarge(image, plan.scale)
+    return result - enlarge(image, plan.scale), statistics
 
 
 def _noise_of(image: NDArray[np.float32], plan: Plan) -> float:

@@ -48,6 +48,19 @@ class SliceStatistics:
                 label = name if number == 0 else f"{name}, pass {number + 1}"
                 self.kept.setdefault(label, []).append(weight.cpu().numpy())
 
+    def extend(self, later: SliceStatistics) -> None:
+        """What was noted of the next slices, elsewhere."""
+        for own, other in (
+            (self.means, later.means),
+            (self.sigmas, later.sigmas),
+            (self.trusts, later.trusts),
+            (self.mean_trusts, later.mean_trusts),
+            (self.spreads, later.spreads),
+        ):
+            own += other  # type: ignore[operator]
+        for label, maps in later.kept.items():
+            self.kept.setdefault(label, []).extend(maps)
+
     def add_trust(self, trust: NoiseMap) -> None:
         """What share of a refiner's change was used in the next slices, ``(B, 1, H, W)``."""
         for one in trust:
