@@ -26,7 +26,6 @@ APART = 10.0  # mm between the slices that the gate sees, ...
 FEWEST, MOST = 6, 12  # ... but one in so many slices, lest it cost more than a tenth of the experts
 BLUR = 10.0  # mm, standard deviation of the Gaussian, ...
 LEAST_BLUR = 4.5  # ... but at least so many slices: weights change by less than 0.1 per slice, see :func:`shares`
-_AT_ONCE = 8  # slices that may be asked for at the same time
 _REACH = 3.0  # standard deviations after which the Gaussian ends
 
 
@@ -90,7 +89,7 @@ class CoherentWeights:
         modality: decides where nothing is, see :mod:`monai_sasm.gate.occupied`.
         size: height and width of the slices.
         floor: see :func:`monai_sasm.gate.routing.route`.
-        keep: forget nothing, for slices in any order.
+        behind: how many slices before the one asked for may still be asked for: by other threads, or in any order.
     """
 
     def __init__(
@@ -102,10 +101,10 @@ class CoherentWeights:
         modality: Modality,
         size: tuple[int, int],
         floor: float,
-        keep: bool = False,
+        behind: int = 0,
     ) -> None:
         self.judge, self.count, self.modality, self.size = judge, count, modality, size
-        self.floor, self.keep = floor, keep
+        self.floor, self.behind = floor, behind
         self.seen, self.shares = seen_slices(count, distance), shares(count, distance)
         self._known: dict[int, _Once] = {}  # index of a slice that the gate sees -> weights
         self._looking = Lock()
@@ -115,13 +114,16 @@ class CoherentWeights:
 
         Threads may ask for some slices at a time; the gate sees each once.
         """
-        first, place = index - index % self.count, index % self.count
-        needed = {first + int(self.seen[k]): self.shares[place, k] for k in np.flatnonzero(self.shares[place])}
+        needed = self._shares_of(index)
+        oldest = min(self._shares_of(max(index - self.behind, 0)))
         with self._looking:
             known = {one: self._known.get(one) or _Once(partial(self.judge, one)) for one in needed}
-            late = (
-                () if self.keep else [one for one in self._known if one < min(needed) - _AT_ONCE or one > max(needed)]
-            )
-            self._known = {one: self._known[one] for one in self._known if one not in late} | known
+            kept = {one: value for one, value in self._known.items() if one >= oldest}
+            self._known = kept | known
         blocks = sum(share * known[one]() for one, share in needed.items())
-        return confine(enlarge(blocks, self.size, self.floor), image, self.modality)
+        return confine(enlarge(blocks.to(image.device), self.size, self.floor), image, self.modality)
+
+    def _shares_of(self, index: int) -> dict[int, float]:
+        """Indices of the slices that the gate sees for a slice -> what each adds to its weights."""
+        first, place = index - index % self.count, index % self.count
+        return {first + int(self.seen[k]): self.shares[place, k] for k in np.flatnonzero(self.shares[place])}

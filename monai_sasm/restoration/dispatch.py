@@ -51,7 +51,8 @@ def restore_tiled(
     height, width = image.shape[-2:]
     for part in tiles(height, width, tile, halo):
         core_weights = cut(weights, part.core)
-        needed = [index for index in experts if float(core_weights[:, index].max()) > NEGLIGIBLE]
+        most = core_weights.amax((0, 2, 3)).tolist()
+        needed = [index for index in experts if most[index] > NEGLIGIBLE]
         if needed:
             window, window_sigma = cut(image if slab is None else slab, part.window), cut(sigma, part.window)
             outputs = {index: cut(experts[index](window, window_sigma), part.inner) for index in needed}

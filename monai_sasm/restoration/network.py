@@ -56,7 +56,7 @@ class Pipeline(torch.nn.Module):
         plan = self.plan
         between_neighbours = not self.modality.profile.is_picture and image.shape[1] > 1
         restored = []
-        for part in image.split(plan.batch):
+        for part in image.split(plan.batch(*image.shape[-2:])):
             slab = part.to(plan.device)
             if between_neighbours:
                 restored.append(restore_slices(fit_neighbours(slab, 0), plan, slab=slab))

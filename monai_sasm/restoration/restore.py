@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import count as count_from
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from monai_sasm.functional.neighbours import batches, fit_neighbours, neighbours
 from monai_sasm.functional.noise import median
 from monai_sasm.functional.tiling import tiled
 from monai_sasm.gate.routing import confirmed, present
-from monai_sasm.io.ahead import in_order
 from monai_sasm.io.memory import give_back, keep_freed
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
@@ -33,12 +31,12 @@ from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.shelter import neighbours_for_experts, sheltered
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.restoration.target_noise import aimed
+from monai_sasm.restoration.threads import AT_ONCE, in_threads
 from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
 UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or the strength is 0"
 _TRIM_EVERY = 32  # slices
-_AT_ONCE = 4  # slices, each with some hundred megabytes of a network's features
 _MEASURED, _CENTRE = 16, 512  # slices, and pixels on each side of their middle, whose noise is measured afterwards
 
 
@@ -64,25 +62,26 @@ def restore_volume(
     statistics = SliceStatistics(plan.classes, options.keep_maps, count)
     near = neighbours_of(volume, plan.neighbours)
     left: list[float] = []
+    size = plan.batch(factor * height, factor * width)
     run = partial(
         _correction,
         plan=plan,
         channels=channels,
         given=None if options.sigma is None else options.sigma / scaling.scale,
         count=count,
-        coherent=coherent_weights(volume, plan, scaling),
+        coherent=coherent_weights(volume, plan, scaling, behind=size * (AT_ONCE + 1)),
     )
     # read a few slices ahead, so that a slice is restored between neighbours that are not
-    images = (to_working_scale(native, scaling, plan) for native in volume.each_slice())
+    images = (_in_working_scale(native, scaling) for native in volume.each_slice())
     stack = count // (1 if volume.modality.profile.is_picture else len(volume.array))
-    slabs = batches(images, batch=plan.batch, neighbours=near, length=stack)
-    corrections = _in_threads(run, slabs, plan=plan, count=count, statistics=statistics, progress=progress)
+    slabs = batches(images, batch=size, neighbours=near, length=stack)
+    corrections = in_threads(run, slabs, size, plan=plan, count=count, statistics=statistics, progress=progress)
     changed = factor > 1
     for index, (native, place, change) in enumerate(
         zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
     ):
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
-        correction = scaling.scale * change.cpu().numpy()
+        correction = scaling.scale * change.numpy()
         changed = changed or bool(correction.any())
         start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
         restored = start + correction
@@ -185,7 +184,8 @@ def restore_fully(
             weights = confirmed(weights, known)
         if plan.passes > 1:
             known = present(weights) if known is None else known | present(weights)
-        active = [number == 0 or float(one[0].min()) <= 1 - WEIGHT_FLOOR for one in weights]
+        least = weights[:, 0].amin((1, 2)).tolist() if number else []
+        active = [one <= 1 - WEIGHT_FLOOR for one in least] or [True] * len(weights)
         if not any(active):
             break  # nothing left to repair
         if statistics is not None:
@@ -224,10 +224,10 @@ def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeig
     )
 
 
-def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, keep: bool = False) -> CoherentWeights | None:
+def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, behind: int = 0) -> CoherentWeights | None:
     """The gate's weights of the slices of a volume; ``None`` where each slice stands alone, or no gate decides.
 
-    A slice must not be overwritten before its weights were asked for. ``keep`` see :class:`CoherentWeights`.
+    A slice must not be overwritten before its weights were asked for. ``behind`` see :class:`CoherentWeights`.
     """
     gate, distance = plan.gate, slice_distance(volume)
     if gate is None or distance is None:
@@ -239,9 +239,10 @@ def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, keep: bool
         image = sheltered(image, plan.modality.profile).seen
         sigma = plan.noise_estimator(image) if given is None else torch.full_like(image, given)
         precision = gate.precision
-        return gate_blocks(
+        blocks = gate_blocks(
             image, sigma, gate.network, modality=plan.modality, precision=precision, **_gate_settings(plan)
         )
+        return blocks.cpu()  # small, and asked for by threads that know nothing of each other's streams
 
     count, _, height, width = volume.slices_shape
     return CoherentWeights(
@@ -251,13 +252,17 @@ def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, keep: bool
         modality=plan.modality,
         size=(height, width),
         floor=WEIGHT_FLOOR,
-        keep=keep,
+        behind=behind,
     )
 
 
 def to_working_scale(native: NDArray[np.float32], scaling: Scaling, plan: Plan) -> torch.Tensor:
     """A slice ``(c, H, W)`` as the networks take it, on their device."""
-    return torch.from_numpy(scaling.forward(np.array(native))).to(plan.device)
+    return _in_working_scale(native, scaling).to(plan.device)
+
+
+def _in_working_scale(native: NDArray[np.float32], scaling: Scaling) -> torch.Tensor:
+    return torch.from_numpy(scaling.forward(np.array(native)))
 
 
 def _gate_settings(plan: Plan) -> dict[str, Any]:
@@ -266,46 +271,6 @@ def _gate_settings(plan: Plan) -> dict[str, Any]:
         "temperature": plan.gate.metadata["sasm"].get("temperature", 1.0) if plan.gate else 1.0,
         "top_k": plan.options.top_k,
     }
-
-
-def _in_threads(
-    run: Callable[..., tuple[ImageBatch, SliceStatistics]],
-    slabs: Iterable[ImageBatch],
-    *,
-    plan: Plan,
-    count: int,
-    statistics: SliceStatistics,
-    progress: Callable[[int], None] | None,
-) -> Iterator[ImageBatch]:
-    """The correction of each slice, in their order; on a CPU of some cores, of as many slices at a time.
-
-    A core that has a slice of its own waits for no other: gate, masks and mixing are too small to be shared out.
-    """
-    cores = torch.get_num_threads()
-    drawing = plan.refiner is not None or any(expert.samples for expert in plan.experts.values())
-    together = min(cores, count, _AT_ONCE) if plan.device.type == "cpu" and not drawing else 1
-
-    def work(numbered: tuple[int, ImageBatch]) -> tuple[ImageBatch, SliceStatistics, list[int]]:
-        units: list[int] = []
-        if together == 1:
-            return *run(*numbered, progress=progress), units
-        if torch.get_num_threads() != cores // together:
-            torch.set_num_threads(cores // together)  # of this thread
-        return *run(*numbered, progress=units.append), units
-
-    if together > 1:
-        torch.set_num_threads(cores // together)  # it has little to do: to share that out costs more than it saves
-    begun = in_order(work, zip(count_from(0, plan.batch), slabs, strict=False), together)
-    try:
-        for change, noted, units in begun:
-            statistics.extend(noted)
-            for unit in units:
-                if progress is not None:
-                    progress(unit)
-            yield from change
-    finally:
-        begun.close()
-        torch.set_num_threads(cores)
 
 
 def _correction(
@@ -323,6 +288,9 @@ def _correction(
     ``first`` of ``count`` is the index of the first of them.
     """
     statistics = SliceStatistics(plan.classes, plan.options.keep_maps, count)
+    if plan.device.type == "cuda":
+        slab = slab.pin_memory()
+    slab = slab.to(plan.device, non_blocking=True)
     image = fit_neighbours(slab, 0, channels)
     around = slab if slab.shape[1] > channels else None
     weights = None
@@ -331,7 +299,7 @@ def _correction(
     result = restore_slices(
         image, plan, given=given, statistics=statistics, progress=progress, slab=around, weights=weights
     )
-    return result - enlarge(image, plan.scale), statistics
+    return (result - enlarge(image, plan.scale)).cpu(), statistics
 
 
 def _noise_of(image: NDArray[np.float32], plan: Plan) -> float:

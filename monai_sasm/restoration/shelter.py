@@ -60,7 +60,15 @@ class Sheltered:
 
 
 def sheltered(image: ImageBatch, profile: ModalityProfile) -> Sheltered:
-    """The slices ``image`` ``(B, C, H, W)``, working scale, of a modality that is no picture."""
+    """The slices ``image`` ``(B, C, H, W)``, working scale, of a modality that is no picture; each for itself."""
+    if len(image) > 1:
+        each = [sheltered(one[None], profile) for one in image]
+        seen, kept, padding = (
+            torch.cat(parts) for parts in zip(*((one.seen, one.kept, one.padding) for one in each), strict=True)
+        )
+        beside = [torch.zeros_like(one.kept) if one.near is None else one.near for one in each]
+        anywhere = any(one.near is not None for one in each)
+        return Sheltered(image, seen, kept, padding, torch.cat(beside) if anywhere else None)
     kept = constant_regions(image)
     if profile.nonnegative:  # with background at the darkest value, single pixels of it are background, too
         darkest = image == image.amin((1, 2, 3), keepdim=True)

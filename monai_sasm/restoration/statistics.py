@@ -39,11 +39,12 @@ class SliceStatistics:
         if number == 0:
             self.first = len(self.means)
             self.means += [{} for _ in weights]
-            self.sigmas += [float(median(one.flatten())) for one in sigma]
+            self.sigmas += median(sigma.flatten(1)).tolist()
+        means = weights.mean((2, 3)).cpu().double().numpy()
         for index, acting in enumerate(active):
             if not acting:
                 continue
-            self.means[self.first + index][number] = weights[index].mean(dim=(1, 2)).cpu().double().numpy()
+            self.means[self.first + index][number] = means[index]
             for name, weight in zip(self.names, weights[index], strict=True) if self.keep else ():
                 label = name if number == 0 else f"{name}, pass {number + 1}"
                 self.kept.setdefault(label, []).append(weight.cpu().numpy())
