@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import count as count_from
 from threading import get_ident
 
@@ -43,10 +43,8 @@ def in_threads(
         statistics: gets what was noted, in the order of the slices.
         progress: called in this thread.
     """
-    cores = torch.get_num_threads()
-    drawing = plan.refiner is not None or any(expert.samples for expert in plan.experts.values())
+    cores, together = torch.get_num_threads(), _together(plan, -(-count // size))
     here, cuda = plan.device.type == "cpu", plan.device.type == "cuda"
-    together = 1 if drawing or not (here or cuda) else min(cores if here else AT_ONCE, -(-count // size), AT_ONCE)
     streams: dict[int, torch.cuda.Stream] = {}  # by thread: memory is kept for each
 
     def work(numbered: tuple[int, ImageBatch]) -> tuple[ImageBatch, SliceStatistics, list[int]]:
@@ -74,3 +72,27 @@ def in_threads(
         begun.close()
         if here:
             torch.set_num_threads(cores)
+
+
+@contextmanager
+def as_one_of(plan: Plan, count: int) -> Iterator[None]:
+    """What one slice of ``count`` is restored in, alone, to come out as among the others.
+
+    The last bits of a convolution depend on how many threads share it.
+    """
+    cores, together = torch.get_num_threads(), _together(plan, count)
+    if plan.device.type != "cpu" or together == 1:
+        yield
+        return
+    torch.set_num_threads(cores // together)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(cores)
+
+
+def _together(plan: Plan, slabs: int) -> int:
+    """How many of some slabs are at work at the same time."""
+    if plan.refiner is not None or any(expert.samples for expert in plan.experts.values()):
+        return 1
+    return min({"cpu": torch.get_num_threads(), "cuda": AT_ONCE}.get(plan.device.type, 1), slabs, AT_ONCE)
