@@ -10,7 +10,8 @@ longer: the memory is that of a few maps, however long the volume.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from threading import Lock
 
 import numpy as np
@@ -120,7 +121,7 @@ class CoherentWeights:
             known = {one: self._known.get(one) or _Once(partial(self.judge, one)) for one in needed}
             kept = {one: value for one, value in self._known.items() if one >= oldest}
             self._known = kept | known
-        blocks = sum(share * known[one]() for one, share in needed.items())
+        blocks = reduce(add, (share * known[one]() for one, share in needed.items()))
         return confine(enlarge(blocks.to(image.device), self.size, self.floor), image, self.modality)
 
     def _shares_of(self, index: int) -> dict[int, float]:
