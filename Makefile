@@ -15,10 +15,14 @@ TESTS ?= tests
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: demo test test-slow lint install clean
+.PHONY: demo demo-page test test-slow lint docs install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m monai_sasm.cli.demo --output demo_output --device $(DEVICE)
+
+# docs/demo/: the page that restores in the browser's tab alone, for any static web host; needs npm
+demo-page: $(VENV)/.installed
+	$(BIN)/python scripts/build_demo.py
 
 test: $(VENV)/.installed
 	$(PYTEST) -m "not slow" $(TESTS)
@@ -30,6 +34,10 @@ test-slow: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# the manual, into build/site; a warning is an error
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file docs/site/mkdocs.yml
 
 install: $(VENV)/.installed
 
@@ -45,4 +53,4 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo_output docs/demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -35,7 +35,11 @@ EXTRAS = {
 }
 """Module -> the extra of ``monai-sasm`` that brings it."""
 _MISSING = re.compile(r"No module named '(\w+)")
-_CHOICE = re.compile(r"\b(overwrite|force_modality|force_refiner)=True\b|\b(modality|device|expert)='([\w.:-]+)'")
+_FLAGS = {"gate_name": "gate", "bundles": "bundle", "destinations": "to"}
+_CHOICE = re.compile(
+    r"\b(overwrite|force_modality|force_refiner|resume|adopt|modality|device|expert|trust|gate_name|bundles|destinations"
+    r"|allow|spool)=(?:True\b|\[?'([^']*)'\]?|\{'([^']*)': '([^']*)'\})"
+)
 _SHORTEST_NAME = 4  # a shorter one would be found inside of ordinary words
 
 
@@ -80,9 +84,16 @@ def reason_of(error: BaseException, private: Iterable[str] = ()) -> str:
 def as_flags(reason: str) -> str:
     """A reason for whoever types commands: ``modality='CT'`` becomes ``--modality CT``, ``overwrite=True`` a flag.
 
-    Reasons name choices as Python has them, for that is where they come from.
+    Reasons name choices as Python has them, for that is where they come from: ``name=True``, ``name='value'``,
+    ``name=['value']`` or ``name={'key': 'value'}``.
     """
-    return _CHOICE.sub(lambda found: f"--{(found[1] or found[2]).replace('_', '-')} {found[3] or ''}".rstrip(), reason)
+    return _CHOICE.sub(_flag, reason)
+
+
+def _flag(found: re.Match[str]) -> str:
+    name, value, key, item = found.groups()
+    flag = "--" + _FLAGS.get(name, name).replace("_", "-")
+    return f"{flag} {key}={item}" if key else f"{flag} {value or ''}".rstrip()
 
 
 def error_name(error: BaseException) -> str:

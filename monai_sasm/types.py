@@ -116,6 +116,7 @@ class ModalityProfile:
         scale: span of the image, in its unit, that becomes 1 in the working scale of the networks.
         percentile: instead, that percentile of the foreground of each image becomes 1.
         window: ends, in working scale, of what the gate looks at.
+        tissue: ends, in working scale, of the mean of tissue that is uniform where noise is measured.
         air: value, in working scale, below which there is nothing where it reaches the border of an image.
         passes: how often gate and experts look at an image by default.
         channels: colours that the networks take.
@@ -138,6 +139,7 @@ class ModalityProfile:
     scale: float = 1.0
     percentile: float | None = None
     window: tuple[float, float] = (0.0, 1.0)
+    tissue: tuple[float, float] = (0.1, 0.95)  # neither background nor white
     air: float | None = None
     passes: int = 1
     channels: int = 1
@@ -191,6 +193,7 @@ Modality.CT = register(
         images="CT images",
         scale=1000.0,  # 0 is water, -1 is air, 1 is dense bone
         window=(-0.2, 0.3),  # soft tissue, where dose shows
+        tissue=(-0.15, 0.2),  # fat to enhanced tissue
         air=-0.95,  # emphysema lies above it
         trained=(-1024.0, 3071.0),  # 12 bits
         noise=(10.0, 60.0),

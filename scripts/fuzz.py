@@ -8,9 +8,14 @@ report, it goes on where it was.
 from __future__ import annotations
 
 import argparse
+import atexit
+import importlib
 import json
 import multiprocessing
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 SLICE = 200  # seeds between two reports
 MEMORY = 4 << 30  # bytes that the process may take
+LOADED = ("imagecodecs", "simplejpeg", "PIL.Image", "pydicom.pixels.decoders", "pylibjpeg", "monai_sasm.io.photo.tiff")
+"""What inputs need sooner or later: loaded once, and not by each process."""
 HANGING = 120  # seconds without a word after which it is ended
 
 
@@ -29,6 +36,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="JSON file of what was done, and of the faults")
     arguments = parser.parse_args()
     end = arguments.start + arguments.count
+    _warm_up()
     report: dict[str, Any] = {"next": arguments.start, "done": 0, "faults": []}
     if arguments.report and arguments.report.is_file():
         report = json.loads(arguments.report.read_text())
@@ -40,6 +48,20 @@ def main() -> None:
     for fault in report["faults"]:
         print(fault)
     sys.exit(bool(report["faults"]))
+
+
+def _warm_up() -> None:
+    """Load and make what every process needs; files that live for a moment need no disk."""
+    from tests.hostile.intact import intact_files
+    from tests.hostile.reading import faults_of  # noqa: F401
+
+    for name in LOADED:
+        importlib.import_module(name)
+    intact_files()
+    if os.path.isdir("/dev/shm"):
+        tempfile.tempdir = tempfile.mkdtemp(dir="/dev/shm")
+        atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+    os.environ["RUST_BACKTRACE"] = "0"  # of decoders that panic: it takes seconds
 
 
 def _slice(report: dict[str, Any], end: int) -> None:

@@ -2,6 +2,7 @@
 
     scripts/soak_node.py --minutes 20                 memory and descriptors are printed; must stay flat
     scripts/soak_node.py --minutes 20 --kill          kill -9 at random moments, and a new start
+    scripts/soak_node.py --kill --objects 1000        until so many objects have been acknowledged
 
 The node restores with a stand-in that gives new UIDs: what is tried here is everything around the networks. Ends with
 code 1 where an object that was acknowledged did not arrive at every destination, or others could read the spool.
@@ -146,6 +147,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def wait_for_port(port: int, seconds: float = 120.0) -> None:
+    """Until somebody listens there: a kill before that tries nothing."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+
+
 def serve(spool: Path, port: int, http_port: int, ports: list[int]) -> None:
     """The node, in a process of its own."""
     import logging
@@ -189,6 +200,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--objects", type=int, default=0, help="end when so many have been acknowledged")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between two series of a sender")
     parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -215,7 +227,11 @@ def main() -> int:
     end = time.monotonic() + 60 * options.minutes
     switch = shown = time.monotonic() + DOWN_SECONDS
     while time.monotonic() < end:
-        time.sleep(random.uniform(0.3, 4.0) if options.kill else 1.0)
+        if options.objects and sum(len(sender.acknowledged) for sender in senders) >= options.objects:
+            break
+        if options.kill:
+            wait_for_port(port)
+        time.sleep(random.uniform(0.1, 4.0) if options.kill else 1.0)
         open_to_others += exposed(spool) if spool.is_dir() else 0
         if time.monotonic() > switch:
             (archives[1].stop if up else archives[1].start)()
@@ -242,7 +258,7 @@ def main() -> int:
         time.sleep(2)
         memory, descriptors, threads = usage(node.pid)
         print(f"at the end: {memory:.0f} MiB, {descriptors} descriptors, {threads} threads")
-    node.send_signal(signal.SIGINT)
+    node.terminate()
     node.wait(timeout=60)
     waiting = {
         str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)

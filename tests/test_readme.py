@@ -1,4 +1,4 @@
-"""What README.md tells people to type exists: commands, options, make targets, files, imports."""
+"""What README.md and the manual tell people to type and to believe: commands, options, files, links, numbers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ from PIL import Image
 
 from monai_sasm.cli.degrade import Kind
 from monai_sasm.cli.main import main
+from scripts.readme_numbers import block
 from tests.data import CHECKOUT, ct_small, mr_volume
 
 README = (CHECKOUT / "README.md").read_text()
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PAGES = {path.name: path.read_text() for path in sorted((CHECKOUT / "docs").glob("*.md"))} | {"README.md": README}
+COMMANDS = PAGES["commands.md"]
+BLOCKS = [block for text in PAGES.values() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
 LINES = [line.split("   #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
-SASM = [line for line in LINES if line.startswith("sasm ")]
-BUNDLE_RUNS = [line for line in LINES if "monai.bundle" in line]
-TABLE = re.findall(r"^\| `sasm (\w+)(?: (\w+))?.*$", README, re.MULTILINE)
+SASM = list(dict.fromkeys(line.removeprefix(".venv-label/bin/") for line in LINES if re.match(r"\S*sasm ", line)))
+INSIDE = list(dict.fromkeys(re.findall(r"\$\((sasm [^)]*)\)", "\n".join(LINES))))
+BUNDLE_RUNS = list(dict.fromkeys(line for line in LINES if "monai.bundle" in line))
+URLS = dict(re.findall(r'^(Homepage|Documentation) = "(.*)"', (CHECKOUT / "pyproject.toml").read_text(), re.MULTILINE))
+OURS = "monai-sasm/monai-sasm"  # what to replace everywhere, should the project be published under another name
 
 
 def help_of(command: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -39,17 +44,49 @@ def help_of(command: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkey
 
 
 def command_of(words: list[str]) -> tuple[str, ...]:
+    if words[1].startswith("-"):
+        return ()
     return tuple(words[1:3]) if words[1] == "bundles" else (words[1],)
 
 
 def test_the_readme_has_commands() -> None:
-    assert len(SASM) >= 6
-    assert BUNDLE_RUNS
-    assert "make demo" in LINES
-    assert "make test" in LINES
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+    assert lines[:2] == ["pip install monai-sasm", "sasm restore scans -o restored"], "two commands to the first series"
+    assert {"make demo", "make test", "make docs"} <= {line.split("   #")[0].strip() for line in lines}
+    assert len(README.split()) <= 900, "the first page sells and shows; the rest is in the manual"
+    assert len(SASM) > 40
+    assert len(BUNDLE_RUNS) >= 3
+    assert INSIDE
 
 
-@pytest.mark.parametrize("line", SASM)
+def test_the_numbers_are_those_of_the_protocols() -> None:
+    assert block() in README, "python scripts/readme_numbers.py"
+
+
+def test_the_address_of_the_project_is_that_of_its_metadata() -> None:
+    """Everywhere: a badge, a picture or a link to another place would lead to nobody or to somebody else."""
+    assert URLS["Homepage"] == f"https://github.com/{OURS}"
+    owner, name = OURS.split("/")
+    allowed = (URLS["Homepage"], URLS["Documentation"], f"https://raw.githubusercontent.com/{OURS}/main/")
+    assert URLS["Documentation"] == f"https://{owner}.github.io/{name}/"
+    files = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md"), CHECKOUT / "Dockerfile", CHECKOUT / "setup.cfg"]
+    for path in files:
+        for link in re.findall(r"https://[^\s)>\"'`|]*monai-sasm[^\s)>\"'`|]*", path.read_text()):
+            assert link.startswith(allowed), f"{path.name}: {link}"
+
+
+def test_absolute_links_lead_to_files_of_this_repository() -> None:
+    raw, blob = f"https://raw.githubusercontent.com/{OURS}/main/", f"{URLS['Homepage']}/blob/main/"
+    for prefix in (raw, blob):
+        paths = re.findall(rf"{re.escape(prefix)}([^)#\s]+)", README)
+        assert paths
+        assert [path for path in paths if not (CHECKOUT / path).is_file()] == []
+    pages = re.findall(rf"{re.escape(URLS['Documentation'])}(\w+)/", README)
+    assert [page for page in pages if not list(CHECKOUT.glob(f"docs/{page}.*"))] == []
+    assert not re.findall(r"\]\((?!https://)", README), "an index shows this page without the files beside it"
+
+
+@pytest.mark.parametrize("line", [*SASM, *INSIDE])
 def test_each_command_and_option_exists(line: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(line)
     text = help_of(command_of(words), capsys, monkeypatch)
@@ -57,7 +94,7 @@ def test_each_command_and_option_exists(line: str, capsys: Any, monkeypatch: pyt
         assert re.search(rf"(?<![\w-]){option}(?![\w-])", text), f"{option} is not an option of {line!r}"
 
 
-@pytest.mark.parametrize("row", [line for line in README.splitlines() if line.startswith("| `sasm ")])
+@pytest.mark.parametrize("row", [line for line in COMMANDS.splitlines() if line.startswith("| `sasm ")])
 def test_each_option_of_the_table_exists(row: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in re.findall(r"`(sasm [^`]*)`", row):
         text = help_of(command_of(command.split()), capsys, monkeypatch)
@@ -68,13 +105,13 @@ def test_each_option_of_the_table_exists(row: str, capsys: Any, monkeypatch: pyt
 @pytest.mark.parametrize("name", ["restore", "degrade"])
 def test_the_table_names_every_option(name: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     text = help_of((name,), capsys, monkeypatch)
-    row = next(line for line in README.splitlines() if line.startswith(f"| `sasm {name}"))
+    row = next(line for line in COMMANDS.splitlines() if line.startswith(f"| `sasm {name}"))
     missing = set(re.findall(r"--[a-z][a-z-]*", text)) - set(re.findall(r"--[a-z][a-z-]*", row))
     assert missing <= {"--help", "--output", "--quiet", "--verbose"}
 
 
 def test_the_table_names_every_kind_of_degradation() -> None:
-    row = next(line for line in README.splitlines() if line.startswith("| `sasm degrade"))
+    row = next(line for line in COMMANDS.splitlines() if line.startswith("| `sasm degrade"))
     named = re.findall(r"`([a-z-]+)`", row.split("kinds")[1].split(";")[0])
     assert named == [kind.value for kind in Kind]
 
@@ -85,6 +122,8 @@ def test_each_bundle_config_is_there_with_its_keys(line: str) -> None:
 
     words = shlex.split(line)
     given = words[words.index("--config_file") + 1]
+    given = re.sub(r"^\$\(sasm bundles path (\w+) ?([\w.]*)\)$", r"bundles/\1/configs/\2", given)
+    given = re.sub(r"configs/$", "configs/inference.yaml", given)
     given = given.replace("my_ct/", "bundles/lowdose_ct_unet/")  # which `sasm bundles new` copies
     configs = ast.literal_eval(given) if given.startswith("[") else [given]
     keys = {key for config in configs for key in yaml.safe_load((CHECKOUT / config).read_text())}
@@ -110,7 +149,8 @@ def test_files_named_in_contributing_exist() -> None:
         assert (CHECKOUT / name).is_file() or (package / name).is_file(), name
 
 
-def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "python.md"])
+def test_the_python_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a DICOM folder, a NIfTI file, a photo and an array, by the shipped networks."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scans").mkdir()
@@ -123,8 +163,8 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     slices[:, :8] = -1000  # air
     np.save("slices.npy", slices)
 
-    example = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-    exec(compile(example, "README.md", "exec"), {})
+    example = "\n".join(re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL))
+    exec(compile(example, page, "exec"), {})
 
     (restored,) = (tmp_path / "restored").rglob("*.dcm")
     before, after = (pydicom.dcmread(path) for path in ("scans/slice.dcm", restored))
@@ -134,6 +174,8 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     brain, better = (nibabel.load(name) for name in ("brain.nii.gz", "brain_restored.nii.gz"))
     assert np.array_equal(brain.affine, better.affine)
     assert brain.shape == better.shape
+    if page == "README.md":
+        return
     wet, dry = (np.asarray(Image.open(name), float) for name in ("window.jpg", "dry.jpg"))
     assert dry.std() < 0.7 * wet.std(), "noise is gone"
     slices = nibabel.load("restored/slices.nii.gz")

@@ -180,7 +180,7 @@ def rows(
 def _outcome(future: Any, begin: Callable[[], Row], attempt: int) -> Row | None:
     """The row of a finished future; ``None`` when its worker died and it should be tried again."""
     if future.status == "cancelled":
-        raise StoppedError("the scheduler is gone or was reset; start it, then run again with --resume")
+        raise StoppedError("the scheduler is gone or was reset; start it, then run again with resume=True")
     error = future.exception()  # waits where the result was lost a moment ago and is made again
     if error is None:
         row: Row = future.result()
@@ -213,7 +213,7 @@ def _workers(client: Any, patience: float) -> int:
     started = time.monotonic()
     while True:
         if client.status != "running":
-            raise StoppedError("the scheduler is gone; start it, then run again with --resume")
+            raise StoppedError("the scheduler is gone; start it, then run again with resume=True")
         try:
             count = len(_within(ANSWER, client.nthreads))
             reason = f"no worker for {patience:.0f} s; start some"
@@ -223,7 +223,7 @@ def _workers(client: Any, patience: float) -> int:
         if count:
             return count
         if time.monotonic() - started >= patience:
-            raise StoppedError(f"{reason}, then run again with --resume")
+            raise StoppedError(f"{reason}, then run again with resume=True")
         time.sleep(0.2)
 
 
@@ -297,4 +297,4 @@ def _warn_about(client: Any) -> None:
             failures,
         )
     if any(threads > 1 for threads in client.nthreads().values()):
-        logger.warning("workers with several threads run several series at once in one process; use --nthreads 1")
+        logger.warning("workers with several threads run several series at once; start them with one thread each")

@@ -87,7 +87,7 @@ class Ledger:
             if not adopt and any(self.folder.iterdir()):
                 raise RefusedError(
                     f"{self.folder} was not made here by this program: it came with the data, or was copied. Remove "
-                    "it, choose another output folder, or pass --adopt if you know where it comes from"
+                    "it, choose another output folder, or pass adopt=True if you know where it comes from"
                 )
             with replacing(self.folder / _MARK) as file:
                 file.write(mark)
@@ -184,7 +184,7 @@ class Ledger:
         places = {unit: inside(self.output, unit) for unit in units}
         taken = [unit for unit in units if unit not in mine and places[unit].exists()]
         if taken and not overwrite:
-            raise FileExistsError(f"{self.output / taken[0]} exists; choose another output or pass --overwrite")
+            raise FileExistsError(f"{self.output / taken[0]} exists; choose another output or pass overwrite=True")
         for unit, place in places.items():
             if place.exists() and place.is_dir() != (staged / unit).is_dir():
                 raise FileExistsError(f"{place} is no result of this kind; move it away")

@@ -8,6 +8,7 @@ from functools import partial
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.row import Row
 from monai_sasm.batch.work import PUT_OFF, Begin, Progress, restorer_of, run_at_once, run_task
+from monai_sasm.io.apart import decoding_apart
 from monai_sasm.restoration.files import open_restorer
 
 
@@ -27,8 +28,10 @@ def run_here(
         ValueError: there is no such device.
     """
     restorer = open_restorer(job.device, job.precision, trust=job.trust, options=job.options)
-    for task in tasks:
-        yield _counted(task, progress, partial(run_at_once, task, job, restorer=restorer, begin=begin))
+    waiting = list(tasks)
+    with decoding_apart(len(waiting) > 1):  # what is wrong with one image must not end the others
+        for task in waiting:
+            yield _counted(task, progress, partial(run_at_once, task, job, restorer=restorer, begin=begin))
 
 
 def in_process(tasks: Iterable[Task], job: BatchJob, progress: Progress | None = None) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from monai_sasm.batch import bids
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.row import ended_by
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.apart import decoding_apart
 from monai_sasm.io.commit import guard_folder, guard_target
 from monai_sasm.io.dicom.geometry import UNEVEN
 from monai_sasm.io.entry import Entry
@@ -39,7 +40,8 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
         raise ValueError("the output folder holds the input; choose a folder beside it or below it")
     tasks: list[Task] = []
     places: set[Path] = set()
-    entries = list(_entries(job))
+    with decoding_apart(job.ledger or any(source.is_dir() for source in job.sources)):
+        entries = list(_entries(job))
     usable = sum(entry.refusal is None for entry in entries)
     if usable > 1 and is_file_name(job.output) and not job.output.is_dir():
         raise ValueError(f"{job.output.name} is the name of one file, and there are {usable} images; name a folder")

@@ -108,7 +108,7 @@ def run(job: BatchJob, tasks: Sequence[Task], engine: Engine, summary: Summary) 
                     summary.seconds = time.perf_counter() - started
                     yield row
                     if row.get("error") in DISK_FULL:
-                        raise StoppedError(f"{row['reason']}: nothing more can be written; make room, then --resume")
+                        raise StoppedError(f"{row['reason']}: nothing more can be written; make room, then resume=True")
             finally:
                 ledger.recover()
 
@@ -123,5 +123,5 @@ def _write(manifest: Manifest, row: Row) -> None:
         manifest.append(row)
     except OSError as error:
         raise StoppedError(
-            f"the manifest cannot be written ({error}); what is done is safe, --resume goes on"
+            f"the manifest cannot be written ({error}); what is done is safe, resume=True goes on"
         ) from None

@@ -18,6 +18,7 @@ from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.plan import check_targets, is_result
 from monai_sasm.batch.row import SCHEMA, Row, ended_by, row_of
 from monai_sasm.errors import RefusedError, as_flags
+from monai_sasm.io.apart import decoding_apart
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.nifti.names import stem
@@ -68,7 +69,8 @@ def run_task(task: Task, job: BatchJob, progress: Progress | None = None, *, las
         made = _derivation(task.entry.modality, job, restorer)
         if ledger.start(task.id) > MAX_DEATHS:
             return row | died(MAX_DEATHS)
-        return _committed(task, job, made, restorer=restorer, progress=progress)
+        with decoding_apart():
+            return _committed(task, job, made, restorer=restorer, progress=progress)
     except Exception as error:  # one broken series must not stop a night's work
         logger.debug("traceback", exc_info=True)
         return row | ended_by(error, task, job)
@@ -148,7 +150,7 @@ def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restore
     if earlier is not None and earlier["row"]["run"] == job.run:
         return Row(earlier["row"])  # the scheduler runs it again, for it lost a worker that had finished
     if earlier is not None and not (job.resume or job.overwrite):
-        raise FileExistsError("an earlier run has done it; pass --resume to go on after it, or --overwrite")
+        raise FileExistsError("an earlier run has done it; pass resume=True to go on after it, or overwrite=True")
     if earlier is None:
         check_targets(task, job)
     content = input_hash(task.entry)
@@ -158,7 +160,7 @@ def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restore
     if earlier is not None and not job.overwrite:
         raise FileExistsError(
             "the result there was made from another input, with other models or parameters; "
-            "pass --overwrite to replace it"
+            "pass overwrite=True to replace it"
         )
     with ledger.staging(job.run, task.id) as folder:
         row |= _written(task, job, folder / task.target, restorer=restorer, progress=progress)

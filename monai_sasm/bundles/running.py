@@ -35,7 +35,7 @@ def bundle_root() -> str:
         frame = frame.f_back
     raise BundleError(
         "bundle_root is the folder of the configuration that is run, and here no workflow runs one: set bundle_root to "
-        "the bundle's folder (--bundle_root DIR, or parser['bundle_root'] = DIR before anything is resolved)"
+        "the bundle's folder (bundle_root=DIR of the run, or parser['bundle_root'] = DIR before anything is resolved)"
     )
 
 
@@ -43,6 +43,6 @@ def _bundle_of(configs: Path) -> str:
     if configs.name != "configs" or not (configs / "metadata.json").is_file():
         raise BundleError(
             f"bundle_root cannot be told from {configs}, which is not the configs folder of a bundle: name the "
-            "bundle's own configuration first, or pass --bundle_root DIR"
+            "bundle's own configuration first, or set bundle_root to its folder"
         )
     return str(configs.parent)

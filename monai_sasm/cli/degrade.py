@@ -12,7 +12,7 @@ import typer
 
 from monai_sasm.cli.arguments import ModalityOption
 from monai_sasm.cli.output import exit_code, logger, one_line_errors, set_up_logging
-from monai_sasm.errors import as_flags, reason_of
+from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def degrade(
             if reason is None and ONLY_FOR.get(kind, entry.modality) is not entry.modality:
                 reason = f"{kind.value} is made on {ONLY_FOR[kind].value} images only"
             if reason is not None:
-                logger.warning("%s: skipped: %s", entry.name, as_flags(reason))
+                logger.warning("%s: skipped: %s", entry.name, reason)
                 statuses.append("skipped")
                 continue
             try:
@@ -123,7 +123,7 @@ def degrade(
                 statuses.append("ok")
             except Exception as error:  # one bad image must not end the data set
                 logger.debug("traceback", exc_info=True)
-                logger.error("%s: failed: %s", entry.name, as_flags(reason_of(error)))
+                logger.error("%s: failed: %s", entry.name, reason_of(error))
                 statuses.append("failed")
         if records:
             asked = {"kind": kind.value, "options": choices, "seed": seed}

@@ -93,14 +93,19 @@ def run(output: Path, restorer: Restorer) -> str:
     for part in ("truth", "input", "restored", "maps", "panels"):
         shutil.rmtree(output / part, ignore_errors=True)
         (output / part).mkdir(parents=True)
-    makers: list[Callable[[Path], Sample]] = [_ct_sample, _mr_sample, _photo_sample]
-    results = [_restore(make(output), restorer, output) for make in makers]
+    results = [_restore(sample, restorer, output) for sample in samples(output)]
     for result in results:
         _panels([result], output / "panels" / f"{result.given.name}.png", dots=110)
     _panels(results, output / "demo.jpg", dots=72)
     table = _table(results)
     (output / "table.md").write_text(table + "\n", encoding="utf-8")
     return f"{table}\n\nPictures, restored files and maps: {output}"
+
+
+def samples(output: Path) -> list[Sample]:
+    """Make the inputs in ``input/``, and in ``truth/`` what they are made of; both folders are there."""
+    makers: list[Callable[[Path], Sample]] = [_ct_sample, _mr_sample, _photo_sample]
+    return [make(output) for make in makers]
 
 
 def _ct_sample(output: Path) -> Sample:

@@ -46,7 +46,7 @@ def set_up_logging(verbosity: int) -> None:
     """
     level = {-1: logging.ERROR, 0: NOTICE, 1: logging.INFO}.get(verbosity, logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("sasm: %(message)s"))
+    handler.setFormatter(_Flags("sasm: %(message)s"))
     for name in ("monai_sasm", "py.warnings"):
         log = logging.getLogger(name)
         log.handlers = [handler]
@@ -56,6 +56,13 @@ def set_up_logging(verbosity: int) -> None:
     if verbosity < 2:
         logging.getLogger("py.warnings").setLevel(logging.CRITICAL)
         logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+
+class _Flags(logging.Formatter):
+    """What the package says, with flags where it names choices as Python has them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (of logging)
+        return as_flags(super().formatMessage(record))
 
 
 @contextmanager
@@ -73,7 +80,7 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(SUCCESS) from None
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         logger.debug("traceback", exc_info=True)
-        logger.error(as_flags(reason_of(error)))
+        logger.error(reason_of(error))
         raise typer.Exit(USAGE) from None
 
 

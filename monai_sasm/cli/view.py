@@ -19,6 +19,9 @@ def view(
     modality: ModalityOption = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser, only print the address.")] = False,
+    notebook: Annotated[
+        bool, typer.Option("--notebook", help="Let a notebook on this machine show the page in a cell.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     gate: Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")] = None,
@@ -44,6 +47,7 @@ def view(
             modality=modality,
             port=port,
             open_page=not no_open,
+            framed=notebook,
             device=device,
             precision=precision,
             gate=gate,

@@ -139,7 +139,7 @@ def _vouched(folder: Path, known: dict[str, Path], trust: Sequence[Path]) -> Pat
     if root not in {path.resolve() for path in known.values()} and not any(
         root.is_relative_to(place.resolve()) for place in trust
     ):
-        raise BundleError(f"a bundle's configuration can run code; pass --trust {folder} if you trust who made it")
+        raise BundleError(f"a bundle's configuration can run code; pass trust=['{folder}'] if you trust who made it")
     return root
 
 

@@ -9,6 +9,7 @@ from monai_sasm.evaluation.table import Table
 
 PROTOCOLS = (
     "photo-awgn",
+    "photo-real",
     "photo-ddpm",
     "raindrop-real",
     "raindrop-synth",

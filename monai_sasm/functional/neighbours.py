@@ -62,6 +62,15 @@ def neighbours_of(volume: Placed, count: int) -> int:
     return count if regular and adjacent(volume.affine, volume.slice_axis, volume.array.ndim - 1) else 0
 
 
+def stack_distance(volume: Placed) -> float | None:
+    """mm between the slices of a volume that lie at equal steps; ``None`` for single slices and all other images."""
+    axis, regular = volume.slice_axis, volume.geometry in ("regular", "tilted", "multiframe")
+    if axis is None or volume.affine is None or volume.array.ndim != 4 or not regular:
+        return None
+    distance = float(np.linalg.norm(volume.affine[:3, axis]))
+    return distance if volume.array.shape[axis + 1] > 1 and distance > 0 else None
+
+
 def slabs(slices: Iterable[T], count: int, length: int) -> Iterator[list[T]]:
     """Each slice with ``count`` before and after it, read no further ahead than that.
 
@@ -99,7 +108,8 @@ def batches(slices: Iterable[Tensor], *, batch: int = 1, neighbours: int = 0, le
     """Slices between their neighbours ``(n, (2 neighbours + 1) c, H, W)``; arguments as for :func:`run_on_slices`."""
     around = slabs(slices, neighbours, length)
     while windows := list(islice(around, batch)):
-        yield torch.stack([torch.cat(window) for window in windows])
+        several = [window[0] if len(window) == 1 else torch.cat(window) for window in windows]
+        yield several[0][None] if len(several) == 1 else torch.stack(several)
 
 
 def fit_neighbours(image: Tensor, count: int, channels: int = 1) -> Tensor:
@@ -117,6 +127,8 @@ def fit_neighbours(image: Tensor, count: int, channels: int = 1) -> Tensor:
         ValueError: the number of channels is another one.
     """
     given, wanted = image.shape[1], (2 * count + 1) * channels
+    if given == wanted:
+        return image
     if given == channels:
         return image.repeat(1, 2 * count + 1, 1, 1)
     more = (given - wanted) // (2 * channels)  # not divmod, which tracing does not know

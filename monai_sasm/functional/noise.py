@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from monai_sasm.types import ImageBatch, NoiseMap
 
+_BAND = 32  # rows of blocks
 MAD_TO_SIGMA = 1 / 0.6745  # median of |N(0, 1)|
 
 
@@ -49,7 +50,7 @@ class NoiseEstimator(nn.Module):
         height, width = image.shape[-2:]
         if min(height, width) < 3:
             return image.new_zeros(image.shape[0], 1, height, width)
-        blocks = self._block_sigmas(image.float())  # (B, 1, h, w)
+        blocks = self._sigmas_of_blocks(image.float())  # (B, 1, h, w)
         size = min(self.neighbourhood, *blocks.shape[-2:])
         size -= 1 - size % 2
         if size < self.neighbourhood and torch.jit.is_tracing():
@@ -61,6 +62,21 @@ class NoiseEstimator(nn.Module):
         windows = F.unfold(around, size)  # (B, size^2, h * w)
         low = _quantile(windows, self.quantile).view_as(blocks)
         return F.interpolate(low, size=(height, width), mode="bilinear", align_corners=False).to(image.dtype)
+
+    def _sigmas_of_blocks(self, image: Tensor) -> Tensor:
+        """Some rows of blocks after the other, which takes less memory; a record holds no loop."""
+        rows = -(-(image.shape[-2] - 2) // self.block)
+        if _is_recorded() or rows < 2 * _BAND or image.shape[-1] - 2 < self.block:
+            return self._block_sigmas(image)
+        firsts = range(0, rows - 1, _BAND)  # the last band has two rows at least, for its padding to come from
+        ends = [first * self.block + 2 for first in firsts[1:]] + [image.shape[-2]]
+        return torch.cat(
+            [
+                self._block_sigmas(image[..., first * self.block : end, :])
+                for first, end in zip(firsts, ends, strict=True)
+            ],
+            2,
+        )
 
     def _block_sigmas(self, image: torch.Tensor) -> torch.Tensor:
         batch, channels = image.shape[:2]
@@ -82,6 +98,10 @@ def median(values: Tensor) -> Tensor:
     return _ordered(values, (values.shape[-1] - 1) // 2)[0]
 
 
+def _is_recorded() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def _quantile(values: Tensor, share: float) -> Tensor:
     """``torch.quantile`` over the few values of axis 1, without its checks and copies."""
     place = share * (values.shape[1] - 1)
@@ -95,8 +115,7 @@ def _ordered(values: Tensor, *places: int) -> list[Tensor]:
 
     An exported or traced graph would keep NumPy's result of its example as a constant.
     """
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if recorded or values.device.type != "cpu" or values.requires_grad:
+    if _is_recorded() or values.device.type != "cpu" or values.requires_grad:
         ordered = values.sort(dim=-1).values
         return [ordered[..., place] for place in places]
     parted = np.partition(values.numpy(), places, axis=-1)

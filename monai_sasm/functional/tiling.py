@@ -91,6 +91,11 @@ def tiled(
     return result
 
 
+def bands(height: int, rows: int = TILE) -> Iterator[slice]:
+    """Rows of an image, a few at a time: what is done to them one after the other takes no copy of a large image."""
+    return (slice(start, min(start + rows, height)) for start in range(0, height, rows))
+
+
 def cut(image: torch.Tensor, where: tuple[slice, slice]) -> torch.Tensor:
     """A view of rows and columns, all batches and channels."""
     return image[..., where[0], where[1]]

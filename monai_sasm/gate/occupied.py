@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_sasm.functional.runs import in_squares
+from monai_sasm.functional.tiling import bands
 from monai_sasm.gate.routing import with_identity
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality
 
@@ -32,32 +33,39 @@ def occupied(image: ImageBatch, modality: Modality) -> Tensor:
         image: ``(B, C, H, W)``, working scale.
         modality: of the image.
     """
-    picture = modality.profile.is_picture
-    seen = 1 - _flat(image, FLAT_PICTURE if picture else FLAT).to(image.dtype)
+    seen = (~flat(image, modality)).to(image.dtype)
     air = modality.profile.air
     return seen if air is None else seen * _body(image.mean(1, keepdim=True), air)
 
 
-def confine(weights: ExpertWeights, image: ImageBatch, modality: Modality) -> ExpertWeights:
-    """Weights ``(B, E, H, W)`` with those of all experts 0 where nothing is, see :func:`occupied`."""
-    return with_identity(weights[:, 1:] * occupied(image, modality))
+def confine(weights: ExpertWeights, seen: Tensor) -> ExpertWeights:
+    """Weights ``(B, E, H, W)`` with those of all experts 0 where nothing is; ``seen`` see :func:`occupied`."""
+    return with_identity(weights[:, 1:] * seen)
+
+
+def flat(image: ImageBatch, modality: Modality) -> Tensor:
+    """``(B, 1, H, W)`` bool: pixels in a square of one value, and what of that value they touch nearby."""
+    side = FLAT_PICTURE if modality.profile.is_picture else FLAT
+    height, reach = image.shape[-2], side + _GROWTH
+    found = torch.empty_like(image[:, :1], dtype=torch.bool)
+    for rows in bands(height):
+        top, bottom = max(0, rows.start - reach), min(height, rows.stop + reach)
+        found[..., rows, :] = _flat(image[..., top:bottom, :], side)[..., rows.start - top : rows.stop - top, :]
+    return found
 
 
 def _flat(image: Tensor, side: int) -> Tensor:
-    """``(B, 1, H, W)`` bool: pixels in a square of one value, and what of that value they touch nearby."""
+    """:func:`flat` of an image as a whole."""
     across = (image[..., 1:] == image[..., :-1]).all(1, keepdim=True)  # (B, 1, H, W - 1)
     down = (image[..., 1:, :] == image[..., :-1, :]).all(1, keepdim=True)
     if min(image.shape[-2:]) < side:
         return torch.zeros_like(image[:, :1], dtype=torch.bool)
-    flat = in_squares(across, down, side)
+    found = in_squares(across, down, side)
     for _ in range(_GROWTH):
-        beside = flat.clone()
-        beside[..., 1:] |= flat[..., :-1] & across
-        beside[..., :-1] |= flat[..., 1:] & across
-        beside[..., 1:, :] |= flat[..., :-1, :] & down
-        beside[..., :-1, :] |= flat[..., 1:, :] & down
-        flat = beside
-    return flat
+        left, right = F.pad(found[..., :-1] & across, (1, 0)), F.pad(found[..., 1:] & across, (0, 1))
+        upper, lower = F.pad(found[..., :-1, :] & down, (0, 0, 1, 0)), F.pad(found[..., 1:, :] & down, (0, 0, 0, 1))
+        found = found | left | right | upper | lower
+    return found
 
 
 def _body(image: Tensor, air: float) -> Tensor:

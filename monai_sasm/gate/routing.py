@@ -8,9 +8,6 @@ import torch.nn.functional as F
 from monai_sasm.gate.mobilenet import STRIDE
 from monai_sasm.types import ExpertLogits, ExpertWeights
 
-SEEN = 0.01  # share of an image in which a class outweighs the others: its fault is there
-CONVINCING = 0.5  # mean weight over an image of a fault that only shows after another one was repaired
-
 
 def route(
     logits: ExpertLogits,
@@ -89,29 +86,6 @@ def _enlarged(weights: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
     blocks = F.interpolate(weights, scale_factor=STRIDE, mode="bilinear", align_corners=False)
     return blocks[..., : size[0], : size[1]]
-
-
-def present(weights: ExpertWeights) -> torch.Tensor:
-    """Which classes outweigh all others somewhere in an image, ``(B, E)`` bool."""
-    return (weights > 0.5).float().mean((2, 3)) > SEEN
-
-
-def confirmed(weights: ExpertWeights, known: torch.Tensor) -> ExpertWeights:
-    """Weights of a later pass, in which a fault that no earlier pass saw has to show on much of the image.
-
-    A restored image is smoother than most, and a gate takes smooth parts for wet ones now and then. A fault that lies
-    under another one everywhere, drops under noise, shows on a large part of the image as soon as the other is gone.
-
-    Args:
-        weights: ``(B, E, H, W)``.
-        known: ``(B, E)`` bool, classes that earlier passes have :func:`present`.
-
-    Returns:
-        Same shape; an expert that does not act in an image leaves its weight to the identity, class 0.
-    """
-    act = known | (weights.mean((2, 3)) >= CONVINCING)
-    acting = weights[:, 1:] * act[:, 1:, None, None]
-    return torch.cat([1 - acting.sum(1, keepdim=True), acting], 1)
 
 
 def _keep_strongest(weights: ExpertWeights, top_k: int) -> ExpertWeights:

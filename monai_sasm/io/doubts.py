@@ -28,7 +28,9 @@ _RARE = 1e-4
 _NEGATIVE = 0.02  # part of the sum of absolute values below 0 that the ringing of resampled magnitude may have
 _TELLING = 500  # voxels below which a crop may be of anything
 _ENOUGH = 10_000  # voxels that tell wrapped phase from a small image with hard edges
-_WRAPPED, _BRIGHT = 0.01, 0.04  # parts of neighbours that jump by half the range, and of voxels in its top tenth
+_WRAPPED = 0.004  # part of neighbours that jump by half the range; smooth phase with few wraps has 0.008
+_EVEN = 0.03  # part of the measured voxels in each tenth of the range; the top tenth of a magnitude has 0.002 or less
+_LIKE = 2.0  # ratio of the lowest and the highest tenth, which one wrap fills from both sides
 
 
 def doubt_about(volume: Volume) -> str | None:
@@ -105,9 +107,17 @@ def _signed(slices: NDArray[np.float32]) -> str | None:
 
 
 def _wrapped(slices: NDArray[np.float32]) -> str | None:
+    """Angles wrap anywhere, so that all of their range is filled, evenly where there is noise; a bright rim jumps as
+    far, but leaves most of the range empty."""
     low, high = float(slices.min()), float(slices.max())
-    jumps = float((np.abs(np.diff(slices, axis=-1)) > (high - low) / 2).mean())
-    bright = float(((slices > high - (high - low) / 10) & (slices < high)).mean())
-    if slices.size >= _ENOUGH and jumps > _WRAPPED and bright > _BRIGHT:
+    change = np.diff(slices, axis=-1)
+    if slices.size < _ENOUGH or (np.abs(change) > (high - low) / 2).mean() <= _WRAPPED:
+        return None
+    measured = np.ones(slices.shape, bool)
+    for alike in (measured[..., 1:], measured[..., :-1]):
+        alike &= change != 0  # padding and masked background are no angles
+    counts = np.histogram(slices[measured], 10, (low, high))[0]
+    ends = sorted((int(counts[0]), int(counts[-1])))
+    if counts.min() >= _EVEN * counts.sum() and counts.sum() and ends[1] <= _LIKE * ends[0]:
         return "its values jump from one end of their range to the other, as wrapped phase does; restore the magnitude"
     return None

@@ -18,7 +18,7 @@ _PERFUSION = (
     r"(R|REL)?CB[FV]( .*|CORR)?|(REL)?MTT|TTP|T ?MAX|TT[DS]|PB[FPV]|GBP|K ?TRANS|KEP|V[EP]|IAUGC?|PERMEABILITY"
     r"|PERFUSION .+|WASH ?(IN|OUT)"
 )
-_TYPES = {  # what it is -> values of Image Type (PS3.3 C.7.6.1.1.2, C.8.13.3.1, and vendors' own), "_" as a space
+IMAGE_TYPES = {  # what it is -> values of Image Type (PS3.3 C.7.6.1.1.2, C.8.13.3.1, and vendors' own), "_" as a space
     Modality.MR: {
         "phase": r"P( [A-Z0-9]+)?|PHASE( .+)?|VELOCITY MAP",
         "the real part of a complex image": r"R( [A-Z]+)?|REAL",
@@ -74,7 +74,7 @@ def by_image_type(values: Sequence[str], modality: Modality | None) -> str | Non
     for place, token in enumerate(tokens[2:], 2):
         if re.fullmatch(_MOSAICS, token):
             return MOSAIC
-        for what, pattern in _TYPES.get(modality, {}).items() if modality else ():
+        for what, pattern in IMAGE_TYPES.get(modality, {}).items() if modality else ():
             if re.fullmatch(pattern, token):
                 return what
         if (derived and re.fullmatch(_FLAVOURS, token)) or (place >= 3 and re.fullmatch(_CONTRASTS, token)):

@@ -7,7 +7,7 @@ A configuration file, of which the command line may replace any line::
     destinations:
       pacs: ORTHANC@127.0.0.1:4242
       web: {url: "https://pacs.example/dicom-web", token_env: PACS_TOKEN}
-      safe: {ae_title: PACS, host: pacs.example, port: 2762, tls_ca: /etc/sasm/ca.pem}
+      safe: {ae_title: PACS, host: pacs.example, port: 2762, tls_ca: /etc/sasm/ca.pem, commit_seconds: 600}
     send_to: [pacs]
     quiet_seconds: 10
     restore: {strength: 0.8, device: auto}
@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ANYONE = "*"
+INSTALL = "pip install 'monai-sasm[node]'"
 MAX_AE_TITLE = 16  # characters of the value representation AE, PS3.5 table 6.2-1
 
 _DICOM_ADDRESS = re.compile(r"(?P<title>[^@]+)@(?P<host>\[[^\]]+\]|[^:@]+):(?P<port>\d+)")
@@ -42,6 +43,9 @@ class DicomPeer:
         tls_ca: file with the certificate of its authority; where given, it is called over TLS.
         tls_certificate: file with our own certificate, where it asks for one.
         tls_key: file with the key of that.
+        commit_seconds: ask it for storage commitment, and wait so long for its report; ``None`` does not ask. A job
+            counts as sent only when it has committed to all objects. Most destinations report over an association of
+            their own: ``allow`` must name them, too.
     """
 
     name: str
@@ -51,8 +55,11 @@ class DicomPeer:
     tls_ca: str | None = None
     tls_certificate: str | None = None
     tls_key: str | None = None
+    commit_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        if self.commit_seconds is not None and self.commit_seconds <= 0:
+            raise ValueError(f"{self.name}: commit_seconds must be above 0, got {self.commit_seconds}")
         if self.tls_ca is None and (self.tls_certificate or self.tls_key):
             raise ValueError(f"{self.name}: tls_ca must name the certificate of its authority, or anybody could answer")
 
@@ -200,9 +207,9 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         if not self.destinations:
-            raise ValueError("a node needs a destination: --to NAME=AE@HOST:PORT or destinations: {NAME: ...}")
+            raise ValueError("a node needs a destination: destinations={'NAME': 'AE@HOST:PORT'}")
         if not self.allow:
-            raise ValueError(f"a node needs to know who may send: --allow AE or allow: [AE]; {ANYONE!r} is everybody")
+            raise ValueError(f"a node needs to know who may send: allow=['AE']; {ANYONE!r} is everybody")
         _check_title(self.ae_title)
         if self.keep_days is not None and self.keep_days <= 0:
             raise ValueError(f"keep_days must be above 0, got {self.keep_days}; leave it out to keep all")
@@ -245,7 +252,7 @@ def config_from(settings: Mapping[str, Any]) -> NodeConfig:
     if absent:
         raise ValueError(f"send_to names {', '.join(absent)}, destinations has {', '.join(peers) or 'none'}")
     if not settings.get("spool"):
-        raise ValueError("a node needs a folder for what is in flight: --spool DIR or spool: DIR")
+        raise ValueError("a node needs a folder for what is in flight: spool='DIR'")
     rest = {key: value for key, value in settings.items() if key not in _NOT_PLAIN}
     return NodeConfig(
         spool=Path(settings["spool"]),

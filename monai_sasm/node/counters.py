@@ -16,6 +16,7 @@ NAMES = {
     "series": "series found complete",
     "restored": "derived objects written",
     "sent": "derived objects taken by a destination",
+    "committed": "derived objects a destination has committed to keep",
     "send_failures": "attempts to send that a destination did not answer well",
     "quarantined": "series, or parts of one, set aside with a reason",
     "errors": "faults of the node itself",

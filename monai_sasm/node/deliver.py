@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_sasm.io.dicom.header import read_header
-from monai_sasm.node.config import DicomPeer, Peer, WebPeer
-from monai_sasm.node.receive import INSTALL
+from monai_sasm.node.config import INSTALL, DicomPeer, Peer, WebPeer
 from monai_sasm.node.tls import client_context
 from monai_sasm.optional import require
 
@@ -21,7 +21,7 @@ CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 """How long a DICOM destination is waited for."""
 _OUTAGES = (401, 403, 404, 408, 429)
 """HTTP errors that somebody will mend: wrong credentials or address, overload."""
-_UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
+UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 _RESOURCES = range(0xA700, 0xA800)
 _WARNINGS = range(0xB000, 0xC000)
 
@@ -72,31 +72,57 @@ def sop_instance(file: Path) -> str:
     return header.sop_instance
 
 
-def _c_store(peer: DicomPeer, files: Instances, calling: str, taken: Callable[[list[str]], None]) -> None:
+@contextmanager
+def association(
+    peer: DicomPeer, contexts: Iterable[tuple[str, Sequence[str]]], calling: str, *, handlers: Sequence[Any] = ()
+) -> Iterator[Any]:
+    """An association with a DICOM destination, over TLS where it is configured; released when the block ends.
+
+    Args:
+        peer: whom to call.
+        contexts: SOP classes and transfer syntaxes to propose.
+        calling: own AE title.
+        handlers: as for ``pynetdicom.AE.associate``.
+
+    Raises:
+        UnreachableError: it does not answer or rejects the association, or breaks it.
+        NotTakenError: it accepts none of the SOP classes.
+    """
     pynetdicom = require("pynetdicom", "sending by C-STORE", INSTALL)
     entity = pynetdicom.AE(ae_title=calling)
     entity.connection_timeout = CONNECT_SECONDS
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS
-    for sop_class, syntaxes in _contexts(files):
+    for sop_class, syntaxes in contexts:
         entity.add_requested_context(sop_class, list(syntaxes))
     context = client_context(peer)
-    secured = None if context is None else (context, peer.host)
-    association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title, tls_args=secured)
-    if not association.is_established:
-        why = "rejects the association" if association.is_rejected else "does not answer"
-        raise UnreachableError(f"{peer.name} {why}")
-    refused: list[int] = []
+    made = entity.associate(
+        peer.host,
+        peer.port,
+        ae_title=peer.ae_title,
+        evt_handlers=list(handlers),
+        tls_args=None if context is None else (context, peer.host),
+    )
+    if not made.is_established:
+        if made.rejected_contexts:
+            raise NotTakenError(f"{peer.name} accepts none of the SOP classes offered to it")
+        raise UnreachableError(f"{peer.name} {'rejects the association' if made.is_rejected else 'does not answer'}")
     try:
+        yield made
+    finally:
+        made.release()
+
+
+def _c_store(peer: DicomPeer, files: Instances, calling: str, taken: Callable[[list[str]], None]) -> None:
+    refused: list[int] = []
+    with association(peer, _contexts(files), calling) as made:
         for file, uid in files.items():
-            status = _send(association, file, peer)
+            status = _send(made, file, peer)
             if status == 0 or status in _WARNINGS:
                 taken([uid])
             elif status in _RESOURCES:
                 raise UnreachableError(f"{peer.name} is out of resources ({status:04X})")
             else:
                 refused.append(status)
-    finally:
-        association.release()
     if refused:
         raise NotTakenError(f"{peer.name} refused {len(refused)} of {len(files)} objects (status {refused[0]:04X})")
 
@@ -105,7 +131,7 @@ def _contexts(files: Iterable[Path]) -> list[tuple[str, tuple[str, ...]]]:
     """SOP class and transfer syntaxes to propose; a compressed one alone, or the peer might choose another for it."""
     headers = [header for file in files if (header := read_header(file))]
     kinds = {(one.sop_class, one.transfer_syntax) for one in headers}
-    return sorted({(kind, _UNCOMPRESSED if syntax in _UNCOMPRESSED else (syntax,)) for kind, syntax in kinds})
+    return sorted({(kind, UNCOMPRESSED if syntax in UNCOMPRESSED else (syntax,)) for kind, syntax in kinds})
 
 
 def _send(association: Any, file: Path, peer: DicomPeer) -> int:

@@ -16,13 +16,13 @@ from monai_sasm.io.dicom.header import Header
 from monai_sasm.io.dicom.support import modality_of
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.audit import Audit
-from monai_sasm.node.config import NodeConfig
+from monai_sasm.node.commitment import SOP_CLASS, Commitments
+from monai_sasm.node.config import ANYONE, INSTALL, DicomPeer, NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.spool import Spool
 from monai_sasm.optional import require
 
 SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700  # PS3.7 annex C, PS3.4 table B.2-1
-INSTALL = "pip install 'monai-sasm[node]'"
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +36,20 @@ class Receiver:
         arrivals: is told what came and which associations ended.
         counters: is told everything.
         audit: is told who sent what.
+        commitments: is told the reports of storage commitment.
 
     Raises:
         OSError: the port is taken.
     """
 
     def __init__(
-        self, config: NodeConfig, spool: Spool, arrivals: Arrivals, counters: Counters, audit: Audit | None = None
+        self,
+        config: NodeConfig,
+        spool: Spool,
+        arrivals: Arrivals,
+        counters: Counters,
+        audit: Audit | None = None,
+        commitments: Commitments | None = None,
     ) -> None:
         pynetdicom = require("pynetdicom", "the DICOM node", INSTALL)
         self._config, self._spool, self._arrivals, self._counters = config, spool, arrivals, counters
@@ -64,6 +71,13 @@ class Receiver:
             (event.EVT_ABORTED, self._ended, [True]),
             (event.EVT_REJECTED, self._rejected),
         ]
+        committing = [peer for peer in config.destinations if isinstance(peer, DicomPeer) and peer.commit_seconds]
+        if commitments is not None and committing:  # who reports is the SCP, whichever side opens the association
+            entity.add_supported_context(SOP_CLASS, scu_role=True, scp_role=True)
+            handlers.append((event.EVT_N_EVENT_REPORT, commitments.report))
+        for peer in committing:
+            if not any(allowed.ae_title in (ANYONE, peer.ae_title) for allowed in config.allow):
+                logger.warning("%s may report storage commitment over an association of its own: allow it", peer.name)
         from monai_sasm.node.acceptor import listen
         from monai_sasm.node.tls import server_context
 
@@ -131,7 +145,7 @@ class Receiver:
         """Whether anybody at an address may send: nobody else is listened to."""
         if any(allowed.host in (None, host) for allowed in self._config.allow):
             return True
-        logger.warning("a connection from %s was closed; allow its AE title and address with --allow", host)
+        logger.warning("a connection from %s was closed; allow it by allow=['AE@%s']", host, host)
         self._counters.add("not_authorised")
         return False
 

@@ -13,6 +13,7 @@ from monai_sasm.batch.job import BatchJob
 from monai_sasm.batch.plan import plan
 from monai_sasm.batch.work import restorer_of, run_at_once
 from monai_sasm.errors import DISK_FAULTS, BundleError
+from monai_sasm.io.apart import decoding_apart
 from monai_sasm.node.outcome import Outcome
 from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
@@ -71,7 +72,8 @@ class SeriesRestorer:
         written = 0
         refused: list[tuple[tuple[Path, ...], str]] = []
         for task in plan(job):
-            row = run_at_once(task, job, restorer=self._restorer, progress=progress)
+            with decoding_apart():
+                row = run_at_once(task, job, restorer=self._restorer, progress=progress)
             if row.get("error") in DISK_FAULTS:
                 raise OSError(getattr(errno, row["error"]), row["reason"])
             if row["status"] == "ok":

@@ -1,19 +1,21 @@
 """From the spool to every destination: what has been taken is noted, what failed is tried again, later and later.
 
 Each destination has its own queue, so that none waits for another. A job leaves the spool when every destination has
-all of it; where one refuses it for good, it is set aside after the others have it.
+all of it, and has committed to keep it where that is asked; where one refuses it for good, it is set aside after the
+others have it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
 
 from monai_sasm.errors import reason_of
 from monai_sasm.node.backoff import Backoff
-from monai_sasm.node.config import NodeConfig, Peer
+from monai_sasm.node.commitment import Commitments, Transaction, ask, check
+from monai_sasm.node.config import DicomPeer, NodeConfig, Peer
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver, sop_instance
 from monai_sasm.node.outcome import is_disk_full
@@ -39,6 +41,7 @@ class Sender:
         delivered: called with a job that every destination has, and the number of its files.
         set_aside: called with a job that a destination refuses for good, and the reason; must quarantine it.
         progress: is told what goes on.
+        commitments: is told, by the receiver, what destinations commit to.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class Sender:
         delivered: Callable[[Job, int], None],
         set_aside: Callable[[Job, str], None],
         progress: Progress | None = None,
+        commitments: Commitments | None = None,
     ) -> None:
+        self.commitments = commitments or Commitments()
         self._spool, self._delivered, self._set_aside = spool, delivered, set_aside
         self._ending = Lock()
         self._uids: dict[str, dict[Path, str]] = {}  # job -> its files; a long queue is not read over and over
@@ -116,6 +121,7 @@ class DestinationQueue:
         self._later = Backoff(config.retry_seconds)
         self._reachable = Backoff(config.retry_seconds, MAX_SILENCE)
         self._has: set[str] = set()  # jobs it has
+        self._asked: dict[str, Transaction] = {}  # job -> what was asked about the storage of its objects
         self.refused: dict[str, str] = {}
         """Job -> why it is not sent there any more."""
         self._progress.idle(self._activity)
@@ -125,14 +131,13 @@ class DestinationQueue:
     def send_due(self) -> bool:
         """Send every job that is due; whether any got further."""
         jobs = self._spool.jobs("outgoing")
-        for name in (self._has | set(self.refused)) - {job.name for job in jobs}:  # moved by hand
-            self._has.discard(name)
-            self.refused.pop(name, None)
+        for name in (self._has | set(self.refused) | set(self._asked)) - {job.name for job in jobs}:  # moved by hand
+            self._drop(name)
         further = False
         for job in jobs:
             if self._later.due(job.name) and (self.has_ended(job) or self._reachable.due(self.peer.name)):
                 further |= self._guarded(job)
-        if all(self.has_ended(job) for job in jobs):
+        if all(self.has_ended(job) or job.name in self._asked for job in jobs):  # waiting for a report ends by itself
             self._progress.idle(self._activity)
         return further
 
@@ -143,8 +148,13 @@ class DestinationQueue:
     def forget(self, job: Job) -> None:
         """A job has left ``outgoing``."""
         self._later.forget(job.name)
-        self._has.discard(job.name)
-        self.refused.pop(job.name, None)
+        self._drop(job.name)
+
+    def _drop(self, name: str) -> None:
+        self._has.discard(name)
+        self.refused.pop(name, None)
+        if transaction := self._asked.pop(name, None):
+            self._sender.commitments.forget(transaction)
 
     @property
     def _activity(self) -> str:
@@ -165,6 +175,8 @@ class DestinationQueue:
             return False
 
     def _send(self, job: Job) -> bool:
+        if job.name in self._asked and not self._asked[job.name].ended:
+            return False
         try:
             uids = self._sender.uids(job)
         except ValueError as error:
@@ -183,6 +195,8 @@ class DestinationQueue:
 
         try:
             deliver(self.peer, missing, self._config.ae_title, note_sent)
+            if not self._kept(job, uids):
+                return further
         except UnreachableError as error:
             self.unreachable = str(error)
             self._postpone(job, str(error), self._reachable.failed(self.peer.name))
@@ -198,6 +212,29 @@ class DestinationQueue:
         self._later.forget(job.name)
         self._has.add(job.name)
         self._sender.end(job)
+        return True
+
+    def _kept(self, job: Job, uids: Mapping[Path, str]) -> bool:
+        """Whether the destination has said that it keeps all of a job, where it is asked at all.
+
+        Raises:
+            UnreachableError, NotTakenError: it cannot be asked, does not keep all, or has not said so in time.
+        """
+        peer = self.peer
+        if not isinstance(peer, DicomPeer) or peer.commit_seconds is None:
+            return True
+        if job.name not in self._asked:
+            commitments = self._sender.commitments
+            self._asked[job.name] = ask(peer, uids, self._config.ae_title, commitments=commitments)
+            self._progress.made(self._activity)
+        transaction = self._asked[job.name]
+        if not transaction.ended:
+            return False
+        self._drop(job.name)
+        if transaction.reported.is_set():
+            job.note_lost(peer.name, set(uids.values()) - transaction.committed)
+        check(transaction, peer, uids)
+        self._counters.add("committed", len(uids))
         return True
 
     def _postpone(self, job: Job, reason: str, pause: float) -> None:

@@ -16,6 +16,7 @@ from monai_sasm.errors import reason_of
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.audit import Audit
 from monai_sasm.node.backoff import Backoff
+from monai_sasm.node.commitment import Commitments
 from monai_sasm.node.config import DicomPeer, NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.health import HealthServer
@@ -70,14 +71,17 @@ class Node:
         for activity in (_TAKING_OVER, _RESTORING):
             self._progress.idle(activity)
         self._later = Backoff(config.retry_seconds)
-        self._sender = Sender(config, self.spool, self.counters, self._delivered, self._quarantine, self._progress)
+        commitments = Commitments()
+        self._sender = Sender(
+            config, self.spool, self.counters, self._delivered, self._quarantine, self._progress, commitments
+        )
         self._sending = [
             Thread(target=self._send_until_stopped, args=[queue], name=f"sasm-to-{queue.peer.name}", daemon=True)
             for queue in self._sender.queues
         ]
         self._health: HealthServer | None = None
         try:
-            self._receiver = Receiver(config, self.spool, self._arrivals, self.counters, self._audit)
+            self._receiver = Receiver(config, self.spool, self._arrivals, self.counters, self._audit, commitments)
         except BaseException:
             self.spool.close()
             raise

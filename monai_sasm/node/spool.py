@@ -40,6 +40,9 @@ MAX_STARTS = 3
 """So often may the process die while it restores one series, before that series is set aside."""
 
 
+_LOST = "-"  # before a line of what was taken and is not kept
+
+
 @dataclass(frozen=True)
 class Draft:
     """An object on disk that is not yet part of a series."""
@@ -99,12 +102,19 @@ class Job:
 
     def sent(self) -> set[tuple[str, str]]:
         """(destination, SOP Instance UID) of what has been taken."""
-        lines = _lines(self.folder / "sent.log")
-        return {(name, uid) for uid, _, name in (line.partition(" ") for line in lines)}
+        found: set[tuple[str, str]] = set()
+        for line in _lines(self.folder / "sent.log"):
+            uid, _, name = line.removeprefix(_LOST).partition(" ")
+            (found.discard if line.startswith(_LOST) else found.add)((name, uid))
+        return found
 
     def note_sent(self, destination: str, uids: Iterable[str]) -> None:
         """Note what a destination has taken; on disk when this returns."""
         _append(self.folder / "sent.log", [f"{uid} {destination}" for uid in uids])
+
+    def note_lost(self, destination: str, uids: Iterable[str]) -> None:
+        """Note what a destination has taken and does not keep: it is sent again."""
+        _append(self.folder / "sent.log", [f"{_LOST}{uid} {destination}" for uid in uids])
 
 
 class Spool:

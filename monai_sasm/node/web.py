@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from monai_sasm.node.config import WebPeer
-from monai_sasm.node.receive import INSTALL
+from monai_sasm.node.config import INSTALL, WebPeer
 from monai_sasm.optional import require
 
 TIMEOUT = (10, 120)

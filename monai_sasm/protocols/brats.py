@@ -135,7 +135,7 @@ def _trained() -> list[NamedExpert]:
         except BundleError as error:
             logger.info("%s left out: %s", name, error)
     if not found:
-        raise BundleError(f"none of {', '.join(EXPERTS)} has weights; name experts with --bundle")
+        raise BundleError(f"none of {', '.join(EXPERTS)} has weights; name others: bundles=['NAME']")
     return found
 
 

@@ -20,7 +20,7 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
 from monai_sasm.io.formats import inventory
-from monai_sasm.restoration.inferers import SliceInferer
+from monai_sasm.restoration.inferers import PipelineInferer, SliceInferer
 from monai_sasm.transforms.volumes import FromWorkingScaled, LoadVolumed, SaveVolumed, ToWorkingScaled
 from monai_sasm.types import Modality
 
@@ -45,7 +45,7 @@ def only_modality(path: str | Path, default: str = "PHOTO") -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise RefusedError(f"{path} holds images of {' and '.join(found)}; choose one with --modality")
+        raise RefusedError(f"{path} holds images of {' and '.join(found)}; choose one: modality='{found[0]}'")
     reasons = sorted({entry.refusal for entry in entries if entry.refusal})
     raise RefusedError(f"{path}: {'; '.join(reasons) or 'no image there'}")
 
@@ -85,6 +85,11 @@ def slice_inferer(
     """
     channels = Modality(modality).profile.channels
     return SliceInferer(channels, chunk, tiles=tiling() if tiled else None, neighbours=neighbours, precision=precision)
+
+
+def pipeline_inferer(modality: str, neighbours: int = 0) -> Inferer:
+    """Gate, experts and mixing on a volume, its weights coherent through it, or on photos; arguments as above."""
+    return PipelineInferer(Modality(modality).profile.channels, neighbours)
 
 
 def saving(
@@ -131,7 +136,7 @@ def evaluator(
         RefusedError: there is no image.
     """
     if not len(dataset):
-        raise RefusedError("there is no image to work on; check --dataset_dir")
+        raise RefusedError("there is no image to work on; check dataset_dir")
     writers = saving if isinstance(saving, Sequence) else [saving]
     loading = [] if weights is None else [CheckpointLoader(str(weights), {"model": network})]
     return SupervisedEvaluator(
@@ -154,7 +159,7 @@ def nifti_files(path: str | Path) -> list[dict[str, str]]:
     """
     place = Path(path)
     if not place.exists():
-        raise FileNotFoundError(f"{place} does not exist; check --dataset_dir")
+        raise FileNotFoundError(f"{place} does not exist; check dataset_dir")
     files = [place] if place.is_file() else sorted(place.glob("*.nii*"))
     files = [file for file in files if file.name.endswith((".nii", ".nii.gz"))]
     if not files:

@@ -128,7 +128,7 @@ class SdUpscaler(nn.Module):
             raise NotDownloadedError(
                 f"the weights of {self.model} (about {self.size}) are not on this machine: "
                 "`sasm bundles download upscale_photo_sd4x` gets them into the Hugging Face cache, as does "
-                f"--download True with the bundle's inference.yaml ({type(error).__name__})"
+                f"download=True with the bundle's inference.yaml ({type(error).__name__})"
             ) from error
         for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
             part.requires_grad_(False).eval()

@@ -17,9 +17,9 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.gate.occupied import confine
+from monai_sasm.functional.neighbours import Placed, stack_distance
+from monai_sasm.gate.occupied import confine, occupied
 from monai_sasm.gate.routing import enlarge
-from monai_sasm.io.volume import Volume
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality
 
 FARTHEST = 10.0  # mm; slices farther apart show other anatomy and are judged one by one
@@ -30,16 +30,13 @@ LEAST_BLUR = 4.5  # ... but at least so many slices: weights change by less than
 _REACH = 3.0  # standard deviations after which the Gaussian ends
 
 
-def slice_distance(volume: Volume) -> float | None:
+def slice_distance(volume: Placed) -> float | None:
     """mm between the slices of a volume whose gate weights are made coherent; ``None`` for all other images.
 
     Those are single slices, photos, stacks without regular positions and stacks of slices far apart.
     """
-    axis, regular = volume.slice_axis, volume.geometry in ("regular", "tilted", "multiframe")
-    if axis is None or volume.affine is None or volume.array.ndim != 4 or not regular:
-        return None
-    distance = float(np.linalg.norm(volume.affine[:3, axis]))
-    return distance if volume.array.shape[axis + 1] > 1 and 0 < distance <= FARTHEST else None
+    distance = stack_distance(volume)
+    return None if distance is None or distance > FARTHEST else distance
 
 
 def seen_slices(count: int, distance: float) -> NDArray[np.int64]:
@@ -122,7 +119,7 @@ class CoherentWeights:
             kept = {one: value for one, value in self._known.items() if one >= oldest}
             self._known = kept | known
         blocks = reduce(add, (share * known[one]() for one, share in needed.items()))
-        return confine(enlarge(blocks.to(image.device), self.size, self.floor), image, self.modality)
+        return confine(enlarge(blocks.to(image.device), self.size, self.floor), occupied(image, self.modality))
 
     def _shares_of(self, index: int) -> dict[int, float]:
         """Indices of the slices that the gate sees for a slice -> what each adds to its weights."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from monai_sasm.functional.grey import to_grey
-from monai_sasm.functional.neighbours import run_on_slices
+from monai_sasm.functional.neighbours import fit_neighbours, run_on_slices
 from monai_sasm.functional.precision import reduced_precision
 from monai_sasm.functional.tiling import Tile, tiled
+from monai_sasm.restoration.coherence import FARTHEST
 from monai_sasm.restoration.dispatch import gate_weights
 from monai_sasm.types import Modality
 
@@ -89,6 +91,36 @@ class SliceInferer(Inferer):
         with reduced_precision(self.precision, images.device):
             restored = tiled(network, images.expand(-1, 3, -1, -1) if grey else images, tiling=self.tiles).float()
         return to_grey(restored) if grey else restored
+
+
+class PipelineInferer(SliceInferer):
+    """Runs gate, experts and mixing on a volume, so that no organ flickers, or on photos.
+
+    ``inputs.meta["slice_distance"]`` is the distance of slices in mm; without it every slice is judged alone.
+
+    Args:
+        channels: see :class:`SliceInferer`.
+        neighbours: likewise.
+    """
+
+    def __init__(self, channels: int = 1, neighbours: int = 0) -> None:
+        super().__init__(channels, chunk=1, neighbours=neighbours)
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """``network`` is a :class:`monai_sasm.restoration.network.Pipeline`; for the rest see :class:`SliceInferer`."""
+        distance = _slice_distance(inputs)
+        if distance is None:
+            return super().__call__(inputs, network, *args, **kwargs)
+        stack, _ = self._stack(inputs)
+        coherent = network.coherent_weights(stack, count=inputs.shape[2 + _slice_axis(inputs)], distance=distance)
+        if coherent is None:
+            return super().__call__(inputs, network, *args, **kwargs)
+        places = count()
+
+        def run(slab: Tensor) -> Tensor:
+            return network(slab, weights=coherent(next(places), fit_neighbours(slab, 0)))
+
+        return super().__call__(inputs, run)
 
 
 class WeightInferer(Inferer):
@@ -168,6 +200,13 @@ def _slice_axis(inputs: Tensor) -> int:
 def _slices_close(inputs: Tensor) -> bool:
     meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
     return inputs.ndim == 5 and bool(torch.as_tensor(meta.get("slices_close", False)).flatten()[0])
+
+
+def _slice_distance(inputs: Tensor) -> float | None:
+    """mm, ``None`` where weights are not to be coherent."""
+    meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
+    distance = float(torch.as_tensor(meta.get("slice_distance", 0.0)).flatten()[0])
+    return distance if inputs.ndim == 5 and 0 < distance <= FARTHEST else None
 
 
 class EnlargingInferer(Inferer):

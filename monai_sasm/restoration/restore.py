@@ -17,13 +17,13 @@ from monai_sasm.functional.intensity import Scaling, scaling_for
 from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.neighbours import batches, fit_neighbours, neighbours_of
 from monai_sasm.functional.noise import median
-from monai_sasm.functional.tiling import tiled
-from monai_sasm.gate.routing import confirmed, present
+from monai_sasm.functional.tiling import bands, tiled
+from monai_sasm.gate.pixel_weights import PixelWeights
 from monai_sasm.io.memory import give_back, keep_freed
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.coherence import CoherentWeights, slice_distance
-from monai_sasm.restoration.dispatch import gate_blocks, gate_weights, restore_tiled
+from monai_sasm.restoration.dispatch import gate_blocks, restore_tiled
 from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
@@ -72,7 +72,7 @@ def restore_volume(
         coherent=coherent_weights(volume, plan, scaling, behind=size * (AT_ONCE + 1)),
     )
     # read a few slices ahead, so that a slice is restored between neighbours that are not
-    images = (_in_working_scale(native, scaling) for native in volume.each_slice())
+    images = (_in_working_scale(native, scaling, plan) for native in volume.each_slice())
     stack = count // (1 if volume.modality.profile.is_picture else len(volume.array))
     slabs = batches(images, batch=size, neighbours=near, length=stack)
     corrections = in_threads(run, slabs, size, plan=plan, count=count, statistics=statistics, progress=progress)
@@ -81,15 +81,16 @@ def restore_volume(
         zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
     ):
         # adding the correction in native units leaves an untouched pixel untouched to the last bit
-        correction = scaling.scale * change.numpy()
-        changed = changed or bool(correction.any())
         start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
-        restored = start + correction
-        if changes is not None:
-            changes[index] = (restored - start).mean(0)
-        place[...] = restored
+        for rows in bands(start.shape[1]):
+            correction = scaling.scale * change[:, rows].numpy()
+            changed = changed or bool(correction.any())
+            restored = start[:, rows] + correction
+            if changes is not None:
+                changes[index, rows] = (restored - start[:, rows]).mean(0)
+            place[:, rows] = restored
         if index % (1 + count // _MEASURED) == 0:
-            left.append(_noise_of(scaling.forward(np.array(place)), plan))
+            left.append(_noise_of(place, plan, scaling))
         if index % _TRIM_EVERY == 0:
             give_back()
     give_back()
@@ -144,12 +145,20 @@ def restore_slices(
     start, current = restore_fully(
         image, plan, given=given, statistics=statistics, progress=progress, slab=slab, weights=weights
     )
-    return at_strength(start, current, plan.options.strength, channels=image.shape[1])
+    own = current is not start and not current.is_inference()
+    return at_strength(start, current, plan.options.strength, channels=image.shape[1], in_place=own)
 
 
-def at_strength(start: ImageBatch, full: ImageBatch, strength: float, *, channels: int) -> ImageBatch:
-    """``start + strength * (full - start)``, both of :func:`restore_fully`, with the channels of the image."""
-    result = blend(start, full, strength)
+def at_strength(
+    start: ImageBatch, full: ImageBatch, strength: float, *, channels: int, in_place: bool = False
+) -> ImageBatch:
+    """``start + strength * (full - start)``, both of :func:`restore_fully`, with the channels of the image.
+
+    ``in_place`` puts it where ``full`` was.
+    """
+    result = full if in_place else torch.empty_like(full)
+    for rows in bands(full.shape[-2]):
+        result[..., rows, :] = blend(start[..., rows, :], full[..., rows, :], strength)
     return to_grey(result) if channels == 1 and result.shape[1] == 3 else result
 
 
@@ -165,8 +174,10 @@ def restore_fully(
 ) -> tuple[ImageBatch, ImageBatch]:
     """What :func:`restore_slices` starts from, and what it comes to at strength 1, whatever the plan's strength.
 
-    Arguments as there; both results have its shape, but three channels for grey photos.
+    Arguments as there; both results have its shape, but three channels for grey photos. They are the same tensor where
+    nothing was to be done.
     """
+    maps = None if weights is None else PixelWeights.of(weights)
     options = plan.options
     grey_photo = plan.modality.profile.is_picture and image.shape[1] == 1
     shelter = None if plan.modality.profile.is_picture else sheltered(image, plan.modality.profile)
@@ -178,18 +189,17 @@ def restore_fully(
             sigma = torch.full_like(current[:, :1], given)
         else:
             sigma = plan.noise_estimator(current)
-        if weights is None or number:
-            weights = mixing_weights(current, sigma, plan)
+        if maps is None or number:
+            maps = _weights_of(current, sigma, plan)
         if known is not None:
-            weights = confirmed(weights, known)
+            maps = maps.confirmed(known)
         if plan.passes > 1:
-            known = present(weights) if known is None else known | present(weights)
-        least = weights[:, 0].amin((1, 2)).tolist() if number else []
-        active = [one <= 1 - WEIGHT_FLOOR for one in least] or [True] * len(weights)
+            known = maps.present() if known is None else known | maps.present()
+        active = [True] * len(current) if not number else [not idle for idle in maps.all_identity(1 - WEIGHT_FLOOR)]
         if not any(active):
             break  # nothing left to repair
         if statistics is not None:
-            statistics.add(weights, sigma, number, active)
+            statistics.add(maps, sigma, number, active)
         around = None if number else slab
         if shelter is not None:
             around = shelter.for_experts(current) if around is None else neighbours_for_experts(around, plan.modality)
@@ -197,7 +207,8 @@ def restore_fully(
             shown = current if around is None else around
             statistics.add_uncertainty(tiled(plan.experts[1].uncertainty, shown, sigma))
         calls = {index: expert.restore for index, expert in plan.experts.items()}
-        restored = restore_tiled(current, sigma, weights, calls, progress=progress, slab=around)
+        mine = number > 0 and around is None and all(active)  # nobody else needs what an earlier pass made
+        restored = restore_tiled(current, sigma, maps, calls, progress=progress, slab=around, in_place=mine)
         current = restored if all(active) else torch.where(_per_slice(active, current), restored, current)
     if plan.refiner is not None and options.upscale:
         start, current = enlarge(start, plan.scale), enlarge_and_refine(current, plan.refiner, options.refine)
@@ -216,12 +227,14 @@ def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeig
     A named expert has weight 1 everywhere; otherwise the plan's gate decides, and experts of other modalities, or that
     are not installed, get exactly 0.
     """
+    return _weights_of(image, sigma, plan).whole()
+
+
+def _weights_of(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> PixelWeights:
     if plan.gate is None:
-        ones = torch.ones_like(image[:, :1])
-        return torch.cat([torch.zeros_like(ones), ones], 1)
-    return gate_weights(
-        image, sigma, plan.gate.network, modality=plan.modality, floor=WEIGHT_FLOOR, **_gate_settings(plan)
-    )
+        return PixelWeights.of(image.new_tensor([0.0, 1.0])[:, None, None].expand(len(image), 2, *image.shape[-2:]))
+    blocks = gate_blocks(image, sigma, plan.gate.network, modality=plan.modality, **_gate_settings(plan))
+    return PixelWeights.of_blocks(blocks, image, plan.modality, WEIGHT_FLOOR)
 
 
 def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, behind: int = 0) -> CoherentWeights | None:
@@ -229,39 +242,64 @@ def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, behind: in
 
     A slice must not be overwritten before its weights were asked for. ``behind`` see :class:`CoherentWeights`.
     """
-    gate, distance = plan.gate, slice_distance(volume)
-    if gate is None or distance is None:
-        return None
-    given = None if plan.options.sigma is None else plan.options.sigma / scaling.scale
-
-    def judge(index: int) -> ExpertWeights:
-        image = to_working_scale(volume.slice_at(index), scaling, plan)[None]
-        image = sheltered(image, plan.modality.profile).seen
-        sigma = plan.noise_estimator(image) if given is None else torch.full_like(image, given)
-        precision = gate.precision
-        blocks = gate_blocks(
-            image, sigma, gate.network, modality=plan.modality, precision=precision, **_gate_settings(plan)
-        )
-        return blocks.cpu()  # small, and asked for by threads that know nothing of each other's streams
-
     count, _, height, width = volume.slices_shape
-    return CoherentWeights(
-        judge,
-        count=count // len(volume.array),
-        distance=distance,
-        modality=plan.modality,
+    return coherent_slices(
+        lambda index: to_working_scale(volume.slice_at(index), scaling, plan),
+        plan,
+        count=count // (1 if volume.modality.profile.is_picture else len(volume.array)),
+        distance=slice_distance(volume),
         size=(height, width),
-        floor=WEIGHT_FLOOR,
+        given=None if plan.options.sigma is None else plan.options.sigma / scaling.scale,
         behind=behind,
     )
 
 
+def coherent_slices(
+    slice_at: Callable[[int], ImageBatch],
+    plan: Plan,
+    *,
+    count: int,
+    distance: float | None,
+    size: tuple[int, int],
+    given: float | None = None,
+    behind: int = 0,
+) -> CoherentWeights | None:
+    """:func:`coherent_weights` of slices that are in working scale already.
+
+    Args:
+        slice_at: index -> slice ``(c, H, W)``.
+        plan: what to do.
+        count: slices per stack.
+        distance: see :func:`monai_sasm.restoration.coherence.slice_distance`.
+        size: height and width of the slices.
+        given: noise standard deviation in working scale; estimated if ``None``.
+        behind: see :class:`CoherentWeights`.
+    """
+    gate = plan.gate
+    if gate is None or distance is None:
+        return None
+
+    def judge(index: int) -> ExpertWeights:
+        image = sheltered(slice_at(index)[None], plan.modality.profile).seen
+        sigma = plan.noise_estimator(image) if given is None else torch.full_like(image, given)
+        blocks = gate_blocks(
+            image, sigma, gate.network, modality=plan.modality, precision=gate.precision, **_gate_settings(plan)
+        )
+        return blocks.cpu()  # small, and asked for by threads that know nothing of each other's streams
+
+    return CoherentWeights(
+        judge, count=count, distance=distance, modality=plan.modality, size=size, floor=WEIGHT_FLOOR, behind=behind
+    )
+
+
 def to_working_scale(native: NDArray[np.float32], scaling: Scaling, plan: Plan) -> torch.Tensor:
-    """A slice ``(c, H, W)`` as the networks take it, on their device."""
-    return _in_working_scale(native, scaling).to(plan.device)
+    """A slice ``(c, H, W)`` as the networks take it, on their device; a photo that is in their scale is not copied."""
+    return _in_working_scale(native, scaling, plan).to(plan.device)
 
 
-def _in_working_scale(native: NDArray[np.float32], scaling: Scaling) -> torch.Tensor:
+def _in_working_scale(native: NDArray[np.float32], scaling: Scaling, plan: Plan) -> torch.Tensor:
+    if plan.modality.profile.is_picture and scaling == Scaling() and native.flags.writeable:
+        return torch.from_numpy(native)
     return torch.from_numpy(scaling.forward(np.array(native)))
 
 
@@ -299,15 +337,15 @@ def _correction(
     result = restore_slices(
         image, plan, given=given, statistics=statistics, progress=progress, slab=around, weights=weights
     )
-    return (result - enlarge(image, plan.scale)).cpu(), statistics
+    return result.sub_(enlarge(image, plan.scale)).cpu(), statistics
 
 
-def _noise_of(image: NDArray[np.float32], plan: Plan) -> float:
-    """Median noise of the middle of a slice ``(c, H, W)``, in its unit."""
+def _noise_of(image: NDArray[np.float32], plan: Plan, scaling: Scaling) -> float:
+    """Median noise of the middle of a slice ``(c, H, W)``, in working scale."""
     top, start = (max(0, side // 2 - _CENTRE) for side in image.shape[-2:])
     middle = image[:, top : top + 2 * _CENTRE, start : start + 2 * _CENTRE]
-    sigma = plan.noise_estimator(torch.from_numpy(np.ascontiguousarray(middle, np.float32))[None])
-    return float(median(sigma.flatten()))
+    seen = torch.from_numpy(np.ascontiguousarray(scaling.forward(np.array(middle)), np.float32))
+    return float(median(plan.noise_estimator(seen[None]).flatten()))
 
 
 def _output(volume: Volume, factor: int, in_place: bool) -> Volume:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.functional.noise import median
-from monai_sasm.types import ExpertWeights, NoiseMap
+from monai_sasm.gate.pixel_weights import PixelWeights
+from monai_sasm.types import NoiseMap
 
 
 class SliceStatistics:
@@ -31,21 +32,21 @@ class SliceStatistics:
         self.mean_trusts: list[float] = []
         self.spreads: list[NDArray[np.float32]] = []
 
-    def add(self, weights: ExpertWeights, sigma: NoiseMap, number: int, active: Sequence[bool] = (True,)) -> None:
+    def add(self, weights: PixelWeights, sigma: NoiseMap, number: int, active: Sequence[bool] = (True,)) -> None:
         """Weights ``(B, E, H, W)`` and noise map of pass ``number`` over the next slices, or over the same ones.
 
         ``active`` says in which slices something acts; a later pass is noted of those only.
         """
         if number == 0:
             self.first = len(self.means)
-            self.means += [{} for _ in weights]
+            self.means += [{} for _ in range(weights.shape[0])]
             self.sigmas += median(sigma.flatten(1)).tolist()
-        means = weights.mean((2, 3)).cpu().double().numpy()
+        means, whole = weights.mean().cpu().double().numpy(), weights.whole() if self.keep else None
         for index, acting in enumerate(active):
             if not acting:
                 continue
             self.means[self.first + index][number] = means[index]
-            for name, weight in zip(self.names, weights[index], strict=True) if self.keep else ():
+            for name, weight in zip(self.names, whole[index], strict=True) if whole is not None else ():
                 label = name if number == 0 else f"{name}, pass {number + 1}"
                 self.kept.setdefault(label, []).append(weight.cpu().numpy())
 

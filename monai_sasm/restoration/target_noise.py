@@ -27,8 +27,6 @@ SQUARE = 16  # pixels, side of the squares
 CALM = 0.25  # share of the squares of tissue that is uniform for certain; others are if they have no more than ...
 STRUCTURE, VARIANCE = 2.5, 3.0  # ... times the structure after and the variance before of that share
 FEWEST = 8  # squares
-TISSUE = {"CT": (-0.15, 0.2)}  # mean of a square, working scale: fat to enhanced tissue
-_ELSE = (0.1, 0.95)  # of other modalities: neither background nor white
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def noise_curve(
     Raises:
         RefusedError: there is no uniform tissue to measure on.
     """
-    low, high = (scale * value for value in TISSUE.get(modality.value, _ELSE))
+    low, high = (scale * value for value in modality.profile.tissue)
     x, d = (_squares(np.asarray(one, np.float64)) for one in (image, change))  # (n, SQUARE^2)
     mean = (x + d).mean(1)
     tissue = (mean > low) & (mean < high) & (np.ptp(x, axis=1) > 0)

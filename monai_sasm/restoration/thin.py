@@ -9,6 +9,7 @@ and averaged, and the result is made to average to the acquired slices again
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -27,8 +28,10 @@ from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.dispatch import restore_tiled
 from monai_sasm.restoration.options import LARGEST_FACTOR, Thinning
 from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.restoration.shelter import sheltered
 from monai_sasm.types import ImageBatch, Modality
 
+_EDGE = 1e-6  # of a slice by which rounding may move the edge of a thin one
 BATCH = 4  # planes that an expert restores at once
 
 
@@ -62,7 +65,8 @@ def thin_volume(
     """The MR volume with thin slices: same extent, axes, unit and in-plane grid.
 
     Averaged by the slice profile, the result gives the acquired slices back to rounding, except where a value below the
-    lowest of the source was raised to it.
+    lowest of the source was raised to it. Constant background (the zeros around a stripped brain) stays what it was, to
+    the last bit, throughout the slices that have it.
 
     Args:
         volume: MR with slices at equal steps, thicker than its pixels are wide.
@@ -91,8 +95,19 @@ def thin_volume(
             _restored_planes(start, sides, sigma, expert, restorer, progress), scaling.forward(thick)
         )
         fine[index] = scaling.inverse(start + options.strength * (end - start))
-    np.maximum(fine, lowest, out=fine)  # magnitudes do not become negative beside an edge
+        np.maximum(fine[index], lowest, out=fine[index])  # magnitudes do not become negative beside an edge
+        _keep_background(fine[index], thick, volume.modality)
     return finer_slices(volume, np.ascontiguousarray(np.moveaxis(fine, 1, axis + 1)))
+
+
+def _keep_background(fine: NDArray[np.float32], thick: NDArray[np.float32], modality: Modality) -> None:
+    """Put back what is constant background in the thick slices ``(n, H, W)`` that a thin one, of ``(m, H, W)``, lies
+    in."""
+    kept = sheltered(torch.from_numpy(np.ascontiguousarray(thick))[:, None], modality.profile).kept[:, 0].numpy()
+    edges = np.arange(len(fine) + 1) * (len(thick) / len(fine))
+    for place, (top, bottom) in zip(fine, pairwise(edges), strict=True):
+        first, last = int(top + _EDGE), min(int(np.ceil(bottom - _EDGE)), len(thick))
+        np.copyto(place, thick[first], where=kept[first:last].all(0))
 
 
 def work_units(volume: Volume, options: Thinning) -> int:

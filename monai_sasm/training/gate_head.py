@@ -157,7 +157,7 @@ def add_bundle(
     installed = available((destination,))
     base = find_gate(installed, gate_name)
     if base is None:
-        raise BundleError("no gate bundle is installed; name one by gate_name (--gate)")
+        raise BundleError("no gate bundle is installed; name one by gate_name='NAME'")
     gate_root = installed[base]
     extended = _extended_name(base, gate_root, destination)
     rehearsal_path = gate_root / "models" / REHEARSAL_FILE
@@ -190,7 +190,7 @@ def _extended_name(base: str, root: Path, destination: Path) -> str:
         return base
     name = base + EXTENDED
     if (destination / name).exists():
-        raise FileExistsError(f"{destination / name} exists already; extend it (--gate {name}), or remove it")
+        raise FileExistsError(f"{destination / name} exists already; extend it (gate_name='{name}'), or remove it")
     return name
 
 

@@ -19,7 +19,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.functional.neighbours import neighbours_of
+from monai_sasm.functional.neighbours import neighbours_of, stack_distance
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, output_path, write
@@ -75,9 +75,9 @@ def find_images(path: str | Path, modality: str, key: str = "image") -> list[dic
 class LoadVolumed(MapTransform):
     """Path -> channel-first image in its own unit (HU, MR magnitude, sRGB [0, 1]) with its affine.
 
-    The metadata hold ``affine`` and, for volumes, ``slice_axis`` and ``slices_close``, whether neighbouring slices tell
-    something of each other (:mod:`monai_sasm.functional.neighbours`); ``<key>_source`` keeps the volume for
-    :class:`FromWorkingScaled` and :class:`SaveVolumed`.
+    The metadata hold ``affine`` and, for volumes, ``slice_axis``, ``slices_close``, whether neighbouring slices tell
+    something of each other (:mod:`monai_sasm.functional.neighbours`), and ``slice_distance`` in mm, 0 where slices are
+    not at equal steps; ``<key>_source`` keeps the volume for :class:`FromWorkingScaled` and :class:`SaveVolumed`.
 
     Args:
         keys: keys with paths: an element of :func:`find_images`, or any path to one image.
@@ -97,7 +97,9 @@ class LoadVolumed(MapTransform):
             volume = entry.load()
             meta: dict[str, Any] = {"filename_or_obj": str(entry.paths[0])}
             if volume.slice_axis is not None:
-                meta |= {"slice_axis": volume.slice_axis, "slices_close": bool(neighbours_of(volume, 1))}
+                close = bool(neighbours_of(volume, 1))
+                distance = stack_distance(volume) or 0.0
+                meta |= {"slice_axis": volume.slice_axis, "slices_close": close, "slice_distance": distance}
             affine = None if volume.affine is None else torch.from_numpy(volume.affine)
             result[key] = MetaTensor(torch.from_numpy(np.ascontiguousarray(volume.array)), affine=affine, meta=meta)
             result[f"{key}{SOURCE}"] = SourcePath(entry, volume)

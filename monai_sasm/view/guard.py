@@ -11,11 +11,11 @@ from monai_sasm.label.guard import App, Guard, Receive, Scope, Send, answer
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "font-src 'self' data:; worker-src 'self' blob:; frame-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors "
 )
+_NOTEBOOKS = "http://127.0.0.1:* http://localhost:*"
 REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 _HEADERS = {
-    "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
@@ -25,11 +25,18 @@ _HEADERS = {
 
 
 class ViewGuard(Guard):
-    """Lets through to ``/api/`` who has the token; to the page anybody who addresses it rightly; adds headers."""
+    """Lets through to ``/api/`` who has the token; to the page anybody who addresses it rightly; adds headers.
 
-    def __init__(self, app: App, token: str) -> None:
+    Args:
+        app: what answers.
+        token: see :func:`new_token`.
+        framed: a notebook on this machine may show the page in a frame.
+    """
+
+    def __init__(self, app: App, token: str, framed: bool = False) -> None:
         super().__init__(app, token)
         self._answering = app
+        self._headers = {"content-security-policy": _POLICY + (_NOTEBOOKS if framed else "'none'"), **_HEADERS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer why not."""
@@ -38,7 +45,7 @@ class ViewGuard(Guard):
             if message["type"] == "http.response.start":
                 given = message.get("headers", [])
                 named = {name.decode().lower() for name, _ in given}
-                own = [(name.encode(), value.encode()) for name, value in _HEADERS.items() if name not in named]
+                own = [(name.encode(), value.encode()) for name, value in self._headers.items() if name not in named]
                 message["headers"] = [*given, *own]
             await send(message)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from monai_sasm.bundles import Bundle
+    from monai_sasm.functional.tiling import Tile
     from monai_sasm.restoration.restorer import Restorer
 
 ENHANCER = "enhance_photo_diffusion"
@@ -31,19 +33,28 @@ _LARGE_TILE, _LARGE_HALO = 192, 32  # pixels of the small photo, as in superres.
 class Enlarging(Study):
     """A photo before, enlarged by bicubic interpolation, and after, by a network; ``choices["expert"]`` is its name.
 
+    The part that is looked at comes first, as the preview of the whole: enlarged there, and interpolated elsewhere.
+
     Args:
         base: the study of the photo.
         factor: one of :data:`FACTORS`.
+        view: what is looked at, (top, left, bottom, right) in pixels of the photo; all of it if left out.
     """
 
-    def __init__(self, base: Study, factor: int) -> None:
+    def __init__(self, base: Study, factor: int, view: tuple[float, float, float, float] | None = None) -> None:
         super().__init__(base.image, {"expert": f"enlarge-{factor}"})
-        self._base, self._factor = base, factor
+        self._base, self._factor, self._view = base, factor, view
+        self._parts: dict[tuple[int, int], NDArray[np.float32]] = {}  # first pixel of a tile -> what it became
 
     @property
     def reduction(self) -> int:
-        """No preview."""
-        return 1
+        """2, which here says only that there is a preview, where tiles lie outside the view."""
+        every = self._tiles()
+        return 2 if self._view and 0 < len([one for one in every if self._seen(one)]) < len(every) else 1
+
+    def first_look(self) -> Volume:
+        """The preview is as large as the whole."""
+        return self.volume
 
     def read(self) -> Volume:
         """The photo, enlarged by interpolation.
@@ -78,23 +89,52 @@ class Enlarging(Study):
 
     def prepare(self, restorer: Restorer) -> None:
         """Load the network."""
+        if self.one is None:
+            every, bundle = self._tiles(), restorer.expert(ENHANCER)
+            seen = [one for one in every if self._seen(one)]
+            self.preview = PhotoJob(self.volume, bundle, partial(self._enlarge, seen), units=len(seen))
+            self.one = PhotoJob(self.volume, bundle, partial(self._enlarge, every), units=len(every))
+
+    def _tiles(self) -> list[Tile]:
         from monai_sasm.functional.tiling import tiles
 
-        if self.one is None:
-            height, width = self._base.volume.array.shape[1:]
-            units = len(tiles(height, width, tile=_LARGE_TILE, halo=_LARGE_HALO))
-            self.one = PhotoJob(self.volume, restorer.expert(ENHANCER), self._enlarge, units=units)
+        height, width = self._base.volume.array.shape[1:]
+        return tiles(height, width, tile=_LARGE_TILE, halo=_LARGE_HALO)
 
-    def _enlarge(self, bundle: Bundle, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
+    def _seen(self, tile: Tile) -> bool:
+        if self._view is None:
+            return True
+        (rows, columns), (top, left, bottom, right) = tile.core, self._view
+        return rows.start < bottom and rows.stop > top and columns.start < right and columns.stop > left
+
+    def _enlarge(
+        self, which: list[Tile], bundle: Bundle, progress: Callable[[int], None] | None
+    ) -> NDArray[np.float32]:
+        """Tile by tile; what was done before somebody else was served is kept."""
         import torch
 
-        from monai_sasm.recipes.inference import tiling
+        from monai_sasm.functional.tiling import cut
         from monai_sasm.restoration.inferers import EnlargingInferer
 
-        inferer = EnlargingInferer(self._factor, tiles=tiling(_LARGE_TILE, _LARGE_HALO))
-        network = _Told(bundle.network, lambda: progress and progress(1))
-        with torch.inference_mode():
-            return inferer(torch.from_numpy(self._base.volume.array)[None], network)[0].numpy()
+        inferer, small = EnlargingInferer(self._factor), torch.from_numpy(self._base.volume.array)[None]
+        result = self.volume.array.copy()
+        for tile in which:
+            place = tile.core[0].start, tile.core[1].start
+            if place not in self._parts:
+                with torch.inference_mode():
+                    window = inferer(cut(small, tile.window), bundle.network)
+                self._parts[place] = cut(window, self._times(tile.inner))[0].numpy().copy()
+            rows, columns = self._times(tile.core)
+            result[:, rows, columns] = self._parts[place]
+            if progress is not None:
+                progress(1)
+        if len(which) == len(self._tiles()):
+            self._parts.clear()
+        return result
+
+    def _times(self, where: tuple[slice, slice]) -> tuple[slice, slice]:
+        rows, columns = (slice(self._factor * one.start, self._factor * one.stop) for one in where)
+        return rows, columns
 
 
 class Filling(Study):
@@ -229,9 +269,3 @@ class _Told:
         filled = image if bool((known > 0.5).all()) else self._network.inpaint(image, known, **options)  # type: ignore[attr-defined]
         self._told()
         return filled
-
-    def superresolve(self, image: Tensor, factor: int, **options: object) -> Tensor:
-        """As the network's."""
-        large = self._network.superresolve(image, factor, **options)  # type: ignore[attr-defined]
-        self._told()
-        return large

@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from monai_sasm import __version__
 from monai_sasm.errors import RefusedError, reason_of
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
 from monai_sasm.view.found import Found, Image
 from monai_sasm.view.guard import REPORT_POLICY, ViewGuard
@@ -30,7 +31,7 @@ from monai_sasm.view.jobs import Jobs
 from monai_sasm.view.looks import look
 from monai_sasm.view.photo_jobs import FACTORS, Enlarging, Filling
 from monai_sasm.view.planes import as_nifti
-from monai_sasm.view.studies import Studies, Study, reduced
+from monai_sasm.view.studies import Studies, Study
 
 STATIC = Path(__file__).parent / "static"
 _MAX_BODY = 1 << 16  # bytes of a request in JSON
@@ -51,8 +52,8 @@ class Viewer:
         self.jobs = Jobs(studies, output)
         self._fillings = 0
 
-    def app(self, token: str) -> Starlette:
-        """The ASGI application, guarded."""
+    def app(self, token: str, *, framed: bool = False) -> Starlette:
+        """The ASGI application, guarded; ``framed`` see :class:`ViewGuard`."""
         study = "/api/images/{id}/{expert}"
         routes = [
             Route("/", self.page),
@@ -77,7 +78,7 @@ class Viewer:
             Route("/report/{name}", self.report),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
-        return Starlette(routes=routes, middleware=[Middleware(ViewGuard, token=token)])
+        return Starlette(routes=routes, middleware=[Middleware(ViewGuard, token=token, framed=framed)])
 
     async def page(self, request: Request) -> Response:
         """The page; it holds no data."""
@@ -150,9 +151,9 @@ class Viewer:
         study, index = self._study(request), request.path_params["index"]
 
         def shown() -> NDArray[Any]:
-            volume = study.volume
+            study.volume  # noqa: B018  # read now
             if _preview(request):
-                return reduced(volume, study.reduction).array
+                return study.first_look().array
             return study.orientation.show(_slice(study, index))
 
         return _raw(await run_in_threadpool(shown), study)
@@ -219,12 +220,17 @@ class Viewer:
         return JSONResponse({"expert": made.choices["expert"]})
 
     async def enlarge(self, request: Request) -> Response:
-        """Enlarge a photo."""
-        study, factor = self._study(request), (await _body(request)).get("factor")
+        """Enlarge a photo, beginning with the part that is looked at."""
+        study, body = self._study(request), await _body(request)
+        factor, view = body.get("factor"), body.get("view")
         if factor not in FACTORS:
             raise ValueError(f"factor must be one of {FACTORS}")
+        if view is not None and not (
+            isinstance(view, list) and len(view) == 4 and all(isinstance(one, (int, float)) for one in view)
+        ):
+            raise ValueError("a view is four numbers: top, left, bottom and right, in pixels")
         await run_in_threadpool(_photo, study)
-        made = Enlarging(study, factor)
+        made = Enlarging(study, factor, view and tuple(view))
         self.studies.add(made)
         return JSONResponse({"expert": made.choices["expert"]})
 
@@ -274,6 +280,8 @@ class Viewer:
             "ends": list(place.ends),
             "reduction": study.reduction,
             "percentiles": spread,
+            "flips": list(place.flips),
+            "tissue": [scaling_for(volume).scale * end for end in profile.tissue],
             "enlarges": profile.is_picture and not isinstance(study, (Enlarging, Filling)),
             "notes": list(volume.notes),
             "target": str(study.target(self.output)),

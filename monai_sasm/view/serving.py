@@ -33,6 +33,7 @@ def serve(
     modality: Modality | None = None,
     port: int = 0,
     open_page: bool = True,
+    framed: bool = False,
     device: str = "auto",
     precision: str = "auto",
     gate: str | None = None,
@@ -49,6 +50,7 @@ def serve(
         modality: what NIfTI files are.
         port: 0 takes a free one.
         open_page: in the user's browser.
+        framed: a notebook on this machine may show the page in a frame.
         device, precision, trust: see :class:`Restorer`.
         gate: another one than the default.
 
@@ -58,7 +60,7 @@ def serve(
     token, found = new_token(), Found(modality)
     listening = _listen(port)
     studies = Studies(lambda: _restorer(device, precision, trust), {} if gate is None else {"gate": gate})
-    app = Viewer(found, studies, output).app(token)
+    app = Viewer(found, studies, output).app(token, framed=framed)
     config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=5, ws="none")
     address = f"http://{HOST}:{listening.getsockname()[1]}/#{token}"
     if source is not None:
@@ -96,7 +98,7 @@ def _listen(port: int) -> socket.socket:
     except OSError as error:
         one.close()
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise ValueError(f"port {port} is taken or not allowed; leave --port out for a free one") from error
+            raise ValueError(f"port {port} is taken or not allowed; give no port for a free one") from error
         raise
     one.listen(64)
     return one

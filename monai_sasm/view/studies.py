@@ -99,6 +99,10 @@ class Study:
             return 1
         return -(-max(self.volume.array.shape[1:]) // PREVIEW)
 
+    def first_look(self) -> Volume:
+        """What the preview is made of."""
+        return reduced(self.volume, self.reduction)
+
     def prepare(self, restorer: Restorer) -> None:
         """Load the networks it needs."""
         from monai_sasm.restoration.on_demand import OnDemand
@@ -107,7 +111,7 @@ class Study:
         if self.one is None:
             plan = restorer.plan(self.volume.modality, Options(**self.choices, keep_maps=True))
             if self.reduction > 1:  # the maps of a large photo would need more memory than the photo
-                self.preview = OnDemand(reduced(self.volume, self.reduction), plan)
+                self.preview = OnDemand(self.first_look(), plan)
                 plan = restorer.plan(self.volume.modality, Options(**self.choices))
             self.one = OnDemand(self.volume, plan)
 

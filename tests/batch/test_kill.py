@@ -29,10 +29,10 @@ from tests.data import CHECKOUT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
-STUDIES = 200
-DEADLY = 120
 KILLS = int(os.environ.get("SASM_KILLS", "0"))
-RANDOM = sorted(random.Random(KILLS).sample(range(1, DEADLY - 5), KILLS))
+STUDIES = 200 + 2 * KILLS
+DEADLY = STUDIES - 80
+RANDOM = sorted(random.Random(KILLS).sample(range(1, DEADLY - 5 - KILLS), KILLS))  # each kill puts a study off
 LAUNCHER = """
 import os, sys
 import monai.bundle, monai_sasm.batch.local, monai_sasm.batch.run
@@ -49,7 +49,7 @@ for line in sys.stdin:  # the imports take seconds, a fork none
 
 @pytest.fixture
 def clinic(tmp_path: Path) -> tuple[Path, Path, list[str]]:
-    """200 studies, one of them deadly, where results go, and the arguments of a batch over them."""
+    """Studies, one of them deadly, where results go, and the arguments of a batch over them."""
     write_studies(tmp_path / "in", STUDIES, DEADLY)
     trust = write_fragile_expert(tmp_path / "trust")
     arguments = ["batch", str(tmp_path / "in"), str(tmp_path / "out"), "--trust", str(trust), "--expert", EXPERT, "-q"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,7 @@ def test_a_crash_before_the_commit_leaves_no_trace(ledger: Ledger) -> None:
 
 def test_what_is_not_ours_is_not_replaced(ledger: Ledger) -> None:
     (ledger.output / "a.png").write_text("mine")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         stage(ledger, {"a.png": "result"})
     assert (ledger.output / "a.png").read_text() == "mine"
     stage(ledger, {"a.png": "result"}, overwrite=True)
@@ -120,24 +122,39 @@ def test_a_shorter_series_replaces_a_longer_one_whole(ledger: Ledger) -> None:
     }
 
 
-def test_a_crash_while_a_series_is_replaced_loses_no_slice(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage(ledger, {f"CT/IM000{number}.dcm": "old" for number in range(1, 5)}, run="earlier")
-    replace, replaced = os.replace, []
+@pytest.mark.parametrize("moment", range(6))
+def test_a_crash_while_a_series_is_replaced_loses_no_slice(
+    moment: int, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before each of the steps: three slices take their places, the fourth goes, the record follows, or nothing."""
+    old, new = ({f"IM000{number}.dcm": text for number in range(1, last)} for text, last in (("old", 5), ("new", 4)))
+    stage(ledger, {f"CT/{name}": text for name, text in old.items()}, run="earlier")
+    steps: list[str] = []
 
-    def second_one_dies(source: Path, target: Path) -> None:
-        replaced.append(target)
-        if len(replaced) == 2:
-            raise KeyboardInterrupt
-        replace(source, target)
+    def dies(what: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(*arguments: Any, **keywords: Any) -> Any:
+            if "done" in str(arguments[-1]) or "CT" in str(arguments[-1]):
+                steps.append(what)
+                if len(steps) > moment:
+                    raise KeyboardInterrupt
+            return step(*arguments, **keywords)
+
+        return instead
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", second_one_dies)
-        with pytest.raises(KeyboardInterrupt):
-            stage(ledger, {f"CT/IM000{number}.dcm": "new" for number in range(1, 4)}, key="other")
+        patch.setattr(os, "replace", dies("replace", os.replace))
+        patch.setattr(Path, "unlink", dies("unlink", Path.unlink))
+        with pytest.raises(KeyboardInterrupt) if moment < 5 else nullcontext():
+            stage(ledger, {f"CT/{name}": text for name, text in new.items()}, key="other")
+    assert steps == ["replace", "replace", "replace", "unlink", "replace"][: moment + 1]
+    place = ledger.output / "CT"
+    assert {path.name for path in place.iterdir()} >= set(new), "each slice is there all the time"
     ledger.recover()
-    assert {path.name: path.read_text() for path in (ledger.output / "CT").iterdir()} == {
-        f"IM000{number}.dcm": "new" for number in range(1, 4)
-    }
+    assert {path.name: path.read_text() for path in place.iterdir()} == new
+    found = ledger.record("id")
+    assert found is not None
+    assert found["key"] == "other"
+    assert not list((ledger.folder / "ready").iterdir())
 
 
 def test_a_result_of_which_some_was_removed_is_still_ours(ledger: Ledger) -> None:

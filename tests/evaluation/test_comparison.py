@@ -185,7 +185,7 @@ def test_shipped_experts_do_what_restore_does(tmp_path: Path) -> None:
 
 def test_variants_and_strangers(tmp_path: Path) -> None:
     folder = write_gain_expert(tmp_path / "strangers" / "double", 2.0)
-    with pytest.raises(BundleError, match=r"--trust .*double if you trust"):
+    with pytest.raises(BundleError, match=r"trust=\['.*double'\] if you trust"):
         find_experts([str(folder)])
     assert find_experts([str(folder)], [tmp_path / "strangers"])[0].root == folder.resolve()
     with pytest.raises(BundleError, match=r"no variant 'bold': configs/bold.yaml"):

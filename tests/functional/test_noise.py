@@ -44,3 +44,10 @@ def test_any_size_is_accepted(size: tuple[int, int]) -> None:
 def test_bad_settings_are_named() -> None:
     with pytest.raises(ValueError, match="got block=2, neighbourhood=5"):
         NoiseEstimator(block=2)
+
+
+@pytest.mark.parametrize("height", [1026, 1027, 1042, 1043, 1500, 2066])
+def test_bands_of_a_tall_image_give_what_the_whole_gives(height: int) -> None:
+    image = torch.rand(1, 2, height, 40, generator=torch.Generator().manual_seed(0))
+    estimator = NoiseEstimator()
+    assert torch.equal(estimator._sigmas_of_blocks(image), estimator._block_sigmas(image))

@@ -79,7 +79,7 @@ def test_small_patches_of_one_value_are_chance() -> None:
 def test_experts_lose_their_weight_to_the_identity() -> None:
     image, _ = body()
     weights = torch.tensor([0.1, 0.6, 0.3]).view(1, 3, 1, 1).expand(1, 3, SIZE, SIZE)
-    confined = confine(weights, image, Modality.CT)
+    confined = confine(weights, occupied(image, Modality.CT))
     torch.testing.assert_close(confined.sum(1), torch.ones(1, SIZE, SIZE))
     assert torch.equal(confined[0, :, 0, 0], torch.tensor([1.0, 0.0, 0.0]))
     torch.testing.assert_close(confined[0, :, 128, 128], weights[0, :, 0, 0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_sasm.gate.routing import confirmed, present, route
+from monai_sasm.gate.routing import route
 
 
 @pytest.fixture
@@ -89,37 +89,3 @@ def test_the_floor_is_continuous() -> None:
 def test_bad_options_are_explained(logits: torch.Tensor, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         route(logits, (6, 7), **options)
-
-
-def maps(*shares: float) -> torch.Tensor:
-    """Weights ``(1, 3, 10, 10)``: two experts, each alone on its share of the image, the identity on the rest."""
-    weights = torch.zeros(1, 3, 100)
-    start = 0
-    for index, share in enumerate(shares, start=1):
-        end = start + round(100 * share)
-        weights[:, index, start:end] = 1
-        start = end
-    weights[:, 0, start:] = 1
-    return weights.view(1, 3, 10, 10)
-
-
-def test_a_fault_is_seen_where_it_outweighs_the_others() -> None:
-    assert present(maps(0.5, 0.02)).tolist() == [[True, True, True]]
-    assert present(maps(1.0, 0.0)).tolist() == [[False, True, False]]
-    assert present(0.5 * maps(1.0, 0.0) + 0.5 * maps(0.0, 0.0)).tolist() == [[False, False, False]]
-
-
-def test_on_a_later_pass_a_known_fault_acts_and_a_new_one_has_to_show_on_much_of_the_image() -> None:
-    known = torch.tensor([[True, True, False]])
-    assert torch.equal(confirmed(maps(0.1, 0.5), known), maps(0.1, 0.5))
-    assert torch.equal(confirmed(maps(0.1, 0.3), known)[:, 1], maps(0.1, 0.3)[:, 1])
-    held_back = confirmed(maps(0.1, 0.3), known)
-    assert not held_back[:, 2].any()
-    torch.testing.assert_close(held_back.sum(1), torch.ones(1, 10, 10))
-
-
-def test_each_image_of_a_batch_is_judged_by_itself() -> None:
-    batch = torch.cat([maps(0.0, 0.6), maps(0.0, 0.1)])
-    known = torch.zeros(2, 3, dtype=torch.bool)
-    assert torch.equal(confirmed(batch, known)[0], batch[0])
-    assert torch.equal(confirmed(batch, known)[1], maps(0.0, 0.0)[0])

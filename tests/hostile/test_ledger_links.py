@@ -197,7 +197,7 @@ def test_a_ledger_that_was_copied_is_taken_over_only_when_told(tmp_path: Path) -
     mark = (tmp_path / "here" / FOLDER / "made-here").read_bytes()
     (tmp_path / "there" / FOLDER / "made-here").write_bytes(mark)
     copied = Ledger(tmp_path / "there")
-    with pytest.raises(RefusedError, match="--adopt"):
+    with pytest.raises(RefusedError, match="adopt=True"):
         copied.open()
     copied.open(adopt=True)
     copied.open()

@@ -117,12 +117,23 @@ def test_a_blank_picture_may_be_short(tmp_path: Path) -> None:
 
 
 def test_the_estimate_is_the_way_from_file_to_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measured with ``noise_photo_unet``: 36 bytes a value more at 8 than at 2 megapixels; 100 took 10 to 12 GB."""
-    from monai_sasm.io.photo.pixels import check_size
+    """100 megapixels stay below 4 GB, and are refused where less is free."""
+    from monai_sasm.io.photo.pixels import check_size, memory_for
 
-    monkeypatch.setattr(memory, "free_memory", lambda: 12 * GIB)
+    assert memory_for(100_000_000, 3) < 4e9
+    assert memory_for(12_000_000, 3) < 1.5e9
+    monkeypatch.setattr(memory, "free_memory", lambda: int(4e9))
     with pytest.raises(RefusedError, match="reading takes"):
         check_size(10_000, 10_000)
     check_size(9_000, 9_000)
     monkeypatch.setattr(memory, "free_memory", lambda: FREE)
-    check_size(600, 600)
+    check_size(250, 250)
+
+
+@pytest.mark.parametrize("size", [(1200, 1000), (1536, 2048)])
+def test_the_estimate_is_what_restoring_a_photo_takes(size: tuple[int, int]) -> None:
+    from monai_sasm.evaluation.memory import peak_memory
+    from monai_sasm.io.photo.pixels import memory_for
+
+    used = 1e6 * peak_memory("photo", *size)
+    assert memory_for(size[0] * size[1], 3) == pytest.approx(used, rel=0.3)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monai_sasm.errors import NotAnImageError, RefusedError, as_flags
+from monai_sasm.errors import NotAnImageError, RefusedError
 from monai_sasm.io import meaning
 from monai_sasm.io.formats import inventory, open_images
 from monai_sasm.io.nifti import names
@@ -169,8 +169,36 @@ def phase(low: float, high: float) -> NDArray[np.float32]:
     return (low + (high - low) * angle).astype(np.float32)
 
 
+def noisy(clean: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
+    """A magnitude: Rician noise."""
+    real, imaginary = sigma * np.random.default_rng(2).standard_normal((2, *clean.shape))
+    return np.hypot(clean + real, imaginary).astype(np.float32)
+
+
+def rim(inside: NDArray[np.floating] | float = 0.2) -> NDArray[np.float64]:
+    """A phantom with a rim at the top of the range, as Shepp's and Logan's has."""
+    rows, columns = np.mgrid[:128, :128] / 64 - 1
+    radius = np.hypot(rows, columns / 0.75)[..., None].repeat(2, 2)
+    return np.where(radius > 0.9, 0, np.where(radius > 0.8, 1.0, inside))
+
+
+def field(scale: float, masked: float | None = None) -> NDArray[np.float32]:
+    """Phase of a smooth field in 12 bits, noise around it, or a constant."""
+    rows, columns = np.mgrid[:128, :128] / 64 - 1
+    inside = np.hypot(rows, columns) < 0.8
+    signal = np.where(inside, np.exp(1j * scale * (rows**2 + 0.6 * columns)), 0)
+    angle = np.angle(signal + 0.05 * (np.random.default_rng(3).standard_normal((2, *inside.shape)).T @ [1, 1j]).T)
+    angle = np.rint((angle + np.pi) / (2 * np.pi) * 4095)
+    angle = angle if masked is None else np.where(inside, angle, masked)
+    return angle[..., None].repeat(2, 2).astype(np.float32)
+
+
 IMAGES = {
     "magnitude": ("MR", head()),
+    "a rim": ("MR", noisy(100 * rim(), 1)),
+    "a rim in noise": ("MR", noisy(100 * rim(), 8)),
+    "a rim around all values": ("MR", noisy(100 * rim(np.linspace(0, 1, 128)[:, None, None]), 1)),
+    "stripes": ("MR", noisy(100 * (np.mgrid[:128, :128][0] // 4 % 2 * 1.0)[..., None].repeat(2, 2), 5)),
     "magnitude in [0, 1]": ("MR", head() / head().max()),
     "8 bits, saturated": ("MR", np.rint(head() / 2).clip(0, 255)),
     "skull-stripped": ("MR", np.where(head() > 150, head(), 0)),
@@ -192,6 +220,9 @@ NO_IMAGES = {
     "atlas in CT": ("CT", atlas(112), "label map"),
     "phase in radians": ("MR", phase(-np.pi, np.pi), "negative"),
     "phase in stored numbers": ("MR", phase(0, 4095), "wrapped phase"),
+    "smooth phase": ("MR", field(20), "wrapped phase"),
+    "phase, masked": ("MR", field(30, 0), "wrapped phase"),
+    "phase, masked in the middle": ("MR", field(30, 2048), "wrapped phase"),
     "z-scores": ("MR", (head() - head().mean()) / head().std(), "negative"),
     "z-scores of the brain, zero background": ("MR", np.where(head() > 150, head() - 450, 0), "negative"),
     "HU in [0, 1]": ("CT", ((body() + 1024) / 2000).clip(0, 1), "too little"),
@@ -274,11 +305,3 @@ def test_statistics_are_told_by_their_intent(tmp_path: Path) -> None:
     image.to_filename(tmp_path / "scan.nii")
     (entry,) = inventory(tmp_path / "scan.nii", Modality.MR)
     assert "a parameter map by its header" in str(entry.refusal)
-
-
-def test_reasons_speak_python_and_commands_speak_flags() -> None:
-    assert as_flags("choose another output or pass overwrite=True") == "choose another output or pass --overwrite"
-    assert as_flags("say modality='CT' or modality='MR'") == "say --modality CT or --modality MR"
-    assert as_flags("use device='cpu'") == "use --device cpu"
-    assert as_flags("or pass force_modality=True, if") == "or pass --force-modality, if"
-    assert as_flags("strength=0.8 is kept") == "strength=0.8 is kept"

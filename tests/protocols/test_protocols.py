@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from monai_sasm.evaluation import ct_denoising
 from monai_sasm.evaluation.batch_overhead import batch_overhead
@@ -47,6 +48,22 @@ def test_photo_noise_is_one_stream_over_the_sorted_files(context: Context) -> No
     for case in (first, second):
         expected = random.normal(0, 15 / 255, (*case.clean.shape[1:], 3)).transpose(2, 0, 1)
         assert case.degraded - case.clean == pytest.approx(expected, abs=1e-6)
+
+
+def test_noise_of_real_cameras(context: Context) -> None:
+    folder, random = context.data / "natural" / "cc15", np.random.default_rng(1)
+    folder.mkdir()
+    scene = np.broadcast_to(np.linspace(60, 190, 64)[None, :, None], (48, 64, 3))
+    for name in ("a", "b"):
+        Image.fromarray(scene.astype(np.uint8)).save(folder / f"{name}_mean.png")
+        Image.fromarray((scene + random.normal(0, 8, scene.shape)).astype(np.uint8)).save(folder / f"{name}_real.png")
+    table = evaluate_in(context, "photo-real")
+    rows = {row.method: row.scores["CC15"] for row in table.rows}
+    assert table.row("input").n == {"CC15": 2}
+    assert rows["input"]["PSNR"] == pytest.approx(20 * np.log10(255 / 8), abs=0.3)
+    assert rows["expert noise_photo_unet"]["PSNR"] > rows["input"]["PSNR"] + 2
+    assert rows["expert noise_photo_unet"]["gradient"] < rows["input"]["gradient"]
+    assert set(rows) == {"input", "expert noise_photo_unet", DEFAULT}
 
 
 def test_raindrops(context: Context) -> None:

@@ -46,7 +46,7 @@ def test_nifti_asks_for_the_modality(tmp_path: Path) -> None:
 def test_a_mixture_asks_for_the_modality(tmp_path: Path) -> None:
     dicom(tmp_path, "CT")
     save(clean_image("PHOTO", 32), "PHOTO", tmp_path)
-    with pytest.raises(RefusedError, match=r"images of CT and PHOTO; choose one with --modality"):
+    with pytest.raises(RefusedError, match=r"images of CT and PHOTO; choose one: modality='CT'"):
         only_modality(tmp_path)
 
 
@@ -62,7 +62,7 @@ def test_nifti_files_are_found_or_missed(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("nothing")
     with pytest.raises(RefusedError, match="no NIfTI file"):
         nifti_files(tmp_path)
-    with pytest.raises(FileNotFoundError, match="check --dataset_dir"):
+    with pytest.raises(FileNotFoundError, match="check dataset_dir"):
         nifti_files(tmp_path / "missing")
 
 

@@ -46,6 +46,16 @@ def test_a_tiled_run_equals_the_whole_run() -> None:
     assert error < 0.0023 * change * 1e-2
 
 
+@pytest.mark.parametrize(("tile", "halo"), [(64, 32), (32, 64), (96, 96)])
+def test_in_place_the_tiles_look_at_the_image_as_it_came(tile: int, halo: int) -> None:
+    image, weights = torch.rand(1, 3, 330, 200), torch.rand(1, 2, 330, 200)
+    blur = {1: lambda x, s: torch.nn.functional.avg_pool2d(x, 31, 1, 15)}
+    apart = restore_tiled(image, image[:, :1], weights, blur, tile=tile, halo=halo)
+    same = restore_tiled(image, image[:, :1].clone(), weights, blur, tile=tile, halo=halo, in_place=True)
+    assert same is image
+    assert torch.equal(same, apart)
+
+
 def test_an_expert_without_weight_is_not_run() -> None:
     image = torch.rand(1, 1, 320, 64)
     weights = torch.zeros(1, 3, 320, 64)

@@ -180,3 +180,19 @@ def test_the_command_writes_an_isotropic_file(tmp_path: Path, toy_restorer: Rest
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 3
     assert CliRunner().invoke(app, [*arguments[:-1], "absent", "--overwrite"]).exit_code == 2
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("slab", 4), ("sinc", 4), ("slab", 3.7)])
+def test_constant_background_stays_to_the_last_bit_throughout_its_slices(kind: str, factor: float) -> None:
+    rows, columns = np.mgrid[:40, :44]
+    sizes = np.array([8, 13, 17, 15, 10, 0])[:, None, None]  # of the brain in each slice; none in the last one
+    brain = np.hypot(rows - 20, columns - 22)[None] < sizes
+    values = np.where(brain, 300 + 200 * np.random.default_rng(0).random(brain.shape), 0).astype(np.float32)
+    volume = Volume(values[None], Modality.MR, np.diag([4.0, 1, 1, 1]), slice_axis=0)
+    fine = thin_volume(volume, restorer(shift=Shift()), Thinning("shift", factor, profile=kind)).array[0]
+    count = len(fine)
+    for place in range(count):
+        first, last = int(place * 6 / count + 1e-6), int(np.ceil((place + 1) * 6 / count - 1e-6))
+        outside = ~brain[first:last].any(0)
+        assert not fine[place][outside].any()
+        assert fine[place][~outside].any() or outside.all()

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from tests.data import CHECKOUT
+from tests.foreign_pages import RESOLVE
 from tests.view import scans
 
 FLAGS = [
     "--no-sandbox", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", RESOLVE,
 ]  # fmt: skip
 PATIENCE = 120_000  # ms: a machine that tests run on may be busy
 

@@ -13,10 +13,12 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 import monai_sasm as sasm
 from monai_sasm.cli.main import main
 from monai_sasm.evaluation.metrics import noise_power_spectrum
+from monai_sasm.restoration.target_noise import measure_noise, noise_curve
 from tests.view.conftest import PATIENCE, Running, Tab
 from tests.view.scans import SIDE, SLICES
 
@@ -181,17 +183,61 @@ def test_the_noise_that_is_asked_for_sets_the_strength(tab: Tab, restored: Any) 
     tab.page.press("#marks", "Enter")
     most, least = (float(tab.page.get_attribute("#noise", end) or "nan") for end in ("max", "min"))
     wanted = least + 0.6 * (most - least)
-    tab.page.evaluate(
-        "value => { const one = document.getElementById('noise'); one.value = value; "
-        "one.dispatchEvent(new Event('input')); }",
-        wanted,
-    )
+    set_noise(tab, wanted)
     strength = tab.page.evaluate("() => sasmView.stage.look.strength")
     assert 0.05 < strength < 0.95
     circle = tab.page.evaluate("() => sasmView.stage.circle")
     row, column = (np.mgrid[:SIDE, :SIDE] + 0.5) * 0.7
     inside = np.hypot(column - circle["x"], row - circle["y"]) <= circle["radius"]
     assert restored(strength)[2][inside].std(ddof=1) == pytest.approx(wanted, rel=0.01)
+
+
+def test_the_target_noise_is_that_of_the_command_line(tab: Tab, ct: sasm.Volume, restorer: sasm.Restorer) -> None:
+    """Curve and strength are those of `sasm restore --target-noise`; wherever slices are flipped to be shown."""
+    tab.open("abdomen", EXPERT)
+    tab.page.wait_for_selector("#noise-where:has-text('all slices')", timeout=PATIENCE)
+    curve = measure_noise(ct, restorer.plan(ct.modality, sasm.Options(expert=EXPERT)))
+    shown = tab.page.evaluate("() => sasmView.measuring.noise")
+    assert [shown[key] for key in ("vb", "cov", "vc")] == pytest.approx(
+        [curve.before, curve.shared, curve.removed], rel=1e-5
+    )
+    assert shown["n"] == 256 * curve.squares
+    target = 0.4 * curve.at(0) + 0.6 * curve.at(1)
+    set_noise(tab, target)
+    by_command = restorer(ct, expert=EXPERT, target_noise=target).summary["strength"]
+    assert tab.page.evaluate("() => sasmView.stage.look.strength") == pytest.approx(by_command, abs=1e-3)
+
+
+@pytest.mark.parametrize("flips", [(False, False), (True, False), (True, True)])
+def test_noise_curves_of_slices(tab: Tab, flips: tuple[bool, bool]) -> None:
+    draw = np.random.default_rng(2)
+    x = draw.normal(40, 20, (3, 1, 101, 83)).astype(np.float32)
+    x[:, :, 30:60, 20:50] += 60 * (np.mgrid[:30, :30].sum(0) % 7)
+    d = (-0.7 * (x - gaussian_filter(x, (0, 0, 1, 1)))).astype(np.float32)
+    curve = noise_curve(x, d, sasm.Modality.CT, 1000.0)
+    step = [-1 if flipped else 1 for flipped in flips]
+    shown = [one[:, 0, :: step[0], :: step[1]].reshape(3, -1).tolist() for one in (x, d)]
+    found = tab.page.evaluate(
+        """async ([x, d, flips]) => {
+            const { noiseCurve, strengthFor } = await import("/static/measure.js");
+            const read = (all) => (index) => all[index];
+            const slices = x.map((one, i) => ({ shape: [101, 83], before: read(one), change: read(d[i]) }));
+            const curve = noiseCurve(slices, { flips, tissue: [-150, 200] });
+            return [curve, [0.1, 4, 12, 18, 40].map((target) => strengthFor(curve, target))];
+        }""",
+        [*shown, list(flips)],
+    )
+    wanted = {"n": 256 * curve.squares, "vb": curve.before, "cov": curve.shared, "vc": curve.removed}
+    assert found[0] == pytest.approx(wanted, rel=1e-6)
+    assert found[1] == pytest.approx([curve.strength_for(target) for target in (0.1, 4, 12, 18, 40)], rel=1e-6)
+
+
+def set_noise(tab: Tab, value: float) -> None:
+    tab.page.evaluate(
+        "value => { const one = document.getElementById('noise'); one.value = value; "
+        "one.dispatchEvent(new Event('input')); }",
+        value,
+    )
 
 
 def test_overlays(tab: Tab, ct: sasm.Volume, restored: Any) -> None:

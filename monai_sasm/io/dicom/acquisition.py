@@ -7,10 +7,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from monai_sasm.io.acquisition import Acquisition
+from monai_sasm.io.dicom.header import quiet_read
 from monai_sasm.io.dicom.values import number_of, text_of
 from monai_sasm.io.silence import quiet
 
@@ -25,19 +25,33 @@ _NUMBERS = {
 }
 _WORDS = {"kernel": "ConvolutionKernel", "body_part": "BodyPartExamined"}
 _PER_FRAME = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # of multi-frame files
-_QUOTABLE = re.compile(r"[\w .+/^-]{1,64}", re.ASCII)
+_QUOTABLE = {  # what damage may have put there is patient data, too: only usual names are told
+    "Manufacturer": r"[A-Za-z][\w .,+/-]{0,63}",
+    "ManufacturerModelName": r"[A-Za-z][\w .,+/-]{0,63}",
+    "ConvolutionKernel": r"[A-Z][A-Za-z]{0,2}\d{1,3}[a-z]{0,2}|[A-Z]{1,2}|STANDARD|SOFT|SMOOTH|SHARP|BONE|BONEPLUS|LUNG"
+    r"|DETAIL|EDGE|CHEST|ULTRA|HEAD|BODY",
+    "BodyPartExamined": "ABDOMEN|ABDOMENPELVIS|ANKLE|AORTA|ARM|BLADDER|BRAIN|BREAST|CAROTID|CHEST|CHESTABDOMEN"
+    "|CHESTABDPELVIS|CLAVICLE|COLON|CSPINE|EAR|ELBOW|EXTREMITY|EYE|FACE|FEMUR|FINGER|FOOT|HAND|HEAD|HEADNECK|HEART|HIP"
+    "|HUMERUS|IAC|JAW|KIDNEY|KNEE|LEG|LIVER|LSPINE|LUNG|MEDIASTINUM|NECK|NECKCHEST|ORBIT|PANCREAS|PELVIS|PROSTATE|RIB"
+    "|SACRUM|SHOULDER|SINUS|SKULL|SPINE|SPLEEN|STERNUM|THIGH|THORAX|THYROID|TSPINE|UTERUS|WHOLEBODY|WRIST",
+}
+OTHER = "of another name"
+"""Stands for a kernel or a body part that has none of the usual names."""
 
 
 def read_acquisition(path: Path) -> Acquisition:
-    """What one file says; multi-frame files say it of their first frame."""
+    """What one file says; multi-frame files say it of their first frame, and files that cannot be parsed nothing."""
     tags = [*_NUMBERS.values(), *_WORDS.values(), "Manufacturer", "ManufacturerModelName", *_PER_FRAME]
-    with quiet():
-        header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=tags)
-        parts = [header, *_groups(header)]
-        facts: dict[str, Any] = {name: _first(parts, keyword) for name, keyword in _WORDS.items()}
-        makers = (_quotable(header, keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
-        scanner = " ".join(filter(None, makers))
-        facts |= {name: _number(parts, keyword) for name, keyword in _NUMBERS.items()}
+    try:
+        header = quiet_read(path, force=True, stop_before_pixels=True, specific_tags=tags)
+        with quiet():
+            parts = [header, *_groups(header)]
+            facts: dict[str, Any] = {name: _first(parts, keyword) for name, keyword in _WORDS.items()}
+            makers = (_quotable(header, keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
+            scanner = " ".join(one for one in makers if one not in ("", OTHER))
+            facts |= {name: _number(parts, keyword) for name, keyword in _NUMBERS.items()}
+    except Exception:  # damaged sequences raise whatever they provoke
+        return Acquisition()
     return Acquisition(scanner=scanner, **facts)
 
 
@@ -55,9 +69,9 @@ def _first(parts: list[Dataset], keyword: str) -> str:
 
 
 def _quotable(part: Dataset, keyword: str) -> str:
-    """The first value of an attribute; nothing where damage may have put something else there."""
+    """The first value of an attribute, or :data:`OTHER`; ``""`` where it is absent."""
     text = text_of(part, keyword).split("\\")[0].strip()
-    return text if _QUOTABLE.fullmatch(text) else ""
+    return text if not text or re.fullmatch(_QUOTABLE[keyword], text) else OTHER
 
 
 def _number(parts: list[Dataset], keyword: str) -> float | None:

@@ -67,7 +67,7 @@ def slices_of(header: Header) -> tuple[list[Slice], str | None]:
         return [], f"the functional groups cannot be parsed ({type(error).__name__}); get an intact copy of the file"
     if len(frames) != header.frames:
         return [], (
-            f"{header.frames} frames but {len(frames)} per-frame functional groups, so their positions are unknown; "
+            "the number of frames is not that of the per-frame functional groups, so their positions are unknown; "
             "export the series as single slices"
         )
     with quiet():

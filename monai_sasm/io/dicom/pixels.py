@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io import apart
 from monai_sasm.io.dicom import jpeg
 from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
 from monai_sasm.io.dicom.values import uid_of
@@ -74,21 +77,47 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
     Raises:
         RefusedError: the pixels cannot be decoded, or the decoded numbers contradict the header.
     """
-    try:
-        dataset = quiet_read(path, force=True)
-        _name_syntax(dataset)
+    with _refusing():
+        dataset = _opened(path)
         with quiet():
             sign = dataset.PixelRepresentation
             pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
             if dataset.file_meta.TransferSyntaxUID.is_compressed:
-                refuse_if_too_short(pixels, len(dataset.PixelData))
+                stored = len(dataset.PixelData)
+                refuse_if_too_short(pixels, stored)
                 _refuse_cut_frames(dataset)
                 _choose_decoder(dataset)
-            raw = dataset.pixel_array
+                raw = apart.decode(decoded, str(path), stored=stored) if apart.is_apart() else dataset.pixel_array
+            else:
+                raw = dataset.pixel_array
             dataset.PixelRepresentation = sign  # pydicom 2 overwrites it with what the codestream says
             unsigned_codestream = _is_unsigned_codestream(dataset)
             raw = raw.reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.int32)
             return dataset, _sign_extended(dataset, raw, unsigned_codestream or _has_embedded_overlay(dataset))
+
+
+def decoded(path: str) -> NDArray[Any]:
+    """The pixels of a compressed file as its decoder gives them, ``(rows, columns)`` or ``(frames, rows, columns)``.
+
+    Raises:
+        RefusedError: they cannot be decoded.
+    """
+    with _refusing(), quiet():
+        dataset = _opened(Path(path))
+        _choose_decoder(dataset)
+        return dataset.pixel_array
+
+
+def _opened(path: Path) -> Dataset:
+    dataset = quiet_read(path, force=True)
+    _name_syntax(dataset)
+    return dataset
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
     except (RefusedError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # decoders raise whatever the damage provokes; a Rust panic is no Exception

@@ -88,7 +88,7 @@ def _wrong_meaning(header: Header) -> str | None:
     if header.has_modality_lut:
         return "its values go through a Modality LUT Sequence instead of a linear rescale; export it with Rescale Slope"
     if header.frames > 1 and not is_enhanced(header):
-        return f"{header.frames} frames in a single-frame SOP class; export it as Enhanced or as single slices"
+        return "several frames in a single-frame SOP class; export it as Enhanced or as single slices"
     if is_enhanced(header):
         return None  # position and rescale live in the functional groups
     if not all((header.position, header.orientation, header.spacing)):

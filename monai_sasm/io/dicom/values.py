@@ -20,9 +20,18 @@ LARGEST_LENGTH = 1e7
 """mm; a coordinate beyond it is damage."""
 
 
+_TERMS = (  # of Modality (PS3.3 C.7.3.1.1.1), Photometric Interpretation and Rescale Type
+    "AR|ASMT|AU|BDUS|BI|BMD|CR|CT|CTPROTOCOL|DG|DOC|DX|ECG|EPS|ES|FID|GM|HC|HD|IO|IOL|IVOCT|IVUS|KER|KO|LEN|LS|MG|MR|NM"
+    "|OAM|OCT|OP|OPM|OPT|OPTBSV|OPTENF|OPV|OSS|OT|PLAN|PR|PT|PX|REG|RESP|RF|RG|RTDOSE|RTIMAGE|RTPLAN|RTRECORD|RTSTRUCT"
+    "|RWV|SEG|SM|SMR|SR|SRF|STAIN|TEXTUREMAP|TG|US|VA|XA|XAPROTOCOL|XC"
+    "|MONOCHROME[12]|PALETTE COLOR|RGB|YBR_(FULL(_422)?|PARTIAL_42[02]|ICT|RCT)|HSV|ARGB|CMYK|XYB"
+    "|OD|HU|MGML|Z_EFF|ED|EDW|HU_MOD|PCT"
+)
+
+
 def quotable(text: str) -> str:
-    """A code string as it may stand in a message; what is none comes from damage, and may hold patient data."""
-    return text if re.fullmatch("[A-Z0-9_ ]{1,16}", text) else "(unreadable)"
+    """A defined term as it may stand in a message; anything else may be patient data that damage has put there."""
+    return text if re.fullmatch(_TERMS, text) else "(no defined term)"
 
 
 def uid_of(text: str) -> UID:

@@ -74,7 +74,7 @@ def _complaint_of(data: bytes) -> tuple[str, ...]:
         RefusedError: pixels are missing.
     """
     told = warnings_of(data)
-    if re.search("premature end|bad Huffman|found marker|[Cc]orrupt data|exited early|no progress", told):
+    if re.search("[Pp]remature end|bad (Huffman|arithmetic)|found marker|Inconsistent progression", told):
         raise RefusedError("pixels of the JPEG are missing or damaged inside of the file: copy or export it again")
     if told:
         return ("the JPEG holds bytes that do not belong to it; look whether a part of the picture is damaged",)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.apart import decode
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, safe_name
@@ -38,6 +39,7 @@ READ_ONLY = {
 }
 """File kinds that are read, and whose results are PNG files."""
 _CODECS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "TIFF": tiff, "BMP": bmp, "PNM": pnm}
+_BAND = 256  # rows
 _ROOM = 2**31  # bytes; a larger file is not a photo
 
 
@@ -85,7 +87,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
                 f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave the modality out"
             )
         kind, data = _load(path)
-        _codec(kind).inspect(data)
+        decode(inspected, kind, data, stored=len(data)) if _codec(kind) is pillow else inspected(kind, data)
     except RefusedError as error:
         refusal = str(error)
     label = safe_name(path.stem)
@@ -103,7 +105,7 @@ def read(path: Path, name: str | None = None) -> Volume:
         RefusedError: not a photo that can be processed rightly (see the message).
     """
     kind, data = _load(path)
-    pixels: Pixels = _codec(kind).decode(data)
+    pixels = decode(decoded, kind, data, stored=len(data))
     values = np.moveaxis(pixels.values, 2, 0)
     array = np.ascontiguousarray(values, dtype=np.float32)
     if values.dtype.kind == "u":
@@ -148,6 +150,25 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     return [path]
 
 
+def inspected(kind: str, data: bytes) -> None:
+    """Check the header of a file of a kind.
+
+    Raises:
+        RefusedError: it is none that can be processed.
+    """
+    _codec(kind).inspect(data)
+
+
+def decoded(kind: str, data: bytes) -> Pixels:
+    """Pixels of a file of a kind.
+
+    Raises:
+        RefusedError: it is none that can be processed.
+    """
+    pixels: Pixels = _codec(kind).decode(data)
+    return pixels
+
+
 def check_suffix(kind: str, path: Path) -> None:
     """Refuse another suffix than that of a kind of photo."""
     if path.suffix.lower() not in SUFFIXES[kind]:
@@ -188,10 +209,13 @@ def write_grey(values: NDArray[np.float32], path: Path, *, overwrite: bool = Fal
 
 def to_samples(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Clip to [0, 1] and round to the full range of an unsigned type; float types are only clipped."""
-    clipped = np.clip(values, 0, 1)
-    if dtype.kind == "f":
-        return clipped.astype(dtype)
-    return np.rint(clipped * np.float32(np.iinfo(dtype).max)).astype(dtype)
+    samples = np.empty(values.shape, dtype)
+    for top in range(0, len(values), _BAND):  # copies of some rows, not of a large photo
+        clipped = np.clip(values[top : top + _BAND], 0, 1)
+        if dtype.kind == "u":
+            clipped = np.rint(clipped * np.float32(np.iinfo(dtype).max))
+        samples[top : top + _BAND] = clipped
+    return samples
 
 
 def _codec(kind: str) -> ModuleType:

@@ -12,7 +12,10 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.io.memory import refuse_if_too_large, refuse_if_too_short
 
 MAX_PIXELS = 178_956_970  # where Pillow, too, takes an image for a decompression bomb
-_BYTES_PER_VALUE = 40  # of the whole way from file to file; measured 36 to 40 on 6 to 300 million values
+_PER_VALUE = 4  # bytes of the photo itself, float32
+_PER_PIXEL = 17  # bytes of what is made of it: three channels, the noise map, and what is flat
+_AT_WORK, _WINDOW = 300, 1408**2  # bytes per pixel in networks, and pixels of the largest part that one sees at once
+_PROCESS, _SMALL = 350, 1_000_000  # MB of a process with its networks; of a small photo only its share is counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,4 +69,10 @@ def check_size(width: int, height: int, channels: int = 3, *, stored: int | None
         raise RefusedError(f"{width} x {height} pixels exceed the limit of {MAX_PIXELS}: cut the image into parts")
     if stored is not None:
         refuse_if_too_short(width * height, stored)
-    refuse_if_too_large(width * height * channels * _BYTES_PER_VALUE)
+    refuse_if_too_large(memory_for(width * height, channels))
+
+
+def memory_for(pixels: int, channels: int) -> int:
+    """Bytes that a photo takes from file to file, the loaded networks included; measured on 3 to 100 megapixels."""
+    working = min(pixels, _WINDOW) * _AT_WORK + min(pixels, _SMALL) * _PROCESS
+    return pixels * (channels * _PER_VALUE + _PER_PIXEL) + working

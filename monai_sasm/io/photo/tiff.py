@@ -84,7 +84,7 @@ def decode(data: bytes) -> Pixels:
     return split(pixels, header, notes)
 
 
-def encode(pixels: Pixels) -> bytes:
+def encode(pixels: Pixels) -> memoryview:
     """A TIFF file of these pixels, packed like the source where that is lossless, with its tags."""
     import tifffile
 
@@ -108,7 +108,7 @@ def encode(pixels: Pixels) -> bytes:
             metadata=None,
             extratags=[(*tag, True) for tag in header.tags],
         )
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def _header(page: Any, byteorder: str, big: bool) -> TiffHeader:
         predictor=int(page.predictor) in (2, 3) and _LOSSLESS.get(code) is not None,
         associated_alpha=extra == (1,),
         resolution=resolution,
-        resolution_unit=tags[296].value if 296 in tags and tags[296].value in (1, 2, 3) else 2,
+        resolution_unit=int(tags[296].value) if 296 in tags and tags[296].value in (1, 2, 3) else 2,
         tags=tuple((tag.code, int(tag.dtype), tag.count, _tag_value(tag)) for tag in tags if tag.code in _KEPT),
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISLNK
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -130,9 +132,17 @@ def beside(path: Path, name: str) -> Path:
     """
     if "%" in name or name.split()[:1] == ["LIST"]:
         raise RefusedError("the voxels lie in several files: save the volume as one file")
-    if not name or Path(name).name != name or (path.parent / name).is_symlink():
+    found = path.parent / name
+    linked = False
+    try:
+        linked = S_ISLNK(os.lstat(found).st_mode)
+    except FileNotFoundError:  # told where the voxels are looked for
+        pass
+    except (OSError, ValueError) as error:  # too long, or with a zero byte
+        raise RefusedError("the header names voxels by what no file can be called: repair the header") from error
+    if not name or found.name != name or linked:
         raise RefusedError("the header names voxels in another folder: keep both files in one")
-    return path.parent / name
+    return found
 
 
 def affine_from_lps(directions: NDArray[np.float64], origin: NDArray[np.float64]) -> NDArray[np.float64]:

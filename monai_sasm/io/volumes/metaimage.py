@@ -104,7 +104,7 @@ def _layout(path: Path, head: bytes, fields: dict[str, str]) -> Layout:
     count = int(fields["NDims"])
     shape = tuple(int(word) for word in fields["DimSize"].split())
     if count not in (2, 3, 4) or len(shape) != count:
-        raise RefusedError(f"a MetaImage of {count} axes: an image has 2, 3 or, with time points, 4")
+        raise RefusedError("a MetaImage of another number of axes than an image has: 2, 3 or, with time points, 4")
     order = _true(fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")))
     local = fields["ElementDataFile"].upper() == "LOCAL"
     affine, oriented = _affine(fields, count)

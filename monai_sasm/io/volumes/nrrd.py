@@ -126,7 +126,7 @@ def _layout(path: Path, head: bytes, fields: dict[str, str], whole: bool) -> Lay
     count = int(fields["dimension"])
     shape = tuple(int(word) for word in fields["sizes"].split())
     if len(shape) != count or not 2 <= count <= 4:
-        raise RefusedError(f"an NRRD of {count} axes: an image has 2, 3 or, with time points, 4")
+        raise RefusedError("an NRRD of another number of axes than an image has: 2, 3 or, with time points, 4")
     channel = _channel(fields, count)
     affine, notes = _affine(fields, count, channel)
     apart = fields.get("data file") or fields.get("datafile")

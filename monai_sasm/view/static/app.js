@@ -34,7 +34,9 @@ async function open(card, expert = "gate") {
   Object.assign(view.study, about);
   $("empty").hidden = true;
   if (kept === null || size !== `${about.shape[2]},${about.shape[1]}`) {
+    const { centre, zoom, moved, size: old } = stage, times = kept !== null && moved ? about.shape[2] / old[0] : 0;
     stage.open(about);
+    if (times) Object.assign(stage, { centre: centre.map((one) => one * times), zoom: zoom / times, moved }); // the same part, larger
     measuring.open(about);
     for (const name of ["before", "change", "overlay"]) stage.renderer.put(name, null);
     offerWindows(about);
@@ -96,7 +98,7 @@ async function showPreview(study, one, here) {
   let change = null;
   while (here() && !change) change = await raw(`${study.base}/change/0?preview=1`);
   one.preview = { before, change };
-  if (here()) { put(one.preview); busy("Preview; the whole photo follows…"); }
+  if (here()) { put(one.preview); busy(/^enlarge/.test(study.expert) ? "The rest of the photo follows…" : "Preview; the whole photo follows…"); }
 }
 
 function held(index) {
@@ -141,10 +143,24 @@ async function follow(base) {
       view.done = found.done;
       offerExperts(found.experts, view.study.expert);
       strip(found);
+      measureVolume(view.study);
       if (found.failure || (found.ready && !found.done.includes("0"))) return;
     } catch { return; }
     await new Promise((later) => setTimeout(later, 400));
   }
+}
+
+// The target noise is of the whole volume, as soon as the slices that tell it are restored.
+async function measureVolume(study) {
+  const parts = Math.min(study.slices, 7), some = Array.from({ length: parts }, (_, part) => Math.floor(((part + 0.5) * study.slices) / parts));
+  if (study.picture || study.measured || some.some((index) => view.done[index] !== "1")) return;
+  study.measured = true;
+  const slices = [];
+  for (const index of some) {
+    const before = await raw(`${study.base}/before/${index}`), change = await raw(`${study.base}/change/${index}`);
+    slices.push({ shape: before.shape, before: reader(before.data, 1), change: reader(change.data, 1) });
+  }
+  if (view.study === study) measuring.volume(slices);
 }
 
 function strip({ done, part, failure, ready }) {
@@ -404,6 +420,7 @@ const KEYS = {
   s: ["save", () => view.study && save()],
   "?": ["these keys", () => $("keys").showModal()],
 };
+if (document.documentElement.classList.contains("tab")) for (const key of ["3", "4", "m", "s"]) delete KEYS[key]; // no server
 const SHIFTED = { ArrowUp: [0, 40], ArrowDown: [0, -40], ArrowLeft: [40, 0], ArrowRight: [-40, 0] };
 
 function wipeBy(step) {

@@ -142,6 +142,7 @@ export function takeDrops(told) {
     document.getElementById(button).onclick = () => field.click();
     field.onchange = () => send([...field.files]);
   }
+  document.getElementById("samples").onclick = async () => { told("Loading…"); show(await post("samples")); told(""); };
   addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
   addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
   addEventListener("drop", async (event) => {

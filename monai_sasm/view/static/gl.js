@@ -82,7 +82,7 @@ export class Renderer {
     const gl = this.gl, [height, width, count] = array?.shape ?? [1, 1, 1];
     const type = array?.type ?? "uint8", rgb = count === 3;
     const [inner, kind] = {
-      float32: [gl.R32F, gl.FLOAT], float16: [rgb ? gl.RGB16F : gl.R16F, gl.HALF_FLOAT], uint8: [gl.R8, gl.UNSIGNED_BYTE],
+      float32: [rgb ? gl.RGB32F : gl.R32F, gl.FLOAT], float16: [rgb ? gl.RGB16F : gl.R16F, gl.HALF_FLOAT], uint8: [gl.R8, gl.UNSIGNED_BYTE],
     }[type];
     gl.activeTexture(gl.TEXTURE0 + this.units.indexOf(name));
     gl.bindTexture(gl.TEXTURE_2D, this.textures[name]);

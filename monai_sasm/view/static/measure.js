@@ -41,32 +41,34 @@ export const region = (circle, shape, step, before, change) => moments(inside(ci
 export const meanAt = (m, s) => m.mb + s * m.mc;
 export const sdAt = (m, s) => Math.sqrt(Math.max(0, m.vb + 2 * s * m.cov + s * s * m.vc));
 
-// The least strength in [0, 1] at which the standard deviation is at most `target`; 1 where it never is.
+// The least strength in [0, 1] at which the standard deviation is at most `target`, or as near as it comes.
 export function strengthFor(m, target) {
-  const a = m.vc, b = 2 * m.cov, c = m.vb - target * target;
-  if (c <= 0) return 0;
-  const root = b * b - 4 * a * c;
-  if (a <= 0 || root < 0) return a > 0 ? Math.min(1, Math.max(0, -b / (2 * a))) : 1;
-  const first = (-b - Math.sqrt(root)) / (2 * a);
-  return first >= 0 ? Math.min(1, first) : 1;
+  if (m.vb <= target * target || m.cov >= 0) return 0;
+  const lowest = Math.min(1, -m.cov / m.vc), root = m.cov * m.cov - m.vc * (m.vb - target * target);
+  return sdAt(m, lowest) >= target ? lowest : (-m.cov - Math.sqrt(root)) / m.vc;
 }
 
-// Noise of uniform tissue where no region is drawn: the quietest tenth of 16 x 16 blocks inside the window, pooled.
-export function quiet(shape, before, change, window) {
-  const side = 16, blocks = [], [height, width] = shape;
-  for (let top = 0; top + side <= height; top += side) {
-    for (let left = 0; left + side <= width; left += side) {
-      const indices = [];
-      for (let y = 0; y < side; y++) for (let x = 0; x < side; x++) indices.push((top + y) * width + left + x);
-      const m = moments(indices, before, change);
-      if (m.vb > 0 && m.mb > window[0] && m.mb < window[1]) blocks.push(m);
-    }
+// Noise of uniform tissue in slices [{before, change}]: the function noise_curve of restoration/target_noise.py. Null
+// where too few squares have a mean after within `tissue`; `flips` of rows and columns: squares are counted in the file.
+export function noiseCurve(slices, { tissue, flips }) {
+  const side = 16, found = [], [height, width] = slices[0].shape, start = [height, width].map((length, axis) => (flips[axis] ? length % side : 0));
+  for (const { before, change } of slices) for (let top = start[0]; top + side <= height; top += side) for (let left = start[1]; left + side <= width; left += side) {
+    const cut = (read) => Float64Array.from({ length: side * side }, (_, i) => read((top + Math.floor(i / side)) * width + left + (i % side)));
+    const x = cut(before), d = cut(change), mean = x.reduce((sum, one, i) => sum + one + d[i], 0) / x.length;
+    if (mean > tissue[0] && mean < tissue[1] && x.some((one) => one !== x[0])) found.push([withoutPlane(x, side), withoutPlane(d, side)]);
   }
-  if (!blocks.length) return null;
-  blocks.sort((one, other) => one.vb - other.vb);
-  const kept = blocks.slice(0, Math.max(1, Math.round(blocks.length / 10)));
-  const mean = (key) => kept.reduce((sum, m) => sum + m[key], 0) / kept.length;
-  return { n: 256 * kept.length, mb: mean("mb"), mc: mean("mc"), vb: mean("vb"), cov: mean("cov"), vc: mean("vc") };
+  if (found.length < 8) return null;
+  const product = (a, b) => a.reduce((sum, one, i) => sum + one * b[i], 0);
+  const structure = found.map(([x, d]) => { // variance of the means of 4 x 4 pixels
+    const means = new Float64Array(16);
+    x.forEach((one, i) => (means[4 * Math.floor(i / 64) + Math.floor((i % side) / 4)] += (one + d[i]) / 16));
+    return product(means, means) / 16 - (means.reduce((a, b) => a + b) / 16) ** 2;
+  });
+  const variance = found.map(([x]) => product(x, x) / x.length);
+  const calm = (values, most) => { const sorted = [...values].sort((a, b) => a - b), place = 0.25 * (values.length - 1), low = Math.floor(place); return most * (sorted[low] + (place - low) * (sorted[Math.min(low + 1, values.length - 1)] - sorted[low])); };
+  const limits = [calm(structure, 2.5), calm(variance, 3)], kept = found.filter((_, i) => structure[i] <= limits[0] && variance[i] <= limits[1]);
+  const mean = (one, other) => kept.reduce((sum, square) => sum + product(square[one], square[other]), 0) / kept.length / (side * side - 3);
+  return { n: 256 * kept.length, vb: mean(0, 0), cov: mean(0, 1), vc: mean(1, 1) };
 }
 
 // Values along a line {x, y, x2, y2} in mm, one a pixel: [{at (mm), before, change}], bilinear.

@@ -2,7 +2,7 @@
 
 import { say } from "./cards.js";
 import { chart } from "./charts.js";
-import { meanAt, power, profile, quiet, region, sdAt, spectra, strengthFor } from "./measure.js";
+import { meanAt, noiseCurve, power, profile, region, sdAt, spectra, strengthFor } from "./measure.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -16,7 +16,7 @@ export class Measuring {
 
   open(about) {
     this.about = about;
-    this.data = this.noise = this.a = this.b = this.spectrum = this.line = null;
+    this.data = this.noise = this.whole = this.a = this.b = this.spectrum = this.line = null;
     this.draw();
   }
 
@@ -25,6 +25,12 @@ export class Measuring {
     const full = data && data.shape[1] === this.stage.size[0]; // no measuring on previews
     this.data = full && data.change ? data : null;
     this.quiet = null;
+    this.look();
+  }
+
+  // The slices of a volume that `sasm restore --target-noise` measures, [{shape, before, change}].
+  volume(slices) {
+    this.whole = noiseCurve(slices, this.about);
     this.look();
   }
 
@@ -40,10 +46,9 @@ export class Measuring {
       }
       if (stage.background) this.b = region(stage.background, shape, step, before, change);
       if (stage.line) this.line = profile(stage.line, shape, step, before, change);
-      const [low, high] = this.about.unit === "HU" ? [-150, 150] : [stage.look.low, stage.look.high];
-      this.quiet ??= this.about.picture ? null : quiet(shape, before, change, [low, high]);
+      this.quiet ??= this.about.picture ? null : noiseCurve([data], this.about);
     }
-    this.noise = this.a?.n > 8 ? this.a : this.quiet;
+    this.noise = this.a?.n > 8 ? this.a : this.whole ?? this.quiet;
     this.draw();
   }
 
@@ -78,7 +83,7 @@ export class Measuring {
       const [least, most] = [sdAt(this.noise, 1), sdAt(this.noise, 0)].sort((x, y) => x - y);
       Object.assign($("noise"), { min: least, max: most, value: sdAt(this.noise, s) });
       $("noise-number").textContent = say(sdAt(this.noise, s), about.unit);
-      $("noise-where").textContent = this.noise === this.a ? "(SD in region A)" : "(SD in uniform tissue)";
+      $("noise-where").textContent = this.noise === this.a ? "(SD in region A)" : this.noise === this.whole ? "(tissue, all slices)" : "(tissue, this slice)";
     }
   }
 

@@ -11,7 +11,7 @@ export class Painting {
     $("brush").oninput = () => this.size();
     $("fill").onclick = () => this.ask(async () => send(`${this.base}/fill`, this.known()));
     $("unpaint").onclick = () => this.clear();
-    for (const factor of [2, 4]) $(`enlarge-${factor}`).onclick = () => this.ask(() => post(`${this.base}/enlarge`, { factor }));
+    for (const factor of [2, 4]) $(`enlarge-${factor}`).onclick = () => this.ask(() => post(`${this.base}/enlarge`, { factor, view: this.view() }));
   }
 
   open(about, base) {
@@ -23,6 +23,12 @@ export class Painting {
     this.clear();
     this.size();
     this.stage.brush = (place, begin) => this.paint(place, begin);
+  }
+
+  // What of the photo is on the screen: top, left, bottom, right.
+  view() {
+    const { centre: [x, y], zoom } = this.stage, pane = this.stage.panes()[0], [across, down] = [pane.width / zoom / 2, pane.height / zoom / 2];
+    return [y - down, x - across, y + down, x + across];
   }
 
   size() { $("brush-number").textContent = `${$("brush").value} px`; }

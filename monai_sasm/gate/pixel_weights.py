@@ -1,0 +1,109 @@
+"""Mixing weights of pixels that are worked out where they are asked for.
+
+A large photo and the maps of all classes for it do not fit into memory together; weights of blocks of pixels, and what
+is flat, take little, and the maps of a tile follow from them to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from monai_sasm.functional.tiling import bands, cut
+from monai_sasm.gate.mobilenet import STRIDE
+from monai_sasm.gate.occupied import confine, flat, occupied
+from monai_sasm.gate.routing import enlarge
+from monai_sasm.types import ExpertWeights, ImageBatch, Modality
+
+SEEN = 0.01  # share of an image in which a class outweighs the others: its fault is there
+CONVINCING = 0.5  # mean weight over an image of a fault that only shows after another one was repaired
+
+Part = tuple[slice, slice]
+
+
+class PixelWeights:
+    """Weights ``(B, E, H, W)``; class 0 is the identity.
+
+    Args:
+        shape: ``(B, E, H, W)``.
+        part: rows and columns -> weights there, ``(B, E, h, w)``.
+    """
+
+    def __init__(self, shape: tuple[int, ...], part: Callable[[Part], ExpertWeights]) -> None:
+        self.shape, self.part = shape, part
+
+    @classmethod
+    def of(cls, weights: ExpertWeights | PixelWeights) -> PixelWeights:
+        """Maps that are there already, or the same weights."""
+        if isinstance(weights, PixelWeights):
+            return weights
+        return cls(tuple(weights.shape), lambda where: cut(weights, where))
+
+    @classmethod
+    def of_blocks(cls, blocks: ExpertWeights, image: ImageBatch, modality: Modality, floor: float) -> PixelWeights:
+        """Of a gate's blocks ``(B, E, ceil(H / 8), ceil(W / 8))``, 0 for experts where an image shows nothing."""
+        size = tuple(image.shape[-2:])
+        shape = (*blocks.shape[:2], *size)
+        if blocks.shape[2:] != tuple(-(-side // STRIDE) for side in size) or modality.profile.air is not None:
+            return cls.of(confine(enlarge(blocks, (size[0], size[1]), floor), occupied(image, modality)))
+        seen = ~flat(image, modality)
+
+        def part(where: Part) -> ExpertWeights:
+            around = tuple(slice(max(0, one.start // STRIDE - 1), -(-one.stop // STRIDE) + 1) for one in where)
+            some = blocks[..., around[0], around[1]]
+            whole = enlarge(some, (STRIDE * some.shape[-2], STRIDE * some.shape[-1]), floor)
+            rows, columns = (
+                slice(one.start - STRIDE * wide.start, one.stop - STRIDE * wide.start)
+                for one, wide in zip(where, around, strict=True)
+            )
+            return confine(cut(whole, (rows, columns)), cut(seen, where))
+
+        return cls(shape, part)
+
+    def bands(self) -> Iterator[ExpertWeights]:
+        """The weights of some rows after the other."""
+        return (self.part((rows, slice(0, self.shape[3]))) for rows in bands(self.shape[2]))
+
+    def whole(self) -> ExpertWeights:
+        """All of them."""
+        return self.part((slice(0, self.shape[2]), slice(0, self.shape[3])))
+
+    def mean(self) -> Tensor:
+        """``(B, E)``: the mean of each class over each image."""
+        return self._share(lambda weights: weights)
+
+    def present(self) -> Tensor:
+        """Which classes outweigh all others somewhere in an image, ``(B, E)`` bool."""
+        return self._share(lambda weights: (weights > 0.5).float()) > SEEN
+
+    def all_identity(self, least: float) -> list[bool]:
+        """Of each image, whether the identity's weight is above ``least`` everywhere."""
+        lowest = torch.stack([band[:, 0].amin((1, 2)) for band in self.bands()]).amin(0)
+        return [bool(one > least) for one in lowest]
+
+    def confirmed(self, known: Tensor) -> PixelWeights:
+        """Weights of a later pass, in which a fault that no earlier pass saw has to show on much of the image.
+
+        A restored image is smoother than most, and a gate takes smooth parts for wet ones now and then. A fault that
+        lies under another one everywhere, drops under noise, shows on a large part of the image as soon as the other
+        is gone.
+
+        Args:
+            known: ``(B, E)`` bool, classes that earlier passes have found :meth:`present`.
+
+        Returns:
+            An expert that does not act in an image leaves its weight to the identity, class 0.
+        """
+        act = (known | (self.mean() >= CONVINCING))[:, 1:, None, None]
+
+        def part(where: Part) -> ExpertWeights:
+            acting = self.part(where)[:, 1:] * act
+            return torch.cat([1 - acting.sum(1, keepdim=True), acting], 1)
+
+        return PixelWeights(self.shape, part)
+
+    def _share(self, what: Callable[[ExpertWeights], Tensor]) -> Tensor:
+        total = sum(what(band).sum((2, 3), dtype=torch.float64) for band in self.bands())
+        return (total / (self.shape[2] * self.shape[3])).float()  # type: ignore[union-attr]
