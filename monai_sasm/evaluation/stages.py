@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from monai_sasm.evaluation.batch_overhead import NetworkClock, one_thread
-from monai_sasm.evaluation.synthetic_series import write_ct_series
+from monai_sasm.evaluation.synthetic_series import SIZE, write_ct_series
 from monai_sasm.io.entry import Entry
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
@@ -30,8 +30,8 @@ def network_rate(device: str = "auto", seconds: float = 5.0) -> dict[str, float]
 
     restorer = Restorer(device)
     plan = restorer.plan(Modality.CT)
-    size = plan.batch(512, 512)
-    images = 0.1 * torch.randn(size, 1, 512, 512, generator=torch.Generator().manual_seed(0)).to(plan.device)
+    size = plan.batch(SIZE, SIZE)
+    images = 0.1 * torch.randn(size, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)).to(plan.device)
     sigma = torch.full_like(images, 0.03)
     (expert,) = plan.experts.values()
     expert.restore(images, sigma)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -77,22 +78,23 @@ def restore_volume(
     slabs = batches(images, batch=size, neighbours=near, length=stack)
     corrections = in_threads(run, slabs, size, plan=plan, count=count, statistics=statistics, progress=progress)
     changed = factor > 1
-    for index, (native, place, change) in enumerate(
-        zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
-    ):
-        # adding the correction in native units leaves an untouched pixel untouched to the last bit
-        start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
-        for rows in bands(start.shape[1]):
-            correction = scaling.scale * change[:, rows].numpy()
-            changed = changed or bool(correction.any())
-            restored = start[:, rows] + correction
-            if changes is not None:
-                changes[index, rows] = (restored - start[:, rows]).mean(0)
-            place[:, rows] = restored
-        if index % (1 + count // _MEASURED) == 0:
-            left.append(_noise_of(place, plan, scaling))
-        if index % _TRIM_EVERY == 0:
-            give_back()
+    with closing(corrections):
+        for index, (native, place, change) in enumerate(
+            zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
+        ):
+            # adding the correction in native units leaves an untouched pixel untouched to the last bit
+            start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
+            for rows in bands(start.shape[1]):
+                correction = scaling.scale * change[:, rows].numpy()
+                changed = changed or bool(correction.any())
+                restored = start[:, rows] + correction
+                if changes is not None:
+                    changes[index, rows] = (restored - start[:, rows]).mean(0)
+                place[:, rows] = restored
+            if index % (1 + count // _MEASURED) == 0:
+                left.append(_noise_of(place, plan, scaling))
+            if index % _TRIM_EVERY == 0:
+                give_back()
     give_back()
     summary = (
         statistics.summary(scaling.scale)

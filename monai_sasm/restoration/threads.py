@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import count as count_from
 from threading import get_ident
@@ -26,7 +26,7 @@ def in_threads(
     count: int,
     statistics: SliceStatistics,
     progress: Callable[[int], None] | None,
-) -> Iterator[ImageBatch]:
+) -> Generator[ImageBatch, None, None]:
     """The correction of each slice, in their order, from slabs of ``size`` of them; some slabs are at work at a time.
 
     On a CPU as many as there are cores: one that has a slice of its own waits for no other, and gate, masks and mixing
