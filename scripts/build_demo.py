@@ -34,7 +34,7 @@ from monai_sasm.cli.demo import samples
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.gate.mobilenet import COARSEST, STRIDE
-from monai_sasm.gate.occupied import confine
+from monai_sasm.gate.occupied import FLAT, FLAT_PICTURE, confine, flat_whole
 from monai_sasm.gate.routing import block_weights, enlarge
 from monai_sasm.io.meaning import IMAGE_TYPES
 from monai_sasm.restoration.restore import WEIGHT_FLOOR
@@ -94,12 +94,11 @@ class Weighing(nn.Module):
 
     def __init__(self, picture: bool) -> None:
         super().__init__()
-        self.modality = Modality.PHOTO if picture else Modality.MR  # which know no air
+        self.side = FLAT_PICTURE if picture else FLAT
 
     def forward(self, blocks: Tensor, image: Tensor, there: Tensor) -> Tensor:
-        weights = confine(enlarge(blocks, image.shape[-2:], WEIGHT_FLOOR), image, self.modality)
-        acting = weights[:, 1:] * there
-        return torch.cat([(1 - acting.sum(1, keepdim=True)).clamp_min(0), acting], 1)
+        seen = there * (~flat_whole(image, self.side)).to(image.dtype)
+        return confine(enlarge(blocks, (image.shape[-2], image.shape[-1]), WEIGHT_FLOOR), seen)
 
 
 class Expert(nn.Module):
@@ -272,7 +271,7 @@ def _recorded(module: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[s
     """
     import onnx
 
-    file = io.BytesIO()
+    file: Any = io.BytesIO()
     axes = {
         name: {0: "one", 1: f"{name}_c", 2: f"{name}_h", 3: f"{name}_w"}
         for name, one in zip(inputs, example, strict=True)

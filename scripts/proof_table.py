@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,13 +78,13 @@ def _unlike_others(volume: Volume, entry: Entry) -> str:
     elif entry.format in ("nifti", "mgh"):
         import nibabel
 
-        image = nibabel.load(entry.paths[0])
+        image: Any = nibabel.load(entry.paths[0])
         values = np.asarray(image.dataobj, np.float32).squeeze()
         ours = volume.array[0] if len(volume.array) == 1 else np.moveaxis(volume.array, 0, -1)
         if not np.array_equal(ours.squeeze(), values, equal_nan=True) and np.isfinite(values).all():
             return "other values"
         oriented = not any("orientation" in note for note in volume.notes)
-        if oriented and not np.allclose(volume.affine, image.affine, atol=1e-4):
+        if oriented and not np.allclose(np.asarray(volume.affine), image.affine, atol=1e-4):
             return "another place"
     return ""
 

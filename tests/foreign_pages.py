@@ -9,8 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-RESOLVE = "--host-resolver-rules=MAP *.example 127.0.0.1"
-"""Flag of Chromium: a name of the stranger's means this machine (DNS rebinding)."""
 BLOCKED = 0
 """Instead of a status: Chromium has sent the request, and tells the page nothing of the answer."""
 _PAGE = b"<!doctype html><title>stranger</title><p>Nothing to see."
@@ -65,7 +63,7 @@ def check_refused(browser: Any, base: str, token: str, asked: list[tuple[str, st
     """Try all a page can; the server answers 401 or 403 only, the page reads nothing, and with the token one may ask.
 
     Args:
-        browser: Chromium with :data:`RESOLVE`.
+        browser: Chromium with :data:`tests.browser.RESOLVE`.
         base: address of the server, ``http://127.0.0.1:PORT``.
         token: of the server; the stranger has it, too, in part of the attempts.
         asked: method and path of requests that pass with the token; the first is GET and has ``secret`` in its answer.

@@ -54,10 +54,9 @@ def test_no_message_of_the_library_names_a_flag() -> None:
 
 
 def messages(tree: ast.Module) -> list[ast.Constant]:
-    """Texts of what is raised or logged, and of what functions called ``refusal`` and the like give back."""
+    """Texts of what is raised or logged."""
     calls = [one for one in ast.walk(tree) if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute)]
     logged = [one for one in calls if ast.unparse(one.func).startswith("logger.")]
     raised = [one.exc for one in ast.walk(tree) if isinstance(one, ast.Raise) and one.exc is not None]
     texts = [text for one in (*logged, *raised) for text in ast.walk(one)]
-    texts += [text for one in ast.walk(tree) if isinstance(one, (ast.JoinedStr, ast.Return)) for text in ast.walk(one)]
     return [one for one in texts if isinstance(one, ast.Constant) and isinstance(one.value, str)]

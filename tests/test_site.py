@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -31,6 +32,30 @@ def test_links_to_elsewhere_are_well_formed_and_known(page: Path) -> None:
             continue
         assert parts.scheme == "https", link
         assert parts.hostname in HOSTS, f"look at {link}, then add its host"
+
+
+def undocumented(path: Path) -> list[str]:
+    """Public names of a module that say nothing of themselves; stubs (protocols, overloads) are told elsewhere."""
+    found = []
+
+    def look(node: ast.Module | ast.ClassDef, prefix: str) -> None:
+        for child in node.body:
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or child.name[0] == "_":
+                continue
+            stub = len(child.body) == 1 and ast.unparse(child.body[0]) == "..."
+            if not stub and not ast.get_docstring(child):
+                found.append(f"{path.relative_to(CHECKOUT)}: {prefix}{child.name}")
+            if isinstance(child, ast.ClassDef):
+                look(child, f"{child.name}.")
+
+    look(ast.parse(path.read_text()), "")
+    return found
+
+
+def test_every_public_name_is_documented() -> None:
+    modules = [path for path in (CHECKOUT / "monai_sasm").rglob("*.py") if "SASM" not in path.parts]
+    assert len(modules) > 200
+    assert [name for path in modules for name in undocumented(path)] == []
 
 
 @pytest.fixture(scope="module")

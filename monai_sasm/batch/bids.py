@@ -19,7 +19,9 @@ DESCRIPTION = "dataset_description.json"
 LABEL = "denoised"
 NOT_RAW = ("derivatives", "sourcedata", "code")  # folders of a data set that hold something else than its images
 _NAME = re.compile(r"(?P<entities>sub-[A-Za-z0-9+]+(?:_[A-Za-z0-9]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)")
-_IGNORED = "manifest.jsonl\n*_change.nii.gz\n*_weight-*.nii.gz\n"
+_IGNORED = "manifest.jsonl\n*_change*\n*_weight-*\n*_trust*\n*_uncertainty*\n"
+"""Maps of `--save-maps` have no names in BIDS. A star and an ending like ``.nii.gz`` match nothing in its validator."""
+_README = "Restored by monai_sasm {version}: dataset_description.json names the source, each sidecar its image.\n"
 
 
 def derived_name(name: str) -> str | None:
@@ -45,7 +47,7 @@ def is_root(folder: Path) -> bool:
 
 
 def describe(output: Path, source: Path) -> None:
-    """Write ``dataset_description.json`` of the derivatives, and what validators shall pass over; once."""
+    """Write ``dataset_description.json`` and README of the derivatives, and what validators shall pass over; once."""
     from monai_sasm import __version__
 
     if (output / DESCRIPTION).exists():
@@ -56,6 +58,7 @@ def describe(output: Path, source: Path) -> None:
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "monai_sasm", "Version": __version__}],
+        **({"Authors": origin["Authors"]} if "Authors" in origin else {}),
     }
     if is_root(source):
         description["DatasetLinks"] = {"raw": _link(source, output)}
@@ -64,8 +67,9 @@ def describe(output: Path, source: Path) -> None:
         ]
     with replacing(output / DESCRIPTION) as file:
         file.write(json.dumps(description, indent=2).encode() + b"\n")
-    if not (output / ".bidsignore").exists():
-        (output / ".bidsignore").write_text(_IGNORED, encoding="utf-8")
+    for name, text in ((".bidsignore", _IGNORED), ("README", _README.format(version=__version__))):
+        if not (output / name).exists():
+            (output / name).write_text(text, encoding="utf-8")
 
 
 def complete_sidecar(sidecar: Path, image: Path, root: Path) -> None:

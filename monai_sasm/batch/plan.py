@@ -54,7 +54,7 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
         if task.refusal is None:
             own = _files(task, job)
             if own & places:
-                reason = "its result would have the same name as another one of this folder; rename one of the two"
+                reason = "its result, or the sidecar, would have the name of another one there; rename one of the two"
                 task = replace(task, refusal=reason)
             places |= own
         tasks.append(task)

@@ -16,7 +16,7 @@ from monai_sasm.bundles.finding import available, shipped_folder
 from monai_sasm.bundles.metadata import read_metadata
 from monai_sasm.bundles.network import plain_network
 from monai_sasm.bundles.shipped import compare
-from monai_sasm.errors import BundleError
+from monai_sasm.errors import BundleError, reason_of
 from monai_sasm.optional import MissingExtraError
 from monai_sasm.types import Modality
 
@@ -121,6 +121,11 @@ def _built(parser: ConfigParser, root: Path) -> Any:
     except MissingExtraError:
         raise
     except Exception as error:  # whatever a configuration of somebody else's provokes
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ImportError) and "pip install" in (reason := reason_of(cause)):
+                raise MissingExtraError(reason) from error  # MONAI's networks want theirs when they are built
+            cause = cause.__cause__
         raise BundleError(f"{_config(root)}: network_def cannot be built ({type(error).__name__}): {error}") from error
     if not isinstance(network, nn.Module):
         raise BundleError(f"{_config(root)}: network_def is a {type(network).__name__}, not a network")

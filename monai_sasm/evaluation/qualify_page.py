@@ -182,9 +182,7 @@ def _noise_table(rows: Sequence[Mapping[str, Any]], unit: str) -> str:
 def _gain_table(rows: Sequence[Mapping[str, Any]]) -> str:
     body = []
     for row in rows[1:]:
-        cells = [
-            f"{_number(one['gain'], '.3f')} &plusmn; {_number(one['error'], '.3f')}" for one in row["gain"].values()
-        ]
+        cells = [f"{_number(one['gain'], '.3f')} \u00b1 {_number(one['error'], '.3f')}" for one in row["gain"].values()]
         body.append([f"{row['strength']:g}", *cells])
     return _table(["strength", *(f"{label} (n {one['places']})" for label, one in rows[0]["gain"].items())], body)
 
@@ -212,12 +210,12 @@ def _weights(found: Mapping[str, Any]) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     cells = "".join(f"<th>{html.escape(one)}</th>" for one in head)
-    body = "".join("<tr>" + "".join(f"<td>{one}</td>" for one in row) + "</tr>\n" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(one)}</td>" for one in row) + "</tr>\n" for row in rows)
     return f"<table><tr>{cells}</tr>\n{body}</table>"
 
 
 def _number(value: float, spec: str) -> str:
-    return format(value, spec) if math.isfinite(value) else "&ndash;"
+    return format(value, spec) if math.isfinite(value) else "\u2013"
 
 
 def _figure(plot: Any, caption: str) -> str:

@@ -15,6 +15,8 @@ from monai_sasm.functional.tiling import bands
 from monai_sasm.gate.routing import with_identity
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality
 
+# Another rule than that of monai_sasm.restoration.shelter on purpose: that one promises pixels to the last bit and
+# keeps rather too much; this one takes experts their weight, also in photos, where what is small is a highlight.
 FLAT, FLAT_PICTURE = 7, 32  # pixels; side of a square of one value that is no chance (a picture's highlights are small)
 _GROWTH = 4  # pixels by which such a region reaches on, where the value stays the same
 _COARSE = 128  # blocks along the shorter side, on which the air around a body is found
@@ -50,11 +52,11 @@ def flat(image: ImageBatch, modality: Modality) -> Tensor:
     found = torch.empty_like(image[:, :1], dtype=torch.bool)
     for rows in bands(height):
         top, bottom = max(0, rows.start - reach), min(height, rows.stop + reach)
-        found[..., rows, :] = _flat(image[..., top:bottom, :], side)[..., rows.start - top : rows.stop - top, :]
+        found[..., rows, :] = flat_whole(image[..., top:bottom, :], side)[..., rows.start - top : rows.stop - top, :]
     return found
 
 
-def _flat(image: Tensor, side: int) -> Tensor:
+def flat_whole(image: Tensor, side: int) -> Tensor:
     """:func:`flat` of an image as a whole."""
     across = (image[..., 1:] == image[..., :-1]).all(1, keepdim=True)  # (B, 1, H, W - 1)
     down = (image[..., 1:, :] == image[..., :-1, :]).all(1, keepdim=True)

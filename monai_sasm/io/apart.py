@@ -24,7 +24,7 @@ from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 from threading import RLock, Timer
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, TypeVar
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io import memory
@@ -34,7 +34,8 @@ SECONDS, SECONDS_PER_MIB = 120.0, 5.0
 MEMORY_SHARE, LEAST_MEMORY = 0.9, 1 << 30
 """Part of the free memory that one call may take; so many bytes always, for the libraries of decoders take some."""
 
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from monai_sasm.io.apart import serve; serve()"
+_START = "import sys; sys.path[:] = sys.argv[1:]; from monai_sasm.io.apart import serve; serve()"
+"""``-c`` looks into the folder the user stands in, which may hold anything: nothing is imported before that ends."""
 _PIPE_BYTES = 1 << 20
 _DONE, _REFUSED, _MEMORY, _FAILED = range(4)
 _NUMPY = {"_reconstruct", "_frombuffer", "ndarray", "dtype", "scalar"}  # what arrays are pickled with
@@ -94,7 +95,7 @@ class _Process:
     def __init__(self) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # each takes address space
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, json.dumps(sys.path)],
+            [sys.executable, "-c", _START, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -154,8 +155,8 @@ class _State:
     """Of this process; a fork of it has its own."""
 
     def __init__(self) -> None:
-        self.lock, self.depth, self.process = RLock(), 0, None
-        self.process: _Process | None
+        self.lock, self.depth = RLock(), 0
+        self.process: _Process | None = None
 
     def end(self) -> None:
         """End the other process; the next call starts another."""
@@ -218,7 +219,7 @@ def serve() -> None:
         _write(answers, [bytes([kind]), content, *(one.raw() for one in buffers)])
 
 
-def _widen(*pipes: BinaryIO) -> None:
+def _widen(*pipes: IO[bytes]) -> None:
     """A slice goes through in one piece, where the system lets it: without, the processes take turns eight times."""
     with suppress(ImportError, AttributeError, OSError):  # no Linux, or a limit of the user's
         from fcntl import F_SETPIPE_SZ, fcntl
@@ -239,14 +240,14 @@ def _limit_memory(free: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def _write(file: BinaryIO, parts: list[Any]) -> None:
+def _write(file: IO[bytes], parts: list[Any]) -> None:
     file.write(struct.pack(f"<I{len(parts)}Q", len(parts), *(memoryview(part).nbytes for part in parts)))
     for part in parts:
         file.write(part)
     file.flush()
 
 
-def _read(file: BinaryIO) -> list[bytearray] | None:
+def _read(file: IO[bytes]) -> list[bytearray] | None:
     """The parts of one message; ``None`` at the end, also in the middle of a message."""
     try:
         (count,) = struct.unpack("<I", file.read(4))

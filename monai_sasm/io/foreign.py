@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 _PICTURE = "a picture that is not read"
@@ -24,10 +25,18 @@ SUFFIXES = tuple(end for ends in _KINDS for end in ends)
 _HEADERS = (".hdr", ".hdr.gz", ".mhd", ".nhdr")
 
 
-def reason_for(file: Path) -> str | None:
-    """Why a file of such a name is not read, with the way out; ``None`` for names that promise no image."""
+def reason_for(file: Path, promised: bool = False) -> str | None:
+    """Why a file of such a name is not read, with the way out; ``None`` for names that promise no image.
+
+    ``promised`` where the name is that of an image that is read, but the content is not.
+    """
     name = file.name.lower()
     found = next((what for ends, what in _KINDS.items() if name.endswith(ends)), None)
+    with suppress(OSError):
+        if (promised or found) and not file.stat().st_size:
+            return "the file is empty: copy or export it again"
+    if promised:
+        return "the content is not what the name says, or damaged: export the file again"
     if found is None:
         return None
     what, way = found

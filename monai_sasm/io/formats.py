@@ -44,7 +44,7 @@ cannot be read and whose names say nothing are left to the first."""
 
 READ = "DICOM, NIfTI, NRRD, MetaImage, MGH, PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, AVIF, HEIC or PNM"
 """What is read, for people."""
-_MISNAMED = "the content is not what the name says, or damaged: export the file again"
+
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def inventory(
         file for file in others if file not in known
     ]  # voxels whose header lies beside them are no file of their own
     for file in others:
-        reason = _MISNAMED if file.name.lower().endswith(_suffixes(folders=True)) else foreign.reason_for(file)
+        reason = foreign.reason_for(file, promised=file.name.lower().endswith(_suffixes(folders=True)))
         entries += [_refused(file, reason)] if reason else []
     if not entries:
         entries = [_refused(file, f"not an image: only {READ} is read") for file in others]

@@ -38,7 +38,6 @@ class Audit:
         self.identify = identify
         self._handler: RotatingFileHandler | None = None
         if path is not None:
-            os.close(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
             self._handler = _PrivateFiles(path, maxBytes=BYTES, backupCount=FILES, encoding="utf-8")
 
     def note(self, event: str, *, uids: dict[str, str] | None = None, **what: Any) -> None:
@@ -59,7 +58,7 @@ class Audit:
 class _PrivateFiles(RotatingFileHandler):
     def _open(self) -> Any:
         return os.fdopen(
-            os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8"
+            open_regular(Path(self.baseFilename), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8"
         )
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802

@@ -35,7 +35,7 @@ class ViewGuard(Guard):
 
     def __init__(self, app: App, token: str, framed: bool = False) -> None:
         super().__init__(app, token)
-        self._answering = app
+        self._answering, self._framed = app, framed
         self._headers = {"content-security-policy": _POLICY + (_NOTEBOOKS if framed else "'none'"), **_HEADERS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,12 +53,18 @@ class ViewGuard(Guard):
             await self._answering(scope, receive, send)
         elif scope["type"] != "http":
             raise RefusedError("only HTTP is answered")
-        elif refusal := self.refusal(scope):
+        elif refusal := self.refusal(self._from_a_frame(scope)):
             await answer(guarded, *refusal)
         elif scope["path"].startswith("/api/") and not self.has_token(scope):
             await answer(guarded, 401, "the token is missing or wrong; open the address that sasm view printed")
         else:
             await self._answering(scope, receive, guarded)
+
+    def _from_a_frame(self, scope: Scope) -> Scope:
+        """The page, which holds no data, may be asked for by a notebook's page: without the header that tells on it."""
+        if not (self._framed and scope["path"] == "/"):
+            return scope
+        return {**scope, "headers": [one for one in scope["headers"] if one[0] != b"sec-fetch-site"]}
 
 
 def new_token() -> str:

@@ -230,7 +230,7 @@ class Viewer:
         ):
             raise ValueError("a view is four numbers: top, left, bottom and right, in pixels")
         await run_in_threadpool(_photo, study)
-        made = Enlarging(study, factor, view and tuple(view))
+        made = Enlarging(study, factor, None if view is None else (view[0], view[1], view[2], view[3]))
         self.studies.add(made)
         return JSONResponse({"expert": made.choices["expert"]})
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from monai_sasm.cli.main import app
 from monai_sasm.errors import RefusedError
 from monai_sasm.evaluation.qualify import Wish, noise_in, qualify
-from monai_sasm.evaluation.qualify_page import photo_page, series_page
+from monai_sasm.evaluation.qualify_page import LABELS, _facts, _weights, photo_page, series_page
 from monai_sasm.evaluation.qualify_photos import qualify_photos
 from monai_sasm.evaluation.tissues import TISSUES, kinds, local_deviation, noise_index
 from monai_sasm.io.formats import inventory
@@ -175,3 +175,13 @@ def test_noise_of_a_kind_that_is_not_there_is_no_number() -> None:
     _, sample = qualify(body(5.0), restorer(), Wish(slices=1))
     sample.tissues[0]["bone"][:] = False
     assert math.isnan(noise_in(sample, sample.before, "bone"))
+
+
+def test_texts_of_a_header_are_texts_on_the_page() -> None:
+    """Kernel and scanner are what a file says; a page is opened where scripts run."""
+    hostile = "<script src=//evil.example></script>"
+    page = _facts({"series": dict.fromkeys(LABELS, hostile), "by": hostile})
+    one = {"patient": 0.5, "tissues": {hostile: 0.5}, "slices": [0.1, 0.9]}
+    page += _weights({"weights": {hostile: one}})
+    assert "<script" not in page
+    assert page.count("&lt;script") == len(LABELS) + 3

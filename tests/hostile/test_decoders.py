@@ -201,6 +201,33 @@ def test_a_daemon_may_decode() -> None:
     process.join()
 
 
+def test_the_folder_the_user_stands_in_runs_nothing(tmp_path: Path) -> None:
+    for name in (
+        "json",
+        "struct",
+        "signal",
+        "numpy",
+        "pickle",
+        "sitecustomize",
+        "usercustomize",
+        "tests",
+        "monai_sasm",
+    ):
+        (tmp_path / f"{name}.py").write_text("open('run', 'w')")
+    code = (
+        f"import sys; sys.path[:] = [{str(CHECKOUT)!r}, *(path for path in sys.path if path)]\n"
+        "from tests.hostile import bad_decoders as bad\n"
+        "from monai_sasm.io.apart import decode, decoding_apart\n"
+        "with decoding_apart():\n"
+        "    print(decode(bad.double, b'\\1', stored=1))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=120, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.stdout == "[2]\n"
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_fork_has_its_own() -> None:
     code = (
         "import os\n"

@@ -11,7 +11,7 @@ from tests.hostile.reading import faults_of
 from tests.hostile.structured import case
 
 SEEDS = int(os.environ.get("SASM_FUZZ", "100"))
-ONCE = [283, 798, 1229, 2247, 4193, 5798, 10371]  # seeds that once were faults
+ONCE = [283, 798, 1229, 2247, 4193, 5798, 10371, 35448, 38510]  # seeds that once were faults
 PATIENCE = 600  # seconds for all
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
 import pytest
 
 from monai_sasm.label.guard import Guard
+from tests.browser import chromium_running, needed
 from tests.foreign_pages import check_refused
 from tests.label.conftest import RunningServer
 from tests.node.orthanc import free_port
-from tests.view.conftest import chromium, needed  # noqa: F401 - the fixture
 
 ASKED = [
     ("GET", "/info/"),
@@ -25,7 +26,14 @@ ASKED = [
 TOKEN = "t" * 43
 
 
-def test_a_foreign_page_gets_nothing_past_the_guard(chromium: Any) -> None:  # noqa: F811
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser of this file: it must be gone before other tests start theirs, or use asyncio."""
+    with chromium_running() as browser:
+        yield browser
+
+
+def test_a_foreign_page_gets_nothing_past_the_guard(chromium: Any) -> None:
     """In place of MONAI Label there is a program that answers all, and notes it."""
     uvicorn = needed("uvicorn")
     passed: list[tuple[str, str]] = []
@@ -53,7 +61,7 @@ def test_a_foreign_page_gets_nothing_past_the_guard(chromium: Any) -> None:  # n
 
 
 @pytest.mark.slow
-def test_a_foreign_page_gets_nothing_from_monai_label(server: RunningServer, chromium: Any) -> None:  # noqa: F811
+def test_a_foreign_page_gets_nothing_from_monai_label(server: RunningServer, chromium: Any) -> None:
     before = sorted(str(path) for path in server.studies.rglob("*"))
     check_refused(chromium, server.address, server.token, ASKED, "restore")
     assert sorted(str(path) for path in server.studies.rglob("*")) == before

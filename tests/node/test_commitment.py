@@ -14,7 +14,8 @@ from pynetdicom import AE, build_role, evt
 
 from monai_sasm.node import commitment
 from monai_sasm.node.commitment import SOP_CLASS, SOP_INSTANCE
-from monai_sasm.node.config import config_from
+from monai_sasm.node.config import config_from, read_settings
+from tests.data import CHECKOUT
 from tests.io.dicom.dicom_cases import CT, ct_slice, other_object, uid
 from tests.node.orthanc import TITLE, free_port, running_orthanc
 from tests.node.test_node import SLICES, Archive, running, send, series
@@ -263,3 +264,12 @@ def test_how_long_is_a_length_of_time() -> None:
         config_from({**base, "destinations": {"a": {**peer, "commit_seconds": 0}}})
     with pytest.raises(ValueError, match="a destination has"):
         config_from({**base, "destinations": {"a": {"url": "https://a/b", "commit_seconds": 5}}})
+
+
+def test_the_example_of_the_manual_is_right(tmp_path: Path) -> None:
+    text = (CHECKOUT / "docs" / "archive.md").read_text(encoding="utf-8")
+    (tmp_path / "node.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    read = config_from(read_settings(tmp_path / "node.yaml"))
+    (peer,) = read.destinations
+    assert getattr(peer, "commit_seconds", None) == 600
+    assert any(caller.admits("PACS", "10.1.2.9") for caller in read.allow)

@@ -1,27 +1,21 @@
-"""`sasm view` as a process of its own, and Debian's Chromium to look at it."""
+"""`sasm view` as a process of its own, and a tab to look at it."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import chromium_running, needed
 from tests.data import CHECKOUT
-from tests.foreign_pages import RESOLVE
 from tests.view import scans
 
-FLAGS = [
-    "--no-sandbox", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", RESOLVE,
-]  # fmt: skip
 PATIENCE = 120_000  # ms: a machine that tests run on may be busy
 
 
@@ -56,11 +50,6 @@ def started(folder: Path, output: Path, *options: str) -> Running:
     return Running(address, folder, output, process)
 
 
-def needed(module: str) -> Any:
-    """A library of the extras; in CI it must be there, elsewhere its absence skips the test."""
-    return import_module(module) if os.environ.get("CI") == "true" else pytest.importorskip(module)
-
-
 @pytest.fixture(scope="session")
 def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One viewer for all tests of this folder; what it left behind is looked at in the end."""
@@ -75,17 +64,9 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """Debian's Chromium; in CI it must be there, elsewhere its absence skips the test."""
-    program = shutil.which("chromium")
-    if program is None and os.environ.get("CI") == "true":
-        pytest.fail("chromium is missing in CI: apt-get install chromium")
-    if program is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    playwright = needed("playwright.sync_api")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+    """One browser for all tests of this folder."""
+    with chromium_running() as browser:
         yield browser
-        browser.close()
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from monai_sasm.io.dicom.header import Header, quiet_read, units_of
-from monai_sasm.io.dicom.support import doubt_of, modality_of, unit_refusal
+from monai_sasm.io.dicom.support import doubt_of, rescale_refusal
 from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of
 from monai_sasm.io.silence import quiet
 
@@ -63,25 +63,20 @@ def slices_of(header: Header) -> tuple[list[Slice], str | None]:
         dataset = quiet_read(header.path, stop_before_pixels=True)
         shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]))
         frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+        with quiet():
+            slices = [_slice(header, number, frame, shared) for number, frame in enumerate(frames)]
     except Exception as error:  # damaged sequences raise whatever they provoke
         return [], f"the functional groups cannot be parsed ({type(error).__name__}); get an intact copy of the file"
-    if len(frames) != header.frames:
+    if len(slices) != header.frames:
         return [], (
             "the number of frames is not that of the per-frame functional groups, so their positions are unknown; "
             "export the series as single slices"
         )
-    with quiet():
-        slices = [_slice(header, number, frame, shared) for number, frame in enumerate(frames)]
-        rescales = [_macro(frame, shared, "PixelValueTransformationSequence") for frame in frames]
-        types = [text_of(rescale, "RescaleType") for rescale in rescales]
     lost = sum(not (one.position and one.orientation and one.spacing) for one in slices)
     if lost:
         return [], f"{lost} of {len(slices)} frames have no position, orientation or spacing; export as single slices"
-    for one, rescale_type in zip(slices, types, strict=True):
-        reason = unit_refusal(modality_of(header), one.slope, one.intercept, rescale_type)
-        if reason:
-            return [], reason
-    return slices, None
+    unusable = next(filter(None, (rescale_refusal(one.slope, one.intercept) for one in slices)), None)
+    return ([], unusable) if unusable else (slices, None)
 
 
 def _macro(frame: Dataset, shared: Dataset, keyword: str) -> Dataset:
@@ -118,5 +113,11 @@ def _slice(header: Header, number: int, frame: Dataset, shared: Dataset) -> Slic
             str(integer_of(content, "TemporalPositionIndex", None)),
         ),
         {key: text for key, text in variants.items() if text},
-        doubt_of(header, tuple(frame_type.split("\\")) if frame_type else (), component, units),
+        doubt_of(
+            header,
+            tuple(frame_type.split("\\")) if frame_type else (),
+            component,
+            units,
+            text_of(rescale, "RescaleType"),
+        ),
     )

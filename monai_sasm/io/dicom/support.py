@@ -14,6 +14,7 @@ from monai_sasm.types import DicomProfile, Modality
 MAX_COMPRESSION = 1000
 """Announced pixel bytes per byte of file above which a compressed file is taken for a decompression bomb."""
 
+_LARGEST = 1e12  # slope or intercept, beyond which float32 holds no values
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _COLOUR_CAPTURE = "it holds {what}, no CT or MR values; export the original series from the scanner or PACS"
 
@@ -95,11 +96,15 @@ def _wrong_meaning(header: Header) -> str | None:
         return "no usable Image Position, Image Orientation or Pixel Spacing, so its place is unknown; use NIfTI"
     if min(header.spacing or (0,)) <= 0:
         return "Pixel Spacing is not positive; correct the header"
-    return unit_refusal(modality_of(header), header.slope, header.intercept, header.rescale_type)
+    return rescale_refusal(header.slope, header.intercept)
 
 
 def doubt_of(
-    header: Header, image_type: Sequence[str] = (), component: str = "", units: Sequence[str] = ()
+    header: Header,
+    image_type: Sequence[str] = (),
+    component: str = "",
+    units: Sequence[str] = (),
+    rescale_type: str | None = None,
 ) -> str | None:
     """Why the pixels of a file, or of one frame, are not what they should be (phase, a map, ...); ``None`` if they are.
 
@@ -107,7 +112,7 @@ def doubt_of(
 
     Args:
         header: of the file.
-        image_type, component, units: of the frame, where they are its own.
+        image_type, component, units, rescale_type: of the frame, where they are its own.
     """
     modality, derived = modality_of(header), header.image_type[:1] == ("DERIVED",)
     component = component or header.component
@@ -118,13 +123,19 @@ def doubt_of(
         (next(filter(None, map(meaning.by_unit, units or header.units)), None), "Real World Value Mapping"),
         (meaning.by_text(header.texts, derived), "description"),
     )
-    return next((meaning.refusal(what, by, modality) for what, by in told if what), None)
+    found = next((meaning.refusal(what, by, modality) for what, by in told if what), None)
+    return found or _another_unit(modality, header.rescale_type if rescale_type is None else rescale_type)
 
 
-def unit_refusal(modality: Modality | None, slope: float, intercept: float, rescale_type: str) -> str | None:
-    """Why stored values do not become HU or MR magnitude by ``stored * slope + intercept``; ``None`` when they do."""
-    if not isfinite(slope) or not isfinite(intercept) or slope == 0:
+def rescale_refusal(slope: float, intercept: float) -> str | None:
+    """Why stored values cannot be scaled by ``stored * slope + intercept``; ``None`` when they can."""
+    if not isfinite(slope) or not isfinite(intercept) or slope == 0 or max(abs(slope), abs(intercept)) > _LARGEST:
         return f"Rescale Slope {slope} and Intercept {intercept} are no usable rescale; correct the header"
+    return None
+
+
+def _another_unit(modality: Modality | None, rescale_type: str) -> str | None:
+    """Why scaled values are not HU or MR magnitude."""
     if modality is None or not modality.profile.dicom:
         return None
     profile, types = modality.profile, modality.profile.dicom.rescale_types

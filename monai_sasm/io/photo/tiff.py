@@ -19,6 +19,7 @@ from monai_sasm.io.photo.pixels import Pixels, check_size, split
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6  # PhotometricInterpretation
 _LOSSLESS = {1: None, 5: "lzw", 8: "adobe_deflate", 32946: "deflate", 32773: "packbits", 50000: "zstd"}
+_RAW_TAGS = (50706, 50752, 33422)  # DNGVersion, CR2 slices, CFAPattern
 _EXIF_BLOCKS = {34665: "EXIF", 34853: "GPS"}
 _KEPT = (  # tags by value that say something about the picture, not about its packing
     *(269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 318, 319, 33432),  # names, orientation, camera, colour
@@ -133,6 +134,11 @@ def _page(data: bytes) -> Iterator[tuple[Any, str, bool]]:
 
 
 def _check(page: Any) -> None:
+    reduced = 254 in page.tags and int(page.tags[254].value) & 1
+    if reduced or any(code in page.tags for code in _RAW_TAGS):
+        raise RefusedError(
+            "the first picture of this TIFF is a preview, as in camera raws: develop it, or export the whole"
+        )
     samples = int(page.samplesperpixel)
     check_size(int(page.imagewidth), int(page.imagelength), samples, stored=page.parent.filehandle.size)
     photometric, extra = int(page.photometric), tuple(int(value) for value in page.extrasamples)
