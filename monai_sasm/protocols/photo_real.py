@@ -36,7 +36,7 @@ def run(context: Context) -> Table:
         methods += peers.methods(
             PEERS, cases[:1], context.cache, strengths=STRENGTHS, quality=eight_bit_psnr, first=None
         )
-    methods += our_methods(context.restorer, Modality.PHOTO, EXPERT)
+    methods += our_methods(context.restorer, Modality.PHOTO, EXPERT, sigma_known=True)
     rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache)
     return Table(
         PROTOCOL,

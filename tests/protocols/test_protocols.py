@@ -63,7 +63,7 @@ def test_noise_of_real_cameras(context: Context) -> None:
     assert rows["input"]["PSNR"] == pytest.approx(20 * np.log10(255 / 8), abs=0.3)
     assert rows["expert noise_photo_unet"]["PSNR"] > rows["input"]["PSNR"] + 2
     assert rows["expert noise_photo_unet"]["gradient"] < rows["input"]["gradient"]
-    assert set(rows) == {"input", "expert noise_photo_unet", DEFAULT}
+    assert set(rows) == {"input", "expert noise_photo_unet", "expert noise_photo_unet, sigma given", DEFAULT}
 
 
 def test_raindrops(context: Context) -> None:
