@@ -1,7 +1,7 @@
 """Mixing weights of pixels that are worked out where they are asked for.
 
 A large photo and the maps of all classes for it do not fit into memory together; weights of blocks of pixels, and what
-is flat, take little, and the maps of a tile follow from them to the last bit.
+is flat, take little, and the maps of a tile follow from them.
 """
 
 from __future__ import annotations

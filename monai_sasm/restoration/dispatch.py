@@ -19,6 +19,7 @@ from monai_sasm.io.memory import give_back
 from monai_sasm.types import ExpertLogits, ExpertWeights, ImageBatch, Modality, NoiseMap
 
 NEGLIGIBLE = 1e-3  # an expert whose weight stays below this in a tile is not run there
+GATE_LARGE, GATE_SMALL_TILE = 24_000_000, 640  # pixels of photos that take so much memory that a gate must take less
 GATE_TILE, GATE_HALO = 896, 256  # pixels; a gate looks further than experts
 
 
@@ -85,10 +86,12 @@ def gate_logits(
     sigma: NoiseMap,
     network: Callable[[ImageBatch, NoiseMap], ExpertLogits],
     *,
-    tile: int = GATE_TILE,
+    tile: int | None = None,
     halo: int = GATE_HALO,
 ) -> ExpertLogits:
     """Scores ``(B, E, ceil(H / 8), ceil(W / 8))`` of a display image of any size, computed tile by tile."""
+    if tile is None:
+        tile = GATE_TILE if image.shape[-2] * image.shape[-1] <= GATE_LARGE else GATE_SMALL_TILE
     return tiled(network, image, sigma, tiling=partial(tiles, tile=tile, halo=halo), stride=STRIDE)
 
 
