@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,10 +37,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the faults are 
 
 @pytest.fixture
 def decoding(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Another process decodes, for a few seconds at most; a new one, whose environment is the test's."""
-    monkeypatch.setattr(apart, "SECONDS", 20.0)
+    """Another process decodes, for a few seconds at most, more where the machine is slow; a new one."""
+    monkeypatch.setattr(apart, "SECONDS", 300.0)
     apart._state.end()
     with apart.decoding_apart():
+        started = time.monotonic()
+        apart.decode(bad.double, b"\1", stored=1)  # starts, and imports
+        monkeypatch.setattr(apart, "SECONDS", max(5.0, 6 * (time.monotonic() - started)))
+        apart._state.end()  # the next one has the environment of the test
         yield
     apart._state.end()
 
@@ -115,12 +120,13 @@ def test_a_fault_costs_one_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("STRANGER", str(tmp_path / "made by a stranger"))
+    seconds = apart.SECONDS
     if bad.HANG in arguments:
         assert list(apart.decode(bad.double, b"\1", stored=1)) == [2]
         monkeypatch.setattr(apart, "SECONDS", 2.0)
     with pytest.raises(error, match=reason):
         apart.decode(function, *arguments, stored=0)
-    monkeypatch.setattr(apart, "SECONDS", 20.0)
+    monkeypatch.setattr(apart, "SECONDS", seconds)
     assert list(apart.decode(bad.double, b"\1", stored=1)) == [2]
     assert not (tmp_path / "made by a stranger").exists()
 
@@ -165,7 +171,7 @@ def test_a_batch_goes_on(
     assert sorted(row["status"] for row in rows) == ["failed", "failed", "ok", "ok"]
     reasons = sorted(row["reason"] for row in rows if row["status"] == "failed")
     assert "crashed (SIGSEGV)" in reasons[0]
-    assert "took longer than 20 s" in reasons[1]
+    assert "took longer than" in reasons[1]
 
 
 def test_restoring_a_folder_goes_on(
