@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from monai_sasm.errors import EXTRAS, reason_of
 
@@ -188,6 +189,24 @@ def test_the_wheel_is_fit_for_an_index(wheel: Path, tool: str) -> None:
 def test_the_project_table_is_valid() -> None:
     api = pytest.importorskip("validate_pyproject.api")
     api.Validator()(pyproject())
+
+
+def test_the_release_workflow_tests_what_the_metadata_promise() -> None:
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    jobs, project = flow["jobs"], pyproject()["project"]
+    promised = [line.rpartition(" ")[2] for line in project["classifiers"] if re.search(r":: 3\.\d+$", line)]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == promised
+    assert flow[True]["push"] == {"tags": ["v*"]}, "YAML reads `on` as true"
+    assert flow["permissions"] == {"contents": "read"}
+    assert set(jobs["publish"]["needs"]) == {"test", "zoo", "manual"}, "nothing is published untested"
+    assert {name for name, job in jobs.items() if "permissions" in job} == {"publish", "pages"}
+    wanted = {
+        need
+        for job in jobs.values()
+        for need in [job.get("needs", [])]
+        for need in ([need] if isinstance(need, str) else need)
+    }
+    assert wanted <= set(jobs)
 
 
 def test_requirements_are_what_the_code_imports() -> None:

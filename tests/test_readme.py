@@ -131,6 +131,16 @@ def test_each_bundle_config_is_there_with_its_keys(line: str) -> None:
         assert option in keys
 
 
+def test_the_manual_quotes_messages_that_exist() -> None:
+    table = PAGES["faq.md"].split("## When something is wrong")[1]
+    quoted = [text for row in re.findall(r"^\| `([^`]{16,})` \|", table, re.MULTILINE) for text in row.split("...")]
+    quoted = [text.strip() for text in quoted if len(text) > 12 and "requirement torch" not in text]
+    source = " ".join(path.read_text() for path in (CHECKOUT / "monai_sasm").rglob("*.py"))
+    source = source.replace("overwrite=True", "--overwrite").replace("force_modality=True", "--force-modality")
+    assert len(quoted) >= 6
+    assert [text for text in quoted if text not in source] == []
+
+
 def test_make_targets_exist() -> None:
     makefile = (CHECKOUT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)|`make (\w+)`", README + CONTRIBUTING, re.MULTILINE):

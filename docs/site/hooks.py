@@ -36,6 +36,7 @@ _MATH = re.compile(r"\$([^$]+)\$")
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Address, repository, and the parts of the navigation that are listed nowhere else."""
     config.site_url, config.repo_url = PROJECT["urls"]["Documentation"], REPOSITORY
+    config.repo_name = REPOSITORY.removeprefix("https://github.com/")
     config.site_description = PROJECT["description"]
     config.nav.insert(-2, {"Experts": [f"bundles/{name}.md" for name in _bundles()]})
     config.nav.insert(-1, {"API": ["api/index.md", *(f"api/{name}.md" for name in API)]})

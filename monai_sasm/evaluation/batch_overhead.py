@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock, local
 from typing import TYPE_CHECKING, Any
 
 from monai_sasm.evaluation.synthetic_series import write_ct_series
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 BATCH_DEFINITIONS = {
     "batch s": "wall clock of a batch over synthetic CT as DICOM in this process, from the first look at the folder to "
-    "the last commit, the models loaded before",
+    "the last commit, on one core, the models loaded before",
     "networks s": "of it, spent in the forward passes of the gate and of the experts it called",
     "overhead": "(batch - networks) / networks",
 }
@@ -39,7 +42,7 @@ def batch_overhead(series: int, slices: int, device: str = "auto") -> dict[str, 
     from monai_sasm.restoration.options import Options
     from monai_sasm.types import Modality
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, one_thread():
         for number in range(series):
             write_ct_series(Path(folder) / "in" / str(number), slices, study=number + 1)
         job = BatchJob(Path(folder) / "in", Path(folder) / "out", Options(), device=device)
@@ -55,15 +58,28 @@ def batch_overhead(series: int, slices: int, device: str = "auto") -> dict[str, 
     return {"batch s": seconds, "networks s": networks, "overhead": (seconds - networks) / networks}
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """On a CPU, one slice after the other on one core: where its time goes cannot be told from slices side by side."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class NetworkClock:
-    """Adds up the seconds spent in the forward passes of networks.
+    """Adds up the seconds spent in the forward passes of networks, over all threads.
 
     Args:
         networks: none of which calls another.
     """
 
     def __init__(self, *networks: nn.Module) -> None:
-        self.seconds, self.started = 0.0, 0.0
+        self.seconds, self._lock, self._here = 0.0, Lock(), local()
         self.hooks = [network.register_forward_pre_hook(self._start) for network in networks]
         self.hooks += [network.register_forward_hook(self._stop) for network in networks]
 
@@ -74,11 +90,12 @@ class NetworkClock:
         return self.seconds
 
     def _start(self, *_: Any) -> None:
-        self.started = time.perf_counter()
+        self._here.started = time.perf_counter()
 
     def _stop(self, *_: Any) -> None:
         import torch
 
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - self.started
+        with self._lock:
+            self.seconds += time.perf_counter() - self._here.started

@@ -100,10 +100,16 @@ def run_on_slices(
     Yields:
         The result of each slice in its order.
     """
+    for slab in batches(slices, batch=batch, neighbours=neighbours, length=length):
+        yield from run(slab)
+
+
+def batches(slices: Iterable[Tensor], *, batch: int = 1, neighbours: int = 0, length: int = 1) -> Iterator[Tensor]:
+    """Slices between their neighbours ``(n, (2 neighbours + 1) c, H, W)``; arguments as for :func:`run_on_slices`."""
     around = slabs(slices, neighbours, length)
     while windows := list(islice(around, batch)):
-        slices = [window[0] if len(window) == 1 else torch.cat(window) for window in windows]
-        yield from run(slices[0][None] if len(slices) == 1 else torch.stack(slices))
+        several = [window[0] if len(window) == 1 else torch.cat(window) for window in windows]
+        yield several[0][None] if len(several) == 1 else torch.stack(several)
 
 
 def fit_neighbours(image: Tensor, count: int, channels: int = 1) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from monai_sasm.types import ImageBatch, NoiseMap
 
-_BAND = 32  # rows of blocks
+_BAND = 2**20  # pixels
 MAD_TO_SIGMA = 1 / 0.6745  # median of |N(0, 1)|
 
 
@@ -65,10 +65,10 @@ class NoiseEstimator(nn.Module):
 
     def _sigmas_of_blocks(self, image: Tensor) -> Tensor:
         """Some rows of blocks after the other, which takes less memory; a record holds no loop."""
-        rows = -(-(image.shape[-2] - 2) // self.block)
-        if _is_recorded() or rows < 2 * _BAND or image.shape[-1] - 2 < self.block:
+        rows, band = -(-(image.shape[-2] - 2) // self.block), max(2, _BAND // (image.shape[-1] * self.block))
+        if _is_recorded() or rows < 2 * band or image.shape[-1] - 2 < self.block:
             return self._block_sigmas(image)
-        firsts = range(0, rows - 1, _BAND)  # the last band has two rows at least, for its padding to come from
+        firsts = range(0, rows - 1, band)  # the last band has two rows at least, for its padding to come from
         ends = [first * self.block + 2 for first in firsts[1:]] + [image.shape[-2]]
         return torch.cat(
             [
@@ -90,18 +90,12 @@ class NoiseEstimator(nn.Module):
             response = F.pad(response, pad, mode=mode)
         h, w = response.shape[-2] // block, response.shape[-1] // block
         tiles = response.view(batch, channels, h, block, w, block).transpose(3, 4).flatten(-2)  # (B, C, h, w, block^2)
-        return _median(tiles).mean(1, keepdim=True) * MAD_TO_SIGMA
+        return median(tiles).mean(1, keepdim=True) * MAD_TO_SIGMA
 
 
-def _median(values: Tensor) -> Tensor:
-    """Lower median over the last axis, as ``Tensor.median``; NumPy finds it eight times as fast.
-
-    An exported or traced graph would keep NumPy's result of its example as a constant.
-    """
-    middle = (values.shape[-1] - 1) // 2
-    if _is_recorded() or values.device.type != "cpu" or values.requires_grad:
-        return values.sort(dim=-1).values[..., middle]
-    return torch.from_numpy(np.partition(values.numpy(), middle, axis=-1)[..., middle])
+def median(values: Tensor) -> Tensor:
+    """Lower median over the last axis, as ``Tensor.median``; NumPy finds it eight times as fast."""
+    return _ordered(values, (values.shape[-1] - 1) // 2)[0]
 
 
 def _is_recorded() -> bool:
@@ -112,6 +106,17 @@ def _quantile(values: Tensor, share: float) -> Tensor:
     """``torch.quantile`` over the few values of axis 1, without its checks and copies."""
     place = share * (values.shape[1] - 1)
     below = int(place)
-    ordered = values.sort(1).values
-    above = min(below + 1, values.shape[1] - 1)
-    return torch.lerp(ordered[:, below], ordered[:, above], place - below)
+    low, high = _ordered(values.transpose(1, 2), below, min(below + 1, values.shape[1] - 1))
+    return torch.lerp(low, high, place - below)
+
+
+def _ordered(values: Tensor, *places: int) -> list[Tensor]:
+    """What stands at these places of the last axis once it is sorted.
+
+    An exported or traced graph would keep NumPy's result of its example as a constant.
+    """
+    if _is_recorded() or values.device.type != "cpu" or values.requires_grad:
+        ordered = values.sort(dim=-1).values
+        return [ordered[..., place] for place in places]
+    parted = np.partition(values.numpy(), places, axis=-1)
+    return [torch.from_numpy(parted[..., place]) for place in places]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 TILE = 768  # pixels; side of a core
 HALO = 128  # pixels on each side
+BAND = 2**21  # pixels that are worked on at once where it is done pixel by pixel
 ALIGN = 32  # tile borders fall on multiples of the coarsest stride
 
 
@@ -91,8 +92,9 @@ def tiled(
     return result
 
 
-def bands(height: int, rows: int = TILE) -> Iterator[slice]:
-    """Rows of an image, a few at a time: what is done to them one after the other takes no copy of a large image."""
+def bands(height: int, width: int) -> Iterator[slice]:
+    """Rows of an image, some at a time: what is done to them one after the other takes no copy of a large image."""
+    rows = max(ALIGN, BAND // width // ALIGN * ALIGN)
     return (slice(start, min(start + rows, height)) for start in range(0, height, rows))
 
 

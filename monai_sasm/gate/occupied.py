@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_sasm.functional.runs import all_in_runs
+from monai_sasm.functional.runs import in_squares
 from monai_sasm.functional.tiling import bands
+from monai_sasm.gate.routing import with_identity
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality
 
 # Another rule than that of monai_sasm.restoration.shelter on purpose: that one promises pixels to the last bit and
@@ -41,8 +42,7 @@ def occupied(image: ImageBatch, modality: Modality) -> Tensor:
 
 def confine(weights: ExpertWeights, seen: Tensor) -> ExpertWeights:
     """Weights ``(B, E, H, W)`` with those of all experts 0 where nothing is; ``seen`` see :func:`occupied`."""
-    acting = weights[:, 1:] * seen
-    return torch.cat([(1 - acting.sum(1, keepdim=True)).clamp_min(0), acting], 1)
+    return with_identity(weights[:, 1:] * seen)
 
 
 def flat(image: ImageBatch, modality: Modality) -> Tensor:
@@ -50,7 +50,7 @@ def flat(image: ImageBatch, modality: Modality) -> Tensor:
     side = FLAT_PICTURE if modality.profile.is_picture else FLAT
     height, reach = image.shape[-2], side + _GROWTH
     found = torch.empty_like(image[:, :1], dtype=torch.bool)
-    for rows in bands(height):
+    for rows in bands(height, image.shape[-1]):
         top, bottom = max(0, rows.start - reach), min(height, rows.stop + reach)
         found[..., rows, :] = flat_whole(image[..., top:bottom, :], side)[..., rows.start - top : rows.stop - top, :]
     return found
@@ -62,11 +62,7 @@ def flat_whole(image: Tensor, side: int) -> Tensor:
     down = (image[..., 1:, :] == image[..., :-1, :]).all(1, keepdim=True)
     if min(image.shape[-2:]) < side:
         return torch.zeros_like(image[:, :1], dtype=torch.bool)
-    corners = all_in_runs(all_in_runs(across, side - 1, -1), side, -2) & all_in_runs(
-        all_in_runs(down, side - 1, -2), side, -1
-    )
-    around = F.pad(corners, [side - 1] * 4)
-    found = ~all_in_runs(all_in_runs(~around, side, -1), side, -2)
+    found = in_squares(across, down, side)
     for _ in range(_GROWTH):
         left, right = F.pad(found[..., :-1] & across, (1, 0)), F.pad(found[..., 1:] & across, (0, 1))
         upper, lower = F.pad(found[..., :-1, :] & down, (0, 0, 1, 0)), F.pad(found[..., 1:, :] & down, (0, 0, 0, 1))
@@ -94,6 +90,7 @@ def _reached(air: Tensor) -> Tensor:
     border[..., 1:-1, 1:-1] = False
     found = air & border
     for _ in range(_SWEEPS):
+        before = found
         for axis in (-2, -1):
             place = torch.arange(air.shape[axis], device=air.device).view(-1, *[1] * (-axis - 1))
             for turned in (False, True):
@@ -101,4 +98,6 @@ def _reached(air: Tensor) -> Tensor:
                 wall, seed = (torch.where(one, place, -1).cummax(axis).values for one in (~way, seeds))
                 reached = way & (seed > wall)
                 found = found | (reached.flip(axis) if turned else reached)
+        if found.device.type == "cpu" and torch.equal(found, before):  # other devices would have to be waited for
+            break
     return found

@@ -64,7 +64,7 @@ class PixelWeights:
 
     def bands(self) -> Iterator[ExpertWeights]:
         """The weights of some rows after the other."""
-        return (self.part((rows, slice(0, self.shape[3]))) for rows in bands(self.shape[2]))
+        return (self.part((rows, slice(0, self.shape[3]))) for rows in bands(*self.shape[2:]))
 
     def whole(self) -> ExpertWeights:
         """All of them."""

@@ -60,12 +60,24 @@ def block_weights(
 
 def enlarge(blocks: ExpertWeights, size: tuple[int, int], floor: float = 0.0) -> ExpertWeights:
     """Weights ``(B, E, *size)`` of pixels from those of blocks ``(B, E, h, w)``; see :func:`route`."""
-    acting = _enlarged(blocks[:, 1:], size)
-    if floor:
-        # soft threshold: continuous, so no edge appears in the picture where a weight crosses the floor
-        acting = (acting - floor).clamp_min_(0).div_(1 - floor)
+    acting = blocks[:, 1:]
+    if blocks.device.type != "cpu":  # which classes act would have to be waited for
+        return with_identity(_soft(_enlarged(acting, size), floor))
+    enlarged = acting.new_zeros(*acting.shape[:2], *size)
+    for index in acting.flatten(2).any(2).any(0).nonzero()[:, 0].tolist():  # of other modalities none does
+        enlarged[:, index : index + 1] = _soft(_enlarged(acting[:, index : index + 1], size), floor)
+    return with_identity(enlarged)
+
+
+def with_identity(acting: ExpertWeights) -> ExpertWeights:
+    """Weights ``(B, E, H, W)`` of all classes from those of the experts; the identity has what they leave."""
     identity = (1 - acting.sum(1, keepdim=True)).clamp_min(0)  # rounding
     return torch.cat([identity, acting], 1)
+
+
+def _soft(weights: torch.Tensor, floor: float) -> torch.Tensor:
+    """Soft threshold: continuous, so no edge appears in the picture where a weight crosses the floor."""
+    return (weights - floor).clamp_min_(0).div_(1 - floor) if floor else weights
 
 
 def _enlarged(weights: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -10,6 +10,9 @@ longer: the memory is that of a few maps, however long the volume.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, reduce
+from operator import add
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +63,20 @@ def shares(count: int, distance: float) -> NDArray[np.float64]:
     return smooth / smooth.sum(1, keepdims=True)
 
 
+class _Once:
+    """A value that is worked out when it is first asked for, by whichever thread asks first."""
+
+    def __init__(self, work: Callable[[], ExpertWeights]) -> None:
+        self._work, self._working = work, Lock()
+        self._value: ExpertWeights | None = None
+
+    def __call__(self) -> ExpertWeights:
+        with self._working:
+            if self._value is None:
+                self._value = self._work()
+            return self._value
+
+
 class CoherentWeights:
     """Weights of the slices of one or more stacks, which are asked for in their order, or in any other at more cost.
 
@@ -70,7 +87,7 @@ class CoherentWeights:
         modality: decides where nothing is, see :mod:`monai_sasm.gate.occupied`.
         size: height and width of the slices.
         floor: see :func:`monai_sasm.gate.routing.route`.
-        keep: forget nothing, for slices in any order.
+        behind: how many slices before the one asked for may still be asked for: by other threads, or in any order.
     """
 
     def __init__(
@@ -82,18 +99,29 @@ class CoherentWeights:
         modality: Modality,
         size: tuple[int, int],
         floor: float,
-        keep: bool = False,
+        behind: int = 0,
     ) -> None:
         self.judge, self.count, self.modality, self.size = judge, count, modality, size
-        self.floor, self.keep = floor, keep
+        self.floor, self.behind = floor, behind
         self.seen, self.shares = seen_slices(count, distance), shares(count, distance)
-        self._known: dict[int, ExpertWeights] = {}  # index of a slice that the gate saw -> weights
+        self._known: dict[int, _Once] = {}  # index of a slice that the gate sees -> weights
+        self._looking = Lock()
 
     def __call__(self, index: int, image: ImageBatch) -> ExpertWeights:
-        """``(1, E, H, W)`` of a slice ``(1, c, H, W)``, working scale; its place in all stacks one after the other."""
+        """``(1, E, H, W)`` of a slice ``(1, c, H, W)``, working scale; its place in all stacks one after the other.
+
+        Threads may ask for some slices at a time; the gate sees each once.
+        """
+        needed = self._shares_of(index)
+        oldest = min(self._shares_of(max(index - self.behind, 0)))
+        with self._looking:
+            known = {one: self._known.get(one) or _Once(partial(self.judge, one)) for one in needed}
+            kept = {one: value for one, value in self._known.items() if one >= oldest}
+            self._known = kept | known
+        blocks = reduce(add, (share * known[one]() for one, share in needed.items()))
+        return confine(enlarge(blocks.to(image.device), self.size, self.floor), occupied(image, self.modality))
+
+    def _shares_of(self, index: int) -> dict[int, float]:
+        """Indices of the slices that the gate sees for a slice -> what each adds to its weights."""
         first, place = index - index % self.count, index % self.count
-        needed = {first + int(self.seen[k]): self.shares[place, k] for k in np.flatnonzero(self.shares[place])}
-        known = {one: self._known[one] if one in self._known else self.judge(one) for one in needed}
-        self._known = self._known | known if self.keep else known
-        blocks = sum(share * known[one] for one, share in needed.items())
-        return confine(enlarge(blocks, self.size, self.floor), occupied(image, self.modality))
+        return {first + int(self.seen[k]): self.shares[place, k] for k in np.flatnonzero(self.shares[place])}

@@ -62,10 +62,12 @@ def restore_tiled(
         if in_place:
             came = came.clone()
             came[..., : rows.start - first, :] = above[..., first - reached : rows.start - reached, :]
-            above, reached = came, first
+            reached = max(first, rows.stop - halo)
+            above = came[..., reached - first : rows.stop - first, :].clone()
         for part in row:
             core_weights = maps.part(part.core)
-            needed = [index for index in experts if float(core_weights[:, index].max()) > NEGLIGIBLE]
+            most = core_weights.amax((0, 2, 3)).tolist()
+            needed = [index for index in experts if most[index] > NEGLIGIBLE]
             if needed:
                 window, window_sigma = came[..., part.window[1]], cut(sigma, part.window)
                 outputs = {index: cut(experts[index](window, window_sigma), part.inner) for index in needed}

@@ -60,10 +60,11 @@ class Pipeline(torch.nn.Module):
         plan = self.plan
         between_neighbours = not self.modality.profile.is_picture and image.shape[1] > 1
         restored = []
-        for first, part in enumerate(image.split(plan.batch)):
+        size = plan.batch(*image.shape[-2:])
+        for first, part in enumerate(image.split(size)):
             slab, chosen = part.to(plan.device), None
             if weights is not None:
-                chosen = weights[first * plan.batch :][: len(part)].to(plan.device)
+                chosen = weights[first * size :][: len(part)].to(plan.device)
             middle, around = (fit_neighbours(slab, 0), slab) if between_neighbours else (slab, None)
             restored.append(restore_slices(middle, plan, slab=around, weights=chosen))
         return torch.cat(restored).to(image)

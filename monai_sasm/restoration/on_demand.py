@@ -18,6 +18,7 @@ from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.restore import at_strength, coherent_weights, concluded, restore_fully
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.statistics import SliceStatistics
+from monai_sasm.restoration.threads import as_one_of
 from monai_sasm.types import ImageBatch
 
 
@@ -54,7 +55,7 @@ class OnDemand:
         self.natives = list(volume.each_slice())  # (c, H, W) each, views
         self._near = neighbours_of(volume, plan.neighbours)
         self._stack = len(self.natives) // (1 if volume.modality.profile.is_picture else len(volume.array))
-        self._coherent = coherent_weights(volume, plan, self.scaling, keep=True)
+        self._coherent = coherent_weights(volume, plan, self.scaling, behind=len(self.natives))
         self._done: dict[int, _Slice] = {}
 
     def __len__(self) -> int:
@@ -80,15 +81,16 @@ class OnDemand:
         places = [min(max(index + step, first), first + self._stack - 1) for step in range(-self._near, self._near + 1)]
         slab = torch.cat([image if place == index else self._working(place) for place in places], 1)
         sigma = self.plan.options.sigma
-        _, full = restore_fully(
-            image,
-            self.plan,
-            given=None if sigma is None else sigma / self.scaling.scale,
-            statistics=statistics,
-            progress=progress,
-            slab=slab if slab.shape[1] > count else None,
-            weights=None if self._coherent is None else self._coherent(index, image),
-        )
+        with as_one_of(self.plan, len(self)):
+            _, full = restore_fully(
+                image,
+                self.plan,
+                given=None if sigma is None else sigma / self.scaling.scale,
+                statistics=statistics,
+                progress=progress,
+                slab=slab if slab.shape[1] > count else None,
+                weights=None if self._coherent is None else self._coherent(index, image),
+            )
         kept = {name: maps[0] for name, maps in statistics.kept.items() if name in self.plan.classes}
         self._done[index] = _Slice(
             full=full.cpu(),

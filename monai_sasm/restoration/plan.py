@@ -16,6 +16,9 @@ from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.refinement import refined_derivation
 from monai_sasm.types import Modality
 
+_FEWEST, _MOST = 16, 64  # slices of a batch on other devices than a CPU
+_AT_ONCE, _BYTES_PER_PIXEL = 5, 1024  # batches in its memory at a time, and what a pixel takes in the widest network
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -59,10 +62,16 @@ class Plan:
         reduced = any(expert.precision == "bfloat16" for expert in self.experts.values())
         return "bfloat16" if reduced else "float32"
 
-    @property
-    def batch(self) -> int:
-        """Slices per network call: a GPU needs many, on a CPU more than one costs memory and gains nothing."""
-        return 1 if self.device.type == "cpu" else 16
+    def batch(self, height: int, width: int) -> int:
+        """Slices per network call: a GPU needs many, up to 64, as far as its free memory takes them; on a CPU more than
+        one costs memory and gains nothing.
+        """
+        if self.device.type == "cpu":
+            return 1
+        if self.device.type != "cuda":
+            return _FEWEST
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return max(1, min(_MOST, free // (_AT_ONCE * _BYTES_PER_PIXEL * height * width)))
 
     @property
     def models(self) -> dict[str, str]:

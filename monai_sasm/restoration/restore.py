@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from monai_sasm.functional.grey import to_grey
 from monai_sasm.functional.intensity import Scaling, scaling_for
 from monai_sasm.functional.mixing import blend
-from monai_sasm.functional.neighbours import fit_neighbours, neighbours_of, run_on_slices
+from monai_sasm.functional.neighbours import batches, fit_neighbours, neighbours_of
+from monai_sasm.functional.noise import median
 from monai_sasm.functional.tiling import bands, tiled
 from monai_sasm.gate.pixel_weights import PixelWeights
-from monai_sasm.io.memory import give_back
+from monai_sasm.io.memory import give_back, keep_freed
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.coherence import CoherentWeights, slice_distance
@@ -30,11 +32,12 @@ from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.shelter import neighbours_for_experts, sheltered
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.restoration.target_noise import aimed
+from monai_sasm.restoration.threads import AT_ONCE, in_threads
 from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
 UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or the strength is 0"
-_TRIM_EVERY = 16  # slices
+_TRIM_EVERY = 32  # slices
 _MEASURED, _CENTRE = 16, 512  # slices, and pixels on each side of their middle, whose noise is measured afterwards
 
 
@@ -51,6 +54,7 @@ def restore_volume(
             half the memory so.
     """
     started = time.perf_counter()
+    keep_freed()
     plan, aim = aimed(volume, plan)
     options, factor, scaling = plan.options, plan.scale, scaling_for(volume)
     count, channels, height, width = volume.slices_shape
@@ -59,36 +63,39 @@ def restore_volume(
     statistics = SliceStatistics(plan.classes, options.keep_maps, count)
     near = neighbours_of(volume, plan.neighbours)
     left: list[float] = []
+    size = plan.batch(factor * height, factor * width)
     run = partial(
         _correction,
         plan=plan,
         channels=channels,
         given=None if options.sigma is None else options.sigma / scaling.scale,
-        statistics=statistics,
-        progress=progress,
-        coherent=coherent_weights(volume, plan, scaling),
+        count=count,
+        coherent=coherent_weights(volume, plan, scaling, behind=size * (AT_ONCE + 1)),
     )
     # read a few slices ahead, so that a slice is restored between neighbours that are not
-    images = (to_working_scale(native, scaling, plan) for native in volume.each_slice())
+    images = (_in_working_scale(native, scaling, plan) for native in volume.each_slice())
     stack = count // (1 if volume.modality.profile.is_picture else len(volume.array))
-    corrections = run_on_slices(run, images, batch=plan.batch, neighbours=near, length=stack)
+    slabs = batches(images, batch=size, neighbours=near, length=stack)
+    corrections = in_threads(run, slabs, size, plan=plan, count=count, statistics=statistics, progress=progress)
     changed = factor > 1
-    for index, (native, place, change) in enumerate(
-        zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
-    ):
-        # adding the correction in native units leaves an untouched pixel untouched to the last bit
-        start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
-        for rows in bands(start.shape[1]):
-            correction = scaling.scale * change[:, rows].cpu().numpy()
-            changed = changed or bool(correction.any())
-            restored = start[:, rows] + correction
-            if changes is not None:
-                changes[index, rows] = (restored - start[:, rows]).mean(0)
-            place[:, rows] = restored
-        if index % (1 + count // _MEASURED) == 0:
-            left.append(_noise_of(place, plan, scaling))
-        if index % _TRIM_EVERY == 0:
-            give_back()
+    with closing(corrections):
+        for index, (native, place, change) in enumerate(
+            zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
+        ):
+            # adding the correction in native units leaves an untouched pixel untouched to the last bit
+            start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
+            for rows in bands(*start.shape[1:]):
+                correction = scaling.scale * change[:, rows].numpy()
+                changed = changed or bool(correction.any())
+                restored = start[:, rows] + correction
+                if changes is not None:
+                    changes[index, rows] = (restored - start[:, rows]).mean(0)
+                place[:, rows] = restored
+            if index % (1 + count // _MEASURED) == 0:
+                left.append(_noise_of(place, plan, scaling))
+            if index % _TRIM_EVERY == 0:
+                give_back()
+    give_back()
     summary = (
         statistics.summary(scaling.scale)
         | aim
@@ -152,7 +159,7 @@ def at_strength(
     ``in_place`` puts it where ``full`` was.
     """
     result = full if in_place else torch.empty_like(full)
-    for rows in bands(full.shape[-2]):
+    for rows in bands(*full.shape[-2:]):
         result[..., rows, :] = blend(start[..., rows, :], full[..., rows, :], strength)
     return to_grey(result) if channels == 1 and result.shape[1] == 3 else result
 
@@ -232,10 +239,10 @@ def _weights_of(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> PixelWeights:
     return PixelWeights.of_blocks(blocks, image, plan.modality, WEIGHT_FLOOR)
 
 
-def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, keep: bool = False) -> CoherentWeights | None:
+def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, behind: int = 0) -> CoherentWeights | None:
     """The gate's weights of the slices of a volume; ``None`` where each slice stands alone, or no gate decides.
 
-    A slice must not be overwritten before its weights were asked for. ``keep`` see :class:`CoherentWeights`.
+    A slice must not be overwritten before its weights were asked for. ``behind`` see :class:`CoherentWeights`.
     """
     count, _, height, width = volume.slices_shape
     return coherent_slices(
@@ -245,7 +252,7 @@ def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, keep: bool
         distance=slice_distance(volume),
         size=(height, width),
         given=None if plan.options.sigma is None else plan.options.sigma / scaling.scale,
-        keep=keep,
+        behind=behind,
     )
 
 
@@ -257,7 +264,7 @@ def coherent_slices(
     distance: float | None,
     size: tuple[int, int],
     given: float | None = None,
-    keep: bool = False,
+    behind: int = 0,
 ) -> CoherentWeights | None:
     """:func:`coherent_weights` of slices that are in working scale already.
 
@@ -268,7 +275,7 @@ def coherent_slices(
         distance: see :func:`monai_sasm.restoration.coherence.slice_distance`.
         size: height and width of the slices.
         given: noise standard deviation in working scale; estimated if ``None``.
-        keep: see :class:`CoherentWeights`.
+        behind: see :class:`CoherentWeights`.
     """
     gate = plan.gate
     if gate is None or distance is None:
@@ -277,20 +284,25 @@ def coherent_slices(
     def judge(index: int) -> ExpertWeights:
         image = sheltered(slice_at(index)[None], plan.modality.profile).seen
         sigma = plan.noise_estimator(image) if given is None else torch.full_like(image, given)
-        return gate_blocks(
+        blocks = gate_blocks(
             image, sigma, gate.network, modality=plan.modality, precision=gate.precision, **_gate_settings(plan)
         )
+        return blocks.cpu()  # small, and asked for by threads that know nothing of each other's streams
 
     return CoherentWeights(
-        judge, count=count, distance=distance, modality=plan.modality, size=size, floor=WEIGHT_FLOOR, keep=keep
+        judge, count=count, distance=distance, modality=plan.modality, size=size, floor=WEIGHT_FLOOR, behind=behind
     )
 
 
 def to_working_scale(native: NDArray[np.float32], scaling: Scaling, plan: Plan) -> torch.Tensor:
     """A slice ``(c, H, W)`` as the networks take it, on their device; a photo that is in their scale is not copied."""
+    return _in_working_scale(native, scaling, plan).to(plan.device)
+
+
+def _in_working_scale(native: NDArray[np.float32], scaling: Scaling, plan: Plan) -> torch.Tensor:
     if plan.modality.profile.is_picture and scaling == Scaling() and native.flags.writeable:
-        return torch.from_numpy(native).to(plan.device)
-    return torch.from_numpy(scaling.forward(np.array(native))).to(plan.device)
+        return torch.from_numpy(native)
+    return torch.from_numpy(scaling.forward(np.array(native)))
 
 
 def _gate_settings(plan: Plan) -> dict[str, Any]:
@@ -302,25 +314,32 @@ def _gate_settings(plan: Plan) -> dict[str, Any]:
 
 
 def _correction(
+    first: int,
     slab: ImageBatch,
     plan: Plan,
     channels: int,
     given: float | None,
-    statistics: SliceStatistics,
-    progress: Callable[[int], None] | None,
+    count: int,
     coherent: CoherentWeights | None,
-) -> ImageBatch:
-    """What is added to slices ``(B, (2 n + 1) channels, H, W)``, given between their neighbours."""
+    progress: Callable[[int], None] | None,
+) -> tuple[ImageBatch, SliceStatistics]:
+    """What is added to slices ``(B, (2 n + 1) channels, H, W)``, given between their neighbours, and what is noted.
+
+    ``first`` of ``count`` is the index of the first of them.
+    """
+    statistics = SliceStatistics(plan.classes, plan.options.keep_maps, count)
+    if plan.device.type == "cuda":
+        slab = slab.pin_memory()
+    slab = slab.to(plan.device, non_blocking=True)
     image = fit_neighbours(slab, 0, channels)
     around = slab if slab.shape[1] > channels else None
     weights = None
     if coherent is not None:
-        first = len(statistics.means)
         weights = torch.cat([coherent(first + index, image[index : index + 1]) for index in range(len(image))])
     result = restore_slices(
         image, plan, given=given, statistics=statistics, progress=progress, slab=around, weights=weights
     )
-    return result.sub_(enlarge(image, plan.scale))
+    return result.sub_(enlarge(image, plan.scale)).cpu(), statistics
 
 
 def _noise_of(image: NDArray[np.float32], plan: Plan, scaling: Scaling) -> float:
@@ -328,7 +347,7 @@ def _noise_of(image: NDArray[np.float32], plan: Plan, scaling: Scaling) -> float
     top, start = (max(0, side // 2 - _CENTRE) for side in image.shape[-2:])
     middle = image[:, top : top + 2 * _CENTRE, start : start + 2 * _CENTRE]
     seen = torch.from_numpy(np.ascontiguousarray(scaling.forward(np.array(middle)), np.float32))
-    return float(plan.noise_estimator(seen[None]).median())
+    return float(median(plan.noise_estimator(seen[None]).flatten()))
 
 
 def _output(volume: Volume, factor: int, in_place: bool) -> Volume:

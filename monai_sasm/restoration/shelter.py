@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_sasm.functional.runs import all_in_runs
+from monai_sasm.functional.runs import in_squares
 from monai_sasm.types import ImageBatch, Modality, ModalityProfile
 
 _BLOCK = 5  # pixels; squares of one value are constant by intent: clipped noise has none of this size
@@ -61,7 +60,15 @@ class Sheltered:
 
 
 def sheltered(image: ImageBatch, profile: ModalityProfile) -> Sheltered:
-    """The slices ``image`` ``(B, C, H, W)``, working scale, of a modality that is no picture."""
+    """The slices ``image`` ``(B, C, H, W)``, working scale, of a modality that is no picture; each for itself."""
+    if len(image) > 1:
+        each = [sheltered(one[None], profile) for one in image]
+        seen, kept, padding = (
+            torch.cat(parts) for parts in zip(*((one.seen, one.kept, one.padding) for one in each), strict=True)
+        )
+        beside = [torch.zeros_like(one.kept) if one.near is None else one.near for one in each]
+        anywhere = any(one.near is not None for one in each)
+        return Sheltered(image, seen, kept, padding, torch.cat(beside) if anywhere else None)
     kept = constant_regions(image)
     if profile.nonnegative:  # with background at the darkest value, single pixels of it are background, too
         darkest = image == image.amin((1, 2, 3), keepdim=True)
@@ -72,9 +79,7 @@ def sheltered(image: ImageBatch, profile: ModalityProfile) -> Sheltered:
     within, high = image.clamp(air, white), image > white
     below = image < air
     padding = below & torch.isin(image, image[kept & below].unique()) if below.any() else below
-    border = torch.ones_like(kept)
-    border[..., 1:-1, 1:-1] = False
-    for value in image[kept & border].unique():  # nothing that was measured is constant there, but clipped air
+    for value in _border(image)[_border(kept)].unique():  # nothing that was measured is constant there, but clipped air
         if air + _AIR_LIKE < value < white:
             padding = padding | _grown(kept & (image == value), image == value)
     near = _largest(high.float(), 2 * _HALO + 1) > 0 if high.any() else None
@@ -89,23 +94,20 @@ def neighbours_for_experts(slab: ImageBatch, modality: Modality) -> ImageBatch:
 
 def constant_regions(image: ImageBatch) -> Tensor:
     """Bool, the shape of ``image``: pixels in squares of exactly one value, and those of that value next to them."""
-    kept = torch.zeros_like(image, dtype=torch.bool)
     if min(image.shape[-2:]) < _BLOCK:
-        return kept
-    across = all_in_runs(image[..., 1:] == image[..., :-1], _BLOCK - 1, -1)
-    down = all_in_runs(image[..., 1:, :] == image[..., :-1, :], _BLOCK - 1, -2)
-    squares = all_in_runs(across, _BLOCK, -2) & down[..., : across.shape[-1]]  # by their first pixels
-    if not squares.any():
-        return kept
-    height, width = squares.shape[-2:]
-    for row, column in product(range(_BLOCK), repeat=2):
-        kept[..., row : row + height, column : column + width] |= squares
-    for _ in range(_FRINGE):
-        for one, other in _neighbours():
-            alike = image[one] == image[other]
+        return torch.zeros_like(image, dtype=torch.bool)
+    pairs = [(one, other, image[one] == image[other]) for one, other in _neighbours()]
+    kept = in_squares(pairs[0][2], pairs[1][2], _BLOCK)
+    for _ in range(_FRINGE if kept.any() else 0):
+        for one, other, alike in pairs:
             kept[one] |= kept[other] & alike
             kept[other] |= kept[one] & alike
     return kept
+
+
+def _border(image: Tensor) -> Tensor:
+    """``(B, C, N)``: the outermost pixels, those of the corners twice."""
+    return torch.cat([image[..., 0, :], image[..., -1, :], image[..., 0], image[..., -1]], -1)
 
 
 def _neighbours() -> Iterator[tuple[Any, Any]]:

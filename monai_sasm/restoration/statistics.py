@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.functional.noise import median
 from monai_sasm.gate.pixel_weights import PixelWeights
 from monai_sasm.types import NoiseMap
 
@@ -39,15 +40,28 @@ class SliceStatistics:
         if number == 0:
             self.first = len(self.means)
             self.means += [{} for _ in range(weights.shape[0])]
-            self.sigmas += [float(one.median()) for one in sigma]
-        means, whole = weights.mean(), weights.whole() if self.keep else None
+            self.sigmas += median(sigma.flatten(1)).tolist()
+        means, whole = weights.mean().cpu().double().numpy(), weights.whole() if self.keep else None
         for index, acting in enumerate(active):
             if not acting:
                 continue
-            self.means[self.first + index][number] = means[index].cpu().double().numpy()
+            self.means[self.first + index][number] = means[index]
             for name, weight in zip(self.names, whole[index], strict=True) if whole is not None else ():
                 label = name if number == 0 else f"{name}, pass {number + 1}"
                 self.kept.setdefault(label, []).append(weight.cpu().numpy())
+
+    def extend(self, later: SliceStatistics) -> None:
+        """What was noted of the next slices, elsewhere."""
+        for own, other in (
+            (self.means, later.means),
+            (self.sigmas, later.sigmas),
+            (self.trusts, later.trusts),
+            (self.mean_trusts, later.mean_trusts),
+            (self.spreads, later.spreads),
+        ):
+            own += other  # type: ignore[operator]
+        for label, maps in later.kept.items():
+            self.kept.setdefault(label, []).extend(maps)
 
     def add_trust(self, trust: NoiseMap) -> None:
         """What share of a refiner's change was used in the next slices, ``(B, 1, H, W)``."""

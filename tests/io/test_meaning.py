@@ -198,6 +198,7 @@ IMAGES = {
     "a rim": ("MR", noisy(100 * rim(), 1)),
     "a rim in noise": ("MR", noisy(100 * rim(), 8)),
     "a rim around all values": ("MR", noisy(100 * rim(np.linspace(0, 1, 128)[:, None, None]), 1)),
+    "a narrow window": ("MR", np.random.default_rng(4).normal(130, 60, (64, 64, 6)).clip(0, 255)),
     "stripes": ("MR", noisy(100 * (np.mgrid[:128, :128][0] // 4 % 2 * 1.0)[..., None].repeat(2, 2), 5)),
     "magnitude in [0, 1]": ("MR", head() / head().max()),
     "8 bits, saturated": ("MR", np.rint(head() / 2).clip(0, 255)),

@@ -194,6 +194,12 @@ def test_what_cannot_be_right_is_refused_with_its_reason(name: str, tmp_path: Pa
         entry.load()
 
 
+def test_a_name_that_says_labels_can_be_overruled(tmp_path: Path) -> None:
+    itk(tmp_path / "sub-1_dseg.mha")
+    (entry,) = formats.inventory(tmp_path, Modality.MR, force_modality=True)
+    assert entry.load().notes[-1].startswith("read all the same: a label map or mask by its name")
+
+
 def test_the_modality_of_a_file_counts(tmp_path: Path) -> None:
     (tmp_path / "a.mha").write_bytes(text(META[0], "Modality = MET_MOD_CT", *META[1:]))
     assert formats.inventory(tmp_path)[0].modality is Modality.CT

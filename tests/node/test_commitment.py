@@ -42,7 +42,7 @@ class Committing(Archive):
         entity = AE(ae_title="ARCHIVE")
         entity.add_supported_context(CT)
         entity.add_supported_context(SOP_CLASS)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._action)]
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._action)]
         self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
 
     def close(self) -> None:
@@ -268,7 +268,9 @@ def test_how_long_is_a_length_of_time() -> None:
 
 def test_the_example_of_the_manual_is_right(tmp_path: Path) -> None:
     text = (CHECKOUT / "docs" / "archive.md").read_text(encoding="utf-8")
-    (tmp_path / "node.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    (tmp_path / "node.yaml").write_text(
+        "spool: " + text.partition("```yaml\nspool: ")[2].partition("```")[0], encoding="utf-8"
+    )
     read = config_from(read_settings(tmp_path / "node.yaml"))
     (peer,) = read.destinations
     assert getattr(peer, "commit_seconds", None) == 600

@@ -15,7 +15,7 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, data_hash
 from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.scoring import Case
-from monai_sasm.evaluation.stages import stage_times
+from monai_sasm.evaluation.stages import network_rate, stage_times
 from monai_sasm.evaluation.synthetic_series import write_ct_series
 from monai_sasm.protocols import gate, mixed, photo_awgn, speed
 from monai_sasm.protocols.evaluate import evaluate_in
@@ -182,8 +182,16 @@ def test_the_stages_of_a_restoration_are_told_apart() -> None:
     found = stage_times(3, "cpu")
     assert min(found[f"{stage} ms"] for stage in ("read", "gate", "mix", "write")) > 0
     total = sum(found[f"{stage} ms"] for stage in ("read", "gate", "expert", "mix", "write"))
-    assert found["slices/s"] == pytest.approx(1e3 / total)
+    assert found["slices/s"] == pytest.approx(found["speedup"] * 1e3 / total)
+    assert found["speedup"] > 0
     assert found["beside experts"] == pytest.approx(1 - found["expert ms"] / total)
+
+
+def test_the_rate_of_a_network_counts_every_slice_of_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 4.0, 8.0])  # two rounds of three calls
+    monkeypatch.setattr("monai_sasm.evaluation.stages.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("monai_sasm.evaluation.stages.SIZE", 64)
+    assert network_rate("cpu", seconds=5.0) == {"network slices/s": 6 / 8, "batch": 1.0}
 
 
 def test_methods_take_turns() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.acquisition import Acquisition
+from monai_sasm.io.ahead import in_order
 from monai_sasm.io.dicom.acquisition import read_acquisition
 from monai_sasm.io.dicom.geometry import Stack
 from monai_sasm.io.dicom.multiframe import Slice
@@ -30,6 +32,7 @@ EVEN_MM, EVEN_PART = 0.05, 0.05
 """Distance in mm, or in steps, up to which slices may lie beside the places that an affine gives them."""
 MEMORY_SHARE = 0.8
 """Part of the free memory one array may take."""
+_AT_ONCE = 2  # files that are decoded at the same time; the headers are read by one after the other anyway
 
 
 @dataclass(frozen=True)
@@ -131,17 +134,19 @@ def load(
     multiframe = is_enhanced(header)
     check_memory(shape, copies=4 if multiframe else 1)  # a multi-frame file is decoded as a whole
     array = np.empty(shape, np.float32)
-    current: Path | None = None
-    pixels: StoredPixels | None = None
-    contents: list[str] = []
-    for index, one in enumerate(slices):
-        if one.header.path != current or pixels is None:
-            dataset, pixels = read_stored(one.header.path)
+
+    def decode(part: list[int]) -> list[str]:
+        dataset, pixels = read_stored(slices[part[0]].header.path)
+        for index in part:
+            one = slices[index]
             _check_same(dataset, one, pixels)
-            current = one.header.path
-        array[0, index] = rescaled(pixels.values[one.frame], one.slope, one.intercept)
-        contents.append(content_of(pixels, one.frame))
-        _check_plausible(array[0, index], pixels.padding[one.frame], modality)
+            array[0, index] = rescaled(pixels.values[one.frame], one.slope, one.intercept)
+            _check_plausible(array[0, index], pixels.padding[one.frame], modality)
+        return [content_of(pixels, slices[index].frame) for index in part]
+
+    files = (list(part) for _, part in groupby(range(len(slices)), lambda index: slices[index].header.path))
+    decoded = in_order(decode, files, 1 if multiframe else _AT_ONCE)
+    contents = list(chain.from_iterable(decoded))
     source = DicomSource(
         paths=tuple(one.header.path for one in slices),
         frames=tuple(one.frame for one in slices),

@@ -23,6 +23,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.ahead import in_order
 from monai_sasm.io.commit import guard_target, replacing_folder, sync
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.conform import conform, dicom_profile
@@ -43,6 +44,7 @@ RESAMPLING = ("113085", "Spatial resampling")
 SOURCE_IMAGE = ("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
 
+_AT_ONCE = 4  # files that are encoded, or wait for the disk, at the same time
 _MAX_LO, _MAX_ST = 64, 1024  # characters of a Long String and a Short Text, PS3.5 table 6.2-1
 _STALE = [  # statements about the old pixels or the old encoding
     "SmallestImagePixelValue",
@@ -161,19 +163,21 @@ def _write_slices(
         from monai_sasm.io.dicom.enhanced import write_objects
 
         return write_objects(volume, source, building, derivation=derivation, keep_private=keep_private)
-    names: list[str] = []
-    clipped, series = 0, None
-    mended: set[str] = set()
-    changed = source.thickness is not None or any(one.changed for one in _encoded(volume, source))
-    for number, one in enumerate(_encoded(volume, source)):
-        dataset, stored = one.dataset, one.stored
-        if series is None:
-            series = facts_of(dataset, source, derivation if changed else derivation.unchanged, volume.modality)
-            series = replace(series, code=series.code if changed else None, keep_private=keep_private)
-        clipped += one.clipped
-        names.append(f"IM{number + 1:04d}.dcm")
-        mended.update(_write_slice(dataset, series, stored, building / names[-1], source, number))
-    tell(mended, clipped)
+    first = _encoded(volume, source, 0)
+    others = (_encoded(volume, source, number).changed for number in range(1, len(source.paths)))
+    changed = source.thickness is not None or first.changed or any(others)
+    series = facts_of(first.dataset, source, derivation if changed else derivation.unchanged, volume.modality)
+    series = replace(series, code=series.code if changed else None, keep_private=keep_private)
+    names = [f"IM{number + 1:04d}.dcm" for number in range(len(source.paths))]
+
+    def encode_one(number: int) -> tuple[int, Iterable[str]]:
+        one = _encoded(volume, source, number)
+        mended = _write_slice(one.dataset, series, one.stored, building / names[number], source, number)
+        sync(building / names[number])  # the disk writes while the next ones are encoded
+        return one.clipped, mended
+
+    written = list(in_order(encode_one, range(len(names)), _AT_ONCE))
+    tell({name for _, mended in written for name in mended}, sum(clipped for clipped, _ in written))
     return names
 
 
@@ -195,16 +199,15 @@ class _Encoded:
     clipped: int
 
 
-def _encoded(volume: Volume, source: DicomSource) -> Iterator[_Encoded]:
-    for number, path in enumerate(source.paths):
-        dataset, pixels = read_stored(path)
-        frame = source.frames[number]
-        with quiet():
-            same = instance_uid(dataset) == source.instances[number]
-        if not same or content_of(pixels, frame) != source.contents[number]:
-            raise RefusedError("a source file changed since it was read; restore the series again")
-        stored, lost = encode(volume.array[0, number], pixels, frame, source.slopes[number], source.intercepts[number])
-        yield _Encoded(dataset, stored, not np.array_equal(stored, pixels.values[frame]), lost)
+def _encoded(volume: Volume, source: DicomSource, number: int) -> _Encoded:
+    dataset, pixels = read_stored(source.paths[number])
+    frame = source.frames[number]
+    with quiet():
+        same = instance_uid(dataset) == source.instances[number]
+    if not same or content_of(pixels, frame) != source.contents[number]:
+        raise RefusedError("a source file changed since it was read; restore the series again")
+    stored, lost = encode(volume.array[0, number], pixels, frame, source.slopes[number], source.intercepts[number])
+    return _Encoded(dataset, stored, not np.array_equal(stored, pixels.values[frame]), lost)
 
 
 def facts_of(first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality) -> SeriesFacts:

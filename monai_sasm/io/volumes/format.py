@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io import meaning
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, refuse, safe_name
@@ -105,12 +104,8 @@ class LayoutFormat:
         except OSError as error:
             refusal = f"the file cannot be read ({type(error).__name__}): check its permissions"
         name = safe_name(names.stem(path))
-        load = partial(self.read, path, known, name)
-        told = names.meaning(path)
-        if refusal is not None or told is None:
-            return Entry(name, self.name, paths, known, geometry, refusal, notes, load)
-        reason = meaning.refusal(told, "name or folder", known)
-        return Entry(name, self.name, paths, known, geometry, reason, notes, partial(refuse, reason), load)
+        load = partial(self.read, path, known, name) if refusal is None else partial(refuse, refusal)
+        return Entry(name, self.name, paths, known, geometry, refusal, notes, load)
 
     def read(self, path: Path, modality: Modality | None, name: str | None = None) -> Volume:
         """Read one file; as :func:`monai_sasm.io.nifti.read.read` does.

@@ -34,7 +34,7 @@ REFUSED = {  # file -> a word of the reason; everything else below dicom_odd mus
     "pydicom-data/SC_ybr_full_uncompressed.dcm": "YBR",
     "pydicom-data/US1_J2KR.dcm": "Ultrasound",
     "pydicom-data/color-pl.dcm": "Ultrasound",
-    "pydicom-data/eCT_Supplemental.dcm": "not Hounsfield",
+    "pydicom-data/eCT_Supplemental.dcm": "a parameter map",
     "pydicom-data/emri_small.dcm": "functional groups",
     "pydicom-data/emri_small_RLE.dcm": "functional groups",
     "pydicom-data/emri_small_big_endian.dcm": "functional groups",
