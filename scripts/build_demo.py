@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_sasm import __version__, bundles
@@ -34,8 +35,8 @@ from monai_sasm.cli.demo import samples
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.tiling import pad_to_multiple
 from monai_sasm.gate.mobilenet import COARSEST, STRIDE
-from monai_sasm.gate.occupied import FLAT, FLAT_PICTURE, confine, flat_whole
-from monai_sasm.gate.routing import block_weights, enlarge
+from monai_sasm.gate.occupied import FLAT, FLAT_PICTURE, flat_whole
+from monai_sasm.gate.routing import block_weights, with_identity
 from monai_sasm.io.meaning import IMAGE_TYPES
 from monai_sasm.restoration.restore import WEIGHT_FLOOR
 from monai_sasm.types import Modality
@@ -98,7 +99,11 @@ class Weighing(nn.Module):
 
     def forward(self, blocks: Tensor, image: Tensor, there: Tensor) -> Tensor:
         seen = there * (~flat_whole(image, self.side)).to(image.dtype)
-        return confine(enlarge(blocks, (image.shape[-2], image.shape[-1]), WEIGHT_FLOOR), seen)
+        large = F.interpolate(blocks[:, 1:], scale_factor=STRIDE, mode="bilinear", align_corners=False)
+        acting = (large[..., : image.shape[-2], : image.shape[-1]] - WEIGHT_FLOOR).clamp_min(0) / (1 - WEIGHT_FLOOR)
+        return with_identity(
+            acting * seen
+        )  # as gate/routing.py, without loops that a record freezes
 
 
 class Expert(nn.Module):

@@ -276,7 +276,8 @@ class Studies:
         for study in sorted(recent, key=lambda one: -one.wanted):
             if study._volume is not None and (missing := study.missing()) is not None:
                 found, place = study, missing
-                return lambda: self._restore(found, place, preview=False)
+                first = study.reduction > 1 and not (study.preview is not None and study.preview.done)
+                return lambda: self._restore(found, place, preview=first)  # a large photo is begun by its preview
         return None
 
     def _restore(self, study: Study, index: int, *, preview: bool) -> None:

@@ -1,0 +1,58 @@
+"""What the one thread that restores does first."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from monai_sasm.io.volume import Volume
+from monai_sasm.types import Modality
+from monai_sasm.view.studies import LARGE, Studies, Study
+
+
+class Recorded:
+    """Slices that note when they were restored."""
+
+    units = 1
+
+    def __init__(self, name: str, order: list[str]) -> None:
+        self.name, self.order = name, order
+        self.done: list[int] = []
+
+    def restore(self, index: int, progress: Any = None) -> None:
+        self.order.append(self.name)
+        self.done.append(index)
+
+
+class Photo(Study):
+    """A photo whose networks are recorded."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__(cast(Any, SimpleNamespace(id="1")), {"expert": None})
+        self.side, self.order = side, cast("list[str]", [])
+
+    def read(self) -> Volume:
+        return Volume(np.zeros((3, self.side, self.side), np.float32), Modality.PHOTO)
+
+    def prepare(self, restorer: Any) -> None:
+        self.preview = self.preview or cast(Any, Recorded("preview", self.order))
+        self.one = self.one or cast(Any, Recorded("whole", self.order))
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [(int(LARGE**0.5) + 1, ["preview", "whole"]), (64, ["whole"])], ids=["large", "small"]
+)
+def test_a_large_photo_begins_with_its_preview_though_nobody_asked_yet(side: int, expected: list[str]) -> None:
+    photo = Photo(side)
+    assert photo.volume.array.shape[1] == side
+    studies = Studies(cast(Any, object))
+    studies.add(photo)
+    ends = time.monotonic() + 60
+    while "whole" not in photo.order and time.monotonic() < ends:
+        time.sleep(0.01)
+    studies.close()
+    assert photo.order == expected
