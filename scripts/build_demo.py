@@ -101,9 +101,7 @@ class Weighing(nn.Module):
         seen = there * (~flat_whole(image, self.side)).to(image.dtype)
         large = F.interpolate(blocks[:, 1:], scale_factor=STRIDE, mode="bilinear", align_corners=False)
         acting = (large[..., : image.shape[-2], : image.shape[-1]] - WEIGHT_FLOOR).clamp_min(0) / (1 - WEIGHT_FLOOR)
-        return with_identity(
-            acting * seen
-        )  # as gate/routing.py, without loops that a record freezes
+        return with_identity(acting * seen)  # as gate/routing.py, without loops that a record freezes
 
 
 class Expert(nn.Module):
