@@ -70,6 +70,11 @@ def panic() -> None:
     raise Panic
 
 
+def process() -> int:
+    """One that says where it runs."""
+    return os.getpid()
+
+
 def speak() -> int:
     """One that prints."""
     os.write(1, b"\xff" * 100)

@@ -94,7 +94,7 @@ def decoding_here() -> Iterator[None]:
 
 
 def test_outside_of_the_block_nothing_is_started() -> None:
-    assert apart.decode(bad.speak, stored=0) == os.getpid()
+    assert apart.decode(bad.process, stored=0) == os.getpid()
 
 
 @pytest.mark.parametrize(
