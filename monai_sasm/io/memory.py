@@ -13,7 +13,7 @@ from monai_sasm.errors import RefusedError
 _SHARE = 0.9  # of the free memory that one image may take
 _SMALL = 1 << 24  # pixels
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-_LARGEST_KEPT = 1 << 25  # bytes, the most that mallopt(3) takes
+_LARGEST_KEPT, _USUAL = 1 << 25, 1 << 17  # bytes: the most that mallopt(3) takes, and what it begins with
 _MAX_PIXELS_PER_BYTE = 8 * 1032  # of one bit each, all the same, in the densest that deflate can
 
 
@@ -50,16 +50,16 @@ def refuse_if_too_short(pixels: int, stored: int) -> None:
         )
 
 
-@cache
-def keep_freed() -> None:
-    """Have the C library keep freed blocks for the next ones, until :func:`give_back`.
+def keep_freed(wanted: bool) -> None:
+    """Have the C library keep freed blocks for the next ones, until :func:`give_back`; or no longer.
 
-    By default it returns large ones at once, and each slice of an image then waits for the system to clear thousands
-    of pages: a tenth of a network's time.
+    By default it returns large ones at once, and each slice of a volume then waits for the system to clear thousands
+    of pages: a tenth of a network's time. A large photo, whose blocks are of many sizes, would take a third more
+    memory for it.
     """
     allow = _of_glibc("mallopt")
-    if allow is not None and allow(_MMAP_THRESHOLD, _LARGEST_KEPT):
-        allow(_TRIM_THRESHOLD, 2**31 - 1)
+    if allow is not None and allow(_MMAP_THRESHOLD, _LARGEST_KEPT if wanted else _USUAL):
+        allow(_TRIM_THRESHOLD, 2**31 - 1 if wanted else _USUAL)
 
 
 def give_back() -> None:

@@ -54,7 +54,7 @@ def restore_volume(
             half the memory so.
     """
     started = time.perf_counter()
-    keep_freed()
+    keep_freed(not volume.modality.profile.is_picture)
     plan, aim = aimed(volume, plan)
     options, factor, scaling = plan.options, plan.scale, scaling_for(volume)
     count, channels, height, width = volume.slices_shape
