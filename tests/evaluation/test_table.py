@@ -48,7 +48,7 @@ def test_report_prints_the_tables_numbers(table: Table, tmp_path: Path) -> None:
     assert "![photo-awgn](results/photo-awgn.png)" in page
     assert "- ours: sigma given" in page
     assert "sasm evaluate" in page.split("##")[0]
-    assert "Not run: photo-ddpm, raindrop-real" in page
+    assert "Not run: photo-real, photo-ddpm, raindrop-real" in page
 
 
 def test_absent_data_leave_every_earlier_result_as_it_is(table: Table, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def images() -> dict[str, Volume]:
     rng = np.random.default_rng(0)
     noisy = mr.array[..., :6] + rng.normal(0, 0.08 * mr.array.max(), (*mr.array.shape[:3], 6))
     mr = replace(mr, array=np.abs(noisy).astype(np.float32), affine=np.eye(4), source=None)
-    grey = (0.5 + rng.normal(0, 0.08, (1, 48, 64))).clip(0, 1).astype(np.float32)
+    grey = (0.5 + rng.normal(0, 0.2, (1, 48, 64))).clip(0, 1).astype(np.float32)
     ct = next(sasm.open_images(ct_small()))
     return {
         "CT": ct.with_array(ct.array + rng.normal(0, 60, ct.array.shape).astype(np.float32)),
