@@ -133,7 +133,7 @@ def test_an_error_outside_the_task_is_a_row_without_its_text() -> None:
 
 def test_a_lost_scheduler_ends_the_run_and_cancels_what_is_under_way() -> None:
     client = Client(lambda task, attempt: "cancelled" if task is TASKS[5] else {"id": task.id})
-    with pytest.raises(StoppedError, match="--resume"):
+    with pytest.raises(StoppedError, match="resume=True"):
         run(client)
     assert all(future.gone for future in client.futures if future.status == "finished")
     client.status = "closed"

@@ -80,7 +80,7 @@ def test_results_that_would_share_a_sidecar_are_told_apart(tmp_path: Path) -> No
     volume(tmp_path / "in" / "sub-1_T1w.nii.gz")
     found = plan(job(tmp_path / "in", tmp_path / "out"))
     assert found[0].refusal is None
-    assert "same name" in str(found[1].refusal)
+    assert "the name of another one" in str(found[1].refusal)
     assert len(found) == 2
 
 

@@ -17,6 +17,7 @@ PHOTOS = {
     "natural/bsds500/val": ("a.jpg", "b.jpg"),
     "natural/bsds500/test": ("c.jpg",),
     "natural/set12": ("01.png",),
+    "natural/cc15": ("a_mean.png", "a_real.png"),
     "raindrop/pairs/data": ("0_rain.png", "1_rain.png"),
     "raindrop/pairs/gt": ("0_clean.png", "1_clean.png"),
 }

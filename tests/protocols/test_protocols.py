@@ -52,7 +52,8 @@ def test_photo_noise_is_one_stream_over_the_sorted_files(context: Context) -> No
 
 def test_noise_of_real_cameras(context: Context) -> None:
     folder, random = context.data / "natural" / "cc15", np.random.default_rng(1)
-    folder.mkdir()
+    for path in folder.iterdir():
+        path.unlink()
     scene = np.broadcast_to(np.linspace(60, 190, 64)[None, :, None], (48, 64, 3))
     for name in ("a", "b"):
         Image.fromarray(scene.astype(np.uint8)).save(folder / f"{name}_mean.png")
