@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Any
 
@@ -26,14 +26,18 @@ ASKED = [
 TOKEN = "t" * 43
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser of this file: it must be gone before other tests start theirs, or use asyncio."""
-    with chromium_running() as browser:
-        yield browser
+def check_in_browser(*arguments: Any) -> None:
+    """Browser and check in a thread of their own: the browser of other tests may hold this one's event loop."""
+
+    def check() -> None:
+        with chromium_running() as browser:
+            check_refused(browser, *arguments)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(check).result()
 
 
-def test_a_foreign_page_gets_nothing_past_the_guard(chromium: Any) -> None:
+def test_a_foreign_page_gets_nothing_past_the_guard() -> None:
     """In place of MONAI Label there is a program that answers all, and notes it."""
     uvicorn = needed("uvicorn")
     passed: list[tuple[str, str]] = []
@@ -53,7 +57,7 @@ def test_a_foreign_page_gets_nothing_past_the_guard(chromium: Any) -> None:
     try:
         while not server.started:
             thread.join(0.05)
-        check_refused(chromium, f"http://127.0.0.1:{port}", TOKEN, ASKED, "Jane")
+        check_in_browser(f"http://127.0.0.1:{port}", TOKEN, ASKED, "Jane")
     finally:
         server.should_exit = True
         thread.join()
@@ -61,7 +65,7 @@ def test_a_foreign_page_gets_nothing_past_the_guard(chromium: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_foreign_page_gets_nothing_from_monai_label(server: RunningServer, chromium: Any) -> None:
+def test_a_foreign_page_gets_nothing_from_monai_label(server: RunningServer) -> None:
     before = sorted(str(path) for path in server.studies.rglob("*"))
-    check_refused(chromium, server.address, server.token, ASKED, "restore")
+    check_in_browser(server.address, server.token, ASKED, "restore")
     assert sorted(str(path) for path in server.studies.rglob("*")) == before
