@@ -150,7 +150,7 @@ def test_what_was_extended_is_extended_further_and_never_lost(
     monkeypatch.setenv("SASM_BUNDLES", str(user))
     expert = write_gain_expert(tmp_path / "darker_photo_toy", gain=1 / DIM)
     examples = example_folder(tmp_path / "examples")
-    with pytest.raises(FileExistsError, match=r"gate_mobilenet_extended exists already; extend it \(gate_name='gate_mob"):
+    with pytest.raises(FileExistsError, match=r"gate_mobilenet_extended exists already; extend it \(gate_name="):
         add_bundle(expert, examples, steps=2, gate_name="gate_mobilenet")
     assert not (user / expert.name).exists()
     with pytest.raises(SystemExit) as ended:
