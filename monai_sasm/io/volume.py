@@ -192,6 +192,11 @@ class Volume:
         one = next(self.each_slice())
         return (self.array.size // one.size, *one.shape)
 
+    @property
+    def stack_length(self) -> int:
+        """Slices of one time point, of the N of :meth:`as_slices`; 1 of a photo."""
+        return self.slices_shape[0] // (1 if self.modality.profile.is_picture else len(self.array))
+
     def each_slice(self) -> Iterator[NDArray[np.float32]]:
         """The slices of :meth:`as_slices` one after the other, ``(c, H, W)``, each a view: nothing is ever copied."""
         if self.array.ndim < 3:

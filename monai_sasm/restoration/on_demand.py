@@ -54,7 +54,7 @@ class OnDemand:
         self.scaling = scaling_for(volume)
         self.natives = list(volume.each_slice())  # (c, H, W) each, views
         self._near = neighbours_of(volume, plan.neighbours)
-        self._stack = len(self.natives) // (1 if volume.modality.profile.is_picture else len(volume.array))
+        self._stack = volume.stack_length
         self._coherent = coherent_weights(volume, plan, self.scaling, behind=len(self.natives))
         self._done: dict[int, _Slice] = {}
 

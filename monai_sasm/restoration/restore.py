@@ -74,8 +74,7 @@ def restore_volume(
     )
     # read a few slices ahead, so that a slice is restored between neighbours that are not
     images = (_in_working_scale(native, scaling, plan) for native in volume.each_slice())
-    stack = count // (1 if volume.modality.profile.is_picture else len(volume.array))
-    slabs = batches(images, batch=size, neighbours=near, length=stack)
+    slabs = batches(images, batch=size, neighbours=near, length=volume.stack_length)
     corrections = in_threads(run, slabs, size, plan=plan, count=count, statistics=statistics, progress=progress)
     changed = factor > 1
     with closing(corrections):
@@ -244,11 +243,11 @@ def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, behind: in
 
     A slice must not be overwritten before its weights were asked for. ``behind`` see :class:`CoherentWeights`.
     """
-    count, _, height, width = volume.slices_shape
+    _, _, height, width = volume.slices_shape
     return coherent_slices(
         lambda index: to_working_scale(volume.slice_at(index), scaling, plan),
         plan,
-        count=count // (1 if volume.modality.profile.is_picture else len(volume.array)),
+        count=volume.stack_length,
         distance=slice_distance(volume),
         size=(height, width),
         given=None if plan.options.sigma is None else plan.options.sigma / scaling.scale,
