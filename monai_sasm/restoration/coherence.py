@@ -35,8 +35,12 @@ def slice_distance(volume: Placed) -> float | None:
 
     Those are single slices, photos, stacks without regular positions and stacks of slices far apart.
     """
-    distance = stack_distance(volume)
-    return None if distance is None or distance > FARTHEST else distance
+    return coherent_distance(stack_distance(volume))
+
+
+def coherent_distance(distance: float | None) -> float | None:
+    """mm between slices, or ``None`` where there is no distance, or one too far for coherent weights."""
+    return distance if distance and distance <= FARTHEST else None
 
 
 def seen_slices(count: int, distance: float) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from monai_sasm.functional.grey import to_grey
 from monai_sasm.functional.neighbours import fit_neighbours, run_on_slices
 from monai_sasm.functional.precision import reduced_precision
 from monai_sasm.functional.tiling import Tile, tiled
-from monai_sasm.restoration.coherence import FARTHEST
+from monai_sasm.restoration.coherence import coherent_distance
 from monai_sasm.restoration.dispatch import gate_weights
 from monai_sasm.types import Modality
 
@@ -108,11 +108,10 @@ class PipelineInferer(SliceInferer):
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
         """``network`` is a :class:`monai_sasm.restoration.network.Pipeline`; for the rest see :class:`SliceInferer`."""
-        distance = _slice_distance(inputs)
-        if distance is None:
-            return super().__call__(inputs, network, *args, **kwargs)
-        stack, _ = self._stack(inputs)
-        coherent = network.coherent_weights(stack, count=inputs.shape[2 + _slice_axis(inputs)], distance=distance)
+        distance, coherent = _slice_distance(inputs), None
+        if distance is not None:
+            stack, _ = self._stack(inputs)
+            coherent = network.coherent_weights(stack, count=inputs.shape[2 + _slice_axis(inputs)], distance=distance)
         if coherent is None:
             return super().__call__(inputs, network, *args, **kwargs)
         places = count()
@@ -192,21 +191,22 @@ class ClassifyInferer(Inferer):
 
 
 def _slice_axis(inputs: Tensor) -> int:
-    meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
-    axis = meta.get("slice_axis", 2)  # a batch's metadata are collated: one number per volume
-    return int(torch.as_tensor(axis).flatten()[0])
+    return int(_told(inputs, "slice_axis", 2))
 
 
 def _slices_close(inputs: Tensor) -> bool:
-    meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
-    return inputs.ndim == 5 and bool(torch.as_tensor(meta.get("slices_close", False)).flatten()[0])
+    return inputs.ndim == 5 and bool(_told(inputs, "slices_close", False))
 
 
 def _slice_distance(inputs: Tensor) -> float | None:
     """mm, ``None`` where weights are not to be coherent."""
+    return coherent_distance(float(_told(inputs, "slice_distance", 0.0))) if inputs.ndim == 5 else None
+
+
+def _told(inputs: Tensor, key: str, default: float) -> Tensor:
+    """What the metadata say, one number; those of a batch are collated: one number per volume."""
     meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
-    distance = float(torch.as_tensor(meta.get("slice_distance", 0.0)).flatten()[0])
-    return distance if inputs.ndim == 5 and 0 < distance <= FARTHEST else None
+    return torch.as_tensor(meta.get(key, default)).flatten()[0]
 
 
 class EnlargingInferer(Inferer):
