@@ -43,7 +43,7 @@ def run(context: Context) -> Table:
     def measure(case: Case, image: Image) -> dict[str, float]:
         scores = {
             "PSNR": photo_psnr(case, image),
-            "PSNR 8-bit": psnr(case.clean, as_8_bit(image), 1.0),
+            "PSNR 8-bit": eight_bit_psnr(case, image),
             "SSIM": ssim(case.clean, image, 1.0),
         }
         return {**scores, **(perceptual(case.clean, image) if case.level == PERCEPTUAL_LEVEL else {})}
@@ -96,6 +96,11 @@ def noisy_cases(paths: Sequence[Path], name: str, *, grey: bool = False, sigmas:
 def photo_psnr(case: Case, image: Image) -> float:
     """PSNR over all channels, range 1."""
     return psnr(case.clean, image, 1.0)
+
+
+def eight_bit_psnr(case: Case, image: Image) -> float:
+    """PSNR of what an 8-bit file would hold, range 1."""
+    return psnr(case.clean, as_8_bit(image), 1.0)
 
 
 def _published() -> list[Row]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from monai_sasm.evaluation import figures, peers
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import data_hash, files, photo
-from monai_sasm.evaluation.metrics import as_8_bit, gradient_ratio, psnr, ssim
+from monai_sasm.evaluation.metrics import gradient_ratio, ssim
 from monai_sasm.evaluation.restoring import our_methods
 from monai_sasm.evaluation.scoring import Case, Image, Method, score
 from monai_sasm.evaluation.table import Table
-from monai_sasm.protocols.photo_awgn import EXPERT
+from monai_sasm.protocols import photo_awgn
+from monai_sasm.protocols.photo_awgn import EXPERT, eight_bit_psnr
 from monai_sasm.types import Modality
 
 PROTOCOL = "photo-real"
@@ -21,9 +22,9 @@ PEERS = ("NLM fast", "BM3D")
 STRENGTHS = {"NLM fast": (0.4, 0.6, 0.8, 1.0, 1.3), "BM3D": (0.7, 1.0, 1.4)}  # correlated noise wants more than white
 DEFINITIONS = {
     "PSNR": "dB, all channels, range 1, of the result clipped to [0, 1] and rounded to 8 bit; mean over photos",
-    "SSIM": "Gaussian 11x11, sigma 1.5, mean of channels",
+    "SSIM": photo_awgn.DEFINITIONS["SSIM"],
     "gradient": "mean gradient magnitude over that of the mean of many shots",
-    "seconds": "median wall clock per image on this machine, which may be busy; see `speed` for ratios",
+    "seconds": photo_awgn.DEFINITIONS["seconds"],
 }
 
 
@@ -63,11 +64,6 @@ def measure(case: Case, image: Image) -> dict[str, float]:
         "SSIM": ssim(case.clean, image, 1.0),
         "gradient": gradient_ratio(case.clean, image),
     }
-
-
-def eight_bit_psnr(case: Case, image: Image) -> float:
-    """PSNR of what an 8-bit file would hold, range 1."""
-    return psnr(case.clean, as_8_bit(image), 1.0)
 
 
 def _case(path: Path) -> Case:
