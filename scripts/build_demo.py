@@ -239,7 +239,7 @@ def _write(
     def example(size: tuple[int, int]) -> tuple[Tensor, ...]:
         image, sigma = _images(channels, size)
         if classes:
-            blocks = torch.rand((1, classes, *(-(-side // 8) for side in size))).softmax(1)
+            blocks = torch.rand((1, classes, *(-(-side // STRIDE) for side in size))).softmax(1)
             return blocks, image, torch.ones_like(sigma)
         return (image, *rest) if rest else (image, sigma)
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_sasm.evaluation.report import PROTOCOLS, installed_versions
+from monai_sasm.evaluation.report import installed_versions, tables
 from monai_sasm.evaluation.summary import summary
-from monai_sasm.evaluation.table import Table
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
@@ -28,9 +27,8 @@ HEAD = "| image | by | gain | best other method, same run | keeps |\n|---|---|--
 
 def block(results: Path = ROOT / "docs" / "results") -> str:
     """Table between the marks, Markdown; a line whose protocol was not run is left out."""
-    tables = {path.stem: Table.read(path) for path in results.glob("*.json") if path.stem in PROTOCOLS}
     rows: dict[str, str] = {}
-    for line in summary(tables, installed_versions()).splitlines():
+    for line in summary(tables(results), installed_versions()).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[0] in TASKS:
             rows.setdefault(cells[0], f"| {' | '.join(cells[:5])} |")

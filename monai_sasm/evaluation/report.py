@@ -42,6 +42,11 @@ Every number was measured by that command on the machine it ran on, except rows 
 """
 
 
+def tables(folder: Path) -> dict[str, Table]:
+    """Protocol -> its table, of those whose JSON file is in a folder."""
+    return {path.stem: Table.read(path) for path in folder.glob("*.json") if path.stem in PROTOCOLS}
+
+
 def report(output: Path) -> Path:
     """Merge ``<output>/<protocol>.json`` into ``RESULTS.md`` beside the folder; returns its path.
 
@@ -50,7 +55,7 @@ def report(output: Path) -> Path:
     """
     from monai_sasm.evaluation.summary import summary
 
-    known = {path.stem: Table.read(path) for path in output.glob("*.json") if path.stem in PROTOCOLS}
+    known = tables(output)
     sections = [known[name].markdown(f"{output.name}/") for name in PROTOCOLS if name in known]
     missing = [name for name in PROTOCOLS if name not in known]
     if missing:
