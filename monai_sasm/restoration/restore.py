@@ -19,6 +19,7 @@ from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.neighbours import batches, fit_neighbours, neighbours_of
 from monai_sasm.functional.noise import median
 from monai_sasm.functional.tiling import bands, tiled
+from monai_sasm.gate.later_passes import EarlierPasses
 from monai_sasm.gate.pixel_weights import PixelWeights
 from monai_sasm.io.memory import give_back, keep_freed
 from monai_sasm.io.photo.pixels import check_size
@@ -184,13 +185,13 @@ def restore_fully(
     start = image.expand(-1, 3, -1, -1) if grey_photo else image if shelter is None else shelter.seen
     calls = {index: expert.restore for index, expert in plan.experts.items()}
     current = start
-    known: torch.Tensor | None = None  # faults that earlier passes saw
+    earlier = EarlierPasses()
     for number in range(plan.passes):
         first = number == 0
         sigma = plan.noise_estimator(current) if given is None or not first else torch.full_like(current[:, :1], given)
         maps = PixelWeights.of(weights) if weights is not None and first else _weights_of(current, sigma, plan)
         if plan.passes > 1:
-            maps, known = _confirmed(maps, known)
+            maps = earlier.allow(maps)
         active = [True] * len(current) if first else [not idle for idle in maps.all_identity(1 - WEIGHT_FLOOR)]
         if not any(active):
             break  # nothing left to repair
@@ -209,14 +210,6 @@ def restore_fully(
     if plan.modality.profile.nonnegative:  # no magnitude is negative, however dark the surroundings are drawn
         current = torch.maximum(current, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
     return (start, current) if shelter is None else (image, shelter.result(current))
-
-
-def _confirmed(maps: PixelWeights, known: torch.Tensor | None) -> tuple[PixelWeights, torch.Tensor]:
-    """Weights of a pass, less those of faults that no earlier pass saw, and the faults seen until now."""
-    if known is None:
-        return maps, maps.present()
-    maps = maps.confirmed(known)
-    return maps, known | maps.present()
 
 
 def _refined(
