@@ -40,6 +40,8 @@ _CHOICE = re.compile(
     r"\b(overwrite|force_modality|force_refiner|resume|adopt|modality|device|expert|trust|gate_name|bundles|destinations"
     r"|allow|spool)=(?:True\b|\[?'([^']*)'\]?|\{'([^']*)': '([^']*)'\})"
 )
+_PASSED_CHOICE = re.compile(rf"(?:\b(?:pass|use) )?{_CHOICE.pattern}")
+_OF_PAGE = dict.fromkeys(("modality", "device", "trust", "gate_name"), "sasm view")  # a start with another choice
 _SHORTEST_NAME = 4  # a shorter one would be found inside of ordinary words
 
 
@@ -88,6 +90,11 @@ def as_flags(reason: str) -> str:
     ``name=['value']`` or ``name={'key': 'value'}``.
     """
     return _CHOICE.sub(_flag, reason)
+
+
+def as_commands(reason: str) -> str:
+    """A reason for whoever looks at the page of ``sasm view``: a choice it has no button for names its command."""
+    return _PASSED_CHOICE.sub(lambda found: f"use `{_OF_PAGE.get(found[1], 'sasm restore')} {_flag(found)}`", reason)
 
 
 def _flag(found: re.Match[str]) -> str:
