@@ -48,6 +48,11 @@ def test_reasons_on_a_page_name_the_command(reason: str, told: str) -> None:
     assert as_commands(reason) == told
 
 
+def test_a_choice_of_a_servers_start_names_that_server() -> None:
+    told = as_commands("use device='cpu', or pass force_modality=True", "sasm label-server")
+    assert told == "use `sasm label-server --device cpu`, or use `sasm restore --force-modality`"
+
+
 def test_what_a_command_logs_speaks_flags(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging(0)
     logging.getLogger("monai_sasm.some.room").warning("%s, pass %s", "it is done", "resume=True")
