@@ -40,6 +40,8 @@ _CHOICE = re.compile(
     r"\b(overwrite|force_modality|force_refiner|resume|adopt|modality|device|expert|trust|gate_name|bundles|destinations"
     r"|allow|spool)=(?:True\b|\[?'([^']*)'\]?|\{'([^']*)': '([^']*)'\})"
 )
+_PASSED_CHOICE = re.compile(rf"(?:\b(?:pass|use) )?{_CHOICE.pattern}")
+_OF_SERVERS = ("modality", "device", "trust", "gate_name")
 _SHORTEST_NAME = 4  # a shorter one would be found inside of ordinary words
 
 
@@ -88,6 +90,20 @@ def as_flags(reason: str) -> str:
     ``name=['value']`` or ``name={'key': 'value'}``.
     """
     return _CHOICE.sub(_flag, reason)
+
+
+def as_commands(reason: str, server: str = "sasm view") -> str:
+    """A reason for whoever sees a page of a server: a choice it has no button for names the command that has it.
+
+    Args:
+        reason: as for :func:`as_flags`.
+        server: command by which the server is started with another choice.
+    """
+
+    def use(found: re.Match[str]) -> str:
+        return f"use `{server if found[1] in _OF_SERVERS else 'sasm restore'} {_flag(found)}`"
+
+    return _PASSED_CHOICE.sub(use, reason)
 
 
 def _flag(found: re.Match[str]) -> str:

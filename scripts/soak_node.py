@@ -11,18 +11,18 @@ code 1 where an object that was acknowledged did not arrive at every destination
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
-import signal
 import socket
 import stat
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -202,21 +202,19 @@ def main() -> int:
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--objects", type=int, default=0, help="end when so many have been acknowledged")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between two series of a sender")
-    parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        spool, port, http_port, *ports = options.serve
-        serve(Path(spool), int(port), int(http_port), [int(each) for each in ports])
-        return 0
     import logging
 
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     spool = Path(tempfile.mkdtemp(prefix="soak-")) / "spool"
     port, http_port, archives = free_port(), free_port(), [Archive("D0"), Archive("D1")]
-    words = [sys.executable, __file__, "--serve", spool, port, http_port, *(each.port for each in archives)]
+    context = multiprocessing.get_context("forkserver")  # the imports take seconds, a fork none
+    context.set_forkserver_preload(["__main__", "monai_sasm.node.config", "monai_sasm.node.service"])
 
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([str(word) for word in words])
+    def start() -> BaseProcess:
+        process = context.Process(target=serve, args=(spool, port, http_port, [each.port for each in archives]))
+        process.start()
+        return process
 
     for archive in archives:
         archive.start()
@@ -237,13 +235,17 @@ def main() -> int:
             (archives[1].stop if up else archives[1].start)()
             up, switch = not up, time.monotonic() + DOWN_SECONDS
         if options.kill:
-            node.send_signal(signal.SIGKILL)
-            node.wait()
+            node.kill()
+            node.join()
             kills, node = kills + 1, start()
-        elif time.monotonic() > shown:
-            shown = time.monotonic() + 30
-            sent = sum(len(sender.acknowledged) for sender in senders)
-            memory, descriptors, threads = usage(node.pid)
+        if time.monotonic() < shown:
+            continue
+        shown = time.monotonic() + 30
+        sent = sum(len(sender.acknowledged) for sender in senders)
+        if options.kill:
+            print(f"{sent} objects, {kills} kills", flush=True)
+        else:
+            memory, descriptors, threads = usage(node.pid or 0)
             print(f"{sent} objects, {memory:.0f} MiB, {descriptors} descriptors, {threads} threads", flush=True)
     for sender in senders:
         sender.ending.set()
@@ -256,10 +258,10 @@ def main() -> int:
         time.sleep(0.5)
     if not options.kill:
         time.sleep(2)
-        memory, descriptors, threads = usage(node.pid)
+        memory, descriptors, threads = usage(node.pid or 0)
         print(f"at the end: {memory:.0f} MiB, {descriptors} descriptors, {threads} threads")
     node.terminate()
-    node.wait(timeout=60)
+    node.join(60)
     waiting = {
         str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
         for path in spool.glob("outgoing/*/derived/*/*")

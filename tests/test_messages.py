@@ -11,7 +11,7 @@ import pytest
 
 import monai_sasm
 from monai_sasm.cli.output import set_up_logging
-from monai_sasm.errors import as_flags
+from monai_sasm.errors import as_commands, as_flags
 
 ROOT = Path(monai_sasm.__file__).parent
 OF_COMMANDS = ("cli", "slicer")  # whose messages are for whoever types commands
@@ -34,6 +34,23 @@ FLAG = re.compile(r"(?<![\w-])--[a-z]")
 )
 def test_reasons_speak_python_and_commands_speak_flags(reason: str, told: str) -> None:
     assert as_flags(reason) == told
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("a map; or pass force_modality=True, if", "a map; or use `sasm restore --force-modality`, if"),
+        ("not enough memory; use device='cpu'", "not enough memory; use `sasm view --device cpu`"),
+        ("strength=0.8 is kept", "strength=0.8 is kept"),
+    ],
+)
+def test_reasons_on_a_page_name_the_command(reason: str, told: str) -> None:
+    assert as_commands(reason) == told
+
+
+def test_a_choice_of_a_servers_start_names_that_server() -> None:
+    told = as_commands("use device='cpu', or pass force_modality=True", "sasm label-server")
+    assert told == "use `sasm label-server --device cpu`, or use `sasm restore --force-modality`"
 
 
 def test_what_a_command_logs_speaks_flags(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,9 +16,11 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.io.apart import decoding_apart
 from monai_sasm.io.commit import guard_folder, guard_target
 from monai_sasm.io.dicom.geometry import UNEVEN
+from monai_sasm.io.distinct import distinct
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import companions, inventory, is_file_name, output_path
 from monai_sasm.io.nifti.names import sidecar_of, stem
+from monai_sasm.io.nofollow import inside
 from monai_sasm.restoration.installed import Installed
 
 _MAPS = ("_weight-*", "_trust", "_uncertainty", "_change")  # beside a result; which weights, only restoring tells
@@ -38,8 +40,6 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
     """
     if job.ledger and job.source.is_relative_to(job.output):
         raise ValueError("the output folder holds the input; choose a folder beside it or below it")
-    tasks: list[Task] = []
-    places: set[Path] = set()
     with decoding_apart(job.ledger or any(source.is_dir() for source in job.sources)):
         entries = list(_entries(job))
     usable = sum(entry.refusal is None for entry in entries)
@@ -47,18 +47,14 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
         raise ValueError(f"{job.output.name} is the name of one file, and there are {usable} images; name a folder")
     installed = Installed.find(job.trust)
     installed.check(job.options)
-    for entry in entries:
-        task = _task(entry, job, alone=usable == 1)
-        if task.refusal is None:
-            task = replace(task, refusal=installed.mismatch(entry.modality, job.options))
-        if task.refusal is None:
-            own = _files(task, job)
-            if own & places:
-                reason = "its result, or the sidecar, would have the name of another one there; rename one of the two"
-                task = replace(task, refusal=reason)
-            places |= own
-        tasks.append(task)
-    return tuple(tasks)
+    tasks = [_task(entry, job, alone=usable == 1) for entry in entries]
+    tasks = [
+        task if task.refusal else replace(task, refusal=installed.mismatch(task.entry.modality, job.options))
+        for task in tasks
+    ]
+    wanted = [job.output / task.target for task in tasks if task.refusal is None]
+    places = iter(distinct(wanted, maps=_keeps_maps(job)))
+    return tuple(task if task.refusal else _placed(task, next(places), job) for task in tasks)
 
 
 def check_targets(task: Task, job: BatchJob) -> None:
@@ -73,7 +69,7 @@ def check_targets(task: Task, job: BatchJob) -> None:
     if series:
         result.remove(target)
         guard_folder(target, overwrite=job.overwrite, ours=is_result)
-    if getattr(job.options, "keep_maps", False) and target.parent.is_dir():
+    if _keeps_maps(job) and target.parent.is_dir():
         name = glob.escape(target.name if series else stem(target))
         result |= {found for part in _MAPS for found in target.parent.glob(f"{name}{part}.*")}
     there = [file for file in sorted(result, key=lambda file: (file != target, file)) if os.path.lexists(file)]
@@ -118,16 +114,31 @@ def _task(entry: Entry, job: BatchJob, alone: bool) -> Task:
             target = target.with_name(f"{target.name}.nii.gz")
         derived = bids.derived_name(target.name) if job.ledger and entry.format == "nifti" else None
         task = replace(task, target=target.with_name(derived or target.name).relative_to(job.output))
-        maps = getattr(job.options, "keep_maps", False)
-        if entry.format == "dicom" and entry.geometry in UNEVEN and (maps or is_file_name(target)):
+        uneven = entry.format == "dicom" and entry.geometry in UNEVEN
+        if uneven and (_keeps_maps(job) or is_file_name(target)):
             raise RefusedError(
                 f"{entry.geometry} slices have no affine, which NIfTI and maps need; write DICOM, without maps"
             )
+    except (ValueError, OSError) as error:
+        return replace(task, refusal=ended_by(error, task, job)["reason"])
+    return task
+
+
+def _placed(task: Task, target: Path, job: BatchJob) -> Task:
+    """The task with the place that its result gets; refused where something is in the way."""
+    try:
+        if target != job.output / task.target:
+            inside(target.parent, target.name)
+            task = replace(task, target=target.relative_to(job.output))
         if not job.ledger:  # with one, an earlier run's result may be taken over
             check_targets(task, job)
     except (ValueError, OSError) as error:
         return replace(task, refusal=ended_by(error, task, job)["reason"])
     return task
+
+
+def _keeps_maps(job: BatchJob) -> bool:
+    return bool(getattr(job.options, "keep_maps", False))
 
 
 def _identity(entry: Entry, source: Path) -> str:

@@ -67,6 +67,15 @@ _DERIVED_TEXTS = {  # in descriptions of derived images; elsewhere the same lett
 }
 
 
+_PROJECTIONS = (  # values of Image Type and of Volume Based Calculation Technique (0008,9207), "_" as a space
+    r"(.* )?(MIP|MIN ?IP|MPIP|MAX ?IP|MEAN ?IP|AVE?R?A?G?E? ?IP|AIP|RAY ?SUM)( .*)?|PROJECTION IMAGE"
+    r"|.*INTENSITY PROJECTION.*|AVERAGE|AVG|MEAN|MAXIMUM|MINIMUM"
+)
+_PROJECTION_TEXTS = (
+    r"\b(?<!for )(t?mips?|(min|max|mean|ave?r?a?g?e?) ?ips?|aips?|ray ?sums?)\b|\bintensity projections?\b"
+)
+
+
 def by_image_type(values: Sequence[str], modality: Modality | None) -> str | None:
     """What an Image Type or Frame Type says that its pixels are; ``None`` for an image."""
     tokens = [value.strip().upper().replace("_", " ") for value in values]
@@ -101,6 +110,28 @@ def by_text(text: str, derived: bool) -> str | None:
     tables = (_TEXTS, _DERIVED_TEXTS) if derived else (_TEXTS,)
     found = (what for table in tables for what, pattern in table.items() if re.search(pattern, plain))
     return next(found, None)
+
+
+def projection_note(values: Sequence[str], technique: str = "", text: str = "") -> str | None:
+    """What to know about maximum, minimum and mean intensity projections, which are images; ``None`` for slices.
+
+    Args:
+        values: of Image Type or Frame Type.
+        technique: Volume Based Calculation Technique.
+        text: free description; original images, thin ones "for MIP", are not told by it.
+    """
+    tokens = [value.strip().upper().replace("_", " ") for value in values]
+    plain = re.sub(r"[_\-.,;:()]+", " ", text.lower())
+    if any(re.fullmatch(_PROJECTIONS, token) for token in (*tokens[2:], technique.strip().upper().replace("_", " "))):
+        by = "Image Type"
+    elif any(tokens) and tokens[:2] != ["ORIGINAL", "PRIMARY"] and re.search(_PROJECTION_TEXTS, plain):
+        by = "description"
+    else:
+        return None
+    return (
+        f"an intensity projection (MIP, minIP, average) by its {by}: its noise is not that of a slice, which is what "
+        "experts were trained on; better restore the slices and project those"
+    )
 
 
 def refusal(what: str, by: str, modality: Modality | None) -> str:

@@ -29,7 +29,7 @@ from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 
 from monai_sasm import __version__
-from monai_sasm.errors import reason_of
+from monai_sasm.errors import as_commands, reason_of
 from monai_sasm.label.guard import Guard, token_in
 from monai_sasm.label.jobs import BusyError, Jobs
 from monai_sasm.label.models import models
@@ -99,12 +99,12 @@ class SasmApp(MONAILabelApp):
         except BusyError as error:
             raise HTTPException(BUSY, str(error)) from error
         except (ValueError, FileNotFoundError) as error:
-            raise HTTPException(REFUSED, reason_of(error)) from error
+            raise HTTPException(REFUSED, as_commands(reason_of(error), "sasm label-server")) from error
         except MONAILabelException as error:
             raise HTTPException(NOT_FOUND, error.msg) from error
         except Exception as error:  # uncaught, MONAI Label would write its text, which may quote headers, into the log
             log.debug("a request failed", exc_info=True)
-            raise HTTPException(FAILED, reason_of(error)) from error
+            raise HTTPException(FAILED, as_commands(reason_of(error), "sasm label-server")) from error
 
     def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
         """Every image of the studies folder, one at a time; one that fails does not keep the others from their turn.

@@ -38,6 +38,7 @@ _VALUES = {
     "uncompress": re.compile(r"false|0|off|no", re.IGNORECASE),
 }  # fmt: skip
 _MAX_FORM = 1 << 14
+_AT_START = "in the terminal where `sasm label-server` was started"
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -55,6 +56,16 @@ class Guard:
         hosts: names by which the server may be addressed, besides this machine's own and the address of the connection.
         origins: such as ``https://viewer.example``, whose pages may ask, with the token.
     """
+
+    other_name = (
+        f"open the address that was printed {_AT_START}, or have it started with `sasm label-server --allow-host NAME`"
+    )
+    """What to do about a 403, for whoever reads it in a browser, and then for whoever runs the server."""
+    other_page = (
+        f"open the address that was printed {_AT_START} in a tab of its own, or have it started with "
+        "`sasm label-server --allow-origin URL` for the server of this page"
+    )
+    """The same where another page asked."""
 
     def __init__(self, app: App, token: str, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
         self._app, self._token = app, token
@@ -77,7 +88,10 @@ class Guard:
             await self._app(scope, receive, send)
         elif not self.has_token(scope):
             await answer(
-                send, 401, "the server's token is missing or wrong; `sasm label-server` prints it at its start"
+                send,
+                401,
+                "the token is missing or wrong: log in with any user name and the token as password, or open the "
+                f"address that was printed {_AT_START}; the token is its end",
             )
         elif refusal := _not_needed(scope):
             await answer(send, *refusal)
@@ -91,13 +105,13 @@ class Guard:
         host = _header(scope, b"host")
         name = _host_name(host)
         if name not in self._hosts and name != str((scope.get("server") or [None])[0]):
-            return 403, "the server does not answer to this name; allow it with --allow-host"
+            return 403, f"the server does not answer to this name: {self.other_name}"
         origin = _header(scope, b"origin")
         if origin is not None and not (origin.lower() in self._origins or _is_own(origin.lower(), str(host).lower())):
-            return 403, "pages of this origin may not ask; allow it with --allow-origin"
+            return 403, f"pages of this origin may not ask: {self.other_page}"
         site = _header(scope, b"sec-fetch-site")
         if origin is None and site not in (None, "none", "same-origin"):
-            return 403, "pages of another origin may not ask"
+            return 403, f"pages of another origin may not ask: {self.other_page}"
         return None
 
     def has_token(self, scope: Scope) -> bool:
@@ -119,7 +133,7 @@ class Guard:
         if self._is_token(given):
             await answer(send, 200, {"access_token": self._token, "token_type": "bearer"})
         else:
-            await answer(send, 401, "the password is the server's token")
+            await answer(send, 401, f"the password is the token, the end of the address that was printed {_AT_START}")
 
 
 def token_in(folder: Path) -> str:

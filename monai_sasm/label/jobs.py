@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.errors import reason_of
+from monai_sasm.errors import as_commands, reason_of
 
 Result = tuple[Path, dict[str, Any]]  # the file, and what there is to tell about it
 Progress = Callable[[float], None]  # told the share that is done, 0 to 1
@@ -113,7 +113,7 @@ class Jobs:
 
 
 def _failed(report: dict[str, Any], error: BaseException) -> dict[str, Any]:
-    return report | {"state": "failed", "reason": reason_of(error)}
+    return report | {"state": "failed", "reason": as_commands(reason_of(error), "sasm label-server")}
 
 
 def _drop(future: Future[Result]) -> None:

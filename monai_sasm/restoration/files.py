@@ -12,6 +12,7 @@ import numpy as np
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.distinct import distinct
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.io.volume import Volume
@@ -55,10 +56,15 @@ def restore(
     restorer.check(options)
     done, reasons = [], []
     known = None if modality is None else Modality(modality)
-    for entry in inventory(source, known, force_modality=force_modality):
-        reason = entry.refusal or restorer.mismatch(entry.modality, options)
+    found = [
+        (entry, entry.refusal or restorer.mismatch(entry.modality, options))
+        for entry in inventory(source, known, force_modality=force_modality)
+    ]
+    wanted = [output_path(entry, source, target) for entry, reason in found if reason is None]
+    places = iter(distinct(wanted, maps=options.keep_maps))
+    for entry, reason in found:
         if reason is None:
-            place = output_path(entry, source, target)
+            place = next(places)
             try:
                 restorer(entry.load(), options, in_place=True).save_as(place, overwrite=overwrite)
                 done.append(place)

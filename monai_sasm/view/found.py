@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.errors import RefusedError, reason_of
+from monai_sasm.errors import RefusedError, as_commands, reason_of
 from monai_sasm.io.entry import Entry, safe_name
 from monai_sasm.io.formats import inventory, output_path
 from monai_sasm.types import Modality
@@ -62,7 +62,7 @@ class Image:
             "format": entry.format,
             "geometry": entry.geometry,
             "files": len(entry.paths),
-            "refusal": entry.refusal,
+            "refusal": entry.refusal and as_commands(entry.refusal),
             "notes": list(entry.notes),
             "mayBe": self.may_be,
         }

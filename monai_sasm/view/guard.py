@@ -33,6 +33,9 @@ class ViewGuard(Guard):
         framed: a notebook on this machine may show the page in a frame.
     """
 
+    other_name = "open the address that `sasm view` printed; the page is for this machine only"
+    other_page = "open the address that `sasm view` printed in a tab of its own; other pages are never answered"
+
     def __init__(self, app: App, token: str, framed: bool = False) -> None:
         super().__init__(app, token)
         self._answering, self._framed = app, framed
@@ -56,7 +59,11 @@ class ViewGuard(Guard):
         elif refusal := self.refusal(self._from_a_frame(scope)):
             await answer(guarded, *refusal)
         elif scope["path"].startswith("/api/") and not self.has_token(scope):
-            await answer(guarded, 401, "the token is missing or wrong; open the address that sasm view printed")
+            await answer(
+                guarded,
+                401,
+                "the token is missing or wrong; open the address that sasm view printed",
+            )
         else:
             await self._answering(scope, receive, guarded)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.errors import reason_of
+from monai_sasm.errors import as_commands, reason_of
 from monai_sasm.view.studies import Studies, Study
 
 log = logging.getLogger(__name__)
@@ -80,10 +80,10 @@ class Jobs:
                 work(state)
                 state["state"] = "done"
             except FileExistsError as error:
-                state.update(state="exists", reason=reason_of(error))
+                state.update(state="exists", reason=as_commands(reason_of(error)))
             except Exception as error:
                 log.debug("traceback", exc_info=True)
-                state.update(state="failed", reason=reason_of(error))
+                state.update(state="failed", reason=as_commands(reason_of(error)))
 
         threading.Thread(target=run, daemon=True, name="job").start()
         return number

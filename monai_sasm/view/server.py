@@ -22,7 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from monai_sasm import __version__
-from monai_sasm.errors import RefusedError, reason_of
+from monai_sasm.errors import RefusedError, as_commands, reason_of
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
 from monai_sasm.view.found import Found, Image
@@ -90,7 +90,7 @@ class Viewer:
             {
                 "version": __version__,
                 "ready": self.studies.ready,
-                "trouble": self.studies.failure or self.found.trouble,
+                "trouble": as_commands(self.studies.failure or self.found.trouble or "") or None,
                 "looking": self.found.looking,
                 "output": str(self.output),
                 "images": [image.card() for image in self.found],
@@ -355,8 +355,8 @@ def _safely(method: Answer) -> Answer:
         except LookupError:
             return JSONResponse({"detail": "there is no such image; load the page again"}, 404)
         except RefusedError as error:
-            return JSONResponse({"detail": reason_of(error)}, 413 if request.method == "PUT" else 422)
+            return JSONResponse({"detail": as_commands(reason_of(error))}, 413 if request.method == "PUT" else 422)
         except (ValueError, OSError, MemoryError, ImportError, RuntimeError) as error:
-            return JSONResponse({"detail": reason_of(error)}, 422)
+            return JSONResponse({"detail": as_commands(reason_of(error))}, 422)
 
     return answered

@@ -133,18 +133,13 @@ def test_a_killed_run_goes_on_where_it_was(clinic: tuple[Path, Path, list[str]])
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.dcm")} == results
 
 
-@pytest.mark.slow
-def test_workers_die_and_every_other_study_is_done(
-    clinic: tuple[Path, Path, list[str]], capsys: pytest.CaptureFixture[str]
-) -> None:
+@contextmanager
+def cluster_of(workers: int) -> Iterator[tuple[str, Any]]:
+    """A Dask cluster whose workers start by a fork: its address, and a client."""
     dask = pytest.importorskip("dask")
     distributed = pytest.importorskip("distributed")
     from distributed.utils import get_mp_context
 
-    from monai_sasm.cli.main import main
-
-    source, output, arguments = clinic
-    killed = []
     settings = {
         "distributed.worker.multiprocessing-method": "forkserver",  # the imports take seconds, a fork none
         "distributed.scheduler.worker-saturation": 1.0,
@@ -152,23 +147,62 @@ def test_workers_die_and_every_other_study_is_done(
     with dask.config.set(settings):
         get_mp_context().set_forkserver_preload(["distributed", "monai.bundle", "monai_sasm.batch.work"])
         with (
-            distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
+            distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
         ):
+            yield cluster.scheduler_address, client
 
-            def kill() -> None:
-                for rows in RANDOM or (30, 90):
-                    wait_for_rows(output, rows)
-                    process = sorted(client.run(os.getpid, on_error="ignore").values())[0]
-                    os.kill(process, signal.SIGKILL)
-                    killed.append(process)
 
-            killer = threading.Thread(target=kill)
-            killer.start()
-            with pytest.raises(SystemExit) as ended:
-                main([*arguments, "--scheduler", cluster.scheduler_address])
-            killer.join()
+def kill_a_worker(client: Any) -> int:
+    """With SIGKILL; its process."""
+    process = sorted(client.run(os.getpid, on_error="ignore").values())[0]
+    os.kill(process, signal.SIGKILL)
+    return int(process)
+
+
+@pytest.mark.slow
+def test_workers_die_and_every_other_study_is_done(
+    clinic: tuple[Path, Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from monai_sasm.cli.main import main
+
+    source, output, arguments = clinic
+    killed = []
+    with cluster_of(3) as (address, client):
+
+        def kill() -> None:
+            for rows in RANDOM or (30, 90):
+                wait_for_rows(output, rows)
+                killed.append(kill_a_worker(client))
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--scheduler", address])
+        killer.join()
     assert ended.value.code == 8
     assert len(killed) == (KILLS or 2)
     assert len(capsys.readouterr().out.splitlines()) == STUDIES - 1
+    check_all_done_once(source, output)
+
+
+@pytest.mark.slow
+def test_the_command_and_its_workers_die_in_turn(clinic: tuple[Path, Path, list[str]]) -> None:
+    """Workers may be at work for a command that is dead when the next one begins."""
+    source, output, arguments = clinic
+    killed = {"command": 0, "worker": 0}
+    with cluster_of(2) as (address, client), launcher() as start:
+        again = [*arguments, "--resume", "--scheduler", address]
+        process, wait = start(again)
+        for number, rows in enumerate(RANDOM or (30, 60, 90)):
+            wait_for_rows(output, rows)
+            if number % 2:
+                kill_a_worker(client)
+            else:
+                os.kill(process, signal.SIGKILL)
+                assert wait() == -signal.SIGKILL
+                process, wait = start(again)
+            killed["worker" if number % 2 else "command"] += 1
+        assert wait() == 8
+    assert sum(killed.values()) == (KILLS or 3)
     check_all_done_once(source, output)

@@ -84,6 +84,15 @@ def test_another_name_is_not_answered(host: str | None) -> None:
     assert ask("/auth/token", "POST", f"password={TOKEN}".encode(), host=host)[0] == 403
 
 
+def test_refusals_say_what_to_do_in_the_browser_and_where_the_server_runs() -> None:
+    for told, flag in (
+        (ask(host="evil.example")[1]["detail"], "--allow-host NAME"),
+        (ask(origin="http://evil.example")[1]["detail"], "--allow-origin URL"),
+    ):
+        assert "open the address that was printed" in told
+        assert f"`sasm label-server {flag}`" in told
+
+
 def test_a_name_that_is_allowed_is_answered() -> None:
     assert ask(host="ws1.example:80", guard={"hosts": ["WS1.example"]})[0] == PASSED
 

@@ -74,6 +74,31 @@ def test_image_types_of_ct(types: str, what: str | None) -> None:
     assert meaning.by_image_type(types.split("\\"), Modality.CT) == what
 
 
+@pytest.mark.parametrize(
+    ("types", "technique", "text", "by"),
+    [
+        (r"DERIVED\SECONDARY\REFORMATTED\AVERAGE", "", "", "Image Type"),
+        (r"DERIVED\SECONDARY\REFORMATTED\MIP", "", "", "Image Type"),
+        (r"DERIVED\PRIMARY\MPR\CT_SOM5 MIP THIN", "", "", "Image Type"),
+        (r"DERIVED\PRIMARY\PROJECTION IMAGE\MIN_IP", "", "", "Image Type"),
+        (r"DERIVED\PRIMARY\VOLUME\MAXIMUM", "", "", "Image Type"),  # Enhanced CT
+        (r"DERIVED\PRIMARY\VOLUME\NONE", "MAX_IP", "", "Image Type"),
+        (r"DERIVED\SECONDARY\AXIAL", "", "Thorax MIP 10/2", "description"),
+        (r"DERIVED\SECONDARY", "", "SWI_minIP", "description"),
+        (r"DERIVED\SECONDARY", "", "average intensity projection", "description"),
+        (r"ORIGINAL\PRIMARY\AXIAL\CT_SOM5 SPI", "", "Angio 0.75 MIP", None),  # slices to make one from
+        (r"DERIVED\SECONDARY\AXIAL", "", "thin slices for MIP", None),
+        (r"DERIVED\SECONDARY\MPR", "MPR", "coronal 3.0", None),
+        (r"ORIGINAL\PRIMARY\M\ND\NORM", "NONE", "mprage", None),
+        ("", "", "MIP", None),
+    ],
+)
+def test_projections_get_a_note(types: str, technique: str, text: str, by: str | None) -> None:
+    note = meaning.projection_note(types.split("\\"), technique, text)
+    assert (note is None) is (by is None)
+    assert note is None or f"by its {by}: its noise is not that of a slice" in note
+
+
 def test_components_and_units() -> None:
     told = {name: meaning.by_component(name) for name in ("MAGNITUDE", "MIXED", "", "PHASE", "REAL", "IMAGINARY")}
     assert told == {

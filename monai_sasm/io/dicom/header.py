@@ -23,6 +23,7 @@ from monai_sasm.io.silence import quiet
 
 TAGS: list[str | int] = [
     "ImageType",
+    "VolumeBasedCalculationTechnique",
     "ComplexImageComponent",
     "ImageComments",
     "SeriesDescription",
@@ -106,6 +107,7 @@ class Header:
 
     Args:
         broken: why the file cannot be read to its end; ``None`` when it can.
+        technique: Volume Based Calculation Technique.
         component: Complex Image Component; of GE from its private attribute; ``MOSAIC`` where Siemens' says so.
         units: of Real World Value Mapping.
         texts: descriptions; free text that may hold patient data.
@@ -127,6 +129,7 @@ class Header:
     acquisition: int = 0
     instance: int = 0
     image_type: tuple[str, ...] = ()
+    technique: str = ""
     temporal: int | None = None
     echo: str = ""
     position: tuple[float, ...] | None = None
@@ -255,6 +258,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         acquisition=integer_of(dataset, "AcquisitionNumber", 0) or 0,
         instance=integer_of(dataset, "InstanceNumber", 0) or 0,
         image_type=tuple(text_of(dataset, "ImageType").split("\\")) if text_of(dataset, "ImageType") else (),
+        technique=text_of(dataset, "VolumeBasedCalculationTechnique"),
         temporal=integer_of(dataset, "TemporalPositionIdentifier", None),
         echo=text_of(dataset, "EchoNumbers"),
         position=floats_of(dataset, "ImagePositionPatient", 3),

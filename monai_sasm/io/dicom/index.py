@@ -223,7 +223,8 @@ def _entry(key: tuple[object, ...], slices: list[Slice], notes: tuple[str, ...])
     if len(places) < len(slices):
         lying = replace(lying, geometry="irregular")
     multiframe = is_enhanced(first.header)
-    notes += lying.notes
+    projection = next((one.projection for one in slices if one.projection), None)
+    notes += lying.notes if projection is None else (projection, *lying.notes)
     geometry = "multiframe" if multiframe and lying.geometry not in UNEVEN else lying.geometry
     name = _name(first.header, key)
     paths = tuple(dict.fromkeys(one.header.path for one in slices))

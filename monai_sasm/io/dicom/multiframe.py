@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from monai_sasm.io.dicom.header import Header, quiet_read, units_of
 from monai_sasm.io.dicom.support import doubt_of, rescale_refusal
 from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of
+from monai_sasm.io.meaning import projection_note
 from monai_sasm.io.silence import quiet
 
 _VARIANTS = (
@@ -33,6 +34,7 @@ class Slice:
         key: what makes it a part of another volume even at another position (stack, time point, echo, image type).
         variants: what may tell it from another frame at the same position.
         doubt: see :func:`monai_sasm.io.dicom.support.doubt_of`.
+        projection: see :func:`monai_sasm.io.meaning.projection_note`.
     """
 
     header: Header
@@ -46,6 +48,7 @@ class Slice:
     key: tuple[str, ...]
     variants: dict[str, str]
     doubt: str | None = None
+    projection: str | None = None
 
 
 def slice_of(header: Header) -> Slice:
@@ -54,7 +57,8 @@ def slice_of(header: Header) -> Slice:
     key = (kind, str(header.temporal), header.echo)
     place = header.position or (), header.orientation or (), header.spacing or ()
     own = header.thickness, header.slope, header.intercept
-    return Slice(header, 0, *place, *own, key, header.variants, doubt_of(header))
+    projection = projection_note(header.image_type, header.technique, header.texts)
+    return Slice(header, 0, *place, *own, key, header.variants, doubt_of(header), projection)
 
 
 def slices_of(header: Header) -> tuple[list[Slice], str | None]:
@@ -96,6 +100,8 @@ def _slice(header: Header, number: int, frame: Dataset, shared: Dataset) -> Slic
     kind = next((one for one in kinds if text_of(one, "FrameType")), Dataset())
     frame_type, component = text_of(kind, "FrameType"), text_of(kind, "ComplexImageComponent")
     units = units_of(frame) or units_of(shared)
+    types = tuple(frame_type.split("\\")) if frame_type else ()
+    technique = text_of(kind, "VolumeBasedCalculationTechnique") or header.technique
     variants = {key: text_of(_macro(frame, shared, group), key) for group, key in _VARIANTS}
     return Slice(
         header,
@@ -115,9 +121,10 @@ def _slice(header: Header, number: int, frame: Dataset, shared: Dataset) -> Slic
         {key: text for key, text in variants.items() if text},
         doubt_of(
             header,
-            tuple(frame_type.split("\\")) if frame_type else (),
+            types,
             component,
             units,
             text_of(rescale, "RescaleType"),
         ),
+        projection_note(types or header.image_type, technique, header.texts),
     )

@@ -48,6 +48,10 @@ def ge(kind: int) -> Callable[[int], Dataset]:
     return lambda n: with_private(mr_slice(n), 0x0043, "GEMS_PARM_01", 0x2F, kind)
 
 
+def projected(number: int, **attributes: object) -> Dataset:
+    return ct_slice(number, **types("DERIVED", "SECONDARY", "AXIAL", "MIP"), **attributes)
+
+
 def types(*values: str) -> dict[str, object]:
     return {"ImageType": list(values)}
 
@@ -187,3 +191,12 @@ def test_uneven_frames_are_taken_one_by_one(tmp_path: Path) -> None:
 def test_modality_is_what_headers_say(tmp_path: Path) -> None:
     (entry,) = inventory(save_all([ge(0)(number) for number in range(2)], tmp_path))
     assert entry.modality is Modality.MR
+
+
+def test_a_projection_is_restored_with_a_note(tmp_path: Path) -> None:
+    (entry,) = inventory(save_all([projected(number) for number in range(3)], tmp_path / "projections"))
+    assert entry.refusal is None
+    assert "intensity projection" in entry.notes[0]
+    assert entry.notes[0] in entry.load().notes
+    (entry,) = inventory(save_all([ct_slice(number) for number in range(3)], tmp_path / "slices"))
+    assert not any("projection" in note for note in entry.notes)
