@@ -207,6 +207,14 @@ def test_the_release_workflow_tests_what_the_metadata_promise() -> None:
         for need in ([need] if isinstance(need, str) else need)
     }
     assert wanted <= set(jobs)
+    for name in ("build", "manual"):
+        assert any("scripts/set_address.py" in step.get("run", "") for step in jobs[name]["steps"]), name
+
+
+def test_actions_are_pinned_to_commits_with_their_versions_beside() -> None:
+    for path in (ROOT / ".github" / "workflows").iterdir():
+        for line in re.findall(r"uses: (.*)", path.read_text()):
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), f"{path.name}: {line}"
 
 
 def test_requirements_are_what_the_code_imports() -> None:

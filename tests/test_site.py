@@ -16,7 +16,7 @@ from tests.data import CHECKOUT
 
 HOSTS = {
     "arxiv.org", "download.pytorch.org", "github.com", "huggingface.co", "keepachangelog.com", "medicaldecathlon.com",
-    "monai-sasm.github.io", "raw.githubusercontent.com", "semver.org", "www.aapm.org", "www.cancerimagingarchive.net",
+    "semver.org", "www.aapm.org", "www.cancerimagingarchive.net",
 }  # fmt: skip
 """Where links of ours lead: looked at by a person when one is added, since tests ask no network."""
 EXAMPLES = ("127.0.0.1", "example", "localhost", "pacs.example", "host")

@@ -17,13 +17,15 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-REPOSITORY = PROJECT["urls"]["Homepage"]
+URLS = PROJECT.get("urls", {})  # in a release only: scripts/set_address.py
 SOURCES = {
     "security.md": "SECURITY.md",
     "licences.md": "THIRD_PARTY.md",
     "changes.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
+    "row.schema.json": "configs/row.schema.json",
 }
+"""Files of the site -> files outside of ``docs`` that they are made from."""
 API = (
     "restoration", "io", "degradations", "experts", "gate", "functional", "diffusion", "refine", "bundles", "recipes",
     "training", "losses", "transforms", "datasets", "evaluation",
@@ -35,8 +37,9 @@ _MATH = re.compile(r"\$([^$]+)\$")
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Address, repository, and the parts of the navigation that are listed nowhere else."""
-    config.site_url, config.repo_url = PROJECT["urls"]["Documentation"], REPOSITORY
-    config.repo_name = REPOSITORY.removeprefix("https://github.com/")
+    if URLS:
+        config.site_url, config.repo_url = URLS["Documentation"], URLS["Homepage"]
+        config.repo_name = config.repo_url.removeprefix("https://github.com/")
     config.site_description = PROJECT["description"]
     config.nav.insert(-2, {"Experts": [f"bundles/{name}.md" for name in _bundles()]})
     config.nav.insert(-1, {"API": ["api/index.md", *(f"api/{name}.md" for name in API)]})
@@ -81,7 +84,7 @@ def _titled(folder: Path, name: str) -> str:
 
 
 def _relinked(text: str, folder: Path) -> str:
-    """Links lead to pages of the site, where there is one, others into the repository."""
+    """Links lead to files of the site; a link to what is not in it stays, and the build warns."""
 
     def lead(found: re.Match[str]) -> str:
         name, hash_sign, part = found[2].partition("#")
@@ -89,11 +92,9 @@ def _relinked(text: str, folder: Path) -> str:
         page = next((page for page, source in SOURCES.items() if target == ROOT / source), None)
         if page is None and target.is_relative_to(ROOT / "docs"):
             page = target.relative_to(ROOT / "docs").as_posix().replace("tour.ipynb", "tour.md")
-        if page is not None:
-            return f"{found[1]}{'../' if 'bundles' in folder.parts else ''}{page}{hash_sign}{part}"
-        if not target.exists():
-            return found[0]  # the build warns
-        return f"{found[1]}{REPOSITORY}/blob/main/{target.relative_to(ROOT).as_posix()}"
+        if page is None:
+            return found[0]
+        return f"{found[1]}{'../' if 'bundles' in folder.parts else ''}{page}{hash_sign}{part}"
 
     return _LINK.sub(lead, text)
 

@@ -13,11 +13,14 @@ Only the noise is mosaicked: the picture keeps its resolution.
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -35,6 +38,7 @@ class CameraNoiseParams:
         read: ``(B, 1, 1, 1)``, variance without signal.
         gains: ``(B, 3, 1, 1)``, white balance.
         smoothing: ``(B, 1, 1, 1)``, standard deviation in pixels of the blur that the noise has had on its way.
+        quality: of the JPEG that the camera wrote, one per image; 0 where it wrote none.
         size: height and width.
         seed: seed of the noise.
     """
@@ -43,6 +47,7 @@ class CameraNoiseParams:
     read: torch.Tensor
     gains: torch.Tensor
     smoothing: torch.Tensor
+    quality: tuple[int, ...]
     size: tuple[int, int]
     seed: int
 
@@ -70,6 +75,9 @@ class CameraNoise:
         shot: range of the shot noise's variance per unit of signal, drawn log-uniformly; 0.0001 is daylight, 0.01 is
             a dark room; (0, 0) adds no noise.
         smoothing: range of the blur of the noise, pixels, beyond demosaicing; drawn uniformly.
+        quality: range of the quality of the JPEG that the camera writes, 1 to 95 (Pillow's scale); ``None``: it
+            writes none.
+        compressed: share of the images that are written as JPEG, if ``quality`` is given.
 
     Example:
         >>> noise = CameraNoise(shot=(0.01, 0.01))
@@ -78,13 +86,20 @@ class CameraNoise:
     """
 
     def __init__(
-        self, shot: tuple[float, float] = (0.0001, 0.012), smoothing: tuple[float, float] = (0.0, 0.7)
+        self,
+        shot: tuple[float, float] = (0.0001, 0.012),
+        smoothing: tuple[float, float] = (0.0, 0.7),
+        quality: tuple[int, int] | None = None,
+        compressed: float = 0.5,
     ) -> None:
         if not 0 < shot[0] <= shot[1] and tuple(shot) != (0, 0):
             raise ValueError(f"shot must be an increasing range of positive numbers, or (0, 0), got {shot}")
         if not 0 <= smoothing[0] <= smoothing[1]:
             raise ValueError(f"smoothing must be an increasing range of non-negative numbers, got {smoothing}")
+        if quality is not None and not 1 <= quality[0] <= quality[1] <= 95:
+            raise ValueError(f"quality must be an increasing range in 1 to 95, got {quality}")
         self.shot, self.smoothing = tuple(shot), tuple(smoothing)
+        self.quality, self.compressed = quality, compressed
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> CameraNoiseParams:
         """Draw one camera setting per image of a batch ``(B, 3, H, W)``.
@@ -109,9 +124,17 @@ class CameraNoise:
             read=(READ_SLOPE * shot.log() + READ_OFFSET + spread).exp(),
             gains=gains,
             smoothing=uniform(*self.smoothing),
+            quality=self._qualities(batch, generator),
             size=(height, width),
             seed=int(torch.randint(2**31, (1,), generator=generator)),
         )
+
+    def _qualities(self, batch: int, generator: torch.Generator) -> tuple[int, ...]:
+        if self.quality is None:
+            return (0,) * batch
+        low, high = self.quality
+        drawn = torch.randint(low, high + 1, (batch,), generator=generator)
+        return tuple((drawn * (torch.rand(batch, generator=generator) < self.compressed)).tolist())
 
     def apply(self, clean: ImageBatch, params: CameraNoiseParams) -> ImageBatch:
         """Noisy photos, clipped to [0, 1]; images with ``shot`` 0 are returned unchanged."""
@@ -123,7 +146,19 @@ class CameraNoise:
         noise = (params.shot.to(clean) * signal + params.read.to(clean)).sqrt() * normal
         noise = _smoothed(gains * _demosaiced(noise, mosaic), params.smoothing.to(clean))
         noisy = linear_to_srgb((linear + noise).clamp(0, 1))
+        if any(params.quality):
+            noisy = torch.stack([_written(*pair) for pair in zip(noisy, params.quality, strict=True)])
         return torch.where(params.shot.to(clean) > 0, noisy, clean)
+
+
+def _written(photo: torch.Tensor, quality: int) -> torch.Tensor:
+    """``photo`` ``(3, H, W)`` as it comes back out of a JPEG, its colours at half resolution; quality 0 writes none."""
+    if not quality:
+        return photo
+    file = io.BytesIO()
+    pixels = (photo.detach().cpu().movedim(0, -1) * 255).round().byte().numpy()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return torch.from_numpy(np.array(Image.open(file))).movedim(-1, 0).to(photo) / 255
 
 
 def srgb_to_linear(image: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,6 @@ from monai_sasm.gate.routing import enlarge
 from monai_sasm.types import ExpertWeights, ImageBatch, Modality
 
 SEEN = 0.01  # share of an image in which a class outweighs the others: its fault is there
-CONVINCING = 0.5  # mean weight over an image of a fault that only shows after another one was repaired
 
 Part = tuple[slice, slice]
 
@@ -82,27 +81,6 @@ class PixelWeights:
         """Of each image, whether the identity's weight is above ``least`` everywhere."""
         lowest = torch.stack([band[:, 0].amin((1, 2)) for band in self.bands()]).amin(0)
         return [bool(one > least) for one in lowest]
-
-    def confirmed(self, known: Tensor) -> PixelWeights:
-        """Weights of a later pass, in which a fault that no earlier pass saw has to show on much of the image.
-
-        A restored image is smoother than most, and a gate takes smooth parts for wet ones now and then. A fault that
-        lies under another one everywhere, drops under noise, shows on a large part of the image as soon as the other
-        is gone.
-
-        Args:
-            known: ``(B, E)`` bool, classes that earlier passes have found :meth:`present`.
-
-        Returns:
-            An expert that does not act in an image leaves its weight to the identity, class 0.
-        """
-        act = (known | (self.mean() >= CONVINCING))[:, 1:, None, None]
-
-        def part(where: Part) -> ExpertWeights:
-            acting = self.part(where)[:, 1:] * act
-            return torch.cat([1 - acting.sum(1, keepdim=True), acting], 1)
-
-        return PixelWeights(self.shape, part)
 
     def _share(self, what: Callable[[ExpertWeights], Tensor]) -> Tensor:
         total = sum(what(band).sum((2, 3), dtype=torch.float64) for band in self.bands())

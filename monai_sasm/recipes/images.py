@@ -64,6 +64,26 @@ def clean_photos(
     return photos(folders, exclude, limit)
 
 
+def with_measured(
+    clean: Sequence[NDArray[Any]], pairs: Sequence[tuple[NDArray[Any], ...]], share: float
+) -> list[tuple[NDArray[Any], ...]]:
+    """Clean images with measured pairs among them, for :class:`~monai_sasm.training.batches.PrepareDegraded`.
+
+    Args:
+        clean: images ``(C, H, W)``; each is its own partner and so will be degraded.
+        pairs: ``(clean, noisy)``, see :func:`monai_sasm.datasets.images.paired`.
+        share: of the pairs among all draws, 0 to below 1; the pairs are listed as often as it takes.
+
+    Raises:
+        ValueError: a share outside [0, 1), or one without pairs.
+    """
+    if not 0 <= share < 1 or (share and not pairs):
+        raise ValueError(f"share must be in [0, 1) and needs pairs, got {share} and {len(pairs)} pairs")
+    alone: list[tuple[NDArray[Any], ...]] = [(image, image) for image in clean]
+    wanted = round(len(alone) * share / (1 - share))
+    return alone + [pairs[index % len(pairs)] for index in range(wanted)]
+
+
 def clean_slices(
     folders: Sequence[str | Path],
     pairs: str | Path,

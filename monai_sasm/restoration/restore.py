@@ -19,6 +19,7 @@ from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.neighbours import batches, fit_neighbours, neighbours_of
 from monai_sasm.functional.noise import median
 from monai_sasm.functional.tiling import bands, tiled
+from monai_sasm.gate.later_passes import EarlierPasses
 from monai_sasm.gate.pixel_weights import PixelWeights
 from monai_sasm.io.memory import give_back, keep_freed
 from monai_sasm.io.photo.pixels import check_size
@@ -178,48 +179,51 @@ def restore_fully(
     Arguments as there; both results have its shape, but three channels for grey photos. They are the same tensor where
     nothing was to be done.
     """
-    maps = None if weights is None else PixelWeights.of(weights)
     options = plan.options
     grey_photo = plan.modality.profile.is_picture and image.shape[1] == 1
     shelter = None if plan.modality.profile.is_picture else sheltered(image, plan.modality.profile)
     start = image.expand(-1, 3, -1, -1) if grey_photo else image if shelter is None else shelter.seen
+    calls = {index: expert.restore for index, expert in plan.experts.items()}
     current = start
-    known: torch.Tensor | None = None  # faults that earlier passes saw
+    earlier = EarlierPasses()
     for number in range(plan.passes):
-        if given is not None and number == 0:
-            sigma = torch.full_like(current[:, :1], given)
-        else:
-            sigma = plan.noise_estimator(current)
-        if maps is None or number:
-            maps = _weights_of(current, sigma, plan)
-        if known is not None:
-            maps = maps.confirmed(known)
+        first = number == 0
+        sigma = plan.noise_estimator(current) if given is None or not first else torch.full_like(current[:, :1], given)
+        maps = PixelWeights.of(weights) if weights is not None and first else _weights_of(current, sigma, plan)
         if plan.passes > 1:
-            known = maps.present() if known is None else known | maps.present()
-        active = [True] * len(current) if not number else [not idle for idle in maps.all_identity(1 - WEIGHT_FLOOR)]
+            maps = earlier.allow(maps)
+        active = [True] * len(current) if first else [not idle for idle in maps.all_identity(1 - WEIGHT_FLOOR)]
         if not any(active):
             break  # nothing left to repair
-        if statistics is not None:
-            statistics.add(maps, sigma, number, active)
-        around = None if number else slab
+        around = slab if first else None
         if shelter is not None:
             around = shelter.for_experts(current) if around is None else neighbours_for_experts(around, plan.modality)
-        if statistics is not None and options.keep_maps and number == 0 and options.expert and plan.experts[1].samples:
-            shown = current if around is None else around
-            statistics.add_uncertainty(tiled(plan.experts[1].uncertainty, shown, sigma))
-        calls = {index: expert.restore for index, expert in plan.experts.items()}
-        mine = number > 0 and around is None and all(active)  # nobody else needs what an earlier pass made
+        if statistics is not None:
+            statistics.add(maps, sigma, number, active)
+            if options.keep_maps and first and options.expert and plan.experts[1].samples:
+                shown = current if around is None else around
+                statistics.add_uncertainty(tiled(plan.experts[1].uncertainty, shown, sigma))
+        mine = not first and around is None and all(active)  # nobody else needs what an earlier pass made
         restored = restore_tiled(current, sigma, maps, calls, progress=progress, slab=around, in_place=mine)
         current = restored if all(active) else torch.where(_per_slice(active, current), restored, current)
-    if plan.refiner is not None and options.upscale:
-        start, current = enlarge(start, plan.scale), enlarge_and_refine(current, plan.refiner, options.refine)
-    elif plan.refiner is not None:
-        current, trust = refine(current, plan.refiner, plan.modality, strength=options.refine, source=start)
-        if statistics is not None:
-            statistics.add_trust(trust)
+    start, current = _refined(start, current, plan, statistics)
     if plan.modality.profile.nonnegative:  # no magnitude is negative, however dark the surroundings are drawn
         current = torch.maximum(current, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
     return (start, current) if shelter is None else (image, shelter.result(current))
+
+
+def _refined(
+    start: ImageBatch, current: ImageBatch, plan: Plan, statistics: SliceStatistics | None
+) -> tuple[ImageBatch, ImageBatch]:
+    """What the passes started from and came to, on the grid of the result, with what the refiner draws."""
+    if plan.refiner is None:
+        return start, current
+    if plan.options.upscale:
+        return enlarge(start, plan.scale), enlarge_and_refine(current, plan.refiner, plan.options.refine)
+    current, trust = refine(current, plan.refiner, plan.modality, strength=plan.options.refine, source=start)
+    if statistics is not None:
+        statistics.add_trust(trust)
+    return start, current
 
 
 def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeights:

@@ -19,6 +19,9 @@ Prepared = tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...], dict[str,
 class PrepareDegraded:
     """Degrade clean crops on the fly: input ``apply(x)``, target ``x``, the noise map as second argument.
 
+    A batch with a key ``noisy`` has measured pairs among its images: where ``noisy`` differs from ``image`` it is the
+    input, and its noise map is always estimated.
+
     Args:
         degradation: how the input is spoiled.
         pass_sigma: give a noise map to the network, the true one; ``False`` for networks without noise input.
@@ -68,9 +71,14 @@ class PrepareDegraded:
             self.generator.manual_seed(self.seed)
         self.calls += 1
         clean = batch["image"]
+        measured = (batch["noisy"] != clean).flatten(1).any(1).view(-1, 1, 1, 1) if "noisy" in batch else None
+        if measured is not None and self.noise_estimator is None:
+            raise ValueError("measured pairs among the clean images need a noise_estimator")
         batch_size, channels, height, width = clean.shape
         params = self.degradation.draw((batch_size, channels, height, width), self.generator)
         degraded = self.degradation.apply(clean, params)
+        if measured is not None:
+            degraded = torch.where(measured, batch["noisy"], degraded)
         if self.grey:
             chosen = torch.rand(batch_size, 1, 1, 1, generator=self.generator) < self.grey
             error = (degraded - clean)[:, :1]
@@ -78,17 +86,19 @@ class PrepareDegraded:
             degraded = torch.where(chosen, clean + error, degraded)
         degraded, clean = self._inner(degraded), self._inner(clean)
         target = _weighted(clean, degraded, self.change_weight, self.threshold)
-        arguments = (self._map(degraded, self._inner(params.sigma)),) if self.pass_sigma else ()
+        arguments = (self._map(degraded, self._inner(params.sigma), measured),) if self.pass_sigma else ()
         return _to(degraded, target, arguments, device, non_blocking)
 
     def _inner(self, image: torch.Tensor) -> torch.Tensor:
         height, width = (side - self.margin for side in image.shape[-2:])
         return image[..., self.margin : height, self.margin : width]
 
-    def _map(self, degraded: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        if self.noise_estimator is None or not self.estimated:
+    def _map(self, degraded: torch.Tensor, sigma: torch.Tensor, measured: torch.Tensor | None) -> torch.Tensor:
+        if self.noise_estimator is None or not (self.estimated or measured is not None):
             return sigma
         chosen = torch.rand(len(sigma), 1, 1, 1, generator=self.generator) < self.estimated
+        if measured is not None:
+            chosen = chosen | measured
         return torch.where(chosen, self.noise_estimator(degraded), sigma)
 
 

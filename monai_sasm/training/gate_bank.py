@@ -70,6 +70,7 @@ class DegradedSource:
         spread: class name -> pixels by which its target grows: the veil around a real drop reaches further than the
             drop that was drawn, and its expert does no harm there.
         min_std: crops that vary less are drawn again.
+        grey: share of examples that are grey, with the same fault in every channel: scans and black-and-white photos.
         seed: seed of the crops.
     """
 
@@ -85,17 +86,21 @@ class DegradedSource:
         min_std: float = 0.0,
         tolerated: DegradationModel | None = None,
         spread: Mapping[str, int] | None = None,
+        grey: float = 0.0,
         seed: int = 0,
     ) -> None:
         fitting = [image for image in images if min(image.shape[-2:]) >= size]
         self.crops = CropDataset(fitting, size, length=1, min_std=min_std, seed=seed)
         self.modality, self.faults, self.size = Modality(modality), dict(faults), size
         self.clean_share, self.region_share, self.scale = clean_share, region_share, scale
-        self.tolerated, self.spread = tolerated, dict(spread or {})
+        self.tolerated, self.spread, self.grey = tolerated, dict(spread or {}), grey
 
     def draw(self, generator: torch.Generator) -> Example:
         """One crop with its faults."""
         clean = self.crops[0]["image"]
+        grey = self.grey > 0 and float(torch.rand(1, generator=generator)) < self.grey
+        if grey:
+            clean = clean.mean(0, keepdim=True).expand_as(clean)
         if self.tolerated is not None:
             clean = _spoil(self.tolerated, clean[None] * self.scale, generator)[0][0] / self.scale
         masks = {name: torch.zeros(1, self.size, self.size) for name in self.faults}
@@ -106,6 +111,8 @@ class DegradedSource:
         image = clean[None] * self.scale
         for position, name in enumerate(chosen):
             spoiled, mask = _spoil(self.faults[name], image, generator)
+            if grey:
+                spoiled = spoiled[:, :1].expand_as(spoiled)
             where = regions[:, position : position + 1]
             image = image + where * (spoiled - image)
             masks[name] = (where * mask)[0]
@@ -142,6 +149,7 @@ class PairedSource:
         faulty: smallest and largest share of the noise that counts as the fault.
         size: side of the crop in pixels.
         min_std: crops that vary less are drawn again.
+        grey: share of examples that are made grey.
         seed: seed of the crops.
     """
 
@@ -154,17 +162,20 @@ class PairedSource:
         min_std: float = 0.0,
         tolerated: float = 0.0,
         faulty: tuple[float, float] = (1.0, 1.0),
+        grey: float = 0.0,
         seed: int = 0,
     ) -> None:
         if not 0 <= tolerated < faulty[0] <= faulty[1]:
             raise ValueError(f"needed: 0 <= tolerated < faulty range, got tolerated={tolerated}, faulty={faulty}")
-        self.tolerated, self.faulty = tolerated, faulty
+        self.tolerated, self.faulty, self.grey = tolerated, faulty, grey
         self.crops = CropDataset(pairs, size, length=1, keys=("clean", "noisy"), min_std=min_std, seed=seed)
         self.modality, self.fault, self.size = Modality(modality), fault, size
 
     def draw(self, generator: torch.Generator) -> Example:
         """One crop, clean or degraded."""
         crop = self.crops[0]
+        if self.grey and float(torch.rand(1, generator=generator)) < self.grey:
+            crop = {key: image.mean(0, keepdim=True).expand_as(image) for key, image in crop.items()}
         faulty = float(torch.rand(1, generator=generator)) < 0.5
         low, high = self.faulty if faulty else (0.0, self.tolerated)
         share = low + (high - low) * float(torch.rand(1, generator=generator))

@@ -93,17 +93,28 @@ async function coherentBlocks(study, index) {
   return Float32Array.from(sum);
 }
 
+// Weights of a later pass: nothing is repaired twice, and a fault that no earlier pass saw has to show on much of the image.
+function heldBack(weights, known, spent) {
+  const acting = weights.map((map, k) => {
+    const act = k && (known[k] || average(map) >= CONVINCING) ? 1 : 0;
+    return map.map((one, i) => one * Math.max(0, act - spent[k][i]));
+  });
+  acting[0] = acting[0].map((_, i) => 1 - acting.slice(1).reduce((sum, map) => sum + map[i], 0));
+  return acting;
+}
+
 async function restore(study, index) {
   const { height, width, profile, scale, colours, names } = study, size = height * width, image = workingOf(study, index);
   const shelter = profile.picture ? null : sheltered(image, height, width, profile), start = shelter?.seen ?? image, lowest = Math.min(0, least(start));
   const passes = study.expert === "gate" ? profile.passes : 1;
-  let current = start, known = null, first = null;
+  let current = start, known = null, spent = null, first = null;
   for (let pass = 0; pass < passes; pass++) {
     let { sigma, blocks } = await judged(study, current), weights;
     if (study.expert !== "gate") weights = names.map((name) => new Float32Array(size).fill(name ? 1 : 0));
     else if (study.coherent) weights = await weighed(study, await coherentBlocks(study, index), image);
     else weights = await weighed(study, blocks, current);
-    if (known) for (let k = 1; k < weights.length; k++) if (!known[k] && average(weights[k]) < CONVINCING) { weights[0] = weights[0].map((one, i) => one + weights[k][i]); weights[k] = new Float32Array(size); }
+    if (known) weights = heldBack(weights, known, spent);
+    spent = weights.map((map, k) => (spent ? map.map((one, i) => one + spent[k][i]) : map));
     known = weights.map((map, k) => known?.[k] || average(map.map((one) => (one > 0.5 ? 1 : 0))) > SEEN);
     if (pass && least(weights[0]) > 1 - FLOOR) break;
     first ??= { noise: quantile(sigma.slice().sort(), 0.5) * scale, weights };

@@ -51,27 +51,7 @@ def of(weights: torch.Tensor) -> PixelWeights:
     return PixelWeights.of(weights)
 
 
-def confirmed(weights: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    return of(weights).confirmed(known).whole()
-
-
 def test_a_fault_is_seen_where_it_outweighs_the_others() -> None:
     assert of(maps(0.5, 0.02)).present().tolist() == [[True, True, True]]
     assert of(maps(1.0, 0.0)).present().tolist() == [[False, True, False]]
     assert of(0.5 * maps(1.0, 0.0) + 0.5 * maps(0.0, 0.0)).present().tolist() == [[False, False, False]]
-
-
-def test_on_a_later_pass_a_known_fault_acts_and_a_new_one_has_to_show_on_much_of_the_image() -> None:
-    known = torch.tensor([[True, True, False]])
-    assert torch.equal(confirmed(maps(0.1, 0.5), known), maps(0.1, 0.5))
-    assert torch.equal(confirmed(maps(0.1, 0.3), known)[:, 1], maps(0.1, 0.3)[:, 1])
-    held_back = confirmed(maps(0.1, 0.3), known)
-    assert not held_back[:, 2].any()
-    torch.testing.assert_close(held_back.sum(1), torch.ones(1, 10, 10))
-
-
-def test_each_image_of_a_batch_is_judged_by_itself() -> None:
-    batch = torch.cat([maps(0.0, 0.6), maps(0.0, 0.1)])
-    known = torch.zeros(2, 3, dtype=torch.bool)
-    assert torch.equal(confirmed(batch, known)[0], batch[0])
-    assert torch.equal(confirmed(batch, known)[1], maps(0.0, 0.0)[0])

@@ -1,4 +1,4 @@
-"""The sentence: geometry out equals geometry in, the gate's word counts, options do what they say."""
+"""Restoring a volume: geometry out equals geometry in, the gate's word counts, options do what they say."""
 
 from __future__ import annotations
 
@@ -42,17 +42,29 @@ class _LeftRight(torch.nn.Module):
         return logits
 
 
+class _Bright(torch.nn.Module):
+    """Sends dark images to the first expert and bright ones to the second."""
+
+    classes = CLASSES
+
+    def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        height, width = (-(-side // 8) for side in image.shape[-2:])
+        logits = torch.full((1, 3, height, width), -50.0)
+        logits[:, 2 if float(image.mean()) > 0.55 else 1] = 50
+        return logits
+
+
 def _bundle(name: str, role: str, modality: Modality | None, network: torch.nn.Module) -> Bundle:
     return Bundle(name, Path("nowhere"), role, modality, "noise", False, "1", name * 8, network, {"sasm": {}})
 
 
-def restorer(modality: Modality = Modality.MR) -> Restorer:
-    """Two experts that add and subtract a tenth, and a gate that gives each one half of the image."""
+def restorer(modality: Modality = Modality.MR, gate: torch.nn.Module | None = None) -> Restorer:
+    """Two experts that add and subtract a tenth, and a gate: by default one that gives each one half of the image."""
     experts = {
         "plus": _bundle("plus", "expert", modality, _Add(0.1)),
         "minus": _bundle("minus", "expert", modality, _Add(-0.1)),
     }
-    return Restorer.of(experts, _bundle("gate", "gate", None, _LeftRight()))
+    return Restorer.of(experts, _bundle("gate", "gate", None, gate or _LeftRight()))
 
 
 @pytest.fixture
@@ -121,11 +133,18 @@ def test_progress_adds_up(volume: Volume) -> None:
 
 def test_photos_get_a_second_pass_and_grey_ones_stay_grey() -> None:
     photo = Volume(np.full((1, 24, 24), 0.5, np.float32), Modality.PHOTO)
-    result = restorer(Modality.PHOTO)(photo, Options(keep_maps=True))
+    result = restorer(Modality.PHOTO, _Bright())(photo, Options(keep_maps=True, passes=3))
     assert result.volume.array.shape == (1, 24, 24)
     assert result.summary["passes"] == 2
-    assert "plus, pass 2" in result.weights
-    np.testing.assert_allclose(result.volume.array[0, :, :4], 0.7, atol=1e-5)
+    assert result.weights["plus"].min() == result.weights["minus, pass 2"].min() == 1
+    np.testing.assert_allclose(result.volume.array, 0.5, atol=1e-5)  # a tenth more, then a tenth less
+
+
+def test_no_pass_repeats_what_an_earlier_one_did() -> None:
+    photo = Volume(np.full((1, 24, 24), 0.5, np.float32), Modality.PHOTO)
+    result = restorer(Modality.PHOTO)(photo, Options(keep_maps=True))
+    assert not result.weights["plus, pass 2"][..., :4].any()
+    np.testing.assert_allclose(result.volume.array[0, :, :4], 0.6, atol=1e-5)
 
 
 @pytest.mark.parametrize(("share", "acts"), [(0.125, False), (0.625, True)])

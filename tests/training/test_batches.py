@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.kspace import KspaceNoise
 from monai_sasm.functional.noise import NoiseEstimator
+from monai_sasm.recipes.images import with_measured
 from monai_sasm.training.batches import OneOf, PrepareDegraded, PreparePaired
 
 CLEAN = {"image": torch.full((4, 1, 64, 64), 0.5)}
@@ -46,6 +48,31 @@ def test_grey_pictures_have_grey_noise() -> None:
     noisy, target, *_ = PrepareDegraded(GaussianNoise(sigma=(0.1, 0.1)), grey=0.5, seed=1)(colour)
     grey = ((target - target[:, :1]).abs().amax((1, 2, 3)) < 1e-6).sum()
     assert 1 <= int(grey) <= 7
+
+
+def test_measured_pairs_among_clean_images_are_taken_as_they_are() -> None:
+    clean, noisy = CLEAN["image"], CLEAN["image"].clone()
+    noisy[1] += 0.2 * torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
+    prepare = PrepareDegraded(GaussianNoise(sigma=(0.1, 0.1)), noise_estimator=NoiseEstimator())
+    degraded, target, (sigma,), _ = prepare({"image": clean, "noisy": noisy})
+    assert torch.equal(degraded[1], noisy[1])
+    assert torch.equal(target, clean)
+    assert float((degraded - clean)[[0, 2, 3]].std()) == pytest.approx(0.1, rel=0.05)
+    assert torch.equal(sigma[1:2], NoiseEstimator()(noisy[1:2]))
+    torch.testing.assert_close(sigma[[0, 2, 3]], torch.full((3, 1, 64, 64), 0.1))
+    with pytest.raises(ValueError, match="noise_estimator"):
+        PrepareDegraded(GaussianNoise())({"image": clean, "noisy": noisy})
+
+
+def test_measured_pairs_get_their_share_of_the_draws() -> None:
+    clean = [np.full((3, 8, 8), level, np.uint8) for level in range(6)]
+    pairs = [(np.zeros((3, 8, 8), np.float32), np.full((3, 8, 8), shift, np.float32)) for shift in (0.1, 0.2, 0.3)]
+    mixed = with_measured(clean, pairs, 0.4)
+    assert [noisy is image for image, noisy in mixed] == [True] * 6 + [False] * 4
+    assert [float(noisy[0, 0, 0]) for _, noisy in mixed[6:]] == pytest.approx([0.1, 0.2, 0.3, 0.1])
+    assert with_measured(clean, [], 0.0) == [(image, image) for image in clean]
+    with pytest.raises(ValueError, match="needs pairs"):
+        with_measured(clean, [], 0.4)
 
 
 def test_margin_is_cut_after_degrading() -> None:

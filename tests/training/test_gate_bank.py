@@ -196,3 +196,26 @@ def test_a_spread_fault_grows_but_stays_behind_later_ones() -> None:
     target = GateBank([Given(example)], [1], CLASSES, {}, NoiseEstimator(), augment=False)[0]["target"]
     torch.testing.assert_close(target[CLASSES.index("early")], torch.tensor([1.0, 1, 0, 0]).expand(4, 4))
     torch.testing.assert_close(target[CLASSES.index("late")], torch.tensor([0.0, 0, 0, 1]).expand(4, 4))
+
+
+def test_grey_examples_have_grey_faults() -> None:
+    noise, generator = GaussianNoise(sigma=(0.1, 0.1)), torch.Generator().manual_seed(0)
+    source = DegradedSource(photos(), "PHOTO", {"late": noise}, SIZE, clean_share=0.0, region_share=0.0, grey=1.0)
+    example = source.draw(generator)
+    assert torch.equal(example.clean, example.clean[:1].expand(3, -1, -1))
+    assert torch.equal(example.degraded, example.degraded[:1].expand(3, -1, -1))
+    assert float((example.degraded - example.clean)[0].std()) == pytest.approx(0.1, rel=0.1)
+    source.grey = 0.5
+    drawn = [source.draw(generator).clean for _ in range(20)]
+    assert 4 <= sum(torch.equal(clean[0], clean[1]) for clean in drawn) <= 16
+
+
+def test_grey_pairs_keep_their_noise() -> None:
+    clean = np.random.default_rng(0).random((3, 40, 40), dtype=np.float32)
+    noisy = clean + np.float32(0.1)
+    source = PairedSource([(clean, noisy)], "PHOTO", "late", SIZE, faulty=(1.0, 1.0), grey=1.0)
+    example = source.draw(torch.Generator().manual_seed(0))
+    assert torch.equal(example.degraded, example.degraded[:1].expand(3, -1, -1))
+    difference = example.degraded - example.clean
+    expected = 0.1 * float(example.faults["late"].max())
+    torch.testing.assert_close(difference, torch.full_like(difference, expected))
