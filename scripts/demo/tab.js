@@ -95,11 +95,9 @@ async function coherentBlocks(study, index) {
 
 // Weights of a later pass: nothing is repaired twice, and a fault that no earlier pass saw has to show on much of the image.
 function heldBack(weights, known, spent) {
-  const acting = weights.map((map, k) => {
-    const act = k && (known[k] || average(map) >= CONVINCING) ? 1 : 0;
-    return map.map((one, i) => one * Math.max(0, act - spent[k][i]));
-  });
-  acting[0] = acting[0].map((_, i) => 1 - acting.slice(1).reduce((sum, map) => sum + map[i], 0));
+  const acts = weights.map((map, k) => k && (known[k] || average(map) >= CONVINCING));
+  const acting = weights.map((map, k) => map.map((one, i) => (acts[k] ? one * Math.max(0, 1 - spent[k][i]) : 0)));
+  acting[0] = acting[0].map((_, i) => 1 - acting.reduce((sum, map, k) => (k ? sum + map[i] : 0), 0));
   return acting;
 }
 

@@ -74,12 +74,9 @@ export class Renderer {
       uint8: { 1: [gl.R8, gl.RED, gl.UNSIGNED_BYTE], 4: [gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE] },
     };
     this.units = ["before", "change", "overlay", "colours"];
-    this.textures = this.units.map(() => gl.createTexture());
-    this.held = {};
-    for (const [unit, name] of this.units.entries()) {
-      gl.uniform1i(gl.getUniformLocation(program, name), unit);
-      this.put(name, null);
-    }
+    Object.assign(this, { textures: this.units.map(() => gl.createTexture()), held: {} });
+    this.units.forEach((name, unit) => gl.uniform1i(gl.getUniformLocation(program, name), unit));
+    for (const name of this.units) this.put(name, null);
   }
 
   // An array of api.raw, or null for zero everywhere.

@@ -9,13 +9,9 @@ const CROSS = new Path2D("M-9 0H9M0-9V9"), ARROWS = new Path2D("M-10 0L-4-5V5ZM1
 export class Stage {
   // told: what is called when the window, the pointer or a region moved, and scroll(steps): to another slice
   constructor(picture, marks, told) {
-    Object.assign(this, { picture, marks, told });
+    Object.assign(this, { picture, marks, told, tool: "window", mode: "wipe", shown: "after", wipe: 0.5 }); // shown: in blink
     this.renderer = new Renderer(picture);
     this.context = marks.getContext("2d");
-    this.tool = "window";
-    this.mode = "wipe";
-    this.shown = "after"; // in blink
-    this.wipe = 0.5;
     this.look = { strength: 1, low: 0, high: 1, opacity: 0, overlayLow: -1, overlayHigh: 1, colour: false, overlayIsChange: true };
     new ResizeObserver(() => this.resize()).observe(marks);
     marks.onpointerdown = (event) => this.press(event);
@@ -29,10 +25,10 @@ export class Stage {
 
   // A new image: its about of the server, and the size of one pixel in mm (photos: 1).
   open(about) {
-    Object.assign(this, { about, circle: null, background: null, line: null, cross: null, drag: null, brush: null });
-    this.step = about.spacing ? [about.spacing[1], about.spacing[0]] : [1, 1];
-    this.size = [about.shape[2], about.shape[1]];
-    this.look.colour = about.picture && about.shape[0] === 3;
+    const { picture, spacing, shape: [count, height, width] } = about;
+    const step = spacing ? [spacing[1], spacing[0]] : [1, 1];
+    Object.assign(this, { about, step, size: [width, height], circle: null, background: null, line: null, cross: null, drag: null, brush: null });
+    this.look.colour = picture && count === 3;
     this.fit();
   }
 
