@@ -10,9 +10,9 @@ const need = (fine, reason) => { if (!fine) throw new Error(reason); };
 
 // All files of a drop: [{place, modality, refusal, mayBe, files, geometry, notes, ...}].
 export async function decode(files, meanings) {
-  const series = new Map(), found = [];
+  const series = new Map(), found = [], refused = (place, refusal, modality = null, count = 1) => found.push({ place, modality, refusal, mayBe: [], files: count, notes: [] });
   for (const file of files) {
-    const place = file.name, refused = (reason, mayBe = []) => found.push({ place, modality: null, refusal: reason, mayBe, files: 1, notes: [] });
+    const place = file.name;
     try {
       let bytes = new Uint8Array(await file.arrayBuffer());
       if (bytes[0] === 0x1f && bytes[1] === 0x8b) bytes = await unpacked(bytes);
@@ -21,12 +21,11 @@ export async function decode(files, meanings) {
         series.set(slice.series, [...(series.get(slice.series) ?? []), { ...slice, place }]);
       } else if ([348, 0x5c010000].includes(new DataView(bytes.buffer).getUint32(0, true))) found.push({ ...nifti(bytes), place });
       else if ((bytes[0] === 0x89 && bytes[1] === 0x50) || (bytes[0] === 0xff && bytes[1] === 0xd8)) found.push({ ...(await photo(file, bytes)), place });
-      else refused(`this kind of file ${HERE}`);
-    } catch (error) { refused(error instanceof Error ? error.message : `damaged: ${error}`); }
+      else refused(place, `this kind of file ${HERE}`);
+    } catch (error) { refused(place, error instanceof Error ? error.message : `damaged: ${error}`); }
   }
   for (const slices of series.values()) {
-    const { place, modality } = slices[0];
-    try { found.push(stack(slices)); } catch (error) { found.push({ place, modality, refusal: error.message, mayBe: [], files: slices.length, notes: [] }); }
+    try { found.push(stack(slices)); } catch (error) { refused(slices[0].place, error.message, slices[0].modality, slices.length); }
   }
   return found;
 }

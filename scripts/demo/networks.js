@@ -25,15 +25,12 @@ async function open(name) {
   return ort.InferenceSession.create(content, { executionProviders: ["wasm"] });
 }
 
-let last = Promise.resolve(); // one at a time
-onmessage = ({ data: { id, name, feeds } }) => {
-  last = last.then(async () => {
-    try {
-      if (!sessions.has(name)) sessions.set(name, open(name));
-      const session = await sessions.get(name), given = {};
-      for (const key of feeds ? session.inputNames : []) given[key] = new ort.Tensor("float32", ...feeds[key]);
-      const found = feeds ? await session.run(given) : {};
-      postMessage({ id, value: Object.fromEntries(Object.entries(found).map(([key, one]) => [key, one.data.slice()])) });
-    } catch (error) { sessions.delete(name); postMessage({ id, reason: String(error?.message ?? error) }); }
-  });
+onmessage = async ({ data: { id, name, feeds } }) => { // one at a time: whoever asks waits for the answer
+  try {
+    if (!sessions.has(name)) sessions.set(name, open(name));
+    const session = await sessions.get(name), given = {};
+    for (const key of feeds ? session.inputNames : []) given[key] = new ort.Tensor("float32", ...feeds[key]);
+    const found = feeds ? await session.run(given) : {};
+    postMessage({ id, value: Object.fromEntries(Object.entries(found).map(([key, one]) => [key, one.data.slice()])) });
+  } catch (error) { sessions.delete(name); postMessage({ id, reason: String(error?.message ?? error) }); }
 };

@@ -27,8 +27,8 @@ const atBorder = (i, height, width) => i < width || i >= (height - 1) * width ||
 export function sheltered(image, height, width, profile) {
   const size = image.length, kept = constantRegions(image, height, width), padding = new Uint8Array(size);
   if (profile.nonnegative) {
-    const darkest = image.reduce((a, b) => Math.min(a, b), Infinity);
-    if (kept.some((one, i) => one && image[i] === darkest)) for (let i = 0; i < size; i++) if (image[i] === darkest) kept[i] = 1;
+    const dark = image.reduce((a, b) => Math.min(a, b), Infinity), background = kept.some((one, i) => one && image[i] === dark);
+    if (background) image.forEach((one, i) => { if (one === dark) kept[i] = 1; });
   }
   if (!profile.trained) return { image, seen: image, kept, padding, near: null };
   const [air, white] = profile.trained.map((end) => f32(end / profile.scale)), airLike = f32(profile.trained[0] / profile.scale + AIR_LIKE);
@@ -52,11 +52,9 @@ function grow(image, height, width, kept, value, padding) {
   for (let i = 0; i < image.length; i++) if (kept[i] && image[i] === value) { found[i] = 1; edge.push(i); }
   for (let round = 0; round < FAR && edge.length; round++) {
     const next = [];
-    for (const i of edge) for (let y = Math.max(0, Math.floor(i / width) - 1); y <= Math.min(height - 1, Math.floor(i / width) + 1); y++) {
-      for (let x = Math.max(0, (i % width) - 1); x <= Math.min(width - 1, (i % width) + 1); x++) {
-        const j = y * width + x;
-        if (image[j] === value && !found[j]) { found[j] = 1; next.push(j); }
-      }
+    for (const i of edge) for (let k = 0; k < 9; k++) {
+      const x = (i % width) + (k % 3) - 1, j = i + (Math.floor(k / 3) - 1) * width + (k % 3) - 1;
+      if (x >= 0 && x < width && image[j] === value && !found[j]) { found[j] = 1; next.push(j); }
     }
     edge = next;
   }
@@ -66,16 +64,19 @@ function grow(image, height, width, kept, value, padding) {
 // The padding continued from what it borders.
 export function continued(image, height, width, missing) {
   if (!missing.includes(1) || !missing.includes(0) || Math.min(height, width) < 2) return image;
-  const h = Math.ceil(height / 2), w = Math.ceil(width / 2), coarse = new Float32Array(h * w), lacking = new Uint8Array(h * w);
-  for (let i = 0; i < h * w; i++) {
-    const top = 2 * Math.floor(i / w), left = 2 * (i % w);
-    let sum = 0, count = 0;
-    for (let y = top; y < Math.min(height, top + 2); y++) for (let x = left; x < Math.min(width, left + 2); x++) if (!missing[y * width + x]) { sum += image[y * width + x]; count++; }
-    coarse[i] = count ? sum / count : 0;
-    lacking[i] = count ? 0 : 1;
-  }
-  const finer = resized(continued(coarse, h, w, lacking), h, w, 2);
+  const [coarse, h, w] = pooled(image, height, width, 2, missing), lacking = Uint8Array.from(coarse, (one) => (isNaN(one) ? 1 : 0));
+  const finer = resized(continued(coarse.map((one) => one || 0), h, w, lacking), h, w, 2);
   return image.map((value, i) => (missing[i] ? finer[Math.floor(i / width) * 2 * w + (i % width)] : value));
+}
+
+// Means of squares, of the pixels that are not missing: [means, rows, columns], NaN where there are none.
+function pooled(image, height, width, side, missing) {
+  const h = Math.ceil(height / side), w = Math.ceil(width / side), sum = new Float64Array(h * w), count = new Uint32Array(h * w);
+  for (let i = 0; i < image.length; i++) {
+    const place = Math.floor(Math.floor(i / width) / side) * w + Math.floor((i % width) / side);
+    if (!missing?.[i]) { sum[place] += image[i]; count[place]++; }
+  }
+  return [Float32Array.from(sum, (one, i) => one / count[i]), h, w];
 }
 
 // What networks made of `seen`, where they may change the image.
@@ -108,17 +109,12 @@ function window(image, height, width, reach, one) {
 }
 
 const extreme = (sign) => (image, from, to, step) => { let best = -Infinity; for (let i = from; i <= to; i += step) best = Math.max(best, sign * image[i]); return sign * best; };
+export const most = (map) => map.reduce((a, b) => Math.max(a, b), -Infinity);
 const mean = (image, from, to, step) => { let sum = 0; for (let i = from; i <= to; i += step) sum += image[i]; return sum / ((to - from) / step + 1); };
 
 // 0 in the air around a body, 1 in it, between them a border that fades.
 export function body(image, height, width, air) {
-  const side = Math.max(1, Math.floor(Math.min(height, width) / COARSE)), h = Math.ceil(height / side), w = Math.ceil(width / side), blocks = new Float32Array(h * w);
-  for (let i = 0; i < h * w; i++) {
-    const top = side * Math.floor(i / w), left = side * (i % w), bottom = Math.min(height, top + side), right = Math.min(width, left + side);
-    let sum = 0;
-    for (let y = top; y < bottom; y++) for (let x = left; x < right; x++) sum += image[y * width + x];
-    blocks[i] = sum / (bottom - top) / (right - left);
-  }
+  const side = Math.max(1, Math.floor(Math.min(height, width) / COARSE)), [blocks, h, w] = pooled(image, height, width, side);
   const open = Uint8Array.from(window(blocks, h, w, 1, mean), (value) => (value < f32(air) ? 1 : 0)), found = reached(open, h, w);
   const solid = window(Float32Array.from(found, (one) => 1 - one), h, w, 1, extreme(-1));
   const large = resized(window(window(solid, h, w, 2, extreme(1)), h, w, 1, mean), h, w, side);

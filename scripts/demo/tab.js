@@ -3,7 +3,8 @@
 
 import { asking } from "./api.js";
 import { decode } from "./decode.js";
-import { body, continued, result, shares, sheltered } from "./pixels.js";
+import { quantile } from "./measure.js";
+import { body, continued, most, result, shares, sheltered } from "./pixels.js";
 
 const [f32, NEGLIGIBLE, FLOOR, SEEN, CONVINCING, ASKED, KEPT] = [Math.fround, 1e-3, 0.05, 0.01, 0.5, 4, 3];
 const run = asking("./networks.js"), manifest = fetch(new URL("./manifest.json", import.meta.url)).then((answer) => answer.json());
@@ -11,16 +12,14 @@ const images = [], studies = new Map(), dropped = [], asked = [];
 let { classes, experts, profiles } = {}, ready = false, trouble = "", working = false;
 
 const loading = (async () => {
-  const found = await manifest;
-  ({ classes, experts, profiles } = found);
+  ({ classes, experts, profiles } = await manifest);
   for (const name of ["look", "weigh", "weigh-picture"]) await run({ name });
   ready = true;
   pump();
 })().catch((error) => (trouble = `the networks cannot be loaded: ${error.message}`));
 
-const quantile = (sorted, share) => { const place = share * (sorted.length - 1), low = Math.floor(place), next = sorted[Math.min(low + 1, sorted.length - 1)]; return sorted[low] + (place - low) * (next - sorted[low]); };
 const average = (map) => { let sum = 0; for (const one of map) sum += one; return sum / map.length; };
-const most = (map) => map.reduce((a, b) => Math.max(a, b), -Infinity);
+const least = (map) => -most(map.map((one) => -one));
 
 // functional/intensity.py: the 99.5th percentile of the voxels above the mean of all
 function scaleOf({ slices, height, width }, { scale, percentile }) {
@@ -96,17 +95,15 @@ async function coherentBlocks(study, index) {
 
 // Weights of a later pass: nothing is repaired twice, and a fault that no earlier pass saw has to show on much of the image.
 function heldBack(weights, known, spent) {
-  const acting = weights.map((map, k) => {
-    const act = k && (known[k] || average(map) >= CONVINCING) ? 1 : 0;
-    return map.map((one, i) => one * Math.max(0, act - spent[k][i]));
-  });
-  acting[0] = acting[0].map((_, i) => 1 - acting.slice(1).reduce((sum, map) => sum + map[i], 0));
+  const acts = weights.map((map, k) => k && (known[k] || average(map) >= CONVINCING));
+  const acting = weights.map((map, k) => map.map((one, i) => (acts[k] ? one * Math.max(0, 1 - spent[k][i]) : 0)));
+  acting[0] = acting[0].map((_, i) => 1 - acting.reduce((sum, map, k) => (k ? sum + map[i] : 0), 0));
   return acting;
 }
 
 async function restore(study, index) {
   const { height, width, profile, scale, colours, names } = study, size = height * width, image = workingOf(study, index);
-  const shelter = profile.picture ? null : sheltered(image, height, width, profile), start = shelter?.seen ?? image, least = Math.min(0, -most(start.map((one) => -one)));
+  const shelter = profile.picture ? null : sheltered(image, height, width, profile), start = shelter?.seen ?? image, lowest = Math.min(0, least(start));
   const passes = study.expert === "gate" ? profile.passes : 1;
   let current = start, known = null, spent = null, first = null;
   for (let pass = 0; pass < passes; pass++) {
@@ -117,7 +114,7 @@ async function restore(study, index) {
     if (known) weights = heldBack(weights, known, spent);
     spent = weights.map((map, k) => (spent ? map.map((one, i) => one + spent[k][i]) : map));
     known = weights.map((map, k) => known?.[k] || average(map.map((one) => (one > 0.5 ? 1 : 0))) > SEEN);
-    if (pass && -most(weights[0].map((one) => -one)) > 1 - FLOOR) break;
+    if (pass && least(weights[0]) > 1 - FLOOR) break;
     first ??= { noise: quantile(sigma.slice().sort(), 0.5) * scale, weights };
     const given = shelter ? continued(current, height, width, shelter.padding) : current, mixed = current.slice(), shape = [1, image.length / size, height, width];
     for (const [k, name] of names.entries()) {
@@ -127,7 +124,7 @@ async function restore(study, index) {
     }
     current = mixed;
   }
-  if (profile.nonnegative) current = current.map((one) => Math.max(one, least));
+  if (profile.nonnegative) current = current.map((one) => Math.max(one, lowest));
   if (shelter) current = result(shelter, current);
   let change = current.map((one, i) => scale * f32(one - image[i]));
   if (profile.picture && colours === 1) change = change.slice(0, size).map((one, i) => (one + change[size + i] + change[2 * size + i]) / 3);
@@ -174,12 +171,12 @@ async function add(files) {
 }
 
 async function thumbnail(image) {
-  const study = placed(image), { data, shape: [height, width, count] } = shown(study, study.slices[study.slices.length >> 1]), [low, high] = limits(study, data).filter((_, i) => i !== 1);
-  const [y, x] = study.orientation.spacing ?? [1, 1], canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
-  for (let i = 0; i < 4 * width * height; i++) pixels.data[i] = i % 4 === 3 ? 255 : (255 * (data[(i >> 2) * count + Math.min(i % 4, count - 1)] - low)) / (high - low);
-  context.putImageData(pixels, 0, 0);
-  const scale = 176 / Math.max(height * y, width * x), small = new OffscreenCanvas(Math.max(1, Math.round(width * x * scale)), Math.max(1, Math.round(height * y * scale)));
-  small.getContext("2d").drawImage(canvas, 0, 0, small.width, small.height);
+  const study = placed(image), { data, shape: [height, width, count] } = shown(study, study.slices[study.slices.length >> 1]), [low, , high] = limits(study, data);
+  const value = (i) => (i % 4 === 3 ? 255 : (255 * (data[(i >> 2) * count + Math.min(i % 4, count - 1)] - low)) / (high - low));
+  const pixels = new ImageData(Uint8ClampedArray.from({ length: 4 * width * height }, (_, i) => value(i)), width);
+  const [y, x] = study.orientation.spacing ?? [1, 1], scale = 176 / Math.max(height * y, width * x);
+  const small = new OffscreenCanvas(Math.max(1, Math.round(width * x * scale)), Math.max(1, Math.round(height * y * scale)));
+  small.getContext("2d").drawImage(await createImageBitmap(pixels), 0, 0, small.width, small.height);
   const url = new FileReaderSync().readAsDataURL(await small.convertToBlob());
   return { thumbnail: url, shape: [height, width], slices: study.slices.length, noise: 0, unit: study.profile.unit };
 }

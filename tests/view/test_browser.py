@@ -157,7 +157,7 @@ def test_regions_are_measured_and_exported(tab: Tab, ct: sasm.Volume, restored: 
     row, column = (np.mgrid[:SIDE, :SIDE] + 0.5) * 0.7
     a, b = (np.hypot(column - one["x"], row - one["y"]) <= one["radius"] for one in circles)
     for place, image in zip((2, 3), images, strict=True):
-        assert float(found["mean A (HU)"][place]) == pytest.approx(image[a].mean(), abs=1e-3)
+        assert float(found["Mean A (HU)"][place]) == pytest.approx(image[a].mean(), abs=1e-3)
         assert float(found["SD A (HU)"][place]) == pytest.approx(image[a].std(ddof=1), rel=1e-4)
         contrast = abs(image[a].mean() - image[b].mean()) / image[b].std(ddof=1)
         assert float(found["CNR A to B"][place]) == pytest.approx(contrast, rel=1e-4)
@@ -172,7 +172,7 @@ def test_regions_are_measured_and_exported(tab: Tab, ct: sasm.Volume, restored: 
     profile = np.array([[float(cell) for cell in one[1:]] for one in rows if one[0] == "profile"])
     assert profile[-1, 0] == pytest.approx(60 * 0.7, abs=0.5)
     assert found["strength"][2:] == ["0", "0.5"]
-    assert "CNR to B" in tab.page.inner_text("#table")
+    assert "CNR A to B" in tab.page.inner_text("#table")
     tab.page.press("#marks", "Escape")
     assert tab.page.is_hidden("#table")
 

@@ -9,7 +9,7 @@ const scales = {
 };
 scales.uncertainty = scales.weight;
 
-// 256 RGBA colours of a scale.
+// 256 RGBA colours of a scale, as a picture of one row.
 export function table(name) {
   const stops = scales[name], out = new Uint8Array(1024);
   for (let i = 0; i < 256; i++) {
@@ -17,11 +17,11 @@ export function table(name) {
     const [a, b] = [stops[next - 1], stops[next]], t = (place - a[0]) / (b[0] - a[0]);
     for (let k = 0; k < 4; k++) out[4 * i + k] = (k === 3 ? 255 : 1) * (a[k + 1] + t * (b[k + 1] - a[k + 1]));
   }
-  return out;
+  return { shape: [1, 256, 4], type: "uint8", data: out };
 }
 
 export const gradient = (name) =>
   `linear-gradient(to right, ${scales[name].map(([p, r, g, b]) => `rgb(${r} ${g} ${b}) ${100 * p}%`).join(", ")})`;
 
-// Windows: name -> [level, width] in HU
-export const CT_WINDOWS = { Abdomen: [40, 400], Lung: [-600, 1500], Bone: [400, 1800], Brain: [40, 80] };
+// Windows: [name, black, white] in HU
+export const CT_WINDOWS = [["Abdomen", -160, 240], ["Lung", -1350, 150], ["Bone", -500, 1300], ["Brain", 0, 80]];

@@ -44,13 +44,14 @@ void main() {
   result = vec4(value, 1);
 }`;
 
+export const EMPTY = { shape: [1, 1, 1], type: "uint8", data: new Uint8Array(1) };
+
 export class Renderer {
   constructor(canvas) {
     this.canvas = canvas;
     const gl = (this.gl = canvas.getContext("webgl2", { antialias: false, alpha: false, depth: false }));
     if (!gl) throw new Error("this browser has no WebGL 2; use a recent Firefox, Chrome, Edge or Safari");
     this.smooth = gl.getExtension("OES_texture_float_linear") !== null;
-    this.largest = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     const program = (this.program = gl.createProgram());
     for (const [type, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
       const shader = gl.createShader(type);
@@ -64,14 +65,17 @@ export class Renderer {
     gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
     gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 3, -1, -1, 3]), gl.STATIC_DRAW);
     gl.enableVertexAttribArray(0);
-    gl.bindAttribLocation(program, 0, "corner");
     gl.vertexAttribPointer(gl.getAttribLocation(program, "corner"), 2, gl.FLOAT, false, 0, 0);
     gl.enable(gl.SCISSOR_TEST);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+    this.formats = { // type and numbers a pixel
+      float32: { 1: [gl.R32F, gl.RED, gl.FLOAT], 3: [gl.RGB32F, gl.RGB, gl.FLOAT] },
+      float16: { 1: [gl.R16F, gl.RED, gl.HALF_FLOAT], 3: [gl.RGB16F, gl.RGB, gl.HALF_FLOAT] },
+      uint8: { 1: [gl.R8, gl.RED, gl.UNSIGNED_BYTE], 4: [gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE] },
+    };
     this.units = ["before", "change", "overlay", "colours"];
-    this.textures = Object.fromEntries(this.units.map((name) => [name, gl.createTexture()]));
-    this.held = {};
-    this.places = {};
+    Object.assign(this, { textures: this.units.map(() => gl.createTexture()), held: {} });
+    this.units.forEach((name, unit) => gl.uniform1i(gl.getUniformLocation(program, name), unit));
     for (const name of this.units) this.put(name, null);
   }
 
@@ -79,63 +83,32 @@ export class Renderer {
   put(name, array) {
     if (this.held[name] === array && array) return;
     this.held[name] = array;
-    const gl = this.gl, [height, width, count] = array?.shape ?? [1, 1, 1];
-    const type = array?.type ?? "uint8", rgb = count === 3;
-    const [inner, kind] = {
-      float32: [rgb ? gl.RGB32F : gl.R32F, gl.FLOAT], float16: [rgb ? gl.RGB16F : gl.R16F, gl.HALF_FLOAT], uint8: [gl.R8, gl.UNSIGNED_BYTE],
-    }[type];
-    gl.activeTexture(gl.TEXTURE0 + this.units.indexOf(name));
-    gl.bindTexture(gl.TEXTURE_2D, this.textures[name]);
-    const data = array?.data ?? new Uint8Array(1);
-    gl.texImage2D(gl.TEXTURE_2D, 0, inner, width, height, 0, rgb ? gl.RGB : gl.RED, kind, data);
-    this.filter(type === "float32" && !this.smooth);
-  }
-
-  colours(table) {
-    const gl = this.gl;
-    gl.activeTexture(gl.TEXTURE0 + this.units.indexOf("colours"));
-    gl.bindTexture(gl.TEXTURE_2D, this.textures.colours);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, 256, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, table);
-    this.filter(false);
-  }
-
-  filter(nearest) {
-    const gl = this.gl;
-    for (const end of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) {
-      gl.texParameteri(gl.TEXTURE_2D, end, nearest ? gl.NEAREST : gl.LINEAR);
-    }
+    const { gl } = this, { shape: [height, width, count], type, data } = array ?? EMPTY, unit = this.units.indexOf(name);
+    const [inner, outer, kind] = this.formats[type][count];
+    gl.activeTexture(gl.TEXTURE0 + unit);
+    gl.bindTexture(gl.TEXTURE_2D, this.textures[unit]);
+    gl.texImage2D(gl.TEXTURE_2D, 0, inner, width, height, 0, outer, kind, type === "float16" ? new Uint16Array(data.buffer) : data);
+    const filter = type === "float32" && !this.smooth ? gl.NEAREST : gl.LINEAR;
+    for (const end of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, end, filter);
     for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
   }
 
   // panes: [{x, y, width, height, after, wipe}] in pixels of the canvas; look: the uniforms they share.
   draw(panes, look) {
-    const gl = this.gl, { width, height } = this.canvas;
-    const set = (name, ...values) => {
-      this.places[name] ??= gl.getUniformLocation(this.program, name);
-      gl[`uniform${values.length}f`](this.places[name], ...values);
-    };
-    const choose = (name, value) => {
-      this.places[name] ??= gl.getUniformLocation(this.program, name);
-      gl.uniform1i(this.places[name], value);
-    };
+    const { gl } = this, { width, height } = this.canvas;
+    const set = (name, ...values) => gl[`uniform${values.length}f`](gl.getUniformLocation(this.program, name), ...values);
     gl.viewport(0, 0, width, height);
-    gl.scissor(0, 0, width, height);
-    gl.clearColor(0, 0, 0, 1);
-    gl.clear(gl.COLOR_BUFFER_BIT);
-    this.units.forEach((name, unit) => choose(name, unit));
-    set("height", height);
-    for (const name of ["strength", "low", "high", "opacity", "overlayLow", "overlayHigh"]) set(name, look[name]);
-    choose("colour", look.colour ? 1 : 0);
-    choose("overlayIsChange", look.overlayIsChange ? 1 : 0);
-    set("scale", ...look.scale);
-    set("size", ...look.size);
-    set("taps", Math.min(4, Math.max(1, Math.round(look.texels / Math.min(...look.scale)))));
+    const { texels, scale, size, ...others } = look;
+    for (const [name, value] of Object.entries({ height, ...others })) set(name, value);
+    set("scale", ...scale);
+    set("size", ...size);
+    set("taps", Math.min(4, Math.max(1, Math.round(texels / Math.min(...scale)))));
     for (const pane of panes) {
       gl.scissor(pane.x, height - pane.y - pane.height, pane.width, pane.height);
       set("pane", pane.x, pane.y, pane.width, pane.height);
       set("origin", ...pane.origin);
       set("wipe", pane.wipe ?? -1);
-      choose("after", pane.after ? 1 : 0);
+      set("after", pane.after);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     }
   }

@@ -3,37 +3,31 @@
 export const RINGS = 24;
 
 // Pixels whose centre lies in a circle {x, y, radius} in mm; step: mm per pixel [x, y].
-function inside(circle, shape, step) {
-  const found = [], [height, width] = shape;
-  const rows = [Math.max(0, Math.floor((circle.y - circle.radius) / step[1])), Math.min(height - 1, Math.ceil((circle.y + circle.radius) / step[1]))];
-  for (let row = rows[0]; row <= rows[1]; row++) {
-    for (let column = Math.max(0, Math.floor((circle.x - circle.radius) / step[0])); column < width; column++) {
-      const dx = (column + 0.5) * step[0] - circle.x, dy = (row + 0.5) * step[1] - circle.y;
-      if (dx > circle.radius) break;
-      if (dx * dx + dy * dy <= circle.radius * circle.radius) found.push(row * width + column);
-    }
+function inside({ x, y, radius }, [height, width], step) {
+  const found = [], first = Math.max(0, Math.floor((y - radius) / step[1])), last = Math.min(height, Math.ceil((y + radius) / step[1]));
+  for (let row = first; row < last; row++) for (let column = 0; column < width; column++) {
+    if (Math.hypot((column + 0.5) * step[0] - x, (row + 0.5) * step[1] - y) <= radius) found.push(row * width + column);
   }
   return found;
 }
 
-// A function index -> value, the mean of the colours; array: of api.raw with its numbers plain.
-export function reader(numbers, channels) {
-  if (channels === 1) return (index) => numbers[index];
-  return (index) => (numbers[3 * index] + numbers[3 * index + 1] + numbers[3 * index + 2]) / 3;
+// A function index -> value, the mean of the colours, of an array of api.raw.
+export function reader({ data, shape: [, , channels] }) {
+  if (channels === 1) return (index) => data[index];
+  return (index) => (data[3 * index] + data[3 * index + 1] + data[3 * index + 2]) / 3;
+}
+
+// Of sorted numbers, linear between them as numpy.quantile.
+export function quantile(sorted, share) {
+  const place = share * (sorted.length - 1), low = Math.floor(place), next = sorted[Math.min(low + 1, sorted.length - 1)];
+  return sorted[low] + (place - low) * (next - sorted[low]);
 }
 
 // Moments of pixels before (b) and of the change (c).
 export function moments(indices, before, change) {
-  let mb = 0, mc = 0;
-  for (const index of indices) { mb += before(index); mc += change(index); }
-  const n = indices.length;
-  mb /= n; mc /= n;
-  let vb = 0, cov = 0, vc = 0;
-  for (const index of indices) {
-    const b = before(index) - mb, c = change(index) - mc;
-    vb += b * b; cov += b * c; vc += c * c;
-  }
-  return { n, mb, mc, vb: vb / (n - 1), cov: cov / (n - 1), vc: vc / (n - 1) };
+  const n = indices.length, sum = (part) => indices.reduce((total, index) => total + part(before(index), change(index)), 0);
+  const mb = sum((b) => b) / n, mc = sum((_, c) => c) / n, spread = (part) => sum((b, c) => part(b - mb, c - mc)) / (n - 1);
+  return { n, mb, mc, vb: spread((b) => b * b), cov: spread((b, c) => b * c), vc: spread((_, c) => c * c) };
 }
 
 export const region = (circle, shape, step, before, change) => moments(inside(circle, shape, step), before, change);
@@ -53,8 +47,7 @@ export function strengthFor(m, target) {
 export function noiseCurve(slices, { tissue, flips }) {
   const side = 16, found = [], [height, width] = slices[0].shape, start = [height, width].map((length, axis) => (flips[axis] ? length % side : 0));
   for (const { before, change } of slices) for (let top = start[0]; top + side <= height; top += side) for (let left = start[1]; left + side <= width; left += side) {
-    const cut = (read) => Float64Array.from({ length: side * side }, (_, i) => read((top + Math.floor(i / side)) * width + left + (i % side)));
-    const x = cut(before), d = cut(change), mean = x.reduce((sum, one, i) => sum + one + d[i], 0) / x.length;
+    const [x, d] = [before, change].map((read) => square(read, side, width, top, left)), mean = x.reduce((sum, one, i) => sum + one + d[i], 0) / x.length;
     if (mean > tissue[0] && mean < tissue[1] && x.some((one) => one !== x[0])) found.push([withoutPlane(x, side), withoutPlane(d, side)]);
   }
   if (found.length < 8) return null;
@@ -65,26 +58,24 @@ export function noiseCurve(slices, { tissue, flips }) {
     return product(means, means) / 16 - (means.reduce((a, b) => a + b) / 16) ** 2;
   });
   const variance = found.map(([x]) => product(x, x) / x.length);
-  const calm = (values, most) => { const sorted = [...values].sort((a, b) => a - b), place = 0.25 * (values.length - 1), low = Math.floor(place); return most * (sorted[low] + (place - low) * (sorted[Math.min(low + 1, values.length - 1)] - sorted[low])); };
+  const calm = (values, most) => most * quantile(Float64Array.from(values).sort(), 0.25);
   const limits = [calm(structure, 2.5), calm(variance, 3)], kept = found.filter((_, i) => structure[i] <= limits[0] && variance[i] <= limits[1]);
   const mean = (one, other) => kept.reduce((sum, square) => sum + product(square[one], square[other]), 0) / kept.length / (side * side - 3);
   return { n: 256 * kept.length, vb: mean(0, 0), cov: mean(0, 1), vc: mean(1, 1) };
 }
 
 // Values along a line {x, y, x2, y2} in mm, one a pixel: [{at (mm), before, change}], bilinear.
-export function profile(line, shape, step, before, change) {
-  const [height, width] = shape, length = Math.hypot(line.x2 - line.x, line.y2 - line.y);
-  const count = Math.max(2, Math.round(length / Math.min(...step)) + 1), found = [];
+export function profile(line, [height, width], step, before, change) {
+  const length = Math.hypot(line.x2 - line.x, line.y2 - line.y), count = Math.max(2, Math.round(length / Math.min(...step)) + 1);
   const between = (read, x, y) => {
     const left = Math.min(width - 2, Math.max(0, Math.floor(x))), top = Math.min(height - 2, Math.max(0, Math.floor(y)));
     const u = Math.min(1, Math.max(0, x - left)), v = Math.min(1, Math.max(0, y - top)), first = top * width + left;
     return (1 - v) * ((1 - u) * read(first) + u * read(first + 1)) + v * ((1 - u) * read(first + width) + u * read(first + width + 1));
   };
-  for (let i = 0; i < count; i++) {
+  return Array.from({ length: count }, (_, i) => {
     const t = i / (count - 1), x = (line.x + t * (line.x2 - line.x)) / step[0] - 0.5, y = (line.y + t * (line.y2 - line.y)) / step[1] - 0.5;
-    found.push({ at: t * length, before: between(before, x, y), change: between(change, x, y) });
-  }
-  return found;
+    return { at: t * length, before: between(before, x, y), change: between(change, x, y) };
+  });
 }
 
 // Spectra of the square in a circle, planes removed, for noise power at any strength (ICRU 87):
@@ -95,63 +86,47 @@ export function spectra(circle, shape, step, before, change) {
   if (side < 12) return null;
   const left = Math.round(circle.x / step[0] - side / 2), top = Math.round(circle.y / step[1] - side / 2);
   if (left < 0 || top < 0 || left + side > shape[1] || top + side > shape[0]) return null;
-  const patch = (read) => {
-    const values = new Float64Array(side * side);
-    for (let y = 0; y < side; y++) for (let x = 0; x < side; x++) values[y * side + x] = read((top + y) * shape[1] + left + x);
-    return withoutPlane(values, side);
-  };
-  return { side, left, top, step: step[0], b: transform(patch(before), side), c: transform(patch(change), side) };
+  const [b, c] = [before, change].map((read) => transform(withoutPlane(square(read, side, shape[1], top, left), side), side));
+  return { side, left, top, step: step[0], b, c };
 }
 
 // Radial noise power at a strength: [{f (cycles per mm), power (unit^2 mm^2)}], without empty rings.
 export function power(found, s) {
   const { side, step, b, c } = found, sum = new Float64Array(RINGS), count = new Float64Array(RINGS), last = 0.5 / step;
-  for (let v = 0; v < side; v++) {
-    for (let u = 0; u < side; u++) {
-      const fu = (u < side / 2 ? u : u - side) / (side * step), fv = (v < side / 2 ? v : v - side) / (side * step);
-      const ring = Math.floor((Math.hypot(fu, fv) / last) * RINGS);
-      if (ring >= RINGS) continue;
-      const i = v * side + u, re = b.re[i] + s * c.re[i], im = b.im[i] + s * c.im[i];
-      sum[ring] += re * re + im * im;
-      count[ring]++;
-    }
+  const frequency = (k) => (k < side / 2 ? k : k - side) / (side * step);
+  for (let i = 0; i < side * side; i++) {
+    const ring = Math.floor((Math.hypot(frequency(i % side), frequency(Math.floor(i / side))) / last) * RINGS);
+    if (ring >= RINGS) continue;
+    sum[ring] += (b.re[i] + s * c.re[i]) ** 2 + (b.im[i] + s * c.im[i]) ** 2;
+    count[ring]++;
   }
   const factor = (step * step) / (side * side), rings = [...sum.keys()].filter((ring) => count[ring]);
   return rings.map((ring) => ({ f: ((ring + 0.5) / RINGS) * last, power: (factor * sum[ring]) / count[ring] }));
 }
 
+// The values of a square of a slice, row by row.
+const square = (read, side, width, top, left) =>
+  Float64Array.from({ length: side * side }, (_, i) => read((top + Math.floor(i / side)) * width + left + (i % side)));
+
 function withoutPlane(values, side) {
-  const centre = (side - 1) / 2;
-  let mean = 0, across = 0, down = 0, square = 0;
-  for (let y = 0; y < side; y++) {
-    for (let x = 0; x < side; x++) {
-      const value = values[y * side + x];
-      mean += value; across += value * (x - centre); down += value * (y - centre); square += (x - centre) ** 2;
-    }
-  }
-  mean /= side * side; across /= square; down /= square;
-  return values.map((value, i) => value - mean - across * ((i % side) - centre) - down * (Math.floor(i / side) - centre));
+  const x = (i) => (i % side) - (side - 1) / 2, y = (i) => Math.floor(i / side) - (side - 1) / 2;
+  const sum = (part) => values.reduce((total, value, i) => total + part(value, i), 0), square = sum((_, i) => x(i) ** 2);
+  const mean = sum((value) => value) / side ** 2, across = sum((value, i) => value * x(i)) / square, down = sum((value, i) => value * y(i)) / square;
+  return values.map((value, i) => value - mean - across * x(i) - down * y(i));
 }
 
+// The discrete Fourier transform of a square, {re, im}: of its rows, turned, twice.
 function transform(values, side) {
-  const cos = new Float64Array(side), sin = new Float64Array(side);
-  for (let k = 0; k < side; k++) { cos[k] = Math.cos((2 * Math.PI * k) / side); sin[k] = -Math.sin((2 * Math.PI * k) / side); }
+  const [cos, sin] = [Math.cos, Math.sin].map((wave) => Float64Array.from({ length: side }, (_, k) => wave((-2 * Math.PI * k) / side)));
   let re = values, im = new Float64Array(side * side);
-  for (const rows of [true, false]) {
-    const re2 = new Float64Array(side * side), im2 = new Float64Array(side * side);
-    for (let line = 0; line < side; line++) {
-      for (let k = 0; k < side; k++) {
-        let a = 0, b = 0;
-        for (let n = 0; n < side; n++) {
-          const i = rows ? line * side + n : n * side + line, turn = (k * n) % side;
-          a += re[i] * cos[turn] - im[i] * sin[turn];
-          b += re[i] * sin[turn] + im[i] * cos[turn];
-        }
-        const i = rows ? line * side + k : k * side + line;
-        re2[i] = a; im2[i] = b;
-      }
+  for (let pass = 0; pass < 2; pass++) {
+    const [re2, im2] = [new Float64Array(side * side), new Float64Array(side * side)];
+    for (let row = 0; row < side; row++) for (let k = 0; k < side; k++) for (let n = 0; n < side; n++) {
+      const i = row * side + n, turned = k * side + row, turn = (k * n) % side;
+      re2[turned] += re[i] * cos[turn] - im[i] * sin[turn];
+      im2[turned] += re[i] * sin[turn] + im[i] * cos[turn];
     }
-    re = re2; im = im2;
+    [re, im] = [re2, im2];
   }
   return { re, im };
 }

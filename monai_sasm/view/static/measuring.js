@@ -2,9 +2,10 @@
 
 import { say } from "./cards.js";
 import { chart } from "./charts.js";
-import { meanAt, noiseCurve, power, profile, region, sdAt, spectra, strengthFor } from "./measure.js";
+import { $, element } from "./dom.js";
+import { meanAt, noiseCurve, power, profile, reader, region, sdAt, spectra, strengthFor } from "./measure.js";
 
-const $ = (id) => document.getElementById(id);
+const readable = ({ before, change }) => ({ shape: before.shape, before: reader(before), change: reader(change) });
 
 export class Measuring {
   constructor(stage, setStrength) {
@@ -20,35 +21,27 @@ export class Measuring {
     this.draw();
   }
 
-  // A slice: {shape, before, change}, functions of the index of a pixel; change is null until it is restored.
-  put(data) {
-    const full = data && data.shape[1] === this.stage.size[0]; // no measuring on previews
-    this.data = full && data.change ? data : null;
-    this.quiet = null;
+  // A slice of api.raw: {before, change}; change is null until it is restored.
+  put(slice) {
+    this.data = slice.change && slice.before.shape[1] === this.stage.size[0] ? readable(slice) : null; // no measuring on previews
     this.look();
   }
 
-  // The slices of a volume that `sasm restore --target-noise` measures, [{shape, before, change}].
+  // The slices of a volume that `sasm restore --target-noise` measures.
   volume(slices) {
-    this.whole = noiseCurve(slices, this.about);
+    this.whole = noiseCurve(slices.map(readable), this.about);
     this.look();
   }
 
   // Look at the regions anew.
   look() {
-    const { stage, data } = this;
-    this.a = this.b = this.spectrum = this.line = null;
-    if (data) {
-      const { shape, before, change } = data, step = stage.step;
-      if (stage.circle) {
-        this.a = region(stage.circle, shape, step, before, change);
-        this.spectrum = spectra(stage.circle, shape, step, before, change);
-      }
-      if (stage.background) this.b = region(stage.background, shape, step, before, change);
-      if (stage.line) this.line = profile(stage.line, shape, step, before, change);
-      this.quiet ??= this.about.picture ? null : noiseCurve([data], this.about);
-    }
-    this.noise = this.a?.n > 8 ? this.a : this.whole ?? this.quiet;
+    const { stage, data } = this, { circle, background, line } = data ? stage : {};
+    const all = data && [data.shape, stage.step, data.before, data.change];
+    this.a = circle && region(circle, ...all);
+    this.b = background && region(background, ...all);
+    this.spectrum = circle && spectra(circle, ...all);
+    this.line = line && profile(line, ...all);
+    this.noise = this.a?.n > 8 ? this.a : this.whole;
     this.draw();
   }
 
@@ -59,64 +52,63 @@ export class Measuring {
     $("clear").hidden = !drawn;
     $("csv").hidden = !(this.a || this.line);
     $("table").hidden = !this.a;
-    if (this.a) {
-      const rows = this.rows(s);
-      $("table").tBodies[0].replaceChildren(...rows.map(([name, before, after]) => {
-        const row = document.createElement("tr");
-        for (const [tag, text] of [["th", name], ["td", before], ["td", after]]) row.append(Object.assign(document.createElement(tag), { textContent: text, scope: tag === "th" ? "row" : undefined }));
-        return row;
-      }));
-    }
-    $("nps-figure").hidden = !this.spectrum;
-    if (this.spectrum) {
-      const lines = [0, s].map((one) => power(this.spectrum, one).map(({ f, power: value }) => [f, value]));
-      const [across, unit] = about.spacing ? ["cycles/mm", `${about.unit === "MR" ? "unit" : about.unit}² mm²`] : ["cycles/pixel", "unit² pixel²"];
-      chart($("nps"), { before: lines[0], after: lines[1], across, up: unit, fromZero: true });
-    }
-    $("profile-figure").hidden = !this.line;
-    if (this.line) {
-      const lines = [0, s].map((one) => this.line.map(({ at, before, change }) => [at, before + one * change]));
-      chart($("profile"), { before: lines[0], after: lines[1], across: about.spacing ? "mm" : "pixels", up: about.unit });
-    }
+    const cells = (values) => values.map((text) => element("td", {}, text));
+    const rows = this.rows(s).map(([name, ...values]) => element("tr", {}, element("th", { scope: "row" }, name), ...cells(values)));
+    $("table").tBodies[0].replaceChildren(...rows);
+    const { unit, spacing } = about ?? {}, squared = `${unit === "HU" ? "HU" : "unit"}²`;
+    const powers = (one) => power(this.spectrum, one).map(({ f, power: value }) => [f, value]);
+    const values = (one) => this.line.map(({ at, before, change }) => [at, before + one * change]);
+    const labels = spacing ? { across: "cycles/mm", up: `${squared} mm²` } : { across: "cycles/pixel", up: `${squared} pixel²` };
+    this.curves("nps", this.spectrum && powers, { ...labels, fromZero: true });
+    this.curves("profile", this.line && values, { across: spacing ? "mm" : "pixels", up: unit });
     $("noise-row").hidden = !this.noise;
     if (this.noise) {
       const [least, most] = [sdAt(this.noise, 1), sdAt(this.noise, 0)].sort((x, y) => x - y);
       Object.assign($("noise"), { min: least, max: most, value: sdAt(this.noise, s) });
       $("noise-number").textContent = say(sdAt(this.noise, s), about.unit);
-      $("noise-where").textContent = this.noise === this.a ? "(SD in region A)" : this.noise === this.whole ? "(tissue, all slices)" : "(tissue, this slice)";
+      $("noise-where").textContent = this.noise === this.a ? "(SD in region A)" : "(tissue, all slices)";
     }
   }
 
-  rows(s) {
-    const { a, b, about } = this, text = (value) => (Number.isFinite(value) ? say(value, about.unit).replace(" of 255", "") : "–");
-    const area = a.n * this.stage.step[0] * this.stage.step[1];
-    const rows = [["Mean", ...[0, s].map((one) => text(meanAt(a, one)))], ["SD", ...[0, s].map((one) => text(sdAt(a, one)))]];
-    if (b) rows.push(["Mean of B", ...[0, s].map((one) => text(meanAt(b, one)))], ["CNR to B", ...[0, s].map((one) => this.cnr(one).toFixed(2))]);
-    rows.push([about.spacing ? "Area, mm²" : "Pixels", area.toFixed(about.spacing ? 1 : 0), ""]);
-    return rows;
+  // The lines of a chart before and after, points(strength), where there are any.
+  curves(name, points, labels) {
+    $(`${name}-figure`).hidden = !points;
+    $(`${name}-unit`).textContent = labels.up;
+    if (points) chart($(name), { before: points(0), after: points(this.stage.look.strength), ...labels });
   }
 
-  // |mean A - mean B| over the standard deviation of B
-  cnr(s) { return Math.abs(meanAt(this.a, s) - meanAt(this.b, s)) / sdAt(this.b, s); }
+  // What is measured in the regions: [name, in the unit of the image, before, after].
+  figures(s) {
+    const { a, b } = this, at = (name, inUnit, measure) => [name, inUnit, measure(0), measure(s)];
+    const of = (name, m) => (m ? [at(`Mean ${name}`, true, (one) => meanAt(m, one)), at(`SD ${name}`, true, (one) => sdAt(m, one))] : []);
+    const contrast = (one) => Math.abs(meanAt(a, one) - meanAt(b, one)) / sdAt(b, one);
+    return [...of("A", a), ...of("B", b), ...(a && b ? [at("CNR A to B", false, contrast)] : [])];
+  }
+
+  rows(s) {
+    if (!this.a) return [];
+    const { about: { unit, spacing }, stage: { step } } = this, area = this.a.n * step[0] * step[1];
+    const text = (value, inUnit) => (inUnit ? say(value, unit).replace(" of 255", "") : value.toFixed(2));
+    const rows = this.figures(s).map(([name, inUnit, ...values]) => [name, ...values.map((one) => (Number.isFinite(one) ? text(one, inUnit) : "–"))]);
+    return [...rows, spacing ? ["Area A, mm²", area.toFixed(1), ""] : ["Pixels A", area, ""]];
+  }
 
   // The table of everything that is measured, as text.
   csv() {
-    const s = this.stage.look.strength, lines = [["what", "x", "before", "after"]];
-    const { circle, background } = this.stage, where = (one) => `${one.x.toFixed(2)} ${one.y.toFixed(2)} r ${one.radius.toFixed(2)}`;
-    lines.push(["strength", "", 0, s]);
-    if (this.a) lines.push([`mean A (${this.about.unit})`, where(circle), meanAt(this.a, 0), meanAt(this.a, s)], [`SD A (${this.about.unit})`, where(circle), sdAt(this.a, 0), sdAt(this.a, s)], ["pixels A", where(circle), this.a.n, this.a.n]);
-    if (this.a && this.b) lines.push([`mean B (${this.about.unit})`, where(background), meanAt(this.b, 0), meanAt(this.b, s)], [`SD B (${this.about.unit})`, where(background), sdAt(this.b, 0), sdAt(this.b, s)], ["CNR A to B", "", this.cnr(0), this.cnr(s)]);
+    const s = this.stage.look.strength, lines = [["what", "x", "before", "after"], ["strength", "", 0, s]];
+    const { circle, background } = this.stage, place = (one) => [one.x, one.y, one.radius].map((value) => value.toFixed(2)).join(" ");
+    for (const [name, one] of Object.entries({ A: circle, B: background })) if (one) lines.push([`${name}: x y radius`, place(one), "", ""]);
+    for (const [name, inUnit, ...values] of this.figures(s)) lines.push([inUnit ? `${name} (${this.about.unit})` : name, "", ...values]);
+    if (this.a) lines.push(["pixels A", "", this.a.n, this.a.n]);
     if (this.spectrum) power(this.spectrum, 0).forEach(({ f, power: value }, i) => lines.push(["NPS", f, value, power(this.spectrum, s)[i].power]));
     for (const { at, before, change } of this.line ?? []) lines.push(["profile", at, before, before + s * change]);
     return lines.map((line) => line.join(",")).join("\r\n") + "\r\n";
   }
 
   export() {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([this.csv()], { type: "text/csv" }));
-    link.download = `${this.about.name}_slice${$("slice").valueAsNumber + 1}.csv`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    const href = URL.createObjectURL(new Blob([this.csv()], { type: "text/csv" }));
+    element("a", { href, download: `${this.about.name}_slice${$("slice").valueAsNumber + 1}.csv` }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 1000);
   }
 
   clear() {
@@ -137,10 +129,11 @@ export class Measuring {
   }
 
   key(key) {
-    const { stage } = this, circle = stage[stage.tool === "background" ? "background" : "circle"], step = 2 / stage.zoom;
-    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[key];
-    if (!circle || !(moves || "+-".includes(key))) return false;
-    if (moves) { circle.x += 4 * moves[0]; circle.y += 4 * moves[1]; } else circle.radius *= key === "+" ? 1.1 : 0.91;
+    const { stage } = this, circle = stage[stage.tool === "background" ? "background" : "circle"], step = 8 / stage.zoom;
+    const moves = { ArrowLeft: [-step, 0, 1], ArrowRight: [step, 0, 1], ArrowUp: [0, -step, 1], ArrowDown: [0, step, 1], "+": [0, 0, 1.1], "-": [0, 0, 0.91] };
+    if (!circle || !moves[key]) return false;
+    const [across, down, times] = moves[key];
+    Object.assign(circle, { x: circle.x + across, y: circle.y + down, radius: times * circle.radius });
     this.look();
     stage.draw();
     return true;

@@ -1,14 +1,13 @@
 // Photos: paint over what is to be filled, and enlarge.
 
 import { post, send } from "./api.js";
-
-const $ = (id) => document.getElementById(id);
+import { $, element } from "./dom.js";
 
 export class Painting {
   // opened(expert): show a result of the server; failed(reason)
   constructor(stage, setTool, opened, failed) {
     Object.assign(this, { stage, setTool, opened, failed, on: false });
-    $("brush").oninput = () => this.size();
+    $("brush").oninput = () => ($("brush-number").textContent = `${$("brush").value} px`);
     $("fill").onclick = () => this.ask(async () => send(`${this.base}/fill`, this.known()));
     $("unpaint").onclick = () => this.clear();
     for (const factor of [2, 4]) $(`enlarge-${factor}`).onclick = () => this.ask(() => post(`${this.base}/enlarge`, { factor, view: this.view() }));
@@ -21,7 +20,6 @@ export class Painting {
     $("toolbar").querySelector("[data-tool=brush]").hidden = !this.on;
     if (!this.on && this.stage.tool === "brush") this.setTool("window");
     this.clear();
-    this.size();
     this.stage.brush = (place, begin) => this.paint(place, begin);
   }
 
@@ -30,8 +28,6 @@ export class Painting {
     const { centre: [x, y], zoom } = this.stage, pane = this.stage.panes()[0], [across, down] = [pane.width / zoom / 2, pane.height / zoom / 2];
     return [y - down, x - across, y + down, x + across];
   }
-
-  size() { $("brush-number").textContent = `${$("brush").value} px`; }
 
   clear() {
     this.stage.mask = null;
@@ -42,7 +38,7 @@ export class Painting {
   paint(place, begin) {
     if (!this.on) return;
     const { stage } = this, [width, height] = stage.size;
-    stage.mask ??= Object.assign(document.createElement("canvas"), { width, height });
+    stage.mask ??= element("canvas", { width, height });
     const c = stage.mask.getContext("2d"), from = begin ? place : this.last;
     c.lineCap = c.lineJoin = "round";
     c.lineWidth = +$("brush").value / Math.max(stage.zoom / stage.ratio, 1e-3); // as wide on the screen

@@ -1,13 +1,9 @@
 // Three planes before and after, by NiiVue, which is loaded when it is first asked for.
 
 import { buffer } from "./api.js";
+import { $, element } from "./dom.js";
 
-const $ = (id) => document.getElementById(id);
-
-const library = () => (globalThis.niivue ? Promise.resolve() : new Promise((done, failed) => {
-  const script = Object.assign(document.createElement("script"), { src: "/static/vendor/niivue.umd.js", onload: done, onerror: failed });
-  document.head.append(script);
-}));
+const library = () => new Promise((onload, onerror) => document.head.append(element("script", { src: "/static/vendor/niivue.umd.js", onload, onerror })));
 
 export class Planes {
   constructor(told) {
@@ -17,7 +13,7 @@ export class Planes {
 
   // base: of the study; look: window and strength; complete: whether all slices are restored.
   async show(base, look, complete) {
-    await library();
+    if (!globalThis.niivue) await library();
     if (!this.views) {
       this.views = [];
       for (const id of ["planes-before", "planes-after"]) {
@@ -26,8 +22,7 @@ export class Planes {
         one.setSliceType(one.sliceTypeMultiplanar);
         this.views.push(one);
       }
-      this.views[0].broadcastTo([this.views[1]], { "2d": true, "3d": true });
-      this.views[1].broadcastTo([this.views[0]], { "2d": true, "3d": true });
+      for (const one of this.views) one.broadcastTo(this.views.filter((other) => other !== one), { "2d": true, "3d": true });
     }
     const wanted = [`${base}/volume?strength=0`, complete ? `${base}/volume?strength=${look.strength}` : null];
     for (const [i, path] of wanted.entries()) {
