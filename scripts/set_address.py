@@ -1,6 +1,6 @@
 """Writes where the project is published into what an index shows; the release workflow, which knows it, runs this.
 
-A clone names no address: the links of README lead to the files beside it. An index shows README alone, so that those of a
+A clone names no address: the links of README lead to the files beside it. An index shows README alone, so those of a
 release are absolute and lead to the files of its tag; ``[project.urls]`` of ``pyproject.toml`` gets the address, too.
 """
 
