@@ -26,7 +26,7 @@ from monai_sasm.io.formats import inventory, write
 
 SIDES = {"width": 1280, "height": 720}
 SIMULATED = Derivation("picture_view", "1", summary="simulated dose", label="sim")
-REGION = (0.62, 0.47, 0.04)  # centre and radius of region A, shares of the picture's width and height
+REGION = (0.65, 0.70, 0.035)  # centre and radius of region A, shares of the picture's width and height
 
 
 def main() -> None:
@@ -68,6 +68,7 @@ def take(scans: Path, card: str, output: Path) -> None:
         page.click(f"button.card:has-text('{card}')")
         page.wait_for_selector("#progress:has-text('All slices restored')")
         page.wait_for_selector(".card:has-text('full dose'):has-text('noise')")
+        page.keyboard.press("+")
         page.keyboard.press("c")
         box = page.locator("#marks").bounding_box()
         x, y = box["x"] + REGION[0] * box["width"], box["y"] + REGION[1] * box["height"]
