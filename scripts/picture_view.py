@@ -24,7 +24,6 @@ from monai_sasm.functional.intensity import square_spacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import inventory, write
 
-SIDES = {"width": 1280, "height": 720}
 SIMULATED = Derivation("picture_view", "1", summary="simulated dose", label="sim")
 REGION = (0.65, 0.70, 0.035)  # centre and radius of region A, shares of the picture's width and height
 
@@ -62,7 +61,7 @@ def take(scans: Path, card: str, output: Path) -> None:
     ):
         assert server.stdout is not None
         browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = browser.new_page(viewport=SIDES)
+        page = browser.new_page(viewport={"width": 1280, "height": 720})
         page.set_default_timeout(PATIENCE)
         page.goto(server.stdout.readline().strip())
         page.click(f"button.card:has-text('{card}')")
@@ -71,6 +70,7 @@ def take(scans: Path, card: str, output: Path) -> None:
         page.keyboard.press("+")
         page.keyboard.press("c")
         box = page.locator("#marks").bounding_box()
+        assert box is not None
         x, y = box["x"] + REGION[0] * box["width"], box["y"] + REGION[1] * box["height"]
         page.mouse.move(x, y)
         page.mouse.down()
