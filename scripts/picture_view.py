@@ -46,7 +46,8 @@ def write_low_dose(series: Path, target: Path, dose: float) -> None:
     clean = inventory(series)[0].load()
     slices = torch.from_numpy(np.ascontiguousarray(clean.as_slices()))
     model = LowDoseCt(square_spacing(clean), (dose, dose), kernel="sharp")
-    params = model.draw(tuple(slices.shape), torch.Generator().manual_seed(0))
+    count, channels, height, width = slices.shape
+    params = model.draw((count, channels, height, width), torch.Generator().manual_seed(0))
     write(clean.from_slices(model.apply(slices, params).numpy()), target, SIMULATED)
 
 
