@@ -24,9 +24,8 @@ from monai_sasm.functional.intensity import square_spacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import inventory, write
 
-SIDES = {"width": 1280, "height": 720}
 SIMULATED = Derivation("picture_view", "1", summary="simulated dose", label="sim")
-REGION = (0.62, 0.47, 0.04)  # centre and radius of region A, shares of the picture's width and height
+REGION = (0.65, 0.70, 0.035)  # centre and radius of region A, shares of the picture's width and height
 
 
 def main() -> None:
@@ -47,7 +46,8 @@ def write_low_dose(series: Path, target: Path, dose: float) -> None:
     clean = inventory(series)[0].load()
     slices = torch.from_numpy(np.ascontiguousarray(clean.as_slices()))
     model = LowDoseCt(square_spacing(clean), (dose, dose), kernel="sharp")
-    params = model.draw(tuple(slices.shape), torch.Generator().manual_seed(0))
+    count, channels, height, width = slices.shape
+    params = model.draw((count, channels, height, width), torch.Generator().manual_seed(0))
     write(clean.from_slices(model.apply(slices, params).numpy()), target, SIMULATED)
 
 
@@ -62,14 +62,16 @@ def take(scans: Path, card: str, output: Path) -> None:
     ):
         assert server.stdout is not None
         browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = browser.new_page(viewport=SIDES)
+        page = browser.new_page(viewport={"width": 1280, "height": 720})
         page.set_default_timeout(PATIENCE)
         page.goto(server.stdout.readline().strip())
         page.click(f"button.card:has-text('{card}')")
         page.wait_for_selector("#progress:has-text('All slices restored')")
         page.wait_for_selector(".card:has-text('full dose'):has-text('noise')")
+        page.keyboard.press("+")
         page.keyboard.press("c")
         box = page.locator("#marks").bounding_box()
+        assert box is not None
         x, y = box["x"] + REGION[0] * box["width"], box["y"] + REGION[1] * box["height"]
         page.mouse.move(x, y)
         page.mouse.down()

@@ -157,6 +157,13 @@ def wait_for_port(port: int, seconds: float = 120.0) -> None:
         time.sleep(0.1)
 
 
+def wait_for_objects(senders: list[Sender], count: int, seconds: float = 30.0) -> None:
+    """Until so many more have been acknowledged, however slow the machine: the moment of a kill is one of work."""
+    end, goal = time.monotonic() + seconds, count + sum(len(sender.acknowledged) for sender in senders)
+    while time.monotonic() < end and sum(len(sender.acknowledged) for sender in senders) < goal:
+        time.sleep(0.02)
+
+
 def serve(spool: Path, port: int, http_port: int, ports: list[int]) -> None:
     """The node, in a process of its own."""
     import logging
@@ -229,7 +236,8 @@ def main() -> int:
             break
         if options.kill:
             wait_for_port(port)
-        time.sleep(random.uniform(0.1, 4.0) if options.kill else 1.0)
+            wait_for_objects(senders, random.randint(0, 2 * SLICES))
+        time.sleep(random.uniform(0.1, 1.0))
         open_to_others += exposed(spool) if spool.is_dir() else 0
         if time.monotonic() > switch:
             (archives[1].stop if up else archives[1].start)()

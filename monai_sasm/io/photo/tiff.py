@@ -119,7 +119,8 @@ def _page(data: bytes) -> Iterator[tuple[Any, str, bool]]:
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it quotes tags; what matters is refused
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
+        # parsed pages refer to each other and to the stream, which must not hold the file until they are collected
+        with io.BytesIO(data) as stream, tifffile.TiffFile(stream) as file:
             if not file.pages:
                 raise RefusedError("the TIFF is damaged, it holds no page: export the file again")
             if len(file.pages) != 1:
