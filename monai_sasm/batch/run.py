@@ -67,11 +67,11 @@ class Summary:
 
     @property
     def overhead(self) -> str:
-        """What all that is not gate and experts (reading, hashing, writing, syncing) adds to their time."""
+        """Time of gate and experts, and of all else: reading, hashing, writing, syncing."""
         if self.network_seconds > self.seconds:
             return f"gate and experts {self.network_seconds:.1f} s, {self.network_seconds / self.seconds:.1f} at a time"
-        more = 100 * (self.seconds / self.network_seconds - 1) if self.network_seconds else 0.0
-        return f"gate and experts {self.network_seconds:.1f} s, everything else {more:.1f} % on top"
+        rest = self.seconds - self.network_seconds
+        return f"gate and experts {self.network_seconds:.1f} s, everything else {rest:.1f} s"
 
     @property
     def left(self) -> int:

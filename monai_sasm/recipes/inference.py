@@ -45,7 +45,7 @@ def only_modality(path: str | Path, default: str = "PHOTO") -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise RefusedError(f"{path} holds images of {' and '.join(found)}; choose one: modality='{found[0]}'")
+        raise RefusedError(f"{path} holds images of {' and '.join(found)}; choose one: --modality {found[0]}")
     reasons = sorted({entry.refusal for entry in entries if entry.refusal})
     raise RefusedError(f"{path}: {'; '.join(reasons) or 'no image there'}")
 

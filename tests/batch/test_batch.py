@@ -363,3 +363,15 @@ def test_nothing_to_do_is_code_3(sasm: Any, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     assert sasm(tmp_path / "in", tmp_path / "out")[0] == 3
     assert sasm(tmp_path / "absent", tmp_path / "out")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "network", "told"),
+    [
+        (1.6, 0.4, "gate and experts 0.4 s, everything else 1.2 s"),
+        (2.0, 0.0, "gate and experts 0.0 s, everything else 2.0 s"),
+        (2.0, 5.0, "gate and experts 5.0 s, 2.5 at a time"),
+    ],
+)
+def test_the_summary_tells_where_the_time_went(seconds: float, network: float, told: str) -> None:
+    assert Summary(planned=1, ok=1, seconds=seconds, network_seconds=network).overhead == told

@@ -46,7 +46,7 @@ def test_nifti_asks_for_the_modality(tmp_path: Path) -> None:
 def test_a_mixture_asks_for_the_modality(tmp_path: Path) -> None:
     dicom(tmp_path, "CT")
     save(clean_image("PHOTO", 32), "PHOTO", tmp_path)
-    with pytest.raises(RefusedError, match=r"images of CT and PHOTO; choose one: modality='CT'"):
+    with pytest.raises(RefusedError, match=r"images of CT and PHOTO; choose one: --modality CT"):
         only_modality(tmp_path)
 
 
