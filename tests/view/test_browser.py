@@ -386,7 +386,7 @@ def test_files_are_dropped_on_the_page(tab: Tab, tmp_path: Path, viewer: Running
 
 def test_everything_is_reachable_by_keys_and_says_so(tab: Tab) -> None:
     tab.page.keyboard.press("?")
-    assert "wipe line to the left" in tab.page.inner_text("#keys")
+    assert "Wipe line to the left" in tab.page.inner_text("#keys")
     tab.page.keyboard.press("Escape")
     tab.page.focus(".card:has-text('abdomen')")
     tab.page.keyboard.press("Enter")

@@ -215,7 +215,7 @@ def test_nothing_serious_keeps_people_out(page: Tab) -> None:
     found = page.page.evaluate("async () => (await axe.run()).violations.map((one) => [one.impact, one.id, one.help])")
     assert [one for one in found if one[0] in ("serious", "critical")] == []
     page.page.keyboard.press("?")
-    assert "save" not in page.page.inner_text("#keys")
+    assert "Save" not in page.page.inner_text("#keys")
     page.page.keyboard.press("Escape")
 
 

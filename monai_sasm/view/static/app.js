@@ -357,15 +357,15 @@ async function copy() {
 // --- keys
 
 const KEYS = [ // one or two keys, and what they do; the first of two goes back: sign is -1
-  ["ArrowUp ArrowDown", "slice before or after", (sign) => go(view.slice + sign)],
-  ["PageUp PageDown", "ten slices", (sign) => go(view.slice + 10 * sign)],
-  ["ArrowLeft ArrowRight", "wipe line to the left or right", (sign) => stage.wipeTo(stage.wipe + 0.02 * sign)],
-  ["- +", "zoom", (sign) => stage.magnify(1.25 ** sign)],
-  ["0", "whole image", () => stage.fit()],
-  ["[ ]", "less or more strength", (sign) => setStrength(stage.look.strength + 0.05 * sign)],
-  ["o", "next overlay", () => { const list = $("overlay"); list.selectedIndex = (list.selectedIndex + 1) % list.length; overlay(); }],
-  ["Enter", "draw with the tool in the middle", () => measuring.draws()],
-  ["p n", "image before or after", (sign) => step(sign)],
+  ["ArrowUp ArrowDown", "Slice before or after", (sign) => go(view.slice + sign)],
+  ["PageUp PageDown", "Ten slices", (sign) => go(view.slice + 10 * sign)],
+  ["ArrowLeft ArrowRight", "Wipe line to the left or right", (sign) => stage.wipeTo(stage.wipe + 0.02 * sign)],
+  ["- +", "Zoom", (sign) => stage.magnify(1.25 ** sign)],
+  ["0", "Whole image", () => stage.fit()],
+  ["[ ]", "Less or more strength", (sign) => setStrength(stage.look.strength + 0.05 * sign)],
+  ["o", "Next overlay", () => { const list = $("overlay"); list.selectedIndex = (list.selectedIndex + 1) % list.length; overlay(); }],
+  ["Enter", "Draw with the tool in the middle", () => measuring.draws()],
+  ["p n", "Image before or after", (sign) => step(sign)],
 ];
 const BUTTONS = new Map(); // key in small letters -> the button that names it
 for (const button of document.querySelectorAll("[aria-keyshortcuts]:not(.tab .served)")) BUTTONS.set(button.ariaKeyShortcuts.toLowerCase(), button);
@@ -390,7 +390,7 @@ addEventListener("keydown", (event) => {
 });
 
 const named = [...BUTTONS.values()].map((button) => [button.ariaKeyShortcuts, button.title || button.textContent]);
-const others = [["Shift + arrows", "pan"], ["Alt + arrows", "move region A or B"], ["Alt with - or +", "smaller or larger region"]];
+const others = [["Shift + arrows", "Pan"], ["Alt + arrows", "Move region A or B"], ["Alt with - or +", "Smaller or larger region"]];
 for (const [keys, text] of [...named, ...KEYS, ...others]) {
   $("keys").querySelector("dl").append(element("dt", {}, element("kbd", {}, keys.replaceAll("Arrow", ""))), element("dd", {}, text));
 }
