@@ -32,3 +32,14 @@ def available(extra: Sequence[Path] = ()) -> dict[str, Path]:
         candidates = [folder] if (folder / "configs").is_dir() else sorted(folder.glob("*")) if folder.is_dir() else []
         found |= {path.name: path for path in candidates if (path / "configs" / "metadata.json").is_file()}
     return found
+
+
+def is_downloaded(model: str) -> bool:
+    """Whether a model of the Hugging Face hub, ``owner/name``, is in the hub's cache."""
+    from monai_sasm.optional import MissingExtraError, require
+
+    try:
+        hub = require("huggingface_hub", "a model of the hub", "pip install 'monai-sasm[diffusion]'")
+    except MissingExtraError:
+        return False
+    return isinstance(hub.try_to_load_from_cache(model, "model_index.json"), str)

@@ -338,19 +338,10 @@ def _next_steps(root: Path, origin: str) -> str:
 
 def _weights(folder: Path, section: dict[str, Any]) -> str:
     if "hub" in section:
-        return "downloaded" if _is_cached(section["hub"]) else "not downloaded"
+        from monai_sasm.bundles.finding import is_downloaded
+
+        return "downloaded" if is_downloaded(section["hub"]) else "not downloaded"
     return "yes" if (folder / "models" / "model.pt").is_file() else "not needed" if _owns_none(section) else "missing"
-
-
-def _is_cached(model: str) -> bool:
-    """Whether a model of the hub is in its cache."""
-    from monai_sasm.optional import MissingExtraError, require
-
-    try:
-        hub = require("huggingface_hub", "a model of the hub", "pip install 'monai-sasm[diffusion]'")
-    except MissingExtraError:
-        return False
-    return isinstance(hub.try_to_load_from_cache(model, "model_index.json"), str)
 
 
 def _owns_none(section: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row, reason_of, set_up_logging
+from monai_sasm.cli.output import ALL_FAILED, exit_code, logger, one_line_errors, print_row, reason_of, set_up_logging
 
 if TYPE_CHECKING:
     from monai_sasm.node.config import Peer
@@ -124,7 +124,12 @@ def pull(
         if not filters:
             raise ValueError("say what to fetch: --study, --series, --patient or --accession")
         web = Web(_web_peer(server, config))
-        found = find_series(web, filters | ({"Modality": modality.upper()} if modality else {}))
+        try:
+            found = find_series(web, filters | ({"Modality": modality.upper()} if modality else {}))
+        except OSError as error:  # of the server: the command may be right
+            logger.debug("traceback", exc_info=True)
+            logger.error("%s", reason_of(error))
+            raise typer.Exit(ALL_FAILED) from None
         statuses = []
         for one in found:
             row: dict[str, Any] = {"study": one.study, "series": one.series, "modality": one.modality}

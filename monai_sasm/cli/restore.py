@@ -122,6 +122,7 @@ def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
     """What would be done, as a table on stdout or one JSON object per image; the exit code."""
     from monai_sasm.batch.row import place_of, row_of
 
+    _tell_missing_weights(job)
     tasks = [_looked_into(task, job) for task in tasks]
     named = replace(job, identify=True)  # for whoever looks for the image of an id; nothing is kept
     rows = [row_of(task, named) for task in tasks]
@@ -141,6 +142,18 @@ def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
         cells.append((verb if task.refusal is None else "skip", kind, found["geometry"], files, task.id, what))
     print_table(("plan", "what", "geometry", "files", "id", "place below the input, and result or reason"), cells)
     return exit_code(row["status"] for row in rows)
+
+
+def _tell_missing_weights(job: BatchJob) -> None:
+    """Warn where the named refiner's weights are still on a model hub: without them no photo would be restored."""
+    from monai_sasm.bundles import available, read_metadata
+    from monai_sasm.bundles.finding import is_downloaded
+
+    name = getattr(job.options, "refiner", None)
+    root = None if name is None else available(job.trust).get(name)
+    hub = None if root is None else read_metadata(root)["sasm"].get("hub")
+    if hub is not None and not is_downloaded(hub):
+        logger.warning("the weights of %s are not on this machine: `sasm bundles download %s` gets them", name, name)
 
 
 def _looked_into(task: Task, job: BatchJob) -> Task:

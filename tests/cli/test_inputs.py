@@ -9,7 +9,9 @@ from typing import Any
 import nibabel
 import numpy as np
 import pydicom
+import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from tests.io.dicom.dicom_cases import STEP, mr_slice, save_all, uid
 from tests.io.test_meaning import atlas, body, head, saved
@@ -79,3 +81,16 @@ def test_uneven_series_are_refused_before_work_where_only_nifti_would_do(sasm: A
         reason = "gap slices have no affine, which NIfTI and maps need; write DICOM, without maps"
         assert reason in (out if dry_run else err)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_dry_run_tells_weights_that_are_not_downloaded(
+    sasm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr("monai_sasm.bundles.finding.is_downloaded", lambda model: there)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photo.png")
+    named = ("--refine", 1, "--refiner", "upscale_photo_sd4x", "--dry-run")
+    code, out, err = sasm("restore", tmp_path / "photo.png", "-o", tmp_path / "out.png", *named)
+    assert code == 0
+    assert "restore  PHOTO" in out
+    assert ("sasm bundles download upscale_photo_sd4x" in err) is not there

@@ -165,7 +165,7 @@ def test_another_series_than_asked_for_is_refused(server: Server, files: list[Pa
 def test_pull_without_a_question_or_a_server(tmp_path: Path, capsys: Any) -> None:
     assert sasm("pull", "http://127.0.0.1:1/web", "-o", tmp_path) == 2
     assert "say what to fetch" in capsys.readouterr().err
-    assert sasm("pull", "http://127.0.0.1:1/web", "-o", tmp_path, "--study", "1.2") == 2
+    assert sasm("pull", "http://127.0.0.1:1/web", "-o", tmp_path, "--study", "1.2") == 4
     assert "does not answer" in capsys.readouterr().err
     assert sasm("pull", "PACS@127.0.0.1:104", "-o", tmp_path, "--study", "1.2") == 2
     assert "DICOMweb" in capsys.readouterr().err
