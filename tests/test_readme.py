@@ -171,7 +171,7 @@ def test_the_python_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.
     shutil.copy(mr_volume(), "brain.nii")
     nibabel.save(nibabel.load("brain.nii"), "brain.nii.gz")
     noise = 20 * np.random.default_rng(0).standard_normal((48, 56, 3))
-    Image.fromarray((128 + noise).clip(0, 255).astype(np.uint8)).save("window.jpg", quality=95)
+    Image.fromarray((128 + noise).clip(0, 255).astype(np.uint8)).save("window.jpg", quality=100, subsampling=0)
     slices = 60 * np.random.default_rng(0).standard_normal((32, 40, 2)).astype(np.float32)
     slices[:, :8] = -1000  # air
     np.save("slices.npy", slices)
