@@ -368,7 +368,7 @@ const KEYS = [ // one or two keys, and what they do; the first of two goes back:
   ["p n", "Image before or after", (sign) => step(sign)],
 ];
 const BUTTONS = new Map(); // key in small letters -> the button that names it
-for (const button of document.querySelectorAll("[aria-keyshortcuts]:not(.tab .served)")) BUTTONS.set(button.ariaKeyShortcuts.toLowerCase(), button);
+for (const button of document.querySelectorAll("[aria-keyshortcuts]:not(.tab .served, .tab .served *)")) BUTTONS.set(button.ariaKeyShortcuts.toLowerCase(), button);
 const SHIFTED = { ArrowUp: [0, 40], ArrowDown: [0, -40], ArrowLeft: [40, 0], ArrowRight: [-40, 0] };
 
 function step(count) {
