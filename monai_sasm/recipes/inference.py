@@ -16,7 +16,7 @@ from monai.inferers import Inferer
 from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapTransform, SaveImaged, Transform
 from torch import nn
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, as_flags
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
 from monai_sasm.io.formats import inventory
@@ -45,7 +45,8 @@ def only_modality(path: str | Path, default: str = "PHOTO") -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise RefusedError(f"{path} holds images of {' and '.join(found)}; choose one: --modality {found[0]}")
+        reason = f"{path} holds images of {' and '.join(found)}; choose one: modality='{found[0]}'"
+        raise RefusedError(as_flags(reason))  # bundles are run by commands
     reasons = sorted({entry.refusal for entry in entries if entry.refusal})
     raise RefusedError(f"{path}: {'; '.join(reasons) or 'no image there'}")
 
