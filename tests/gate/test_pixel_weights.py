@@ -10,6 +10,7 @@ from monai_sasm.gate.occupied import confine, occupied
 from monai_sasm.gate.pixel_weights import PixelWeights
 from monai_sasm.gate.routing import enlarge
 from monai_sasm.types import Modality
+from tests.weight_maps import maps
 
 
 @pytest.mark.parametrize("size", [(1700, 200), (64, 64), (61, 83), (1, 5)])
@@ -33,18 +34,6 @@ def test_any_part_is_that_of_the_whole_to_rounding(
         torch.testing.assert_close(weights.part(where), cut(whole, where), rtol=0, atol=1e-6)
     torch.testing.assert_close(weights.mean(), whole.mean((2, 3)))
     assert weights.all_identity(0.9) == [bool(whole[:, 0].min() > 0.9)]
-
-
-def maps(*shares: float) -> torch.Tensor:
-    """Weights ``(1, 3, 10, 10)``: two experts, each alone on its share of the image, the identity on the rest."""
-    weights = torch.zeros(1, 3, 100)
-    start = 0
-    for index, share in enumerate(shares, start=1):
-        end = start + round(100 * share)
-        weights[:, index, start:end] = 1
-        start = end
-    weights[:, 0, start:] = 1
-    return weights.view(1, 3, 10, 10)
 
 
 def of(weights: torch.Tensor) -> PixelWeights:
