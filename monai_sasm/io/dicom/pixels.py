@@ -23,7 +23,7 @@ from monai_sasm.io.silence import quiet
 
 PLUGINS = "pip install imagecodecs pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
 
-_END_OF_IMAGE = b"\xff\xd9"
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _J2K_SIZE_MARKER = b"\xff\x4f\xff\x51"
 _J2K_DEPTH_OFFSET = 42  # from SOC to Ssiz of component 0 (ISO/IEC 15444-1 A.5.1); bit 7 set: signed
 
@@ -134,12 +134,16 @@ def _choose_decoder(dataset: Dataset) -> None:
 
 
 def _refuse_cut_frames(dataset: Dataset) -> None:
-    """JPEG and JPEG-LS decoders fill what is missing with anything; a whole frame ends with its end marker."""
+    """JPEG and JPEG-LS decoders fill what is missing with anything; a whole frame has its end marker.
+
+    Neither marker can occur within coded data, where bytes are stuffed (ITU-T T.81 B.1.1.5, T.87 A.1). What follows the
+    end does not matter: to make the length even, some archives append whatever was in memory.
+    """
     if "JPEG" not in dataset.file_meta.TransferSyntaxUID.name or "2000" in dataset.file_meta.TransferSyntaxUID.name:
         return
     count = int(dataset.get("NumberOfFrames") or 1)
     for number, frame in enumerate(_frames(dataset.PixelData, count), 1):
-        if not frame.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):  # padding, and fill bytes of ITU-T T.81 B.1.1.2
+        if frame.rfind(_END_OF_IMAGE) <= frame.rfind(_START_OF_SCAN):
             raise RefusedError(f"the compressed frame {number} of {count} is cut off; get an intact copy")
 
 

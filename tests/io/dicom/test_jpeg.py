@@ -78,6 +78,22 @@ def test_a_truncated_codestream_is_refused(tmp_path: Path, kept: float) -> None:
         read_stored(path)
 
 
+@pytest.mark.parametrize("appended", [b"\x90", b"\0", b"\xff", b"\0\xd9\x12 of something else"])
+def test_what_an_archive_appends_to_a_frame_does_not_matter(tmp_path: Path, appended: bytes) -> None:
+    """RICORD's files end with a byte of whatever was in memory where the length was odd."""
+    _, stored = read_stored(written(tmp_path, [lossless(image()) + appended], PROCESS_14))
+    np.testing.assert_array_equal(stored.values[0], image())
+
+
+def test_the_end_of_a_thumbnail_is_not_that_of_the_image(tmp_path: Path) -> None:
+    coded = lossless(image())
+    thumbnail = b"\xff\xd8\xff\xda\0\0\xff\xd9"
+    application = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    path = written(tmp_path, [coded[:2] + application + coded[2 : len(coded) // 2]], PROCESS_14)
+    with pytest.raises(RefusedError, match="cut off"):
+        read_stored(path)
+
+
 def test_colour_is_not_read() -> None:
     colour = imagecodecs.jpeg8_encode(np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="one sample per pixel"):
