@@ -13,15 +13,13 @@ Only the noise is mosaicked: the picture keeps its resolution.
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
+from monai_sasm.degradations import jpeg
 from monai_sasm.types import ImageBatch, NoiseMap
 
 READ_SLOPE, READ_OFFSET, READ_SPREAD = 2.18, 1.20, 0.26  # log read = slope log shot + offset +- spread, Brooks et al.
@@ -96,8 +94,8 @@ class CameraNoise:
             raise ValueError(f"shot must be an increasing range of positive numbers, or (0, 0), got {shot}")
         if not 0 <= smoothing[0] <= smoothing[1]:
             raise ValueError(f"smoothing must be an increasing range of non-negative numbers, got {smoothing}")
-        if quality is not None and not 1 <= quality[0] <= quality[1] <= 95:
-            raise ValueError(f"quality must be an increasing range in 1 to 95, got {quality}")
+        if quality is not None:
+            jpeg.check_quality(quality)
         self.shot, self.smoothing = tuple(shot), tuple(smoothing)
         self.quality, self.compressed = quality, compressed
 
@@ -132,9 +130,7 @@ class CameraNoise:
     def _qualities(self, batch: int, generator: torch.Generator) -> tuple[int, ...]:
         if self.quality is None:
             return (0,) * batch
-        low, high = self.quality
-        drawn = torch.randint(low, high + 1, (batch,), generator=generator)
-        return tuple((drawn * (torch.rand(batch, generator=generator) < self.compressed)).tolist())
+        return jpeg.draw_qualities(batch, self.quality, self.compressed, generator)
 
     def apply(self, clean: ImageBatch, params: CameraNoiseParams) -> ImageBatch:
         """Noisy photos, clipped to [0, 1]; images with ``shot`` 0 are returned unchanged."""
@@ -146,19 +142,7 @@ class CameraNoise:
         noise = (params.shot.to(clean) * signal + params.read.to(clean)).sqrt() * normal
         noise = _smoothed(gains * _demosaiced(noise, mosaic), params.smoothing.to(clean))
         noisy = linear_to_srgb((linear + noise).clamp(0, 1))
-        if any(params.quality):
-            noisy = torch.stack([_written(*pair) for pair in zip(noisy, params.quality, strict=True)])
-        return torch.where(params.shot.to(clean) > 0, noisy, clean)
-
-
-def _written(photo: torch.Tensor, quality: int) -> torch.Tensor:
-    """``photo`` ``(3, H, W)`` as it comes back out of a JPEG, its colours at half resolution; quality 0 writes none."""
-    if not quality:
-        return photo
-    file = io.BytesIO()
-    pixels = (photo.detach().cpu().movedim(0, -1) * 255).round().byte().numpy()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    return torch.from_numpy(np.array(Image.open(file))).movedim(-1, 0).to(photo) / 255
+        return torch.where(params.shot.to(clean) > 0, jpeg.write(noisy, params.quality), clean)
 
 
 def srgb_to_linear(image: torch.Tensor) -> torch.Tensor:
