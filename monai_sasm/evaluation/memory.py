@@ -84,18 +84,17 @@ def _make_volume(path: Path, slices: int) -> Path:
 
     import nibabel
 
-    from monai_sasm.evaluation.synthetic_series import SIZE, SPACING, THICKNESS
+    from monai_sasm.evaluation.synthetic_series import SIZE, SPACING, THICKNESS, body_slices
 
     header = nibabel.Nifti1Header()
     header.set_data_dtype(np.int16)
     header.set_data_shape((SIZE, SIZE, slices))
     header.set_sform(np.diag([SPACING, SPACING, THICKNESS, 1]), 1)
     header["vox_offset"] = 352
-    random = np.random.default_rng(0)
     with gzip.open(path, "wb", 1) as file:
         file.write(header.binaryblock + b"\0\0\0\0")
-        for _ in range(slices):
-            file.write(random.normal(40, 60, (SIZE, SIZE)).astype("<i2").tobytes())
+        for image in body_slices(slices):
+            file.write(image.astype("<i2").tobytes())
     return path
 
 

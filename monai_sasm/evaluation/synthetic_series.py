@@ -4,13 +4,25 @@ no person.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 SIZE = 512  # pixels
 SPACING, THICKNESS = 0.7, 2.0  # mm
 ROOT_UID = "1.2.826.0.1.3680043.8.498.1"  # pydicom's own root, free for examples
+
+
+def body_slices(slices: int, size: int = SIZE) -> Iterator[NDArray[np.float64]]:
+    """Slices ``(size, size)`` in HU: an ellipse of 40 HU in air, with white noise of 60 HU that is another in each."""
+    random = np.random.default_rng(0)
+    row, column = np.mgrid[:size, :size] / size - 0.5
+    body = np.where((row / 0.35) ** 2 + (column / 0.45) ** 2 < 1, 40.0, -1000.0)
+    noise = 60 * random.standard_normal((size, size))
+    for index in range(slices):
+        yield body + np.roll(noise, 7 * index, axis=1)
 
 
 def write_ct_series(folder: Path, slices: int, size: int = SIZE, study: int = 1) -> None:
@@ -26,11 +38,7 @@ def write_ct_series(folder: Path, slices: int, size: int = SIZE, study: int = 1)
     from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
     folder.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    row, column = np.mgrid[:size, :size] / size - 0.5
-    body = np.where((row / 0.35) ** 2 + (column / 0.45) ** 2 < 1, 1064.0, 24.0)  # stored values: 40 HU and -1000 HU
-    noise = 60 * random.standard_normal((size, size))
-    for index in range(slices):
+    for index, image in enumerate(body_slices(slices, size)):
         dataset = Dataset()
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -56,6 +64,6 @@ def write_ct_series(folder: Path, slices: int, size: int = SIZE, study: int = 1)
         dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
         dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
         dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = 1, -1024, "HU"
-        stored = np.clip(body + np.roll(noise, 7 * index, axis=1), 0, 4095).astype("<u2")
+        stored = np.clip(image + 1024, 0, 4095).astype("<u2")
         dataset.PixelData = stored.tobytes()
         dataset.save_as(folder / f"{index:04d}.dcm", enforce_file_format=True)
