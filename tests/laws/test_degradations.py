@@ -13,6 +13,7 @@ from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.downsampling import Downsampling
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.holes import Holes
+from monai_sasm.degradations.jpeg import Compressed
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 from monai_sasm.degradations.lesions import Lesions
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
@@ -48,6 +49,11 @@ CASES = {
     "gaussian": Case(GaussianNoise((0.1, 0.1)), GaussianNoise((0.0, 0.0)), channels=3),
     "gaussian, uneven": Case(GaussianNoise((0.02, 0.3), uneven=1.0), GaussianNoise((0.0, 0.0), uneven=1.0), channels=3),
     "gaussian, clipped": Case(GaussianNoise((0.1, 0.1), clip=True), GaussianNoise((0.0, 0.0), clip=True), channels=3),
+    "gaussian, JPEG": Case(
+        Compressed(GaussianNoise((0.1, 0.1)), quality=(95, 95), share=1.0),
+        Compressed(GaussianNoise((0.0, 0.0)), share=0.0),
+        channels=3,
+    ),
     "raindrop": Case(
         Raindrop(coverage=(0.1, 0.1), blur=(0.004, 0.01)), Raindrop(coverage=(0.0, 0.0)), channels=3, noisy=False
     ),

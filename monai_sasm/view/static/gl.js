@@ -31,8 +31,7 @@ void main() {
   vec2 step = 1.0 / scale / size;
   bool shown = after && at.x - pane.x >= wipe;
   vec3 value = sampled(before, place, step), delta = vec3(0);
-  if (shown || overlayIsChange) delta = strength * sampled(change, place, step);
-  if (shown) value += delta;
+  if (shown) value += delta = strength * sampled(change, place, step);
   value = clamp((value - low) / (high - low), 0.0, 1.0);
   if (!colour) value = value.rrr;
   if (shown && opacity > 0.0) {
