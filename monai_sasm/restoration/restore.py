@@ -38,6 +38,7 @@ from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
 UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or the strength is 0"
+NEVERTHELESS = "; to lower its noise nevertheless, ask for a target noise or name an expert"
 _TRIM_EVERY = 32  # slices
 _MEASURED, _CENTRE = 16, 512  # slices, and pixels on each side of their middle, whose noise is measured afterwards
 
@@ -56,7 +57,8 @@ def restore_volume(
     """
     started = time.perf_counter()
     keep_freed(not volume.modality.profile.is_picture)
-    plan, aim = aimed(volume, plan)
+    aim = aimed(volume, plan)
+    plan = aim.plan
     options, factor, scaling = plan.options, plan.scale, scaling_for(volume)
     count, channels, height, width = volume.slices_shape
     done = _output(volume, factor, in_place)
@@ -98,7 +100,7 @@ def restore_volume(
     give_back()
     summary = (
         statistics.summary(scaling.scale)
-        | aim
+        | dict(aim.told)
         | {
             "noise_after": float(np.median(left)) * scaling.scale,
             "seconds": time.perf_counter() - started,
@@ -109,14 +111,17 @@ def restore_volume(
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
     acting = list(plan.experts.values()) if changed else []
     told = range_notes(done, acting, summary["weights"], summary["noise"] / scaling.scale)
-    done = concluded(replace(done, notes=(*done.notes, *told)), plan, changed)
+    done = concluded(replace(done, notes=(*done.notes, *aim.notes, *told)), plan, changed)
     return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure, changed)
 
 
 def concluded(done: Volume, plan: Plan, changed: bool) -> Volume:
     """A restored volume with what is to be told of it."""
     done = plan.annotate(done)
-    return done if changed else replace(done, notes=(*done.notes, UNCHANGED))
+    if changed:
+        return done
+    judged = plan.gate is not None and not plan.modality.profile.is_picture and plan.options.target_noise is None
+    return replace(done, notes=(*done.notes, UNCHANGED + NEVERTHELESS * judged))
 
 
 def restore_slices(

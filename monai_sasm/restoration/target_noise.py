@@ -8,7 +8,8 @@ other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ SQUARE = 16  # pixels, side of the squares
 CALM = 0.25  # share of the squares of tissue that is uniform for certain; others are if they have no more than ...
 STRUCTURE, VARIANCE = 2.5, 3.0  # ... times the structure after and the variance before of that share
 FEWEST = 8  # squares
+MET = 1.01  # noise over the wanted one that is as good
+NOISE = ("noise", "low-dose")  # degradations of experts that lower noise
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,11 @@ class NoiseCurve:
 
 
 def noise_curve(
-    image: NDArray[np.float32], change: NDArray[np.float32], modality: Modality, scale: float = 1.0
+    image: NDArray[np.float32],
+    change: NDArray[np.float32],
+    modality: Modality,
+    scale: float = 1.0,
+    smoother: NDArray[np.float32] | None = None,
 ) -> NoiseCurve:
     """Measure on slices and what a restoration adds to them at strength 1.
 
@@ -73,18 +80,21 @@ def noise_curve(
         change: same shape, restored minus image.
         modality: says which values are tissue.
         scale: unit of the image over the working scale.
+        smoother: a change that lowers the noise everywhere, same shape: shows which squares are uniform where ``change``
+            leaves some of them alone.
 
     Raises:
         RefusedError: there is no uniform tissue to measure on.
     """
     low, high = (scale * value for value in modality.profile.tissue)
-    x, d = (_squares(np.asarray(one, np.float64)) for one in (image, change))  # (n, SQUARE^2)
-    mean = (x + d).mean(1)
+    changes = (change, change if smoother is None else smoother)
+    x, d, smooth = (_squares(np.asarray(one, np.float64)) for one in (image, *changes))  # (n, SQUARE^2)
+    mean = (x + smooth).mean(1)
     tissue = (mean > low) & (mean < high) & (np.ptp(x, axis=1) > 0)
     if tissue.sum() < FEWEST:
         raise RefusedError("there is too little uniform tissue to measure noise on; give a strength instead of a noise")
-    x, d = _flattened(x[tissue]), _flattened(d[tissue])
-    structure, variance = _blurred_variance(x + d), x.var(1)
+    x, d, smooth = (_flattened(one[tissue]) for one in (x, d, smooth))
+    structure, variance = _blurred_variance(x + smooth), x.var(1)
     calm = structure <= STRUCTURE * np.quantile(structure, CALM)
     calm &= variance <= VARIANCE * np.quantile(variance, CALM)
     x, d = x[calm], d[calm]
@@ -102,6 +112,14 @@ def measure_noise(volume: Volume, plan: Plan, slices: int = SLICES) -> NoiseCurv
         plan: its strength does not matter.
         slices: how many are restored at most.
     """
+    image, change = _restored_slices(volume, plan, slices)
+    return noise_curve(image, change, plan.modality, scaling_for(volume).scale)
+
+
+def _restored_slices(
+    volume: Volume, plan: Plan, slices: int = SLICES
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Some slices ``(N, c, H, W)``, spread evenly, and what the plan adds to them, in the unit of the volume."""
     from monai_sasm.restoration.restore import coherent_weights, restore_slices, to_working_scale
 
     scaling, count = scaling_for(volume), volume.slices_shape[0]
@@ -120,27 +138,69 @@ def measure_noise(volume: Volume, plan: Plan, slices: int = SLICES) -> NoiseCurv
         images.append(image.cpu().numpy())
         changes.append((restored - image).cpu().numpy())
     unit = np.float32(scaling.scale)
-    return noise_curve(unit * np.concatenate(images), unit * np.concatenate(changes), plan.modality, scaling.scale)
+    return unit * np.concatenate(images), unit * np.concatenate(changes)
 
 
-def aimed(volume: Volume, plan: Plan) -> tuple[Plan, dict[str, Any]]:
-    """The plan with the strength that leaves ``Options.target_noise``, never more than its own, and what to tell of it.
+@dataclass(frozen=True)
+class Aim:
+    """How a wanted noise is reached.
+
+    Args:
+        plan: with the strength that was chosen.
+        told: for the summary: ``strength`` and ``tissue_noise``; empty where no noise was asked for.
+        notes: for the user.
+    """
+
+    plan: Plan
+    told: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def aimed(volume: Volume, plan: Plan) -> Aim:
+    """The plan with the strength that leaves ``Options.target_noise``, never more than its own.
+
+    A gate leaves alone what a normal image of some scanner looks like. Who asks for a noise knows better: where gate and
+    experts leave more, the expert for noise acts everywhere, if it leaves less.
 
     Raises:
         RefusedError: there is no uniform tissue to measure on.
     """
-    target = plan.options.target_noise
+    target, most = plan.options.target_noise, plan.options.strength
     if target is None:
-        return plan, {}
+        return Aim(plan)
     if plan.modality.value != "CT":
         target = target / 100 * scaling_for(volume).scale
-    curve = measure_noise(volume, plan)
-    strength = round(curve.strength_for(target, plan.options.strength), 4)
+    image, change = _restored_slices(volume, plan)
+    alone, scale = _denoiser_alone(plan), scaling_for(volume).scale
+    notes: tuple[str, ...] = ()
+    smoother = None if alone is None else _restored_slices(volume, alone)[1]
+    curve = noise_curve(image, change, plan.modality, scale, smoother)
+    if alone is not None and smoother is not None:
+        everywhere = noise_curve(image, smoother, plan.modality, scale)
+        least = curve.at(curve.strength_for(target, most))
+        if least > MET * target and everywhere.at(everywhere.strength_for(target, most)) < least:
+            plan, curve = alone, everywhere
+            notes = (f"the gate would leave more noise than was asked for: {alone.options.expert} acts everywhere",)
+    strength = round(curve.strength_for(target, most), 4)
     told = {
         "strength": strength,
         "tissue_noise": {"input": round(curve.at(0), 4), "result": round(curve.at(strength), 4), "target": target},
     }
-    return replace(plan, options=replace(plan.options, strength=strength)), told
+    return Aim(replace(plan, options=replace(plan.options, strength=strength)), told, notes)
+
+
+def _denoiser_alone(plan: Plan) -> Plan | None:
+    """The plan without its gate, in which its first expert for noise acts everywhere; ``None`` where there is none, and
+    for photos, whose other faults would stay.
+    """
+    if plan.gate is None or plan.modality.profile.is_picture:
+        return None
+    denoisers = [expert for _, expert in sorted(plan.experts.items()) if expert.degradation in NOISE]
+    if not denoisers:
+        return None
+    name = denoisers[0].name
+    options = replace(plan.options, expert=name, gate=None, top_k=None)
+    return replace(plan, options=options, gate=None, classes=("identity", name), experts={1: denoisers[0]}, passes=1)
 
 
 def _spread(count: int, slices: int) -> list[int]:

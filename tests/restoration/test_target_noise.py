@@ -104,6 +104,55 @@ def test_a_correction_that_adds_noise_is_not_used() -> None:
     assert overshooting.strength_for(0.1) == pytest.approx(0.4)
 
 
+class Veto(torch.nn.Module):
+    """A gate that calls the lower part of each image clean; ``share`` of the height, 1 for all of it."""
+
+    classes = ("clean", "smooth")
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        height, width = (-(-side // 8) for side in image.shape[-2:])
+        logits = torch.zeros(len(image), 2, height, width)
+        clean = torch.arange(height) >= round((1 - self.share) * height)
+        logits[:, 0, clean], logits[:, 1, ~clean] = 50.0, 50.0
+        return logits
+
+
+def judged(modality: Modality, share: float, degradation: str = "low-dose") -> Restorer:
+    smooth = Bundle("smooth", Path(), "expert", modality, degradation, False, "1", "5" * 8, Smooth(), {"sasm": {}})
+    gate = Bundle("veto", Path(), "gate", None, None, True, "1", "6" * 8, Veto(share), {"sasm": {}})
+    return Restorer.of({"smooth": smooth}, gate)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_who_asks_for_a_noise_gets_it_where_the_gate_sees_nothing_to_do(share: float) -> None:
+    volume, uniform = phantom(Modality.CT, 20.0)
+    result = judged(Modality.CT, share)(volume, target_noise=12.0)
+    np.testing.assert_allclose(result.volume.array[0][uniform].std(0).mean(), 12.0, rtol=0.05)
+    assert any("smooth acts everywhere" in note for note in result.volume.notes)
+    assert result.derivation.parameters["expert"] == "smooth"
+    assert list(result.derivation.models) == ["smooth"]
+
+
+def test_the_gate_is_followed_where_it_leaves_the_wanted_noise() -> None:
+    volume, _ = phantom(Modality.CT, 20.0)
+    result = judged(Modality.CT, 0.0)(volume, target_noise=12.0)
+    assert result.derivation.parameters["expert"] == "gate"
+    assert not any("everywhere" in note for note in result.volume.notes)
+
+
+@pytest.mark.parametrize(("target", "degradation"), [(25.0, "low-dose"), (12.0, "low-resolution"), (None, "low-dose")])
+def test_the_gate_is_followed_without_need_or_means(target: float | None, degradation: str) -> None:
+    volume, _ = phantom(Modality.CT, 20.0)
+    result = judged(Modality.CT, 1.0, degradation)(volume, target_noise=target)
+    assert np.array_equal(result.volume.array, volume.array)
+    assert result.derivation.parameters["expert"] == "gate"
+    assert ("ask for a target noise" in result.volume.notes[-1]) == (target is None), "only where it was not done yet"
+
+
 def test_images_without_tissue_are_refused() -> None:
     air = Volume(np.full((1, 64, 64), -1000, np.float32), Modality.CT)
     with pytest.raises(RefusedError, match="too little uniform tissue"):
