@@ -12,8 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt, ReconstructionKernel
-from monai_sasm.functional.intensity import HU_PER_UNIT
-from monai_sasm.io.commit import replacing
 from monai_sasm.io.formats import open_images
 from monai_sasm.training.ellipse_phantoms import ellipse_phantoms
 from monai_sasm.training.simulated import as_int16, in_plane_spacing, working_scale
@@ -57,30 +55,8 @@ class DoseSource:
     phantoms: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class DosedPair:
-    """One slice at two doses.
-
-    Args:
-        clean: ``(1, H, W)``, HU / 1000: at full dose, or without noise.
-        noisy: the same at the lower dose.
-        dose: fraction of the full dose, in (0, 1].
-        noise_free: ``clean`` has no noise.
-    """
-
-    clean: NDArray[np.float32]
-    noisy: NDArray[np.float32]
-    dose: float
-    noise_free: bool = False
-
-
 def simulated_doses(sources: Sequence[DoseSource], cache: str | Path, seed: int = 0) -> list[Pair]:
-    """Pairs ``(clean, low dose)`` of slices ``(1, H, W)`` in HU / 1000, as :func:`dosed_pairs` makes them."""
-    return [(pair.clean, pair.noisy) for pair in dosed_pairs(sources, cache, seed)]
-
-
-def dosed_pairs(sources: Sequence[DoseSource], cache: str | Path, seed: int = 0) -> list[DosedPair]:
-    """Simulated pairs with their doses.
+    """Pairs ``(clean, low dose)`` of slices ``(1, H, W)`` in HU / 1000.
 
     A slice takes about a second, hence the cache: when the file exists it is read and the other arguments do not
     matter; delete it to simulate anew.
@@ -89,40 +65,22 @@ def dosed_pairs(sources: Sequence[DoseSource], cache: str | Path, seed: int = 0)
         sources: in order; one without paths that makes no phantoms gives nothing.
         cache: ``.npz`` file.
         seed: of all draws.
-
-    Raises:
-        ValueError: the cache tells no doses.
     """
     cache = Path(cache)
     if not cache.is_file():
         generator = torch.Generator().manual_seed(seed)
-        made = [pair for source in sources for pair in _simulate(source, generator)]
-        arrays: dict[str, NDArray[np.generic]] = {
-            f"{kind}_{i}": as_int16(array * HU_PER_UNIT)
-            for i, pair in enumerate(made)
-            for kind, array in (("clean", pair.clean), ("noisy", pair.noisy))
-        }
-        arrays["dose"] = np.array([pair.dose for pair in made])
-        arrays["noise_free"] = np.array([pair.noise_free for pair in made], bool)
+        pairs = [pair for source in sources for pair in _simulate(source, generator)]
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(cache) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+        temporary = cache.with_suffix(".tmp.npz")
+        arrays = {f"{kind}_{i}": pair[k] for i, pair in enumerate(pairs) for k, kind in enumerate(("clean", "noisy"))}
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        temporary.replace(cache)
     with np.load(cache) as stored:
-        if "dose" not in stored:
-            raise ValueError(f"{cache} tells no doses: another version made it; delete it to simulate anew")
-        facts = enumerate(zip(stored["dose"].tolist(), stored["noise_free"].tolist(), strict=True))
-        return [
-            DosedPair(working_scale(stored[f"clean_{i}"]), working_scale(stored[f"noisy_{i}"]), dose, noise_free)
-            for i, (dose, noise_free) in facts
-        ]
+        names = [(f"clean_{i}", f"noisy_{i}") for i in range(len(stored) // 2)]
+        return [(working_scale(stored[clean]), working_scale(stored[noisy])) for clean, noisy in names]
 
 
-def measured_pairs(pairs: Sequence[Pair], dose: float = 0.25) -> list[DosedPair]:
-    """Measured pairs ``(full dose, lower dose)``, all at the same dose."""
-    return [DosedPair(clean, noisy, dose) for clean, noisy in pairs]
-
-
-def _simulate(source: DoseSource, generator: torch.Generator) -> list[DosedPair]:
+def _simulate(source: DoseSource, generator: torch.Generator) -> list[tuple[NDArray[np.int16], NDArray[np.int16]]]:
     slices = _slices(source, generator)
     if not slices:
         return []
@@ -134,10 +92,8 @@ def _simulate(source: DoseSource, generator: torch.Generator) -> list[DosedPair]
         told = spacing * math.exp(low + (high - low) * float(torch.rand((), generator=generator)))
         model = LowDoseCt(told, source.dose, kernel, exposure=source.exposure, noise_free=source.noise_free)
         clean = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None].clamp(LOWEST, HIGHEST)
-        params = model.draw((1, 1, *image.shape[-2:]), generator)
-        noisy = model.apply(clean, params).clamp(max=HIGHEST)
-        full, low_dose = (working_scale(as_int16(array[0].numpy())) for array in (clean, noisy))
-        pairs.append(DosedPair(full, low_dose, float(params.dose), source.noise_free))
+        noisy = model.apply(clean, model.draw((1, 1, *image.shape[-2:]), generator)).clamp(max=HIGHEST)
+        pairs.append((as_int16(clean[0].numpy()), as_int16(noisy[0].numpy())))
     return pairs
 
 
