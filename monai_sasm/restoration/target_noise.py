@@ -80,8 +80,8 @@ def noise_curve(
         change: same shape, restored minus image.
         modality: says which values are tissue.
         scale: unit of the image over the working scale.
-        smoother: a change that lowers the noise everywhere, same shape: shows which squares are uniform where ``change``
-            leaves some of them alone.
+        smoother: a change that lowers the noise everywhere, same shape: shows which squares are uniform where
+            ``change`` leaves some of them alone.
 
     Raises:
         RefusedError: there is no uniform tissue to measure on.
@@ -159,8 +159,8 @@ class Aim:
 def aimed(volume: Volume, plan: Plan) -> Aim:
     """The plan with the strength that leaves ``Options.target_noise``, never more than its own.
 
-    A gate leaves alone what a normal image of some scanner looks like. Who asks for a noise knows better: where gate and
-    experts leave more, the expert for noise acts everywhere, if it leaves less.
+    A gate leaves alone what a normal image of some scanner looks like. Who asks for a noise knows better: where gate
+    and experts leave more, the expert for noise acts everywhere, if it leaves less.
 
     Raises:
         RefusedError: there is no uniform tissue to measure on.
