@@ -111,6 +111,19 @@ def test_whoever_knows_the_unit_may_say_so(kind: str, tmp_path: Path) -> None:
     assert outcomes(tmp_path, force_modality=True) == [READ]
 
 
+def test_the_notes_of_macos_are_no_damaged_images(tmp_path: Path) -> None:
+    save_all([ct_slice(0)], tmp_path)
+    (tmp_path / "f000").rename(tmp_path / "a.dcm")
+    for name in ("._a.dcm", "._b.dcm"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(100))
+    told = sorted(outcomes(tmp_path))
+    assert [one.split(":")[0] for one in told] == [
+        READ,
+        "the content is not what the name says, or damaged",
+        "what macOS keeps on the file beside it (AppleDouble), no image",
+    ]
+
+
 def test_a_scout_among_the_slices_is_left_out(tmp_path: Path) -> None:
     slices = [ct_slice(number) for number in range(4)]
     slices[0].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
