@@ -133,8 +133,8 @@ def _choose_decoder(dataset: Dataset) -> None:
     """
     jpeg.register()
     if hasattr(dataset, "pixel_array_options"):  # pydicom 3
-        plugin = {"decoding_plugin": jpeg.PLUGIN} if dataset.file_meta.TransferSyntaxUID in jpeg.SYNTAXES else {}
-        dataset.pixel_array_options(correct_unused_bits=False, **plugin)
+        plugin = jpeg.PLUGIN if dataset.file_meta.TransferSyntaxUID in jpeg.SYNTAXES else ""
+        dataset.pixel_array_options(correct_unused_bits=False, decoding_plugin=plugin)
 
 
 def _refuse_cut_frames(dataset: Dataset) -> None:
