@@ -205,6 +205,25 @@ def test_fields_of_nifti(field: str, value: float, wanted: str, tmp_path: Path) 
     assert wanted in told
 
 
+@pytest.mark.parametrize("coded", [0, 1])
+@pytest.mark.parametrize("sizes", [(2, 40, 40), (3, 40, 40, 1), (4, 40, 40, 1, 0)])
+def test_a_single_slice_needs_no_thickness(sizes: tuple[int, ...], coded: int, tmp_path: Path) -> None:
+    """Of 2-D files pixdim[3] is undefined, and 0 as the number of time points is 1 to niftilib."""
+    image = nibabel.Nifti1Image(VOXELS[..., 0], np.eye(4))
+    content = bytearray(image.to_bytes())
+    header = nibabel.Nifti1Header(bytes(content[:348]), check=False)
+    header["dim"], header["pixdim"] = [*sizes, *[1] * (8 - len(sizes))], [1, 2, 3, 0, 0, 0, 0, 0]
+    header["qform_code"], header["sform_code"] = coded, 0
+    content[:348] = header.binaryblock
+    (tmp_path / "sub-1_T1w.nii").write_bytes(content)
+    (entry,) = inventory(tmp_path)
+    affine = entry.load().affine
+    assert affine is not None
+    np.testing.assert_allclose(np.abs(np.diag(affine)), [2, 3, 1, 1])
+    assert outcomes(tmp_path) == [READ]
+    assert (tmp_path / "out" / "sub-1_T1w.nii").read_bytes()[:348] == content[:348]
+
+
 def test_qform_and_sform_that_disagree_both_come_back(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(VOXELS, np.diag([1.0, 1, 3, 1]))
     image.set_qform(np.diag([1.0, 1, 3, 1]), 1)
