@@ -37,8 +37,8 @@ EXTRAS = {
 _MISSING = re.compile(r"No module named '(\w+)")
 _FLAGS = {"gate_name": "gate", "bundles": "bundle", "destinations": "to"}
 _CHOICE = re.compile(
-    r"\b(overwrite|force_modality|force_refiner|resume|adopt|modality|device|expert|trust|gate_name|bundles|destinations"
-    r"|allow|spool)=(?:True\b|\[?'([^']*)'\]?|\{'([^']*)': '([^']*)'\})"
+    r"\b(data|overwrite|force_modality|force_refiner|resume|adopt|modality|device|expert|trust|gate_name|bundles"
+    r"|destinations|allow|spool)=(?:True\b|\[?'([^']*)'\]?|\{'([^']*)': '([^']*)'\})"
 )
 _PASSED_CHOICE = re.compile(rf"(?:\b(?:pass|use) )?{_CHOICE.pattern}")
 _OF_SERVERS = ("modality", "device", "trust", "gate_name")

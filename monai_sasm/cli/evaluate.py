@@ -12,6 +12,7 @@ import typer
 
 from monai_sasm.cli.arguments import Cluster, Scheduler, Trust
 from monai_sasm.cli.output import SOME_FAILED, exit_code, logger, one_line_errors, set_up_logging
+from monai_sasm.errors import as_flags
 from monai_sasm.evaluation.report import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def evaluate(
                 name, data, output or PROTOCOL_OUTPUT, device=device, limit=limit, peers=peers, weights=further
             )
             statuses.append("skipped" if table.skipped else "ok")
-            print(table.markdown(), flush=True)
+            print(as_flags(table.markdown()), flush=True)
         raise typer.Exit(exit_code(statuses))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,9 @@ from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.io.photo.eight_bits import read_bytes
 
 Array = TypeVar("Array", bound="NDArray[Any]")
+log = logging.getLogger(__name__)
+_WAY = "give larger images, or a smaller side of the crop"
+_NAMED = 5  # images that are named
 
 
 class CropDataset(Dataset[dict[str, torch.Tensor]]):
@@ -24,7 +28,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
     and degraded, say) are cropped together when each element of ``images`` is a tuple; ``keys`` names them.
 
     Args:
-        images: arrays, or tuples of arrays of equal height and width; each at least ``size`` pixels wide and high.
+        images: arrays, or tuples of arrays of equal height and width; those less than ``size`` wide or high are left
+            out, with a warning in the log that tells how many, and which by their number.
         size: side of the crop in pixels.
         length: crops per epoch, over all processes of a distributed run.
         keys: names of the aligned arrays in the returned dictionary.
@@ -53,8 +58,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             shapes = {array.shape[-2:] for array in entry}
             if len(entry) != len(keys) or len(shapes) != 1:
                 raise ValueError(f"expected {len(keys)} aligned arrays {tuple(keys)}, got shapes {sorted(shapes)}")
-            if min(entry[0].shape[-2:]) < size:
-                raise ValueError(f"every image must be at least {size} pixels wide and high, got {entry[0].shape}")
+        self.images = _large_enough(self.images, size)
         self.size, self.length, self.keys = size, length if fixed else share(length), tuple(keys)
         self.min_std, self.min_mean = min_std, min_mean
         self.fixed = fixed
@@ -106,7 +110,9 @@ class FileCropDataset(CropDataset):
             if min(photo.shape[-2:]) >= self.size:
                 self.images = [(photo,)]
                 return super()._crop()
-        raise ValueError(f"of 100 photos none was at least {self.size} pixels wide and high, the last {photo.shape}")
+        raise ValueError(
+            f"of 100 photos none was at least {self.size} pixels wide and high, the last {photo.shape}; {_WAY}"
+        )
 
 
 class WholeDataset(Dataset[dict[str, Any]]):
@@ -138,6 +144,24 @@ class WholeDataset(Dataset[dict[str, Any]]):
         """One image per key, ``(C, H, W)`` float32, and ``name``, its number."""
         images = {key: _to_tensor(array, 0, False) for key, array in zip(self.keys, self.images[index], strict=True)}
         return {**images, "name": f"{index:04d}"}
+
+
+def _large_enough(images: list[tuple[Array, ...]], size: int) -> list[tuple[Array, ...]]:
+    """Images that a crop of ``size`` pixels fits into; the others are told by number, in the order they were read in.
+
+    Raises:
+        ValueError: there are none.
+    """
+    small = [number for number, entry in enumerate(images) if min(entry[0].shape[-2:]) < size]
+    if not small:
+        return images
+    shown = ", ".join("{} ({} x {})".format(one + 1, *images[one][0].shape[-2:]) for one in small[:_NAMED])
+    told = f"{len(small)} of {len(images)} images are less than {size} pixels high or wide: number {shown}"
+    told += " and others" if len(small) > _NAMED else ""
+    if len(small) == len(images):
+        raise ValueError(f"{told}; {_WAY}")
+    log.warning("left out: %s; %s", told, _WAY)
+    return [entry for entry in images if min(entry[0].shape[-2:]) >= size]
 
 
 def aligned(images: Sequence[Array | tuple[Array, ...]]) -> list[tuple[Array, ...]]:

@@ -41,7 +41,7 @@ def files(folder: Path, pattern: str = "*", limit: int | None = None) -> list[Pa
     """
     found = sorted(path for path in folder.glob(pattern) if path.is_file())[:limit]
     if not found:
-        raise DataAbsentError("data not found")
+        raise DataAbsentError(f"data not found: {folder / pattern}")
     return found
 
 
@@ -77,7 +77,7 @@ def cbsd68(root: Path, limit: int | None = None) -> list[Path]:
     """The 68 colour photos of CBSD68, sorted by name."""
     names = root / "natural" / "cbsd68_ids.txt"
     if not names.is_file():
-        raise DataAbsentError("data not found")
+        raise DataAbsentError(f"data not found: {names}")
     stems = sorted(names.read_text(encoding="utf-8").split())
     return [root / "natural" / "bsds500" / "val" / f"{stem}.jpg" for stem in stems][:limit]
 

@@ -31,6 +31,10 @@ def reason_for(file: Path, promised: bool = False) -> str | None:
     ``promised`` where the name is that of an image that is read, but the content is not.
     """
     name = file.name.lower()
+    if name.startswith("._") and file.with_name(file.name[2:]).exists():
+        return (
+            "what macOS keeps on the file beside it (AppleDouble), no image: nothing to restore" if promised else None
+        )
     found = next((what for ends, what in _KINDS.items() if name.endswith(ends)), None)
     with suppress(OSError):
         if (promised or found) and not file.stat().st_size:

@@ -45,7 +45,6 @@ cannot be read and whose names say nothing are left to the first."""
 READ = "DICOM, NIfTI, NRRD, MetaImage, MGH, PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, AVIF, HEIC or PNM"
 """What is read, for people."""
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -85,18 +84,13 @@ def inventory(
             claimed[claim.name].append(file)
     known: set[Path] = set()
     for one in FORMATS:
-        found = (
-            [_agreed(entry, modality) for entry in one.inspect(claimed[one.name], modality)]
-            if claimed[one.name]
-            else []
-        )
+        files = claimed[one.name]
+        found = [_agreed(entry, modality) for entry in one.inspect(files, modality)] if files else []
         entries += found
         own = {file for entry in found for file in entry.paths}
-        others += (file for file in claimed[one.name] if file not in own)
+        others += (file for file in files if file not in own)
         known |= own
-    others = [
-        file for file in others if file not in known
-    ]  # voxels whose header lies beside them are no file of their own
+    others = [file for file in others if file not in known]  # voxels with a header beside them are no file of their own
     for file in others:
         reason = foreign.reason_for(file, promised=file.name.lower().endswith(_suffixes(folders=True)))
         entries += [_refused(file, reason)] if reason else []
@@ -233,13 +227,19 @@ def output_path(entry: Entry, input_root: Path, output: Path, *, alone: bool | N
         named.check_target(entry, output)
         target = output
     else:
-        parent = Path() if single else _common_parent(entry.paths).relative_to(input_root)
-        own = None if entry.refusal is not None else _named(entry.format)  # what is refused may be a link or a folder
-        target = output / parent / (entry.paths[0].name if own is None else own.result_name(entry))
+        target = output / result_place(entry, input_root)
     taken = {os.path.realpath(place) for file in entry.paths for place in (file, file.parent)}
     if os.path.realpath(target) in taken:
         raise ValueError(f"a result is never written onto its source, got {target.name}; choose another output folder")
     return inside(output, target.relative_to(output).as_posix()) if target != output else target
+
+
+def result_place(entry: Entry, input_root: Path) -> Path:
+    """Where the result of an entry goes below an output folder, see :func:`output_path`."""
+    folder = Path(os.path.commonpath([file.parent for file in entry.paths]))
+    own = None if entry.refusal is not None else _named(entry.format)  # what is refused may be a link or a folder
+    name = entry.paths[0].name if own is None else own.result_name(entry)
+    return folder.relative_to(input_root) / name if input_root.is_dir() else Path(name)
 
 
 def target_for(volume: Volume, path: Path) -> Path:
@@ -394,7 +394,3 @@ def _unique(entries: list[Entry]) -> list[Entry]:
         seen.add(name)
         unique.append(entry if name == entry.name else replace(entry, name=name))
     return unique
-
-
-def _common_parent(paths: Sequence[Path]) -> Path:
-    return Path(os.path.commonpath([file.parent for file in paths]))

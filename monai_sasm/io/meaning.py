@@ -51,6 +51,11 @@ _PLAIN_UNITS = (
     r"|arb(itrary)?|\[arb'u\]|\{?counts\}?|us|unspecified"
 )
 
+_OTHER_PHASES = re.compile(  # of contrast, of fat and water, of motion, and counted ones
+    r"\b(in|out( of)?|opp(osed)?|(portal )?venous|portal|arterial|hepatic|parenchymal|pancreatic|nephro(graphic|genic)"
+    r"|excretory|urographic|cortico ?medullary|hepato ?biliary|equilibrium|transitional|contrast|native|early|late"
+    r"|delayed|dynamic|cardiac|respiratory|diastolic|systolic|end|expiratory|inspiratory|multi|all|\d+ ?%?) phase\b"
+)
 _TEXTS = {  # in descriptions, whatever the rest of the header says
     "phase": r"\bphase (map|image)s?\b|\b(relative|unwrapped) phase\b",
     "a parameter map": (
@@ -106,7 +111,7 @@ def by_unit(unit: str) -> str | None:
 
 def by_text(text: str, derived: bool) -> str | None:
     """The same by a free description."""
-    plain = re.sub(r"[_\-.,;:()]+", " ", text.lower())
+    plain = _OTHER_PHASES.sub(" ", re.sub(r"[_\-.,;:()]+", " ", text.lower()))
     tables = (_TEXTS, _DERIVED_TEXTS) if derived else (_TEXTS,)
     found = (what for table in tables for what, pattern in table.items() if re.search(pattern, plain))
     return next(found, None)

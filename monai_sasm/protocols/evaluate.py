@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from monai_sasm.protocols.brats import Engine
 
 LIMITED = "limited"  # folder below the results for runs on a few images
+WAY = "name the folder of the data sets with data='FOLDER' or the environment variable SASM_DATA"
 WITHOUT_DEFAULT = {
     "superres-photo": "it makes photos larger, and the default pipeline keeps their size",
     "inpaint": "it is told where the holes are, and the default pipeline takes no mask",
@@ -123,8 +124,9 @@ def evaluate_in(context: Context, protocol: str) -> Table:
     module = importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
     try:
         table: Table = module.run(context)
-    except DataAbsentError:
-        table = Table(protocol, skipped="data not found")
+    except DataAbsentError as error:
+        told = str(error) if context.data.is_dir() else f"data not found: no folder {context.data}"
+        table = Table(protocol, skipped=f"{told}; {WAY}")
     if table.skipped is None and protocol in WITHOUT_DEFAULT:
         flags = (*table.flags, f"no row of the default pipeline: {WITHOUT_DEFAULT[protocol]}")
         table = replace(table, flags=flags)

@@ -11,7 +11,6 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from monai_sasm.io.formats import output_path
 from monai_sasm.restoration.maps import weight_name, write_one_map
 from monai_sasm.transforms.volumes import SOURCE, SourcePath
 
@@ -52,7 +51,7 @@ class SaveMapsd(MapTransform):
         path = data.get(f"{self.source}{SOURCE}")
         if not isinstance(path, SourcePath) or path.volume is None:
             raise KeyError(f"{self.source}{SOURCE} is missing; load {self.source!r} with LoadVolumed first")
-        target = output_path(path.entry, self.input_dir, self.output_dir)
+        target = path.target(self.input_dir, self.output_dir, maps=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         for key in self.key_iterator(dict(data)):
             weights = np.asarray(data[key], dtype=np.float32)

@@ -89,8 +89,7 @@ class DegradedSource:
         grey: float = 0.0,
         seed: int = 0,
     ) -> None:
-        fitting = [image for image in images if min(image.shape[-2:]) >= size]
-        self.crops = CropDataset(fitting, size, length=1, min_std=min_std, seed=seed)
+        self.crops = CropDataset(images, size, length=1, min_std=min_std, seed=seed)
         self.modality, self.faults, self.size = Modality(modality), dict(faults), size
         self.clean_share, self.region_share, self.scale = clean_share, region_share, scale
         self.tolerated, self.spread, self.grey = tolerated, dict(spread or {}), grey

@@ -21,8 +21,9 @@ from monai.transforms import MapTransform
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.neighbours import neighbours_of, stack_distance
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.distinct import distinct
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.formats import inventory, output_path, write
+from monai_sasm.io.formats import inventory, output_path, result_place, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -38,18 +39,26 @@ class SourcePath(str):
     Args:
         entry: the image as found on disk.
         volume: its pixels and header, once read.
+        names: of its result, and of its result with maps beside it, where the results of others in the same folder
+            would have the same name; see :mod:`monai_sasm.io.distinct`.
     """
 
     entry: Entry
     volume: Volume | None
+    names: tuple[str, str] | None
 
-    def __new__(cls, entry: Entry, volume: Volume | None = None) -> SourcePath:
+    def __new__(cls, entry: Entry, volume: Volume | None = None, names: tuple[str, str] | None = None) -> SourcePath:
         path = super().__new__(cls, entry.paths[0])
-        path.entry, path.volume = entry, volume
+        path.entry, path.volume, path.names = entry, volume, names
         return path
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return self.entry, self.volume
+        return self.entry, self.volume, self.names
+
+    def target(self, input_dir: Path, output_dir: Path, *, maps: bool = False) -> Path:
+        """Where its result goes, or that whose name its maps take; errors of :func:`.formats.output_path`."""
+        target = output_path(self.entry, input_dir, output_dir)
+        return target if self.names is None else target.with_name(self.names[maps])
 
 
 def find_images(path: str | Path, modality: str, key: str = "image") -> list[dict[str, SourcePath]]:
@@ -64,12 +73,17 @@ def find_images(path: str | Path, modality: str, key: str = "image") -> list[dic
     for entry in inventory(Path(path), Modality(modality)):
         reason = _reason_against(entry, Modality(modality))
         if reason is None:
-            found.append({key: SourcePath(entry)})
+            found.append(entry)
         else:
             log.warning("left out %s: %s", entry.name, reason)
     if not found:
         raise RefusedError(f"no {modality} image to restore in {path}; the log says why each was left out")
-    return found
+    if len(found) == 1:
+        return [{key: SourcePath(found[0])}]
+    places = [result_place(entry, Path(path)) for entry in found]
+    named = zip(distinct(places), distinct(places, maps=True), strict=True)
+    names = [(place.name, with_maps.name) for place, with_maps in named]
+    return [{key: SourcePath(entry, names=own)} for entry, own in zip(found, names, strict=True)]
 
 
 class LoadVolumed(MapTransform):
@@ -102,7 +116,7 @@ class LoadVolumed(MapTransform):
                 meta |= {"slice_axis": volume.slice_axis, "slices_close": close, "slice_distance": distance}
             affine = None if volume.affine is None else torch.from_numpy(volume.affine)
             result[key] = MetaTensor(torch.from_numpy(np.ascontiguousarray(volume.array)), affine=affine, meta=meta)
-            result[f"{key}{SOURCE}"] = SourcePath(entry, volume)
+            result[f"{key}{SOURCE}"] = SourcePath(entry, volume, getattr(path, "names", None))
         return result
 
     def _only_entry(self, path: Path) -> Entry:
@@ -207,7 +221,7 @@ class SaveVolumed(MapTransform):
         for key in self.key_iterator(dict(data)):
             array = np.asarray(data[key], dtype=np.float32)
             restored = volume.with_array(array) if array.shape == volume.array.shape else volume.enlarged(array)
-            target = output_path(path.entry, self.input_dir, self.output_dir)
+            target = path.target(self.input_dir, self.output_dir)
             files = write(restored, target, self._derivation(), overwrite=self.overwrite)
             log.info("wrote %d file(s) for %s", len(files), path.entry.name)
         return dict(data)

@@ -84,6 +84,19 @@ def test_crops_of_air_are_drawn_again() -> None:
     assert (means[1] < -0.9).mean() < 0.02
 
 
+def test_images_too_small_for_a_crop_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    images = [np.zeros((1, 40, side), np.float32) for side in (40, 20, 32, 31)]
+    crops = CropDataset(images, 32, 20)
+    assert [array.shape[-1] for (array,) in crops.images] == [40, 32]
+    (told,) = caplog.messages
+    assert told == (
+        "left out: 2 of 4 images are less than 32 pixels high or wide: number 2 (40 x 20), 4 (40 x 31); "
+        "give larger images, or a smaller side of the crop"
+    )
+    with pytest.raises(ValueError, match=r"9 of 9 images .* number 1 \(40 x 20\), 2 .* and others; give larger images"):
+        CropDataset([images[1]] * 9, 32, 1)
+
+
 def test_fixed_crops_repeat_and_others_do_not() -> None:
     image = np.random.default_rng(0).random((3, 80, 90), np.float32)
     for fixed in (True, False):

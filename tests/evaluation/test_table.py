@@ -55,14 +55,15 @@ def test_absent_data_leave_every_earlier_result_as_it_is(table: Table, tmp_path:
     from monai_sasm.protocols.evaluate import evaluate
 
     skipped = evaluate("photo-awgn", data=tmp_path / "nothing", output=tmp_path / "results")
-    assert skipped.skipped == "data not found"
+    way = "name the folder of the data sets with data='FOLDER' or the environment variable SASM_DATA"
+    assert skipped.skipped == f"data not found: no folder {tmp_path / 'nothing'}; {way}"
     assert not list(tmp_path.iterdir()), "nothing was measured, so nothing is written"
-    assert "## photo-awgn\n\nskipped: data not found\n" in skipped.markdown()
+    assert f"## photo-awgn\n\nskipped: {skipped.skipped}\n" in skipped.markdown()
     table.write(tmp_path / "results")
     report(tmp_path / "results")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     again = evaluate(table.protocol, data=tmp_path / "nothing", output=tmp_path / "results")
-    assert again.skipped == "data not found; the results of an earlier run are kept"
+    assert again.skipped == f"{skipped.skipped}; the results of an earlier run are kept"
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 

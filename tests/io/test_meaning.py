@@ -122,6 +122,11 @@ def test_components_and_units() -> None:
         ("T1_map", True, MAP),
         ("gre_field_mapping", False, None),  # its magnitude has the same name
         ("Abdomen arterial phase", False, None),
+        ("Arterial phase images 1.0", False, None),
+        ("LAVA_in-phase image", False, None),
+        ("t1 opposed phase images", False, None),
+        ("CTA 75% phase images", False, None),
+        ("SWI phase images", False, PHASE),
         ("portal venous phase, subtraction", True, SUBTRACTION),
         ("Iodine map", False, MAP),
         ("Thorax lung 1.0", True, None),

@@ -111,6 +111,19 @@ def test_whoever_knows_the_unit_may_say_so(kind: str, tmp_path: Path) -> None:
     assert outcomes(tmp_path, force_modality=True) == [READ]
 
 
+def test_the_notes_of_macos_are_no_damaged_images(tmp_path: Path) -> None:
+    save_all([ct_slice(0)], tmp_path)
+    (tmp_path / "f000").rename(tmp_path / "a.dcm")
+    for name in ("._a.dcm", "._b.dcm"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(100))
+    told = sorted(outcomes(tmp_path))
+    assert [one.split(":")[0] for one in told] == [
+        READ,
+        "the content is not what the name says, or damaged",
+        "what macOS keeps on the file beside it (AppleDouble), no image",
+    ]
+
+
 def test_a_scout_among_the_slices_is_left_out(tmp_path: Path) -> None:
     slices = [ct_slice(number) for number in range(4)]
     slices[0].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
@@ -190,6 +203,25 @@ def test_fields_of_nifti(field: str, value: float, wanted: str, tmp_path: Path) 
     (tmp_path / "sub-1_T1w.nii").write_bytes(content)
     (told,) = outcomes(tmp_path)
     assert wanted in told
+
+
+@pytest.mark.parametrize("coded", [0, 1])
+@pytest.mark.parametrize("sizes", [(2, 40, 40), (3, 40, 40, 1), (4, 40, 40, 1, 0)])
+def test_a_single_slice_needs_no_thickness(sizes: tuple[int, ...], coded: int, tmp_path: Path) -> None:
+    """Of 2-D files pixdim[3] is undefined, and 0 as the number of time points is 1 to niftilib."""
+    image = nibabel.Nifti1Image(VOXELS[..., 0], np.eye(4))
+    content = bytearray(image.to_bytes())
+    header = nibabel.Nifti1Header(bytes(content[:348]), check=False)
+    header["dim"], header["pixdim"] = [*sizes, *[1] * (8 - len(sizes))], [1, 2, 3, 0, 0, 0, 0, 0]
+    header["qform_code"], header["sform_code"] = coded, 0
+    content[:348] = header.binaryblock
+    (tmp_path / "sub-1_T1w.nii").write_bytes(content)
+    (entry,) = inventory(tmp_path)
+    affine = entry.load().affine
+    assert affine is not None
+    np.testing.assert_allclose(np.abs(np.diag(affine)), [2, 3, 1, 1])
+    assert outcomes(tmp_path) == [READ]
+    assert (tmp_path / "out" / "sub-1_T1w.nii").read_bytes()[:348] == content[:348]
 
 
 def test_qform_and_sform_that_disagree_both_come_back(tmp_path: Path) -> None:

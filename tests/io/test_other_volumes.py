@@ -194,6 +194,18 @@ def test_what_cannot_be_right_is_refused_with_its_reason(name: str, tmp_path: Pa
         entry.load()
 
 
+@pytest.mark.parametrize("name", ["a.nhdr", "a.mhd"])
+def test_voxels_named_by_a_relative_path_are_found(name: str, tmp_path: Path) -> None:
+    """As Teem writes it; lengths without a unit are in mm."""
+    values = np.random.default_rng(3).integers(0, 900, (4, 5, 6)).astype(np.int16)
+    (tmp_path / "a.raw").write_bytes(values.tobytes(order="F"))
+    nrrd = (*NRRD, "spacings: 1 1 3", 'space units: "" "" ""', "data file: ./a.raw")
+    lines = (*META[:4], "ElementDataFile = ./a.raw") if name == "a.mhd" else nrrd
+    (tmp_path / name).write_text("\n".join([*lines, "", ""]))
+    (entry,) = formats.inventory(tmp_path, Modality.MR)
+    np.testing.assert_array_equal(entry.load().array[0], values)
+
+
 def test_a_name_that_says_labels_can_be_overruled(tmp_path: Path) -> None:
     itk(tmp_path / "sub-1_dseg.mha")
     (entry,) = formats.inventory(tmp_path, Modality.MR, force_modality=True)

@@ -59,7 +59,8 @@ def test_the_peer_is_trained_once(small: Context, monkeypatch: pytest.MonkeyPatc
 
 
 def test_absent_data_are_said_to_be_absent(tmp_path: Path) -> None:
-    assert evaluate_in(Context(tmp_path, tmp_path / "out"), "cifar10").skipped == "data not found"
+    skipped = evaluate_in(Context(tmp_path, tmp_path / "out"), "cifar10").skipped
+    assert str(skipped).startswith(f"data not found: {tmp_path / 'cifar10'}; name the folder")
 
 
 def test_noise_is_the_same_for_every_method_and_scales() -> None:

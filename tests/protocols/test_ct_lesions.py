@@ -85,4 +85,4 @@ def test_the_observer_sees_a_strong_disc_and_not_a_weak_one() -> None:
 
 def test_absent_data_are_said(tmp_path: Path) -> None:
     table = evaluate_in(Context(tmp_path, tmp_path / "out", "cpu", bundles=blurring()), "ct-lesions")
-    assert table.skipped == "data not found"
+    assert str(table.skipped).startswith(f"data not found: {tmp_path}")

@@ -62,4 +62,4 @@ def test_blocks_lie_along_all_axes(context: Context) -> None:
 
 def test_absent_data_are_said(tmp_path: Path) -> None:
     table = evaluate_in(Context(tmp_path, tmp_path / "out", "cpu"), "mri-heads")
-    assert table.skipped == "data not found"
+    assert str(table.skipped).startswith(f"data not found: {tmp_path / 'mri_whole_head'}; name the folder")

@@ -11,9 +11,12 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, decollate_batch
 from monai.transforms import Compose
+from PIL import Image
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.io.distinct import distinct
+from monai_sasm.io.formats import inventory, output_path
 from monai_sasm.transforms.volumes import (
     FromWorkingScaled,
     LoadVolumed,
@@ -102,6 +105,27 @@ def test_save_writes_the_same_kind_and_never_over_a_file(tmp_path: Path) -> None
     assert nibabel.load(result).get_data_dtype() == np.int16
     with pytest.raises(FileExistsError):
         saver(data)
+
+
+def test_results_of_one_name_are_numbered_as_by_restore(tmp_path: Path) -> None:
+    """Read-only formats become PNG, and volumes share their sidecar."""
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate(("a.webp", "a.gif", "a.png", "b.png")):
+        Image.fromarray(np.full((9, 9, 3), 40 * number, np.uint8)).save(tmp_path / "in" / name)
+    (tmp_path / "bundle" / "models").mkdir(parents=True)
+    (tmp_path / "bundle" / "models" / "model.pt").write_bytes(b"weights")
+    places = [str(tmp_path / name) for name in ("out", "in", "bundle")]
+    for item in pickle.loads(pickle.dumps(find_images(tmp_path / "in", "PHOTO"))):
+        data = LoadVolumed("image", "PHOTO")(item)
+        SaveVolumed("pred", *places)({**data, "pred": data["image"]})
+    entries = inventory(tmp_path / "in")
+    wanted = distinct([output_path(entry, tmp_path / "in", tmp_path / "out") for entry in entries])
+    assert sorted(wanted) == sorted((tmp_path / "out").iterdir())
+    assert sorted(path.name for path in wanted) == ["a-2.png", "a-3.png", "a.png", "b.png"]
+    for entry, place in zip(entries, wanted, strict=True):
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(place)), np.asarray(Image.open(entry.paths[0]).convert("RGB"))
+        )
 
 
 def test_a_missing_source_is_named() -> None:

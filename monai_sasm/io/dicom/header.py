@@ -80,6 +80,8 @@ TAGS: list[str | int] = [
 SOFTWARE = "sasm"
 """Part of the names, in lower case, under which this program notes itself as contributing equipment."""
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+_EXPLICIT = [vr + b"\0\0" for vr in (b"OB", b"OW", b"OF", b"OD", b"UN")]
+"""What follows the tag of pixel data in explicit VR, whatever the transfer syntax says; as a length it would be odd."""
 _ENCAPSULATED_LENGTH = 0xFFFFFFFF
 _SPLITTERS = [
     "TemporalPositionIndex",
@@ -276,7 +278,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         slope=scale_of(dataset, "RescaleSlope", 1.0),
         intercept=scale_of(dataset, "RescaleIntercept", 0.0),
         rescale_type=text_of(dataset, "RescaleType"),
-        has_modality_lut="ModalityLUTSequence" in dataset,
+        has_modality_lut=bool(dataset.get("ModalityLUTSequence")),
         component=_vendor_component(dataset) or text_of(dataset, "ComplexImageComponent"),
         units=units_of(dataset),
         texts=" | ".join(text_of(dataset, key) for key in ("SeriesDescription", "ImageComments")),
@@ -301,7 +303,7 @@ def _with_pixel_state(header: Header, stream: BinaryIO) -> Header:
     tag = (group << 16) | element
     if tag not in _PIXEL_TAGS:
         return header
-    if header.transfer_syntax == ImplicitVRLittleEndian:
+    if start[4:8] not in _EXPLICIT:
         length, begin = struct.unpack(order + "L", start[4:8])[0], offset + 8
     else:
         length, begin = struct.unpack(order + "L", start[8:12])[0], offset + 12

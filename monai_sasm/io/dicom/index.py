@@ -99,11 +99,13 @@ def _is_damaged(header: Header) -> bool:
 
 
 def _without_copies(members: list[Header]) -> list[Header]:
-    """The first intact file of each SOP Instance UID."""
-    seen: dict[str, Header] = {}
+    """The first intact file of each SOP Instance UID and place: some anonymisers give one UID to all slices."""
+    seen: dict[str, dict[tuple[float, ...] | None, Header]] = defaultdict(dict)
     for header in sorted(members, key=lambda header: header.broken is not None):
-        seen.setdefault(header.sop_instance or str(header.path), header)
-    return list(seen.values())
+        known = seen[header.sop_instance or str(header.path)]
+        if header.broken is None or not known:
+            known.setdefault(header.position, header)
+    return [header for known in seen.values() for header in known.values()]
 
 
 def _groups(slices: Sequence[Slice]) -> dict[tuple[object, ...], list[Slice]]:

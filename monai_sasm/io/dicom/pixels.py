@@ -81,12 +81,12 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
         dataset = _opened(path)
         with quiet():
             sign = dataset.PixelRepresentation
+            _choose_decoder(dataset)
             pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
             if dataset.file_meta.TransferSyntaxUID.is_compressed:
                 stored = len(dataset.PixelData)
                 refuse_if_too_short(pixels, stored)
                 _refuse_cut_frames(dataset)
-                _choose_decoder(dataset)
                 raw = apart.decode(decoded, str(path), stored=stored) if apart.is_apart() else dataset.pixel_array
             else:
                 raw = dataset.pixel_array
@@ -127,10 +127,14 @@ def _refusing() -> Iterator[None]:
 
 
 def _choose_decoder(dataset: Dataset) -> None:
-    """The same decoder wherever this runs: pydicom would try others first for :data:`jpeg.SYNTAXES`."""
+    """The same pixels wherever this runs: pydicom would try other decoders first for :data:`jpeg.SYNTAXES`.
+
+    pydicom 3 would cut off the bits above Bits Stored, which makes bone of padding; see :func:`_sign_extended`.
+    """
     jpeg.register()
-    if dataset.file_meta.TransferSyntaxUID in jpeg.SYNTAXES and hasattr(dataset, "pixel_array_options"):  # pydicom 3
-        dataset.pixel_array_options(decoding_plugin=jpeg.PLUGIN)
+    if hasattr(dataset, "pixel_array_options"):  # pydicom 3
+        plugin = jpeg.PLUGIN if dataset.file_meta.TransferSyntaxUID in jpeg.SYNTAXES else ""
+        dataset.pixel_array_options(correct_unused_bits=False, decoding_plugin=plugin)
 
 
 def _refuse_cut_frames(dataset: Dataset) -> None:
@@ -186,7 +190,11 @@ def _is_unsigned_codestream(dataset: Dataset) -> bool:
 
 
 def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool) -> StoredPixels:
-    """Bits above Bits Stored cut off where ``foreign_bits`` explains them; refused where nothing does."""
+    """Bits above Bits Stored (PS3.5 8.1.1) cut off where something explains them, and refused where nothing does.
+
+    What explains them: ``foreign_bits``; two's complement in Bits Stored; one value that all pixels have that do not
+    fit, which is undeclared padding and is kept.
+    """
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     limits = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     padding_range = _padding_range(dataset, signed)
@@ -196,14 +204,27 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
         padding = (raw >= padding_range[0]) & (raw <= padding_range[1])
     outside = ((raw < limits[0]) | (raw > limits[1])) & ~padding
     if outside.any():
-        if not foreign_bits:
+        half = 1 << bits - 1
+        masked = raw & ((1 << bits) - 1)
+        within = (masked ^ half) - half if signed else masked
+        if foreign_bits or (signed and raw[~padding].min() >= 0 and _is_smoother(within, raw, ~padding)):
+            raw = np.where(padding, raw, within)
+        elif np.ptp(raw[outside]) == 0:
+            padding |= outside
+        else:
             raise RefusedError(
                 f"{int(outside.sum())} stored values do not fit into {bits} Bits Stored; correct the header"
             )
-        half = 1 << bits - 1
-        masked = raw & ((1 << bits) - 1)
-        raw = np.where(padding, raw, (masked ^ half) - half if signed else masked)
     return StoredPixels(raw, padding, padding_range, limits)
+
+
+def _is_smoother(one: NDArray[np.int32], other: NDArray[np.int32], where: NDArray[np.bool_]) -> bool:
+    """Whether neighbours in a row are more alike: read with a wrong sign, values jump by the whole range."""
+    pairs = where[..., 1:] & where[..., :-1]
+    one_jumps, other_jumps = (
+        int(np.abs(np.diff(values, axis=-1))[pairs].sum(dtype=np.int64)) for values in (one, other)
+    )
+    return one_jumps < other_jumps
 
 
 def _padding_range(dataset: Dataset, signed: bool) -> tuple[int, int] | None:

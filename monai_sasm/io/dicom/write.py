@@ -262,7 +262,8 @@ def _derive(dataset: Dataset, series: SeriesFacts, source: DicomSource, number: 
     drop_stale(dataset, series.keep_private)
     dataset.SOPClassUID = old_class
     moved = source.thickness is not None
-    own = [str(number)] if moved else []  # several slices may share one template
+    shared = moved or source.instances.count(old_instance) > 1  # by thin slices, or by the fault of an anonymiser
+    own = [str(number)] if shared else []
     dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.uid, *own])
     dataset.SeriesInstanceUID = series.uid
     if not text_of(dataset, "StudyInstanceUID"):  # emptied by a careless anonymiser; without one no archive takes it

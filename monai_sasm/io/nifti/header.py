@@ -132,7 +132,7 @@ def checked_shape(header: Any, path: Path) -> tuple[int, ...]:
         dtype = header.get_data_dtype()
     except (nibabel.spatialimages.HeaderDataError, KeyError, ValueError) as error:
         raise RefusedError("the NIfTI header holds an unknown data type: convert the file") from error
-    while len(shape) > 3 and shape[-1] == 1:
+    while len(shape) > 3 and shape[-1] in (0, 1):  # niftilib, too, reads 0 as 1
         shape = shape[:-1]
     if len(shape) > 4:
         raise RefusedError(f"a {len(shape)}-D NIfTI holds vectors, not an image; split it into volumes")
@@ -178,6 +178,10 @@ def affine_mm(header: Any) -> NDArray[np.float64]:
         unit = header.get_xyzt_units()[0]
     except (nibabel.spatialimages.HeaderDataError, KeyError, ValueError) as error:
         raise RefusedError("qform, sform or units of the NIfTI header are not valid: repair the header") from error
+    for axis in range(3):  # without a step along an axis of one voxel: of 2-D files pixdim[3] is undefined
+        if not affine[:3, axis].any() and header.get_data_shape()[axis : axis + 1] in ((), (1,)):
+            normal = np.cross(affine[:3, axis - 2], affine[:3, axis - 1])
+            affine[:3, axis] = normal / (np.linalg.norm(normal) or 1.0)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
         raise RefusedError("the NIfTI affine has no inverse: repair the header (sform or qform)")
     affine[:3] *= {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)

@@ -24,7 +24,7 @@ from monai_sasm.types import Modality
 
 SUFFIXES = {
     "PNG": (".png",),
-    "JPEG": (".jpg", ".jpeg", ".jpe"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp",),
 }

@@ -43,7 +43,7 @@ def inspect(data: bytes) -> tuple[int, int]:
     if colour not in _CHANNELS or depth not in (1, 2, 4, 8, 16):
         raise RefusedError("the PNG header is damaged: export the file again")
     check_size(width, height, _CHANNELS[colour], stored=len(data))
-    if any(kind == b"acTL" for kind, _ in _chunks(data)):
+    if any(kind == b"acTL" and body[:4] != b"\0\0\0\1" for kind, body in _chunks(data)):  # more frames than one
         raise RefusedError("an animated PNG: save the wanted picture as a single one")
     return depth, colour
 

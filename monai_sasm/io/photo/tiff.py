@@ -1,4 +1,4 @@
-"""Single-page TIFF with 8, 16 or float samples; resolution, profile, XMP, orientation and further tags are copied."""
+"""TIFF of one picture, 8, 16 or float samples; resolution, profile, XMP, orientation and further tags are copied."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from monai_sasm.io.photo.pixels import Pixels, check_size, split
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6  # PhotometricInterpretation
 _LOSSLESS = {1: None, 5: "lzw", 8: "adobe_deflate", 32946: "deflate", 32773: "packbits", 50000: "zstd"}
+_OF_ANOTHER = 1 | 4  # bits of NewSubfileType: a smaller version of another page, or its mask
 _RAW_TAGS = (50706, 50752, 33422)  # DNGVersion, CR2 slices, CFAPattern
 _EXIF_BLOCKS = {34665: "EXIF", 34853: "GPS"}
 _KEPT = (  # tags by value that say something about the picture, not about its packing
@@ -47,7 +48,7 @@ def inspect(data: bytes) -> None:
     """Check the header.
 
     Raises:
-        RefusedError: several pages, CMYK and the like, an unusual bit depth, damaged, or too large.
+        RefusedError: several pictures, CMYK and the like, an unusual bit depth, damaged, or too large.
     """
     with _page(data):
         pass
@@ -69,10 +70,13 @@ def decode(data: bytes) -> Pixels:
             for code, name in _EXIF_BLOCKS.items()
             if code in page.tags
         )
-        photometric, colormap = int(page.photometric), page.colormap
+        if len(page.parent.pages) > 1:
+            notes += ("the previews and masks behind the picture in this TIFF are not carried over",)
+        photometric, colormap, bits = int(page.photometric), page.colormap, int(page.bitspersample)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    if pixels.dtype == bool:
-        pixels, notes = pixels.astype(np.uint8) * np.uint8(255), (*notes, "1-bit image, written with 8 bits")
+    if bits < 8 and photometric != _PALETTE:
+        pixels = pixels.astype(np.uint8) * np.uint8(255 // (2**bits - 1))
+        notes = (*notes, f"{bits}-bit image, written with 8 bits")
     if photometric == _PALETTE:
         if pixels.max() >= colormap.shape[1]:
             raise RefusedError("the TIFF is damaged, its palette is too short: export the file again")
@@ -114,7 +118,7 @@ def encode(pixels: Pixels) -> memoryview:
 
 @contextmanager
 def _page(data: bytes) -> Iterator[tuple[Any, str, bool]]:
-    """The only page, its byte order and whether the file is a BigTIFF; every parser error becomes a refusal."""
+    """The page of the picture, its byte order, and whether it is a BigTIFF; every parser error becomes a refusal."""
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it quotes tags; what matters is refused
@@ -123,9 +127,9 @@ def _page(data: bytes) -> Iterator[tuple[Any, str, bool]]:
         with io.BytesIO(data) as stream, tifffile.TiffFile(stream) as file:
             if not file.pages:
                 raise RefusedError("the TIFF is damaged, it holds no page: export the file again")
-            if len(file.pages) != 1:
+            page, further = file.pages[0], file.pages[1:]
+            if not all(int(one.subfiletype) & _OF_ANOTHER for one in further):
                 raise RefusedError(f"a TIFF with {len(file.pages)} pages: save the wanted page as a single one")
-            page = file.pages[0]
             _check(page)
             yield page, file.byteorder, file.is_bigtiff
     except RefusedError:
@@ -146,12 +150,12 @@ def _check(page: Any) -> None:
     if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR):
         raise RefusedError(f"a TIFF with photometric interpretation {photometric} (CMYK, Lab, ...): convert it to RGB")
     colours = 3 if photometric in (_RGB, _YCBCR) else 1
-    if samples - len(extra) != colours or len(extra) > 1:
+    if samples - (len(extra) or samples == colours + 1) != colours or len(extra) > 1:  # alpha may be undeclared
         raise RefusedError(f"a TIFF with {samples} samples per pixel: save it as grey or RGB, with alpha or without")
     if int(page.imagedepth) != 1:
         raise RefusedError("a TIFF that holds a volume: convert it to NIfTI")
     bits, kind = int(page.bitspersample), page.dtype.kind if page.dtype is not None else "?"
-    if (bits, kind) not in ((1, "b"), (8, "u"), (16, "u"), (16, "f"), (32, "f")):
+    if (bits, kind) not in ((1, "b"), (2, "u"), (4, "u"), (8, "u"), (16, "u"), (16, "f"), (32, "f")):
         raise RefusedError(f"a TIFF with {bits}-bit samples of type {page.dtype}: save it with 8 or 16 unsigned bits")
     if 284 in page.tags and page.tags[284].value not in (1, 2):
         raise RefusedError("a TIFF with an unknown planar configuration: save it again, or as PNG")

@@ -132,6 +132,7 @@ def beside(path: Path, name: str) -> Path:
     """
     if "%" in name or name.split()[:1] == ["LIST"]:
         raise RefusedError("the voxels lie in several files: save the volume as one file")
+    name = name.removeprefix("./")
     found = path.parent / name
     linked = False
     try:

@@ -39,7 +39,7 @@ _SPACES = {  # -> signs that make LPS of it
 _UNORIENTED = ("", "scanner-xyz", "3d-right-handed", "3d-left-handed")
 _SPATIAL_KINDS = ("domain", "space", "???", "none", "")
 _COUNTING_KINDS = ("list", "time", "point")
-_UNITS = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "m": 1e3}
+_UNITS = {"": 1.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "m": 1e3}
 _PACKING = ("encoding", "data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom.header import read_header
 from monai_sasm.io.dicom.write import write_series
 from monai_sasm.io.entry import Entry
 from monai_sasm.types import Modality
@@ -318,6 +320,44 @@ def test_copies_of_one_instance_count_once(tmp_path: Path) -> None:
     entry = the_one(tmp_path)
     assert len(entry.paths) == 3
     assert entry.notes == ("3 further copies of the same instances ignored",)
+
+
+def test_slices_that_share_one_instance_uid_are_no_copies(tmp_path: Path) -> None:
+    """Some anonymisers give one UID to all; the result must not, or an archive would keep one of its slices."""
+    folder = save_all([ct_slice(number, SOPInstanceUID=uid("one")) for number in range(4)], tmp_path / "a")
+    save_all([ct_slice(2, SOPInstanceUID=uid("one"))], tmp_path / "b")
+    entry = the_one(tmp_path)
+    assert (len(entry.paths), entry.geometry) == (4, "regular")
+    assert entry.notes == ("1 further copies of the same instances ignored",)
+    files = write_series(the_one(folder).load(), tmp_path / "out", Derivation("monai_sasm", "0"))
+    assert len({read_header(file).sop_instance for file in files}) == 4
+
+
+def test_an_empty_modality_lut_is_none(tmp_path: Path) -> None:
+    volume = the_one(save(ct_slice(1, ModalityLUTSequence=[]), tmp_path / "a")).load()
+    np.testing.assert_array_equal(volume.array[0, 0], expected_hu(1))
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_a_transfer_syntax_that_lies_about_explicit_vr(tmp_path: Path, implicit: bool) -> None:
+    """Each other reader finds out; the pixel data are not cut short."""
+    pytest.importorskip("pydicom", minversion="3", reason="written with the pydicom 3 API")
+    import pydicom
+
+    dataset = ct_slice(1)
+    dataset.file_meta = file_meta_of(dataset)
+    del dataset.file_meta
+    start = io.BytesIO()
+    pydicom.dcmwrite(start, dataset, implicit_vr=implicit, little_endian=True)
+    meta = io.BytesIO()
+    said = file_meta_of(dataset)
+    said.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian if implicit else pydicom.uid.ImplicitVRLittleEndian
+    pydicom.filewriter.write_file_meta_info(meta, said)
+    (tmp_path / "a").write_bytes(bytes(128) + b"DICM" + meta.getvalue() + start.getvalue())
+    volume = the_one(tmp_path / "a").load()
+    np.testing.assert_array_equal(volume.array[0, 0], expected_hu(1))
+    files = write_series(volume, tmp_path / "out", Derivation("monai_sasm", "0"))
+    assert the_one(files[0].parent).load().array.tobytes() == volume.array.tobytes()
 
 
 def test_a_single_file_and_a_folder_without_dicom(tmp_path: Path) -> None:
