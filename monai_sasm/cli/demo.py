@@ -211,10 +211,12 @@ def _noise(volume: Volume, restorer: Restorer) -> float:
     import torch
 
     from monai_sasm.functional.intensity import scaling_for
+    from monai_sasm.functional.noise import noise_level, volume_noise_level
 
     scaling = scaling_for(volume)
     slices = torch.from_numpy(np.ascontiguousarray(scaling.forward(volume.as_slices()))).to(restorer.device)
-    return scaling.scale * float(torch.cat([restorer.noise_estimator(part[None]) for part in slices]).median())
+    levels = [noise_level(restorer.noise_estimator(part[None]))[0] for part in slices]
+    return scaling.scale * volume_noise_level(levels)
 
 
 def _table(results: list[SampleResult]) -> str:

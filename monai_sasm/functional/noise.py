@@ -8,6 +8,9 @@ blocks keeps texture, which only ever adds to the response, from being read as n
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -96,6 +99,21 @@ class NoiseEstimator(nn.Module):
 def median(values: Tensor) -> Tensor:
     """Lower median over the last axis, as ``Tensor.median``; NumPy finds it eight times as fast."""
     return _ordered(values, (values.shape[-1] - 1) // 2)[0]
+
+
+def noise_level(sigma: NoiseMap) -> list[float]:
+    """One number for the noise map ``(B, 1, H, W)`` of each image: the median of where there is noise, 0 if nowhere.
+
+    A background of zeros, padding and other constant regions have none, and often are most of an image.
+    """
+    found = (one[one > 0] for one in sigma.flatten(1).cpu())
+    return [float(median(one)) if len(one) else 0.0 for one in found]
+
+
+def volume_noise_level(levels: Sequence[float]) -> float:
+    """Median of the noise levels of slices, of those that show something."""
+    noisy = [level for level in levels if level > 0]
+    return statistics.median(noisy) if noisy else 0.0
 
 
 def _is_recorded() -> bool:

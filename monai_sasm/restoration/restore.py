@@ -17,7 +17,7 @@ from monai_sasm.functional.grey import to_grey
 from monai_sasm.functional.intensity import Scaling, scaling_for
 from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.neighbours import batches, fit_neighbours, neighbours_of
-from monai_sasm.functional.noise import median
+from monai_sasm.functional.noise import noise_level, volume_noise_level
 from monai_sasm.functional.tiling import bands, tiled
 from monai_sasm.gate.later_passes import EarlierPasses
 from monai_sasm.gate.pixel_weights import PixelWeights
@@ -102,7 +102,7 @@ def restore_volume(
         statistics.summary(scaling.scale)
         | dict(aim.told)
         | {
-            "noise_after": float(np.median(left)) * scaling.scale,
+            "noise_after": volume_noise_level(left) * scaling.scale,
             "seconds": time.perf_counter() - started,
         }
     )
@@ -355,7 +355,7 @@ def _noise_of(image: NDArray[np.float32], plan: Plan, scaling: Scaling) -> float
     top, start = (max(0, side // 2 - _CENTRE) for side in image.shape[-2:])
     middle = image[:, top : top + 2 * _CENTRE, start : start + 2 * _CENTRE]
     seen = torch.from_numpy(np.ascontiguousarray(scaling.forward(np.array(middle)), np.float32))
-    return float(median(plan.noise_estimator(seen[None]).flatten()))
+    return noise_level(plan.noise_estimator(seen[None]))[0]
 
 
 def _output(volume: Volume, factor: int, in_place: bool) -> Volume:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.functional.noise import median
+from monai_sasm.functional.noise import noise_level, volume_noise_level
 from monai_sasm.gate.pixel_weights import PixelWeights
 from monai_sasm.types import NoiseMap
 
@@ -40,7 +40,7 @@ class SliceStatistics:
         if number == 0:
             self.first = len(self.means)
             self.means += [{} for _ in range(weights.shape[0])]
-            self.sigmas += median(sigma.flatten(1)).tolist()
+            self.sigmas += noise_level(sigma)
         means, whole = weights.mean().cpu().double().numpy(), weights.whole() if self.keep else None
         for index, acting in enumerate(active):
             if not acting:
@@ -91,6 +91,6 @@ class SliceStatistics:
         first = np.mean([means[0] for means in self.means], axis=0)
         return {
             "weights": {name: round(float(weight), 4) for name, weight in zip(self.names, first, strict=True)},
-            "noise": float(np.median(self.sigmas)) * scale,
+            "noise": volume_noise_level(self.sigmas) * scale,
             "passes": max(len(means) for means in self.means),
         } | ({"trust": round(float(np.mean(self.mean_trusts)), 4)} if self.mean_trusts else {})

@@ -39,7 +39,9 @@ def look(entry: Entry, estimator: Callable[[Any], Any] | None = None) -> dict[st
     if estimator is not None:
         import torch
 
-        noise = float(estimator(torch.from_numpy(np.array(_centre(middle)))[None]).median())
+        from monai_sasm.functional.noise import noise_level
+
+        noise = noise_level(estimator(torch.from_numpy(np.array(_centre(middle)))[None]))[0]
     return {
         "thumbnail": _thumbnail(shown, volume),
         "shape": list(shown.shape[1:]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_sasm.functional.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator, noise_level, volume_noise_level
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.1, 0.3])
@@ -52,3 +52,17 @@ def test_bands_of_a_tall_image_give_what_the_whole_gives(height: int, monkeypatc
     image = torch.rand(1, 2, height, 40, generator=torch.Generator().manual_seed(0))
     estimator = NoiseEstimator()
     assert torch.equal(estimator._sigmas_of_blocks(image), estimator._block_sigmas(image))
+
+
+def test_the_level_is_that_of_where_there_is_noise() -> None:
+    """Most of a skull-stripped slice is a background of zeros."""
+    images = torch.zeros(2, 1, 256, 256)
+    images[0, :, 48:208, 48:208] = 0.5 + 0.1 * torch.randn(160, 160, generator=torch.Generator().manual_seed(0))
+    assert noise_level(NoiseEstimator()(images)) == [pytest.approx(0.1, rel=0.15), 0.0]
+    assert noise_level(torch.full((1, 1, 8, 8), 0.25)) == [0.25]
+
+
+def test_slices_without_anything_do_not_count() -> None:
+    assert volume_noise_level([0.0, 0.0, 0.0, 2.0, 4.0]) == 3.0
+    assert volume_noise_level([0.0, 0.0]) == 0.0
+    assert volume_noise_level([]) == 0.0
