@@ -106,7 +106,7 @@ def noise_level(sigma: NoiseMap) -> list[float]:
 
     A background of zeros, padding and other constant regions have none, and often are most of an image.
     """
-    found = (one[one > 0] for one in sigma.flatten(1).cpu())
+    found = (one[one > 0] for one in sigma.flatten(1))
     return [float(median(one)) if len(one) else 0.0 for one in found]
 
 
