@@ -121,7 +121,7 @@ def concluded(done: Volume, plan: Plan, changed: bool) -> Volume:
     if changed:
         return done
     judged = plan.gate is not None and not plan.modality.profile.is_picture and plan.options.target_noise is None
-    return replace(done, notes=(*done.notes, UNCHANGED + NEVERTHELESS * judged))
+    return replace(done, notes=(*done.notes, UNCHANGED + NEVERTHELESS if judged else UNCHANGED))
 
 
 def restore_slices(

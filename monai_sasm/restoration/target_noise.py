@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -171,12 +172,14 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     if plan.modality.value != "CT":
         target = target / 100 * scaling_for(volume).scale
     image, change = _restored_slices(volume, plan)
-    alone, scale = _denoiser_alone(plan), scaling_for(volume).scale
+    measured = partial(noise_curve, image, modality=plan.modality, scale=scaling_for(volume).scale)
+    alone = _denoiser_alone(plan)
     notes: tuple[str, ...] = ()
-    smoother = None if alone is None else _restored_slices(volume, alone)[1]
-    curve = noise_curve(image, change, plan.modality, scale, smoother)
-    if alone is not None and smoother is not None:
-        everywhere = noise_curve(image, smoother, plan.modality, scale)
+    if alone is None:
+        curve = measured(change)
+    else:
+        everything = _restored_slices(volume, alone)[1]
+        curve, everywhere = measured(change, smoother=everything), measured(everything)
         least = curve.at(curve.strength_for(target, most))
         if least > MET * target and everywhere.at(everywhere.strength_for(target, most)) < least:
             plan, curve = alone, everywhere

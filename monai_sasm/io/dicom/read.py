@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,11 @@ class DicomSource(Source):
     multiframe: bool = False
     thickness: float | None = None
     acquired: tuple[tuple[str, ...], ...] = ()
+
+    @cached_property
+    def repeated(self) -> frozenset[str]:
+        """Instances that several slices have in common."""
+        return frozenset(instance for instance, slices in Counter(self.instances).items() if slices > 1)
 
     @property
     def states_unit(self) -> bool:

@@ -262,7 +262,7 @@ def _derive(dataset: Dataset, series: SeriesFacts, source: DicomSource, number: 
     drop_stale(dataset, series.keep_private)
     dataset.SOPClassUID = old_class
     moved = source.thickness is not None
-    shared = moved or source.instances.count(old_instance) > 1  # by thin slices, or by the fault of an anonymiser
+    shared = moved or old_instance in source.repeated  # by thin slices, or by the fault of an anonymiser
     own = [str(number)] if shared else []
     dataset.SOPInstanceUID = generate_uid(entropy_srcs=[old_instance, series.uid, *own])
     dataset.SeriesInstanceUID = series.uid
