@@ -96,8 +96,9 @@ def evaluate(
             raise typer.Exit(exit_code(["ok"]))
         if not wanted:
             raise ValueError(f"name a protocol, or experts with --bundle; protocols: {NAMES}")
-        if wanted == ["brats"] and (root or data):
-            folder = root or Path(str(data)) / "brats"
+        own = wanted == ["brats"] and (root or data)
+        folder = root or Path(str(data)) / "brats"
+        if own and (root or folder.is_dir()):
             with _engine(scheduler, cluster) as engine:
                 table = evaluate_brats(
                     folder,
@@ -113,7 +114,7 @@ def evaluate(
             raise typer.Exit(exit_code(["skipped" if table.skipped else "ok"]))
         if root or resume or scheduler or cluster:
             raise ValueError("--root, --resume, --scheduler and --cluster are for brats alone: sasm evaluate brats ...")
-        if bundles or trust:
+        if (bundles or trust) and not own:
             raise ValueError("protocols measure the shipped experts; leave PROTOCOL out to compare others by --bundle")
         unknown = sorted(set(wanted) - {*PROTOCOLS, "all"})
         if unknown:

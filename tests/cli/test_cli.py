@@ -334,8 +334,9 @@ def test_evaluate_names_are_the_protocols(sasm: Any, tmp_path: Path) -> None:
     assert "photo-awgn" in err
 
 
-def test_evaluate_without_data_is_skipped(sasm: Any, tmp_path: Path) -> None:
-    code, out, _ = sasm("evaluate", "photo-awgn", "--data", tmp_path / "none", "-o", tmp_path / "docs" / "results")
+@pytest.mark.parametrize("protocol", ["photo-awgn", "brats"])
+def test_evaluate_without_data_is_skipped(sasm: Any, tmp_path: Path, protocol: str) -> None:
+    code, out, _ = sasm("evaluate", protocol, "--data", tmp_path / "none", "-o", tmp_path / "docs" / "results")
     assert f"no folder {tmp_path / 'none'}; name the folder of the data sets with --data FOLDER or" in out
     assert code == 3
     assert "skipped" in out

@@ -109,7 +109,11 @@ def _without_copies(members: list[Header]) -> list[Header]:
 
 
 def _groups(slices: Sequence[Slice]) -> dict[tuple[object, ...], list[Slice]]:
-    """Slices of one grid: parallel, of one size and spacing, of one image type, echo and time point."""
+    """Slices of one grid: parallel, of one size and spacing, of one image type, echo and time point.
+
+    Bits Stored may differ between slices, as some encoders fit it to each; the key, which results are named after,
+    holds the largest.
+    """
     orientations: list[tuple[float, ...]] = []
     groups: dict[tuple[object, ...], list[Slice]] = defaultdict(list)
     for one in slices:
@@ -123,12 +127,16 @@ def _groups(slices: Sequence[Slice]) -> dict[tuple[object, ...], list[Slice]]:
         header = one.header
         rounded = tuple(round(number, 2) + 0.0 for number in orientation)
         spacing = tuple(round(number, 4) for number in one.spacing)
-        grid = (header.rows, header.columns, header.bits_stored, spacing)
-        key: tuple[object, ...] = (modality_of(header), rounded, grid, *one.key)
+        key: tuple[object, ...] = (modality_of(header), rounded, header.rows, header.columns, spacing, *one.key)
         if one.doubt:
             key += (one.doubt,)
         groups[key].append(one)
-    return groups
+    return {_with_bits(key, max(one.header.bits_stored for one in group)): group for key, group in groups.items()}
+
+
+def _with_bits(key: tuple[object, ...], bits: int) -> tuple[object, ...]:
+    modality, orientation, rows, columns, spacing, *rest = key
+    return (modality, orientation, (rows, columns, bits, spacing), *rest)
 
 
 def _group_entry(

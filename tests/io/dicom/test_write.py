@@ -122,6 +122,17 @@ def test_values_beyond_bits_stored_are_clipped_and_counted(tmp_path: Path, caplo
     assert "2 restored pixel(s)" in caplog.text
 
 
+def test_slices_that_differ_in_bits_stored_are_one_volume(tmp_path: Path) -> None:
+    """Some encoders fit Bits Stored to each slice; whichever comes first, the others keep theirs."""
+    slices = [mr_slice(number, BitsStored=bits, HighBit=bits - 1) for number, bits in enumerate((12, 14, 13))]
+    volume = load(save_all(slices, tmp_path / "source"))
+    array = volume.array.copy()
+    array[0, :, 5, 5] = 9999
+    derived = derive(volume.with_array(array), tmp_path / "out")
+    assert [one.BitsStored for one in derived] == [12, 14, 13]
+    assert [one.pixel_array[5, 5] for one in derived] == [4095, 9999, 8191]
+
+
 def test_not_a_number_is_an_error_and_leaves_nothing(ct_folder: Path, tmp_path: Path) -> None:
     volume = load(ct_folder)
     array = volume.array.copy()
