@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.acquisition import Acquisition
+from monai_sasm.io.paged import paging
 from monai_sasm.types import Modality
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -152,6 +153,12 @@ class Volume:
     def unit(self) -> str:
         """What the numbers mean: ``HU`` for CT, ``MR`` for magnitude of MR, ``sRGB`` in [0, 1] for photos."""
         return self.modality.profile.unit
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no pixel is NaN or infinite."""
+        parts = self.array if self.array.ndim < 3 else self.each_slice()
+        return all(bool(np.isfinite(one).all()) for one in paging(parts))
 
     def with_array(self, array: NDArray[np.float32]) -> Volume:
         """The same geometry and header with new pixels of the same shape."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import neighbours_of
+from monai_sasm.io import paged
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
@@ -138,9 +139,9 @@ class OnDemand:
             KeyError: a slice is not restored yet.
         """
         plan = replace(self.plan, options=replace(self.plan.options, strength=strength, keep_maps=False))
-        result = self.volume.with_array(np.empty_like(self.volume.array))
+        result = self.volume.with_array(paged.like(self.volume.array))
         changed = False
-        for index, (native, place) in enumerate(zip(self.natives, result.each_slice(), strict=True)):
+        for index, (native, place) in enumerate(zip(self.natives, paged.paging(result.each_slice()), strict=True)):
             change = self.change(index, strength)
             changed = changed or bool(change.any())
             place[...] = native + change

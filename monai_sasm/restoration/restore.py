@@ -21,7 +21,9 @@ from monai_sasm.functional.noise import noise_level, volume_noise_level
 from monai_sasm.functional.tiling import bands, tiled
 from monai_sasm.gate.later_passes import EarlierPasses
 from monai_sasm.gate.pixel_weights import PixelWeights
+from monai_sasm.io import paged
 from monai_sasm.io.memory import give_back, keep_freed
+from monai_sasm.io.paged import paging
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.coherence import CoherentWeights, slice_distance
@@ -82,7 +84,7 @@ def restore_volume(
     changed = factor > 1
     with closing(corrections):
         for index, (native, place, change) in enumerate(
-            zip(volume.each_slice(), done.each_slice(), corrections, strict=True)
+            zip(volume.each_slice(), paging(done.each_slice()), corrections, strict=True)
         ):
             # adding the correction in native units leaves an untouched pixel untouched to the last bit
             start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
@@ -361,7 +363,7 @@ def _noise_of(image: NDArray[np.float32], plan: Plan, scaling: Scaling) -> float
 def _output(volume: Volume, factor: int, in_place: bool) -> Volume:
     """Where the restored pixels go."""
     if factor == 1:
-        return volume if in_place else volume.with_array(np.empty_like(volume.array))
+        return volume if in_place else volume.with_array(paged.like(volume.array))
     channels, height, width = volume.array.shape
     check_size(factor * width, factor * height)
     return volume.enlarged(np.empty((channels, factor * height, factor * width), np.float32))

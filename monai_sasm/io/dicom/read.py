@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io import paged
 from monai_sasm.io.acquisition import Acquisition
 from monai_sasm.io.ahead import in_order
 from monai_sasm.io.dicom.acquisition import read_acquisition
@@ -23,7 +25,6 @@ from monai_sasm.io.dicom.multiframe import Slice
 from monai_sasm.io.dicom.pixels import StoredPixels, read_stored, rescaled
 from monai_sasm.io.dicom.support import is_enhanced
 from monai_sasm.io.dicom.values import text_of
-from monai_sasm.io.memory import free_memory
 from monai_sasm.io.silence import quiet
 from monai_sasm.io.volume import LPS_TO_RAS, FinerSlices, Source, Volume
 from monai_sasm.types import Modality
@@ -32,8 +33,6 @@ MAX_IMPLAUSIBLE = 0.001
 """Part of a slice that may lie beyond the plausible values of its modality, besides one constant marker value."""
 EVEN_MM, EVEN_PART = 0.05, 0.05
 """Distance in mm, or in steps, up to which slices may lie beside the places that an affine gives them."""
-MEMORY_SHARE = 0.8
-"""Part of the free memory one array may take."""
 _AT_ONCE = 2  # files that are decoded at the same time; the headers are read by one after the other anyway
 
 
@@ -139,8 +138,8 @@ def load(
     header = slices[0].header
     shape = (1, len(slices), header.rows, header.columns)
     multiframe = is_enhanced(header)
-    check_memory(shape, copies=4 if multiframe else 1)  # a multi-frame file is decoded as a whole
-    array = np.empty(shape, np.float32)
+    file = 12 * math.prod(shape if multiframe else shape[2:])  # bytes: what a file is while it is decoded
+    array = paged.empty(shape, beside=file)
 
     def decode(part: list[int]) -> list[str]:
         dataset, pixels = read_stored(slices[part[0]].header.path)
@@ -153,7 +152,7 @@ def load(
 
     files = (list(part) for _, part in groupby(range(len(slices)), lambda index: slices[index].header.path))
     decoded = in_order(decode, files, 1 if multiframe else _AT_ONCE)
-    contents = list(chain.from_iterable(decoded))
+    contents = list(chain.from_iterable(paged.paging(decoded)))
     source = DicomSource(
         paths=tuple(one.header.path for one in slices),
         frames=tuple(one.frame for one in slices),
@@ -176,16 +175,6 @@ def instance_uid(dataset: Dataset) -> str:
 def content_of(pixels: StoredPixels, frame: int) -> str:
     """Hash of the stored integers of a frame."""
     return hashlib.sha256(pixels.values[frame].astype("<i4").tobytes()).hexdigest()
-
-
-def check_memory(shape: tuple[int, ...], copies: int = 1) -> None:
-    """Refuse ``copies`` float32 arrays that would not fit into the free memory, before allocating any."""
-    needed, free = 4 * copies * int(np.prod(shape, dtype=np.int64)), free_memory()
-    if free is not None and needed > MEMORY_SHARE * free:
-        raise RefusedError(
-            f"an array of {shape} needs {needed >> 20} MiB but only {free >> 20} MiB are free; "
-            "restore fewer series at once or use a larger machine"
-        )
 
 
 def _check_same(dataset: Dataset, one: Slice, pixels: StoredPixels) -> None:

@@ -33,6 +33,7 @@ from monai_sasm.io.dicom.placement import place
 from monai_sasm.io.dicom.read import DicomSource, content_of, instance_uid
 from monai_sasm.io.dicom.saving import mark_lossy, save, set_pixels
 from monai_sasm.io.dicom.values import integer_of, text_of
+from monai_sasm.io.paged import paging
 from monai_sasm.io.placing import staged
 from monai_sasm.io.silence import quiet
 from monai_sasm.io.volume import Volume
@@ -165,7 +166,7 @@ def _write_slices(
         return write_objects(volume, source, building, derivation=derivation, keep_private=keep_private)
     first = _encoded(volume, source, 0)
     others = (_encoded(volume, source, number).changed for number in range(1, len(source.paths)))
-    changed = source.thickness is not None or first.changed or any(others)
+    changed = source.thickness is not None or first.changed or any(paging(others))
     series = facts_of(first.dataset, source, derivation if changed else derivation.unchanged, volume.modality)
     series = replace(series, code=series.code if changed else None, keep_private=keep_private)
     names = [f"IM{number + 1:04d}.dcm" for number in range(len(source.paths))]
@@ -176,7 +177,7 @@ def _write_slices(
         sync(building / names[number])  # the disk writes while the next ones are encoded
         return one.clipped, mended
 
-    written = list(in_order(encode_one, range(len(names)), _AT_ONCE))
+    written = list(paging(in_order(encode_one, range(len(names)), _AT_ONCE)))
     tell({name for _, mended in written for name in mended}, sum(clipped for clipped, _ in written))
     return names
 

@@ -15,6 +15,7 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.nifti.names import is_nifti_name, sidecar_of, voxels_of
 from monai_sasm.io.nifti.read import NiftiSource
 from monai_sasm.io.nifti.write import write_stream, write_with_sidecar
+from monai_sasm.io.paged import paging
 from monai_sasm.io.volume import Volume
 
 _ALIGNED = 2  # NIFTI_XFORM_ALIGNED_ANAT
@@ -55,7 +56,7 @@ def export_image(volume: Volume, path: Path, derivation: Derivation, *, overwrit
         RefusedError: the slices lie at uneven steps.
         ValueError: wrong suffix, NaN or infinite voxels, or the volume has no affine.
     """
-    if not np.isfinite(volume.array).all():
+    if not volume.is_finite:
         raise ValueError("a volume to be written must be finite, got NaN or infinite voxels; check the restoration")
     header, parts = _encoded(volume.array if len(volume.array) > 1 else volume.array[0], volume, path)
     own = getattr(volume.source, "path", None)
@@ -77,7 +78,7 @@ def _encoded(array: NDArray[np.float32], like: Volume, path: Path) -> tuple[Any,
     header.set_qform(affine, code if np.allclose(header.get_qform(), affine, atol=1e-3) else 0)  # no shear in a qform
     header.set_xyzt_units("mm")
     header.set_slope_inter(1, 0)
-    return header, (values[..., index] for index in range(values.shape[-1]))
+    return header, paging(values[..., index] for index in range(values.shape[-1]))
 
 
 def on_nifti_axes(array: NDArray[np.float32], like: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.memory import refuse_if_too_large
 from monai_sasm.io.nifti.header import (
     affine_mm,
     checked_shape,
@@ -26,8 +25,6 @@ from monai_sasm.io.nifti.names import paired, result_name, stem
 from monai_sasm.io.nifti.stored_values import Decoder, StoredValues, slabs
 from monai_sasm.io.volume import FinerSlices, Source, Volume
 from monai_sasm.types import Modality
-
-_FLOAT32 = 4  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +87,6 @@ def read(path: Path, modality: Modality | None, name: str | None = None) -> Volu
     header = read_header(path)
     voxels = path if header.is_single else paired(path)
     shape = checked_shape(header, voxels)
-    dtype = header.get_data_dtype()
-    kept = dtype.itemsize if dtype.itemsize > 2 else 0  # where float32 may not be enough to give the numbers back
-    refuse_if_too_large(math.prod(shape) * (_FLOAT32 + kept))
     decoder = _decode(voxels, header, shape)
     notes = notes_on(header)
     if decoder.unreadable:

@@ -1,17 +1,21 @@
 """On-disk numbers of any type ⇄ float32, slab by slab: what was not changed comes back bit for bit.
 
-A volume is held once, as float32. Its numbers pass by in slabs of about a mebibyte, along the last axis, which is how
-they lie in a file (Fortran order, all further axes taken for one).
+A volume is held once, as float32, out of memory if it is long (:mod:`monai_sasm.io.paged`). Its numbers pass by in
+slabs of about a mebibyte, along the last axis, which is how they lie in a file (Fortran order, all further axes taken
+for one).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from monai_sasm.io import paged
 
 _SLAB = 1 << 18  # numbers
 
@@ -47,11 +51,11 @@ def flat(array: NDArray[Any]) -> NDArray[Any]:
     return array.reshape(*array.shape[:2], -1, order="F")
 
 
-def slabs(shape: tuple[int, ...]) -> list[slice]:
+def slabs(shape: tuple[int, ...]) -> Iterator[slice]:
     """Parts of the last axis of :func:`flat` that are read and written at once."""
     depth = int(np.prod(shape[2:], dtype=np.int64))
     step = max(1, _SLAB // (shape[0] * shape[1]))
-    return [slice(start, min(start + step, depth)) for start in range(0, depth, step)]
+    return paged.paging(slice(start, min(start + step, depth)) for start in range(0, depth, step))
 
 
 class Decoder:
@@ -61,10 +65,14 @@ class Decoder:
         shape: of the volume.
         dtype: of the numbers.
         scaling: of the numbers.
+
+    Raises:
+        RefusedError: it does not fit into memory.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], scaling: StoredScaling) -> None:
-        self.array = np.empty(shape, np.float32, order="F")
+        kept = dtype.itemsize if dtype.itemsize > 2 else 0  # where float32 may not be enough to give the numbers back
+        self.array = paged.empty(shape, order="F", beside=kept * math.prod(shape))
         self.unreadable = 0  # voxels that are NaN or infinite
         self._dtype, self._scaling = dtype, scaling
         self._kept: dict[int, NDArray[Any]] = {}

@@ -135,7 +135,7 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     source = volume.source if isinstance(volume.source, RasterSource) else _new_source(volume, path)
     check_suffix(source.kind, path)
     guard_target(path, overwrite=overwrite, sources=(source.path,) if source.path else ())
-    if not np.isfinite(volume.array).all():
+    if not volume.is_finite:
         raise ValueError("a photo to be written must be finite, got NaN or infinite pixels; check the restoration")
     values = to_samples(np.moveaxis(volume.array, 0, 2), source.pixels.values.dtype)
     alpha, header = source.pixels.alpha, source.pixels.header

@@ -20,7 +20,6 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, refuse, safe_name
-from monai_sasm.io.memory import refuse_if_too_large
 from monai_sasm.io.nifti import names
 from monai_sasm.io.nifti.names import sidecar_of
 from monai_sasm.io.nifti.read import fill, unknown_modality
@@ -37,7 +36,6 @@ from monai_sasm.io.volume import Source, Volume, thickest_axis
 from monai_sasm.io.volumes.layout import Codec, Layout
 from monai_sasm.types import Modality
 
-_FLOAT32 = 4  # bytes
 _MAX_TAIL = 1 << 24  # bytes behind the voxels that are given back
 _LEVEL = 1  # of gzip and zlib: images hardly get smaller beyond it, only slower
 
@@ -116,8 +114,6 @@ class LayoutFormat:
         layout = self._codec.parse(path)
         layout.check()
         kind = _modality(path, layout, modality)
-        kept = layout.dtype.itemsize if layout.dtype.itemsize > 2 else 0
-        refuse_if_too_large(math.prod(layout.shape) * (_FLOAT32 + kept))
         decoder, tail = _decode(layout)
         notes = layout.notes
         if decoder.unreadable == math.prod(layout.shape):
@@ -159,7 +155,7 @@ class LayoutFormat:
         """
         if not path.name.lower().endswith(self.suffixes):
             raise ValueError(f"such a volume is written as {' or '.join(self.suffixes)}, got {path.name}")
-        if not np.isfinite(volume.array).all():
+        if not volume.is_finite:
             raise ValueError("a volume to be written must be finite, got NaN or infinite voxels; check the restoration")
         source = volume.source
         record: dict[str, Any] = {}

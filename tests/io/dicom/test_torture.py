@@ -389,8 +389,8 @@ def test_a_series_larger_than_the_memory_is_refused_before_allocation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = the_one(save_all([ct_slice(number) for number in range(4)], tmp_path))
-    monkeypatch.setattr("monai_sasm.io.dicom.read.free_memory", lambda: 4 * 4 * SIZE * SIZE)
-    with pytest.raises(RefusedError, match="MiB are free"):
+    monkeypatch.setattr("monai_sasm.io.memory.free_memory", lambda: 4 * 4 * SIZE * SIZE)
+    with pytest.raises(RefusedError, match="of memory are free"):
         entry.load()
 
 

@@ -1,0 +1,85 @@
+"""Long volumes in a file without a name, which the system takes out of memory and puts back page by page.
+
+A CT of 3,000 slices is 3 GiB of float32. It is read, restored and written slice by slice, so that only the slices at
+work have to be in memory. The file lies where temporary files do (``TMPDIR``), is readable by its owner alone, never
+has a name, and goes with the array. Where there is no room for it, or no Linux, arrays stay in memory.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_sasm.io.memory import refuse_if_too_large
+
+T = TypeVar("T")
+
+LONG = 1 << 29  # bytes; shorter volumes stay in memory
+_SHARE = 0.5  # of the free space that one volume may take
+_OFTEN = 32  # slices between two looks
+
+_in_use: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+
+def empty(shape: tuple[int, ...], *, order: Literal["C", "F"] = "C", beside: int = 0) -> NDArray[np.float32]:
+    """A float32 array of arbitrary values, in a file if it is long.
+
+    Args:
+        shape: of the array.
+        order: of its elements: what is used together should lie together.
+        beside: bytes of memory that its reader takes besides.
+
+    Raises:
+        RefusedError: what has to be in memory does not fit.
+    """
+    size = 4 * math.prod(shape)
+    pages = _mapped(size) if size >= LONG else None
+    refuse_if_too_large(size + beside if pages is None else beside)
+    if pages is None:
+        return np.empty(shape, np.float32, order=order)
+    _in_use.add(pages)
+    return np.ndarray(shape, np.float32, buffer=pages, order=order)
+
+
+def like(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """:func:`empty` in the shape of another array, its elements in the same order in memory."""
+    axes = np.argsort([-abs(step) for step in array.strides], kind="stable")
+    return empty(tuple(array.shape[axis] for axis in axes)).transpose(np.argsort(axes))
+
+
+def paging(items: Iterable[T]) -> Iterator[T]:
+    """The items, one for each slice or so, with memory freed of the paged arrays' slices every now and then."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % _OFTEN == 0:
+            page_out()
+    page_out()
+
+
+def page_out() -> None:
+    """Free the memory that paged arrays take at the moment; their values are kept, and come back when asked for."""
+    for pages in tuple(_in_use):
+        pages.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: the file keeps what was written, see madvise(2)
+
+
+def _mapped(size: int) -> mmap.mmap | None:
+    """So many bytes of a file whose blocks are all there: to run out of them later would end the process."""
+    if not (hasattr(os, "posix_fallocate") and hasattr(mmap, "MADV_DONTNEED")):
+        return None
+    if size > _SHARE * shutil.disk_usage(tempfile.gettempdir()).free:
+        return None
+    with tempfile.TemporaryFile() as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError:
+            return None
+        return mmap.mmap(file.fileno(), size)
