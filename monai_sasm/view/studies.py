@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from monai_sasm.view.found import Image
 if TYPE_CHECKING:
     from monai_sasm.restoration.restorer import Restorer
 
+NICER = 5  # than the server and, mostly, the browser
 KEPT = 4  # studies in memory at once, and fewer of large ones
 ASKED = 4  # slices that may be waited for; who scrolls past others does not want them any more
 KEPT_BYTES = 3 << 30
@@ -253,6 +256,7 @@ class Studies:
         except Exception as error:
             log.debug("traceback", exc_info=True)
             self.failure = reason_of(error)
+        _yield_to_others()
         while True:
             with self._changed:
                 self._changed.notify_all()
@@ -312,3 +316,13 @@ class _GiveWayError(Exception):
 def reduced(photo: Volume, times: int) -> Volume:
     """Every ``times``-th pixel of a photo: small, and as noisy, which a mean would not be."""
     return replace(photo, array=np.ascontiguousarray(photo.array[:, ::times, ::times]), affine=None)
+
+
+def _yield_to_others() -> None:
+    """Let this thread, and those that networks start from it, wait for whoever draws the page: it should move evenly.
+
+    Threads have priorities of their own on Linux only, see setpriority(2).
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICER)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +14,7 @@ import pytest
 
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
-from monai_sasm.view.studies import LARGE, Studies, Study
+from monai_sasm.view.studies import LARGE, NICER, Studies, Study
 
 
 class Recorded:
@@ -43,16 +46,37 @@ class Photo(Study):
         self.one = self.one or cast(Any, Recorded("whole", self.order))
 
 
-@pytest.mark.parametrize(
-    ("side", "expected"), [(int(LARGE**0.5) + 1, ["preview", "whole"]), (64, ["whole"])], ids=["large", "small"]
-)
-def test_a_large_photo_begins_with_its_preview_though_nobody_asked_yet(side: int, expected: list[str]) -> None:
-    photo = Photo(side)
-    assert photo.volume.array.shape[1] == side
+def restored(photo: Photo) -> None:
+    """Let the thread restore all of a photo."""
+    assert photo.volume.array.shape[1] == photo.side
     studies = Studies(cast(Any, object))
     studies.add(photo)
     ends = time.monotonic() + 60
     while "whole" not in photo.order and time.monotonic() < ends:
         time.sleep(0.01)
     studies.close()
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [(int(LARGE**0.5) + 1, ["preview", "whole"]), (64, ["whole"])], ids=["large", "small"]
+)
+def test_a_large_photo_begins_with_its_preview_though_nobody_asked_yet(side: int, expected: list[str]) -> None:
+    photo = Photo(side)
+    restored(photo)
     assert photo.order == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_restoring_waits_for_whoever_draws_the_page() -> None:
+    found: list[tuple[int, int]] = []
+
+    class Asked(Photo):
+        def prepare(self, restorer: Any) -> None:
+            found.append((threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0)))
+            super().prepare(restorer)
+
+    photo, before = Asked(64), os.getpriority(os.PRIO_PROCESS, 0)
+    restored(photo)
+    assert found[0][0] != threading.get_native_id()
+    assert found[0][1] == min(before + NICER, 19)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
