@@ -23,7 +23,14 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class DataAbsentError(FileNotFoundError):
-    """A protocol's data are not there; the protocol is skipped with this message."""
+    """A protocol's data are not there; the protocol is skipped with this message.
+
+    Args:
+        missing: what is not there.
+    """
+
+    def __init__(self, missing: object) -> None:
+        super().__init__(f"data not found: {missing}")
 
 
 def data_root(given: Path | None = None) -> Path:
@@ -41,7 +48,7 @@ def files(folder: Path, pattern: str = "*", limit: int | None = None) -> list[Pa
     """
     found = sorted(path for path in folder.glob(pattern) if path.is_file())[:limit]
     if not found:
-        raise DataAbsentError(f"data not found: {folder / pattern}")
+        raise DataAbsentError(folder / pattern)
     return found
 
 
@@ -77,7 +84,7 @@ def cbsd68(root: Path, limit: int | None = None) -> list[Path]:
     """The 68 colour photos of CBSD68, sorted by name."""
     names = root / "natural" / "cbsd68_ids.txt"
     if not names.is_file():
-        raise DataAbsentError(f"data not found: {names}")
+        raise DataAbsentError(names)
     stems = sorted(names.read_text(encoding="utf-8").split())
     return [root / "natural" / "bsds500" / "val" / f"{stem}.jpg" for stem in stems][:limit]
 

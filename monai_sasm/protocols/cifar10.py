@@ -56,7 +56,7 @@ def run(context: Context) -> Table:
     source = context.data / "cifar10"
     paths = source_files(source)
     if not paths:
-        raise DataAbsentError(f"data not found: {source}")
+        raise DataAbsentError(source)
     training, test = labelled_images(source, "train"), _shuffled(labelled_images(source, "test"), context.limit)
     # the bare network: it classifies, and predicts noise at a time of its schedule
     network = cast("DiffusionClassifier", context.bundle(BUNDLE).network)

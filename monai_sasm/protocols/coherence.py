@@ -67,7 +67,7 @@ def run(context: Context) -> Table:
                 if name == DEFAULT:
                     organs[level] = by_organ
     if not used:
-        raise DataAbsentError(f"data not found: {root}")
+        raise DataAbsentError(root)
     return Table(
         PROTOCOL,
         data_hash=data_hash(used),

@@ -76,7 +76,7 @@ def run(context: Context) -> Table:
     """FDA's MITA images at three doses, and digital water at three simulated ones."""
     path = context.data / FILE
     if not path.is_file():
-        raise DataAbsentError(f"data not found: {path}")
+        raise DataAbsentError(path)
     phantoms = [*mita(path, context.limit), *water(context.limit)]
     rows = [_row(Method("input", lambda case: case.degraded), phantoms)]
     rows.append(_published())

@@ -125,8 +125,8 @@ def evaluate_in(context: Context, protocol: str) -> Table:
     try:
         table: Table = module.run(context)
     except DataAbsentError as error:
-        told = str(error) if context.data.is_dir() else f"data not found: no folder {context.data}"
-        table = Table(protocol, skipped=f"{told}; {WAY}")
+        absent = error if context.data.is_dir() else DataAbsentError(f"no folder {context.data}")
+        table = Table(protocol, skipped=f"{absent}; {WAY}")
     if table.skipped is None and protocol in WITHOUT_DEFAULT:
         flags = (*table.flags, f"no row of the default pipeline: {WITHOUT_DEFAULT[protocol]}")
         table = replace(table, flags=flags)

@@ -47,7 +47,7 @@ def run(context: Context) -> Table:
         (group, path) for group, pattern in GROUPS.items() for path in sorted(root.glob(pattern))[: context.limit]
     ]
     if not subjects:
-        raise DataAbsentError(f"data not found: {root}")
+        raise DataAbsentError(root)
     methods, missing = _methods(context)
     tally, cases = Tally(), []
     for group, path in subjects:

@@ -85,7 +85,7 @@ def run(context: Context) -> Table:
     """Six brains and a noisy head that nobody was trained on, and FLAIR and T1 of two patients."""
     subjects = _subjects(context)
     if not subjects:
-        raise DataAbsentError(f"data not found: {context.data / FOLDER}")
+        raise DataAbsentError(context.data / FOLDER)
     rows: dict[str, Row] = {}
     for level in (*NOISE, *TRUNCATION, *THICK):
         pairs = [pair for path in subjects for pair in _pairs(path, level)]

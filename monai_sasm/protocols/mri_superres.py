@@ -123,7 +123,7 @@ def hippocampus_pairs(folder: Path, limit: int | None = None) -> list[Pair]:
         if FIRST <= number <= LAST and label.is_file():
             found.append(Pair(number, path, label))
     if not found:
-        raise DataAbsentError(f"data not found: {folder}")
+        raise DataAbsentError(folder)
     if limit is not None:
         return found[:limit]
     chosen = np.linspace(0, len(found) - 1, min(SUBJECTS, len(found))).round().astype(int)

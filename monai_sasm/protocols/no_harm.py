@@ -100,7 +100,7 @@ def run(context: Context) -> Table:
                 counts[modality.value][source] += len(mine) if name == DEFAULT else 0
             rows[name] = _extended(rows.get(name, Row(name, {}, n={}, note=note)), modality, harms)
     if not rows:
-        raise DataAbsentError(f"data not found: no CT, MR or photos in {context.data}")
+        raise DataAbsentError(f"no CT, MR or photos in {context.data}")
     return Table(
         PROTOCOL,
         data_hash=data_hash(used),
