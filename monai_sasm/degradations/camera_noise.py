@@ -8,7 +8,8 @@ the gains of the white balance, ``M`` the mosaic and ``D`` bilinear demosaicing,
 
     n ~ N(0, shot . M(l / g) + read),   y = sRGB(clip(l + g . D(n)))
 
-Only the noise is mosaicked: the picture keeps its resolution.
+Only the noise is mosaicked: the picture keeps its resolution. A camera that writes JPEG is this one inside
+:class:`monai_sasm.degradations.jpeg.Compressed`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from monai_sasm.degradations import jpeg
 from monai_sasm.types import ImageBatch, NoiseMap
 
 READ_SLOPE, READ_OFFSET, READ_SPREAD = 2.18, 1.20, 0.26  # log read = slope log shot + offset +- spread, Brooks et al.
@@ -36,7 +36,6 @@ class CameraNoiseParams:
         read: ``(B, 1, 1, 1)``, variance without signal.
         gains: ``(B, 3, 1, 1)``, white balance.
         smoothing: ``(B, 1, 1, 1)``, standard deviation in pixels of the blur that the noise has had on its way.
-        quality: of the JPEG that the camera wrote, one per image; 0 where it wrote none.
         size: height and width.
         seed: seed of the noise.
     """
@@ -45,7 +44,6 @@ class CameraNoiseParams:
     read: torch.Tensor
     gains: torch.Tensor
     smoothing: torch.Tensor
-    quality: tuple[int, ...]
     size: tuple[int, int]
     seed: int
 
@@ -73,9 +71,6 @@ class CameraNoise:
         shot: range of the shot noise's variance per unit of signal, drawn log-uniformly; 0.0001 is daylight, 0.01 is
             a dark room; (0, 0) adds no noise.
         smoothing: range of the blur of the noise, pixels, beyond demosaicing; drawn uniformly.
-        quality: range of the quality of the JPEG that the camera writes, 1 to 95 (Pillow's scale); ``None``: it
-            writes none.
-        compressed: share of the images that are written as JPEG, if ``quality`` is given.
 
     Example:
         >>> noise = CameraNoise(shot=(0.01, 0.01))
@@ -84,20 +79,13 @@ class CameraNoise:
     """
 
     def __init__(
-        self,
-        shot: tuple[float, float] = (0.0001, 0.012),
-        smoothing: tuple[float, float] = (0.0, 0.7),
-        quality: tuple[int, int] | None = None,
-        compressed: float = 0.5,
+        self, shot: tuple[float, float] = (0.0001, 0.012), smoothing: tuple[float, float] = (0.0, 0.7)
     ) -> None:
         if not 0 < shot[0] <= shot[1] and tuple(shot) != (0, 0):
             raise ValueError(f"shot must be an increasing range of positive numbers, or (0, 0), got {shot}")
         if not 0 <= smoothing[0] <= smoothing[1]:
             raise ValueError(f"smoothing must be an increasing range of non-negative numbers, got {smoothing}")
-        if quality is not None:
-            jpeg.check_quality(quality)
         self.shot, self.smoothing = tuple(shot), tuple(smoothing)
-        self.quality, self.compressed = quality, compressed
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> CameraNoiseParams:
         """Draw one camera setting per image of a batch ``(B, 3, H, W)``.
@@ -122,15 +110,9 @@ class CameraNoise:
             read=(READ_SLOPE * shot.log() + READ_OFFSET + spread).exp(),
             gains=gains,
             smoothing=uniform(*self.smoothing),
-            quality=self._qualities(batch, generator),
             size=(height, width),
             seed=int(torch.randint(2**31, (1,), generator=generator)),
         )
-
-    def _qualities(self, batch: int, generator: torch.Generator) -> tuple[int, ...]:
-        if self.quality is None:
-            return (0,) * batch
-        return jpeg.draw_qualities(batch, self.quality, self.compressed, generator)
 
     def apply(self, clean: ImageBatch, params: CameraNoiseParams) -> ImageBatch:
         """Noisy photos, clipped to [0, 1]; images with ``shot`` 0 are returned unchanged."""
@@ -142,7 +124,7 @@ class CameraNoise:
         noise = (params.shot.to(clean) * signal + params.read.to(clean)).sqrt() * normal
         noise = _smoothed(gains * _demosaiced(noise, mosaic), params.smoothing.to(clean))
         noisy = linear_to_srgb((linear + noise).clamp(0, 1))
-        return torch.where(params.shot.to(clean) > 0, jpeg.write(noisy, params.quality), clean)
+        return torch.where(params.shot.to(clean) > 0, noisy, clean)
 
 
 def srgb_to_linear(image: torch.Tensor) -> torch.Tensor:

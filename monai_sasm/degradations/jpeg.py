@@ -57,7 +57,8 @@ class Compressed:
     """
 
     def __init__(self, degradation: DegradationModel, quality: tuple[int, int] = (60, 95), share: float = 0.5) -> None:
-        check_quality(quality)
+        if not 1 <= quality[0] <= quality[1] <= 95:
+            raise ValueError(f"quality must be an increasing range in 1 to 95, got {quality}")
         if not 0 <= share <= 1:
             raise ValueError(f"share must lie in [0, 1], got {share}")
         self.degradation, self.share = degradation, share
@@ -72,24 +73,13 @@ class Compressed:
         if shape[1] != 3:
             raise ValueError(f"JPEG needs colour images of 3 channels, got {shape[1]}")
         degraded = self.degradation.draw(shape, generator)
-        return CompressedParams(degraded, draw_qualities(shape[0], self.quality, self.share, generator))
+        drawn = torch.randint(self.quality[0], self.quality[1] + 1, (shape[0],), generator=generator)
+        written = torch.rand(shape[0], generator=generator) < self.share
+        return CompressedParams(degraded, tuple((drawn * written).tolist()))
 
     def apply(self, clean: ImageBatch, params: CompressedParams) -> ImageBatch:
         """Degraded photos; those that are written are clipped to [0, 1] and have 8 bits."""
         return write(self.degradation.apply(clean, params.degraded), params.quality)
-
-
-def check_quality(quality: tuple[int, int]) -> None:
-    """Raise ``ValueError`` unless ``quality`` is a range of Pillow's scale."""
-    if not 1 <= quality[0] <= quality[1] <= 95:
-        raise ValueError(f"quality must be an increasing range in 1 to 95, got {quality}")
-
-
-def draw_qualities(images: int, quality: tuple[int, int], share: float, generator: torch.Generator) -> tuple[int, ...]:
-    """One quality per image, 0 for those that are not written."""
-    low, high = quality
-    drawn = torch.randint(low, high + 1, (images,), generator=generator)
-    return tuple((drawn * (torch.rand(images, generator=generator) < share)).tolist())
 
 
 def write(photos: ImageBatch, quality: tuple[int, ...]) -> ImageBatch:

@@ -1,7 +1,5 @@
 """Camera noise: variance follows the signal on the sensor, demosaicing correlates colours and neighbours."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -69,27 +67,3 @@ def test_wrong_ranges_are_refused(arguments):
 def test_grey_images_are_refused():
     with pytest.raises(ValueError, match="3 channels"):
         CameraNoise().draw((1, 1, 8, 8), torch.Generator())
-
-
-def test_a_share_of_the_photos_is_written_as_jpeg():
-    clean = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    written, plain = CameraNoise((SHOT, SHOT), quality=(70, 90), compressed=0.5), CameraNoise((SHOT, SHOT))
-    params = written.draw(tuple(clean.shape), torch.Generator().manual_seed(0))
-    assert all(quality == 0 or 70 <= quality <= 90 for quality in params.quality)
-    without = plain.apply(clean, replace(params, quality=(0,) * 8))
-    same = [bool(torch.equal(*pair)) for pair in zip(written.apply(clean, params), without, strict=True)]
-    assert same == [quality == 0 for quality in params.quality]
-    assert 0 < sum(same) < 8
-
-
-def test_a_jpeg_of_a_flat_photo_keeps_its_colour():
-    clean = torch.tensor([0.8, 0.4, 0.2]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
-    noise = CameraNoise((1e-12, 1e-12), quality=(95, 95), compressed=1.0)
-    written = noise.apply(clean, noise.draw(tuple(clean.shape), torch.Generator().manual_seed(0)))
-    torch.testing.assert_close(written, clean, atol=1.5 / 255, rtol=0)
-
-
-@pytest.mark.parametrize("quality", [(0, 50), (90, 96), (90, 80)])
-def test_quality_outside_of_pillows_scale_is_refused(quality):
-    with pytest.raises(ValueError, match="1 to 95"):
-        CameraNoise(quality=quality)

@@ -30,6 +30,11 @@ def test_written_photos_have_steps_of_blocks_and_8_bits_the_others_are_left() ->
             assert 0.02 < float(error) < 0.1, "coarse steps take part of the noise"
 
 
+def test_a_flat_photo_keeps_its_colour() -> None:
+    flat = torch.tensor([0.8, 0.4, 0.2]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    torch.testing.assert_close(write(flat, (95,)), flat, atol=1.5 / 255, rtol=0)
+
+
 def test_the_best_quality_keeps_a_smooth_photo() -> None:
     torch.testing.assert_close(write(CLEAN, (95,) * 8), CLEAN, atol=0.02, rtol=0)
 
