@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +153,16 @@ def cluster_of(workers: int) -> Iterator[tuple[str, Any]]:
             yield cluster.scheduler_address, client
 
 
-def kill_a_worker(client: Any) -> int:
-    """With SIGKILL; its process."""
-    process = sorted(client.run(os.getpid, on_error="ignore").values())[0]
-    os.kill(process, signal.SIGKILL)
-    return int(process)
+def kill_a_worker(client: Any, seconds: float = 120) -> int:
+    """With SIGKILL; its process. After many kills no worker may be there for a moment."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(OSError):  # one that just ended
+            for process in sorted(client.run(os.getpid, on_error="ignore").values()):
+                os.kill(process, signal.SIGKILL)
+                return int(process)
+        time.sleep(0.1)
+    raise TimeoutError(f"no worker came back in {seconds} s")
 
 
 @pytest.mark.slow
