@@ -91,4 +91,6 @@ def _middle(photo: Volume) -> Volume:
 def _noise(photo: Image, restorer: Restorer) -> float:
     import torch
 
-    return float(restorer.noise_estimator(torch.from_numpy(np.ascontiguousarray(photo[None]))).median())
+    from monai_sasm.functional.noise import noise_level
+
+    return noise_level(restorer.noise_estimator(torch.from_numpy(np.ascontiguousarray(photo[None]))))[0]

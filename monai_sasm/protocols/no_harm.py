@@ -164,12 +164,13 @@ def _by_peer(context: Context, method: Any, volume: Volume) -> Any:
     import torch
 
     from monai_sasm.functional.intensity import scaling_for
+    from monai_sasm.functional.noise import noise_level
 
     restored = []
     unit = scaling_for(volume).scale if volume.modality is Modality.MR else 1.0
     for one in volume.as_slices() / np.float32(unit):
         noise = context.restorer.noise_estimator(torch.from_numpy(np.ascontiguousarray(one[None])))
-        restored.append(method.restore(Case("", "", clean=one, degraded=one, sigma=float(noise.median()))))
+        restored.append(method.restore(Case("", "", clean=one, degraded=one, sigma=noise_level(noise)[0])))
     slices = np.stack(restored).astype(np.float32) * np.float32(unit)
     return SimpleNamespace(volume=volume.from_slices(slices), weights={})
 
