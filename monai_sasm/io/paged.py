@@ -1,8 +1,9 @@
 """Long volumes in a file without a name, which the system takes out of memory and puts back page by page.
 
 A CT of 3,000 slices is 3 GiB of float32. It is read, restored and written slice by slice, so that only the slices at
-work have to be in memory. The file lies where temporary files do (``TMPDIR``), is readable by its owner alone, never
-has a name, and goes with the array. Where there is no room for it, or no Linux, arrays stay in memory.
+work have to be in memory. The file lies where temporary files do (``TMPDIR``), or large ones (``/var/tmp``) where these
+are in memory themselves; it is readable by its owner alone, never has a name, and goes with the array. Where there is
+no room for it, or no Linux, arrays stay in memory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -26,6 +28,7 @@ T = TypeVar("T")
 LONG = 1 << 29  # bytes; shorter volumes stay in memory
 _SHARE = 0.5  # of the free space that one volume may take
 _OFTEN = 32  # slices between two looks
+_LARGE_FILES = "/var/tmp"
 
 _in_use: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
@@ -75,11 +78,25 @@ def _mapped(size: int) -> mmap.mmap | None:
     """So many bytes of a file whose blocks are all there: to run out of them later would end the process."""
     if not (hasattr(os, "posix_fallocate") and hasattr(mmap, "MADV_DONTNEED")):
         return None
-    if size > _SHARE * shutil.disk_usage(tempfile.gettempdir()).free:
+    folders = (one for one in (tempfile.gettempdir(), _LARGE_FILES) if os.access(one, os.W_OK) and not _in_memory(one))
+    folder = next((one for one in folders if size <= _SHARE * shutil.disk_usage(one).free), None)
+    if folder is None:
         return None
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile(dir=folder) as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError:
             return None
         return mmap.mmap(file.fileno(), size)
+
+
+def _in_memory(folder: str, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Whether what lies in a folder takes memory, as below ``/tmp`` of many systems."""
+    try:
+        lines = [line.split() for line in mounts.read_text().splitlines()]
+    except OSError:
+        return False
+    place = Path(folder).resolve()
+    above = [(line[1].replace("\\040", " "), line[2]) for line in lines if len(line) > 2]
+    kinds = {Path(point): kind for point, kind in above if place.is_relative_to(point)}  # a later mount hides another
+    return kinds[max(kinds, key=lambda point: len(point.parts))] in ("tmpfs", "ramfs") if kinds else False

@@ -91,6 +91,33 @@ def test_without_room_on_the_disk_it_stays_in_memory_or_is_refused(
         paged.empty((50,))
 
 
+MOUNTS = """/dev/sda / ext4 rw 0 0
+tmpfs /tmp tmpfs rw 0 0
+/dev/sdb /tmp/big\\040disk xfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(("folder", "expected"), [("/tmp/a", True), ("/tmp/big disk/x", False), ("/var/tmp", False)])
+def test_a_folder_in_memory_is_none_to_page_to(tmp_path: Path, folder: str, expected: bool) -> None:
+    (tmp_path / "mounts").write_text(MOUNTS)
+    assert paged._in_memory(folder, tmp_path / "mounts") is expected
+    assert paged._in_memory(folder, tmp_path / "none") is False
+
+
+def test_the_folder_of_large_files_takes_the_place_of_one_in_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    places = tmp_path / "memory", tmp_path / "disk"
+    for one in places:
+        one.mkdir()
+    monkeypatch.setattr(paged, "LONG", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(places[0]))
+    monkeypatch.setattr(paged, "_LARGE_FILES", str(places[1]))
+    monkeypatch.setattr(paged, "_in_memory", lambda folder: folder == str(places[0]))
+    array = paged.empty((50,))
+    assert (descriptors(places[0]), descriptors(places[1]), array.size) == (0, 1, 50)
+
+
 def test_what_a_reader_holds_besides_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paged, "LONG", 1)
     monkeypatch.setattr(memory, "free_memory", lambda: 100)
