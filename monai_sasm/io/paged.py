@@ -13,6 +13,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ _OFTEN = 32  # slices between two looks
 _LARGE_FILES = "/var/tmp"
 
 _in_use: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+_changing = threading.Lock()
 
 
 def empty(shape: tuple[int, ...], *, order: Literal["C", "F"] = "C", beside: int = 0) -> NDArray[np.float32]:
@@ -49,7 +51,8 @@ def empty(shape: tuple[int, ...], *, order: Literal["C", "F"] = "C", beside: int
     refuse_if_too_large(size + beside if pages is None else beside)
     if pages is None:
         return np.empty(shape, np.float32, order=order)
-    _in_use.add(pages)
+    with _changing:
+        _in_use.add(pages)
     return np.ndarray(shape, np.float32, buffer=pages, order=order)
 
 
@@ -70,7 +73,9 @@ def paging(items: Iterable[T]) -> Iterator[T]:
 
 def page_out() -> None:
     """Free the memory that paged arrays take at the moment; their values are kept, and come back when asked for."""
-    for pages in tuple(_in_use):
+    with _changing:
+        found = tuple(_in_use)
+    for pages in found:
         pages.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: the file keeps what was written, see madvise(2)
 
 
