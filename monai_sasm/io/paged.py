@@ -90,9 +90,9 @@ def _mapped(size: int) -> mmap.mmap | None:
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size)
-        except OSError:
+            return mmap.mmap(file.fileno(), size)
+        except OSError:  # no room after all, on the disk or among the addresses that a limit leaves
             return None
-        return mmap.mmap(file.fileno(), size)
 
 
 def _in_memory(folder: str, mounts: Path = Path("/proc/self/mounts")) -> bool:

@@ -27,7 +27,7 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine with :data:`FREE` bytes, on which taking much more fails; nothing here needs a disk that is safe."""
-    for module in ("memory", "dicom.read", "dicom.deflated"):
+    for module in ("memory", "dicom.deflated"):
         monkeypatch.setattr(f"monai_sasm.io.{module}.free_memory", lambda: FREE)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     resource = pytest.importorskip("resource")
