@@ -253,7 +253,7 @@ LINES = (
         "feature distance after noise",
         "refine_photo_flow",
         Figure("refine", ("refined, 1 step",), "VGG19-n", "", ("noise 25",)),
-        "mixed image",
+        DEFAULT,
         ("grain alone",),
         "`--refine`: sharper to the eye",
         "pixels count; CT and MR (refused)",
