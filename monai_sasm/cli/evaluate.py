@@ -96,12 +96,12 @@ def evaluate(
             raise typer.Exit(exit_code(["ok"]))
         if not wanted:
             raise ValueError(f"name a protocol, or experts with --bundle; protocols: {NAMES}")
-        own = wanted == ["brats"] and (root or data)
-        folder = root or Path(str(data)) / "brats"
-        if own and (root or folder.is_dir()):
+        folder = root or (data / "brats" if data else None)
+        own = folder if wanted == ["brats"] else None
+        if own and (root or own.is_dir()):
             with _engine(scheduler, cluster) as engine:
                 table = evaluate_brats(
-                    folder,
+                    own,
                     bundles or (),
                     output or PROTOCOL_OUTPUT,
                     device=device,
