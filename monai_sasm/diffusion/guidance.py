@@ -6,14 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from monai_sasm.diffusion.denoising import Denoiser
+from monai_sasm.diffusion.label_heads import LabelHeads
 from monai_sasm.diffusion.sampling import Denoise
 
 
 class OptionalLabel(nn.Module):
-    """Lets a label-conditioned network be called without labels: it is then given the label 'none'.
+    """Lets a label-conditioned network be called without labels, or with several for each image.
+
+    Without labels it is given the label 'none'.
 
     Args:
-        network: MONAI's ``DiffusionModelUNet`` with ``num_class_embeds``, or one called alike.
+        network: MONAI's ``DiffusionModelUNet`` with ``num_class_embeds``, one called alike, or
+            :class:`~monai_sasm.diffusion.label_heads.LabelHeads`.
         none: index of the label 'none', one beyond the classes.
     """
 
@@ -24,10 +28,25 @@ class OptionalLabel(nn.Module):
     def forward(
         self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, class_labels: Tensor | None = None
     ) -> Tensor:
-        """``x`` ``(B, C, H, W)``, ``timesteps`` ``(B,)``, ``class_labels`` ``(B,)`` or None."""
+        """``x`` ``(B, C, H, W)``, ``timesteps`` ``(B,)``, ``class_labels`` ``(B,)``, ``(B, L)`` or None.
+
+        Returns ``(B, C, H, W)``, or ``(B, L, C, H, W)`` for L labels asked about the same image.
+        """
         labels = torch.full((len(x),), self.none, device=x.device) if class_labels is None else class_labels
-        predicted: Tensor = self.network(x, timesteps=timesteps, context=context, class_labels=labels)
-        return predicted
+        predicted: Tensor
+        if labels.ndim == 1 or self.shared:
+            predicted = self.network(x, timesteps=timesteps, context=context, class_labels=labels)
+            return predicted
+        asked = labels.shape[1]
+        x, timesteps = (part.repeat_interleave(asked, 0) for part in (x, timesteps))
+        context = None if context is None else context.repeat_interleave(asked, 0)
+        predicted = self.network(x, timesteps=timesteps, context=context, class_labels=labels.flatten())
+        return predicted.unflatten(0, (-1, asked))
+
+    @property
+    def shared(self) -> bool:
+        """Whether one pass answers all labels."""
+        return isinstance(self.network, LabelHeads)
 
 
 def guided(denoiser: Denoiser, label: Tensor, none: int, scale: float) -> Denoise:

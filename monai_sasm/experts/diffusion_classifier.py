@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,8 @@ class DiffusionClassifier(DdpmExpert):
     :math:`\epsilon`.
 
     Args:
-        network: UNet with MONAI's call and ``classes + 1`` label embeddings, the last for 'none'.
+        network: UNet with MONAI's call and ``classes + 1`` labels, the last for 'none': embedded, or the heads of
+            :class:`~monai_sasm.diffusion.label_heads.LabelHeads`, which one pass answers all.
         scheduler: MONAI scheduler with ``epsilon`` prediction that the network was trained with.
         noise_estimator: image -> noise map, used when no noise level is given.
         classes: number of classes.
@@ -83,7 +84,8 @@ class DiffusionClassifier(DdpmExpert):
     @property
     def passes(self) -> int:
         """Network passes per image that :meth:`classify` takes."""
-        return sum(labels * pairs for labels, pairs in self.rounds)
+        shared = cast(OptionalLabel, self.denoiser.network).shared
+        return sum(pairs if shared else labels * pairs for labels, pairs in self.rounds)
 
     def classify(
         self, image: ImageBatch, sigma: NoiseMap | None = None, generator: torch.Generator | None = None
@@ -168,10 +170,7 @@ class DiffusionClassifier(DdpmExpert):
         # the part of the noise at t that the image does not have yet
         missing = (1 - kept - kept * own.view(-1, 1, 1, 1).to(image) ** 2).clamp_min(0).sqrt()
         x = kept.sqrt() * (2 * image - 1) + missing * noise
-        asked = labels.shape[1]
-        predicted = self.denoiser.network(
-            x.repeat_interleave(asked, 0), timesteps=t.repeat_interleave(asked), class_labels=labels.flatten()
-        ).unflatten(0, (-1, asked))
+        predicted = self.denoiser.network(x, timesteps=t, class_labels=labels)  # (B, L, 3, H, W)
         share = (missing / (1 - kept).sqrt())[:, None]
         errors = (noise - share * predicted).float().square().mean((2, 3, 4))
         return errors / errors.mean(1, keepdim=True) if self.relative else errors

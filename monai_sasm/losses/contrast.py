@@ -18,13 +18,14 @@ class ContrastGainLoss(nn.Module):
 
     Args:
         gain: lambda; 0 is the absolute error over both halves.
+        l2: weight of the mean squared error over both halves, beside the absolute one.
     """
 
-    def __init__(self, gain: float = 4.0) -> None:
+    def __init__(self, gain: float = 4.0, l2: float = 0.0) -> None:
         super().__init__()
-        if gain < 0:
-            raise ValueError(f"gain is a weight and must not be negative, got {gain}")
-        self.gain = gain
+        if min(gain, l2) < 0:
+            raise ValueError(f"weights must not be negative, got gain={gain}, l2={l2}")
+        self.gain, self.l2 = gain, l2
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``(2 B, C, H, W)`` each: images without lesions in the first half, the same with lesions in the second, as
@@ -36,4 +37,6 @@ class ContrastGainLoss(nn.Module):
                 f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
             )
         answers, asked = ((half[1] - half[0]) for half in (prediction.chunk(2), target.chunk(2)))
-        return (prediction - target).abs().mean() + self.gain * (answers - asked).abs().mean()
+        error = prediction - target
+        plain = error.abs().mean() + (self.l2 * error.square().mean() if self.l2 else 0.0)
+        return plain + self.gain * (answers - asked).abs().mean()

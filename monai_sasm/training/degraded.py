@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from monai_sasm.datasets.crops import aligned
 from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.lesion_balls import LesionBalls
 from monai_sasm.functional.neighbours import fit_neighbours
 
 Slice = NDArray[np.float32]
@@ -66,6 +67,7 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
 
     Each batch is degraded anew, as whole slices, so that neither the noise nor the place of a crop can be learnt by
     heart; then it is cut to ``size`` where it is larger, turned and flipped. Slices of one volume have one shape.
+    With ``lesions`` every slice is there twice, see :class:`~monai_sasm.training.volume_blocks.VolumeBlocks`.
 
     Args:
         images: clean slices ``(1, H, W)``, or between their neighbours ``(2 n + 1, H, W)``, in working scale; or pairs
@@ -80,9 +82,10 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
             degraded, and then cut: what larger slices show, where nothing comes round from the opposite side.
         min_std: leave out cuts of which the clean one varies less, at most ten times in a row.
         seed: of all draws, see :class:`~monai_sasm.datasets.draws.Draws`.
+        lesions: put into the slices before they are degraded; ``None`` for none, and for pairs.
 
     Raises:
-        ValueError: there are no images, or degradations and pairs.
+        ValueError: there are no images, degradations and pairs, or lesions for pairs.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         mirrored: float = 0.0,
         min_std: float = 0.0,
         seed: int = 0,
+        lesions: LesionBalls | None = None,
     ) -> None:
         entries = aligned(images)
         wanted = 2 if degradations is None else 1
@@ -104,6 +108,8 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
             raise ValueError(
                 f"expected {'pairs (clean, noisy)' if wanted == 2 else 'clean images'}, got {len(entries)} images"
             )
+        if degradations is None and lesions is not None:
+            raise ValueError("lesions are put into clean images before they are degraded; measured pairs take none")
         groups: dict[tuple[int, ...], list[tuple[Slice, ...]]] = {}
         for entry in entries:
             groups.setdefault(entry[0].shape, []).append(entry)
@@ -112,7 +118,7 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         self.shares = sizes / sizes.sum()
         self.degradations, self.batch, self.length, self.size = degradations, batch, share(length), size
         self.neighbours, self.alone, self.mirrored, self.min_std = neighbours, alone, mirrored, min_std
-        self.draws = Draws(seed)
+        self.lesions, self.draws = lesions, Draws(seed)
 
     def __len__(self) -> int:
         return max(self.length // self.batch, 1)
@@ -141,7 +147,8 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
                 size = min(size, *clean.shape[2:])
                 for axis in (2, 3):
                     clean = torch.cat([clean, clean.flip(axis)], axis)
-            given = [self._degraded(clean, self.degradations)]
+            clean, noisy = self._degraded(clean, self.degradations)
+            given = [noisy]
         (noisy,) = given
         if self.draws.random.random() < self.alone:
             noisy = fit_neighbours(noisy, 0)
@@ -150,7 +157,15 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         clean, noisy = fit_neighbours(clean, 0), fit_neighbours(noisy, self.neighbours)
         return clean[..., rows, columns], noisy[..., rows, columns]
 
-    def _degraded(self, clean: torch.Tensor, degradations: Sequence[DegradationModel]) -> torch.Tensor:
+    def _degraded(
+        self, clean: torch.Tensor, degradations: Sequence[DegradationModel]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Clean and degraded; with lesions, once more with them."""
         degradation = degradations[int(self.draws.random.integers(len(degradations)))]
         count, channels, height, width = clean.shape
-        return degradation.apply(clean, degradation.draw((count, channels, height, width), self.draws.generator))
+        params = degradation.draw((count, channels, height, width), self.draws.generator)
+        if self.lesions is None:
+            return clean, degradation.apply(clean, params)
+        fields = [self.lesions.draw(stack, self.draws.generator) for stack in clean]
+        halves = (clean, clean + torch.stack(fields))
+        return torch.cat(halves), torch.cat([degradation.apply(half, params) for half in halves])

@@ -101,7 +101,7 @@ class LabelledDiffusionInferer(DiffusionInferer):
 
         Args:
             inputs: clean images ``(B, C, H, W)``.
-            diffusion_model: called as MONAI's ``DiffusionModelUNet``.
+            diffusion_model: :class:`~monai_sasm.diffusion.guidance.OptionalLabel`, or called alike.
             noise: shape of ``inputs``.
             timesteps: ``(B,)``.
             class_labels: ``(B, L)``, L labels asked about the same noisy image.
@@ -109,17 +109,12 @@ class LabelledDiffusionInferer(DiffusionInferer):
         Returns:
             ``(B, L * C, H, W)``, the predictions for the labels one after the other.
         """
-        asked = class_labels.shape[1]
 
         def conditioned(x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
-            predicted: Tensor = diffusion_model(
-                x, timesteps=timesteps, context=context, class_labels=class_labels.flatten()
-            )
-            return predicted
+            predicted: Tensor = diffusion_model(x, timesteps=timesteps, context=context, class_labels=class_labels)
+            return predicted.flatten(1, 2)
 
-        repeated = [part.repeat_interleave(asked, 0) for part in (inputs, noise, timesteps)]
-        predicted = super().__call__(repeated[0], conditioned, repeated[1], repeated[2])  # type: ignore[arg-type]
-        return predicted.unflatten(0, (-1, asked)).flatten(1, 2)
+        return super().__call__(inputs, conditioned, noise, timesteps)  # type: ignore[arg-type]
 
 
 class ContrastiveNoiseLoss(nn.Module):

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.lesion_balls import LesionBalls
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.functional.neighbours import fit_neighbours
 from monai_sasm.io.formats import open_images
 from monai_sasm.types import Modality
 
@@ -48,18 +48,22 @@ def volumes(paths: Sequence[str | Path], exclude: Sequence[str] = ()) -> list[ND
 class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
     """Batches ``clean`` ``(B, 1, S, S)`` and ``noisy`` ``(B, 2 n + 1, S, S)``, for a loader with ``batch_size=None``.
 
+    With ``lesions`` every cut is there twice, degraded by the same noise: without lesions in the first half of a batch,
+    with them in the second, as :class:`monai_sasm.losses.contrast.ContrastGainLoss` compares them.
+
     Args:
         images: volumes ``(X, Y, Z)`` in working scale.
         degradations: one is drawn for each block, with one strength for all of its slices; noise differs.
         blocks: per batch, each from one volume.
         depth: slices of a block that are restored.
-        cuts: places at which each block is cut; B is ``blocks * depth * cuts``.
+        cuts: places at which each block is cut; B is ``blocks * depth * cuts``, twice that with lesions.
         size: S, pixels.
-        length: slices per epoch, over all processes of a distributed run.
+        length: slices per epoch, over all processes of a distributed run; those with lesions do not count.
         neighbours: n.
         alone: share of the cuts whose neighbours are withheld, as those of thick slices are.
         min_std: draw a cut anew where the clean one varies less, at most ten times in a row.
         seed: of all draws, see :class:`~monai_sasm.datasets.draws.Draws`.
+        lesions: put into the volumes before they are degraded; ``None`` for none.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
         alone: float = 0.3,
         min_std: float = 0.05,
         seed: int = 0,
+        lesions: LesionBalls | None = None,
     ) -> None:
         least = max(size, depth + 2 * neighbours)
         self.images = [image for image in images if image.ndim == 3 and min(image.shape) >= least]
@@ -83,7 +88,7 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
                 f"volumes of at least {least} voxels along each axis and a degradation are needed, got "
                 f"{[image.shape for image in images][:5]} and {len(degradations)} degradations"
             )
-        self.degradations, self.size = list(degradations), size
+        self.degradations, self.size, self.lesions = list(degradations), size, lesions
         self.blocks, self.depth, self.cuts = blocks, depth, cuts
         self.length, self.neighbours, self.alone, self.min_std = share(length), neighbours, alone, min_std
         self.draws = Draws(seed)
@@ -96,7 +101,7 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
         if index >= len(self):
             raise IndexError(index)
         clean, noisy = zip(*(cut for _ in range(self.blocks) for cut in self._cuts_of_a_block()), strict=True)
-        return {"clean": torch.cat(clean), "noisy": torch.cat(noisy)}
+        return {"clean": torch.cat(clean, 1).flatten(0, 1), "noisy": torch.cat(noisy, 1).flatten(0, 1)}
 
     def _cuts_of_a_block(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         volume = self.images[int(self.draws.random.integers(len(self.images)))]
@@ -107,26 +112,28 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
             clean = torch.from_numpy(np.ascontiguousarray(stack[first : first + deep], np.float32))[None]
             if float(clean.std()) >= self.min_std:
                 break
+        if self.lesions is not None:
+            clean = torch.cat([clean, clean + self.lesions.draw(clean[0], self.draws.generator)])
         # one image whose channels are the slices: one strength for all, noise of its own for each
         degradation = self.degradations[int(self.draws.random.integers(len(self.degradations)))]
         params = degradation.draw((1, deep, *clean.shape[2:]), self.draws.generator)
-        noisy = degradation.apply(clean, params)
+        noisy = torch.cat([degradation.apply(one[None], params) for one in clean])
         return [self._cut(clean, noisy) for _ in range(self.cuts)]
 
     def _cut(self, clean: torch.Tensor, noisy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Slices ``(1, depth + 2 n, H, W)`` -> ``(depth, 1, S, S)`` and ``(depth, 2 n + 1, S, S)``."""
+        """Slices ``(P, depth + 2 n, H, W)`` -> ``(P, depth, 1, S, S)`` and ``(P, depth, 2 n + 1, S, S)``."""
         deep = clean.shape[1]
         for _ in range(10):
             top, left = (int(self.draws.random.integers(side - self.size + 1)) for side in clean.shape[2:])
-            place = (0, slice(None), slice(top, top + self.size), slice(left, left + self.size))
-            if float(clean[place].std()) >= self.min_std:
+            place = (..., slice(top, top + self.size), slice(left, left + self.size))
+            if float(clean[place][0].std()) >= self.min_std:
                 break
-        slabs = noisy[place].unfold(0, 2 * self.neighbours + 1, 1).permute(0, 3, 1, 2)
+        slabs = noisy[place].unfold(1, 2 * self.neighbours + 1, 1).permute(0, 1, 4, 2, 3)
         if self.draws.random.random() < self.alone:
-            slabs = fit_neighbours(fit_neighbours(slabs, 0), self.neighbours)
-        target = clean[place][self.neighbours : deep - self.neighbours, None]
+            slabs = slabs[:, :, self.neighbours : self.neighbours + 1].expand_as(slabs)
+        target = clean[place][:, self.neighbours : deep - self.neighbours, None]
         turns, flips = int(self.draws.random.integers(4)), [-1] if self.draws.random.integers(2) else []
-        target, slabs = (torch.rot90(image, turns, (2, 3)).flip(flips).contiguous() for image in (target, slabs))
+        target, slabs = (torch.rot90(image, turns, (3, 4)).flip(flips).contiguous() for image in (target, slabs))
         return target, slabs
 
 

@@ -19,6 +19,7 @@ from monai_sasm.degradations.lesions import Lesions
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.raindrop import Raindrop
 from monai_sasm.degradations.regions import InRegions
+from monai_sasm.degradations.thick_slices import ThickSlices
 
 BATCH, HEIGHT, WIDTH = 2, 45, 64
 
@@ -77,6 +78,7 @@ CASES = {
         LowQualityMr(KspaceTruncation((1.5, 2.0)), KspaceNoise((0.05, 0.1))),
         LowQualityMr(KspaceTruncation((1.0, 1.0)), KspaceNoise((0.0, 0.0))),
     ),
+    "thick slices": Case(ThickSlices((3.0, 5.0), (0.05, 0.1)), ThickSlices((1.0, 1.0))),
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 

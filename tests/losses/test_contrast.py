@@ -16,6 +16,9 @@ def test_the_loss_is_its_formula() -> None:
     expected = expected + 3.0 * (with_lesions - y - s).abs().mean()
     loss = ContrastGainLoss(gain=3.0)(torch.cat([y, with_lesions]), torch.cat([x, x + s]))
     torch.testing.assert_close(loss, expected)
+    squared = 0.5 * ((y - x).square().mean() + (with_lesions - x - s).square().mean())
+    both = ContrastGainLoss(gain=3.0, l2=2.0)(torch.cat([y, with_lesions]), torch.cat([x, x + s]))
+    torch.testing.assert_close(both, expected + 2.0 * squared)
 
 
 def test_an_erased_lesion_costs_its_contrast() -> None:
@@ -29,7 +32,7 @@ def test_an_erased_lesion_costs_its_contrast() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="gain is a weight and must not be negative, got -1"):
+    with pytest.raises(ValueError, match="weights must not be negative, got gain=-1"):
         ContrastGainLoss(-1)
     with pytest.raises(ValueError, match=r"without and with lesions, \(2 B, C, H, W\), got \(3, 1, 4, 4\)"):
         ContrastGainLoss()(torch.zeros(3, 1, 4, 4), torch.zeros(3, 1, 4, 4))

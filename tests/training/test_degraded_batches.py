@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr, to_kspace
+from monai_sasm.degradations.lesion_balls import LesionBalls
 from monai_sasm.training.degraded import DegradedBatches
 
 RANDOM = np.random.default_rng(0)
@@ -64,6 +65,18 @@ def test_noise_is_drawn_anew_and_depends_on_the_seed_alone() -> None:
     assert not torch.equal(first["noisy"].sort().values, second["noisy"].sort().values)
     assert torch.equal(first["noisy"], same[0]["noisy"])
     assert not torch.equal(first["noisy"], other[0]["noisy"])
+
+
+def test_slices_come_without_and_with_the_same_lesions() -> None:
+    lesions = LesionBalls((0.2, 0.4), tissue=(0.0, 2.0), density=5e-3)
+    identity = LowQualityMr(KspaceTruncation(factor=(1.0, 1.0)), KspaceNoise(sigma=(0.0, 0.0)))
+    batch = batches(degradations=[identity], neighbours=1, alone=0.0, lesions=lesions)[0]
+    assert len(batch["clean"]) == len(batch["noisy"]) == 8
+    torch.testing.assert_close(batch["noisy"][:, 1:2], batch["clean"])
+    added = batch["noisy"][4:] - batch["noisy"][:4]
+    assert 0.005 < float((added.abs() > 0.1).float().mean()) < 0.4
+    with pytest.raises(ValueError, match="measured pairs take none"):
+        batches(images=[(slab, slab) for slab in SLABS], degradations=None, lesions=lesions)
 
 
 def test_neighbours_are_withheld_from_a_share() -> None:

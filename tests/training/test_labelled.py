@@ -9,6 +9,7 @@ import torch
 from monai.networks.schedulers import DDIMScheduler
 from torch import Tensor, nn
 
+from monai_sasm.diffusion.guidance import OptionalLabel
 from monai_sasm.training.labelled import (
     ContrastiveNoiseLoss,
     LabelledDiffusionInferer,
@@ -66,7 +67,7 @@ def test_validation_sees_the_same_noise_every_round() -> None:
 def test_every_label_is_asked_about_the_same_noisy_image() -> None:
     inputs, noise = torch.rand(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     times, labels = torch.tensor([3, 70]), torch.tensor([[0, 4], [2, 1]])
-    predicted = LabelledDiffusionInferer(SCHEDULER)(inputs, Echo(), noise, times, labels)
+    predicted = LabelledDiffusionInferer(SCHEDULER)(inputs, OptionalLabel(Echo(), 5), noise, times, labels)
     noisy = SCHEDULER.add_noise(original_samples=inputs, noise=noise, timesteps=times)
     assert predicted.shape == (2, 6, 4, 4)
     torch.testing.assert_close(predicted[:, :3], noisy + labels[:, 0].view(2, 1, 1, 1) / 100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
+from monai_sasm.degradations.lesion_balls import LesionBalls
 from monai_sasm.training.volume_blocks import MARGIN, VolumeBlocks, volumes
 
 NONE = LowQualityMr(KspaceTruncation((1.0, 1.0)), KspaceNoise((0.0, 0.0)))
@@ -21,9 +23,17 @@ def volume(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((30, 34, 38)).astype(np.float16)
 
 
-def blocks(degradation: LowQualityMr, **options: float) -> VolumeBlocks:
+def blocks(degradation: LowQualityMr, **options: Any) -> VolumeBlocks:
     """Small ones."""
-    settings = {"blocks": 2, "depth": 3, "cuts": 2, "size": 16, "length": 48, "neighbours": 2, "alone": 0.0}
+    settings: dict[str, Any] = {
+        "blocks": 2,
+        "depth": 3,
+        "cuts": 2,
+        "size": 16,
+        "length": 48,
+        "neighbours": 2,
+        "alone": 0.0,
+    }
     return VolumeBlocks([volume()], [degradation], **(settings | options))
 
 
@@ -53,6 +63,21 @@ def test_the_degraded_slices_differ_and_are_drawn_anew() -> None:
 def test_neighbours_may_be_withheld() -> None:
     noisy = blocks(HALF, alone=1.0)[0]["noisy"]
     assert torch.equal(noisy, noisy[:, 2:3].expand_as(noisy))
+
+
+def test_cuts_come_without_and_with_the_same_lesions() -> None:
+    lesions = LesionBalls((0.2, 0.4), tissue=(0.0, 2.0), density=2e-3)
+    batch = blocks(NONE, lesions=lesions)[0]
+    assert batch["clean"].shape == (24, 1, 16, 16)
+    assert batch["noisy"].shape == (24, 5, 16, 16)
+    plain, with_lesions = batch["clean"].chunk(2)
+    added = with_lesions - plain
+    assert 0.005 < float((added.abs() > 0.1).float().mean()) < 0.3
+    torch.testing.assert_close(batch["noisy"][:, 2:3], batch["clean"])
+    torch.testing.assert_close(batch["noisy"][12, 3:4], batch["clean"][13], msg="neighbours have their lesions too")
+    noisy = blocks(HALF, lesions=lesions)[0]["noisy"]
+    away = (noisy[12:] - noisy[:12])[:, 2].abs().amin((1, 2))
+    assert float(away.max()) < 0.02, "both halves have the same noise"
 
 
 def test_volumes_that_are_too_small_are_refused() -> None:
