@@ -8,7 +8,7 @@ costs a CPU a quarter of the work of full-resolution convolutions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -77,6 +77,22 @@ class ResidualUNet(Recorded):
         if zero_init:
             nn.init.zeros_(self.tail.weight)
             nn.init.zeros_(cast(Tensor, self.tail.bias))
+
+    def adopted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``state``, of a network without neighbours, for this one with them, whose further inputs begin at zero.
+
+        The weights of the image go to the middle slice of the slab, those of the noise map behind its last one, so
+        that both networks give the same at first.
+        """
+        head = state.get("head.weight")
+        own, around = cast(Tensor, self.head.weight), self.neighbours * self.image_channels * UNSHUFFLE**2
+        if not self.neighbours or head is None or own.shape[1] - head.shape[1] != 2 * around:
+            return dict(state)
+        middle = self.image_channels * UNSHUFFLE**2
+        wide = head.new_zeros(head.shape[0], own.shape[1], *head.shape[2:])
+        wide[:, around : around + middle] = head[:, :middle]
+        wide[:, 2 * around + middle :] = head[:, middle:]
+        return {**state, "head.weight": wide}
 
     def forward(self, image: ImageBatch, sigma: NoiseMap | None = None) -> ImageBatch:
         """Restore ``image`` ``(B, C, H, W)``; ``sigma`` ``(B, 1, H, W)`` in the same unit is estimated if missing.

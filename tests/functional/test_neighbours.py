@@ -282,9 +282,14 @@ def test_generative_training_aims_at_the_middle_slice() -> None:
     torch.testing.assert_close(Prediction(restorer)(z, t, image)[:, 1:], clean, atol=1e-5, rtol=0)
 
 
-def test_a_network_with_neighbours_starts_as_the_one_without(tmp_path: Path) -> None:
-    alone = ResidualUNet(1, [8, 16])
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_network_with_neighbours_starts_as_the_one_without(tmp_path: Path, noise: bool) -> None:
+    told = {"noise_estimator": lambda image: image.abs()} if noise else {}
+    alone = ResidualUNet(1, [8, 16], **told)
     torch.save(alone.state_dict(), tmp_path / "alone.pt")
+    between = starting_from(ResidualUNet(1, [8, 16], neighbours=2, **told), tmp_path / "alone.pt", "cpu")
+    slab = torch.rand(1, 5, 16, 16)
+    torch.testing.assert_close(between(slab), alone(slab[:, 2:3]))
     with pytest.raises(RuntimeError, match="size mismatch"):
         starting_from(ResidualUNet(1, [8, 24]), tmp_path / "alone.pt", "cpu")
     plain = torch.nn.Conv2d(3, 4, 3)
