@@ -85,7 +85,7 @@ class ResidualUNet(Recorded):
         that both networks give the same at first.
         """
         head = state.get("head.weight")
-        own, around = cast(Tensor, self.head.weight), self.neighbours * self.image_channels * UNSHUFFLE**2
+        own, around = self.head.weight, self.neighbours * self.image_channels * UNSHUFFLE**2
         if not self.neighbours or head is None or own.shape[1] - head.shape[1] != 2 * around:
             return dict(state)
         middle = self.image_channels * UNSHUFFLE**2

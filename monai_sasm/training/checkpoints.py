@@ -57,14 +57,15 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
 def starting_from(network: torch.nn.Module, weights: str | Path, device: str | torch.device) -> torch.nn.Module:
     """``network`` on ``device``, filled from the state dict in the file ``weights``; an empty path leaves it random.
 
-    A network that has ``adopted``, such as :class:`~monai_sasm.experts.unet.ResidualUNet`, says itself where the weights
+    A network that has ``adopted``, as :class:`~monai_sasm.experts.unet.ResidualUNet` has, says itself where the weights
     of a narrower one belong. Where any other layer takes more input channels than the weights know, the further ones
     come last and start at zero.
     """
     if str(weights):
         state = torch.load(weights, map_location="cpu", weights_only=True)
-        if hasattr(network, "adopted"):
-            state = network.adopted(state)
+        adopt = getattr(network, "adopted", None)
+        if callable(adopt):
+            state = adopt(state)
         wanted = {name: value.shape for name, value in network.state_dict().items()}
         network.load_state_dict({name: _widened(value, wanted.get(name)) for name, value in state.items()})
     return network.to(device)
