@@ -1,8 +1,8 @@
-"""``mri-noise``: Rician noise at three levels on slices of patients that no training has seen."""
+"""``mri-noise``: Rician noise at three levels on slices and volumes of subjects that no training has seen."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,11 +11,13 @@ import numpy as np
 
 from monai_sasm.evaluation import figures, peers
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.data import data_hash, files, scaled_slices
+from monai_sasm.evaluation.data import data_hash, files, load, scaled_slices
 from monai_sasm.evaluation.metrics import bias, gradient_ratio, psnr, ssim
 from monai_sasm.evaluation.restoring import our_methods
 from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, score
 from monai_sasm.evaluation.table import Table
+from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.protocols.mri_heads import FOLDER, GROUPS
 from monai_sasm.types import Modality
 
 PROTOCOL = "mri-noise"
@@ -24,6 +26,8 @@ LEVELS = (0.03, 0.06, 0.12)  # of the volume's white (99.5th percentile of the f
 SLICES = 5  # per volume, around its middle
 STEP = 3  # slices apart
 HEAD = 0.1  # of white; above it is tissue
+REACH = 2  # slices on each side of a stack that are seen and not measured
+DEPTH = 3  # slices of a stack that are measured
 TUNING = "tumour_TCGA-FG-6692_native/t1c.nii.gz"
 PEERS = ("BM3D", "NLM fast", "curvature flow")
 RICIAN_MEAN = 1.5708  # (pi / 2): squared mean of pure Rician noise over sigma^2
@@ -37,10 +41,11 @@ DEFINITIONS = {
 
 
 def run(context: Context) -> Table:
-    """Levels ``3 %``, ``6 %``, ``12 %`` on FLAIR and T1 of two patients with multiple sclerosis."""
-    used = volumes(context.data)
+    """Levels ``3 %``, ``6 %``, ``12 %`` on slices of FLAIR and T1 of two patients with multiple sclerosis, and on
+    stacks of slices of T1 brains and a head, whose slices are as close as their pixels."""
+    used, isotropic = volumes(context.data), isotropic_volumes(context.data)
     clean = [named for path in used for named in central_slices(path)][: context.limit]
-    cases = noisy_cases(clean)
+    cases = noisy_cases(clean) + [case for path in isotropic[: context.limit] for case in noisy_stacks(path)]
     methods = [Method("input", lambda case: case.degraded)]
     if context.peers:
         tuning = noisy_cases(central_slices(context.data / "mri" / TUNING)[:1])
@@ -48,14 +53,14 @@ def run(context: Context) -> Table:
             PEERS, tuning, context.cache, strengths={"BM3D": (0.8, 1.0, 1.3)}, quality=_head_psnr, first=None
         )
         # the corrected rows reuse what the plain ones have just computed
-        plain = [replace(method, restore=lru_cache(maxsize=None)(method.restore)) for method in plain]
+        plain = [replace(method, restore=lru_cache(maxsize=None)(_slice_by_slice(method.restore))) for method in plain]
         methods += plain + [_unbiased(method) for method in plain[:2]]
     methods += our_methods(context.restorer, Modality.MR, EXPERT, sigma_known=True)
     rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache)
     example = next(case for case in cases if case.level == _name(LEVELS[1]))
     return Table(
         PROTOCOL,
-        data_hash=data_hash(used),
+        data_hash=data_hash([*used, *isotropic]),
         definitions=DEFINITIONS,
         rows=tuple(rows),
         flags=(
@@ -64,6 +69,9 @@ def run(context: Context) -> Table:
             f"slice; {SLICES} slices around the middle of each volume, {STEP} apart; peers are tuned by PSNR in the "
             "head",
             "the clean slices carry the scanner's own noise",
+            f"stacks: {DEPTH} slices around the middle of six brains (ds002748) and a head (ds000011), along the first "
+            f"axis; {REACH} more on each side are seen by what looks at neighbours, not measured; peers restore slice "
+            "by slice",
         ),
         figures=(
             figures.comparison(context.output / f"{PROTOCOL}.png", example, methods, quality=_head_psnr, error=0.15),
@@ -77,14 +85,20 @@ def volumes(root: Path) -> list[Path]:
     return [path for folder in folders for path in files(folder, "*.nii.gz")]
 
 
+def isotropic_volumes(root: Path) -> list[Path]:
+    """T1 of the brains and the head that super-resolution is tested on, too."""
+    return [path for pattern in GROUPS.values() for path in sorted((root / FOLDER).glob(pattern))]
+
+
 def measure(case: Case, image: Image) -> dict[str, float]:
     """All metrics of :data:`DEFINITIONS`."""
+    clean, restored = _inner(case.clean), _inner(image)
     return {
-        "PSNR": psnr(case.clean, image, 1.0),
+        "PSNR": psnr(clean, restored, 1.0),
         "PSNR head": _head_psnr(case, image),
-        "SSIM": ssim(case.clean, image, 1.0),
-        "bias": 100 * bias(case.clean, image, case.clean > HEAD),
-        "gradient": gradient_ratio(case.clean, image),
+        "SSIM": ssim(clean, restored, 1.0),
+        "bias": 100 * bias(clean, restored, clean > HEAD),
+        "gradient": gradient_ratio(clean, restored),
     }
 
 
@@ -105,12 +119,57 @@ def noisy_cases(slices: Sequence[tuple[str, Image]]) -> list[Case]:
     ]
 
 
+def noisy_stacks(path: Path) -> list[Case]:
+    """Rician versions ``(DEPTH + 2 REACH, H, W)`` of the slices around the middle of a volume, at every level."""
+    from monai_sasm.degradations.kspace import KspaceNoise
+
+    volume = load(path, Modality.MR)
+    axis = volume.slice_axis or 0
+    scaled = np.moveaxis(scaling_for(volume).forward(volume.array)[0], axis, 0)
+    sides = np.linalg.norm(np.asarray(volume.affine)[:3, :3], axis=0)
+    down, across = np.delete(sides, axis)
+    facts = {"affine": np.diag([across, down, sides[axis], 1.0])}
+    first = len(scaled) // 2 - DEPTH // 2 - REACH
+    clean = np.ascontiguousarray(scaled[first : first + DEPTH + 2 * REACH], np.float32)
+    return [
+        Case(
+            path.name.split(".")[0],
+            f"stacks, {_name(level)}",
+            clean=clean,
+            degraded=degrade(KspaceNoise(sigma=(level, level)), clean[:, None], seed=0)[0][:, 0],
+            sigma=level,
+            facts=facts,
+        )
+        for level in LEVELS
+    ]
+
+
 def central_slices(path: Path) -> list[tuple[str, Image]]:
     """Named slices ``(1, H, W)`` around the middle of a volume, in working scale."""
     scaled, _ = scaled_slices(path)
     middle = len(scaled) // 2
     chosen = [middle + STEP * k for k in range(-(SLICES // 2), SLICES - SLICES // 2)]
     return [(f"{path.name.split('.')[0]}_{index}", np.ascontiguousarray(scaled[index][None])) for index in chosen]
+
+
+def _inner(stack: Image) -> Image:
+    """The slices that are measured; a single slice is."""
+    return stack if len(stack) == 1 else stack[REACH:-REACH]
+
+
+def _slice_by_slice(restore: Callable[[Case], Image]) -> Callable[[Case], Image]:
+    """A peer for single slices on those slices of a stack that are measured; the others stay as they are."""
+
+    def restored(case: Case) -> Image:
+        if len(case.degraded) == 1:
+            return restore(case)
+        image = case.degraded.copy()
+        for index in range(REACH, len(image) - REACH):
+            one = slice(index, index + 1)
+            image[one] = restore(replace(case, clean=case.clean[one], degraded=case.degraded[one], facts={}))
+        return image
+
+    return restored
 
 
 def _unbiased(method: Method) -> Method:
@@ -140,8 +199,9 @@ def _correction(case: Case) -> Image:
 
 
 def _head_psnr(case: Case, image: Image) -> float:
-    head = case.clean > HEAD
-    return psnr(case.clean[head], image[head], 1.0)
+    clean, image = _inner(case.clean), _inner(image)
+    head = clean > HEAD
+    return psnr(clean[head], image[head], 1.0)
 
 
 def _name(level: float) -> str:

@@ -1,0 +1,51 @@
+"""Protocol ``mri-noise``: stacks between their neighbours, of which only the inner slices count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from monai_sasm.evaluation.scoring import Case, Image
+from monai_sasm.protocols import mri_noise
+from monai_sasm.protocols.mri_noise import DEPTH, LEVELS, REACH
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A head of even tissue, ``(20, 24, 28)`` voxels of 2 x 1 x 1 mm."""
+    array = np.full((20, 24, 28), 600, np.int16)
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([2.0, 1.0, 1.0, 1.0])), tmp_path / "sub-61_T1w.nii.gz")
+    return tmp_path / "sub-61_T1w.nii.gz"
+
+
+def test_stacks_have_neighbours_and_their_noise(path: Path) -> None:
+    stacks = mri_noise.noisy_stacks(path)
+    assert [case.level for case in stacks] == ["stacks, 3 %", "stacks, 6 %", "stacks, 12 %"]
+    for case, level in zip(stacks, LEVELS, strict=True):
+        assert case.clean.shape[0] == case.degraded.shape[0] == DEPTH + 2 * REACH
+        assert float((case.degraded - case.clean).std()) == pytest.approx(level, rel=0.05)
+    sides = sorted(np.diag(stacks[0].facts["affine"])[:3].tolist())
+    assert sides == [1.0, 1.0, 2.0]
+
+
+def test_only_inner_slices_count_and_peers_see_one_at_a_time(path: Path) -> None:
+    case = mri_noise.noisy_stacks(path)[0]
+    spoilt = case.clean.copy()
+    spoilt[:REACH] = spoilt[-REACH:] = 0
+    assert mri_noise.measure(case, spoilt)["PSNR"] > 100, "what lies outside does not count"
+    seen: list[tuple[int, ...]] = []
+
+    def peer(one: Case) -> Image:
+        seen.append(one.degraded.shape)
+        return one.clean
+
+    restored = mri_noise._slice_by_slice(peer)(case)
+    assert seen == [(1, *case.clean.shape[1:])] * DEPTH
+    np.testing.assert_array_equal(restored[REACH:-REACH], case.clean[REACH:-REACH])
+    np.testing.assert_array_equal(restored[:REACH], case.degraded[:REACH])
+    single = replace(case, clean=case.clean[:1], degraded=case.degraded[:1])
+    np.testing.assert_array_equal(mri_noise._slice_by_slice(peer)(single), case.clean[:1])
