@@ -225,10 +225,10 @@ def _arrange(task: Task, job: BatchJob, folder: Path) -> None:
     """Names and sidecars that the writers do not know of."""
     written = folder / task.target
     if job.flat and written.is_dir():
-        from pydicom import dcmread
+        from monai_sasm.io.dicom.header import quiet_read
 
         for path in sorted(written.iterdir()):
-            header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SOPInstanceUID"])
+            header = quiet_read(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SOPInstanceUID"])
             path.rename(folder / f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm")
         written.rmdir()
     if task.entry.format == "nifti" and bids.derived_name(task.entry.paths[0].name) == task.target.name:

@@ -30,6 +30,7 @@ from monailabel.tasks.activelearning.random import Random
 
 from monai_sasm import __version__
 from monai_sasm.errors import as_commands, reason_of
+from monai_sasm.io.silence import mute
 from monai_sasm.label.guard import Guard, token_in
 from monai_sasm.label.jobs import BusyError, Jobs
 from monai_sasm.label.models import models
@@ -58,6 +59,7 @@ class SasmApp(MONAILabelApp):
         self.jobs, self.uploads = Jobs(), Uploads()
         _put_up_guard(Path(app_dir), _names(conf.get("hosts")), _names(conf.get("origins")))
         logging.getLogger("monailabel").setLevel(logging.ERROR)  # below, it logs names of files and whole requests
+        mute("pydicom")  # MONAI Label reads headers, too, in threads of its own
         super().__init__(
             app_dir=app_dir,
             studies=studies,

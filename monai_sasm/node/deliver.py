@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_sasm.io.dicom.header import read_header
+from monai_sasm.io.silence import mute
 from monai_sasm.node.config import INSTALL, DicomPeer, Peer, WebPeer
 from monai_sasm.node.tls import client_context
 from monai_sasm.optional import require
@@ -89,6 +90,7 @@ def association(
         NotTakenError: it accepts none of the SOP classes.
     """
     pynetdicom = require("pynetdicom", "sending by C-STORE", INSTALL)
+    mute("pynetdicom", "pydicom")  # in threads of its own, they quote what is sent and answered
     entity = pynetdicom.AE(ae_title=calling)
     entity.connection_timeout = CONNECT_SECONDS
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS

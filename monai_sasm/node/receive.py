@@ -14,6 +14,7 @@ from typing import Any
 
 from monai_sasm.io.dicom.header import Header
 from monai_sasm.io.dicom.support import modality_of
+from monai_sasm.io.silence import mute
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.audit import Audit
 from monai_sasm.node.commitment import SOP_CLASS, Commitments
@@ -52,6 +53,7 @@ class Receiver:
         commitments: Commitments | None = None,
     ) -> None:
         pynetdicom = require("pynetdicom", "the DICOM node", INSTALL)
+        mute("pynetdicom", "pydicom")  # in threads of its own, they quote what callers send
         self._config, self._spool, self._arrivals, self._counters = config, spool, arrivals, counters
         self._audit = audit or Audit(None)
         self._open: dict[int, Any] = {}

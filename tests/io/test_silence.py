@@ -1,14 +1,15 @@
-"""Warnings of libraries are silenced in the thread that reads, in no other."""
+"""What libraries warn of and log is silenced in the thread that reads, in no other."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from monai_sasm.io.silence import quiet
+from monai_sasm.io.silence import mute, quiet
 
 
 def test_one_thread_is_silent_and_another_is_not() -> None:
@@ -68,3 +69,27 @@ def test_many_threads_leave_the_filters_as_they_were() -> None:
         list(pool.map(enter, range(8)))
     assert not caught
     assert warnings.filters == before
+
+
+@pytest.mark.parametrize("name", ["pydicom", "pydicom.pixels.utils", "nibabel.global", "tifffile", "PIL.ImageFile"])
+def test_what_libraries_log_is_dropped_in_the_silent_thread_alone(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(logging.DEBUG)
+    try:
+        with caplog.at_level(logging.DEBUG), ThreadPoolExecutor(1) as pool:
+            with quiet():
+                log.error("of Doe^John")
+                pool.submit(log.warning, "of another thread").result()
+            log.warning("afterwards")
+    finally:
+        log.setLevel(before)
+    assert caplog.messages == ["of another thread", "afterwards"]
+
+
+def test_a_muted_library_logs_what_is_critical_alone(caplog: pytest.LogCaptureFixture) -> None:
+    mute("some_library")
+    with caplog.at_level(logging.DEBUG):
+        logging.getLogger("some_library.inside").error("of Doe^John")
+        logging.getLogger("some_library").critical("on fire")
+    assert caplog.messages == ["on fire"]

@@ -17,8 +17,10 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.uid import UID
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io.silence import quiet
 from monai_sasm.node import config
 from monai_sasm.node.config import config_from
 from monai_sasm.node.outcome import Outcome
@@ -383,3 +385,16 @@ def test_peers_are_read_in_every_spelling() -> None:
     first, second = config_from(settings).destinations
     assert (first.name, getattr(first, "token_env", None)) == ("c", "TOKEN")
     assert (second.name, getattr(second, "host", None), getattr(second, "port", None)) == ("a", "::1", 104)
+
+
+def test_no_thread_logs_what_callers_send(
+    tmp_path: Path, archive: Archive, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pynetdicom", "pydicom"):
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+    image = ct_slice(0)
+    with quiet():
+        image.SOPInstanceUID = UID("Doe.John.1950", validation_mode=0)
+    with caplog.at_level(logging.DEBUG), running(tmp_path, archive) as (node, _):
+        send(node, [image])
+    assert not [record.getMessage() for record in caplog.records if "Doe.John" in record.getMessage()]

@@ -187,7 +187,7 @@ def read_header(path: Path) -> Header | None:
 
 
 def quiet_read(source: Path | BinaryIO, **options: Any) -> Dataset:
-    """``pydicom.dcmread`` without its warnings, which quote attribute values and so may quote patient data."""
+    """``pydicom.dcmread`` without its warnings and logs, which quote attribute values and so may quote patient data."""
     with quiet():
         if not isinstance(source, Path):
             return dcmread(source, **options)

@@ -65,9 +65,9 @@ def slices_of(header: Header) -> tuple[list[Slice], str | None]:
     """Every frame of an Enhanced file, or the reason why its frames have no certain place."""
     try:
         dataset = quiet_read(header.path, stop_before_pixels=True)
-        shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]))
-        frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
         with quiet():
+            shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]))
+            frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
             slices = [_slice(header, number, frame, shared) for number, frame in enumerate(frames)]
     except Exception as error:  # damaged sequences raise whatever they provoke
         return [], f"the functional groups cannot be parsed ({type(error).__name__}); get an intact copy of the file"

@@ -1,6 +1,6 @@
 """Attribute values of possibly damaged DICOM data sets as plain Python values; the unreadable counts as absent.
 
-Reading a value may make pydicom warn and quote it: call these inside
+pydicom converts a value when it is first asked for, and would warn and quote it: see
 :func:`monai_sasm.io.silence.quiet`.
 """
 
@@ -100,6 +100,9 @@ def floats_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] |
 def _value(dataset: Dataset, keyword: str) -> Any:
     try:
         tag = tag_for_keyword(keyword)
-        return dataset[tag].value if tag is not None and tag in dataset else None
+        if tag is None or tag not in dataset:
+            return None
+        with quiet():
+            return dataset[tag].value
     except Exception:  # the bytes of the attribute do not fit its VR
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
+from monai_sasm.io.silence import quiet
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6  # PhotometricInterpretation
@@ -99,7 +99,8 @@ def encode(pixels: Pixels) -> memoryview:
         stacked = _invert(stacked)
     grey = "miniswhite" if header.inverted else "minisblack"
     buffer = io.BytesIO()
-    with tifffile.TiffWriter(buffer, bigtiff=header.big, byteorder=header.byteorder) as writer:  # type: ignore[arg-type]
+    order: Any = header.byteorder
+    with quiet(), tifffile.TiffWriter(buffer, bigtiff=header.big, byteorder=order) as writer:
         writer.write(
             stacked,
             photometric="rgb" if pixels.values.shape[2] == 3 else grey,
@@ -121,10 +122,9 @@ def _page(data: bytes) -> Iterator[tuple[Any, str, bool]]:
     """The page of the picture, its byte order, and whether it is a BigTIFF; every parser error becomes a refusal."""
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it quotes tags; what matters is refused
     try:
         # parsed pages refer to each other and to the stream, which must not hold the file until they are collected
-        with io.BytesIO(data) as stream, tifffile.TiffFile(stream) as file:
+        with quiet(), io.BytesIO(data) as stream, tifffile.TiffFile(stream) as file:  # its log quotes tags
             if not file.pages:
                 raise RefusedError("the TIFF is damaged, it holds no page: export the file again")
             page, further = file.pages[0], file.pages[1:]
