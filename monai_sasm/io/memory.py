@@ -121,7 +121,7 @@ def _container(groups: Path, mount: Path) -> int | None:
         mount: where the hierarchies are mounted. In a container, the path of the host is not below it.
     """
     try:
-        lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in groups.read_text("utf-8", "surrogateescape").split("\n")]
     except OSError:
         return None
     left: list[int] = []

@@ -98,7 +98,7 @@ def _mapped(size: int) -> mmap.mmap | None:
 def _in_memory(folder: str, mounts: Path = Path("/proc/self/mounts")) -> bool:
     """Whether what lies in a folder takes memory, as below ``/tmp`` of many systems."""
     try:
-        lines = [line.split() for line in mounts.read_text().splitlines()]
+        lines = [line.split(" ") for line in mounts.read_text("utf-8", "surrogateescape").split("\n")]
     except OSError:
         return False
     place = Path(folder).resolve()

@@ -291,3 +291,38 @@ def test_the_reported_files_are_read(tmp_path: Path) -> None:
     assert set(entries) == {"ct.hdr", "ct.mha", "ct.mhd", "ct.nia", "ct.nrrd", "mr.mgz"}
     arrays = [entries[name].load().array for name in ("ct.hdr", "ct.mha", "ct.mhd", "ct.nrrd")]
     assert all((array == arrays[0]).all() for array in arrays)
+
+
+TEXTS = {
+    "UTF-8": "Å…à ½ 脑 \u2028\x0b\x1e x".encode(),  # some of its bytes and of its characters end lines of Python
+    "Latin-1": "Åre\x85\xa0 µ".encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("words", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha", "a脑.nhdr", "a脑.mhd"])
+def test_texts_of_any_encoding_come_back_byte_for_byte(name: str, words: bytes, end: bytes, tmp_path: Path) -> None:
+    apart = name.endswith("hdr") or name.endswith("mhd")
+    if "nhdr" in name or "nrrd" in name:
+        own = b"description:=" + words
+        lines = [*map(str.encode, NRRD), *(["data file: a脑.raw".encode()] if apart else []), own, b""]
+    else:
+        own = b"Comment = " + words
+        lines = [own, *map(str.encode, META[:4]), ("ElementDataFile = " + ("a脑.raw" if apart else "LOCAL")).encode()]
+    head, voxels = b"".join(line + end for line in lines), VALUES.tobytes()[:240]
+    (tmp_path / name).write_bytes(head + (b"" if apart else voxels))
+    (tmp_path / "a脑.raw").write_bytes(voxels)
+    volume = formats.inventory(tmp_path / name, Modality.MR)[0].load()
+    written = formats.write(volume, tmp_path / "out" / name, DERIVATION)[0]
+    assert own in written.read_bytes().split(b"\n")
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(written))).T, volume.array[0])
+
+
+@pytest.mark.parametrize("micro", ["µm".encode(), "µm".encode("latin-1"), "μm".encode(), b"um"])
+def test_micrometres_in_any_encoding(micro: bytes, tmp_path: Path) -> None:
+    units = b" ".join([b'"' + micro + b'"'] * 3)
+    head = text(*NRRD, "space: LPS", "space directions: (500,0,0) (0,500,0) (0,0,3000)", "space units: ?")
+    (tmp_path / "a.nrrd").write_bytes(head.replace(b"?", units, 1))
+    affine = formats.inventory(tmp_path, Modality.MR)[0].load().affine
+    np.testing.assert_allclose(np.abs(np.diag(affine)), [0.5, 0.5, 3, 1])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,16 @@ class Codec(Protocol):
 
     def new(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> Layout:
         """The layout of a new file of float32; ``shape`` ``(i, j, k)`` or with time points behind."""
+
+
+def lines_of(head: bytes) -> list[str]:
+    """Lines of a header of text: UTF-8, and bytes of any other encoding as they are; see :func:`bytes_of`."""
+    return re.split("\r?\n", head.decode("utf-8", "surrogateescape"))
+
+
+def bytes_of(lines: Iterable[str]) -> bytes:
+    """The header of text that has these lines, each with its end."""
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
 def beside(path: Path, name: str) -> Path:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.volume import LPS_TO_RAS
-from monai_sasm.io.volumes.layout import MAX_HEADER, Layout, affine_from_lps, beside
+from monai_sasm.io.volumes.layout import MAX_HEADER, Layout, affine_from_lps, beside, bytes_of, lines_of
 from monai_sasm.types import Modality
 
 NAME = "metaimage"
@@ -57,7 +57,7 @@ def header(layout: Layout, stored: int, data: str | None) -> bytes:
     kept = [f"{key} = {value}" for key, value in _lines(layout.head) if key not in _PACKING]
     packed = layout.coding != "raw"
     kept += [f"CompressedData = {packed}", *([f"CompressedDataSize = {stored}"] if packed else [])]
-    return "\n".join([*kept, f"ElementDataFile = {data or 'LOCAL'}", ""]).encode("latin-1")
+    return bytes_of([*kept, f"ElementDataFile = {data or 'LOCAL'}"])
 
 
 def new(shape: tuple[int, ...], affine: NDArray[np.float64]) -> Layout:
@@ -88,8 +88,8 @@ def _joined(numbers: object) -> str:
 
 
 def _lines(head: bytes) -> list[tuple[str, str]]:
-    pairs = (line.partition("=") for line in head.decode("latin-1").splitlines() if "=" in line)
-    return [(key.strip(), value.strip()) for key, _, value in pairs]
+    pairs = (line.partition("=") for line in lines_of(head) if "=" in line)
+    return [(key.strip(), value.strip(" \t\r")) for key, _, value in pairs]
 
 
 def _layout(path: Path, head: bytes, fields: dict[str, str]) -> Layout:

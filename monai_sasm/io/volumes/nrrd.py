@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.volume import LPS_TO_RAS
-from monai_sasm.io.volumes.layout import MAX_HEADER, NO_ORIENTATION, Layout, affine_from_lps, beside
+from monai_sasm.io.volumes.layout import (
+    MAX_HEADER,
+    NO_ORIENTATION,
+    Layout,
+    affine_from_lps,
+    beside,
+    bytes_of,
+    lines_of,
+)
 
 NAME = "nrrd"
 SUFFIXES = (".nrrd", ".nhdr")
@@ -39,7 +47,10 @@ _SPACES = {  # -> signs that make LPS of it
 _UNORIENTED = ("", "scanner-xyz", "3d-right-handed", "3d-left-handed")
 _SPATIAL_KINDS = ("domain", "space", "???", "none", "")
 _COUNTING_KINDS = ("list", "time", "point")
-_UNITS = {"": 1.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "m": 1e3}
+_UNITS = {
+    **{"": 1.0, "mm": 1.0, "cm": 10.0, "m": 1e3},
+    **dict.fromkeys(("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "\udcb5m"), 1e-3),  # the last of Latin-1
+}
 _PACKING = ("encoding", "data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip")
 
 
@@ -58,7 +69,7 @@ def parse(path: Path) -> Layout:
         start = file.read(MAX_HEADER)
     end = re.search(rb"\r?\n\r?\n", start)
     head = start if end is None else start[: end.end()]
-    fields = {key: value for key, value in map(_field, _lines(head)) if key}
+    fields = {key: value for key, value in map(_field, lines_of(head)) if key}
     if any(re.match(r"segment\d+_", key) for key in fields):
         raise RefusedError("a segmentation of Slicer by its header, not an image: nothing to restore")
     try:
@@ -71,9 +82,9 @@ def parse(path: Path) -> Layout:
 
 def header(layout: Layout, stored: int, data: str | None) -> bytes:
     """See :class:`~monai_sasm.io.volumes.layout.Codec`."""
-    kept = [line for line in _lines(layout.head) if _field(line)[0] not in _PACKING and line.strip()]
+    kept = [line for line in lines_of(layout.head) if _field(line)[0] not in _PACKING and line.strip()]
     kept += [f"encoding: {layout.coding}", *([f"data file: {data}"] if data else [])]
-    return "\n".join([*kept, "", ""]).encode("latin-1")
+    return bytes_of([*kept, ""])
 
 
 def new(shape: tuple[int, ...], affine: NDArray[np.float64]) -> Layout:
@@ -98,10 +109,6 @@ def new(shape: tuple[int, ...], affine: NDArray[np.float64]) -> Layout:
 
 def _vector(numbers: NDArray[np.float64]) -> str:
     return f"({','.join(f'{float(number):.17g}' for number in numbers)})"
-
-
-def _lines(head: bytes) -> list[str]:
-    return head.decode("latin-1").splitlines()
 
 
 def _field(line: str) -> tuple[str, str]:
