@@ -43,6 +43,10 @@ from monai_sasm.io.silence import quiet
 from monai_sasm.io.volume import Volume
 
 _FRAME_TYPES = ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence")
+_OF_ANOTHER = (  # the concatenation that the source is a part of, and a frame that may get another number (C.7.6.16)
+    *("ConcatenationUID", "SOPInstanceUIDOfConcatenationSource", "ConcatenationFrameOffsetNumber"),
+    *("InConcatenationNumber", "InConcatenationTotalNumber", "RepresentativeFrameNumber"),
+)
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,8 @@ def _derive(dataset: Dataset, frames: Items[int], series: SeriesFacts, contents:
     sop_class, instance = str(dataset.SOPClassUID), instance_uid(dataset)
     study, old_series = text_of(dataset, "StudyInstanceUID"), text_of(dataset, "SeriesInstanceUID")
     drop_stale(dataset, series.keep_private)
+    for keyword in _OF_ANOTHER:
+        dataset.pop(keyword, None)
     groups = dataset.PerFrameFunctionalGroupsSequence
     dataset.PerFrameFunctionalGroupsSequence = Sequence([groups[frame] for frame in frames])
     dataset.NumberOfFrames = len(frames)
@@ -151,7 +157,13 @@ def _derive(dataset: Dataset, frames: Items[int], series: SeriesFacts, contents:
 
 
 def _tell_sources(dataset: Dataset, frames: Items[int], said: Items[DataElement], reference: Dataset) -> None:
-    """Each frame says what was done to it, and of which frame it was made."""
+    """Each frame says what was done to it, and of which frame it was made, after what it said before.
+
+    What all frames share says it no longer: no macro may be in both (PS3.3 C.7.6.16).
+    """
+    shared: list[Dataset] = []
+    for holder in dataset.get("SharedFunctionalGroupsSequence") or []:
+        shared += holder.pop("DerivationImageSequence").value if "DerivationImageSequence" in holder else []
     for frame, group in zip(frames, dataset.PerFrameFunctionalGroupsSequence, strict=True):
         image = deepcopy(reference)
         image.ReferencedFrameNumber = frame + 1
@@ -161,7 +173,8 @@ def _tell_sources(dataset: Dataset, frames: Items[int], said: Items[DataElement]
         for element in said:  # of each frame, not of the object
             step.add(deepcopy(element))
         step.SourceImageSequence = Sequence([image])
-        group.DerivationImageSequence = Sequence([step])
+        before = group.get("DerivationImageSequence") or shared
+        group.DerivationImageSequence = Sequence([*deepcopy(list(before)), step])
 
 
 def _tell_evidence(dataset: Dataset, study: str, series: str, reference: Dataset) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from monai_sasm.io.dicom.geometry import ABSOLUTE_TOLERANCE, UNEVEN, normal_of, stack
 from monai_sasm.io.dicom.header import Header, read_header
-from monai_sasm.io.dicom.multiframe import Slice, slice_of, slices_of
+from monai_sasm.io.dicom.multiframe import Slice, lost_parts, slice_of, slices_of
 from monai_sasm.io.dicom.read import load
 from monai_sasm.io.dicom.support import is_enhanced, modality_of, refusal_of
 from monai_sasm.io.entry import Entry, refuse
@@ -81,8 +81,11 @@ def _series_entries(members: list[Header], unreadable: dict[Path, int], left_out
     damaged = sum(map(_is_damaged, unique))
     taken = {header.path for header in unique}
     left_out |= {header.path: _COPY for header in members if header.path not in taken}
+    copies = len(members) - len(unique)
+    notes = (f"{copies} further copies of the same instances ignored",) if copies else ()
+    notes += lost_parts(slices)
     for key, group in _groups(slices).items():
-        found, repeated = _group_entry(key, group, damaged=damaged, copies=len(members) - len(unique), lost=unreadable)
+        found, repeated = _group_entry(key, group, damaged=damaged, notes=notes, lost=unreadable)
         entries += found
         used = {path for entry in found for path in entry.paths}
         left_out |= {one.header.path: _REPEATED for one in repeated if one.header.path not in used}
@@ -140,7 +143,7 @@ def _with_bits(key: tuple[object, ...], bits: int) -> tuple[object, ...]:
 
 
 def _group_entry(
-    key: tuple[object, ...], group: list[Slice], *, damaged: int, copies: int, lost: dict[Path, int]
+    key: tuple[object, ...], group: list[Slice], *, damaged: int, notes: tuple[str, ...], lost: dict[Path, int]
 ) -> tuple[list[Entry], list[Slice]]:
     """The volumes that slices of one grid are, and the slices that are left out for others at their positions."""
     headers = [one.header for one in group]
@@ -151,7 +154,6 @@ def _group_entry(
         normal = normal_of(group[0].orientation)
     except ValueError as error:
         return [_refused_entry(headers, f"{error}; correct the header", key)], []
-    notes: tuple[str, ...] = (f"{copies} further copies of the same instances ignored",) if copies else ()
     beside = sum(lost.get(folder, 0) for folder in {header.path.parent for header in headers})
     notes += (f"{beside} unreadable DICOM file(s) in the same folder",) if beside else ()
     notes += (_DERIVED_NOTE,) if any(header.derived_here for header in headers) else ()

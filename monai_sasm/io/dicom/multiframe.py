@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -35,6 +37,7 @@ class Slice:
         variants: what may tell it from another frame at the same position.
         doubt: see :func:`monai_sasm.io.dicom.support.doubt_of`.
         projection: see :func:`monai_sasm.io.meaning.projection_note`.
+        part: which object of which concatenation holds it, and of how many; 0 where that is not told.
     """
 
     header: Header
@@ -49,6 +52,7 @@ class Slice:
     variants: dict[str, str]
     doubt: str | None = None
     projection: str | None = None
+    part: tuple[str, int, int] | None = None
 
 
 def slice_of(header: Header) -> Slice:
@@ -68,7 +72,10 @@ def slices_of(header: Header) -> tuple[list[Slice], str | None]:
         with quiet():
             shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]))
             frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
-            slices = [_slice(header, number, frame, shared) for number, frame in enumerate(frames)]
+            whole = text_of(dataset, "ConcatenationUID")
+            place = (integer_of(dataset, f"InConcatenation{key}", 0) for key in ("Number", "TotalNumber"))
+            part = (whole, *place) if whole else None
+            slices = [replace(_slice(header, number, frame, shared), part=part) for number, frame in enumerate(frames)]
     except Exception as error:  # damaged sequences raise whatever they provoke
         return [], f"the functional groups cannot be parsed ({type(error).__name__}); get an intact copy of the file"
     if len(slices) != header.frames:
@@ -81,6 +88,23 @@ def slices_of(header: Header) -> tuple[list[Slice], str | None]:
         return [], f"{lost} of {len(slices)} frames have no position, orientation or spacing; export as single slices"
     unusable = next(filter(None, (rescale_refusal(one.slope, one.intercept) for one in slices)), None)
     return ([], unusable) if unusable else (slices, None)
+
+
+def lost_parts(slices: Iterable[Slice]) -> tuple[str, ...]:
+    """A note for each concatenation (PS3.3 C.7.6.16.2.2.4) of which objects are missing."""
+    found: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for one in slices:
+        if one.part is not None:
+            found[one.part[0]].add(one.part[1:])
+    notes = []
+    for parts in found.values():
+        there = {number for number, _ in parts}
+        total = max(max(part) for part in parts)
+        if len(there) < total:
+            notes.append(
+                f"{total - len(there)} of {total} objects of a concatenation are missing, and their frames with them"
+            )
+    return tuple(notes)
 
 
 def _macro(frame: Dataset, shared: Dataset, keyword: str) -> Dataset:

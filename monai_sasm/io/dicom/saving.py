@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from monai_sasm.io.dicom.values import text_of
 
+_SIZES = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated")
 _LOSSY_METHODS = {  # transfer syntaxes that lose information -> Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1)
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
     "1.2.840.10008.1.2.4.51": "ISO_10918_1",
@@ -26,7 +28,7 @@ def mark_lossy(dataset: Dataset, encoded_bytes: int) -> None:
     method = _LOSSY_METHODS.get(str(dataset.file_meta.TransferSyntaxUID))
     if method is None or text_of(dataset, "LossyImageCompression") == "01":
         return
-    raw_bytes = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+    raw_bytes = math.prod(int(dataset.get(size) or 1) for size in _SIZES) // 8
     dataset.LossyImageCompression = "01"
     dataset.LossyImageCompressionMethod = method
     dataset.LossyImageCompressionRatio = f"{max(raw_bytes / max(encoded_bytes, 1), 1.0):.2f}"

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import JPEG2000
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io import formats
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom.saving import mark_lossy
 from tests.data import shared
 from tests.io.dicom import validators
-from tests.io.dicom.dicom_cases import STEP, enhanced_ct, save, stored_values
+from tests.io.dicom.dicom_cases import STEP, enhanced_ct, file_meta_of, save, stored_values, uid
 
 DERIVATION = Derivation("monai_sasm", "1.0", {"toy": "0" * 64})
 HEIGHTS = [STEP * number for number in (3, 0, 2, 1)]  # frames are not in the order of their places
@@ -99,3 +102,56 @@ def test_a_synthetic_object_gains_no_error(tmp_path: Path) -> None:
     (entry,) = formats.inventory(source)
     (file,) = formats.write(entry.load(), tmp_path / "out", DERIVATION)
     assert validators.errors([file]) <= validators.errors([source])
+
+
+def concatenated(number: int, total: int | None, folder: Path) -> Path:
+    """One object of two frames of a concatenation."""
+    dataset = enhanced_ct([STEP * (2 * number), STEP * (2 * number + 1)])
+    dataset.SOPInstanceUID, dataset.InstanceNumber = uid("part", number), number + 1
+    dataset.ConcatenationUID, dataset.SOPInstanceUIDOfConcatenationSource = uid("whole"), uid("source")
+    dataset.InConcatenationNumber, dataset.ConcatenationFrameOffsetNumber = number + 1, 2 * number
+    dataset.RepresentativeFrameNumber = 2
+    if total is not None:
+        dataset.InConcatenationTotalNumber = total
+    return save(dataset, folder / f"{number}.dcm")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "total", "lost"), [((0, 1, 2), 3, None), ((0, 1), 3, "1 of 3"), ((0, 2), None, "1 of 3")]
+)
+def test_parts_of_a_concatenation(numbers: list[int], total: int | None, lost: str | None, tmp_path: Path) -> None:
+    for number in numbers:
+        concatenated(number, total, tmp_path / "in")
+    (entry,) = formats.inventory(tmp_path / "in")
+    assert entry.refusal is None
+    told = [note for note in entry.notes if "concatenation" in note]
+    assert told == ([f"{lost} objects of a concatenation are missing, and their frames with them"] if lost else [])
+    files = formats.write(entry.load(), tmp_path / "out", DERIVATION)
+    assert len(files) == len(numbers)
+    for file in files:
+        assert not [name for name in pydicom.dcmread(file).dir() if "Concatenation" in name or "Representative" in name]
+
+
+def test_what_all_frames_shared_of_their_derivation_is_said_by_each(tmp_path: Path) -> None:
+    dataset, step = enhanced_ct([0.0, STEP]), Dataset()
+    step.DerivationDescription = "averaged"
+    dataset.SharedFunctionalGroupsSequence[0].DerivationImageSequence = [step]
+    save(dataset, tmp_path / "in" / "enhanced")
+    volume = formats.inventory(tmp_path / "in")[0].load()
+    (file,) = formats.write(volume.with_array(volume.array + np.float32(2)), tmp_path / "out", DERIVATION)
+    new = pydicom.dcmread(file)
+    assert "DerivationImageSequence" not in new.SharedFunctionalGroupsSequence[0]
+    for group in new.PerFrameFunctionalGroupsSequence:
+        first, second = group.DerivationImageSequence
+        assert first.DerivationDescription == "averaged"
+        assert "toy" in second.DerivationDescription
+    (file,) = formats.write(volume, tmp_path / "copy", DERIVATION)
+    assert pydicom.dcmread(file).SharedFunctionalGroupsSequence[0].DerivationImageSequence == [step]
+
+
+def test_the_ratio_of_a_lossy_source_counts_all_frames() -> None:
+    dataset = enhanced_ct([0.0, STEP, 2 * STEP, 3 * STEP])
+    dataset.file_meta = file_meta_of(dataset)
+    dataset.file_meta.TransferSyntaxUID = JPEG2000
+    mark_lossy(dataset, len(dataset.PixelData) // 10)
+    assert float(dataset.LossyImageCompressionRatio) == pytest.approx(10, abs=0.01)
