@@ -1,14 +1,18 @@
 """What a source left out or wrote wrongly, mended where that invents nothing, so that archives take the derived copy.
 
 Type 2 attributes that are missing are added empty, which says "not known" (PS3.5 7.4). A value that its representation
-does not allow (PS3.5 6.2) is rewritten where it can be read, else emptied or dropped: a derived object is new, and has
-to be valid whatever it was made of. What other systems know patient and study by is never touched.
+does not allow (PS3.5 6.2) is rewritten where it can be read in one way only, else emptied or dropped.
+
+What other systems know patient and study by stays as it came, valid or not, so that the copy lies beside its source:
+all UIDs, for one that is made up leads nowhere, and the identifiers and dates of :data:`KEPT`. Only dates that can be
+read are rewritten, and those that say nothing (``00000000``) emptied, as is a sex that is none of DICOM's.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -39,8 +43,16 @@ _UNPAIRED = """
     """
 """Body parts of PS3.16 annex L of which there is one: an empty laterality is not to be sent with them."""
 _SEXES = {"MALE": "M", "FEMALE": "F", "OTHER": "O"}
-_CHECKED = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "SH", "TM", "UI"}
-_KEPT = {"AccessionNumber", "PatientID", "OtherPatientIDs", "IssuerOfPatientID"}
+_CHECKED = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "SH", "TM"}
+KEPT = {
+    *("PatientID", "OtherPatientIDs", "IssuerOfPatientID", "PatientBirthDate"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "AdmissionID"),
+    *("RequestedProcedureID", "ScheduledProcedureStepID", "PerformedProcedureStepID"),
+    *("PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"),
+}
+"""Attributes that patient, study and order are known by."""
+_YEAR_FIRST = re.compile(r"(\d{4})([-./])(\d{1,2})\2(\d{1,2})([T ].*)?")
+_YEAR_LAST = re.compile(r"(\d{1,2})([-./])(\d{1,2})\2(\d{4})")
 
 
 def dicom_profile(modality: Modality) -> DicomProfile:
@@ -64,7 +76,7 @@ def conform(dataset: Dataset, modality: Modality) -> tuple[str, ...]:
         Keywords of the attributes whose values were rewritten, emptied or dropped.
     """
     empty = (*_TYPE_2, *dicom_profile(modality).type_2)
-    mended = _mend(dataset, text_of(dataset, "PatientID"), empty)
+    mended = _mend(dataset, empty)
     sex = text_of(dataset, "PatientSex")
     if sex not in ("", "M", "F", "O"):
         dataset.PatientSex = _SEXES.get(sex)
@@ -76,7 +88,7 @@ def conform(dataset: Dataset, modality: Modality) -> tuple[str, ...]:
 def conform_enhanced(dataset: Dataset, modality: Modality) -> tuple[str, ...]:
     """The same for an Enhanced multi-frame object, whose place and scaling live in functional groups."""
     empty = _TYPE_2[: _TYPE_2.index("PatientPosition")]
-    mended = _mend(dataset, text_of(dataset, "PatientID"), empty)
+    mended = _mend(dataset, empty)
     for keyword in empty:
         if keyword not in dataset:
             setattr(dataset, keyword, None)
@@ -137,7 +149,7 @@ def _complete_laterality(dataset: Dataset) -> None:
         dataset.Laterality = None  # of a part that is one of a pair, or of which nothing is known
 
 
-def _mend(dataset: Dataset, patient: str, empty: tuple[str, ...]) -> set[str]:
+def _mend(dataset: Dataset, empty: tuple[str, ...]) -> set[str]:
     """Rewrite, empty (those that may be) or drop values that their representation does not allow, at every depth.
 
     Returns:
@@ -151,26 +163,30 @@ def _mend(dataset: Dataset, patient: str, empty: tuple[str, ...]) -> set[str]:
             element = dataset[tag]
             if element.VR == "SQ":
                 for item in element.value:
-                    mended |= _mend(item, patient, empty)
-            elif element.VR in _CHECKED and element.keyword not in _KEPT and not _is_valid(element):
-                _replace(dataset, element, patient, empty)
+                    mended |= _mend(item, empty)
+            elif element.VR in _CHECKED and not _is_valid(element) and _replace(dataset, element, empty):
                 mended.add(element.keyword or str(tag))
         except Exception:  # bytes that nobody can read; they are copied as they are, or stop the writer with a reason
             continue
     return mended
 
 
-def _replace(dataset: Dataset, element: DataElement, patient: str, empty: tuple[str, ...]) -> None:
-    texts = [
-        text if _fits(element.VR, text) else _rewritten(element.VR, text, patient)
-        for text in map(_text, _values(element))
-    ]
+def _replace(dataset: Dataset, element: DataElement, empty: tuple[str, ...]) -> bool:
+    """Whether a value that is not allowed was replaced, or is one that stays."""
+    kept, dated = element.keyword in KEPT, element.VR in ("DA", "TM")
+    if kept and not dated:
+        return False
+    values = [_text(value) for value in _values(element)]
+    texts = [text if _fits(element.VR, text) else _rewritten(element.VR, text) for text in values]
     if all(text is not None for text in texts):
         element.value = texts if len(texts) > 1 else texts[0]
+    elif kept and any(re.search("[1-9]", text) for text in values):
+        return False
     elif element.keyword in empty:
         element.value = None
     else:
         del dataset[element.tag]
+    return True
 
 
 def _values(element: DataElement) -> list[object]:
@@ -189,8 +205,6 @@ def _text(value: object) -> str:
 
 
 def _fits(representation: str, text: str) -> bool:
-    if representation == "UI" and re.fullmatch(r"[0-9.]+", text):
-        return True  # too long or with a leading zero, but what other systems know the object by
     try:
         validate_value(representation, text, 2)  # pydicom.config.RAISE
     except ValueError:
@@ -198,10 +212,8 @@ def _fits(representation: str, text: str) -> bool:
     return True
 
 
-def _rewritten(representation: str, text: str, patient: str) -> str | None:
+def _rewritten(representation: str, text: str) -> str | None:
     """The value in a form its representation allows; ``None`` where there is none."""
-    if representation == "UI":  # a name or a hash in place of a UID; one of the same patient always becomes the same
-        return str(generate_uid(entropy_srcs=["invalid", patient, text]))
     try:
         new = _REWRITTEN[representation](text)
     except (KeyError, ValueError, OverflowError):
@@ -216,12 +228,25 @@ def _whole(text: str) -> str:
     return str(int(number))
 
 
+def _date(text: str) -> str:
+    """Of year, month and day with signs between them, as ACR-NEMA and others write them; or of one reading alone."""
+    first, last = _YEAR_FIRST.fullmatch(text.strip()), _YEAR_LAST.fullmatch(text.strip())
+    if first is not None:
+        return f"{date(int(first[1]), int(first[3]), int(first[4])):%Y%m%d}"
+    if last is None:
+        raise ValueError("no date")
+    one, other, year = int(last[1]), int(last[3]), int(last[4])
+    if one <= 12 and other <= 12 and one != other:
+        raise ValueError("day or month may come first")
+    return f"{date(year, min(one, other), max(one, other)):%Y%m%d}"
+
+
 _REWRITTEN: dict[str, Callable[[str], str]] = {
     "AS": lambda text: text.strip().zfill(4),
     "CS": lambda text: text.strip().upper(),
-    "DA": lambda text: text.strip().replace(".", ""),  # as ACR-NEMA wrote dates, and times with colons
+    "DA": _date,
     "DS": lambda text: format_number_as_ds(float(text)),
     "IS": _whole,
     "LO": lambda text: text.strip()[:64].replace("\\", "/"),
-    "TM": lambda text: text.strip().replace(":", ""),
+    "TM": lambda text: text.strip().replace(":", ""),  # as ACR-NEMA wrote times
 }

@@ -1,15 +1,15 @@
-"""Derived copies of faulty sources: valid where that invents nothing, and with the same patient, study and side."""
+"""Derived copies of faulty sources: valid where that invents nothing, and of the same patient, study and side."""
 
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pydicom
 import pytest
 from pydicom import config
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.conform import NOT_TOLD, conform
@@ -26,7 +26,7 @@ PLACE = ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition",
 CT_FAULTS = {  # the faults of real series, each in its combination: attributes to set, or to delete (None)
     "anonymised head": {**dict.fromkeys(PATIENT), "PatientIdentityRemoved": "YES", "DeidentificationMethod": ""},
     "converted": {**dict.fromkeys((*STUDY, *PLACE, "KVP", "BodyPartExamined")), "PatientAge": "0Y"},
-    "hashed": {"StudyInstanceUID": "05fa52f0e599f17b", "SeriesInstanceUID": "dbf603.x", "StudyID": "d6e8957745873602a"},
+    "ISO dates": {"PatientBirthDate": "1950-01-31", "StudyDate": "2024/1/2", "AcquisitionDate": "13.02.2024"},
     "phantom": {"BodyPartExamined": "JPEG 2000 Compressed Image", "PatientBirthDate": "00000000"},
     "no rescale": dict.fromkeys(("RescaleSlope", "RescaleIntercept", "RescaleType", "AcquisitionNumber")),
     "long numbers": {"SliceThickness": "2.4999999999999999999", "WindowCenter": "40,5", "WindowWidth": "400"},
@@ -136,16 +136,52 @@ def test_patient_and_study_keep_what_others_know_them_by(study: str) -> None:
     assert {keyword: str(dataset[keyword].value) for keyword in known} == known
 
 
-def test_names_in_place_of_uids_become_uids_of_one_patient() -> None:
-    def study(patient: str, *, tag: str = "StudyInstanceUID") -> UID:
-        dataset = faulty(ct_slice(0), {tag: "Anonymous", "PatientID": patient})
-        with quiet():
-            conform(dataset, Modality.CT)
-        return UID(str(dataset[tag].value))
+KNOWN_BY = {  # as anonymisers and old systems write them
+    **{"StudyInstanceUID": "05fa52f0e599f17b", "FrameOfReferenceUID": "Anonymous", "StudyID": "STUDY-2024-ABDOMEN-1"},
+    **{"PatientBirthDate": "01.02.1950", "PatientID": "P" * 70, "AdmissionID": "A" * 70, "StudyDate": "spring 2024"},
+}
 
-    assert study("A").is_valid
-    assert study("A") == study("A", tag="FrameOfReferenceUID")
-    assert study("A") != study("B")
+
+def test_a_copy_lies_in_the_study_of_its_source_whatever_that_is_called(tmp_path: Path) -> None:
+    faults = {**KNOWN_BY, "SeriesInstanceUID": "dbf603.x"}
+    files = derived([faulty(ct_slice(number), faults) for number in range(2)], tmp_path)
+    for file in files:
+        new = pydicom.dcmread(file)
+        with quiet():
+            assert {keyword: str(new[keyword].value) for keyword in KNOWN_BY} == KNOWN_BY
+            assert new.SeriesInstanceUID.is_valid
+            assert new.SOPInstanceUID.is_valid
+            assert new.ReferencedSeriesSequence[0].SeriesInstanceUID == "dbf603.x"
+    named = "|".join([*KNOWN_BY, "ReferencedSeriesSequence"])
+    assert all(re.search(named, error) for error in errors(files)), "what was kept is all that is not valid"
+
+
+DATES = {
+    **{"1950-01-31": "19500131", "1950.1.31": "19500131", "1950/01/31": "19500131", "1950-01-31T00:00": "19500131"},
+    **{"31.01.1950": "19500131", "01/31/1950": "19500131", "02.02.1950": "19500202"},
+    **{"01.02.1950": "01.02.1950", "1950-02-31": "1950-02-31", "about 1950": "about 1950", "1950-01/31": "1950-01/31"},
+    **{"00000000": "", "0000-00-00": "", "unknown": ""},
+}
+
+
+@pytest.mark.parametrize(("told", "expected"), DATES.items())
+def test_dates_are_rewritten_where_they_read_one_way(told: str, expected: str) -> None:
+    dataset = faulty(ct_slice(0), {"PatientBirthDate": told, "AcquisitionDate": told})
+    with quiet():
+        assert ("PatientBirthDate" in conform(dataset, Modality.CT)) is (expected != told)
+    assert str(dataset["PatientBirthDate"].value or "") == expected
+    readable = expected if expected.isdigit() else None  # that of the acquisition identifies nobody: dropped
+    assert dataset.get("AcquisitionDate") == readable
+
+
+def test_orders_keep_their_numbers() -> None:
+    orders = {"RequestedProcedureID": "R" * 20, "ScheduledProcedureStepID": "S" * 20}
+    item = faulty(Dataset(), {**orders, "StudyInstanceUID": "a1b2.3"})
+    dataset = ct_slice(0, RequestAttributesSequence=[item])
+    with quiet():
+        assert conform(dataset, Modality.CT) == ()
+    assert {name: item[name].value for name in orders} == orders
+    assert item.StudyInstanceUID == "a1b2.3"
 
 
 def test_sides_are_kept_and_asked_for_only_where_there_are_two() -> None:
