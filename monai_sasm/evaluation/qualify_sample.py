@@ -150,7 +150,7 @@ def sampled(
         BundleError: an expert or the gate is missing.
     """
     modality, stack = volume.modality, volume.as_slices()[:, 0]
-    unit = 1.0 if modality is Modality.CT else scaling_for(volume).scale / 100
+    unit = scaling_for(volume).scale / 100 if modality.profile.relative else 1.0
     indices = _indices(stack / unit, BODY[modality], count)
     spacing = float(np.mean(pixel_sides(volume) or [1.0]))
     chosen = np.ascontiguousarray(stack[list(indices)])

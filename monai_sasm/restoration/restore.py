@@ -244,6 +244,7 @@ def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeig
 def _weights_of(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> PixelWeights:
     if plan.gate is None:
         return PixelWeights.of(image.new_tensor([0.0, 1.0])[:, None, None].expand(len(image), 2, *image.shape[-2:]))
+    # in float32 whatever the precision: these weights are of single images, which no neighbouring slice steadies
     blocks = gate_blocks(image, sigma, plan.gate.network, modality=plan.modality, **_gate_settings(plan))
     return PixelWeights.of_blocks(blocks, image, plan.modality, WEIGHT_FLOOR)
 
