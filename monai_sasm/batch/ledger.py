@@ -29,11 +29,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import replacing, sync_all
+from monai_sasm.io.commit import (
+    guard_folder,
+    make_folders,
+    move_file,
+    move_folder,
+    replacing,
+    sync,
+    sync_all,
+    sync_each,
+)
 from monai_sasm.io.nofollow import (
     inside,
     is_folder,
@@ -105,7 +115,7 @@ class Ledger:
         for ready in sorted((self.folder / "ready").iterdir()):
             try:
                 self.settle(ready.name)
-            except RefusedError as error:
+            except (RefusedError, FileExistsError) as error:
                 known = ready.name if _IDENTITY.fullmatch(ready.name) else "an entry"
                 logger.warning("%s of the ledger's ready folder is left as it is: %s", known, error)
         for left in (self.folder / "staging").iterdir():
@@ -188,7 +198,9 @@ class Ledger:
         for unit, place in places.items():
             if place.exists() and place.is_dir() != (staged / unit).is_dir():
                 raise FileExistsError(f"{place} is no result of this kind; move it away")
-        (staged.parent / _RECORD).write_text(json.dumps(record | {"units": units}, default=str), encoding="utf-8")
+        new = [unit for unit in units if unit not in mine and not overwrite]  # nothing may be there when they are moved
+        content = record | {"units": units, "new": new}
+        (staged.parent / _RECORD).write_text(json.dumps(content, default=str), encoding="utf-8")
         sync_all(staged.parent)
         try:
             os.rename(staged.parent, self.folder / "ready" / identity)
@@ -202,6 +214,7 @@ class Ledger:
         """Move a committed result into its place; nothing happens where there is none, or when it is half moved.
 
         Raises:
+            FileExistsError: something has come to a place that was free; the result is given up.
             RefusedError: what is there is no result that this program committed, or a link stands on its way.
         """
         ready = self.folder / "ready" / _plain(identity)
@@ -210,17 +223,30 @@ class Ledger:
         if not is_folder(ready):
             raise RefusedError("it is a link or a file where a folder must be; remove it")
         try:
-            units = _checked(read_regular(ready / _RECORD, _MOST))["units"]
+            record = _checked(read_regular(ready / _RECORD, _MOST))
         except FileNotFoundError:
             shutil.rmtree(ready, ignore_errors=True)
             return
         with suppress(FileNotFoundError):  # another process may be moving the same
             refuse_links_inside(ready)
-        moves = [(ready / _FILES / unit, inside(self.output, unit), names) for unit, names in units.items()]
-        for source, target, names in moves:
-            _move(source, target, names)
+        units, new = record["units"], record.get("new", [])
+        moves = [(ready / _FILES / unit, inside(self.output, unit), unit) for unit in units]
+        named: set[Path] = set()
+        try:
+            for source, target, unit in moves:
+                named.update(make_folders(target.parent))
+                if unit in new:
+                    _move_to_free(source, target)
+                else:
+                    _move(source, target, units[unit])
+                    named.update([target] if units[unit] else [])
+        except FileExistsError:
+            shutil.rmtree(ready, ignore_errors=True)
+            raise
+        sync_each(named)
         with suppress(FileNotFoundError):
             os.replace(ready / _RECORD, self.folder / "done" / f"{identity}.json")
+        sync(self.folder / "done")
         shutil.rmtree(ready, ignore_errors=True)
 
 
@@ -243,7 +269,7 @@ def _checked(content: bytes) -> dict[str, Any]:
             inside(Path(), unit)
             if unit.split("/")[0] == FOLDER or not all(isinstance(name, str) and name == _name(name) for name in names):
                 raise ValueError
-        if not isinstance(record.get("row", {}), dict):
+        if not isinstance(record.get("row", {}), dict) or not isinstance(record.get("new", []), list):
             raise TypeError
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise RefusedError("its record is damaged, or names places outside of the output folder; remove it") from None
@@ -264,7 +290,6 @@ def _move(source: Path, target: Path, names: list[str]) -> None:
 
     What is missing has been moved already, before a crash or by another process.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
         if not target.is_dir():
             os.replace(source, target)
@@ -275,3 +300,16 @@ def _move(source: Path, target: Path, names: list[str]) -> None:
     for old in target.glob("IM*.dcm"):
         if names and old.name not in names:
             old.unlink()
+
+
+def _move_to_free(source: Path, target: Path) -> None:
+    """The same where nothing may be replaced, not even what has come since that was looked at."""
+    try:
+        if is_folder(source):
+            guard = partial(guard_folder, target, overwrite=False, ours=lambda _: False)
+            move_folder(source, target, guard=guard)
+        elif source.exists():
+            move_file(source, target, overwrite=False)
+    except (FileExistsError, FileNotFoundError):
+        if source.exists():
+            raise

@@ -110,7 +110,7 @@ def _export(
         raise ValueError(f"kind must be one of {tuple(FORMATS)}, got {kind!r}")
     guard_target(path, overwrite=overwrite)
     inputs = ["image"] if facts["role"] == "noise" else ["image", "sigma"]
-    with _quiet(), replacing(path) as file:
+    with _quiet(), replacing(path, overwrite=overwrite) as file:
         writing = _onnx if kind == "onnx" else _torchscript
         try:
             exported, run = writing(network, _example(facts, _EXAMPLE), facts, inputs=inputs, outputs=outputs)

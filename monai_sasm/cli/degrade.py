@@ -193,7 +193,7 @@ def _write(volume: Volume, array: NDArray[np.float32], place: Path, *, overwrite
     path = place.with_name(f"{place.name}.png")
     guard_target(path, overwrite=overwrite)
     samples = to_samples(np.moveaxis(array, 0, 2), np.dtype(np.uint8))
-    with replacing(path) as file:
+    with replacing(path, overwrite=overwrite) as file:
         file.write(png.encode_plain(samples[..., 0] if samples.shape[2] == 1 else samples))
     return path
 

@@ -6,6 +6,7 @@ Unfinished ones lie beside their target under names that begin with :data:`WORKI
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import secrets
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,22 +48,24 @@ def guard_target(target: Path, *, overwrite: bool, sources: tuple[Path, ...] = (
         raise FileExistsError(f"{target} exists; choose another output or pass overwrite=True")
 
 
-def guard_folder(folder: Path, *, overwrite: bool, ours: Callable[[Path], bool]) -> None:
+def guard_folder(folder: Path, *, overwrite: bool, ours: Callable[[Path], bool], found: Path | None = None) -> None:
     """Refuse a target folder whose replacement would destroy something.
 
     Args:
         folder: may be missing or empty.
         overwrite: files that are ``ours`` may go.
         ours: whether this program wrote a file. What it did not write is never deleted.
+        found: where its content lies at the moment; ``folder`` itself.
 
     Raises:
         FileExistsError: ``folder`` is a file, or holds files and ``overwrite`` is off, or holds something foreign.
     """
-    if not os.path.lexists(folder):
+    found = found or folder
+    if not os.path.lexists(found):
         return
-    if not folder.is_dir():
+    if not found.is_dir():
         raise FileExistsError(f"{folder} is a file; a DICOM series needs a folder")
-    there = [path for path in folder.iterdir() if path.name not in _LITTER]
+    there = [path for path in found.iterdir() if path.name not in _LITTER]
     if there and not overwrite:
         raise FileExistsError(f"{folder} holds files already; choose another output or pass overwrite=True")
     foreign = sum(path.is_symlink() or not path.is_file() or not ours(path) for path in there)
@@ -74,22 +77,62 @@ def guard_folder(folder: Path, *, overwrite: bool, ours: Callable[[Path], bool])
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[BinaryIO]:
+def replacing(target: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
     """A binary file that becomes ``target`` when the block ends, and vanishes when the block raises.
 
     It lives in the folder of ``target`` (created when missing), so that the final rename is atomic.
+
+    Raises:
+        FileExistsError: see :func:`move_file`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    named = make_folders(target.parent)
     temporary = target.parent / f"{WORKING}{secrets.token_hex(8)}.tmp"
     try:
         with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        move_file(temporary, target, overwrite=overwrite)
+        if not any(part.startswith(WORKING) for part in target.parts):  # else whoever moves it on sees to that
+            sync_each(named)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def move_file(source: Path, target: Path, *, overwrite: bool) -> None:
+    """Rename a file on the same disk; the caller syncs its folder.
+
+    Args:
+        source: a file.
+        target: its new name.
+        overwrite: replace what is there. Otherwise nothing is replaced, not even what came a moment ago.
+
+    Raises:
+        FileExistsError: something is there and ``overwrite`` is off.
+    """
+    if overwrite:
+        os.replace(source, target)
+        return
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except FileExistsError as error:
+        if not _same_file(source, target):  # of another process that does the same
+            raise FileExistsError(f"{target} exists; choose another output or pass overwrite=True") from error
+    except OSError:  # a file system without second names: take the name first
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError as error:
+            raise FileExistsError(f"{target} exists; choose another output or pass overwrite=True") from error
+        try:
+            os.replace(source, target)
+        except BaseException:
+            target.unlink()
+            raise
+        return
+    source.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -103,46 +146,82 @@ def replacing_folder(
     permissions, less the umask.
     """
     real = Path(os.path.realpath(folder))
-    real.parent.mkdir(parents=True, exist_ok=True)
+    named = make_folders(real.parent)
     _recover(real)
     guard_folder(folder, overwrite=overwrite, ours=ours)
     building = real.parent / f"{_mark(real)}-{secrets.token_hex(4)}.tmp"
     building.mkdir(mode)
     try:
         yield building
-        guard_folder(folder, overwrite=overwrite, ours=ours)  # files may have come in the meantime
         sync_all(building)
-        move_folder(building, real)
+        move_folder(building, real, guard=partial(guard_folder, folder, overwrite=overwrite, ours=ours))
+        sync_each(named[1:])
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def move_folder(source: Path, folder: Path) -> None:
+def move_folder(source: Path, folder: Path, *, guard: Callable[..., None]) -> None:
     """Rename ``source`` to ``folder``, on the same disk, in place of the folder that may be there, which is deleted.
 
     A crash leaves the old or the new one. Where the system cannot exchange two names at once, the old one may be found
     aside under a hidden name; the next writer of ``folder`` puts it back.
 
+    Args:
+        source: the new folder.
+        folder: its place.
+        guard: called with ``found=``, a place at which the old folder lies; raises where it must not be deleted. It is
+            asked again when nobody can put anything into it by its name any more.
+
     Raises:
         FileNotFoundError: there is no ``source``.
+        FileExistsError: of ``guard``; everything is as it was.
     """
     folder = Path(os.path.realpath(folder))
     _recover(folder)
+    guard(found=folder)
     if not folder.exists():
-        os.replace(source, folder)
-        sync(folder.parent)
-        return
-    old = source if _exchange(source, folder) else _aside(folder)
-    if old is not source:
-        os.stat(source)  # nothing is put aside for what is not there
-        os.replace(folder, old)
         try:
+            os.rename(source, folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            guard(found=folder)  # it came a moment ago
+        else:
+            sync(folder.parent)
+            return
+    os.stat(source)  # nothing is put aside for what is not there
+    old = source if _exchange(source, folder) else _aside(folder)
+    try:
+        if old is not source:
+            os.replace(folder, old)
+        guard(found=old)
+        if old is not source:
             os.replace(source, folder)
-        except BaseException:
+    except BaseException:
+        if old is not source:
             _recover(folder)
-            raise
+        elif not _exchange(source, folder):
+            os.replace(old, _aside(folder))  # never to be deleted with what this program has built
+        raise
     sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def make_folders(folder: Path) -> tuple[Path, ...]:
+    """Create a folder with those above it, where they are missing.
+
+    Returns:
+        The folders to sync once something is in it: ``folder`` first, and those that got a new one.
+    """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder, *(one.parent for one in missing))
+
+
+def sync_each(folders: Iterable[Path]) -> None:
+    """Make the names in some folders survive a power cut."""
+    for folder in folders:
+        sync(folder)
 
 
 def sync(path: Path) -> None:

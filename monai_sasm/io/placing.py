@@ -7,9 +7,10 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from monai_sasm.io.commit import WORKING, guard_folder, move_folder, sync
+from monai_sasm.io.commit import WORKING, guard_folder, make_folders, move_file, move_folder, sync_each
 from monai_sasm.io.nofollow import inside
 
 
@@ -61,15 +62,16 @@ def place(staging: Path, folder: Path, *, overwrite: bool, ours: Callable[[Path]
     replaced = staging.parent / "old"
     replaced.mkdir()
     done: list[tuple[Path, Path]] = []
+    named: set[Path] = set()
     try:
         for number, (path, target) in enumerate(moves):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            named.update(make_folders(target.parent))
             if path.is_dir():
-                move_folder(path, target)
+                move_folder(path, target, guard=partial(guard_folder, target, overwrite=overwrite, ours=ours))
                 continue
-            if target.exists():
+            if overwrite and target.exists():
                 done.append((_kept(target, replaced / str(number)), target))
-            os.replace(path, target)
+            move_file(path, target, overwrite=overwrite)
             done.append((target, path))
     except BaseException:
         for now, before in reversed(done):
@@ -77,8 +79,7 @@ def place(staging: Path, folder: Path, *, overwrite: bool, ours: Callable[[Path]
         shutil.rmtree(replaced, ignore_errors=True)
         raise
     shutil.rmtree(replaced, ignore_errors=True)
-    for parent in {target.parent for _, target in moves}:
-        sync(parent)
+    sync_each(named)
 
 
 def _kept(target: Path, old: Path) -> Path:

@@ -69,7 +69,7 @@ def picture_derivation(bundle: Bundle, what: str, parameters: dict[str, object])
 
     warning = f"{what} by {bundle.name}: detail was drawn that nobody measured"
     models, settings = {bundle.name: bundle.sha256}, {bundle.name: bundle.settings}
-    return Derivation("monai_sasm", __version__, models, parameters, settings, summary=what, warning=warning)
+    return Derivation("monai_sasm", __version__, models, parameters, settings=settings, summary=what, warning=warning)
 
 
 def _photo(volume: Volume) -> torch.Tensor:

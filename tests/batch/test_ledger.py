@@ -12,6 +12,7 @@ import pytest
 
 from monai_sasm.batch import ledger as room
 from monai_sasm.batch.ledger import Ledger
+from monai_sasm.io import commit
 
 
 @pytest.fixture
@@ -68,14 +69,14 @@ def test_a_second_execution_of_one_run_changes_nothing(ledger: Ledger) -> None:
 def test_a_crash_between_commit_and_moving_is_made_up_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     moved = []
 
-    def one_then_die(source: Path, target: Path, names: list[str]) -> None:
+    def one_then_die(source: Path, target: Path) -> None:
         if moved:
             raise KeyboardInterrupt
         moved.append(target)
         os.replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(room, "_move", one_then_die)
+        patch.setattr(room, "_move_to_free", one_then_die)
         with pytest.raises(KeyboardInterrupt):
             stage(ledger, {"a.nii.gz": "voxels", "a.json": "sidecar"})
     assert ledger.record("id") is None
@@ -179,3 +180,44 @@ def test_starts_are_counted_until_an_end(ledger: Ledger) -> None:
     ledger.end("id")
     assert ledger.deaths("id") == 0
     assert ledger.start("id") == 1
+
+
+@pytest.mark.parametrize("unit", ["a.png", "CT"])
+def test_what_comes_after_the_commit_is_not_replaced(
+    unit: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, settle = ledger.output / unit, Ledger.settle
+    name = "IM0001.dcm" if unit == "CT" else ""
+
+    def late(self: Ledger, identity: str) -> None:
+        if (self.folder / "ready" / identity).exists():
+            (place / name).parent.mkdir(exist_ok=True)
+            (place / name).write_text("mine")
+        settle(self, identity)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "settle", late)
+        with pytest.raises(FileExistsError, match="overwrite=True"):
+            stage(ledger, {f"{unit}/IM0001.dcm" if name else unit: "result"})
+    assert (place / name).read_text() == "mine"
+    assert ledger.record("id") is None
+    assert not list((ledger.folder / "ready").iterdir()), "the next run starts anew"
+    if not name:
+        stage(ledger, {unit: "result"}, overwrite=True)
+        assert place.read_text() == "result"
+
+
+def test_a_result_and_its_record_are_synced_where_they_lie(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Path, list[str]]] = []
+
+    def noted(folder: Path) -> None:
+        seen.append((folder, [path.name for path in folder.iterdir()]))
+
+    monkeypatch.setattr(room, "sync", noted)
+    monkeypatch.setattr(commit, "sync", lambda path: noted(path) if path.is_dir() else None)
+    stage(ledger, {"new/CT/IM0001.dcm": "1", "new/a.png": "2"})
+    names = dict(seen)
+    assert set(names[ledger.output / "new"]) == {"CT", "a.png"}
+    assert "new" in names[ledger.output]
+    assert [folder for folder, _ in seen][-1] == ledger.folder / "done", "the record counts when the result is safe"
+    assert names[ledger.folder / "done"] == ["id.json"]

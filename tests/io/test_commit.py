@@ -8,13 +8,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io import commit
+from monai_sasm.io import commit, formats
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom.write import write_series
+from monai_sasm.io.dicom import write as written
+from monai_sasm.io.dicom.write import write_file, write_series
+from monai_sasm.io.nifti.export import export
+from monai_sasm.io.volume import Volume
 from monai_sasm.io.walk import files_below
+from monai_sasm.types import Modality
 from tests.io.dicom.dicom_cases import ct_slice, index, save, save_all, uid
 
 DERIVATION = Derivation("monai_sasm", "1.0")
@@ -190,3 +195,128 @@ def test_a_writer_that_fails_keeps_the_older_result(tmp_path: Path) -> None:
         write_series(volume, tmp_path / "out", DERIVATION, overwrite=True)
     assert [file.read_bytes() for file in files] == before
     assert sorted((tmp_path / "out").iterdir()) == files
+
+
+def no_links(*_: object) -> None:
+    raise PermissionError("this file system knows one name for each file")
+
+
+def grey_volume() -> Volume:
+    return Volume(np.zeros((1, 3, 8, 8), np.float32), Modality.MR, np.eye(4), 0, "grey")
+
+
+def write_nifti(path: Path, overwrite: bool) -> Path:
+    formats.write(grey_volume(), path / "a.nii.gz", DERIVATION, overwrite=overwrite)
+    return path / "a.nii.gz"
+
+
+def write_nrrd(path: Path, overwrite: bool) -> Path:
+    formats.write(grey_volume(), path / "a.nrrd", DERIVATION, overwrite=overwrite)
+    return path / "a.nrrd"
+
+
+def write_map(path: Path, overwrite: bool) -> Path:
+    return export(np.zeros((3, 8, 8), np.float32), grey_volume(), path / "a.nii", overwrite=overwrite)
+
+
+def write_photo(path: Path, overwrite: bool) -> Path:
+    photo = Volume(np.zeros((1, 8, 8), np.float32), Modality.PHOTO, None, 0, "grey")
+    formats.write(photo, path / "a.png", DERIVATION, overwrite=overwrite)
+    return path / "a.png"
+
+
+def write_slice(path: Path, overwrite: bool) -> Path:
+    source = save(ct_slice(0), (path.parent if path.parent.exists() else path.parent.parent) / "source" / "IM")
+    return write_file(index(source)[0].load(), path / "a.dcm", DERIVATION, overwrite=overwrite)
+
+
+WRITERS = [write_nifti, write_nrrd, write_map, write_photo, write_slice]
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("write", WRITERS)
+def test_what_comes_while_a_result_is_written_is_not_replaced(
+    write: Callable[[Path, bool], Path], links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, original = write(tmp_path / "first", False), os.fsync
+    come = tmp_path / "second" / target.name
+
+    def fsync(descriptor: int) -> None:  # the last step before the file gets its name
+        if not come.exists():
+            come.write_text("mine")
+        original(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        if not links:
+            patch.setattr(os, "link", no_links)
+        with pytest.raises(FileExistsError, match="choose another output"):
+            write(tmp_path / "second", False)
+    assert come.read_text() == "mine"
+    assert not [path for path in come.parent.iterdir() if path.name.startswith(commit.WORKING)]
+    write(tmp_path / "second", True)
+    assert come.read_bytes()[:4] == target.read_bytes()[:4]
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    assert write(tmp_path / "third", False).read_bytes()[:4] == target.read_bytes()[:4]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_the_names_of_a_result_survive_a_power_cut(
+    write: Callable[[Path, bool], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each folder is synced when the new name is in it, those that were made above it included."""
+    synced: dict[Path, list[str]] = {}
+
+    def noted(folder: Path) -> None:
+        if folder.is_dir():
+            synced[folder] = [path.name for path in folder.iterdir()]
+
+    for module in (commit, written):
+        monkeypatch.setattr(module, "sync", noted)
+    target = write(tmp_path / "new" / "deep", False)
+    assert target.name in synced[tmp_path / "new" / "deep"]
+    assert "deep" in synced[tmp_path / "new"]
+    assert "new" in synced[tmp_path]
+
+
+def test_a_series_is_synced_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (entry,) = index(save_all([ct_slice(number) for number in range(5)], tmp_path / "source"))
+    folders: list[Path] = []
+    original = commit.sync
+    monkeypatch.setattr(commit, "sync", lambda path: folders.append(path) if path.is_dir() else original(path))
+    write_series(entry.load(), tmp_path / "new" / "out", DERIVATION)
+    assert sorted(path for path in folders if commit.WORKING not in path.name) == [tmp_path, tmp_path / "new"]
+
+
+def test_what_comes_into_a_folder_while_it_is_replaced_is_not_deleted(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (entry,) = index(save_all([ct_slice(number) for number in range(3)], tmp_path / "source"))
+    write_series(entry.load(), tmp_path / "out", DERIVATION)
+    exchange, came = commit._exchange, tmp_path / "out" / "notes.txt"
+
+    def late(left: Path, right: Path) -> bool:
+        if not came.exists():
+            came.write_text("seen by Dr. Who")
+        return exchange(left, right)
+
+    before = sorted(path.name for path in (tmp_path / "out").iterdir())
+    monkeypatch.setattr(commit, "_exchange", late)
+    with pytest.raises(FileExistsError, match="1 of the 4 files and folders in it were not written by this program"):
+        write_series(entry.load(), tmp_path / "out", DERIVATION, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*before, "notes.txt"]
+    assert not list(tmp_path.glob(".sasm-*"))
+
+
+def test_a_folder_that_comes_late_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = os.rename
+
+    def late(source: Path, target: Path) -> None:
+        add_note(folder_of(target, 2, "mine"))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(FileExistsError, match="holds files already"), commit.replacing_folder(tmp_path / "out") as new:
+        (new / "IM0").write_text("new")
+    assert content(tmp_path / "out") == {"IM0": "mine", "IM1": "mine", "notes.txt": "seen by Dr. Who"}

@@ -380,7 +380,8 @@ def test_maps_of_photos_are_grey_pictures(tmp_path: Path) -> None:
 
 def test_a_failed_series_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (volume,) = formats.open_images(dicom(tmp_path / "in" / "ct.dcm"))
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(os, name, lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         formats.write(volume, tmp_path / "out" / "series", DERIVATION)
     assert list((tmp_path / "out").iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,11 +65,11 @@ def test_a_move_that_fails_undoes_those_before_it(
     put(tmp_path, old)
     moves = {"replace": os.replace, "move_folder": placing.move_folder}
 
-    def move(kind: str, source: Path, target: Path) -> None:
+    def move(kind: str, source: Path, target: Path, **more: Any) -> None:
         if target == tmp_path / failing and not failed:
             failed.append(target)
             raise OSError("the disk has gone")
-        moves[kind](source, target)
+        moves[kind](source, target, **more)
 
     def no_links(*_: object) -> None:
         raise OSError("there are no links here")

@@ -82,7 +82,7 @@ def _series_entries(members: list[Header], unreadable: dict[Path, int], left_out
     taken = {header.path for header in unique}
     left_out |= {header.path: _COPY for header in members if header.path not in taken}
     copies = len(members) - len(unique)
-    notes = (f"{copies} further copies of the same instances ignored",) if copies else ()
+    notes: tuple[str, ...] = (f"{copies} further copies of the same instances ignored",) if copies else ()
     notes += lost_parts(slices)
     for key, group in _groups(slices).items():
         found, repeated = _group_entry(key, group, damaged=damaged, notes=notes, lost=unreadable)

@@ -73,9 +73,9 @@ def slices_of(header: Header) -> tuple[list[Slice], str | None]:
             shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]))
             frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
             whole = text_of(dataset, "ConcatenationUID")
-            place = (integer_of(dataset, f"InConcatenation{key}", 0) for key in ("Number", "TotalNumber"))
-            part = (whole, *place) if whole else None
-            slices = [replace(_slice(header, number, frame, shared), part=part) for number, frame in enumerate(frames)]
+            number, total = (integer_of(dataset, f"InConcatenation{key}", 0) for key in ("Number", "TotalNumber"))
+            part = (whole, number, total) if whole else None
+            slices = [replace(_slice(header, index, frame, shared), part=part) for index, frame in enumerate(frames)]
     except Exception as error:  # damaged sequences raise whatever they provoke
         return [], f"the functional groups cannot be parsed ({type(error).__name__}); get an intact copy of the file"
     if len(slices) != header.frames:

@@ -7,7 +7,6 @@ Instance Reference), C.7.5.2 (Contributing Equipment), C.12.4.1.1 (processed pix
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from pydicom.uid import generate_uid
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.ahead import in_order
-from monai_sasm.io.commit import guard_target, replacing_folder, sync
+from monai_sasm.io.commit import guard_target, make_folders, move_file, replacing_folder, sync, sync_each
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.dicom.conform import conform, dicom_profile
 from monai_sasm.io.dicom.header import SOFTWARE, encoding_of, read_header
@@ -135,10 +134,12 @@ def write_file(
     if len(set(source.paths)) != 1 or (len(source.paths) != 1 and not source.multiframe):
         raise ValueError(f"a series of {len(source.paths)} slices goes into a folder, got {path.name}; name a folder")
     guard_target(path, overwrite=overwrite, sources=source.paths)
+    named = make_folders(path.parent)
     with staged(path.parent) as aside:
         (name,) = _write_slices(volume, source, aside, derivation, keep_private)
         sync(aside / name)
-        os.replace(aside / name, path)
+        move_file(aside / name, path, overwrite=overwrite)
+        sync_each(named)
     return path
 
 

@@ -40,7 +40,7 @@ def export(array: NDArray[np.float32], like: Volume, path: Path, *, overwrite: b
     """
     header, parts = _encoded(array, like, path)
     guard_target(path, overwrite=overwrite)
-    with replacing(path) as file:
+    with replacing(path, overwrite=overwrite) as file:
         write_stream(file, header, parts, compressed=path.name.lower().endswith(".gz"))
     return path
 
@@ -62,7 +62,7 @@ def export_image(volume: Volume, path: Path, derivation: Derivation, *, overwrit
     own = getattr(volume.source, "path", None)
     for target in {path, voxels_of(path), sidecar_of(path)}:
         guard_target(target, overwrite=overwrite, sources=() if own is None else (own,))
-    return write_with_sidecar(path, header, parts, derivation, {})
+    return write_with_sidecar(path, header, parts, derivation, {}, overwrite=overwrite)
 
 
 def _encoded(array: NDArray[np.float32], like: Volume, path: Path) -> tuple[Any, Iterator[NDArray[np.float32]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,11 +51,17 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
         header.set_slope_inter(scaling.slope, scaling.intercept)
     parts = numbers(array, source.stored, scaling)
     record = {"Sources": [source.path.name], "ClippedVoxels": clipped}
-    return write_with_sidecar(path, header, parts, derivation, record)
+    return write_with_sidecar(path, header, parts, derivation, record, overwrite=overwrite)
 
 
 def write_with_sidecar(
-    path: Path, header: Any, parts: Iterable[NDArray[Any]], derivation: Derivation, record: dict[str, Any]
+    path: Path,
+    header: Any,
+    parts: Iterable[NDArray[Any]],
+    derivation: Derivation,
+    record: dict[str, Any],
+    *,
+    overwrite: bool,
 ) -> list[Path]:
     """Write a NIfTI file and the JSON file beside it, which says what was done; both appear when both are whole.
 
@@ -64,6 +71,7 @@ def write_with_sidecar(
         parts: see :func:`write_stream`.
         derivation: what was done.
         record: further entries of the sidecar.
+        overwrite: replace files that are there.
 
     Returns:
         The image and the sidecar.
@@ -71,13 +79,14 @@ def write_with_sidecar(
     voxels = voxels_of(path)
     header = as_kind(header, single=voxels == path)
     compressed = path.name.lower().endswith(".gz")
-    with replacing(sidecar_of(path)) as beside, replacing(path) as file:
+    made = partial(replacing, overwrite=overwrite)
+    with made(sidecar_of(path)) as beside, made(path) as file:
         beside.write(record_of(derivation, record))
         if voxels == path:
             write_stream(file, header, parts, compressed=compressed)
             return [path, sidecar_of(path)]
         write_stream(file, header, (), compressed=compressed)
-        with replacing(voxels) as other:
+        with made(voxels) as other:
             write_stream(other, None, parts, compressed=compressed)
     return [path, sidecar_of(path), voxels]
 

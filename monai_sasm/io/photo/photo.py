@@ -145,7 +145,7 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     if derivation.warning and source.kind == "PNG":
         header = png.with_warning(header, derivation.warning)
     encoded = _CODECS[source.kind].encode(Pixels(values, alpha, header))
-    with replacing(path) as file:
+    with replacing(path, overwrite=overwrite) as file:
         file.write(encoded)
     return [path]
 
@@ -202,7 +202,7 @@ def write_grey(values: NDArray[np.float32], path: Path, *, overwrite: bool = Fal
     if path.suffix.lower() != ".png":
         raise ValueError(f"a map of a photo is written as .png, got {path.name}; change the suffix")
     guard_target(path, overwrite=overwrite)
-    with replacing(path) as file:
+    with replacing(path, overwrite=overwrite) as file:
         file.write(png.encode_plain(to_samples(values, np.dtype(np.uint8))))
     return path
 

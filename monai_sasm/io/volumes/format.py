@@ -6,8 +6,8 @@ import gzip
 import io
 import math
 import zlib
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -171,7 +171,8 @@ class LayoutFormat:
         layout = self._packed_for(path, layout)
         for target in (path, *self.companions(path)):
             guard_target(target, overwrite=overwrite, sources=sources)
-        self._save(path, layout, parts, tail, record_of(derivation, record))
+        made, text = partial(replacing, overwrite=overwrite), record_of(derivation, record)
+        self._save(path, layout, parts, tail=tail, record=text, made=made)
         return [path, *self.companions(path)]
 
     def _exported(self, volume: Volume) -> tuple[NDArray[np.float32], Layout, Iterable[NDArray[Any]]]:
@@ -191,13 +192,22 @@ class LayoutFormat:
     def _is_detached(self, path: Path) -> bool:
         return path.name.lower().endswith(self._codec.DETACHED) if self._codec.DETACHED else False
 
-    def _save(self, path: Path, layout: Layout, parts: Iterable[NDArray[Any]], tail: bytes, record: bytes) -> None:
+    def _save(
+        self,
+        path: Path,
+        layout: Layout,
+        parts: Iterable[NDArray[Any]],
+        *,
+        tail: bytes,
+        record: bytes,
+        made: Callable[[Path], AbstractContextManager[BinaryIO]],
+    ) -> None:
         apart = _voxels(path) if self._is_detached(path) else None
         named = None if apart is None else apart.name
         with ExitStack() as stack:
-            beside = stack.enter_context(replacing(sidecar_of(path)))
-            voxels = stack.enter_context(replacing(apart)) if apart else None
-            file = stack.enter_context(replacing(path))
+            beside = stack.enter_context(made(sidecar_of(path)))
+            voxels = stack.enter_context(made(apart)) if apart else None
+            file = stack.enter_context(made(path))
             beside.write(record)
             if layout.coding in ("gzip", "zlib"):
                 packed = _packed(layout.coding, parts)

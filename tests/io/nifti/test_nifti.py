@@ -292,7 +292,8 @@ def test_source_and_existing_files_are_safe_and_failures_leave_nothing(
         write(volume.with_array(volume.array * np.float32(np.nan)), tmp_path / "out" / "y.nii", DERIVATION)
     with pytest.raises(ValueError, match=r"\.nii"):
         write(volume, tmp_path / "out" / "y.png", DERIVATION)
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    for name in ("link", "replace"):
+        monkeypatch.setattr(os, name, lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         write(volume, tmp_path / "out" / "z.nii", DERIVATION)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.json", "x.nii"]

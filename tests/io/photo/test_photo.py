@@ -319,7 +319,8 @@ def test_source_and_existing_files_are_safe_and_failures_leave_nothing(
     with pytest.raises(FileExistsError, match="overwrite=True"):
         raster.write(volume, tmp_path / "new" / "out.png", DERIVATION)
     raster.write(volume, tmp_path / "new" / "out.png", DERIVATION, overwrite=True)
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    for name in ("link", "replace"):
+        monkeypatch.setattr(os, name, lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         raster.write(volume, tmp_path / "new" / "two.png", DERIVATION)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.png"]
