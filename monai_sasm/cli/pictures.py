@@ -66,7 +66,7 @@ def enlarge(
         return enlarge_photo(volume, network, times, steps)
 
     with one_line_errors():
-        made: dict[str, object] = {"factor": times, "steps": steps or 1}
+        made: dict[str, object] = {"factor": times, "steps": steps}
         _run(sources, output, work, what=f"enlarged {times} times", made=made, overwrite=overwrite, quiet=quiet,
              load=(bundle, device, trust or ()), method="superresolve")  # fmt: skip
 
@@ -100,7 +100,7 @@ def inpaint(
         return inpaint_photo(volume, network, white == (known is Known.WHITE), steps)
 
     with one_line_errors():
-        _run(sources, output, work, what="completed", made={"steps": steps or 1}, overwrite=overwrite, quiet=quiet,
+        _run(sources, output, work, what="completed", made={"steps": steps}, overwrite=overwrite, quiet=quiet,
              load=(bundle, device, trust or ()), method="inpaint")  # fmt: skip
 
 

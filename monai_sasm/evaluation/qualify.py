@@ -19,7 +19,6 @@ from monai_sasm.evaluation.ct_denoising import spectral_mean
 from monai_sasm.evaluation.metrics import noise_power_spectrum
 from monai_sasm.evaluation.qualify_sample import LESIONS, Sample, sampled
 from monai_sasm.evaluation.tissues import TISSUES, local_deviation, noise_index
-from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.acquisition import Acquisition
 from monai_sasm.io.volume import Source, Volume
 from monai_sasm.restoration.operating_range import outside, pixel_sides
@@ -108,7 +107,7 @@ def qualify(volume: Volume, restorer: Restorer, wish: Wish) -> tuple[dict[str, A
         },
         "strengths": rows,
         "weights": gate,
-        "range": _range(volume, restored, acquired),
+        "range": _range(volume, restored, acquired, white=sample.white),
         "recommended": best,
     }, sample
 
@@ -184,15 +183,13 @@ def _weights(sample: Sample) -> dict[str, Any]:
     return found
 
 
-def _range(volume: Volume, restored: Restored, acquired: Acquisition) -> dict[str, Any]:
+def _range(volume: Volume, restored: Restored, acquired: Acquisition, *, white: float) -> dict[str, Any]:
     """Expert -> what it was trained and measured for, and why this series is no such; no reason: inside."""
-    profile, found = volume.modality.profile, {}
-    by_white = profile.percentile is not None
-    noise = restored.summary["noise"] / (scaling_for(restored.volume).scale if by_white else 1.0)
+    found, noise = {}, restored.summary["noise"] / white
     for expert in restored.plan.experts.values():
         allowed = expert.metadata["sasm"].get("range")
         if allowed:
-            unit = " of white" if by_white else f" {volume.unit}"
+            unit = " of white" if volume.modality.profile.relative else f" {volume.unit}"
             reasons = outside(allowed, acquired, noise=noise, unit=unit, pixels=pixel_sides(volume))
             found[expert.name] = {"noise_read": noise, "range": allowed, "outside": reasons}
     return found

@@ -67,6 +67,7 @@ class Sample:
         lesions: what was pasted.
         with_lesions: restored with them.
         orientation: how a slice is turned to be shown.
+        white: what the networks took for 1 in the slices as they came, in the unit of the series; CT: 1.
     """
 
     modality: Modality
@@ -79,6 +80,7 @@ class Sample:
     lesions: Image
     with_lesions: Image
     orientation: Orientation = field(default_factory=Orientation)
+    white: float = 1.0
 
     def shown(self, plane: Image) -> Image:
         """A slice as radiologists look at it: patient's right on the left, front or top up."""
@@ -154,7 +156,8 @@ def sampled(
     indices = _indices(stack / unit, BODY[modality], count)
     spacing = float(np.mean(pixel_sides(volume) or [1.0]))
     chosen = np.ascontiguousarray(stack[list(indices)])
-    result = restorer(_stack(volume, chosen, indices), expert=expert, gate=gate, keep_maps=True)
+    taken = _stack(volume, chosen, indices)
+    result = restorer(taken, expert=expert, gate=gate, keep_maps=True)
     after = result.volume.as_slices()[:, 0] / unit
     places = _places(after, LESIONS[modality], spacing)
     lesions = np.stack([_signal(one, after.shape[1:], LESIONS[modality].blur, spacing=spacing) for one in places])
@@ -170,6 +173,7 @@ def sampled(
         lesions=lesions,
         with_lesions=second.volume.as_slices()[:, 0] / unit,
         orientation=orientation_of(volume),
+        white=scaling_for(taken).scale if modality.profile.relative else 1.0,
     ), result
 
 

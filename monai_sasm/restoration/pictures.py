@@ -64,9 +64,11 @@ def inpaint_photo(volume: Volume, bundle: Bundle, known: NDArray[np.bool_], step
 
 
 def picture_derivation(bundle: Bundle, what: str, parameters: dict[str, object]) -> Derivation:
-    """What to write into the headers of the results."""
+    """What to write into the headers of the results; ``steps`` of ``None`` are those of the bundle's configuration."""
     from monai_sasm import __version__
 
+    if parameters.get("steps", 0) is None:
+        parameters = parameters | {"steps": getattr(bundle.network, "steps", "the bundle's")}
     warning = f"{what} by {bundle.name}: detail was drawn that nobody measured"
     models, settings = {bundle.name: bundle.sha256}, {bundle.name: bundle.settings}
     return Derivation("monai_sasm", __version__, models, parameters, settings=settings, summary=what, warning=warning)

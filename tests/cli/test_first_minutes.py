@@ -13,10 +13,15 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 from PIL import Image
 
+from monai_sasm.cli import pictures
 from monai_sasm.cli.output import Bar
+from monai_sasm.restoration.pictures import picture_derivation
+from monai_sasm.types import Modality
 from tests.data import CHECKOUT, ct_small
+from tests.evaluation.networks import bundle
 from tests.io.dicom.dicom_cases import ct_slice, save_all
 from tests.rows import check_rows
 
@@ -160,6 +165,26 @@ def test_photos_are_enlarged_and_completed(sasm: Any, tmp_path: Path) -> None:
     assert (code, "is for PHOTO, this image is CT" in err) == (3, True)
     code, _, err = sasm("enlarge", source, "-o", tmp_path / "no", "--bundle", "noise_photo_unet", "--device", "cpu")
     assert (code, "has no 'superresolve'" in err) == (2, True)
+
+
+def test_what_is_told_names_the_steps_that_run() -> None:
+    network = torch.nn.Identity()
+    network.steps = 3  # as the bundle is configured
+    made = bundle("enhance", network, modality=Modality.PHOTO)
+    for asked, told in (({"steps": None}, {"steps": 3}), ({"steps": 1}, {"steps": 1}), ({"factor": 2}, {"factor": 2})):
+        assert picture_derivation(made, "enlarged", asked).parameters == told
+
+
+@pytest.mark.parametrize(("steps", "told"), [((), None), (("--steps", "4"), 4)])
+def test_steps_go_through_as_they_are_given(
+    steps: tuple[str, ...], told: int | None, sasm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(pictures, "_run", lambda *_, made, **more: seen.append(made["steps"]))
+    picture(tmp_path / "a.png")
+    sasm("enlarge", tmp_path / "a.png", "-o", tmp_path / "large", *steps)
+    sasm("inpaint", tmp_path / "a.png", "--mask", tmp_path / "a.png", "-o", tmp_path / "whole", *steps)
+    assert seen == [told, told]
 
 
 def test_the_bar_names_the_series_and_counts_slices() -> None:

@@ -21,6 +21,7 @@ from monai_sasm.evaluation.qualify_photos import qualify_photos
 from monai_sasm.evaluation.tissues import TISSUES, kinds, local_deviation, noise_index
 from monai_sasm.io.formats import inventory
 from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.operating_range import OUTSIDE
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.data import ct_small
@@ -185,3 +186,16 @@ def test_texts_of_a_header_are_texts_on_the_page() -> None:
     page += _weights({"weights": {hostile: one}})
     assert "<script" not in page
     assert page.count("&lt;script") == len(LABELS) + 3
+
+
+def test_the_range_is_judged_as_a_restoration_judges_it() -> None:
+    """By the white of the series as it came: that of the restored one is lower."""
+    bundles = blurring(1.5)
+    gate = bundles.pop("gate")
+    bundles["noise_mri_unet"].metadata["sasm"]["range"] = {"noise": [0.0, 0.01]}
+    judge, volume = Restorer.of(bundles, gate), body(200.0, Modality.MR)
+    found, sample = qualify(volume, judge, Wish(slices=4))
+    assert sample.indices == (0, 1, 2, 3)
+    (note,) = [one for one in judge(volume).volume.notes if one.startswith(OUTSIDE)]
+    (reason,) = found["range"]["noise_mri_unet"]["outside"]
+    assert note.endswith(reason)

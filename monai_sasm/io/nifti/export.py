@@ -30,7 +30,8 @@ def export(array: NDArray[np.float32], like: Volume, path: Path, *, overwrite: b
 
     Args:
         array: ``(*spatial)`` or ``(K, *spatial)`` with the spatial shape of ``like``; ``K`` becomes the fourth axis.
-        like: gives geometry, time unit and orientation codes.
+        like: gives geometry and orientation codes; of a NIfTI file, unit and, where ``K`` counts its time points, step
+            and start of time, too.
         path: ``.nii`` or ``.nii.gz``.
 
     Raises:
@@ -76,7 +77,7 @@ def _encoded(array: NDArray[np.float32], like: Volume, path: Path) -> tuple[Any,
     code = _orientation_code(like)
     header.set_sform(affine, code)
     header.set_qform(affine, code if np.allclose(header.get_qform(), affine, atol=1e-3) else 0)  # no shear in a qform
-    header.set_xyzt_units("mm")
+    _set_time(header, like)
     header.set_slope_inter(1, 0)
     return header, paging(values[..., index] for index in range(values.shape[-1]))
 
@@ -117,3 +118,15 @@ def _orientation_code(like: Volume) -> int:
         return _SCANNER
     header = like.source.header
     return int(header["sform_code"]) or int(header["qform_code"]) or _ALIGNED
+
+
+def _set_time(header: Any, like: Volume) -> None:
+    """Lengths in mm; time as the source has it, if it is a NIfTI file."""
+    if not isinstance(like.source, NiftiSource):
+        header.set_xyzt_units("mm")
+        return
+    source = like.source.header
+    header.set_xyzt_units("mm", source.get_xyzt_units()[1])
+    count = len(like.array)
+    if count > 1 and header.get_data_shape()[3:] == (count,):
+        header["pixdim"][4], header["toffset"] = source["pixdim"][4], source["toffset"]

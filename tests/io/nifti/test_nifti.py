@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -15,6 +16,7 @@ import pytest
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.nifti import format as nifti_format
+from monai_sasm.io.nifti.export import export
 from monai_sasm.io.nifti.header import open_plain
 from monai_sasm.io.nifti.read import read
 from monai_sasm.io.nifti.write import write
@@ -308,3 +310,21 @@ def test_sidecar_names_source_tool_and_models(tmp_path: Path) -> None:
     assert record["GeneratedBy"] == [{"Name": "monai_sasm", "Version": "1.0"}]
     assert record["Models"] == {"noise_mri_unet": "ab" * 32}
     assert str(tmp_path) not in sidecar.read_text()
+
+
+@pytest.mark.parametrize(("unit", "step"), [("sec", 2.5), ("msec", 2500.0), ("unknown", 1.5)])
+def test_maps_of_time_points_keep_their_time(unit: str, step: float, tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.ones((6, 5, 4, 3), np.int16), np.eye(4))
+    image.header.set_xyzt_units("mm", unit)
+    image.header["pixdim"][4], image.header["toffset"] = step, 0.5
+    nibabel.save(image, tmp_path / "bold.nii.gz")
+    volume = read(tmp_path / "bold.nii.gz", Modality.MR)
+    for count, expected in ((3, (step, 0.5)), (2, (1, 0)), (1, None)):
+        path = export(np.ones((count, 6, 5, 4), np.float32), volume, tmp_path / f"{count}.nii")
+        header = nibabel.load(path).header
+        assert header.get_xyzt_units() == ("mm", unit)
+        if expected is not None:
+            assert (float(header["pixdim"][4]), float(header["toffset"])) == expected, count
+    plain = replace(volume, source=None)
+    made = nibabel.load(export(plain.array, plain, tmp_path / "array.nii")).header
+    assert made.get_xyzt_units() == ("mm", "unknown")
