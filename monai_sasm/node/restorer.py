@@ -71,8 +71,7 @@ class SeriesRestorer:
         job = replace(self._job, source=source, output=derived)
         written = 0
         refused: list[tuple[tuple[Path, ...], str]] = []
-        tasks = plan(job)
-        for task in tasks:
+        for task in plan(job):
             with decoding_apart():
                 row = run_at_once(task, job, restorer=self._restorer, progress=progress)
             if row.get("error") in DISK_FAULTS:
@@ -81,7 +80,4 @@ class SeriesRestorer:
                 written += row["output"]["files"]
             else:
                 refused.append((task.entry.paths, row["reason"]))
-        used = {path for task in tasks for path in task.entry.paths}
-        if unused := tuple(path for path in sorted(source.iterdir()) if path not in used):
-            refused.append((unused, "a copy of another slice, or no image: nothing was made of it"))
         return Outcome(written, tuple(refused))
