@@ -152,6 +152,11 @@ class ModalityProfile:
     bids_suffixes: str = ""
     dicom: DicomProfile | None = None
 
+    @property
+    def relative(self) -> bool:
+        """Whether users tell noise in percent of white: the unit of the image has no scale of its own."""
+        return self.is_picture or self.percentile is not None
+
 
 PLUGINS = "monai_sasm.modalities"
 """Entry points of installed packages under this group are loaded when a modality is asked for that is not known: each

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +37,7 @@ class Bundle:
         metadata: the whole ``metadata.json``.
         precision: ``float32``, or ``bfloat16`` to run the network under autocast. Experts add their correction to the
             untouched image in float32, so only the correction is rounded, to about three digits.
+        config: sha256 of the files that describe the network, and of the classes of a gate.
     """
 
     name: str
@@ -48,6 +51,14 @@ class Bundle:
     network: nn.Module
     metadata: dict[str, Any] = field(repr=False)
     precision: str = "float32"
+    config: str = ""
+
+    @property
+    def settings(self) -> str:
+        """Hexadecimal sha256 of what, beside the weights, decides what the network does: its configuration and the
+        ``sasm`` section of its metadata (temperature, noise map, range, ...)."""
+        section = json.dumps(self.metadata.get("sasm", {}), sort_keys=True, default=str)
+        return hashlib.sha256(f"{self.config} {section}".encode()).hexdigest()
 
     def restore(
         self, image: ImageBatch, sigma: NoiseMap | None = None, label: torch.Tensor | None = None
@@ -64,6 +75,11 @@ class Bundle:
         keywords = {"label": label} if label is not None and self.metadata["sasm"].get("label") else {}
         with self._running(image) as laid_out:
             return self.network(laid_out, *arguments, **keywords).float()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.network.parameters()).device
 
     @property
     def neighbours(self) -> int:

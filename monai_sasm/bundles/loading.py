@@ -84,7 +84,14 @@ def load(
         network=network,
         metadata=metadata,
         precision=wanted,
+        config=_config_digest(root, overlay),
     )
+
+
+def _config_digest(root: Path, overlay: str | None) -> str:
+    """sha256 of the files that describe what is run, in their order."""
+    files = [_config(root), *_overlay(root, overlay), root / "configs" / "classes.json"]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
 
 
 def inference_parser(root: Path, overlay: str | None = None) -> ConfigParser:

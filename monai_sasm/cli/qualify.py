@@ -31,6 +31,7 @@ def qualify(
     ] = 0.25,
     slices: Annotated[int, typer.Option(min=1, help="How many slices, or photos, are measured.")] = 8,
     expert: Annotated[str | None, typer.Option(help="Only this expert, without the gate.")] = None,
+    gate: Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")] = None,
     modality: ModalityOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     trust: Trust = None,
@@ -51,7 +52,7 @@ def qualify(
         from monai_sasm.evaluation.qualify import Wish
         from monai_sasm.io.formats import inventory
 
-        wish = Wish(slices, target_noise, dose, expert)
+        wish = Wish(slices, target_noise, dose, expert, gate)
         for path in (output, output.with_suffix(".json")):
             if path.exists() and not overwrite:
                 raise FileExistsError(f"{path.name} exists already; pass --overwrite to replace it")
@@ -91,7 +92,7 @@ def _measured(entries: list[Entry], wish: Any, device: str, *, trust: tuple[Path
 
     restorer = Restorer(device, trust=trust)
     if entries[0].modality is Modality.PHOTO:
-        found, pairs = qualify_photos(entries, restorer, wish.slices, wish.expert)
+        found, pairs = qualify_photos(entries, restorer, wish)
         return qualify_page.photo_page(found, pairs), found
     found, sample = measure(entries[0].load(), restorer, wish)
     best = found["recommended"]

@@ -50,12 +50,14 @@ class Wish:
         dose: share of the usual dose that a CT series was made with; without ``target_noise`` the noise of the usual
             dose is wanted, ``sqrt(dose)`` times that of the series.
         expert: named, instead of the gate.
+        gate: another one than the default.
     """
 
     slices: int = 8
     target_noise: float | None = None
     dose: float = 0.25
     expert: str | None = None
+    gate: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.dose <= 1:
@@ -76,7 +78,7 @@ def qualify(volume: Volume, restorer: Restorer, wish: Wish) -> tuple[dict[str, A
     """
     if volume.modality not in TISSUES:
         raise RefusedError(f"qualify knows CT, MR and photos, this is {volume.modality.value}")
-    sample, restored = sampled(volume, restorer, wish.slices, wish.expert)
+    sample, restored = sampled(volume, restorer, wish.slices, expert=wish.expert, gate=wish.gate)
     acquired = volume.source.acquisition() if isinstance(volume.source, Source) else Acquisition()
     count, _, height, width = volume.slices_shape
     rows = [_at_strength(sample, strength) for strength in STRENGTHS]
@@ -95,7 +97,7 @@ def qualify(volume: Volume, restorer: Restorer, wish: Wish) -> tuple[dict[str, A
             **{name: value for name, value in asdict(acquired).items() if value not in ("", None)},
         },
         "unit": "HU" if volume.modality is Modality.CT else "% of white",
-        "by": wish.expert or "gate",
+        "by": wish.expert or wish.gate or "gate",
         "models": restored.plan.models,
         "measured_in": {
             "pixels": {

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.evaluation.qualify import Wish
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
@@ -30,10 +31,8 @@ class Pair:
     after: Image
 
 
-def qualify_photos(
-    entries: Sequence[Entry], restorer: Restorer, count: int, expert: str | None = None
-) -> tuple[dict[str, Any], list[Pair]]:
-    """Measure at most ``count`` of the photos, evenly chosen.
+def qualify_photos(entries: Sequence[Entry], restorer: Restorer, wish: Wish) -> tuple[dict[str, Any], list[Pair]]:
+    """Measure at most ``wish.slices`` of the photos, evenly chosen; of the wish, a named expert or gate counts, too.
 
     Returns:
         what was measured, JSON-serialisable, photos by number; and the photos, for pictures.
@@ -43,7 +42,8 @@ def qualify_photos(
         BundleError: an expert or the gate is missing.
     """
     chosen = [
-        entries[k] for k in np.unique(np.linspace(0, len(entries) - 1, min(count, len(entries))).round().astype(int))
+        entries[k]
+        for k in np.unique(np.linspace(0, len(entries) - 1, min(wish.slices, len(entries))).round().astype(int))
     ]
     rows: list[dict[str, Any]] = []
     pairs, models = [], {}
@@ -52,7 +52,7 @@ def qualify_photos(
             volume = _middle(entry.load())
         except RefusedError:
             continue
-        result = restorer(volume, expert=expert)
+        result = restorer(volume, expert=wish.expert, gate=wish.gate)
         after, models = result.volume.array, result.plan.models
         weights = {name: weight for name, weight in result.summary["weights"].items() if name != "identity" and weight}
         rows.append(
@@ -74,7 +74,7 @@ def qualify_photos(
     return {
         "series": {"modality": "PHOTO", "photos": len(entries), "sampled": len(rows)},
         "unit": "of 255",
-        "by": expert or "gate",
+        "by": wish.expert or wish.gate or "gate",
         "models": models,
         "noise": {"median": float(np.median(noise)), "least": min(noise), "most": max(noise)},
         "mean_weights": means,

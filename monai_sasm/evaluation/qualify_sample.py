@@ -129,7 +129,12 @@ class Sample:
 
 
 def sampled(
-    volume: Volume, restorer: Callable[..., Restored], count: int, expert: str | None = None
+    volume: Volume,
+    restorer: Callable[..., Restored],
+    count: int,
+    *,
+    expert: str | None = None,
+    gate: str | None = None,
 ) -> tuple[Sample, Restored]:
     """At most ``count`` slices of a series, restored by the gate or a named expert.
 
@@ -138,21 +143,22 @@ def sampled(
         restorer: a :class:`~monai_sasm.restoration.restorer.Restorer`, or what is called like one.
         count: slices, evenly over the series.
         expert: without the gate.
+        gate: another one than the default.
 
     Raises:
         RefusedError: no slice holds enough of a patient.
         BundleError: an expert or the gate is missing.
     """
     modality, stack = volume.modality, volume.as_slices()[:, 0]
-    unit = 1.0 if modality is Modality.CT else scaling_for(volume).scale / 100
+    unit = scaling_for(volume).scale / 100 if modality.profile.relative else 1.0
     indices = _indices(stack / unit, BODY[modality], count)
     spacing = float(np.mean(pixel_sides(volume) or [1.0]))
     chosen = np.ascontiguousarray(stack[list(indices)])
-    result = restorer(_stack(volume, chosen, indices), expert=expert, keep_maps=True)
+    result = restorer(_stack(volume, chosen, indices), expert=expert, gate=gate, keep_maps=True)
     after = result.volume.as_slices()[:, 0] / unit
     places = _places(after, LESIONS[modality], spacing)
     lesions = np.stack([_signal(one, after.shape[1:], LESIONS[modality].blur, spacing=spacing) for one in places])
-    second = restorer(_stack(volume, chosen + unit * lesions, indices), expert=expert)
+    second = restorer(_stack(volume, chosen + unit * lesions, indices), expert=expert, gate=gate)
     return Sample(
         modality,
         indices,

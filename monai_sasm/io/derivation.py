@@ -19,6 +19,8 @@ class Derivation:
         version: its version.
         models: bundle name -> sha256 of its weights, for every network that may have touched the pixels.
         parameters: options that change pixels (strength, passes, expert, ...).
+        settings: bundle name -> hash of what its files say beside the weights, see
+            :attr:`monai_sasm.bundles.Bundle.settings`; it is not written, only told apart.
         summary: one sentence for people, for example ``"noise reduction"``.
         label: short tag appended to the series description and used in file names, for example ``"SASM"``.
         warning: what every viewer of the image must be told, even where nothing else of this is written (PNG photos).
@@ -28,6 +30,7 @@ class Derivation:
     version: str
     models: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     summary: str = "image restoration"
     label: str = "SASM"
     warning: str = ""
@@ -41,7 +44,7 @@ class Derivation:
     @property
     def digest(self) -> str:
         """Hexadecimal sha256 over everything that determines the pixels."""
-        record = [self.software, self.version, dict(self.models), dict(self.parameters)]
+        record = [self.software, self.version, dict(self.models), dict(self.parameters), dict(self.settings)]
         return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
 
     @property

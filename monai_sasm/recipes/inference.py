@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,22 @@ def slice_inferer(
     """A 2-D network on every slice of a volume, or on photos.
 
     Args:
-        modality: photos have three channels; of CT and MR every slice and time point is an image of its own.
+        modality: photos have three channels; of CT and MR every slice and time point is an image of its own, whose
+            padding and constant background come back as they were.
         chunk: slices per network call.
         neighbours: slices on each side that the network looks at, where they are close.
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
         precision: see :mod:`monai_sasm.functional.precision`; not float32 only where the network adds its correction to
             the image in float32.
     """
-    channels = Modality(modality).profile.channels
-    return SliceInferer(channels, chunk, tiles=tiling() if tiled else None, neighbours=neighbours, precision=precision)
+    return SliceInferer(
+        Modality(modality).profile.channels,
+        chunk,
+        tiles=tiling() if tiled else None,
+        neighbours=neighbours,
+        precision=precision,
+        modality=Modality(modality),
+    )
 
 
 def pipeline_inferer(modality: str, neighbours: int = 0) -> Inferer:
@@ -94,7 +101,12 @@ def pipeline_inferer(modality: str, neighbours: int = 0) -> Inferer:
 
 
 def saving(
-    output_dir: str | Path, input_dir: str | Path, bundle_root: str | Path, weights: str | Path, overwrite: bool = False
+    output_dir: str | Path,
+    input_dir: str | Path,
+    bundle_root: str | Path,
+    weights: str | Path,
+    overwrite: bool = False,
+    parameters: Mapping[str, object] | None = None,
 ) -> SaveVolumed:
     """Write results as the kind of file their sources were; see :class:`~monai_sasm.transforms.volumes.SaveVolumed`.
 
@@ -104,6 +116,7 @@ def saving(
         bundle_root: its name goes into headers and sidecars.
         weights: their hash, too.
         overwrite: replace existing files.
+        parameters: options that change pixels, for headers.
     """
     return SaveVolumed(
         "pred",
@@ -112,6 +125,7 @@ def saving(
         bundle_root=str(bundle_root),
         weights=str(weights),
         overwrite=overwrite,
+        parameters=parameters,
     )
 
 

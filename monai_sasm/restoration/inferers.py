@@ -18,6 +18,7 @@ from monai_sasm.functional.precision import reduced_precision
 from monai_sasm.functional.tiling import Tile, tiled
 from monai_sasm.restoration.coherence import coherent_distance
 from monai_sasm.restoration.dispatch import gate_weights
+from monai_sasm.restoration.shelter import run_sheltered, sheltered
 from monai_sasm.types import Modality
 
 Tiling = Callable[[int, int], Iterable[Tile]]
@@ -37,6 +38,8 @@ class SliceInferer(Inferer):
         neighbours: slices on each side that the network is shown where ``inputs.meta["slices_close"]``, see
             :mod:`monai_sasm.functional.neighbours`.
         precision: of the network, see :mod:`monai_sasm.functional.precision`.
+        modality: of images that are no pictures: padding, constant background and values out of range are kept from the
+            network and come back as they were, see :mod:`monai_sasm.restoration.shelter`. ``None`` shows all there is.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class SliceInferer(Inferer):
         tiles: Tiling | None = None,
         neighbours: int = 0,
         precision: str = "float32",
+        modality: Modality | None = None,
     ) -> None:
         super().__init__()
         if channels not in (1, 3) or chunk < 1 or neighbours < 0:
@@ -54,7 +58,7 @@ class SliceInferer(Inferer):
                 f"got channels={channels}, chunk={chunk}, neighbours={neighbours}"
             )
         self.channels, self.chunk, self.tiles, self.neighbours = channels, chunk, tiles, neighbours
-        self.precision = precision
+        self.precision, self.modality = precision, modality
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Restore ``inputs`` ``(B, C, H, W)``, or ``(1, C, *spatial)`` with three spatial axes.
@@ -86,11 +90,21 @@ class SliceInferer(Inferer):
         slices = moved.reshape(-1, 1, *moved.shape[3:])
         return slices, lambda result: result.reshape(moved.shape).movedim(2, axis)
 
-    def _restore(self, images: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
+    def _restore(self, images: Tensor, network: Callable[..., Tensor]) -> Tensor:
+        if self.modality is not None and not self.modality.profile.is_picture:
+            estimator = getattr(network, "noise_estimator", None)
+
+            def run(shown: Tensor, seen: Tensor) -> Tensor:
+                return self._tiled(network, shown, *(() if estimator is None else (estimator(seen),)))
+
+            return run_sheltered(images, self.modality, run)
         grey = self.channels == 3 and images.shape[1] == 1
-        with reduced_precision(self.precision, images.device):
-            restored = tiled(network, images.expand(-1, 3, -1, -1) if grey else images, tiling=self.tiles).float()
+        restored = self._tiled(network, images.expand(-1, 3, -1, -1) if grey else images)
         return to_grey(restored) if grey else restored
+
+    def _tiled(self, network: Callable[..., Tensor], *images: Tensor) -> Tensor:
+        with reduced_precision(self.precision, images[0].device):
+            return tiled(network, *images, tiling=self.tiles).float()
 
 
 class PipelineInferer(SliceInferer):
@@ -168,7 +182,9 @@ class WeightInferer(Inferer):
         return grid.movedim(2, 0).movedim(2, axis + 1)[None]
 
     def _weights(self, image: Tensor, network: Callable[..., Tensor]) -> Tensor:
-        """``(1, E, H, W)`` of one slice ``(1, C, H, W)``."""
+        """``(1, E, H, W)`` of one slice ``(1, C, H, W)``, of what a gate is shown in a restoration."""
+        if not self.modality.profile.is_picture:
+            image = sheltered(image, self.modality.profile).seen
         return gate_weights(
             image,
             self.noise_estimator(image),

@@ -35,7 +35,7 @@ def enlarge_photo(volume: Volume, bundle: Bundle, factor: int, steps: int | None
     check_size(factor * photo.shape[3], factor * photo.shape[2], photo.shape[1])
     infer = EnlargingInferer(factor, steps, tiles=partial(tiles, tile=_SMALL_TILE, halo=_SMALL_HALO))
     with torch.inference_mode():
-        large = infer(photo.to(_device(bundle)), bundle.network)
+        large = infer(photo.to(bundle.device), bundle.network)
     return volume.enlarged(large[0].float().clamp(0, 1).cpu().numpy())
 
 
@@ -57,10 +57,9 @@ def inpaint_photo(volume: Volume, bundle: Bundle, known: NDArray[np.bool_], step
     if not known.any():
         raise RefusedError("the mask marks the whole photo as a hole: nothing is known of it; turn the mask round")
     infer = InpaintingInferer(steps, tiles=tiles)
-    device = _device(bundle)
     with torch.inference_mode():
-        mask = torch.from_numpy(known)[None, None].float().to(device)
-        filled = infer(photo.to(device), bundle.network, mask)
+        mask = torch.from_numpy(known)[None, None].float().to(bundle.device)
+        filled = infer(photo.to(bundle.device), bundle.network, mask)
     return volume.with_array(filled[0].float().clamp(0, 1).cpu().numpy())
 
 
@@ -69,8 +68,8 @@ def picture_derivation(bundle: Bundle, what: str, parameters: dict[str, object])
     from monai_sasm import __version__
 
     warning = f"{what} by {bundle.name}: detail was drawn that nobody measured"
-    models = {bundle.name: bundle.sha256}
-    return Derivation("monai_sasm", __version__, models, parameters, summary=what, warning=warning)
+    models, settings = {bundle.name: bundle.sha256}, {bundle.name: bundle.settings}
+    return Derivation("monai_sasm", __version__, models, parameters, settings, summary=what, warning=warning)
 
 
 def _photo(volume: Volume) -> torch.Tensor:
@@ -78,7 +77,3 @@ def _photo(volume: Volume) -> torch.Tensor:
     if not volume.modality.profile.is_picture:
         raise RefusedError(f"only photos are enlarged and completed, this image is {volume.modality.value}")
     return torch.from_numpy(np.ascontiguousarray(volume.array))[None]
-
-
-def _device(bundle: Bundle) -> torch.device:
-    return next(bundle.network.parameters()).device

@@ -76,8 +76,11 @@ class Plan:
     @property
     def models(self) -> dict[str, str]:
         """Bundle name -> sha256 of its weights, of all networks that may act."""
-        used = [*self.experts.values(), *([self.gate] if self.gate else []), *([self.refiner] if self.refiner else [])]
-        return {bundle.name: bundle.sha256 for bundle in used}
+        return {bundle.name: bundle.sha256 for bundle in self._used}
+
+    @property
+    def _used(self) -> list[Bundle]:
+        return [*self.experts.values(), *(one for one in (self.gate, self.refiner) if one is not None)]
 
     @property
     def derivation(self) -> Derivation:
@@ -96,7 +99,14 @@ class Plan:
             "precision": self.precision,
         }
         parameters = {key: value for key, value in chosen.items() if value is not None}
-        plain = Derivation("monai_sasm", __version__, self.models, parameters, summary="Noise and artefact reduction")
+        plain = Derivation(
+            "monai_sasm",
+            __version__,
+            self.models,
+            parameters,
+            settings={bundle.name: bundle.settings for bundle in self._used},
+            summary="Noise and artefact reduction",
+        )
         if self.refiner is None:
             return plain
         return refined_derivation(plain, self.refiner, self.modality, options.upscale)

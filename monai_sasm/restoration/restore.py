@@ -32,7 +32,7 @@ from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
-from monai_sasm.restoration.shelter import neighbours_for_experts, sheltered
+from monai_sasm.restoration.shelter import above_darkest, neighbours_for_experts, sheltered
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.restoration.target_noise import aimed
 from monai_sasm.restoration.threads import AT_ONCE, in_threads
@@ -214,8 +214,7 @@ def restore_fully(
         restored = restore_tiled(current, sigma, maps, calls, progress=progress, slab=around, in_place=mine)
         current = restored if all(active) else torch.where(_per_slice(active, current), restored, current)
     start, current = _refined(start, current, plan, statistics)
-    if plan.modality.profile.nonnegative:  # no magnitude is negative, however dark the surroundings are drawn
-        current = torch.maximum(current, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
+    current = above_darkest(current, start, plan.modality.profile)
     return (start, current) if shelter is None else (image, shelter.result(current))
 
 
@@ -245,6 +244,7 @@ def mixing_weights(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> ExpertWeig
 def _weights_of(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> PixelWeights:
     if plan.gate is None:
         return PixelWeights.of(image.new_tensor([0.0, 1.0])[:, None, None].expand(len(image), 2, *image.shape[-2:]))
+    # in float32 whatever the precision: these weights are of single images, which no neighbouring slice steadies
     blocks = gate_blocks(image, sigma, plan.gate.network, modality=plan.modality, **_gate_settings(plan))
     return PixelWeights.of_blocks(blocks, image, plan.modality, WEIGHT_FLOOR)
 

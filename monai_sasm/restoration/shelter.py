@@ -7,7 +7,7 @@ that is no longer exactly zero breaks masks. A constant is recognised by itself,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_sasm.functional.neighbours import fit_neighbours
 from monai_sasm.functional.runs import in_squares
 from monai_sasm.types import ImageBatch, Modality, ModalityProfile
 
@@ -84,6 +85,31 @@ def sheltered(image: ImageBatch, profile: ModalityProfile) -> Sheltered:
             padding = padding | _grown(kept & (image == value), image == value)
     near = _largest(high.float(), 2 * _HALO + 1) > 0 if high.any() else None
     return Sheltered(image, within.masked_fill(padding, air), kept | padding | (within != image), padding, near)
+
+
+def run_sheltered(
+    slab: ImageBatch, modality: Modality, run: Callable[[ImageBatch, ImageBatch], ImageBatch]
+) -> ImageBatch:
+    """One network on slices of a modality that is no picture, as the pipeline runs a named expert.
+
+    Args:
+        slab: ``(B, C, H, W)``, or between neighbours ``(B, (2 n + 1) C, H, W)``, working scale, as they came.
+        modality: of the slices.
+        run: (what the network is shown, in the shape of ``slab``; what its noise is estimated from, ``(B, C, H, W)``)
+            -> restored ``(B, C, H, W)``.
+    """
+    image = fit_neighbours(slab, 0, modality.profile.channels)
+    shelter = sheltered(image, modality.profile)
+    alone = slab.shape[1] == image.shape[1]
+    shown = shelter.for_experts(shelter.seen) if alone else neighbours_for_experts(slab, modality)
+    return shelter.result(above_darkest(run(shown, shelter.seen), shelter.seen, modality.profile))
+
+
+def above_darkest(restored: ImageBatch, start: ImageBatch, profile: ModalityProfile) -> ImageBatch:
+    """No magnitude is negative, however dark the surroundings are drawn; other modalities are left as they are."""
+    if not profile.nonnegative:
+        return restored
+    return torch.maximum(restored, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
 
 
 def neighbours_for_experts(slab: ImageBatch, modality: Modality) -> ImageBatch:

@@ -169,7 +169,7 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     target, most = plan.options.target_noise, plan.options.strength
     if target is None:
         return Aim(plan)
-    if plan.modality.value != "CT":
+    if plan.modality.profile.relative:
         target = target / 100 * scaling_for(volume).scale
     image, change = _restored_slices(volume, plan)
     measured = partial(noise_curve, image, modality=plan.modality, scale=scaling_for(volume).scale)

@@ -137,6 +137,7 @@ def thin_derivation(restorer: Restorer, options: Thinning) -> Derivation:
         __version__,
         {options.expert: expert.sha256},
         {key: value for key, value in parameters.items() if value is not None},
+        {options.expert: expert.settings},
         summary="Through-plane super-resolution",
         label="SASM thin slices",
     )

@@ -195,6 +195,7 @@ class SaveVolumed(MapTransform):
         overwrite: replace existing files.
         source: key of the network's input.
         weights: file of these weights; ``models/model.pt`` in the bundle when ``None``.
+        parameters: options of the run that change pixels (steps, precision, ...), for headers and sidecars.
         derivation: called for the entry of headers and sidecars instead, where more than one bundle made the image.
     """
 
@@ -209,11 +210,13 @@ class SaveVolumed(MapTransform):
         allow_missing_keys: bool = False,
         derivation: Callable[[], Derivation] | None = None,
         weights: str | None = None,
+        parameters: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.output_dir, self.input_dir, self.bundle_root = Path(output_dir), Path(input_dir), Path(bundle_root)
         self.weights = self.bundle_root / "models" / "model.pt" if weights is None else Path(weights)
         self.overwrite, self.source, self.derivation = overwrite, source, derivation
+        self.parameters = dict(parameters or {})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write; the data are returned as they are. Photos may have become larger by a whole factor."""
@@ -232,7 +235,8 @@ class SaveVolumed(MapTransform):
         from monai_sasm import __version__
 
         digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
-        return Derivation("monai_sasm", __version__, {self.bundle_root.name: digest}, {"expert": self.bundle_root.name})
+        name = self.bundle_root.name
+        return Derivation("monai_sasm", __version__, {name: digest}, {"expert": name, **self.parameters})
 
 
 def _volume(data: Mapping[Hashable, Any], key: str) -> Volume:

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,16 +71,16 @@ class Image:
         """Where `sasm restore ROOT -o OUTPUT` writes its result."""
         return output_path(self.entry, self.root, output)
 
-    def command(self, output: Path, *, expert: str | None, strength: float) -> str:
-        """The command line that writes the same result."""
+    def command(self, output: Path, *, expert: str | None, strength: float, words: Sequence[str] = ()) -> str:
+        """The command line that writes the same result; ``words`` are further ones."""
         path = self.entry.paths[0] if len(self.entry.paths) == 1 else self.entry.paths[0].parent
-        words = ["sasm", "restore", path.name if self.uploaded else str(path), "-o", str(output)]
+        line = ["sasm", "restore", path.name if self.uploaded else str(path), "-o", str(output)]
         made_by = self.entry.modality
         if made_by is not None and self.entry.format != "dicom" and not made_by.profile.is_picture:
-            words += ["--modality", made_by.value]
-        words += ["--expert", expert] if expert else []
-        words += ["--strength", f"{strength:g}"] if strength != 1 else []
-        return shlex.join(words)
+            line += ["--modality", made_by.value]
+        line += ["--expert", expert] if expert else []
+        line += ["--strength", f"{strength:g}"] if strength != 1 else []
+        return shlex.join([*line, *words])
 
 
 class Found:

@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,11 @@ class Jobs:
             from monai_sasm.evaluation.qualify_page import photo_page, series_page
             from monai_sasm.evaluation.qualify_photos import qualify_photos
 
-            expert = study.choices["expert"]
+            wish = Wish(slices=1, expert=study.choices["expert"], gate=study.choices.get("gate"))
             if study.volume.modality.profile.is_picture:
-                page = photo_page(*qualify_photos([study.image.entry], restorer, 1, expert))
+                page = photo_page(*qualify_photos([study.image.entry], restorer, wish))
             else:
-                page = series_page(*qualify(study.volume, restorer, Wish(expert=expert)))
+                page = series_page(*qualify(study.volume, restorer, replace(wish, slices=Wish.slices)))
             name = secrets.token_urlsafe(16)
             self.reports[name] = page
             state["report"] = name

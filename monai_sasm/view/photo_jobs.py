@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import write
 from monai_sasm.io.volume import Volume
 from monai_sasm.view.studies import Study
@@ -81,19 +80,19 @@ class Enlarging(Study):
         return target.with_name(f"{target.stem}_x{self._factor}{target.suffix}")
 
     def command(self, output: Path, strength: float) -> str:
-        """The bundle's own, which enlarges all photos of a folder."""
-        configs = [f"bundles/{ENHANCER}/configs/{name}.yaml" for name in ("inference", "superres")]
-        words = ["python", "-m", "monai.bundle", "run", "--config_file", str(configs)]
-        words += ["--dataset_dir", str(self.image.entry.paths[0]), "--output_dir", str(output)]
-        return shlex.join([*words, "--factor", str(self._factor)])
+        """`sasm enlarge`."""
+        path = self.image.entry.paths[0]
+        source = path.name if self.image.uploaded else str(path)
+        return shlex.join(["sasm", "enlarge", source, "-o", str(output), "--factor", str(self._factor)])
 
     def prepare(self, restorer: Restorer) -> None:
         """Load the network."""
         if self.one is None:
             every, bundle = self._tiles(), restorer.expert(ENHANCER)
             seen = [one for one in every if self._seen(one)]
-            self.preview = PhotoJob(self.volume, bundle, partial(self._enlarge, seen), units=len(seen))
-            self.one = PhotoJob(self.volume, bundle, partial(self._enlarge, every), units=len(every))
+            what = f"enlarged {self._factor} times"
+            self.preview = PhotoJob(self.volume, bundle, partial(self._enlarge, seen), what=what, units=len(seen))
+            self.one = PhotoJob(self.volume, bundle, partial(self._enlarge, every), what=what, units=len(every))
 
     def _tiles(self) -> list[Tile]:
         from monai_sasm.functional.tiling import tiles
@@ -116,14 +115,15 @@ class Enlarging(Study):
         from monai_sasm.functional.tiling import cut
         from monai_sasm.restoration.inferers import EnlargingInferer
 
-        inferer, small = EnlargingInferer(self._factor), torch.from_numpy(self._base.volume.array)[None]
+        inferer = EnlargingInferer(self._factor)
+        small = torch.from_numpy(self._base.volume.array)[None].to(bundle.device)
         result = self.volume.array.copy()
         for tile in which:
             place = tile.core[0].start, tile.core[1].start
             if place not in self._parts:
                 with torch.inference_mode():
                     window = inferer(cut(small, tile.window), bundle.network)
-                self._parts[place] = cut(window, self._times(tile.inner))[0].numpy().copy()
+                self._parts[place] = cut(window, self._times(tile.inner))[0].cpu().numpy().copy()
             rows, columns = self._times(tile.core)
             result[:, rows, columns] = self._parts[place]
             if progress is not None:
@@ -175,7 +175,7 @@ class Filling(Study):
         if self.one is None:
             height, width = self.volume.array.shape[1:]
             units = len(tiles(height, width))
-            self.one = PhotoJob(self.volume, restorer.expert(ENHANCER), self._fill, units=units)
+            self.one = PhotoJob(self.volume, restorer.expert(ENHANCER), self._fill, what="completed", units=units)
 
     def _fill(self, bundle: Bundle, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
         import torch
@@ -184,10 +184,11 @@ class Filling(Study):
         from monai_sasm.restoration.inferers import InpaintingInferer
 
         inferer = InpaintingInferer(tiles=tiling())
-        known = torch.from_numpy(self._known.astype(np.float32))[None, None]
+        known = torch.from_numpy(self._known.astype(np.float32))[None, None].to(bundle.device)
+        photo = torch.from_numpy(self.volume.array)[None].to(bundle.device)
         network = _Told(bundle.network, lambda: progress and progress(1))
         with torch.inference_mode():
-            return inferer(torch.from_numpy(self.volume.array)[None], network, known)[0].numpy()
+            return inferer(photo, network, known)[0].cpu().numpy()
 
 
 class PhotoJob:
@@ -197,6 +198,7 @@ class PhotoJob:
         before: what it is compared with.
         bundle: whose network runs.
         run: gives the result ``(c, H, W)``.
+        what: was done, for headers.
         units: how often ``run`` tells of its progress.
     """
 
@@ -206,9 +208,10 @@ class PhotoJob:
         bundle: Bundle,
         run: Callable[[Bundle, Callable[[int], None] | None], NDArray[np.float32]],
         *,
+        what: str,
         units: int,
     ) -> None:
-        self.volume, self.units, self._bundle, self._run = before, units, bundle, run
+        self.volume, self.units, self._bundle, self._run, self._what = before, units, bundle, run, what
         self._after: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
@@ -247,10 +250,12 @@ class PhotoJob:
 
     def save(self, target: Path, strength: float, *, overwrite: bool = False) -> None:
         """Write the result; at strength 1 it is what the bundle writes."""
-        from monai_sasm import __version__
+        from monai_sasm.restoration.pictures import picture_derivation
 
-        parameters = {"expert": self._bundle.name} | ({"strength": strength} if strength != 1 else {})
-        derivation = Derivation("monai_sasm", __version__, {self._bundle.name: self._bundle.sha256}, parameters)
+        parameters: dict[str, object] = {"expert": self._bundle.name} | (
+            {"strength": strength} if strength != 1 else {}
+        )
+        derivation = picture_derivation(self._bundle, self._what, parameters)
         if strength == 1 and self._after is not None:  # to the last bit
             after = self._after
         else:

@@ -59,7 +59,9 @@ def serve(
     """
     token, found = new_token(), Found(modality)
     listening = _listen(port)
-    studies = Studies(lambda: _restorer(device, precision, trust), {} if gate is None else {"gate": gate})
+    words = [word for folder in trust for word in ("--trust", str(folder))]
+    words += [] if precision == "auto" else ["--precision", precision]
+    studies = Studies(lambda: _restorer(device, precision, trust, gate), {} if gate is None else {"gate": gate}, words)
     app = Viewer(found, studies, output).app(token, framed=framed)
     config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=5, ws="none")
     address = f"http://{HOST}:{listening.getsockname()[1]}/#{token}"
@@ -104,10 +106,11 @@ def _listen(port: int) -> socket.socket:
     return one
 
 
-def _restorer(device: str, precision: str, trust: Sequence[Path]) -> Restorer:
+def _restorer(device: str, precision: str, trust: Sequence[Path], gate: str | None) -> Restorer:
+    from monai_sasm.restoration.options import Options
     from monai_sasm.restoration.restorer import Restorer
 
     restorer = Restorer(device, precision=precision, trust=trust)
     for modality in Modality.known():
-        restorer.plan(modality)  # loads gate and experts
+        restorer.plan(modality, Options(gate=gate))  # loads gate and experts
     return restorer

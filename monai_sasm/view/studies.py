@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -54,10 +54,11 @@ class Study:
     Args:
         image: of the inventory, not refused.
         choices: fields of :class:`Options`.
+        words: what a command line needs beside them to write the same: ``--trust`` and its folders, and the like.
     """
 
-    def __init__(self, image: Image, choices: dict[str, Any]) -> None:
-        self.image, self.choices = image, choices
+    def __init__(self, image: Image, choices: dict[str, Any], words: Sequence[str] = ()) -> None:
+        self.image, self.choices, self.words = image, choices, tuple(words)
         self.failure: str | None = None
         self.part = 0.0  # of the slice under way
         self.focus = 0
@@ -93,7 +94,9 @@ class Study:
 
     def command(self, output: Path, strength: float) -> str:
         """The command line that writes the same."""
-        return self.image.command(output, expert=self.choices["expert"], strength=strength)
+        gate = self.choices.get("gate")
+        words = (*(("--gate", gate) if gate else ()), *self.words)
+        return self.image.command(output, expert=self.choices["expert"], strength=strength, words=words)
 
     @property
     def reduction(self) -> int:
@@ -138,13 +141,16 @@ class Studies:
 
     Args:
         make: loads what restores; called once, in the thread.
-        choices: fields of :class:`Options`, the same for all.
+        choices: fields of :class:`Options`, the same for all; a gate is left out where an expert is named.
+        words: see :class:`Study`.
     """
 
-    def __init__(self, make: Callable[[], Restorer], choices: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, make: Callable[[], Restorer], choices: dict[str, Any] | None = None, words: Sequence[str] = ()
+    ) -> None:
         self.ready, self.failure = False, ""
         self.restorer: Restorer | None = None
-        self._make, self._choices = make, choices or {}
+        self._make, self._choices, self._words = make, choices or {}, tuple(words)
         self._studies: OrderedDict[tuple[str, str | None], Study] = OrderedDict()
         self._asked: list[tuple[Study, int, bool]] = []
         self._changed = threading.Condition()
@@ -156,7 +162,7 @@ class Studies:
         """The study of an image; the ones that were looked at least recently are closed for it."""
         with self._changed:
             key = (image.id, expert)
-            study = self._studies.get(key) or Study(image, {**self._choices, "expert": expert})
+            study = self._studies.get(key) or Study(image, self._chosen(expert), self._words)
             self._studies[key] = study
             self._studies.move_to_end(key)
             while len(self._studies) > KEPT or (len(self._studies) > 1 and self._bytes() > KEPT_BYTES):
@@ -166,6 +172,9 @@ class Studies:
                 del self._studies[oldest]
             self._changed.notify_all()
         return study
+
+    def _chosen(self, expert: str | None) -> dict[str, Any]:
+        return {**self._choices, "expert": expert} | ({"gate": None} if expert else {})
 
     def add(self, study: Study) -> None:
         """Keep a study that was made otherwise."""

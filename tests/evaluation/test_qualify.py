@@ -137,7 +137,7 @@ def test_photos(tmp_path: Path) -> None:
     for number in range(3):
         noisy = 0.5 + random.normal(0, 20 / 255, (64, 64, 3))
         Image.fromarray((255 * noisy.clip(0, 1)).astype(np.uint8)).save(tmp_path / f"{number}.png")
-    found, pairs = qualify_photos(inventory(tmp_path), restorer(), 2)
+    found, pairs = qualify_photos(inventory(tmp_path), restorer(), Wish(slices=2))
     assert found["series"] == {"modality": "PHOTO", "photos": 3, "sampled": 2}
     assert found["noise"]["median"] == pytest.approx(20, rel=0.15)
     assert all(row["noise_after"] < 0.8 * row["noise"] for row in found["photos"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,6 +208,15 @@ def test_derivation_names_models_and_options() -> None:
     assert "strength=0.5" in second.description
     assert first.digest != second.digest
     assert first.digest == restorer().plan(Modality.MR).derivation.digest
+
+
+@pytest.mark.parametrize("changed", [{"metadata": {"sasm": {"temperature": 0.1}}}, {"config": "other"}])
+def test_what_a_bundle_says_beside_its_weights_tells_results_apart(changed: dict[str, Any]) -> None:
+    plan = restorer().plan(Modality.MR)
+    assert plan.gate is not None
+    other = replace(plan, gate=replace(plan.gate, **changed))
+    assert other.derivation.digest != plan.derivation.digest
+    assert other.derivation.description == plan.derivation.description
 
 
 def test_a_bundle_folder_becomes_an_expert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from monai_sasm import types
 from monai_sasm.bundles import Bundle
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.volume import Volume
@@ -43,6 +45,15 @@ def phantom(modality: Modality, noise: float, slices: int = 9) -> tuple[Volume, 
         array = np.abs(array)
     uniform = inside & ~lines & (np.hypot(y - 60, x - 66) < 50) & (np.hypot(y - 60, x - 40) > 27)
     return Volume(array[None].astype(np.float32), modality, np.diag([1, 1, 3.0, 1]), slice_axis=2), uniform
+
+
+def test_a_modality_with_a_unit_of_its_own_is_told_noise_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(types, "_PROFILES", dict(types._PROFILES))
+    monkeypatch.setattr(types, "_KNOWN", dict(types._KNOWN))
+    own = types.register(replace(Modality.CT.profile, name="QX", unit="own", dicom=None))
+    volume, uniform = phantom(Modality.CT, 20.0)
+    result = restorer(own)(replace(volume, modality=own), Options(expert="smooth", target_noise=12.0))
+    np.testing.assert_allclose(result.volume.array[0][uniform].std(0).mean(), 12.0, rtol=0.05)
 
 
 @pytest.mark.parametrize(("modality", "noise", "target"), [(Modality.CT, 20.0, 12.0), (Modality.CT, 40.0, 15.0)])

@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
 from monai_sasm.view.studies import LARGE, NICER, Studies, Study
 
@@ -80,3 +83,17 @@ def test_restoring_waits_for_whoever_draws_the_page() -> None:
     assert found[0][0] != threading.get_native_id()
     assert found[0][1] == min(before + NICER, 19)
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_a_named_gate_gives_way_to_a_named_expert_and_both_are_in_the_command() -> None:
+    def command(output: Path, *, expert: str | None, strength: float, words: Sequence[str] = ()) -> str:
+        return f"{expert} {strength} {' '.join(words)}"
+
+    image = cast(Any, SimpleNamespace(id="1", command=command))
+    studies = Studies(cast(Any, object), {"gate": "gate_own"}, ["--trust", "bundles"])
+    gated, named = studies(image), studies(image, "lowdose_ct_unet")
+    studies.close()
+    assert Options(**gated.choices).gate == "gate_own"
+    assert Options(**named.choices) == Options(expert="lowdose_ct_unet")
+    assert gated.command(Path("out"), 1) == "None 1 --gate gate_own --trust bundles"
+    assert named.command(Path("out"), 0.5) == "lowdose_ct_unet 0.5 --trust bundles"
