@@ -218,7 +218,8 @@ def test_a_crash_while_the_earlier_result_is_deleted_is_made_up_for(
     Ledger(ledger.output).recover()
     assert files_in(ledger.output) == {"x.nii.gz": "2"}
     found = ledger.record("id")
-    assert found is not None and found["key"] == "other"
+    assert found is not None
+    assert found["key"] == "other"
 
 
 def test_a_result_of_which_some_was_removed_is_still_ours(ledger: Ledger) -> None:
