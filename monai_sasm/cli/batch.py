@@ -44,7 +44,8 @@ Overwrite = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the series with their id and place; write nothing.")]
 Identify = Annotated[
-    bool, typer.Option("--identify", help="Write names, paths and UIDs into the manifest and messages; they may name patients.")
+    bool,
+    typer.Option("--identify", help="Tell names, paths and UIDs in manifest and messages; they may name patients."),
 ]
 Flat = Annotated[
     bool | None,
