@@ -142,6 +142,12 @@ def _make_pair(volume: Volume, name: str, output: Path, *, model: Any, seed: int
     import numpy as np
     import torch
 
+    from monai_sasm.io.commit import guard_target
+
+    file = f"{name}.png" if volume.modality.profile.is_picture else f"{name}.nii.gz"
+    places = {part: output / part / file for part in ("clean", "noisy", "masks")}
+    for place in places.values():
+        guard_target(place, overwrite=overwrite)
     generator = torch.Generator().manual_seed(seed)
     slices = volume.as_slices()
     noisy, masks = np.empty_like(slices), np.empty((len(slices), *slices.shape[2:]), np.float32)
@@ -153,8 +159,9 @@ def _make_pair(volume: Volume, name: str, output: Path, *, model: Any, seed: int
         masks[index] = params.mask[0, 0].numpy()
     on_grid = masks if volume.modality.profile.is_picture else volume.from_slices(masks[:, None]).array
     parts = {"clean": volume.array, "noisy": volume.from_slices(noisy).array, "masks": on_grid}
-    clean_file, *_ = [_write(volume, array, output / part / name, overwrite=overwrite) for part, array in parts.items()]
-    return {"file": clean_file.name, "seed": seed, "drawn": _plain(params)}
+    for part, array in parts.items():
+        _write(volume, array, places[part], overwrite=overwrite)
+    return {"file": file, "seed": seed, "drawn": _plain(params)}
 
 
 def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
@@ -185,7 +192,7 @@ def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
     return noise if kind is Kind.RICIAN else LowQualityMr(KspaceTruncation(factor=choices["factor"]), noise)
 
 
-def _write(volume: Volume, array: NDArray[np.float32], place: Path, *, overwrite: bool) -> Path:
+def _write(volume: Volume, array: NDArray[np.float32], path: Path, *, overwrite: bool) -> None:
     import numpy as np
 
     from monai_sasm.io.commit import guard_target, replacing
@@ -195,13 +202,12 @@ def _write(volume: Volume, array: NDArray[np.float32], place: Path, *, overwrite
 
     if not volume.modality.profile.is_picture:
         spatial = array if array.shape[0] > 1 else array[0]
-        return nifti_export.export(spatial, volume, place.with_name(f"{place.name}.nii.gz"), overwrite=overwrite)
-    path = place.with_name(f"{place.name}.png")
+        nifti_export.export(spatial, volume, path, overwrite=overwrite)
+        return
     guard_target(path, overwrite=overwrite)
     samples = to_samples(np.moveaxis(array, 0, 2), np.dtype(np.uint8))
     with replacing(path) as file:
         file.write(png.encode_plain(samples[..., 0] if samples.shape[2] == 1 else samples))
-    return path
 
 
 def _earlier_images(place: Path, *, overwrite: bool) -> list[dict[str, Any]]:
