@@ -130,7 +130,7 @@ def build(output: Path) -> int:
     Raises:
         ValueError: a graph does not give what its network gives, or all is larger than :data:`LARGEST`.
     """
-    if output.exists() and not (output / "manifest.json").is_file():
+    if output.exists() and not _is_page(output):
         raise ValueError(f"{output} is there and is no such page; choose another folder")
     shutil.rmtree(output, ignore_errors=True)
     shutil.copytree(STATIC, output)
@@ -152,6 +152,14 @@ def build(output: Path) -> int:
     if size > LARGEST:
         raise ValueError(f"the page has {size} bytes, more than {LARGEST}")
     return size
+
+
+def _is_page(folder: Path) -> bool:
+    """Whether a folder was written by :func:`build`: many have a ``manifest.json``."""
+    try:
+        return {"experts", "samples"} <= set(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def page(html: str) -> str:

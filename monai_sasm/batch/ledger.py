@@ -26,6 +26,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -244,10 +245,54 @@ class Ledger:
             shutil.rmtree(ready, ignore_errors=True)
             raise
         sync_each(named)
+        self._remove_earlier(identity, set(units))  # before its record goes, so that a crash is made up for
         with suppress(FileNotFoundError):
             os.replace(ready / _RECORD, self.folder / "done" / f"{identity}.json")
         sync(self.folder / "done")
         shutil.rmtree(ready, ignore_errors=True)
+
+    def _remove_earlier(self, identity: str, units: set[str]) -> None:
+        """Delete what a task's earlier result has and the new one has not: maps, or objects with other UIDs.
+
+        What was changed after the earlier record, by a user or as the result of another task, is nobody's to delete.
+        """
+        try:
+            until = _changed((self.folder / "done" / f"{identity}.json").lstat())
+        except FileNotFoundError:
+            return
+        record, left = self._record(identity) or {"units": {}}, 0
+        for unit in record["units"].keys() - units:
+            names = record["units"][unit]
+            try:
+                place = inside(self.output, unit)
+            except RefusedError:
+                left += 1
+                continue
+            left += sum(not _removed(file, until) for file in ([place / name for name in names] or [place]))
+            if names:
+                with suppress(OSError):  # it holds something else
+                    place.rmdir()
+        if left:
+            logger.warning("%s: %d file(s) of its earlier result were changed since and are left there", identity, left)
+
+
+def _changed(found: os.stat_result) -> int:
+    """When a file, its name or its content, was last changed, ns."""
+    return max(found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _removed(file: Path, until: int) -> bool:
+    """Delete a plain file that was not changed after a time; whether it is gone."""
+    try:
+        found = file.lstat()
+        if not stat.S_ISREG(found.st_mode) or _changed(found) > until:
+            return False
+        file.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _plain(identity: str) -> str:

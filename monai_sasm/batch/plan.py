@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 from collections.abc import Iterator
@@ -14,16 +13,13 @@ from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.row import ended_by
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.apart import decoding_apart
-from monai_sasm.io.commit import guard_folder, guard_target
 from monai_sasm.io.dicom.geometry import UNEVEN
 from monai_sasm.io.distinct import distinct
 from monai_sasm.io.entry import Entry
-from monai_sasm.io.formats import companions, inventory, is_file_name, output_path
-from monai_sasm.io.nifti.names import sidecar_of, stem
+from monai_sasm.io.formats import inventory, is_file_name, output_path
 from monai_sasm.io.nofollow import inside
 from monai_sasm.restoration.installed import Installed
-
-_MAPS = ("_weight-*", "_trust", "_uncertainty", "_change")  # beside a result; which weights, only restoring tells
+from monai_sasm.restoration.targets import check_target
 
 
 def plan(job: BatchJob) -> tuple[Task, ...]:
@@ -58,39 +54,8 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
 
 
 def check_targets(task: Task, job: BatchJob) -> None:
-    """Refuse a task, before anything is done for it, whose result, sidecar or maps would destroy something.
-
-    Raises:
-        FileExistsError: one of them is there, and the job does not overwrite.
-        ValueError: one of them is a source, or the sidecar of one.
-    """
-    target = job.output / task.target
-    result, series = _files(task, job), not is_file_name(target)
-    if series:
-        result.remove(target)
-        guard_folder(target, overwrite=job.overwrite, ours=is_result)
-    if _keeps_maps(job) and target.parent.is_dir():
-        name = glob.escape(target.name if series else stem(target))
-        result |= {found for part in _MAPS for found in target.parent.glob(f"{name}{part}.*")}
-    there = [file for file in sorted(result, key=lambda file: (file != target, file)) if os.path.lexists(file)]
-    if there:
-        sources = (*task.entry.paths, *(sidecar_of(path) for path in task.entry.paths))
-        for file in there:
-            guard_target(file, overwrite=job.overwrite, sources=sources)
-
-
-def is_result(path: Path) -> bool:
-    """Whether a file is a DICOM object that this program derived."""
-    from monai_sasm.io.dicom.header import read_header
-
-    header = read_header(path)
-    return header is not None and header.derived_here
-
-
-def _files(task: Task, job: BatchJob) -> set[Path]:
-    """The file or folder of a result, and its sidecar."""
-    target = job.output / task.target
-    return {target, *companions(target)}
+    """:func:`monai_sasm.restoration.targets.check_target` of a task, before anything is done for it."""
+    check_target(task.entry, job.output / task.target, overwrite=job.overwrite, maps=_keeps_maps(job))
 
 
 def _entries(job: BatchJob) -> Iterator[Entry]:

@@ -15,7 +15,7 @@ from monai_sasm import __version__
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.ledger import Ledger
-from monai_sasm.batch.plan import check_targets, is_result
+from monai_sasm.batch.plan import check_targets
 from monai_sasm.batch.row import SCHEMA, Row, ended_by, row_of
 from monai_sasm.errors import RefusedError, as_flags
 from monai_sasm.io.apart import decoding_apart
@@ -26,6 +26,7 @@ from monai_sasm.io.placing import place, staged
 from monai_sasm.restoration.files import mismatch, open_restorer, peak_mb, restore_to, thin_to
 from monai_sasm.restoration.options import Thinning
 from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.restoration.targets import is_result
 from monai_sasm.restoration.thin import thin_derivation, work_units
 from monai_sasm.types import Modality
 

@@ -44,7 +44,8 @@ Overwrite = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the series with their id and place; write nothing.")]
 Identify = Annotated[
-    bool, typer.Option("--identify", help="Write paths and UIDs into the manifest; they may name patients.")
+    bool,
+    typer.Option("--identify", help="Tell names, paths and UIDs in manifest and messages; they may name patients."),
 ]
 Flat = Annotated[
     bool | None,
@@ -118,7 +119,8 @@ def _run(job: BatchJob, tasks: Sequence[Task], running: Running, engine_for: Any
             for row in run(job, tasks, engine, summary=summary):
                 task = known[row["input"]["id"]]
                 place = {"path": job.output if job.flat else job.output / task.target}
-                tell(row, f"{task.entry.name} ({task.id})", place, as_json=running.as_json)
+                name = f"{task.entry.name} ({task.id})" if job.identify else task.id
+                tell(row, name, place, as_json=running.as_json)
     except KeyboardInterrupt:
         logger.error("interrupted; what was finished stays, nothing is half-written, --resume goes on")
         return INTERRUPTED

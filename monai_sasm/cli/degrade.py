@@ -105,29 +105,35 @@ def degrade(
 
         statuses: list[str] = []
         records: list[dict[str, Any]] = []
-        for entry in inventory(source, modality):
-            reason = entry.refusal
-            if reason is None and ONLY_FOR.get(kind, entry.modality) is not entry.modality:
-                reason = f"{kind.value} is made on {ONLY_FOR[kind].value} images only"
-            if reason is not None:
-                logger.warning("%s: skipped: %s", entry.name, reason)
-                statuses.append("skipped")
-                continue
-            try:
-                volume = entry.load()
-                model = _model(kind, volume, choices)
-                for version in range(count):
-                    own_seed = seed + len(records)
-                    name = entry.name if count == 1 else f"{entry.name}-{version + 1}"
-                    records.append(_make_pair(volume, name, output, model=model, seed=own_seed, overwrite=overwrite))
-                statuses.append("ok")
-            except Exception as error:  # one bad image must not end the data set
-                logger.debug("traceback", exc_info=True)
-                logger.error("%s: failed: %s", entry.name, reason_of(error))
-                statuses.append("failed")
+        place = output / "parameters.json"
+        earlier = _earlier_images(place, overwrite=overwrite)
+        asked = {"kind": kind.value, "options": choices, "seed": seed}
+        try:
+            for entry in inventory(source, modality):
+                reason = entry.refusal
+                if reason is None and ONLY_FOR.get(kind, entry.modality) is not entry.modality:
+                    reason = f"{kind.value} is made on {ONLY_FOR[kind].value} images only"
+                if reason is not None:
+                    logger.warning("%s: skipped: %s", entry.name, reason)
+                    statuses.append("skipped")
+                    continue
+                try:
+                    volume = entry.load()
+                    model = _model(kind, volume, choices)
+                    for version in range(count):
+                        own = {"model": model, "seed": seed + len(records), "overwrite": overwrite}
+                        name = entry.name if count == 1 else f"{entry.name}-{version + 1}"
+                        records.append(_make_pair(volume, name, output, **own))
+                    statuses.append("ok")
+                except Exception as error:  # one bad image must not end the data set
+                    logger.debug("traceback", exc_info=True)
+                    logger.error("%s: failed: %s", entry.name, reason_of(error))
+                    statuses.append("failed")
+        finally:  # of what was made before an interruption, too
+            if records:
+                _write_record(place, asked, records, earlier=earlier)
         if records:
-            asked = {"kind": kind.value, "options": choices, "seed": seed}
-            print(_write_record(output, asked, records))
+            print(place)
         raise typer.Exit(exit_code(statuses))
 
 
@@ -136,6 +142,12 @@ def _make_pair(volume: Volume, name: str, output: Path, *, model: Any, seed: int
     import numpy as np
     import torch
 
+    from monai_sasm.io.commit import guard_target
+
+    file = f"{name}.png" if volume.modality.profile.is_picture else f"{name}.nii.gz"
+    places = {part: output / part / file for part in ("clean", "noisy", "masks")}
+    for place in places.values():
+        guard_target(place, overwrite=overwrite)
     generator = torch.Generator().manual_seed(seed)
     slices = volume.as_slices()
     noisy, masks = np.empty_like(slices), np.empty((len(slices), *slices.shape[2:]), np.float32)
@@ -147,8 +159,9 @@ def _make_pair(volume: Volume, name: str, output: Path, *, model: Any, seed: int
         masks[index] = params.mask[0, 0].numpy()
     on_grid = masks if volume.modality.profile.is_picture else volume.from_slices(masks[:, None]).array
     parts = {"clean": volume.array, "noisy": volume.from_slices(noisy).array, "masks": on_grid}
-    clean_file, *_ = [_write(volume, array, output / part / name, overwrite=overwrite) for part, array in parts.items()]
-    return {"file": clean_file.name, "seed": seed, "drawn": _plain(params)}
+    for part, array in parts.items():
+        _write(volume, array, places[part], overwrite=overwrite)
+    return {"file": file, "seed": seed, "drawn": _plain(params)}
 
 
 def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
@@ -179,7 +192,7 @@ def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
     return noise if kind is Kind.RICIAN else LowQualityMr(KspaceTruncation(factor=choices["factor"]), noise)
 
 
-def _write(volume: Volume, array: NDArray[np.float32], place: Path, *, overwrite: bool) -> Path:
+def _write(volume: Volume, array: NDArray[np.float32], path: Path, *, overwrite: bool) -> None:
     import numpy as np
 
     from monai_sasm.io.commit import guard_target, replacing
@@ -189,25 +202,46 @@ def _write(volume: Volume, array: NDArray[np.float32], place: Path, *, overwrite
 
     if not volume.modality.profile.is_picture:
         spatial = array if array.shape[0] > 1 else array[0]
-        return nifti_export.export(spatial, volume, place.with_name(f"{place.name}.nii.gz"), overwrite=overwrite)
-    path = place.with_name(f"{place.name}.png")
+        nifti_export.export(spatial, volume, path, overwrite=overwrite)
+        return
     guard_target(path, overwrite=overwrite)
     samples = to_samples(np.moveaxis(array, 0, 2), np.dtype(np.uint8))
     with replacing(path, overwrite=overwrite) as file:
         file.write(png.encode_plain(samples[..., 0] if samples.shape[2] == 1 else samples))
-    return path
 
 
-def _write_record(output: Path, asked: dict[str, Any], records: list[dict[str, Any]]) -> Path:
-    """``parameters.json``: what was asked for and what was drawn, enough to make the set again."""
+def _earlier_images(place: Path, *, overwrite: bool) -> list[dict[str, Any]]:
+    """The images of earlier runs, each with all that its record says.
+
+    Raises:
+        FileExistsError: the file is no such record and ``overwrite`` is off.
+    """
+    try:
+        common = json.loads(place.read_text(encoding="utf-8"))
+        return [{**common, **image, "file": str(image["file"])} for image in common.pop("images")]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, KeyError, AttributeError):
+        if overwrite:
+            return []
+        raise FileExistsError(f"{place} is no record of sasm degrade; choose another output") from None
+
+
+def _write_record(
+    place: Path, asked: dict[str, Any], records: list[dict[str, Any]], *, earlier: list[dict[str, Any]]
+) -> None:
+    """``parameters.json``: what was asked for and what was drawn, enough to make the set again.
+
+    Images of earlier runs that were not made anew keep their records, which say themselves what differs between runs.
+    """
     from monai_sasm import __version__
     from monai_sasm.io.commit import replacing
 
-    path = output / "parameters.json"
-    content = {"software": f"monai_sasm {__version__}", **asked, "images": records}
-    with replacing(path) as file:
+    made = {record["file"] for record in records}
+    kept = [image for image in earlier if image["file"] not in made]
+    content = {"software": f"monai_sasm {__version__}", **asked, "images": [*kept, *records]}
+    with replacing(place) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
-    return path
 
 
 def _plain(value: Any) -> Any:

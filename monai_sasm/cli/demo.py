@@ -8,9 +8,12 @@ read, gate, experts, mixing, write.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from monai_sasm.restoration.restorer import Restorer
 
 SEED = 7
+MARK = ".sasm-demo.json"
+"""Record in the output: the files that were made there, and their content."""
 CT_DOSE = 0.05  # of the dose the slice was made with
 MR_NOISE = 0.08  # standard deviation as a share of the brightest tissue
 PHOTO_NOISE = 30 / 255
@@ -71,28 +76,79 @@ class SampleResult:
 def main() -> None:
     """Entry point of ``python -m monai_sasm.cli.demo``."""
     parser = argparse.ArgumentParser(prog="python -m monai_sasm.cli.demo", description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=Path("demo_output"), help="folder, replaced if it exists")
+    place = "folder, empty or of an earlier demonstration"
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo_output"), help=place)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="pydicom|monai|torch")
     from monai_sasm.restoration.restorer import Restorer
 
-    print(run(arguments.output, Restorer(arguments.device)))
+    try:
+        print(run(arguments.output, Restorer(arguments.device)))
+    except FileExistsError as error:
+        parser.error(str(error))
 
 
 def run(output: Path, restorer: Restorer) -> str:
     """Make inputs, restore them; write ``input/``, ``restored/``, ``maps/``, ``panels/``, ``demo.jpg``, ``table.md``.
 
     Args:
-        output: folder; what an earlier demonstration left there is removed.
+        output: folder; what an earlier demonstration made there is removed.
         restorer: does the work.
 
     Returns:
         The table, Markdown.
+
+    Raises:
+        FileExistsError: the folder holds something else; nothing was removed.
     """
+    _clear(output)
     for part in ("truth", "input", "restored", "maps", "panels"):
-        shutil.rmtree(output / part, ignore_errors=True)
-        (output / part).mkdir(parents=True)
+        (output / part).mkdir(parents=True, exist_ok=True)
+    try:
+        return _run(output, restorer)
+    finally:  # of one that was interrupted, too
+        made = {path.relative_to(output).as_posix(): _digest(path) for path in _files(output)}
+        (output / MARK).write_text(json.dumps(made, indent=1), encoding="utf-8")
+
+
+def _clear(output: Path) -> None:
+    """Remove what an earlier demonstration made, by its own record: name and content of each file."""
+    try:
+        made = dict(json.loads((output / MARK).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        made = {}
+    found = _files(output)
+    foreign = [path for path in found if not _is(path, made.get(path.relative_to(output).as_posix()))]
+    if foreign:
+        raise FileExistsError(
+            f"{output} holds {len(foreign)} file(s) that no demonstration made, the first is "
+            f"{foreign[0].relative_to(output)}; choose another folder by --output"
+        )
+    for path in found:
+        path.unlink()
+    for folder in sorted({parent for path in found for parent in path.relative_to(output).parents}, reverse=True):
+        with suppress(OSError):  # it holds something else
+            (output / folder).rmdir()
+
+
+def _files(output: Path) -> list[Path]:
+    """Everything below a folder but its subfolders and the record of what was made."""
+    return sorted(
+        path for path in output.rglob("*") if path != output / MARK and (path.is_symlink() or not path.is_dir())
+    )
+
+
+def _is(path: Path, digest: str | None) -> bool:
+    """Whether a plain file has this content."""
+    return digest is not None and path.is_file() and not path.is_symlink() and _digest(path) == digest
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _run(output: Path, restorer: Restorer) -> str:
     results = [_restore(sample, restorer, output) for sample in samples(output)]
     for result in results:
         _panels([result], output / "panels" / f"{result.given.name}.png", dots=110)

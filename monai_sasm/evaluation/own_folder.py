@@ -32,7 +32,7 @@ class OwnImage:
     """One image, or one pair.
 
     Args:
-        name: free of patient data for DICOM; the name of the file for others.
+        name: a hash for DICOM series; for others the name of the file, which may be a patient's.
         clean: the reference.
         degraded: its partner; ``None`` where it has to be simulated.
     """

@@ -19,7 +19,8 @@ class Entry:
     """One image, volume or DICOM series as found by :func:`monai_sasm.io.formats.inventory`.
 
     Args:
-        name: file-system-safe label, unique within one inventory, free of patient data; names the output.
+        name: file-system-safe label, unique within one inventory; names the output. That of a DICOM series is a hash;
+            that of any other file, and of one that is refused, is its own name, which may be a patient's.
         format: name of its :class:`~monai_sasm.io.file_format.FileFormat`: ``dicom``, ``nifti``, ``raster``, ...
         paths: the files it is made of.
         modality: what made it; ``None`` where the file does not say (a NIfTI without ``--modality``).

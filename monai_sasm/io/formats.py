@@ -222,7 +222,8 @@ def output_path(entry: Entry, input_root: Path, output: Path, *, alone: bool | N
         _check_written(output)
     named = None if output.is_dir() else _named_by(output)
     if named is not None and not (single if alone is None else alone):
-        raise ValueError(f"{output.name} is the name of one file, and the input holds several images; name a folder")
+        held = "is a folder" if alone is None else "holds several images"
+        raise ValueError(f"{output.name} is the name of one file, and the input {held}; name a folder")
     if named is not None:
         named.check_target(entry, output)
         target = output

@@ -87,7 +87,8 @@ class Volume:
         affine: ``(4, 4)`` float64, voxel index (in the order of the spatial axes, zero-based, voxel centre) to
             RAS mm; for 2-D images the third index is 0. ``None`` for photos.
         slice_axis: which *spatial* axis (0, 1, 2) counts the acquired slices; ``None`` for a 2-D image.
-        name: short label for logs and output names. Never patient data.
+        name: short label, after which results are named. Of a DICOM series a hash; else the name of the file, which may
+            be a patient's.
         source: a :class:`Source`, which its format needs to give back header, dtype, bit depth, alpha and so on.
         geometry: how the slices lie (``regular``, ``tilted``, ``gap``, ``irregular``, ``single``, ``multiframe``).
         notes: what the reader had to decide (duplicates dropped, ...), for the manifest.
@@ -135,7 +136,7 @@ class Volume:
             affine: ``(4, 4)`` voxel index (in the order of the spatial axes) to RAS mm, as nibabel gives it; needed for
                 all but photos, which have none.
             modality: what made it; never guessed.
-            name: names the result; no patient data.
+            name: names the result, and stands in messages.
             slice_axis: spatial axis that counts the slices of a volume; by default a clearly thicker one, else the
                 last, as in a NIfTI file.
             force_modality: take it although its values look like something else (labels, phase, CT that is not in HU).

@@ -28,7 +28,13 @@ MAX_SILENCE = 60.0
 """Seconds after which a destination that does not answer is asked again, at the latest: asking costs little, and one
 that comes and goes would be missed again and again."""
 
+NOTHING = "nothing in it is ready to be sent: move its job to ready/ without derived/"
+
 logger = logging.getLogger(__name__)
+
+
+class UnsentError(RuntimeError):
+    """A destination that was believed to have all of a job has not."""
 
 
 class Sender:
@@ -78,12 +84,23 @@ class Sender:
         Raises:
             ValueError: a file is damaged.
         """
-        if job.name not in self._uids:
-            self._uids[job.name] = {file: sop_instance(file) for file in job.files()}
-        return self._uids[job.name]
+        known = self._uids.get(job.name)
+        if known is None:
+            known = {file: sop_instance(file) for file in job.files()}
+            if known:  # nothing is found in a job that has just been moved by hand, or by another thread
+                self._uids[job.name] = known
+        return known
 
     def end(self, job: Job) -> bool:
-        """Let a job leave ``outgoing`` when every destination has it or has refused it; whether it has left."""
+        """Let a job leave ``outgoing`` when every destination has it or has refused it; whether it has left.
+
+        What the queues remember may be of an earlier stay of the job: it counts as sent only when what lies there now
+        is noted as taken, on disk, by every destination.
+
+        Raises:
+            UnsentError: a destination lacks some of it; its queue will send it.
+            ValueError: a file is damaged.
+        """
         with self._ending:
             if not job.folder.is_dir() or not all(queue.has_ended(job) for queue in self.queues):
                 return False
@@ -91,9 +108,21 @@ class Sender:
             if reasons:
                 self._set_aside(job, "; ".join(reasons))
             else:
-                files = len(self.uids(job))
-                self._spool.delivered(job)
-                self._delivered(job, files)
+                self.forget_files(job.name)
+                uids, taken = self.uids(job), job.sent()
+                behind = [
+                    queue for queue in self.queues if any((queue.peer.name, uid) not in taken for uid in uids.values())
+                ]
+                for queue in behind:
+                    queue.resume(job)
+                if behind:
+                    names = ", ".join(queue.peer.name for queue in behind)
+                    raise UnsentError(f"not all of it is noted as taken by {names}; it is sent again")
+                if uids:
+                    self._spool.delivered(job)
+                    self._delivered(job, len(uids))
+                else:
+                    self._set_aside(job, NOTHING)
             self._forget(job)
             return True
 
@@ -104,8 +133,17 @@ class Sender:
                 self._set_aside(job, reason)
             self._forget(job)
 
+    @property
+    def known(self) -> set[str]:
+        """Names of the jobs whose files have been looked at."""
+        return set(self._uids)
+
+    def forget_files(self, name: str) -> None:
+        """Look at the files of a job anew when they are asked for."""
+        self._uids.pop(name, None)
+
     def _forget(self, job: Job) -> None:
-        self._uids.pop(job.name, None)
+        self.forget_files(job.name)
         for queue in self.queues:
             queue.forget(job)
 
@@ -131,7 +169,8 @@ class DestinationQueue:
     def send_due(self) -> bool:
         """Send every job that is due; whether any got further."""
         jobs = self._spool.jobs("outgoing")
-        for name in (self._has | set(self.refused) | set(self._asked)) - {job.name for job in jobs}:  # moved by hand
+        known = self._has | set(self.refused) | set(self._asked) | self._sender.known
+        for name in known - {job.name for job in jobs}:  # moved by hand
             self._drop(name)
         further = False
         for job in jobs:
@@ -150,9 +189,17 @@ class DestinationQueue:
         self._later.forget(job.name)
         self._drop(job.name)
 
+    def resume(self, job: Job) -> None:
+        """A job that it was believed to have is to be sent there."""
+        self._has.discard(job.name)
+
     def _drop(self, name: str) -> None:
         self._has.discard(name)
         self.refused.pop(name, None)
+        self._sender.forget_files(name)
+        self._end_transaction(name)
+
+    def _end_transaction(self, name: str) -> None:
         if transaction := self._asked.pop(name, None):
             self._sender.commitments.forget(transaction)
 
@@ -177,10 +224,15 @@ class DestinationQueue:
     def _send(self, job: Job) -> bool:
         if job.name in self._asked and not self._asked[job.name].ended:
             return False
+        if not job.folder.is_dir():  # another destination's thread has just set it aside
+            return False
         try:
             uids = self._sender.uids(job)
         except ValueError as error:
             self._sender.give_up(job, f"{error}; move its job to ready/ without derived/")
+            return True
+        if not uids:
+            self._sender.give_up(job, NOTHING)
             return True
         before = job.sent()
         missing = [file for file, uid in uids.items() if (self.peer.name, uid) not in before]
@@ -209,7 +261,6 @@ class DestinationQueue:
             return further
         self.unreachable = None
         self._reachable.forget(self.peer.name)
-        self._later.forget(job.name)
         self._has.add(job.name)
         self._sender.end(job)
         return True
@@ -230,7 +281,7 @@ class DestinationQueue:
         transaction = self._asked[job.name]
         if not transaction.ended:
             return False
-        self._drop(job.name)
+        self._end_transaction(job.name)
         if transaction.reported.is_set():
             job.note_lost(peer.name, set(uids.values()) - transaction.committed)
         check(transaction, peer, uids)

@@ -24,7 +24,7 @@ from monai_sasm.node.outcome import Restores, is_disk_fault, is_disk_full
 from monai_sasm.node.progress import Progress
 from monai_sasm.node.receive import Receiver
 from monai_sasm.node.sender import DestinationQueue, Sender
-from monai_sasm.node.spool import Job, Spool
+from monai_sasm.node.spool import BUILDING, Job, Spool
 from monai_sasm.node.tls import client_context
 
 MAX_FAILURES = 5
@@ -201,10 +201,13 @@ class Node:
         repeated = self.spool.drop_known(job)
         self.counters.add("repeated", repeated)
         if not job.received():
+            if job.strays():
+                self._quarantine(job, "its objects do not lie in source/; move them there")
+                return
             logger.info("%s: restored and sent before", job.name)
             self.spool.discard(job)
             return
-        building = job.folder / "derived.tmp"
+        building = job.folder / BUILDING
         shutil.rmtree(building, ignore_errors=True)
         started = time.monotonic()
         try:
@@ -237,7 +240,7 @@ class Node:
         logger.info("%s: %d objects restored in %.1f s", job.name, outcome.written, seconds)
 
     def _quarantine(self, job: Job, reason: str) -> None:
-        shutil.rmtree(job.folder / "derived.tmp", ignore_errors=True)
+        shutil.rmtree(job.folder / BUILDING, ignore_errors=True)
         self.spool.quarantine(job, reason)
         self.counters.add("quarantined")
         logger.error("%s: set aside: %s", job.name, reason)

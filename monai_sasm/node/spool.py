@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -38,9 +39,11 @@ from monai_sasm.io.nofollow import make_folder, owner_here
 STATES = ("incoming", "ready", "outgoing", "quarantine", "done")
 MAX_STARTS = 3
 """So often may the process die while it restores one series, before that series is set aside."""
-
-
+BUILDING = "derived.tmp"
+"""Folder in a job, for derived files that are being made."""
 _LOST = "-"  # before a line of what was taken and is not kept
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class Job:
             return set(os.listdir(self.source))
         except FileNotFoundError:
             return set()
+
+    def strays(self) -> list[Path]:
+        """Objects that lie where nobody looks for them, in a job that was put together by hand."""
+        known = (self.source, self.derived, self.folder / BUILDING)
+        return [path for path in self.folder.rglob("*.dcm") if not any(map(path.is_relative_to, known))]
 
     def files(self) -> list[Path]:
         """What is to be sent."""
@@ -237,6 +245,8 @@ class Spool:
         for file in files:
             shutil.copyfile(file, part.source / file.name)
         _write_reason(part, reason)
+        sync_all(part.folder)  # the originals go when the rest has been sent
+        sync(part.folder.parent)
 
     def restored(self, job: Job, building: Path) -> None:
         """ready -> outgoing, with the derived files in ``building``, a folder within the job's."""
@@ -264,20 +274,34 @@ class Spool:
         shutil.rmtree(gone.folder)
 
     def forget(self, days: float) -> list[str]:
-        """Delete what has been in quarantine, and what is known of series that were sent, for longer; names of jobs."""
+        """Delete what has been in quarantine, and what is known of series that were sent, for longer; names of jobs.
+
+        The time of a job without ``reason.json``, put there by hand, begins when it is first seen here. What cannot be
+        deleted keeps nothing else.
+        """
         before = time.time() - 86400 * days
         gone = []
         for job in self.jobs("quarantine"):
-            if (job.folder / "reason.json").stat().st_mtime < before:
-                self.discard(job)
-                gone.append(job.name)
+            with _told(job.name):
+                if not (job.folder / "reason.json").exists():
+                    _write_reason(job, "put into quarantine by hand")
+                elif (job.folder / "reason.json").stat().st_mtime < before:
+                    self.discard(job)
+                    gone.append(job.name)
         for path in [*(self.root / "made").iterdir(), *(self.root / "ledger").glob("*/*")]:
-            if path.stat().st_mtime < before:
-                path.unlink()
+            with _told(path.name):
+                if path.stat().st_mtime < before:
+                    path.unlink()
         return gone
 
     def quarantine(self, job: Job, reason: str) -> None:
-        """Any state -> quarantine."""
+        """Any state -> quarantine.
+
+        Raises:
+            FileNotFoundError: it has been moved by hand.
+        """
+        if not job.folder.is_dir():
+            raise FileNotFoundError(f"{job.name} is not in {job.folder.parent.name}/ any more")
         (job.folder / "starts").unlink(missing_ok=True)
         _write_reason(job, reason)
         self._move(job, "quarantine")
@@ -303,8 +327,17 @@ class Spool:
         for job in self.jobs("ready"):
             if job.derived.is_dir():
                 self._move(job, "outgoing")
-            elif not job.source.is_dir():
+            elif not job.source.is_dir() and not job.strays():
                 shutil.rmtree(job.folder)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Tell of an error of the disk, and go on."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s could not be deleted: %s", name, error.strerror or type(error).__name__)
 
 
 def _write_reason(job: Job, reason: str) -> None:

@@ -68,6 +68,8 @@ class Web:
             session.auth = lambda request: _with_header(request, header)  # a header alone gives way to ~/.netrc
         elif peer.user_env and peer.password_env:
             session.auth = (peer.secret(peer.user_env), peer.secret(peer.password_env))
+        else:
+            session.auth = lambda request: request  # or requests would send those of ~/.netrc, also over http
         if peer.ca_bundle:
             session.verify = peer.ca_bundle
 

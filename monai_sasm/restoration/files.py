@@ -18,6 +18,7 @@ from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options, Thinning
 from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.restoration.targets import check_target
 from monai_sasm.restoration.thin import thin_derivation, thin_volume
 from monai_sasm.types import Modality
 
@@ -48,32 +49,44 @@ def restore(
 
     Raises:
         RefusedError: some image was refused; the message lists the reasons. The others are done before it is raised.
+        FileExistsError: the same, where nothing but results that exist, while ``overwrite`` is off, is in the way.
         FileNotFoundError: there is no such source.
-        FileExistsError: a result exists already and ``overwrite`` is off.
+        ValueError: ``target`` is the name of one file, and there are several images.
     """
     source, target = Path(source), Path(target)
     restorer, options = Restorer(device), Options(**choices)
     restorer.check(options)
-    done, reasons = [], []
     known = None if modality is None else Modality(modality)
-    found = [
-        (entry, entry.refusal or restorer.mismatch(entry.modality, options))
-        for entry in inventory(source, known, force_modality=force_modality)
-    ]
-    wanted = [output_path(entry, source, target) for entry, reason in found if reason is None]
-    places = iter(distinct(wanted, maps=options.keep_maps))
-    for entry, reason in found:
-        if reason is None:
-            place = next(places)
-            try:
-                restorer(entry.load(), options, in_place=True).save_as(place, overwrite=overwrite)
-                done.append(place)
-                continue
-            except RefusedError as error:
-                reason = str(error)
-        reasons.append(f"{entry.name}: {reason}")
-    if reasons:
-        raise RefusedError("; ".join(reasons))
+    entries = inventory(source, known, force_modality=force_modality)
+    alone = sum(entry.refusal is None for entry in entries) == 1
+    wanted: list[tuple[Entry, Path]] = []
+    refused: list[tuple[Entry, Exception]] = []
+    for entry in entries:
+        try:
+            if reason := entry.refusal or restorer.mismatch(entry.modality, options):
+                raise RefusedError(reason)
+            wanted.append((entry, output_path(entry, source, target, alone=alone)))
+        except RefusedError as error:
+            refused.append((entry, error))
+    waiting = []
+    for (entry, _), place in zip(wanted, distinct([place for _, place in wanted], maps=options.keep_maps), strict=True):
+        try:
+            check_target(entry, place, overwrite=overwrite, maps=options.keep_maps)
+            waiting.append((entry, place))
+        except (ValueError, OSError) as error:
+            refused.append((entry, error))
+    done = []
+    for entry, place in waiting:
+        try:
+            restorer(entry.load(), options, in_place=True).save_as(place, overwrite=overwrite)
+            done.append(place)
+        except (RefusedError, FileExistsError) as error:
+            refused.append((entry, error))
+    if refused:
+        told = "; ".join(f"{entry.name}: {error}" for entry, error in refused)
+        raise (FileExistsError if all(isinstance(error, FileExistsError) for _, error in refused) else RefusedError)(
+            told
+        )
     return done
 
 

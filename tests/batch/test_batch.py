@@ -117,7 +117,7 @@ def test_the_manifest_names_nobody_unless_asked(sasm: Any, tree: Path, tmp_path:
     (tree / "Brown_Ann.png").write_bytes((tree / "Smith_John.png").read_bytes()[:400])
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "Smith_John.png").write_text("taken")
-    code, _, _ = sasm(tree, tmp_path / "out")
+    code, _, messages = sasm(tree, tmp_path / "out", "-v")
     text = (tmp_path / "out" / "manifest.jsonl").read_text()
     dataset = pydicom.dcmread(next(tree.rglob("*.dcm")))
     names = ["Smith", "Brown", "Doe", "Jane", "sub-1", str(tmp_path)]
@@ -126,7 +126,11 @@ def test_the_manifest_names_nobody_unless_asked(sasm: Any, tree: Path, tmp_path:
     check_rows(map(json.loads, text.splitlines()))
     assert {row["status"] for row in map(json.loads, text.splitlines())} == {"ok", "failed", "skipped"}
     assert not [name for name in names + identifiers if name in text]
-    sasm(tree, tmp_path / "told", "--identify")
+    assert text.count('"id": ') == sum(json.loads(line)["input"]["id"] in messages for line in text.splitlines())
+    messages = messages.replace(str(tmp_path / "out" / "manifest.jsonl"), "")
+    assert not [name for name in names + identifiers if name in messages]
+    _, _, messages = sasm(tree, tmp_path / "told", "--identify", "-v")
+    assert "Smith_John (" in messages
     told = (tmp_path / "told" / "manifest.jsonl").read_text()
     check_rows(map(json.loads, told.splitlines()))
     assert all(name in told for name in ("Smith_John.png", "Doe_Jane_000", *identifiers[:2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -156,6 +157,70 @@ def test_a_crash_while_a_series_is_replaced_loses_no_slice(
     assert found is not None
     assert found["key"] == "other"
     assert not list((ledger.folder / "ready").iterdir())
+
+
+EARLIER = {"S1#a.dcm": "1", "x.nii.gz": "1", "x_change.nii.gz": "1", "CT/IM0001.dcm": "1", "CT/IM0002.dcm": "1"}
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and room.FOLDER not in path.parts
+    }
+
+
+def test_what_only_the_earlier_result_had_is_deleted(ledger: Ledger) -> None:
+    stage(ledger, EARLIER)
+    (ledger.output / "report.txt").write_text("the user's")
+    stage(ledger, {"S2#a.dcm": "2", "x.nii.gz": "2"}, key="other", run="next", overwrite=True)
+    assert files_in(ledger.output) == {"S2#a.dcm": "2", "x.nii.gz": "2", "report.txt": "the user's"}
+    assert not (ledger.output / "CT").exists()
+
+
+def test_what_was_changed_after_the_earlier_result_is_not_deleted(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage(ledger, EARLIER)
+    time.sleep(0.05)  # of the clock of a file system
+    (ledger.output / "x_change.nii.gz").write_text("edited")
+    (ledger.output / "CT" / "note.txt").write_text("the user's")
+    own = ledger.output.parent / "own.dcm"
+    own.write_text("own")
+    os.utime(own, (0, 0))
+    own.replace(ledger.output / "CT" / "IM0002.dcm")  # however old its content is
+    stage(ledger, {"S1#a.dcm": "other task"}, identity="other", overwrite=True)
+    stage(ledger, {"y.nii.gz": "2"}, key="other", run="next", overwrite=True)
+    assert files_in(ledger.output) == {
+        "S1#a.dcm": "other task", "x_change.nii.gz": "edited", "CT/note.txt": "the user's", "CT/IM0002.dcm": "own",
+        "y.nii.gz": "2",
+    }  # fmt: skip
+    assert "3 file(s) of its earlier result" in caplog.text
+    assert "S1#a" not in caplog.text, "names may be of patients"
+
+
+def test_a_crash_while_the_earlier_result_is_deleted_is_made_up_for(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(ledger, EARLIER)
+    removed, calls = room._removed, []
+
+    def crash(file: Path, until: int) -> bool:
+        calls.append(file)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return removed(file, until)
+
+    monkeypatch.setattr(room, "_removed", crash)
+    with pytest.raises(KeyboardInterrupt):
+        stage(ledger, {"x.nii.gz": "2"}, key="other", run="next", overwrite=True)
+    monkeypatch.setattr(room, "_removed", removed)
+    assert len(files_in(ledger.output)) == 3
+    Ledger(ledger.output).recover()
+    assert files_in(ledger.output) == {"x.nii.gz": "2"}
+    found = ledger.record("id")
+    assert found is not None
+    assert found["key"] == "other"
 
 
 def test_a_result_of_which_some_was_removed_is_still_ours(ledger: Ledger) -> None:

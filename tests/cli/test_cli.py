@@ -295,6 +295,55 @@ def test_degrade_photos(sasm: Any, photo: Path, tmp_path: Path) -> None:
     ).read_bytes()
 
 
+def test_degrade_keeps_the_records_of_earlier_runs(sasm: Any, photo: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copy(photo, tmp_path / "other.png"))
+    out = tmp_path / "out"
+    for image, sigma, seed in ((photo, 0.1, 5), (other, 0.2, 7)):
+        command = ("degrade", image, "--kind", "gaussian", "--sigma", sigma, "--seed", seed, "-o", out)
+        assert sasm(*command)[0] == 0
+    record = json.loads((out / "parameters.json").read_text())
+    seeds = {image["file"]: {**record, **image}["seed"] for image in record["images"]}
+    sigmas = {image["file"]: {**record, **image}["options"]["sigma"] for image in record["images"]}
+    assert seeds == {"window.png": 5, "other.png": 7}
+    assert sigmas == {"window.png": [0.1, 0.1], "other.png": [0.2, 0.2]}
+    assert sasm(*command)[0] == 4, "they exist"
+    assert json.loads((out / "parameters.json").read_text()) == record
+    assert sasm("degrade", photo, "--kind", "gaussian", "--seed", "9", "-o", out, "--overwrite")[0] == 0
+    record = json.loads((out / "parameters.json").read_text())
+    assert {image["file"]: image["seed"] for image in record["images"]} == {"window.png": 9, "other.png": 7}
+
+
+def test_degrade_replaces_no_foreign_record(sasm: Any, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "parameters.json").write_text('{"epochs": 3}')
+    code, _, err = sasm("degrade", photo, "--kind", "gaussian", "-o", tmp_path / "out")
+    assert code == 2
+    assert "no record of sasm degrade" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["parameters.json"]
+
+
+def test_what_was_degraded_before_an_interruption_is_recorded(
+    sasm: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from monai_sasm.cli import degrade
+
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        shutil.copy(photo, folder / name)
+    make = degrade._make_pair
+
+    def interrupted(volume: Any, name: str, *arguments: Any, **more: Any) -> Any:
+        if name == "b":
+            raise KeyboardInterrupt
+        return make(volume, name, *arguments, **more)
+
+    monkeypatch.setattr(degrade, "_make_pair", interrupted)
+    assert sasm("degrade", folder, "--kind", "gaussian", "-o", tmp_path / "out")[0] == 130
+    record = json.loads((tmp_path / "out" / "parameters.json").read_text())
+    assert [image["file"] for image in record["images"]] == ["a.png"]
+
+
 def test_degrade_makes_what_training_reads(sasm: Any, tmp_path: Path) -> None:
     from monai_sasm.datasets.images import paired
 

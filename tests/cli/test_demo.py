@@ -11,12 +11,15 @@ import pydicom
 import pytest
 from PIL import Image
 
-from monai_sasm.cli.demo import run
+from monai_sasm.cli import demo as module
+from monai_sasm.cli.demo import MARK, main, run
+
+NOBODY: Any = None  # restores nothing
 
 
 @pytest.fixture
 def demo(tmp_path: Path, toy_restorer: Any) -> tuple[Path, str]:
-    return tmp_path, run(tmp_path, toy_restorer)
+    return tmp_path / "out", run(tmp_path / "out", toy_restorer)
 
 
 def test_demo_writes_what_it_promises(demo: tuple[Path, str]) -> None:
@@ -52,3 +55,53 @@ def test_demo_weights_sum_to_one(demo: tuple[Path, str]) -> None:
     output, _ = demo
     maps = [nibabel.load(path).get_fdata() for path in (output / "maps").glob("brain_weight-*.nii.gz")]
     np.testing.assert_allclose(np.sum(maps, axis=0), 1, atol=1e-5)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pictures(output: Path) -> list[Any]:
+    """In place of the samples: one file, and then somebody interrupts."""
+    (output / "input" / "window.png").write_bytes(b"made")
+    raise KeyboardInterrupt
+
+
+def test_a_folder_of_other_files_is_refused_untouched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "samples", pictures)
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "only_copy.dcm").write_bytes(b"mine")
+    for record in (None, '{"input/only_copy.dcm": "0000"}', "[]", "no record"):
+        if record is not None:
+            (tmp_path / MARK).write_text(record)
+        before = contents(tmp_path)
+        with pytest.raises(FileExistsError, match=r"1 file.*only_copy\.dcm; choose another folder"):
+            run(tmp_path, NOBODY)
+        assert contents(tmp_path) == before
+    monkeypatch.setattr("monai_sasm.restoration.restorer.Restorer", lambda device: None)
+    monkeypatch.setattr("sys.argv", ["demo", "-o", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "choose another folder" in capsys.readouterr().err
+
+
+def test_an_earlier_demonstration_is_replaced_an_interrupted_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "samples", pictures)
+    output = tmp_path / "out"
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(output, NOBODY)
+        assert set(contents(output)) == {"input/window.png", MARK}
+    (output / "input" / "window.png").write_bytes(b"painted over")
+    with pytest.raises(FileExistsError, match=r"window\.png"):
+        run(output, NOBODY)
+    (output / "input" / "window.png").write_bytes(b"made")
+    (tmp_path / "elsewhere.png").write_bytes(b"made")
+    (output / "truth" / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(FileExistsError, match=r"link\.png"):
+        run(output, NOBODY)

@@ -180,6 +180,19 @@ def test_credentials_come_from_the_environment(server: Server, monkeypatch: pyte
     assert server.requests[-1][2]["Authorization"] == "Bearer very secret"
 
 
+def test_credentials_of_a_netrc_file_are_not_sent(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert find_series(Web(WebPeer("server", server.url)), {"Modality": "CT"}) == []
+    assert "Authorization" not in server.requests[-1][2]
+    monkeypatch.setenv("A_NAME", "me")
+    monkeypatch.setenv("A_WORD", "mine")
+    find_series(Web(WebPeer("server", server.url, user_env="A_NAME", password_env="A_WORD")), {"Modality": "CT"})
+    assert server.requests[-1][2]["Authorization"] == "Basic bWU6bWluZQ=="
+
+
 def test_push_says_what_was_refused(server: Server, files: list[Path], capsys: Any) -> None:
     """A server that answers 409 to everything with the second object in it."""
     unwanted = uid("plain", 1).encode()

@@ -248,6 +248,18 @@ def test_part_of_a_series_is_set_aside(tmp_path: Path, archive: Archive) -> None
         assert pydicom.dcmread(file).SOPInstanceUID == uid("plain", 0)
 
 
+def test_a_job_put_together_wrongly_by_hand_is_set_aside(tmp_path: Path, archive: Archive) -> None:
+    with running(tmp_path, archive) as (node, rows):
+        moved = tmp_path / "1-by-hand"
+        moved.mkdir()
+        save(series(count=1)[0], moved / "a.dcm")
+        moved.rename(node.spool.root / "ready" / moved.name)
+        wait_for(lambda: rows)
+        assert "source/" in rows[0]["reason"]
+        (job,) = node.spool.jobs("quarantine")
+        assert len(dicom_in(job.folder)) == 1
+
+
 def test_a_full_disk_is_said_to_the_sender(tmp_path: Path, archive: Archive) -> None:
     with running(tmp_path, archive, min_free_mb=1 << 40) as (node, _):
         assert send(node, series(count=1)) == [0xA700]

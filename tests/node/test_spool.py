@@ -109,6 +109,58 @@ class TestSpool:
             box.close()
         assert not names(tmp_path / "spool")
 
+    def test_one_job_that_cannot_be_deleted_keeps_no_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        box = Spool(tmp_path / "spool", "d")
+        for name in ("1-by-hand", "2-busy", "3-old"):
+            source = Job(box.root / "quarantine" / name).source
+            source.mkdir(parents=True)
+            (source / "a.dcm").write_text("x")
+        for name in ("2-busy", "3-old"):
+            job = Job(box.root / "quarantine" / name)
+            job.folder.rename(box.root / "ready" / name)
+            box.quarantine(Job(box.root / "ready" / name), "a reason")
+        (box.root / "made" / "aaaa").touch()
+        long_ago = spool.time.time() - 2 * 86400
+        for path in (box.root / "made" / "aaaa", *(box.root / "quarantine").glob("*/reason.json")):
+            os.utime(path, (long_ago, long_ago))
+        discard = box.discard
+
+        def busy(job: Job) -> None:
+            if job.name == "2-busy":
+                raise PermissionError(13, "Permission denied")
+            discard(job)
+
+        monkeypatch.setattr(box, "discard", busy)
+        assert box.forget(days=1) == ["3-old"]
+        assert not list((box.root / "made").iterdir())
+        assert [job.name for job in box.jobs("quarantine")] == ["1-by-hand", "2-busy"]
+        monkeypatch.setattr(box, "discard", discard)
+        assert box.forget(days=1) == ["2-busy"], "the time of what was put there by hand has just begun"
+        os.utime(box.root / "quarantine" / "1-by-hand" / "reason.json", (long_ago, long_ago))
+        assert box.forget(days=1) == ["1-by-hand"]
+
+    def test_a_job_that_was_moved_is_not_made_again_by_setting_it_aside(self, tmp_path: Path) -> None:
+        box = Spool(tmp_path / "spool", "d")
+        job = box.promote(keep(box, objects(tmp_path / "a")[0]))
+        assert job is not None
+        job.folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(FileNotFoundError, match="not in ready/ any more"):
+            box.quarantine(job, "a reason")
+        assert not box.jobs("quarantine")
+
+    def test_objects_that_lie_at_the_wrong_place_of_a_job_survive_a_start(self, tmp_path: Path) -> None:
+        box = Spool(tmp_path / "spool", "d")
+        stray = box.root / "ready" / "1-by-hand" / "1-by-hand" / "source" / "a.dcm"
+        stray.parent.mkdir(parents=True)
+        stray.write_text("x")
+        (box.root / "ready" / "2-empty" / "derived.tmp").mkdir(parents=True)
+        (box.root / "ready" / "2-empty" / "derived.tmp" / "a.dcm").write_text("x")
+        box.close()
+        (job,) = Spool(tmp_path / "spool", "d").jobs("ready")
+        assert job.strays() == [stray]
+
     def test_a_line_cut_off_by_a_crash_belongs_to_nobody(self, tmp_path: Path) -> None:
         job = Job(tmp_path / "job")
         job.folder.mkdir()
