@@ -28,6 +28,7 @@ WORKING = ".sasm-"
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # left by file browsers
 _SYNCED = 8  # files at a time, since each waits for the disk
 _STALE = 24 * 3600  # seconds after which nobody works on an unfinished folder any more
+_UNSYNCED = (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 _HERE = {"linux": -100, "darwin": -2}  # AT_FDCWD
 
@@ -225,14 +226,19 @@ def sync_each(folders: Iterable[Path]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, survive a power cut."""
-    if os.name == "nt" and path.is_dir():
+    """Make a file's content, or the names in a folder where that can be had, survive a power cut."""
+    folder = path.is_dir()
+    if os.name == "nt" and folder:
         return  # Windows cannot sync a folder
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:  # of network file systems, and folders that one may write to and not read
+        if not folder or error.errno not in _UNSYNCED:
+            raise
 
 
 def sync_all(folder: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import stat
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -320,3 +323,20 @@ def test_a_folder_that_comes_late_is_not_replaced(tmp_path: Path, monkeypatch: p
     with pytest.raises(FileExistsError, match="holds files already"), commit.replacing_folder(tmp_path / "out") as new:
         (new / "IM0").write_text("new")
     assert content(tmp_path / "out") == {"IM0": "mine", "IM1": "mine", "notes.txt": "seen by Dr. Who"}
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])
+def test_a_file_system_that_cannot_sync_folders_is_no_fault_of_the_result(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def of_files_alone(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, "not of folders")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    with pytest.raises(OSError, match="not of folders") if code == errno.EIO else nullcontext():
+        write_photo(tmp_path / "out", False)
+    assert (tmp_path / "out" / "a.png").is_file()
