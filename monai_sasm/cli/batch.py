@@ -21,6 +21,7 @@ from monai_sasm.cli.output import (
     logger,
     one_line_errors,
     progress_bar,
+    say,
     set_up_logging,
 )
 from monai_sasm.cli.restore import print_plan, tell
@@ -171,4 +172,4 @@ def _print_summary(summary: Summary, job: BatchJob) -> None:
     if summary.planned:
         lines.append(f"manifest: {job.output / NAME}")
     for line in lines:
-        print(f"sasm: {line}", file=sys.stderr)
+        say(f"sasm: {line}", sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from monai_sasm.cli.arguments import Overwrite
-from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row, print_table, set_up_logging
+from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row, print_table, say, set_up_logging
 from monai_sasm.errors import reason_of
 
 _COLUMNS = ("name", "role", "modality", "degradation", "weights", "called", "gain", "description")
@@ -72,7 +73,7 @@ def path(
         if not file.is_file():
             there = ", ".join(sorted(one.name for one in folder.glob("*.yaml")))
             raise ValueError(f"{name} has no {config}; it has {there}")
-        print(file)
+        say(file)
 
 
 @bundles.command()
@@ -90,8 +91,8 @@ def new(
         from monai_sasm.bundles import new_bundle
 
         root = new_bundle(name, origin, output, extra=trust or ())
-        print(root)
-        typer.echo(_next_steps(root, origin), err=True)
+        say(root)
+        say(_next_steps(root, origin), sys.stderr)
 
 
 @bundles.command()
@@ -107,7 +108,7 @@ def gate(
         if name is not None:
             find_gate(found, name)
             choose_default_gate(name)
-        print(find_gate(found) or "none")
+        say(find_gate(found) or "none")
         _tell_gate(found)
 
 
@@ -135,14 +136,14 @@ def add(
         from monai_sasm.training.gate_head import add_bundle
 
         extended = add_bundle(folder, examples, output, steps=steps, gate_name=gate)
-        print(extended)
+        say(extended)
         origin = read_metadata(extended)["sasm"]["extends"]
-        typer.echo(f"{extended.name} extends {origin} by {folder.resolve().name}", err=True)
+        say(f"{extended.name} extends {origin} by {folder.resolve().name}", sys.stderr)
         if extended.parent == user_folder() and find_gate(available()) == extended.name:
-            typer.echo(f"it is the default gate now; `sasm bundles gate {DEFAULT_GATE}` goes back", err=True)
+            say(f"it is the default gate now; `sasm bundles gate {DEFAULT_GATE}` goes back", sys.stderr)
         else:
             place = "" if extended.parent == user_folder() else f" --trust {quote(str(extended.parent))}"
-            typer.echo(f"use it by --gate {extended.name}{place}", err=True)
+            say(f"use it by --gate {extended.name}{place}", sys.stderr)
 
 
 @bundles.command()
@@ -162,7 +163,7 @@ def download(
         network: Any = bundle.network
         network.download = True
         bundle.prepare()
-        print(hub)
+        say(hub)
 
 
 @bundles.command()
@@ -190,8 +191,8 @@ def export(
         if as_json:
             print_row(facts)
         else:
-            print(output)
-        typer.echo(f"differs from the network by {facts['difference']:.1g} at most", err=True)
+            say(output)
+        say(f"differs from the network by {facts['difference']:.1g} at most", sys.stderr)
 
 
 @bundles.command()
@@ -300,11 +301,11 @@ def _tell_gate(found: dict[str, Path]) -> None:
         logger.error("%s", reason_of(error))
         return
     if name is None:
-        typer.echo("no gate is installed; experts act by their names alone", err=True)
+        say("no gate is installed; experts act by their names alone", sys.stderr)
         return
     calls = _calls(name, found[name], {"role": "gate"})["experts"]
     told = [expert if expert in found else f"{expert} (not installed)" for expert in calls]
-    typer.echo(f"default gate: {name}, calls {', '.join(told) or 'no expert'}", err=True)
+    say(f"default gate: {name}, calls {', '.join(told) or 'no expert'}", sys.stderr)
 
 
 def _next_steps(root: Path, origin: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from monai_sasm.cli.arguments import ModalityOption
-from monai_sasm.cli.output import exit_code, logger, one_line_errors, set_up_logging
+from monai_sasm.cli.output import exit_code, logger, one_line_errors, say, set_up_logging
 from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
 
@@ -133,7 +133,7 @@ def degrade(
             if records:
                 _write_record(place, asked, records, earlier=earlier)
         if records:
-            print(place)
+            say(place)
         raise typer.Exit(exit_code(statuses))
 
 

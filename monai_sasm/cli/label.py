@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from monai_sasm.cli.output import one_line_errors, set_up_logging
+from monai_sasm.cli.output import one_line_errors, say, set_up_logging
 
 # MONAI Label looks for a main.py, puts its logs and models beside it, and so needs a folder outside of this package
 _MAIN = '"""Loaded by `monailabel start_server --app` of this folder."""\n\nfrom monai_sasm.label.app import SasmApp\n'
@@ -35,7 +35,7 @@ def label_environment(
         ended = subprocess.run(["bash", str(script), str(folder.resolve())], env=settings, check=False)
         if ended.returncode:
             raise typer.Exit(ended.returncode)
-        print(folder / "bin" / "sasm")
+        say(folder / "bin" / "sasm")
 
 
 def label_app(
@@ -52,7 +52,7 @@ def label_app(
 
         made = _app_in(folder)
         token_in(made)
-        print(made)
+        say(made)
 
 
 def label_server(
@@ -100,7 +100,7 @@ def label_server(
         for name, values in (("hosts", allow_host), ("origins", allow_origin)):
             start += ["--conf", name, ",".join(values)] if values else []
         shown = f"[{host}]" if ":" in host else host
-        typer.echo(f"sasm: address for clients: http://{shown}:{port}/?token={token_in(folder)}", err=True)
+        say(f"sasm: address for clients: http://{shown}:{port}/?token={token_in(folder)}", sys.stderr)
         os.chdir(folder)
         os.execv(sys.executable, start)
 
@@ -110,7 +110,7 @@ def slicer_module() -> None:
 
     There: Edit > Application Settings > Modules > Additional module paths.
     """
-    print(Path(__file__).parents[1] / "slicer" / "SASM")
+    say(Path(__file__).parents[1] / "slicer" / "SASM")
 
 
 def _default_app() -> Path:

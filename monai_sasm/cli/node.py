@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_sasm.cli.output import ALL_FAILED, exit_code, logger, one_line_errors, print_row, reason_of, set_up_logging
+from monai_sasm.cli.output import (
+    ALL_FAILED,
+    exit_code,
+    logger,
+    one_line_errors,
+    print_row,
+    reason_of,
+    say,
+    set_up_logging,
+)
 
 if TYPE_CHECKING:
     from monai_sasm.node.config import Peer
@@ -191,7 +200,7 @@ def _tell(row: dict[str, Any], line: str | None, as_json: bool) -> None:
     if as_json:
         print_row(row)
     elif line:
-        print(line, flush=True)
+        say(line)
 
 
 def _peer(server: str, config: Path | None) -> Peer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from monai_sasm.cli.arguments import Input, ModalityOption, Overwrite, Quiet, Trust, Verbose
-from monai_sasm.cli.output import logger, one_line_errors, set_up_logging
+from monai_sasm.cli.output import logger, one_line_errors, say, set_up_logging
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def qualify(
                 raise FileExistsError(f"{path.name} exists already; pass --overwrite to replace it")
         page, found = _measured(_one_kind(inventory(source, modality)), wish, device, trust=tuple(trust or ()))
         _write(output, page, found)
-        print(output, flush=True)
+        say(output)
 
 
 def _one_kind(entries: list[Entry]) -> list[Entry]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from monai_sasm.cli.arguments import ModalityOption, Trust
-from monai_sasm.cli.output import one_line_errors, set_up_logging
+from monai_sasm.cli.output import one_line_errors, say, set_up_logging
 
 
 def view(
@@ -52,5 +52,5 @@ def view(
             precision=precision,
             gate=gate,
             trust=trust or [],
-            announce=lambda address: print(address, flush=True),
+            announce=say,
         )
