@@ -124,6 +124,9 @@ def add(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Most steps of the fit.")] = 300,
     gate: Annotated[str | None, typer.Option(help="The gate to extend; the default one if left out.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the bundle of that name that was added before.")
+    ] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
 ) -> None:
     """Register an expert bundle, and extend the gate by it: its head is fitted anew, so that it knows when to call it.
@@ -135,7 +138,7 @@ def add(
         from monai_sasm.bundles import DEFAULT_GATE, available, find_gate, read_metadata, user_folder
         from monai_sasm.training.gate_head import add_bundle
 
-        extended = add_bundle(folder, examples, output, steps=steps, gate_name=gate)
+        extended = add_bundle(folder, examples, output, steps=steps, gate_name=gate, overwrite=overwrite)
         say(extended)
         origin = read_metadata(extended)["sasm"]["extends"]
         say(f"{extended.name} extends {origin} by {folder.resolve().name}", sys.stderr)
@@ -144,6 +147,23 @@ def add(
         else:
             place = "" if extended.parent == user_folder() else f" --trust {quote(str(extended.parent))}"
             say(f"use it by --gate {extended.name}{place}", sys.stderr)
+
+
+@bundles.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="A bundle that was added.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where it is kept; if left out, your own bundle folder.")
+    ] = None,
+) -> None:
+    """Delete a bundle that was added, and let the gates beside it forget it. What it was copied from stays."""
+    set_up_logging(0)
+    with one_line_errors():
+        from monai_sasm.training.gate_copy import remove_bundle
+
+        for changed in remove_bundle(name, output):
+            say(f"{changed} no longer calls {name}", sys.stderr)
+        _tell_gate(_available(None if output is None else [output]))
 
 
 @bundles.command()
