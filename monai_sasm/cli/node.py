@@ -71,6 +71,7 @@ def node(
     set_up_logging(-1 if quiet else 2 if verbose else 1)
     with one_line_errors():
         from monai_sasm.node.config import config_from, read_settings
+        from monai_sasm.node.fields import as_mapping
 
         settings = read_settings(config) if config else {}
         given = {
@@ -83,11 +84,11 @@ def node(
             "device": device, "precision": precision, "trust": trust,
         }  # fmt: skip
         chosen = {key: value for key, value in options.items() if value is not None}
-        settings["restore"] = {**(settings.get("restore") or {}), **chosen}
+        settings["restore"] = as_mapping("restore", settings.get("restore")) | chosen
         if to:
             named = dict(entry.partition("=")[::2] for entry in to)
             given_here = {name: peer for name, peer in named.items() if peer}
-            settings["destinations"] = {**(settings.get("destinations") or {}), **given_here}
+            settings["destinations"] = as_mapping("destinations", settings.get("destinations")) | given_here
             settings["send_to"] = list(named)
         checked = config_from(settings)
 

@@ -59,7 +59,7 @@ def set_up_logging(verbosity: int) -> None:
         logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
-class _Saying(logging.StreamHandler):  # type: ignore[type-arg]  # that tqdm's redirection knows
+class _Saying(logging.StreamHandler):  # that tqdm's redirection knows
     """Messages as :func:`say` has them."""
 
     def emit(self, record: logging.LogRecord) -> None:
