@@ -14,6 +14,7 @@ from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row,
 from monai_sasm.errors import reason_of
 
 _COLUMNS = ("name", "role", "modality", "degradation", "weights", "called", "gain", "description")
+_HEADS = {"called": "gate calls it", "gain": "gain, dB PSNR", "description": "what it is"}
 CONFIGS = "configs"
 CHECK_SIZE = 64  # pixels along each side of the image that `check` sends through a network
 
@@ -42,16 +43,7 @@ def show(trust: Trust = None, as_json: AsJson = False) -> None:
             for row in rows:
                 print_row(row)
         else:
-            head = (
-                "name",
-                "role",
-                "modality",
-                "degradation",
-                "weights",
-                "gate calls it",
-                "gain, dB PSNR",
-                "what it is",
-            )
+            head = tuple(_HEADS.get(key, key) for key in _COLUMNS)
             print_table(head, [tuple(_cell(row, key) for key in _COLUMNS) for row in rows])
         _tell_gate(found)
 

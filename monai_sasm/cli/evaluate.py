@@ -86,7 +86,9 @@ def evaluate(
     with one_line_errors():
         from monai_sasm.protocols.evaluate import compare, evaluate_brats
         from monai_sasm.protocols.evaluate import evaluate as measure
+        from monai_sasm.restoration.targets import check_output
 
+        check_output(output or PROTOCOL_OUTPUT, named=False)
         wanted = protocols or []
         if bundles and not wanted:
             if data is None:

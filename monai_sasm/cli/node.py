@@ -126,6 +126,7 @@ def pull(
     with one_line_errors():
         from monai_sasm.node.dicomweb import fetch_series, find_series
         from monai_sasm.node.web import Web
+        from monai_sasm.restoration.targets import check_output
 
         keys = {
             "StudyInstanceUID": study, "SeriesInstanceUID": series, "PatientID": patient, "AccessionNumber": accession,
@@ -133,6 +134,7 @@ def pull(
         filters = {key: value for key, value in keys.items() if value}
         if not filters:
             raise ValueError("say what to fetch: --study, --series, --patient or --accession")
+        check_output(output, named=False)
         web = Web(_web_peer(server, config))
         try:
             found = find_series(web, filters | ({"Modality": modality.upper()} if modality else {}))

@@ -51,7 +51,9 @@ def qualify(
     with one_line_errors():
         from monai_sasm.evaluation.qualify import Wish
         from monai_sasm.io.formats import inventory
+        from monai_sasm.restoration.targets import check_output
 
+        check_output(output.parent, named=False)
         wish = Wish(slices, target_noise, dose, expert, gate)
         for path in (output, output.with_suffix(".json")):
             if path.exists() and not overwrite:
