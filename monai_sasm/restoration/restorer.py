@@ -46,7 +46,11 @@ class LazyBundles(Mapping[str, Bundle]):
     def of(cls, loaded: Mapping[str, Bundle]) -> LazyBundles:
         """Bundles that are loaded already."""
         sections = {
-            name: {**bundle.metadata.get("sasm", {}), "modality": bundle.modality.value if bundle.modality else None}
+            name: {
+                **bundle.metadata.get("sasm", {}),
+                "modality": bundle.modality.value if bundle.modality else None,
+                "degradation": bundle.degradation,
+            }
             for name, bundle in loaded.items()
         }
         return cls(sections, dict(loaded).__getitem__)
