@@ -70,7 +70,8 @@ def node(
     os.umask(0o077)
     set_up_logging(-1 if quiet else 2 if verbose else 1)
     with one_line_errors():
-        from monai_sasm.node.config import config_from, read_settings
+        from monai_sasm.batch.settings import read_settings
+        from monai_sasm.node.config import config_from
         from monai_sasm.node.fields import as_mapping
 
         settings = read_settings(config) if config else {}
@@ -207,7 +208,8 @@ def _tell(row: dict[str, Any], line: str | None, as_json: bool) -> None:
 
 
 def _peer(server: str, config: Path | None) -> Peer:
-    from monai_sasm.node.config import peer_from, peers_from, read_settings
+    from monai_sasm.batch.settings import read_settings
+    from monai_sasm.node.config import peer_from, peers_from
 
     known = peers_from(read_settings(config)) if config else {}
     return known[server] if server in known else peer_from("server", server)

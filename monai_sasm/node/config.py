@@ -290,23 +290,6 @@ def _place(name: str, value: Any) -> Path:
     return Path(value)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file.
-
-    Raises:
-        ValueError: the file is no YAML mapping.
-    """
-    import yaml
-
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is not valid YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path.name} must hold a mapping of settings, got a {type(settings).__name__}")
-    return settings
-
-
 def peers_from(settings: Mapping[str, Any]) -> dict[str, Peer]:
     """Name -> peer of the ``destinations`` in settings."""
     destinations = as_mapping("destinations", settings.get("destinations"))
