@@ -83,8 +83,9 @@ def read_cluster(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is no YAML mapping, or ``kind``, ``jobs``, ``cores`` or ``memory`` is missing or wrong.
     """
+    options = read_settings(path)
     try:
-        return checked(read_settings(path))
+        return checked(options)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
 
@@ -107,8 +108,9 @@ def checked(options: dict[str, Any]) -> dict[str, Any]:
     except (ValueError, TypeError, AttributeError):
         raise ValueError(f"memory of one worker must be such as {MEMORY}, got {options['memory']!r}") from None
     if options["kind"] == "local":  # which hands what it does not know to workers, and those die of it
-        made = require("distributed", "a batch on a cluster", INSTALL).LocalCluster
-        unknown = sorted(set(options) - {"kind", "jobs", *signature(made).parameters})
+        dask = require("distributed", "a batch on a cluster", INSTALL)
+        known = {name for one in (dask.LocalCluster, dask.Nanny, dask.Worker) for name in signature(one).parameters}
+        unknown = sorted(map(str, set(options) - {"kind", "jobs"} - known))
         if unknown:
             raise ValueError(f"a cluster of kind local has no {', '.join(unknown)}; see distributed.LocalCluster")
     return options

@@ -192,6 +192,11 @@ def test_a_documented_file_is_enough_for_a_job(tmp_path: Path) -> None:
     assert {"#SBATCH -p gpu", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=8G"} <= set(made.job_script().splitlines())
 
 
+def test_workers_on_this_machine_may_be_told_their_memory() -> None:
+    options = {"kind": "local", "jobs": 1, "memory_limit": "2GB", "processes": False}
+    assert cluster.checked(options) is options
+
+
 def test_where_no_jobs_can_be_submitted_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setenv("PATH", "")
