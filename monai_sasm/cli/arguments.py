@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import wraps
@@ -167,6 +167,24 @@ class Running:
             "trust": tuple(path.resolve() for path in self.trust or []),
             "keep_private": self.keep_private,
         }
+
+
+def check_choices(device: str, gate: str | None, trust: Sequence[Path] = ()) -> None:
+    """What a server is started with, seen before it answers; it loads networks behind its back.
+
+    Raises:
+        ValueError: there is no such device.
+        BundleError: there is no such gate.
+    """
+    if gate is not None:
+        from monai_sasm.restoration.installed import Installed
+        from monai_sasm.restoration.options import Options
+
+        Installed.find(trust).check(Options(gate=gate))
+    if device not in ("auto", "cpu"):
+        from monai_sasm.restoration.restorer import torch_device  # loads torch
+
+        torch_device(device)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
