@@ -127,8 +127,8 @@ class SdUpscaler(nn.Module):
         except OSError as error:  # the hub's errors for what is not there
             if self.download:
                 raise NotDownloadedError(
-                    f"the weights of {self.model} (about {self.size}) did not come: the Hugging Face hub was not reached "
-                    f"or has none; see to the network (HF_ENDPOINT, HF_HUB_OFFLINE) ({type(error).__name__})"
+                    f"the weights of {self.model} (about {self.size}) did not come: the Hugging Face hub was not "
+                    f"reached, or has none; see to the network (HF_ENDPOINT, HF_HUB_OFFLINE) ({type(error).__name__})"
                 ) from error
             raise NotDownloadedError(
                 f"the weights of {self.model} (about {self.size}) are not on this machine: "
