@@ -72,6 +72,8 @@ def read_head(root: Path) -> GateHead:
 
 def without(head: GateHead, name: str) -> GateHead:
     """The head without a class, and without what came with it; the others' rows stay as they are."""
+    if name not in head.classes:
+        return head
     column = head.classes.index(name)
     left = [index for index in range(len(head.classes)) if index != column]
     target, owner = head.rows["target"].float()[:, left], head.rows["owner"]
@@ -84,7 +86,8 @@ def without(head: GateHead, name: str) -> GateHead:
         "owner": owner[kept] - (owner[kept] > column).long(),
     }
     classes = tuple(head.classes[index] for index in left)
-    return replace(head, classes=classes, weight=head.weight[left], bias=head.bias[left], rows=rows)
+    less = replace(head, classes=classes, weight=head.weight[left], bias=head.bias[left], rows=rows)
+    return without(less, name)  # version 0.2.0 could add a class twice
 
 
 def write_gate(head: GateHead, root: Path, folder: Path) -> None:

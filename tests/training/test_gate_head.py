@@ -17,7 +17,7 @@ from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
 from monai_sasm.restoration.restore import mixing_weights
 from monai_sasm.restoration.restorer import Restorer, classes_of
-from monai_sasm.training.gate_copy import REHEARSAL_FILE, remove_bundle
+from monai_sasm.training.gate_copy import REHEARSAL_FILE, GateHead, remove_bundle, without
 from monai_sasm.training.gate_head import add_bundle, fit_head
 from monai_sasm.types import Modality
 from tests.bundle_cases import ROOT
@@ -275,3 +275,21 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def _shipped() -> Path:
     return ROOT / "bundles" / "gate_mobilenet"
+
+
+def test_a_class_that_is_there_twice_goes_twice() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.eye(4).repeat(3, 1)
+    owner = torch.tensor([0, 0, 2, 3] * 3)
+    examples = {"features": torch.randn(12, 2, generator=generator), "target": target, "allowed": target >= 0}
+    head = GateHead(torch.nn.Identity(), ("clean", "a", "b", "b"), torch.arange(8.0).view(4, 2), torch.arange(4.0), {  # type: ignore[arg-type]
+        **examples, "owner": owner,
+    })  # fmt: skip
+    left = without(head, "b")
+    assert left.classes == ("clean", "a")
+    assert left.weight.tolist() == [[0, 1], [2, 3]]
+    assert left.bias.tolist() == [0, 1]
+    assert torch.equal(left.rows["features"], examples["features"][owner == 0])
+    assert torch.equal(left.rows["target"], torch.eye(2).repeat(3, 1))
+    assert left.rows["owner"].tolist() == [0] * 6
+    assert left.rows["allowed"].shape == (6, 2)
