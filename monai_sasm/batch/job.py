@@ -85,9 +85,11 @@ class Task:
         entry: as found by :func:`monai_sasm.io.formats.inventory`.
         target: place of the result below the output of the job; ``.`` where that is the file itself.
         refusal: why it will not be restored; ``None`` when it will be.
+        error: name of the error, where the refusal is a failure; ``None`` where it is rightly passed over.
     """
 
     id: str
     entry: Entry
     target: Path
     refusal: str | None = None
+    error: str | None = None

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import BatchJob, Task
-from monai_sasm.batch.row import ended_by
-from monai_sasm.errors import RefusedError
+from monai_sasm.batch.row import refused_by
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.apart import decoding_apart
 from monai_sasm.io.dicom.geometry import UNEVEN
 from monai_sasm.io.distinct import distinct
@@ -71,6 +71,8 @@ def _entries(job: BatchJob) -> Iterator[Entry]:
 
 def _task(entry: Entry, job: BatchJob, alone: bool) -> Task:
     task = Task(_identity(entry, job.root_of(entry)), entry, Path(entry.name), refusal=entry.refusal)
+    if entry.unreadable:
+        return replace(task, error=UnreadableError.__name__)
     if entry.refusal is not None:
         return task
     try:
@@ -85,7 +87,7 @@ def _task(entry: Entry, job: BatchJob, alone: bool) -> Task:
                 f"{entry.geometry} slices have no affine, which NIfTI and maps need; write DICOM, without maps"
             )
     except (ValueError, OSError) as error:
-        return replace(task, refusal=ended_by(error, task, job)["reason"])
+        return _refused(error, task, job)
     return task
 
 
@@ -98,8 +100,14 @@ def _placed(task: Task, target: Path, job: BatchJob) -> Task:
         if not job.ledger:  # with one, an earlier run's result may be taken over
             check_targets(task, job)
     except (ValueError, OSError) as error:
-        return replace(task, refusal=ended_by(error, task, job)["reason"])
+        return _refused(error, task, job)
     return task
+
+
+def _refused(error: Exception, task: Task, job: BatchJob) -> Task:
+    """The task without a result: a fault of the system has failed, what cannot be written as asked is passed over."""
+    told = refused_by(error, task, job)
+    return told if isinstance(error, OSError) else replace(told, error=None)
 
 
 def _keeps_maps(job: BatchJob) -> bool:

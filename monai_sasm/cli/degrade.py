@@ -114,8 +114,8 @@ def degrade(
                 if reason is None and ONLY_FOR.get(kind, entry.modality) is not entry.modality:
                     reason = f"{kind.value} is made on {ONLY_FOR[kind].value} images only"
                 if reason is not None:
-                    logger.warning("%s: skipped: %s", entry.name, reason)
-                    statuses.append("skipped")
+                    statuses.append("failed" if entry.unreadable else "skipped")
+                    logger.log(40 if entry.unreadable else 30, "%s: %s: %s", entry.name, statuses[-1], reason)
                     continue
                 try:
                     volume = entry.load()

@@ -132,10 +132,11 @@ def _run(
                    trust=tuple(trust), overwrite=overwrite)  # fmt: skip
     tasks = plan(job)
     waiting = [task for task in tasks if task.refusal is None]
-    statuses = ["skipped"] * (len(tasks) - len(waiting))
+    statuses = ["failed" if task.error else "skipped" for task in tasks if task.refusal is not None]
     for task in tasks:
         if task.refusal is not None:
-            logger.warning("%s: skipped: %s", task.entry.name, task.refusal.removesuffix("; leave the expert out"))
+            status, reason = "failed" if task.error else "skipped", task.refusal.removesuffix("; leave the expert out")
+            logger.log(40 if task.error else 30, "%s: %s: %s", task.entry.name, status, reason)
     if not waiting:
         logger.warning("no photos in the input")
         raise typer.Exit(exit_code(statuses))

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io import meaning
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, refuse, safe_name
@@ -76,7 +76,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
         path: a NIfTI file.
         modality: what made it; without it, only a BIDS suffix in the file name decides, nothing is guessed.
     """
-    refusal, doubt, geometry = None, None, "unknown"
+    refusal, unreadable, doubt, geometry = None, False, None, "unknown"
     notes: tuple[str, ...] = ()
     paths: tuple[Path, ...] = (path,)
     known = modality or names.bids_modality(path)
@@ -91,14 +91,14 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
         if known is None or known.profile.is_picture:
             raise RefusedError(unknown_modality())
     except RefusedError as error:
-        refusal = str(error)
+        refusal, unreadable = str(error), isinstance(error, UnreadableError)
     name = safe_name(names.stem(path))
     load = partial(read, path, known, name)
     forced = load if doubt and refusal is None else None
     reason = refusal or doubt
-    return Entry(
-        name, "nifti", paths, known, geometry, reason, notes, partial(refuse, reason) if reason else load, forced
-    )
+    if reason is not None:
+        load = partial(refuse, reason, unreadable=unreadable)
+    return Entry(name, "nifti", paths, known, geometry, reason, notes, load, forced, unreadable)
 
 
 def doubt_of(path: Path, header: Any, modality: Modality | None) -> str | None:

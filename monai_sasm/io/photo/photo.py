@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.apart import decode
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
@@ -80,7 +80,7 @@ def result_name(path: Path, kind: str | None) -> str:
 
 def inspect(path: Path, modality: Modality | None = None) -> Entry:
     """Look at the header only. Never raises for a bad file: the entry then carries the reason."""
-    refusal = None
+    refusal, unreadable = None, False
     try:
         if modality is not None and not modality.profile.is_picture:
             raise RefusedError(
@@ -89,9 +89,10 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
         kind, data = _load(path)
         decode(inspected, kind, data, stored=len(data)) if _codec(kind) is pillow else inspected(kind, data)
     except RefusedError as error:
-        refusal = str(error)
+        refusal, unreadable = str(error), isinstance(error, UnreadableError)
     label = safe_name(path.stem)
-    return Entry(label, "raster", (path,), Modality.PHOTO, "single", refusal, (), partial(read, path, label))
+    load = partial(read, path, label)
+    return Entry(label, "raster", (path,), Modality.PHOTO, "single", refusal, (), load, unreadable=unreadable)
 
 
 def read(path: Path, name: str | None = None) -> Volume:
@@ -228,7 +229,7 @@ def _load(path: Path) -> tuple[str, bytes]:
             raise RefusedError("the file is larger than 2 GiB: cut the image into parts")
         data = path.read_bytes()
     except OSError as error:
-        raise RefusedError(f"the file cannot be read ({type(error).__name__}): check its permissions") from error
+        raise UnreadableError(f"the file cannot be read ({type(error).__name__}): check its permissions") from error
     kind = kind_of(data[:64])
     if kind is None:
         raise RefusedError("the content is no photo that is read, whatever the name says: export it as PNG")
