@@ -81,11 +81,8 @@ def _task(entry: Entry, job: BatchJob, alone: bool) -> Task:
             target = target.with_name(f"{target.name}.nii.gz")
         derived = bids.derived_name(target.name) if job.ledger and entry.format == "nifti" else None
         task = replace(task, target=target.with_name(derived or target.name).relative_to(job.output))
-        uneven = entry.format == "dicom" and entry.geometry in UNEVEN
-        if uneven and (_keeps_maps(job) or is_file_name(target)):
-            raise RefusedError(
-                f"{entry.geometry} slices have no affine, which NIfTI and maps need; write DICOM, without maps"
-            )
+        if entry.format == "dicom" and entry.geometry in UNEVEN and is_file_name(target):
+            raise RefusedError(f"{entry.geometry} slices have no affine, which NIfTI needs; write DICOM")
     except (ValueError, OSError) as error:
         return _refused(error, task, job)
     return task

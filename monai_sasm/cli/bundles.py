@@ -319,7 +319,9 @@ def _next_steps(root: Path, origin: str) -> str:
         steps["restore"] = f"sasm restore IN -o OUT --{role} {name} --trust {place}"
     train, weights = root / "configs" / "train.yaml", quote(str(root / "models" / "model.pt"))
     if train.is_file():
-        steps["train"] = f"{run} {quote(str(train))} --dataset_dir DATA"
+        quick = train.with_name("train_cpu.yaml")  # the other alone takes days without a GPU
+        configs = f'"{[str(train), str(quick)]}"' if quick.is_file() else quote(str(train))
+        steps["train"] = f"{run} {configs} --dataset_dir DATA"
         if "\ninitial_weights:" in train.read_text(encoding="utf-8"):
             steps["tune"] = f"{steps['train']} --initial_weights {weights}"
         steps["then"] = f"cp runs/{name}/model.pt {weights}, and rewrite docs/README.md"

@@ -17,7 +17,7 @@ from monai_sasm.io.photo.eight_bits import read_bytes
 
 Array = TypeVar("Array", bound="NDArray[Any]")
 log = logging.getLogger(__name__)
-_WAY = "give larger images, or a smaller side of the crop"
+_WAY = "give larger images, or a smaller side of the crop (crop_size, val_crop_size)"
 _NAMED = 5  # images that are named
 
 

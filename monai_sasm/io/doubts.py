@@ -19,6 +19,8 @@ _MANY = 2048  # labels of the finest atlases
 _MASK = 4  # values so few are, also where they are no whole numbers
 _ALIKE = 0.3  # part of neighbours that are alike in label maps, background and all
 _PATCHES = 0.5  # part of neighbours within a label map that are alike, at least; of images it is below 0.2
+_ROWS = 64  # of a photo that are looked at first
+_DOTS = 0.1  # part of neighbours that differ in dithered pictures; of text it is 0.05
 _NARROW = 100.0  # HU between the 0.1st and the 99.9th percentile; air to soft tissue is ten times that
 _AIR = -300.0  # HU; what is darker is air, in lungs, bowels or around the patient
 _CLIPPED_AIR = (-1100.0, -900.0)  # HU of constants that are air
@@ -35,8 +37,10 @@ _LIKE = 2.0  # ratio of the lowest and the highest tenth, which one wrap fills f
 
 
 def doubt_about(volume: Volume) -> str | None:
-    """Why the values of a CT or MR image are none of its modality, with the way out; ``None`` when they may be."""
-    if volume.modality.profile.is_picture or volume.array.ndim < 3 or min(volume.array.shape[-2:]) < 2:
+    """Why the values of an image are none of its modality, with the way out; ``None`` when they may be."""
+    if volume.modality.profile.is_picture:
+        return _dithered(volume.array)
+    if volume.array.ndim < 3 or min(volume.array.shape[-2:]) < 2:
         return None
     slices = _sampled(volume)
     label = _label_map(slices)
@@ -48,6 +52,18 @@ def doubt_about(volume: Volume) -> str | None:
     if not volume.modality.profile.nonnegative:
         return None
     return _signed(slices) or (None if source is not None and source.states_meaning else _wrapped(slices))
+
+
+def _dithered(photo: NDArray[np.float32]) -> str | None:
+    """Shades made of dots are noise to any network, which would blur them and change the mean; text and line art of
+    two values has far fewer edges and is left alone anyway."""
+    rows = photo[:, :: max(1, photo.shape[1] // _ROWS)]
+    low, high = photo.min(), photo.max()
+    if low == high or ((rows != low) & (rows != high)).any() or ((photo != low) & (photo != high)).any():
+        return None
+    if photo.shape[-1] < 2 or (rows[..., 1:] != rows[..., :-1]).mean() < _DOTS:
+        return None
+    return "its shades are dots of two values (dithered, halftone), not those of a photo; scan or export it in grey"
 
 
 def _sampled(volume: Volume) -> NDArray[np.float32]:

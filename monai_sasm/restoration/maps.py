@@ -22,9 +22,11 @@ def write_maps(restored: Restored, target: Path, *, overwrite: bool = False) -> 
     ``<target>_change``.
 
     On the grid of the image: NIfTI for CT and MR, in the image's unit; PNG for photos, the change as change / 2 + 0.5,
-    the uncertainty ten times as large.
+    the uncertainty ten times as large. None where slices lie at uneven steps (:func:`have_maps`).
     """
     volume = restored.volume
+    if not have_maps(volume):
+        return []
     photo = volume.modality.profile.is_picture
     maps = {weight_name(name): weight for name, weight in restored.weights.items() if weight.any()}
     if restored.trust is not None:
@@ -41,6 +43,11 @@ def write_maps(restored: Restored, target: Path, *, overwrite: bool = False) -> 
     for name, array in on_grid.items():
         written += write_one_map(array, volume, target, name=name, overwrite=overwrite)
     return written
+
+
+def have_maps(volume: Volume) -> bool:
+    """Whether the grid of an image is one that a NIfTI file can tell, as that of its maps must be."""
+    return volume.source is None or volume.source.at_equal_steps
 
 
 def write_one_map(array: NDArray[np.float32], like: Volume, target: Path, *, name: str, overwrite: bool) -> list[Path]:

@@ -28,6 +28,7 @@ from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.coherence import CoherentWeights, slice_distance
 from monai_sasm.restoration.dispatch import gate_blocks, restore_tiled
+from monai_sasm.restoration.maps import have_maps
 from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
@@ -42,6 +43,7 @@ WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
 UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or the strength is 0"
 NEVERTHELESS = "; to lower its noise nevertheless, ask for a target noise or name an expert"
 _TRIM_EVERY = 32  # slices
+_TISSUE = 1024  # pixels of tissue that are enough to measure noise in it
 _MEASURED, _CENTRE = 16, 512  # slices, and pixels on each side of their middle, whose noise is measured afterwards
 
 
@@ -113,6 +115,8 @@ def restore_volume(
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
     acting = list(plan.experts.values()) if changed else []
     told = range_notes(done, acting, summary["weights"], summary["noise"] / scaling.scale)
+    if options.keep_maps and not have_maps(done):
+        told.append("there are no maps: slices at uneven steps have no affine, which NIfTI needs")
     done = concluded(replace(done, notes=(*done.notes, *aim.notes, *told)), plan, changed)
     return Restored(done, plan, weights, changes, summary, statistics.trust(), unsure, changed)
 
@@ -353,11 +357,17 @@ def _correction(
 
 
 def _noise_of(image: NDArray[np.float32], plan: Plan, scaling: Scaling) -> float:
-    """Median noise of the middle of a slice ``(c, H, W)``, in working scale."""
+    """Median noise of the middle of a slice ``(c, H, W)``, in working scale; of its tissue, where there is enough.
+
+    A restored background is all but flat, and would make the noise that is left in the body look smaller than it is.
+    """
     top, start = (max(0, side // 2 - _CENTRE) for side in image.shape[-2:])
     middle = image[:, top : top + 2 * _CENTRE, start : start + 2 * _CENTRE]
     seen = torch.from_numpy(np.ascontiguousarray(scaling.forward(np.array(middle)), np.float32))
-    return noise_level(plan.noise_estimator(seen[None]))[0]
+    sigma, (low, high) = plan.noise_estimator(seen[None]), plan.modality.profile.tissue
+    tissue = ((seen > low) & (seen < high)).all(0)[None, None]
+    enough = not plan.modality.profile.is_picture and int(tissue.sum()) >= _TISSUE
+    return noise_level(sigma.where(tissue, sigma.new_zeros(())) if enough else sigma)[0]
 
 
 def _output(volume: Volume, factor: int, in_place: bool) -> Volume:

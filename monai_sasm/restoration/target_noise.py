@@ -185,11 +185,25 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
             plan, curve = alone, everywhere
             notes = (f"the gate would leave more noise than was asked for: {alone.options.expert} acts everywhere",)
     strength = round(curve.strength_for(target, most), 4)
+    notes += _missed(curve, strength, target, volume)
     told = {
         "strength": strength,
         "tissue_noise": {"input": round(curve.at(0), 4), "result": round(curve.at(strength), 4), "target": target},
     }
     return Aim(replace(plan, options=replace(plan.options, strength=strength)), told, notes)
+
+
+def _missed(curve: NoiseCurve, strength: float, target: float, volume: Volume) -> tuple[str, ...]:
+    """What is to be told where the image does not come to the wanted noise."""
+    unit = volume.modality.profile.unit
+    left, before = curve.at(strength), curve.at(0)
+    if left > MET * target:
+        return (
+            f"{left:.3g} {unit} of noise are left in uniform tissue, more than the {target:.3g} that were asked for",
+        )
+    if before * MET < target:
+        return (f"uniform tissue has {before:.3g} {unit} of noise, less than was asked for: nothing was to be done",)
+    return ()
 
 
 def _denoiser_alone(plan: Plan) -> Plan | None:

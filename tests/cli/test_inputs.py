@@ -72,15 +72,19 @@ def test_gaps_and_unchanged_series_are_told_without_asking(sasm: Any, tmp_path: 
     assert (code, err) == (0, "")
 
 
-def test_uneven_series_are_refused_before_work_where_only_nifti_would_do(sasm: Any, tmp_path: Path) -> None:
+def test_uneven_series_have_no_maps_and_no_nifti(sasm: Any, tmp_path: Path) -> None:
     slices = [mr_slice(n, position=(0, 0, STEP * z), SOPInstanceUID=uid("gap", n)) for n, z in enumerate([0, 1, 2, 4])]
     source = save_all(slices, tmp_path / "in")
     for dry_run in ([], ["--dry-run"]):
-        code, out, err = sasm("restore", source, "-o", tmp_path / "out", "--save-maps", *dry_run)
+        code, out, err = sasm("restore", source, "-o", tmp_path / "out.nii.gz", *dry_run)
         assert code == 3
-        reason = "gap slices have no affine, which NIfTI and maps need; write DICOM, without maps"
-        assert reason in (out if dry_run else err)
-    assert not (tmp_path / "out").exists()
+        assert "gap slices have no affine, which NIfTI needs; write DICOM" in (out if dry_run else err)
+    assert not (tmp_path / "out.nii.gz").exists()
+    code, out, err = sasm("restore", source, "-o", tmp_path / "out", "--save-maps")
+    assert code == 0
+    assert "there are no maps: slices at uneven steps have no affine, which NIfTI needs" in err
+    assert len(list(Path(out.strip()).iterdir())) == 4
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
 
 
 @pytest.mark.parametrize("there", [False, True])

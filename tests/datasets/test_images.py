@@ -91,7 +91,7 @@ def test_images_too_small_for_a_crop_are_told(caplog: pytest.LogCaptureFixture) 
     (told,) = caplog.messages
     assert told == (
         "left out: 2 of 4 images are less than 32 pixels high or wide: number 2 (40 x 20), 4 (40 x 31); "
-        "give larger images, or a smaller side of the crop"
+        "give larger images, or a smaller side of the crop (crop_size, val_crop_size)"
     )
     with pytest.raises(ValueError, match=r"9 of 9 images .* number 1 \(40 x 20\), 2 .* and others; give larger images"):
         CropDataset([images[1]] * 9, 32, 1)

@@ -233,3 +233,17 @@ def test_qform_and_sform_that_disagree_both_come_back(tmp_path: Path) -> None:
     again = nibabel.load(tmp_path / "out" / "sub-1_T1w.nii.gz")
     np.testing.assert_array_equal(again.get_qform(), image.get_qform())
     np.testing.assert_array_equal(again.get_sform(), image.get_sform())
+
+
+def test_shades_of_dots_are_no_photo_and_line_art_is_let_be(tmp_path: Path) -> None:
+    shades = Image.fromarray(np.tile(np.linspace(0, 255, 160).astype(np.uint8), (120, 1)))
+    (tmp_path / "dots").mkdir()
+    shades.convert("1").save(tmp_path / "dots" / "dithered.png")
+    (reason,) = outcomes(tmp_path / "dots")
+    assert reason.startswith("its shades are dots of two values (dithered, halftone), not those of a photo")
+    assert outcomes(tmp_path / "dots", force_modality=True) == [READ]
+    line_art = np.zeros((120, 160), bool)
+    line_art[20:100:16, 20:140] = line_art[20:100, 30:32] = True
+    (tmp_path / "lines").mkdir()
+    Image.fromarray(line_art).save(tmp_path / "lines" / "lines.png")
+    assert outcomes(tmp_path / "lines") == [READ]

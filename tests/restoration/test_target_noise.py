@@ -82,6 +82,9 @@ def test_less_noise_than_wanted_changes_nothing() -> None:
     result = restorer(Modality.CT)(volume, expert="smooth", target_noise=11.0)
     assert np.array_equal(result.volume.array, volume.array)
     assert result.summary["strength"] == 0
+    (note,) = (one for one in result.volume.notes if "uniform tissue" in one)
+    assert note.startswith("uniform tissue has ")
+    assert note.endswith(" HU of noise, less than was asked for: nothing was to be done")
 
 
 @pytest.mark.parametrize("most", [1.0, 0.4])
@@ -90,7 +93,10 @@ def test_no_more_than_the_given_strength_is_used(most: float) -> None:
     result = restorer(Modality.CT)(volume, expert="smooth", target_noise=0.5, strength=most)
     assert result.summary["strength"] == pytest.approx(most, abs=0.03)  # of this mean, least noise is left at about 1
     assert result.summary["strength"] <= most
-    assert result.summary["tissue_noise"]["result"] > 0.5
+    left = result.summary["tissue_noise"]["result"]
+    assert left > 0.5
+    told = f"{left:.3g} HU of noise are left in uniform tissue, more than the 0.5 that were asked for"
+    assert told in result.volume.notes
 
 
 def test_the_curve_is_what_the_blend_leaves() -> None:
