@@ -15,7 +15,7 @@ from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.apart import decoding_apart
 from monai_sasm.io.dicom.geometry import UNEVEN
 from monai_sasm.io.distinct import distinct
-from monai_sasm.io.entry import Entry
+from monai_sasm.io.entry import RESTORED, Entry
 from monai_sasm.io.formats import inventory, is_file_name, output_path
 from monai_sasm.io.nofollow import inside
 from monai_sasm.restoration.installed import Installed
@@ -75,6 +75,8 @@ def _task(entry: Entry, job: BatchJob, alone: bool) -> Task:
         return replace(task, error=UnreadableError.__name__)
     if entry.refusal is not None:
         return task
+    if entry.is_result and not job.again:
+        return replace(task, refusal=RESTORED)
     try:
         target = output_path(entry, job.root_of(entry), job.output, alone=alone)
         if job.nifti and not is_file_name(target):

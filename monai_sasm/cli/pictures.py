@@ -129,7 +129,7 @@ def _run(
         raise ValueError(f"no bundle named {name!r} that works on photos; see `sasm bundles list`")
     source, *further = sources
     job = BatchJob(source, output, Options(expert=name), further=tuple(further), ledger=False, identify=True,
-                   trust=tuple(trust), overwrite=overwrite)  # fmt: skip
+                   trust=tuple(trust), overwrite=overwrite, again=True)  # fmt: skip
     tasks = plan(job)
     waiting = [task for task in tasks if task.refusal is None]
     statuses = ["failed" if task.error else "skipped" for task in tasks if task.refusal is not None]

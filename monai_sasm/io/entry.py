@@ -32,6 +32,8 @@ class Entry:
             ...), which the user may know better; ``None`` where it cannot be overruled.
         unreadable: whether the refusal says that it could not be read (damaged, incomplete, locked): a failure, where
             other refusals are what is rightly passed over.
+        is_result: whether it is a result of this program, by the marks that it carries; photos carry them only where
+            detail was drawn.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Entry:
     load: Callable[[], Volume]
     forced: Callable[[], Volume] | None = None
     unreadable: bool = False
+    is_result: bool = False
 
 
 def refused(path: Path, reason: str, file_format: str, *, unreadable: bool = False) -> Entry:
@@ -61,6 +64,10 @@ def refuse(reason: str, *, unreadable: bool = False) -> Volume:
         UnreadableError: ... where it could not be read.
     """
     raise (UnreadableError if unreadable else RefusedError)(reason)
+
+
+RESTORED = "a result of this program, which would be changed a second time: restore the image that it was made from"
+"""Why an entry with :attr:`Entry.is_result` is not restored."""
 
 
 def safe_name(name: str) -> str:

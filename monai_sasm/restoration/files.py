@@ -13,7 +13,7 @@ import numpy as np
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.distinct import distinct
-from monai_sasm.io.entry import Entry
+from monai_sasm.io.entry import RESTORED, Entry
 from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options, Thinning
@@ -63,7 +63,11 @@ def restore(
     refused: list[tuple[Entry, Exception]] = []
     for entry in entries:
         try:
-            if reason := entry.refusal or restorer.mismatch(entry.modality, options):
+            if (
+                reason := entry.refusal
+                or (RESTORED if entry.is_result else None)
+                or restorer.mismatch(entry.modality, options)
+            ):
                 raise RefusedError(reason)
             wanted.append((entry, output_path(entry, source, target, alone=alone)))
         except RefusedError as error:

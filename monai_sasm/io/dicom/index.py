@@ -257,7 +257,8 @@ def _entry(key: tuple[object, ...], slices: list[Slice], notes: tuple[str, ...])
     name = _name(first.header, key)
     paths = tuple(dict.fromkeys(one.header.path for one in slices))
     reader = partial(load, name, modality, tuple(slices), lying, geometry, notes)
-    found = Entry(name, "dicom", paths, modality, geometry, None, notes, reader)
+    own = any(one.header.restored_here for one in slices)
+    found = Entry(name, "dicom", paths, modality, geometry, None, notes, reader, is_result=own)
     if first.doubt:
         return replace(found, refusal=first.doubt, load=partial(refuse, first.doubt), forced=reader)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,8 +24,6 @@ from monai_sasm.io.nifti.header import (
 from monai_sasm.io.nifti.read import NiftiSource, read, unknown_modality
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
-
-_LARGEST_SIDECAR = 1 << 22  # bytes
 
 
 class NiftiFormat:
@@ -98,7 +95,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
     reason = refusal or doubt
     if reason is not None:
         load = partial(refuse, reason, unreadable=unreadable)
-    return Entry(name, "nifti", paths, known, geometry, reason, notes, load, forced, unreadable)
+    return Entry(name, "nifti", paths, known, geometry, reason, notes, load, forced, unreadable, names.is_result(path))
 
 
 def doubt_of(path: Path, header: Any, modality: Modality | None) -> str | None:
@@ -112,15 +109,7 @@ def doubt_of(path: Path, header: Any, modality: Modality | None) -> str | None:
 
 def sidecar_meaning(path: Path, modality: Modality | None) -> str | None:
     """What the JSON file beside an image, as BIDS and dcm2niix have it, says that it is; ``None`` for an image."""
-    file = path.with_name(f"{names.stem(path)}.json")
-    try:
-        if not file.is_file() or file.is_symlink() or file.stat().st_size > _LARGEST_SIDECAR:
-            return None
-        told = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(told, dict):
-        return None
+    told = names.read_sidecar(path)
     kinds = told.get("ImageType")
     kinds = [str(kind) for kind in kinds] if isinstance(kinds, list) else []
     texts = " | ".join(str(told.get(key) or "") for key in ("SeriesDescription", "ImageComments"))

@@ -80,19 +80,20 @@ def result_name(path: Path, kind: str | None) -> str:
 
 def inspect(path: Path, modality: Modality | None = None) -> Entry:
     """Look at the header only. Never raises for a bad file: the entry then carries the reason."""
-    refusal, unreadable = None, False
+    refusal, unreadable, drawn = None, False, False
     try:
         if modality is not None and not modality.profile.is_picture:
             raise RefusedError(
                 f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave the modality out"
             )
         kind, data = _load(path)
+        drawn = kind == "PNG" and png.is_drawn(data)
         decode(inspected, kind, data, stored=len(data)) if _codec(kind) is pillow else inspected(kind, data)
     except RefusedError as error:
         refusal, unreadable = str(error), isinstance(error, UnreadableError)
     label = safe_name(path.stem)
     load = partial(read, path, label)
-    return Entry(label, "raster", (path,), Modality.PHOTO, "single", refusal, (), load, unreadable=unreadable)
+    return Entry(label, "raster", (path,), Modality.PHOTO, "single", refusal, (), load, None, unreadable, drawn)
 
 
 def read(path: Path, name: str | None = None) -> Volume:

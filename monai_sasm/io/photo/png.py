@@ -87,6 +87,12 @@ def with_warning(header: PngHeader, text: str) -> PngHeader:
     return PngHeader((*header.chunks, (b"iTXt", b"Warning\0\0\0\0\0" + text.encode())))
 
 
+def is_drawn(data: bytes) -> bool:
+    """Whether a file carries a warning of this program that detail was drawn (:func:`with_warning`)."""
+    texts = (body for kind, body in _chunks(data) if kind == b"iTXt" and body.startswith(b"Warning\0\0\0\0\0"))
+    return any(b"detail was drawn" in text or b"detail may be invented" in text for text in texts)
+
+
 def encode_plain(pixels: NDArray[Any]) -> bytes:
     """A PNG file without metadata of uint8 or uint16 ``(H, W[, 2..4])``."""
     import imagecodecs

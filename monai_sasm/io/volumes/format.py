@@ -105,7 +105,9 @@ class LayoutFormat:
         load = partial(self.read, path, known, name)
         if refusal is not None:
             load = partial(refuse, refusal, unreadable=unreadable)
-        return Entry(name, self.name, paths, known, geometry, refusal, notes, load, unreadable=unreadable)
+        return Entry(
+            name, self.name, paths, known, geometry, refusal, notes, load, None, unreadable, names.is_result(path)
+        )
 
     def read(self, path: Path, modality: Modality | None, name: str | None = None) -> Volume:
         """Read one file; as :func:`monai_sasm.io.nifti.read.read` does.
@@ -170,6 +172,7 @@ class LayoutFormat:
         else:
             array, layout, parts = self._exported(volume)
             tail, sources = b"", () if source is None else tuple(filter(None, [getattr(source, "path", None)]))
+            record = {"Sources": [one.name for one in sources]} if sources else {}
         layout = self._packed_for(path, layout)
         for target in (path, *self.companions(path)):
             guard_target(target, overwrite=overwrite, sources=sources)
