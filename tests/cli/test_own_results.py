@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 
 import monai_sasm
+from monai_sasm.batch.job import BatchJob
+from monai_sasm.batch.plan import plan
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.formats import inventory, open_images, save
 from monai_sasm.io.photo import png
+from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
 from tests.io.dicom.dicom_cases import ct_slice, mr_slice, save_all
 from tests.io.test_meaning import head, saved
@@ -117,13 +120,16 @@ def test_what_no_network_has_changed_is_no_result(sasm: Any, studies: Path, tmp_
     assert [entry.is_result for entry in again] == [True]  # the network came after
 
 
-def test_results_are_read_thinned_and_measured(sasm: Any, studies: Path, tmp_path: Path, toy_restorer: Any) -> None:
+def test_results_are_read_and_are_input_of_other_work(
+    sasm: Any, studies: Path, tmp_path: Path, toy_restorer: Any
+) -> None:
     assert sasm("restore", studies / "ct", "-o", tmp_path / "out", "--expert", "toy_ct")[0] == 0
     (entry,) = inventory(tmp_path / "out")
     assert (entry.refusal, entry.is_result) == (None, True)
     assert any("restoring it again smooths twice" in note for note in entry.load().notes)
-    code, out, _ = sasm("thin", tmp_path / "out", "-o", tmp_path / "thin", "--expert", "toy_ct", "--dry-run")
-    assert "a result of this program" not in out
+    job = BatchJob(tmp_path / "out", tmp_path / "again", Options(expert="toy_ct"), ledger=False)
+    assert [task.refusal for task in plan(job)] == [AGAIN]
+    assert [task.refusal for task in plan(replace(job, again=True))] == [None]  # as thin, enlarge and inpaint ask
 
 
 def test_photos_with_drawn_detail_are_not_restored(sasm: Any, tmp_path: Path, toy_restorer: Any) -> None:

@@ -19,7 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.deflated import inflates_beyond, unpacked
 from monai_sasm.io.dicom.format import BARE
-from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of
+from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of, units_of
 from monai_sasm.io.silence import quiet
 
 TAGS: list[str | int] = [
@@ -356,13 +356,6 @@ def encoding_of(dataset: Dataset) -> tuple[bool, bool]:
     else:
         implicit, little = dataset.is_implicit_VR, dataset.is_little_endian
     return bool(implicit), bool(little)
-
-
-def units_of(dataset: Dataset) -> tuple[str, ...]:
-    """Units that stored values are mapped to, of a data set or a functional group."""
-    items = dataset.get("RealWorldValueMappingSequence") or []
-    codes = (code for item in items for code in item.get("MeasurementUnitsCodeSequence") or [])
-    return tuple(text_of(code, "CodeValue") for code in codes)
 
 
 def _vendor_component(dataset: Dataset) -> str:
