@@ -56,18 +56,20 @@ def qualify(
         for path in (output, output.with_suffix(".json")):
             if path.exists() and not overwrite:
                 raise FileExistsError(f"{path.name} exists already; pass --overwrite to replace it")
-        page, found = _measured(_one_kind(inventory(source, modality)), wish, device, trust=tuple(trust or ()))
+        page, found = _measured(
+            _one_kind(inventory(source, modality), modality), wish, device, trust=tuple(trust or ())
+        )
         _write(output, page, found)
         print(output, flush=True)
 
 
-def _one_kind(entries: list[Entry]) -> list[Entry]:
-    """The one series of an inventory, or its photos.
+def _one_kind(entries: list[Entry], modality: Modality | None) -> list[Entry]:
+    """The one series of an inventory, or its photos; of those of a modality, where one is asked for.
 
     Raises:
         ValueError: there is nothing to measure, or more than one series.
     """
-    usable = [entry for entry in entries if entry.refusal is None]
+    usable = [entry for entry in entries if entry.refusal is None and modality in (None, entry.modality)]
     if not usable:
         reasons = sorted({entry.refusal or "" for entry in entries})
         raise ValueError(f"nothing to measure: {'; '.join(reasons[:3]) or 'no image'}")

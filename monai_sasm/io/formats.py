@@ -53,7 +53,8 @@ def inventory(
     Args:
         path: a file, or a folder that is searched recursively, or several of them, whose DICOM files may make up one
             series; symbolic links that leave a folder are refused.
-        modality: what files are that do not say it themselves, such as NIfTI; those that say another one are refused.
+        modality: what files are that do not say it themselves, such as NIfTI. Those that say another one are refused
+            where they are named themselves, or where all that is found says another one.
         force_modality: do not refuse what seems to be no image of its modality (label maps, phase, parameter maps, CT
             that is not in HU); its notes say so.
 
@@ -84,7 +85,7 @@ def inventory(
     known: set[Path] = set()
     for one in FORMATS:
         files = claimed[one.name]
-        found = [_agreed(entry, modality) for entry in one.inspect(files, modality)] if files else []
+        found = one.inspect(files, modality) if files else []
         entries += found
         own = {file for entry in found for file in entry.paths}
         others += (file for file in files if file not in own)
@@ -97,6 +98,7 @@ def inventory(
         entries += [_refused(file, reason, unreadable=unreadable)] if reason else []
     if not entries:
         entries = [_refused(file, f"not an image: only {READ} is read") for file in others]
+    entries = entries if modality is None else _agreed(entries, modality, {root for root in roots if root.is_file()})
     entries = [_settled(one, force_modality) for one in entries]
     return _unique(sorted(entries, key=lambda one: (one.paths[0].parent.parts, one.name)))
 
@@ -291,11 +293,22 @@ def _claim(file: Path) -> FileFormat | str | None:
     return None
 
 
-def _agreed(entry: Entry, modality: Modality | None) -> Entry:
-    """Refused where the file says another modality than the user."""
-    if entry.refusal is not None or modality in (None, entry.modality):
-        return entry
-    reason = f"the file says that it is {entry.modality}, not {modality}: leave modality='{modality}' out"
+def _agreed(entries: list[Entry], modality: Modality, named: set[Path]) -> list[Entry]:
+    """The entries, refused where they contradict a modality that can have been meant for nothing else."""
+    useful = any(entry.modality == modality for entry in entries)
+    return [
+        entry
+        if entry.refusal is not None or entry.modality in (None, modality) or (useful and named.isdisjoint(entry.paths))
+        else _contradicting(entry, modality)
+        for entry in entries
+    ]
+
+
+def _contradicting(entry: Entry, modality: Modality) -> Entry:
+    if entry.modality is not None and entry.modality.profile.is_picture:
+        reason = f"a photo file holds no {modality} units: give DICOM or NIfTI, or leave modality='{modality}' out"
+    else:
+        reason = f"the file says that it is {entry.modality}, not {modality}: leave modality='{modality}' out"
     return replace(entry, refusal=reason, load=partial(refuse, reason))
 
 

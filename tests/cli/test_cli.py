@@ -211,7 +211,9 @@ def test_dry_run_says_what_and_why_and_writes_nothing(sasm: Any, photo: Path, tm
     code, out, _ = sasm("restore", photo.parent, "-o", tmp_path / "out", "--dry-run", "--json", "--modality", "mr")
     check_rows(map(json.loads, out.splitlines()))
     status = {row["input"]["format"]: row["status"] for row in map(json.loads, out.splitlines())}
-    assert status == {"dicom": "skipped", "nifti": "planned", "raster": "skipped"}  # a CT, and no photo is an MR image
+    assert status == {"dicom": "planned", "nifti": "planned", "raster": "planned"}  # it is for the NIfTI alone
+    code, out, _ = sasm("restore", photo.parent / "slice.dcm", "-o", tmp_path / "out", "--dry-run", "--modality", "mr")
+    assert code == 3
     assert "the file says that it is CT, not MR: leave --modality MR out" in out
     assert not (tmp_path / "out").exists()
 

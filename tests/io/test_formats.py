@@ -94,7 +94,7 @@ def test_other_files_are_listed_only_when_alone(tmp_path: Path) -> None:
         list(formats.open_images(tmp_path / "empty"))
 
 
-def test_modality_serves_nifti_and_refuses_photos(tmp_path: Path) -> None:
+def test_modality_serves_what_does_not_say_it(tmp_path: Path) -> None:
     scan(tmp_path / "scan.nii")
     photo(tmp_path / "window.png")
     nothing, photograph = formats.inventory(tmp_path)
@@ -102,7 +102,30 @@ def test_modality_serves_nifti_and_refuses_photos(tmp_path: Path) -> None:
     assert photograph.refusal is None
     with_ct, photograph = formats.inventory(tmp_path, Modality.CT)
     assert (with_ct.modality, with_ct.refusal) == (Modality.CT, None)
-    assert "CT" in str(photograph.refusal)
+    assert (photograph.modality, photograph.refusal) == (Modality.PHOTO, None)
+
+
+def test_a_modality_in_a_mixed_folder_is_for_what_does_not_say_it(tmp_path: Path) -> None:
+    save_all([ct_slice(number) for number in range(3)], tmp_path / "ct")
+    scan(tmp_path / "scan.nii")
+    photo(tmp_path / "window.png")
+    entries = formats.inventory(tmp_path, Modality.MR)
+    assert {(entry.modality, entry.refusal) for entry in entries} == {
+        (modality, None) for modality in (Modality.CT, Modality.MR, Modality.PHOTO)
+    }
+    both = [tmp_path / "window.png", tmp_path / "scan.nii"]
+    assert [entry.refusal is None for entry in formats.inventory(both, Modality.MR)] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["ct", "ct/0.dcm", "window.png"])
+def test_a_modality_that_contradicts_what_is_named_is_refused(name: str, tmp_path: Path) -> None:
+    save_all([ct_slice(number) for number in range(2)], tmp_path / "ct")
+    sorted((tmp_path / "ct").iterdir())[0].rename(tmp_path / "ct" / "0.dcm")
+    photo(tmp_path / "window.png")
+    (entry,) = formats.inventory(tmp_path / name, Modality.MR)
+    assert "leave modality='MR' out" in str(entry.refusal)
+    assert not entry.unreadable
+    assert all(entry.refusal for entry in formats.inventory(tmp_path, Modality.MR))  # it would serve for nothing
 
 
 def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:

@@ -78,14 +78,10 @@ def result_name(path: Path, kind: str | None) -> str:
     return path.name if kind is None or path.suffix.lower() in SUFFIXES[kind] else path.stem + SUFFIXES[kind][0]
 
 
-def inspect(path: Path, modality: Modality | None = None) -> Entry:
+def inspect(path: Path) -> Entry:
     """Look at the header only. Never raises for a bad file: the entry then carries the reason."""
     refusal, unreadable, drawn = None, False, False
     try:
-        if modality is not None and not modality.profile.is_picture:
-            raise RefusedError(
-                f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave the modality out"
-            )
         kind, data = _load(path)
         drawn = kind == "PNG" and png.is_drawn(data)
         decode(inspected, kind, data, stored=len(data)) if _codec(kind) is pillow else inspected(kind, data)

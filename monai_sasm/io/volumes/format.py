@@ -95,7 +95,7 @@ class LayoutFormat:
             layout = self._codec.parse(path)
             paths = tuple(dict.fromkeys((path, layout.data)))
             layout.check()
-            known, notes = _modality(path, layout, modality), layout.notes
+            known, notes = _modality(path, layout, None if layout.modality else modality), layout.notes
             geometry = "single" if _slice_count(layout) == 1 else "regular"
         except RefusedError as error:
             refusal, unreadable = str(error), isinstance(error, UnreadableError)
