@@ -48,5 +48,5 @@ class PhotoFormat:
     def write(
         self, volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
     ) -> list[Path]:
-        """As the source's kind and bit depth; as PNG where there was no photo file."""
+        """As the source's kind and bit depth; as PNG where the name says so, or there was no photo file."""
         return photo.write(volume, path, derivation, overwrite=overwrite)
