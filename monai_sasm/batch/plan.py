@@ -38,7 +38,7 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
         raise ValueError("the output folder holds the input; choose a folder beside it or below it")
     with decoding_apart(job.ledger or any(source.is_dir() for source in job.sources)):
         entries = list(_entries(job))
-    usable = sum(entry.refusal is None for entry in entries)
+    usable = sum(entry.refusal is None and (job.again or not entry.is_result) for entry in entries)
     if usable > 1 and is_file_name(job.output) and not job.output.is_dir():
         raise ValueError(f"{job.output.name} is the name of one file, and there are {usable} images; name a folder")
     installed = Installed.find(job.trust)
@@ -48,8 +48,9 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
         task if task.refusal else replace(task, refusal=installed.mismatch(task.entry.modality, job.options))
         for task in tasks
     ]
-    wanted = [job.output / task.target for task in tasks if task.refusal is None]
-    places = iter(distinct(wanted, maps=_keeps_maps(job)))
+    going = [task for task in tasks if task.refusal is None]
+    wanted = [job.output / task.target for task in going]
+    places = iter(distinct(wanted, [task.entry for task in going], maps=_keeps_maps(job)))
     return tuple(task if task.refusal else _placed(task, next(places), job) for task in tasks)
 
 

@@ -58,7 +58,7 @@ def restore(
     restorer.check(options)
     known = None if modality is None else Modality(modality)
     entries = inventory(source, known, force_modality=force_modality)
-    alone = sum(entry.refusal is None for entry in entries) == 1
+    alone = sum(entry.refusal is None and not entry.is_result for entry in entries) == 1
     wanted: list[tuple[Entry, Path]] = []
     refused: list[tuple[Entry, Exception]] = []
     for entry in entries:
@@ -73,7 +73,8 @@ def restore(
         except RefusedError as error:
             refused.append((entry, error))
     waiting = []
-    for (entry, _), place in zip(wanted, distinct([place for _, place in wanted], maps=options.keep_maps), strict=True):
+    usable, places = [entry for entry, _ in wanted], [place for _, place in wanted]
+    for entry, place in zip(usable, distinct(places, usable, maps=options.keep_maps), strict=True):
         try:
             check_target(entry, place, overwrite=overwrite, maps=options.keep_maps)
             waiting.append((entry, place))

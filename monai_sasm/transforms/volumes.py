@@ -81,7 +81,7 @@ def find_images(path: str | Path, modality: str, key: str = "image") -> list[dic
     if len(found) == 1:
         return [{key: SourcePath(found[0])}]
     places = [result_place(entry, Path(path)) for entry in found]
-    named = zip(distinct(places), distinct(places, maps=True), strict=True)
+    named = zip(distinct(places, found), distinct(places, found, maps=True), strict=True)
     names = [(place.name, with_maps.name) for place, with_maps in named]
     return [{key: SourcePath(entry, names=own)} for entry, own in zip(found, names, strict=True)]
 
