@@ -15,8 +15,9 @@ from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.apart import decoding_apart
 from monai_sasm.io.dicom.geometry import UNEVEN
 from monai_sasm.io.distinct import distinct
-from monai_sasm.io.entry import RESTORED, Entry
+from monai_sasm.io.entry import RESTORED, Entry, safe_name
 from monai_sasm.io.formats import inventory, is_file_name, output_path
+from monai_sasm.io.nifti.names import stem
 from monai_sasm.io.nofollow import inside
 from monai_sasm.restoration.installed import Installed
 from monai_sasm.restoration.targets import check_target
@@ -115,9 +116,12 @@ def _keeps_maps(job: BatchJob) -> bool:
 
 
 def _identity(entry: Entry, source: Path) -> str:
-    """Where it is below the input, as a hash. A DICOM series is known by its name, which is a hash of its UIDs."""
+    """Where it is below the input, as a hash. A DICOM series is known by its name, which is a hash of its UIDs; that of
+    other files may have a number that depends on what else is there.
+    """
     first = entry.paths[0]
     place = first.parent if entry.format == "dicom" and len(entry.paths) > 1 else first
     inside = place != source and place.is_relative_to(source)
     below = place.relative_to(source).as_posix() if inside else place.name
-    return hashlib.sha256(os.fsencode(f"{below}\n{entry.name}")).hexdigest()[:16]
+    name = entry.name if entry.format == "dicom" else safe_name(stem(first))
+    return hashlib.sha256(os.fsencode(f"{below}\n{name}")).hexdigest()[:16]

@@ -58,7 +58,7 @@ def row_of(task: Task, job: BatchJob) -> Row:
     if task.error is not None:
         row["error"] = task.error
     if job.identify:
-        row["input"] |= {"name": entry.name, "path": str(place_of(entry)), **_identifiers(entry, job.describe)}
+        row["input"] |= {"name": entry.label, "path": str(place_of(entry)), **_identifiers(entry, job.describe)}
         row["output"] = {"path": str(job.output / task.target)} if task.refusal is None else None
     return row
 

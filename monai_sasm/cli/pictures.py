@@ -136,7 +136,7 @@ def _run(
     for task in tasks:
         if task.refusal is not None:
             status, reason = "failed" if task.error else "skipped", task.refusal.removesuffix("; leave the expert out")
-            logger.log(40 if task.error else 30, "%s: %s: %s", task.entry.name, status, reason)
+            logger.log(40 if task.error else 30, "%s: %s: %s", task.entry.label, status, reason)
     if not waiting:
         logger.warning("no photos in the input")
         raise typer.Exit(exit_code(statuses))
@@ -154,14 +154,14 @@ def _run(
             try:
                 result = work(task.entry.load(), network, task.entry)
                 write(replace(result, notes=(*result.notes, done.warning)), target, done, overwrite=overwrite)
-                logger.log(NOTICE, "%s: %s", task.entry.name, done.warning)
+                logger.log(NOTICE, "%s: %s", task.entry.label, done.warning)
                 for note in result.notes:
-                    logger.log(NOTICE, "%s: %s", task.entry.name, note)
+                    logger.log(NOTICE, "%s: %s", task.entry.label, note)
                 print(target, flush=True)
                 statuses.append("ok")
             except Exception as error:  # one bad photo must not end the rest
                 logger.debug("traceback", exc_info=True)
-                logger.error("%s: failed: %s", task.entry.name, reason_of(error))
+                logger.error("%s: failed: %s", task.entry.label, reason_of(error))
                 statuses.append("failed")
             if bar is not None:
                 bar.update(1)

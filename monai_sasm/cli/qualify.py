@@ -77,10 +77,13 @@ def _one_kind(entries: list[Entry], modality: Modality | None) -> list[Entry]:
         return usable
     series = [entry for entry in usable if entry.modality is not Modality.PHOTO]
     if len(series) > 1:
-        places = ", ".join(str(entry.paths[0].parent) for entry in series[:3])
-        raise ValueError(
-            f"{len(series)} series were found, and one is measured; give the folder or file of one: {places}"
-        )
+        from monai_sasm.batch.row import place_of
+
+        places = list(dict.fromkeys(str(place_of(entry)) for entry in series))
+        found = f"{len(series)} series were found, and one is measured"
+        if len(places) == 1:
+            raise ValueError(f"{found}; they lie in one folder, {places[0]}: move each into a folder of its own")
+        raise ValueError(f"{found}; give the folder or file of one: {', '.join(places[:3])}")
     if series[0].modality is None:
         raise ValueError("the file does not say what made it; pass --modality CT or --modality MR")
     return series

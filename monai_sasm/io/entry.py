@@ -48,6 +48,13 @@ class Entry:
     unreadable: bool = False
     is_result: bool = False
 
+    @property
+    def label(self) -> str:
+        """What messages call it where names may be said: its file, or the series in its folder."""
+        first = self.paths[0]
+        own = self.name if len(self.paths) > 1 and self.format == "dicom" else first.name
+        return f"{first.parent.name}/{own}" if first.parent.name else own
+
 
 def refused(path: Path, reason: str, file_format: str, *, unreadable: bool = False) -> Entry:
     """The entry of a file that is not read."""

@@ -133,8 +133,8 @@ def _opened(entries: Sequence[Entry]) -> Iterator[Volume]:
         try:
             volume = entry.load()
         except RefusedError as error:
-            logger.warning("left out %s: %s", entry.name, error)
-            reasons.append(f"{entry.name}: {error}")
+            logger.warning("left out %s: %s", entry.label, error)
+            reasons.append(f"{entry.label}: {error}")
             continue
         yield volume
         del volume  # before the next one is read

@@ -88,7 +88,7 @@ def restore(
         except (RefusedError, FileExistsError) as error:
             refused.append((entry, error))
     if refused:
-        told = "; ".join(f"{entry.name}: {error}" for entry, error in refused)
+        told = "; ".join(f"{entry.label}: {error}" for entry, error in refused)
         raise (FileExistsError if all(isinstance(error, FileExistsError) for _, error in refused) else RefusedError)(
             told
         )

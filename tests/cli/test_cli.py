@@ -168,14 +168,14 @@ def test_json_rows(sasm: Any, photo: Path, tmp_path: Path, toy_restorer: Any) ->
     rows = {row["input"]["name"]: row for row in map(json.loads, out.splitlines())}
     check_rows(rows.values())
     assert {name: row["status"] for name, row in rows.items()} == {
-        "broken": "failed",
-        "volume": "skipped",
-        "window": "ok",
+        "in/broken.png": "failed",
+        "in/volume.nii": "skipped",
+        "in/window.png": "ok",
     }
     assert code == 8
     assert "Traceback" not in err
-    assert "--modality" in rows["volume"]["reason"]
-    ok = rows["window"]
+    assert "--modality" in rows["in/volume.nii"]["reason"]
+    ok = rows["in/window.png"]
     assert ok["schema"] == "sasm.row/1"
     assert ok["output"]["files"] == 1
     assert ok["models"]["toy_photo"] == "0" * 64
