@@ -81,6 +81,15 @@ def test_volumes_are_known_by_their_sidecars(
     assert sasm("restore", first, "-o", tmp_path / "second", *command)[0] == 0
 
 
+def test_maps_beside_results_are_no_images(sasm: Any, studies: Path, tmp_path: Path, toy_restorer: Any) -> None:
+    command = ("restore", studies / "mr", "--expert", "toy_mr", "-o", tmp_path / "out", "--save-maps")
+    assert sasm(*command)[0] == 0
+    refusals = {entry.paths[0].name: entry.refusal for entry in inventory(tmp_path / "out", Modality.MR)}
+    assert refusals.pop("sub-1_T1w.nii.gz") is None
+    assert len(refusals) >= 2
+    assert all("a map that lay beside a result by its name" in str(reason) for reason in refusals.values()), refusals
+
+
 def test_a_source_beside_its_result_of_another_format_is_a_source(sasm: Any, studies: Path, toy_restorer: Any) -> None:
     source = studies / "mr" / "sub-1_T1w.nii.gz"
     command = ("restore", source, "--expert", "toy_mr")

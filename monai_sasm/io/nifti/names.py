@@ -29,6 +29,7 @@ _MEANINGS = {  # what it is -> BIDS entities and suffixes, and the suffixes of d
         r"_(adc|fa|md|rd|cb[fv]|mtt|ttp|tmax|fieldmap|unit1|mtsat|mtr|\w*map|stat-\w+|defacemask)$"
         r"|^(adc|fa|md|cb[fv])$"
     ),
+    "a map that lay beside a result": r"_(weight-[\w-]+|trust|uncertainty|change)$",  # as --save-maps names them
 }
 
 
