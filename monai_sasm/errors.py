@@ -49,6 +49,10 @@ class RefusedError(ValueError):
     """The input cannot be processed rightly; the message is the reason and the way out. Never holds patient data."""
 
 
+class UnreadableError(RefusedError):
+    """What should have been processed could not be read: it is damaged, incomplete or locked. A failure, no choice."""
+
+
 class NotAnImageError(RefusedError):
     """The pixels are something else than an image of their modality: a label map, phase, a parameter map, ..."""
 

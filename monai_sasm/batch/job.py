@@ -39,6 +39,7 @@ class BatchJob:
         describe: with ``identify``, also the descriptions of DICOM series.
         flat: put DICOM files straight into the output folder, as ``SERIES#OBJECT.dcm``.
         nifti: write DICOM results as NIfTI.
+        again: take results of this program, too, for work that is no restoration.
         version: of the package that planned it.
         adopt: take over a ledger that was not made in its place; see :meth:`monai_sasm.batch.ledger.Ledger.open`.
         further: more files and folders of images, of a job without a ledger.
@@ -62,6 +63,7 @@ class BatchJob:
     describe: bool = False
     flat: bool = False
     nifti: bool = False
+    again: bool = False
     adopt: bool = False
     further: tuple[Path, ...] = ()
     version: str = __version__
@@ -85,9 +87,11 @@ class Task:
         entry: as found by :func:`monai_sasm.io.formats.inventory`.
         target: place of the result below the output of the job; ``.`` where that is the file itself.
         refusal: why it will not be restored; ``None`` when it will be.
+        error: name of the error, where the refusal is a failure; ``None`` where it is rightly passed over.
     """
 
     id: str
     entry: Entry
     target: Path
     refusal: str | None = None
+    error: str | None = None

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import BatchJob, Task
-from monai_sasm.batch.row import ended_by
-from monai_sasm.errors import RefusedError
+from monai_sasm.batch.row import refused_by
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.apart import decoding_apart
 from monai_sasm.io.dicom.geometry import UNEVEN
 from monai_sasm.io.distinct import distinct
-from monai_sasm.io.entry import Entry
+from monai_sasm.io.entry import RESTORED, Entry, safe_name
 from monai_sasm.io.formats import inventory, is_file_name, output_path
+from monai_sasm.io.nifti.names import stem
 from monai_sasm.io.nofollow import inside
 from monai_sasm.restoration.installed import Installed
 from monai_sasm.restoration.targets import check_output, check_target
@@ -40,7 +41,7 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
         raise ValueError("the output folder holds the input; choose a folder beside it or below it")
     with decoding_apart(job.ledger or any(source.is_dir() for source in job.sources)):
         entries = list(_entries(job))
-    usable = sum(entry.refusal is None for entry in entries)
+    usable = sum(entry.refusal is None and (job.again or not entry.is_result) for entry in entries)
     if usable > 1 and is_file_name(job.output) and not job.output.is_dir():
         raise ValueError(f"{job.output.name} is the name of one file, and there are {usable} images; name a folder")
     installed = Installed.find(job.trust)
@@ -50,8 +51,9 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
         task if task.refusal else replace(task, refusal=installed.mismatch(task.entry.modality, job.options))
         for task in tasks
     ]
-    wanted = [job.output / task.target for task in tasks if task.refusal is None]
-    places = iter(distinct(wanted, maps=_keeps_maps(job)))
+    going = [task for task in tasks if task.refusal is None]
+    wanted = [job.output / task.target for task in going]
+    places = iter(distinct(wanted, [task.entry for task in going], maps=_keeps_maps(job)))
     return tuple(task if task.refusal else _placed(task, next(places), job) for task in tasks)
 
 
@@ -73,8 +75,12 @@ def _entries(job: BatchJob) -> Iterator[Entry]:
 
 def _task(entry: Entry, job: BatchJob, alone: bool) -> Task:
     task = Task(_identity(entry, job.root_of(entry)), entry, Path(entry.name), refusal=entry.refusal)
+    if entry.unreadable:
+        return replace(task, error=UnreadableError.__name__)
     if entry.refusal is not None:
         return task
+    if entry.is_result and not job.again:
+        return replace(task, refusal=RESTORED)
     try:
         target = output_path(entry, job.root_of(entry), job.output, alone=alone)
         if job.nifti and not is_file_name(target):
@@ -84,7 +90,7 @@ def _task(entry: Entry, job: BatchJob, alone: bool) -> Task:
         if entry.format == "dicom" and entry.geometry in UNEVEN and is_file_name(target):
             raise RefusedError(f"{entry.geometry} slices have no affine, which NIfTI needs; write DICOM")
     except (ValueError, OSError) as error:
-        return replace(task, refusal=ended_by(error, task, job)["reason"])
+        return _refused(error, task, job)
     return task
 
 
@@ -97,8 +103,14 @@ def _placed(task: Task, target: Path, job: BatchJob) -> Task:
         if not job.ledger:  # with one, an earlier run's result may be taken over
             check_targets(task, job)
     except (ValueError, OSError) as error:
-        return replace(task, refusal=ended_by(error, task, job)["reason"])
+        return _refused(error, task, job)
     return task
+
+
+def _refused(error: Exception, task: Task, job: BatchJob) -> Task:
+    """The task without a result: a fault of the system has failed, what cannot be written as asked is passed over."""
+    told = refused_by(error, task, job)
+    return told if isinstance(error, OSError) else replace(told, error=None)
 
 
 def _keeps_maps(job: BatchJob) -> bool:
@@ -106,9 +118,12 @@ def _keeps_maps(job: BatchJob) -> bool:
 
 
 def _identity(entry: Entry, source: Path) -> str:
-    """Where it is below the input, as a hash. A DICOM series is known by its name, which is a hash of its UIDs."""
+    """Where it is below the input, as a hash. A DICOM series is known by its name, which is a hash of its UIDs; that of
+    other files may have a number that depends on what else is there.
+    """
     first = entry.paths[0]
     place = first.parent if entry.format == "dicom" and len(entry.paths) > 1 else first
     inside = place != source and place.is_relative_to(source)
     below = place.relative_to(source).as_posix() if inside else place.name
-    return hashlib.sha256(os.fsencode(f"{below}\n{entry.name}")).hexdigest()[:16]
+    name = entry.name if entry.format == "dicom" else safe_name(stem(first))
+    return hashlib.sha256(os.fsencode(f"{below}\n{name}")).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,11 @@ def row_of(task: Task, job: BatchJob) -> Row:
     )
     row["notes"] = list(entry.notes)
     if task.refusal is not None:
-        row |= {"status": "skipped", "reason": as_flags(task.refusal)}
+        row |= {"status": "failed" if task.error else "skipped", "reason": as_flags(task.refusal)}
+    if task.error is not None:
+        row["error"] = task.error
     if job.identify:
-        row["input"] |= {"name": entry.name, "path": str(place_of(entry)), **_identifiers(entry, job.describe)}
+        row["input"] |= {"name": entry.label, "path": str(place_of(entry)), **_identifiers(entry, job.describe)}
         row["output"] = {"path": str(job.output / task.target)} if task.refusal is None else None
     return row
 
@@ -66,6 +69,12 @@ def ended_by(error: Exception, task: Task, job: BatchJob) -> Row:
     if isinstance(error, (FileExistsError, NotAnImageError)):
         return {"status": "skipped", "reason": reason}
     return {"status": "failed", "reason": reason, "error": error_name(error)}
+
+
+def refused_by(error: Exception, task: Task, job: BatchJob) -> Task:
+    """The task, refused for what an error says before anything is done for it."""
+    told = ended_by(error, task, job)
+    return replace(task, refusal=told["reason"], error=told.get("error"))
 
 
 def place_of(entry: Entry) -> Path:

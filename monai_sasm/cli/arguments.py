@@ -58,7 +58,9 @@ def _modality(text: str) -> Modality:
 ModalityOption = Annotated[
     Modality | None,
     typer.Option(
-        parser=_modality, metavar="CT|MR|...", help="What NIfTI and the like are; DICOM and photos say it themselves."
+        parser=_modality,
+        metavar="CT|MR|...",
+        help="What NIfTI and the like are; in a folder, what says it itself is not asked.",
     ),
 ]
 

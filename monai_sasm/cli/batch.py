@@ -125,7 +125,7 @@ def _run(job: BatchJob, tasks: Sequence[Task], running: Running, engine_for: Any
             for row in run(job, tasks, engine, summary=summary):
                 begun, task = True, known[row["input"]["id"]]
                 place = {"path": job.output if job.flat else job.output / task.target}
-                name = f"{task.entry.name} ({task.id})" if job.identify else task.id
+                name = f"{task.entry.label} ({task.id})" if job.identify else task.id
                 tell(row, name, place, as_json=running.as_json)
     except KeyboardInterrupt:
         begun = True

@@ -145,8 +145,8 @@ def degrade(
                 if reason is None and ONLY_FOR.get(kind, entry.modality) is not entry.modality:
                     reason = f"{kind.value} is made on {ONLY_FOR[kind].value} images only"
                 if reason is not None:
-                    logger.warning("%s: skipped: %s", entry.name, reason)
-                    statuses.append("skipped")
+                    statuses.append("failed" if entry.unreadable else "skipped")
+                    logger.log(40 if entry.unreadable else 30, "%s: %s: %s", entry.label, statuses[-1], reason)
                     continue
                 try:
                     volume = entry.load()
@@ -158,7 +158,7 @@ def degrade(
                     statuses.append("ok")
                 except Exception as error:  # one bad image must not end the data set
                     logger.debug("traceback", exc_info=True)
-                    logger.error("%s: failed: %s", entry.name, reason_of(error))
+                    logger.error("%s: failed: %s", entry.label, reason_of(error))
                     statuses.append("failed")
         finally:  # of what was made before an interruption, too
             if records:

@@ -129,13 +129,14 @@ def _run(
         raise ValueError(f"no bundle named {name!r} that works on photos; see `sasm bundles list`")
     source, *further = sources
     job = BatchJob(source, output, Options(expert=name), further=tuple(further), ledger=False, identify=True,
-                   trust=tuple(trust), overwrite=overwrite)  # fmt: skip
+                   trust=tuple(trust), overwrite=overwrite, again=True)  # fmt: skip
     tasks = plan(job)
     waiting = [task for task in tasks if task.refusal is None]
-    statuses = ["skipped"] * (len(tasks) - len(waiting))
+    statuses = ["failed" if task.error else "skipped" for task in tasks if task.refusal is not None]
     for task in tasks:
         if task.refusal is not None:
-            logger.warning("%s: skipped: %s", task.entry.name, task.refusal.removesuffix("; leave the expert out"))
+            status, reason = "failed" if task.error else "skipped", task.refusal.removesuffix("; leave the expert out")
+            logger.log(40 if task.error else 30, "%s: %s: %s", task.entry.label, status, reason)
     if not waiting:
         logger.warning("no photos in the input")
         raise typer.Exit(exit_code(statuses))
@@ -153,14 +154,14 @@ def _run(
             try:
                 result = work(task.entry.load(), network, task.entry)
                 write(replace(result, notes=(*result.notes, done.warning)), target, done, overwrite=overwrite)
-                logger.log(NOTICE, "%s: %s", task.entry.name, done.warning)
+                logger.log(NOTICE, "%s: %s", task.entry.label, done.warning)
                 for note in result.notes:
-                    logger.log(NOTICE, "%s: %s", task.entry.name, note)
+                    logger.log(NOTICE, "%s: %s", task.entry.label, note)
                 say(target)
                 statuses.append("ok")
             except Exception as error:  # one bad photo must not end the rest
                 logger.debug("traceback", exc_info=True)
-                logger.error("%s: failed: %s", task.entry.name, reason_of(error))
+                logger.error("%s: failed: %s", task.entry.label, reason_of(error))
                 statuses.append("failed")
             if bar is not None:
                 bar.update(1)

@@ -58,18 +58,20 @@ def qualify(
         for path in (output, output.with_suffix(".json")):
             if path.exists() and not overwrite:
                 raise FileExistsError(f"{path.name} exists already; pass --overwrite to replace it")
-        page, found = _measured(_one_kind(inventory(source, modality)), wish, device, trust=tuple(trust or ()))
+        page, found = _measured(
+            _one_kind(inventory(source, modality), modality), wish, device, trust=tuple(trust or ())
+        )
         _write(output, page, found)
         say(output)
 
 
-def _one_kind(entries: list[Entry]) -> list[Entry]:
-    """The one series of an inventory, or its photos.
+def _one_kind(entries: list[Entry], modality: Modality | None) -> list[Entry]:
+    """The one series of an inventory, or its photos; of those of a modality, where one is asked for.
 
     Raises:
         ValueError: there is nothing to measure, or more than one series.
     """
-    usable = [entry for entry in entries if entry.refusal is None]
+    usable = [entry for entry in entries if entry.refusal is None and modality in (None, entry.modality)]
     if not usable:
         reasons = sorted({entry.refusal or "" for entry in entries})
         raise ValueError(f"nothing to measure: {'; '.join(reasons[:3]) or 'no image'}")
@@ -77,10 +79,13 @@ def _one_kind(entries: list[Entry]) -> list[Entry]:
         return usable
     series = [entry for entry in usable if entry.modality is not Modality.PHOTO]
     if len(series) > 1:
-        places = ", ".join(str(entry.paths[0].parent) for entry in series[:3])
-        raise ValueError(
-            f"{len(series)} series were found, and one is measured; give the folder or file of one: {places}"
-        )
+        from monai_sasm.batch.row import place_of
+
+        places = list(dict.fromkeys(str(place_of(entry)) for entry in series))
+        found = f"{len(series)} series were found, and one is measured"
+        if len(places) == 1:
+            raise ValueError(f"{found}; they lie in one folder, {places[0]}: move each into a folder of its own")
+        raise ValueError(f"{found}; give the folder or file of one: {', '.join(places[:3])}")
     if series[0].modality is None:
         raise ValueError("the file does not say what made it; pass --modality CT or --modality MR")
     return series

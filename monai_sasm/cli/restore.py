@@ -134,7 +134,7 @@ def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
         for row in rows:
             print_row(row)
         return exit_code(row["status"] for row in rows)
-    verb = "thin" if job.command == "thin" else "restore"
+    verbs = {"planned": "thin" if job.command == "thin" else "restore", "failed": "fail"}
     cells: list[tuple[str, ...]] = []
     for task, row in zip(tasks, rows, strict=True):
         # names of series are hashes; the place tells which
@@ -143,7 +143,7 @@ def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
         what = f"{place} -> {row['output']['path']}" if task.refusal is None else f"{place}: {row['reason']}"
         found = row["input"]
         kind, files = found["modality"] or "?", str(found["files"])
-        cells.append((verb if task.refusal is None else "skip", kind, found["geometry"], files, task.id, what))
+        cells.append((verbs.get(row["status"], "skip"), kind, found["geometry"], files, task.id, what))
     print_table(("plan", "what", "geometry", "files", "id", "place below the input, and result or reason"), cells)
     return exit_code(row["status"] for row in rows)
 
@@ -164,10 +164,10 @@ def _looked_into(task: Task, job: BatchJob) -> Task:
     """The task, refused where its values say that it is no image; DICOM has headers for that, photos are pictures."""
     if task.refusal is not None or task.entry.format in ("dicom", "raster"):
         return task
-    from monai_sasm.batch.row import ended_by
+    from monai_sasm.batch.row import refused_by
 
     try:
         task.entry.load()
     except (ValueError, OSError, MemoryError) as error:
-        return replace(task, refusal=ended_by(error, task, replace(job, identify=True))["reason"])
+        return refused_by(error, task, replace(job, identify=True))
     return task

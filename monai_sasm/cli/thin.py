@@ -65,4 +65,5 @@ def thin(
             options=Thinning(expert, factor, strength=strength, sigma=sigma, profile=profile.value),
             overwrite=overwrite,
             nifti=nifti,
+            again=True,
         )

@@ -26,7 +26,7 @@ from pathlib import Path
 from threading import RLock, Timer
 from typing import IO, Any, TypeVar
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io import memory
 
 SECONDS, SECONDS_PER_MIB = 120.0, 5.0
@@ -37,7 +37,7 @@ MEMORY_SHARE, LEAST_MEMORY = 0.9, 1 << 30
 _START = "import sys; sys.path[:] = sys.argv[1:]; from monai_sasm.io.apart import serve; serve()"
 """``-c`` looks into the folder the user stands in, which may hold anything: nothing is imported before that ends."""
 _PIPE_BYTES = 1 << 20
-_DONE, _REFUSED, _MEMORY, _FAILED = range(4)
+_DONE, _REFUSED, _UNREADABLE, _MEMORY, _FAILED = range(5)
 _NUMPY = {"_reconstruct", "_frombuffer", "ndarray", "dtype", "scalar"}  # what arrays are pickled with
 
 T = TypeVar("T")
@@ -69,7 +69,8 @@ def decode(function: Callable[..., T], *arguments: str | bytes, stored: int) -> 
         stored: bytes of compressed data, from which follows how long it may take.
 
     Raises:
-        RefusedError: the function's; or its process crashed, or took too long.
+        RefusedError: the function's.
+        UnreadableError: the function's; or its process crashed, or took too long.
         MemoryError: it took too much memory.
         RuntimeError: another error of the function, named by its type.
     """
@@ -86,7 +87,8 @@ def decode(function: Callable[..., T], *arguments: str | bytes, stored: int) -> 
     if kind == _DONE:
         result: T = answer
         return result
-    raise {_REFUSED: RefusedError, _MEMORY: MemoryError}.get(kind, RuntimeError)(answer)
+    kinds = {_REFUSED: RefusedError, _UNREADABLE: UnreadableError, _MEMORY: MemoryError}
+    raise kinds.get(kind, RuntimeError)(answer)
 
 
 class _Process:
@@ -127,9 +129,9 @@ class _Process:
         if answer is None:
             code = self._process.wait()
             if self._late:
-                raise RefusedError(f"the decoder took longer than {seconds:.0f} s: the file is damaged or hostile")
+                raise UnreadableError(f"the decoder took longer than {seconds:.0f} s: the file is damaged or hostile")
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise RefusedError(f"the decoder crashed ({how}): the file is damaged or hostile; get an intact copy")
+            raise UnreadableError(f"the decoder crashed ({how}): the file is damaged or hostile; get an intact copy")
         return answer[0][0], _Answer(io.BytesIO(answer[1]), buffers=answer[2:]).load()
 
     def _free(self) -> int | None:
@@ -209,7 +211,7 @@ def serve() -> None:
         try:
             kind, answer = _DONE, getattr(import_module(what["module"]), what["function"])(*arguments)
         except RefusedError as error:
-            kind, answer = _REFUSED, str(error)
+            kind, answer = _UNREADABLE if isinstance(error, UnreadableError) else _REFUSED, str(error)
         except MemoryError:
             kind, answer = _MEMORY, "the decoder takes more memory than is free"
         except BaseException as error:  # a panic of Rust is no Exception

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.nifti.names import stem
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
@@ -30,6 +30,10 @@ class Entry:
         load: reads the pixels; raises :class:`RefusedError` where only reading could tell.
         forced: reads them where the refusal only says that they are something else than an image (a label map, phase,
             ...), which the user may know better; ``None`` where it cannot be overruled.
+        unreadable: whether the refusal says that it could not be read (damaged, incomplete, locked): a failure, where
+            other refusals are what is rightly passed over.
+        is_result: whether it is a result of this program, by the marks that it carries; photos carry them only where
+            detail was drawn.
     """
 
     name: str
@@ -41,21 +45,36 @@ class Entry:
     notes: tuple[str, ...]
     load: Callable[[], Volume]
     forced: Callable[[], Volume] | None = None
+    unreadable: bool = False
+    is_result: bool = False
+
+    @property
+    def label(self) -> str:
+        """What messages call it where names may be said: its file, or the series in its folder."""
+        first = self.paths[0]
+        own = self.name if len(self.paths) > 1 and self.format == "dicom" else first.name
+        return f"{first.parent.name}/{own}" if first.parent.name else own
 
 
-def refused(path: Path, reason: str, file_format: str) -> Entry:
+def refused(path: Path, reason: str, file_format: str, *, unreadable: bool = False) -> Entry:
     """The entry of a file that is not read."""
-    load = partial(refuse, reason)
-    return Entry(safe_name(stem(path)), file_format, (path,), None, "unknown", reason, (), load)
+    load = partial(refuse, reason, unreadable=unreadable)
+    name = safe_name(stem(path))
+    return Entry(name, file_format, (path,), None, "unknown", reason, (), load, unreadable=unreadable)
 
 
-def refuse(reason: str) -> Volume:
+def refuse(reason: str, *, unreadable: bool = False) -> Volume:
     """What loading a refused entry does.
 
     Raises:
         RefusedError: always.
+        UnreadableError: ... where it could not be read.
     """
-    raise RefusedError(reason)
+    raise (UnreadableError if unreadable else RefusedError)(reason)
+
+
+RESTORED = "a result of this program, which would be changed a second time: restore the image that it was made from"
+"""Why an entry with :attr:`Entry.is_result` is not restored."""
 
 
 def safe_name(name: str) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+EMPTY = "the file is empty: copy or export it again"
+DAMAGED = "the content is not what the name says, or damaged: export the file again"
+
 _PICTURE = "a picture that is not read"
 _DICOM = "export the original DICOM, or convert it to NIfTI"
 _KINDS = {  # ends of names -> what they are, and the way out
@@ -38,9 +41,9 @@ def reason_for(file: Path, promised: bool = False) -> str | None:
     found = next((what for ends, what in _KINDS.items() if name.endswith(ends)), None)
     with suppress(OSError):
         if (promised or found) and not file.stat().st_size:
-            return "the file is empty: copy or export it again"
+            return EMPTY
     if promised:
-        return "the content is not what the name says, or damaged: export the file again"
+        return DAMAGED
     if found is None:
         return None
     what, way = found

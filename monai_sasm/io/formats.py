@@ -11,15 +11,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from monai_sasm.errors import NotAnImageError, RefusedError
 from monai_sasm.io import foreign
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.dicom.format import DicomFormat
+from monai_sasm.io.dicom.format import DicomFormat, likeness
 from monai_sasm.io.doubts import OVERRULE, doubt_about
-from monai_sasm.io.entry import Entry, refuse, refused, safe_name
+from monai_sasm.io.entry import Entry, refuse, refused
 from monai_sasm.io.file_format import HEAD, FileFormat
 from monai_sasm.io.meaning import refusal
 from monai_sasm.io.nifti.format import NiftiFormat
@@ -30,7 +27,7 @@ from monai_sasm.io.photo.format import PhotoFormat
 from monai_sasm.io.volume import Volume
 from monai_sasm.io.volumes import metaimage, mgh, nrrd
 from monai_sasm.io.volumes.format import LayoutFormat
-from monai_sasm.io.walk import files_below
+from monai_sasm.io.walk import UNREADABLE, files_below
 from monai_sasm.types import Modality
 
 FORMATS: list[FileFormat] = [
@@ -56,7 +53,8 @@ def inventory(
     Args:
         path: a file, or a folder that is searched recursively, or several of them, whose DICOM files may make up one
             series; symbolic links that leave a folder are refused.
-        modality: what files are that do not say it themselves, such as NIfTI; those that say another one are refused.
+        modality: what files are that do not say it themselves, such as NIfTI. Those that say another one are refused
+            where they are named themselves, or where all that is found says another one.
         force_modality: do not refuse what seems to be no image of its modality (label maps, phase, parameter maps, CT
             that is not in HU); its notes say so.
 
@@ -77,25 +75,30 @@ def inventory(
     for file, reason in dict.fromkeys(found for root in roots for found in files_below(root)):
         claim = reason or _claim(file)
         if isinstance(claim, str):
-            entries.append(_refused(file, claim))
+            entries.append(_refused(file, claim, unreadable=reason is None or reason in UNREADABLE))
         elif claim is None:
             others.append(file)
         else:
             claimed[claim.name].append(file)
+    near = {likeness(file) for file in claimed[DicomFormat.name]}
+    claimed[DicomFormat.name] += [file for file in others if likeness(file) in near]  # a slice that lost its content
     known: set[Path] = set()
     for one in FORMATS:
         files = claimed[one.name]
-        found = [_agreed(entry, modality) for entry in one.inspect(files, modality)] if files else []
+        found = one.inspect(files, modality) if files else []
         entries += found
         own = {file for entry in found for file in entry.paths}
         others += (file for file in files if file not in own)
         known |= own
     others = [file for file in others if file not in known]  # voxels with a header beside them are no file of their own
     for file in others:
-        reason = foreign.reason_for(file, promised=file.name.lower().endswith(_suffixes(folders=True)))
-        entries += [_refused(file, reason)] if reason else []
+        promised = file.name.lower().endswith(_suffixes(folders=True))
+        reason = foreign.reason_for(file, promised=promised)
+        unreadable = promised and reason in (foreign.EMPTY, foreign.DAMAGED)
+        entries += [_refused(file, reason, unreadable=unreadable)] if reason else []
     if not entries:
         entries = [_refused(file, f"not an image: only {READ} is read") for file in others]
+    entries = entries if modality is None else _agreed(entries, modality, {root for root in roots if root.is_file()})
     entries = [_settled(one, force_modality) for one in entries]
     return _unique(sorted(entries, key=lambda one: (one.paths[0].parent.parts, one.name)))
 
@@ -130,8 +133,8 @@ def _opened(entries: Sequence[Entry]) -> Iterator[Volume]:
         try:
             volume = entry.load()
         except RefusedError as error:
-            logger.warning("left out %s: %s", entry.name, error)
-            reasons.append(f"{entry.name}: {error}")
+            logger.warning("left out %s: %s", entry.label, error)
+            reasons.append(f"{entry.label}: {error}")
             continue
         yield volume
         del volume  # before the next one is read
@@ -255,52 +258,6 @@ def target_for(volume: Volume, path: Path) -> Path:
     return path / (volume.name + (".png" if volume.modality.profile.is_picture else ".nii.gz"))
 
 
-def write_map(
-    array: NDArray[np.float32],
-    like: Volume,
-    path: Path,
-    *,
-    names: Sequence[str] | None = None,
-    overwrite: bool = False,
-) -> list[Path]:
-    """Write a companion map (expert weights, change) on the grid of an image.
-
-    Args:
-        array: float32 with the spatial shape of ``like``, or ``(K, *spatial)`` for ``K`` maps. For photos in [0, 1].
-        like: the image the map belongs to.
-        path: ``.nii`` or ``.nii.gz`` for CT and MR (float32, ``K`` as fourth axis); ``.png`` for photos (8-bit grey,
-            ``K`` files ``<stem>_<name>.png``).
-        names: one file-name part per map of a photo; numbers by default.
-        overwrite: replace existing files.
-
-    Raises:
-        FileExistsError: a target exists and ``overwrite`` is off.
-        ValueError: wrong suffix, shape or value range.
-    """
-    path = Path(path)
-    array = np.asarray(array, dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise ValueError("a map must be finite, got NaN or infinite values")
-    if not like.modality.profile.is_picture:
-        from monai_sasm.io.nifti.export import export
-
-        return [export(array, like, path, overwrite=overwrite)]
-    from monai_sasm.io.photo.photo import write_grey
-
-    spatial = like.array.shape[1:]
-    if array.shape != spatial and array.shape[1:] != spatial:
-        raise ValueError(f"expected shape {spatial} or (K, *{spatial}) as the image has, got {array.shape}")
-    if array.min() < -1e-3 or array.max() > 1 + 1e-3:
-        raise ValueError(f"maps of photos lie in [0, 1], got [{array.min():g}, {array.max():g}]; scale them first")
-    if array.ndim == 2:
-        return [write_grey(array, path, overwrite=overwrite)]
-    labels = [str(index) for index in range(len(array))] if names is None else [safe_name(name) for name in names]
-    if len(labels) != len(array):
-        raise ValueError(f"one name per map is needed, got {len(labels)} names for {len(array)} maps")
-    targets = [path.with_name(f"{path.stem}_{label}{path.suffix}") for label in labels]
-    return [write_grey(one, target, overwrite=overwrite) for one, target in zip(array, targets, strict=True)]
-
-
 def _settled(entry: Entry, force: bool) -> Entry:
     """The entry with its doubts decided: refused, or overruled; the values themselves are looked at when it is read."""
     named = None if entry.format in ("dicom", "raster") else meaning(entry.paths[0])
@@ -308,7 +265,7 @@ def _settled(entry: Entry, force: bool) -> Entry:
         entry = replace(entry, refusal=refusal(named, "name or folder", entry.modality), forced=entry.load)
     if entry.refusal is not None and (entry.forced is None or not force):
         reason = entry.refusal if entry.forced is None else f"{entry.refusal}; {OVERRULE}"
-        return replace(entry, refusal=reason, load=partial(refuse, reason), forced=None)
+        return replace(entry, refusal=reason, load=partial(refuse, reason, unreadable=entry.unreadable), forced=None)
     notes = () if entry.refusal is None else (f"read all the same: {entry.refusal}",)
     load = partial(_checked, entry.forced or entry.load, force, notes)
     return replace(entry, refusal=None, load=load, forced=None, notes=(*entry.notes, *notes))
@@ -336,11 +293,22 @@ def _claim(file: Path) -> FileFormat | str | None:
     return None
 
 
-def _agreed(entry: Entry, modality: Modality | None) -> Entry:
-    """Refused where the file says another modality than the user."""
-    if entry.refusal is not None or modality in (None, entry.modality):
-        return entry
-    reason = f"the file says that it is {entry.modality}, not {modality}: leave modality='{modality}' out"
+def _agreed(entries: list[Entry], modality: Modality, named: set[Path]) -> list[Entry]:
+    """The entries, refused where they contradict a modality that can have been meant for nothing else."""
+    useful = any(entry.modality == modality for entry in entries)
+    return [
+        entry
+        if entry.refusal is not None or entry.modality in (None, modality) or (useful and named.isdisjoint(entry.paths))
+        else _contradicting(entry, modality)
+        for entry in entries
+    ]
+
+
+def _contradicting(entry: Entry, modality: Modality) -> Entry:
+    if entry.modality is not None and entry.modality.profile.is_picture:
+        reason = f"a photo file holds no {modality} units: give DICOM or NIfTI, or leave modality='{modality}' out"
+    else:
+        reason = f"the file says that it is {entry.modality}, not {modality}: leave modality='{modality}' out"
     return replace(entry, refusal=reason, load=partial(refuse, reason))
 
 
@@ -377,9 +345,9 @@ def _suffixes(folders: bool = False) -> tuple[str, ...]:
     return tuple(end for one in named for end in (*one.suffixes, *one.read_only))
 
 
-def _refused(file: Path, reason: str) -> Entry:
+def _refused(file: Path, reason: str, unreadable: bool = False) -> Entry:
     named = _named_by(file)
-    return refused(file, reason, "raster" if named is None else named.name)
+    return refused(file, reason, "raster" if named is None else named.name, unreadable=unreadable)
 
 
 def _unique(entries: list[Entry]) -> list[Entry]:

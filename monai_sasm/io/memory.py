@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import UnreadableError
 
 _SHARE = 0.9  # of the free memory that one image may take
 _SMALL = 1 << 24  # pixels
@@ -25,7 +25,7 @@ def refuse_if_too_large(needed: int) -> None:
     """
     free = free_memory()
     if free is not None and needed > _SHARE * free:
-        raise RefusedError(
+        raise UnreadableError(
             f"reading takes {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB of memory are free: "
             "crop or split the image, or use a larger machine (or the header is damaged)"
         )
@@ -44,7 +44,7 @@ def refuse_if_too_short(pixels: int, stored: int) -> None:
         RefusedError: the header promises more than the data can hold.
     """
     if pixels > _SMALL and pixels > _MAX_PIXELS_PER_BYTE * stored:
-        raise RefusedError(
+        raise UnreadableError(
             f"the header announces {pixels} pixels and {stored} bytes of data are there, which cannot hold them: "
             "the file is damaged or cut off; fetch it again"
         )

@@ -13,6 +13,10 @@ NOWHERE = "a symbolic link that leads nowhere: fetch the file it stands for, or 
 LOCKED = "a folder that cannot be looked into: its files are not restored; change its permissions"
 
 
+UNREADABLE = frozenset({NOWHERE, LOCKED})
+"""Reasons that mean a failure: what may have been an image is out of reach."""
+
+
 def files_below(path: Path) -> Iterator[tuple[Path, str | None]]:
     """Each file and ``None``, or a link or folder and why it is not read; in the order of names, folder by folder.
 

@@ -13,7 +13,7 @@ import numpy as np
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.distinct import distinct
-from monai_sasm.io.entry import Entry
+from monai_sasm.io.entry import RESTORED, Entry
 from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options, Thinning
@@ -60,18 +60,23 @@ def restore(
     restorer.check(options)
     known = None if modality is None else Modality(modality)
     entries = inventory(source, known, force_modality=force_modality)
-    alone = sum(entry.refusal is None for entry in entries) == 1
+    alone = sum(entry.refusal is None and not entry.is_result for entry in entries) == 1
     wanted: list[tuple[Entry, Path]] = []
     refused: list[tuple[Entry, Exception]] = []
     for entry in entries:
         try:
-            if reason := entry.refusal or restorer.mismatch(entry.modality, options):
+            if (
+                reason := entry.refusal
+                or (RESTORED if entry.is_result else None)
+                or restorer.mismatch(entry.modality, options)
+            ):
                 raise RefusedError(reason)
             wanted.append((entry, output_path(entry, source, target, alone=alone)))
         except RefusedError as error:
             refused.append((entry, error))
     waiting = []
-    for (entry, _), place in zip(wanted, distinct([place for _, place in wanted], maps=options.keep_maps), strict=True):
+    usable, places = [entry for entry, _ in wanted], [place for _, place in wanted]
+    for entry, place in zip(usable, distinct(places, usable, maps=options.keep_maps), strict=True):
         try:
             check_target(entry, place, overwrite=overwrite, maps=options.keep_maps)
             waiting.append((entry, place))
@@ -85,7 +90,7 @@ def restore(
         except (RefusedError, FileExistsError) as error:
             refused.append((entry, error))
     if refused:
-        told = "; ".join(f"{entry.name}: {error}" for entry, error in refused)
+        told = "; ".join(f"{entry.label}: {error}" for entry, error in refused)
         raise (FileExistsError if all(isinstance(error, FileExistsError) for _, error in refused) else RefusedError)(
             told
         )

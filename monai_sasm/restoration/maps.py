@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.io.formats import is_file_name, write_map
+from monai_sasm.io.formats import is_file_name
+from monai_sasm.io.maps import write_map
 from monai_sasm.io.nifti.names import stem as stem_of
 from monai_sasm.io.volume import Volume
 

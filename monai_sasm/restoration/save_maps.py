@@ -60,5 +60,5 @@ class SaveMapsd(MapTransform):
             for name, weight in zip(self.names, weights, strict=True):
                 if weight.any():
                     write_one_map(weight, path.volume, target, name=weight_name(name), overwrite=self.overwrite)
-            log.info("wrote the weight maps of %s", path.entry.name)
+            log.info("wrote the weight maps of %s", path.entry.label)
         return dict(data)

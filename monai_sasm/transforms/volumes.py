@@ -75,13 +75,13 @@ def find_images(path: str | Path, modality: str, key: str = "image") -> list[dic
         if reason is None:
             found.append(entry)
         else:
-            log.warning("left out %s: %s", entry.name, reason)
+            log.warning("left out %s: %s", entry.label, reason)
     if not found:
         raise RefusedError(f"no {modality} image to restore in {path}; the log says why each was left out")
     if len(found) == 1:
         return [{key: SourcePath(found[0])}]
     places = [result_place(entry, Path(path)) for entry in found]
-    named = zip(distinct(places), distinct(places, maps=True), strict=True)
+    named = zip(distinct(places, found), distinct(places, found, maps=True), strict=True)
     names = [(place.name, with_maps.name) for place, with_maps in named]
     return [{key: SourcePath(entry, names=own)} for entry, own in zip(found, names, strict=True)]
 
@@ -226,7 +226,7 @@ class SaveVolumed(MapTransform):
             restored = volume.with_array(array) if array.shape == volume.array.shape else volume.enlarged(array)
             target = path.target(self.input_dir, self.output_dir)
             files = write(restored, target, self._derivation(), overwrite=self.overwrite)
-            log.info("wrote %d file(s) for %s", len(files), path.entry.name)
+            log.info("wrote %d file(s) for %s", len(files), path.entry.label)
         return dict(data)
 
     def _derivation(self) -> Derivation:

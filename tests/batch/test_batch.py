@@ -130,7 +130,7 @@ def test_the_manifest_names_nobody_unless_asked(sasm: Any, tree: Path, tmp_path:
     messages = messages.replace(str(tmp_path / "out" / "manifest.jsonl"), "")
     assert not [name for name in names + identifiers if name in messages]
     _, _, messages = sasm(tree, tmp_path / "told", "--identify", "-v")
-    assert "Smith_John (" in messages
+    assert "in/Smith_John.png (" in messages
     told = (tmp_path / "told" / "manifest.jsonl").read_text()
     check_rows(map(json.loads, told.splitlines()))
     assert all(name in told for name in ("Smith_John.png", "Doe_Jane_000", *identifiers[:2]))

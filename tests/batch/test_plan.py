@@ -77,13 +77,13 @@ def test_an_output_that_holds_the_input_is_refused(tmp_path: Path, output: str) 
 
 
 def test_results_that_would_share_a_sidecar_are_told_apart(tmp_path: Path) -> None:
-    for name in ("t1.nii", "t1.nii.gz", "t1-2.nii"):  # the last has the first name that one would take
+    for name in ("t1.nii", "t1.nii.gz", "t1-2.nii"):
         volume(tmp_path / "in" / name)
     found = plan(BatchJob(tmp_path / "in", tmp_path / "out", Options(), modality=Modality.MR))
     assert [task.refusal for task in found] == [None, None, None]
     assert {task.entry.paths[0].name: task.target.name for task in found} == {
         "t1.nii": "t1.nii",
-        "t1.nii.gz": "t1-3.nii.gz",
+        "t1.nii.gz": "t1-niigz.nii.gz",
         "t1-2.nii": "t1-2.nii",
     }
 
@@ -92,7 +92,7 @@ def test_a_name_that_would_be_a_link_is_refused(tmp_path: Path) -> None:
     for name in ("t1.nii", "t1.nii.gz"):
         volume(tmp_path / "in" / name)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "t1-2.nii.gz").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "out" / "t1-niigz.nii.gz").symlink_to(tmp_path / "elsewhere")
     found = plan(BatchJob(tmp_path / "in", tmp_path / "out", Options(), modality=Modality.MR))
     assert [task.refusal is None for task in found] == [True, False]
     assert "symbolic link" in str(found[1].refusal)

@@ -170,14 +170,14 @@ def test_json_rows(sasm: Any, photo: Path, tmp_path: Path, toy_restorer: Any) ->
     rows = {row["input"]["name"]: row for row in map(json.loads, out.splitlines())}
     check_rows(rows.values())
     assert {name: row["status"] for name, row in rows.items()} == {
-        "broken": "failed",
-        "volume": "skipped",
-        "window": "ok",
+        "in/broken.png": "failed",
+        "in/volume.nii": "skipped",
+        "in/window.png": "ok",
     }
     assert code == 8
     assert "Traceback" not in err
-    assert "--modality" in rows["volume"]["reason"]
-    ok = rows["window"]
+    assert "--modality" in rows["in/volume.nii"]["reason"]
+    ok = rows["in/window.png"]
     assert ok["schema"] == "sasm.row/1"
     assert ok["output"]["files"] == 1
     assert ok["models"]["toy_photo"] == "0" * 64
@@ -213,7 +213,9 @@ def test_dry_run_says_what_and_why_and_writes_nothing(sasm: Any, photo: Path, tm
     code, out, _ = sasm("restore", photo.parent, "-o", tmp_path / "out", "--dry-run", "--json", "--modality", "mr")
     check_rows(map(json.loads, out.splitlines()))
     status = {row["input"]["format"]: row["status"] for row in map(json.loads, out.splitlines())}
-    assert status == {"dicom": "skipped", "nifti": "planned", "raster": "skipped"}  # a CT, and no photo is an MR image
+    assert status == {"dicom": "planned", "nifti": "planned", "raster": "planned"}  # it is for the NIfTI alone
+    code, out, _ = sasm("restore", photo.parent / "slice.dcm", "-o", tmp_path / "out", "--dry-run", "--modality", "mr")
+    assert code == 3
     assert "the file says that it is CT, not MR: leave --modality MR out" in out
     assert not (tmp_path / "out").exists()
 

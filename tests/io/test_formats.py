@@ -20,7 +20,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io import formats
+from monai_sasm.io import formats, maps
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
@@ -94,7 +94,7 @@ def test_other_files_are_listed_only_when_alone(tmp_path: Path) -> None:
         list(formats.open_images(tmp_path / "empty"))
 
 
-def test_modality_serves_nifti_and_refuses_photos(tmp_path: Path) -> None:
+def test_modality_serves_what_does_not_say_it(tmp_path: Path) -> None:
     scan(tmp_path / "scan.nii")
     photo(tmp_path / "window.png")
     nothing, photograph = formats.inventory(tmp_path)
@@ -102,7 +102,30 @@ def test_modality_serves_nifti_and_refuses_photos(tmp_path: Path) -> None:
     assert photograph.refusal is None
     with_ct, photograph = formats.inventory(tmp_path, Modality.CT)
     assert (with_ct.modality, with_ct.refusal) == (Modality.CT, None)
-    assert "CT" in str(photograph.refusal)
+    assert (photograph.modality, photograph.refusal) == (Modality.PHOTO, None)
+
+
+def test_a_modality_in_a_mixed_folder_is_for_what_does_not_say_it(tmp_path: Path) -> None:
+    save_all([ct_slice(number) for number in range(3)], tmp_path / "ct")
+    scan(tmp_path / "scan.nii")
+    photo(tmp_path / "window.png")
+    entries = formats.inventory(tmp_path, Modality.MR)
+    assert {(entry.modality, entry.refusal) for entry in entries} == {
+        (modality, None) for modality in (Modality.CT, Modality.MR, Modality.PHOTO)
+    }
+    both = [tmp_path / "window.png", tmp_path / "scan.nii"]
+    assert [entry.refusal is None for entry in formats.inventory(both, Modality.MR)] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["ct", "ct/0.dcm", "window.png"])
+def test_a_modality_that_contradicts_what_is_named_is_refused(name: str, tmp_path: Path) -> None:
+    save_all([ct_slice(number) for number in range(2)], tmp_path / "ct")
+    sorted((tmp_path / "ct").iterdir())[0].rename(tmp_path / "ct" / "0.dcm")
+    photo(tmp_path / "window.png")
+    (entry,) = formats.inventory(tmp_path / name, Modality.MR)
+    assert "leave modality='MR' out" in str(entry.refusal)
+    assert not entry.unreadable
+    assert all(entry.refusal for entry in formats.inventory(tmp_path, Modality.MR))  # it would serve for nothing
 
 
 def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
@@ -333,7 +356,7 @@ def test_maps_of_volumes_lie_on_the_image(shear: float, tmp_path: Path) -> None:
     affine = np.array([[0, 0, -0.7, 10], [shear, -0.8, 0, 20], [2.5, 0, 0, -30], [0, 0, 0, 1.0]])
     like = medical(affine)
     weights = np.random.default_rng(1).random((2, 3, 5, 4), dtype=np.float32)
-    (target,) = formats.write_map(weights, like, tmp_path / "w.nii.gz")
+    (target,) = maps.write_map(weights, like, tmp_path / "w.nii.gz")
     image = nibabel.load(target)
     assert image.shape == (4, 5, 3, 2)
     assert image.get_data_dtype() == np.float32
@@ -343,17 +366,17 @@ def test_maps_of_volumes_lie_on_the_image(shear: float, tmp_path: Path) -> None:
     np.testing.assert_allclose(image.affine @ place[[2, 1, 0, 3]], affine @ place, atol=1e-5)
     assert image.header["sform_code"] == 1
     assert image.header["qform_code"] == (0 if shear else 1)
-    (single,) = formats.write_map(weights[0], like, tmp_path / "one.nii")
+    (single,) = maps.write_map(weights[0], like, tmp_path / "one.nii")
     assert nibabel.load(single).shape == (4, 5, 3)
 
 
 def test_maps_of_nifti_share_its_grid(tmp_path: Path) -> None:
     (volume,) = formats.open_images(scan(tmp_path / "a_T1w.nii"))
-    (target,) = formats.write_map(volume.array[0], volume, tmp_path / "map.nii.gz")
+    (target,) = maps.write_map(volume.array[0], volume, tmp_path / "map.nii.gz")
     np.testing.assert_array_equal(nibabel.load(target).affine, nibabel.load(tmp_path / "a_T1w.nii").affine)
     np.testing.assert_array_equal(nibabel.load(target).get_fdata(), volume.array[0])
     flat = Volume(np.ones((1, 5, 4), np.float32), Modality.MR, np.eye(4), None)
-    (target,) = formats.write_map(np.arange(20, dtype=np.float32).reshape(5, 4), flat, tmp_path / "flat.nii")
+    (target,) = maps.write_map(np.arange(20, dtype=np.float32).reshape(5, 4), flat, tmp_path / "flat.nii")
     assert nibabel.load(target).shape == (4, 5, 1)
     assert nibabel.load(target).dataobj[3, 1, 0] == 7
 
@@ -361,21 +384,21 @@ def test_maps_of_nifti_share_its_grid(tmp_path: Path) -> None:
 def test_maps_of_photos_are_grey_pictures(tmp_path: Path) -> None:
     (volume,) = formats.open_images(photo(tmp_path / "window.png"))
     weights = np.random.default_rng(0).random((2, 12, 10), dtype=np.float32)
-    one, two = formats.write_map(weights, volume, tmp_path / "w.png", names=["clean", "rain drop"])
+    one, two = maps.write_map(weights, volume, tmp_path / "w.png", names=["clean", "rain drop"])
     assert (one.name, two.name) == ("w_clean.png", "w_rain_drop.png")
     with Image.open(two) as image:
         np.testing.assert_array_equal(np.array(image), np.rint(weights[1] * 255))
-    assert formats.write_map(weights[0], volume, tmp_path / "one.png") == [tmp_path / "one.png"]
+    assert maps.write_map(weights[0], volume, tmp_path / "one.png") == [tmp_path / "one.png"]
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        formats.write_map(weights[0], volume, tmp_path / "one.png")
+        maps.write_map(weights[0], volume, tmp_path / "one.png")
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        formats.write_map(weights[0] * 3, volume, tmp_path / "far.png")
+        maps.write_map(weights[0] * 3, volume, tmp_path / "far.png")
     with pytest.raises(ValueError, match="shape"):
-        formats.write_map(weights[:, :-1], volume, tmp_path / "small.png")
+        maps.write_map(weights[:, :-1], volume, tmp_path / "small.png")
     with pytest.raises(ValueError, match="suffix"):
-        formats.write_map(weights[0], volume, tmp_path / "map.jpg")
+        maps.write_map(weights[0], volume, tmp_path / "map.jpg")
     with pytest.raises(ValueError, match="finite"):
-        formats.write_map(weights[0] * np.float32(np.nan), volume, tmp_path / "nan.png")
+        maps.write_map(weights[0] * np.float32(np.nan), volume, tmp_path / "nan.png")
 
 
 def test_a_failed_series_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def test_save_writes_the_same_kind_and_never_over_a_file(tmp_path: Path) -> None
         saver(data)
 
 
-def test_results_of_one_name_are_numbered_as_by_restore(tmp_path: Path) -> None:
+def test_results_of_one_name_are_told_apart_as_by_restore(tmp_path: Path) -> None:
     """Read-only formats become PNG, and volumes share their sidecar."""
     (tmp_path / "in").mkdir()
     for number, name in enumerate(("a.webp", "a.gif", "a.png", "b.png")):
@@ -119,9 +119,9 @@ def test_results_of_one_name_are_numbered_as_by_restore(tmp_path: Path) -> None:
         data = LoadVolumed("image", "PHOTO")(item)
         SaveVolumed("pred", *places)({**data, "pred": data["image"]})
     entries = inventory(tmp_path / "in")
-    wanted = distinct([output_path(entry, tmp_path / "in", tmp_path / "out") for entry in entries])
+    wanted = distinct([output_path(entry, tmp_path / "in", tmp_path / "out") for entry in entries], entries)
     assert sorted(wanted) == sorted((tmp_path / "out").iterdir())
-    assert sorted(path.name for path in wanted) == ["a-2.png", "a-3.png", "a.png", "b.png"]
+    assert sorted(path.name for path in wanted) == ["a.gif.png", "a.png", "a.webp.png", "b.png"]
     for entry, place in zip(entries, wanted, strict=True):
         np.testing.assert_array_equal(
             np.asarray(Image.open(place)), np.asarray(Image.open(entry.paths[0]).convert("RGB"))

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import UnreadableError
 from monai_sasm.io.memory import free_memory
 
 MAX_INFLATED = 2**31
@@ -29,9 +29,9 @@ def unpacked(stream: BinaryIO) -> bytes:
         with gzip.GzipFile(fileobj=stream) as file:
             content = file.read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise RefusedError("its gzip stream is damaged or ends early") from error
+        raise UnreadableError("its gzip stream is damaged or ends early") from error
     if len(content) > limit:
-        raise RefusedError(f"its gzip stream unpacks to more than {limit >> 20} MiB")
+        raise UnreadableError(f"its gzip stream unpacks to more than {limit >> 20} MiB")
     return content
 
 

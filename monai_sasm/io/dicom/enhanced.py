@@ -103,7 +103,7 @@ def write_objects(
             names.append(f"IM{len(names) + 1:04d}.dcm")
             save(dataset, building / names[-1])
         clipped += one.clipped
-    tell(mended, clipped)
+    tell(volume.name, mended, clipped)
     return names
 
 

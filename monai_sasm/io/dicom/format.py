@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from monai_sasm.types import Modality
 
 BARE = (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02")
 """Group numbers that a data set without preamble begins with, in both byte orders."""
+
+
+def likeness(file: Path) -> tuple[Path, str]:
+    """What names of slices of one series have in common: the folder, and the suffix or all but the digits."""
+    name = file.name.lower()
+    ends = (end for end in (*DicomFormat.suffixes, *DicomFormat.read_only) if name.endswith(end))
+    return file.parent, name if name.startswith(".") else next(ends, re.sub(r"\d+", "0", name))
 
 
 class DicomFormat:

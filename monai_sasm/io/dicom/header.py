@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.deflated import inflates_beyond, unpacked
 from monai_sasm.io.dicom.format import BARE
-from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of
+from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of, units_of
 from monai_sasm.io.silence import quiet
 
 TAGS: list[str | int] = [
@@ -114,6 +115,7 @@ class Header:
         units: of Real World Value Mapping.
         texts: descriptions; free text that may hold patient data.
         derived_by: names, in lower case, of the software that has processed it; :data:`SOFTWARE` for this program.
+        by_network: whether a network may have changed it where this program has: not only a simulation or arithmetic.
         variants: attributes that tell repeated acquisitions of one position apart, by keyword.
     """
 
@@ -156,12 +158,18 @@ class Header:
     units: tuple[str, ...] = ()
     texts: str = field(default="", repr=False)
     derived_by: frozenset[str] = frozenset()
+    by_network: bool = True
     variants: dict[str, str] = field(default_factory=dict)
 
     @property
     def derived_here(self) -> bool:
         """Whether this program has processed it."""
         return SOFTWARE in self.derived_by
+
+    @property
+    def restored_here(self) -> bool:
+        """Whether it is a result that is not to be restored again."""
+        return self.derived_here and self.by_network
 
 
 def is_dicom(path: Path) -> bool:
@@ -283,6 +291,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         units=units_of(dataset),
         texts=" | ".join(text_of(dataset, key) for key in ("SeriesDescription", "ImageComments")),
         derived_by=_derived_by(dataset),
+        by_network=_by_network(text_of(dataset, "DerivationDescription")),
         variants={
             "ImageType": text_of(dataset, "ImageType"),
             **{key: text for key in _SPLITTERS if (text := text_of(dataset, key))},
@@ -349,13 +358,6 @@ def encoding_of(dataset: Dataset) -> tuple[bool, bool]:
     return bool(implicit), bool(little)
 
 
-def units_of(dataset: Dataset) -> tuple[str, ...]:
-    """Units that stored values are mapped to, of a data set or a functional group."""
-    items = dataset.get("RealWorldValueMappingSequence") or []
-    codes = (code for item in items for code in item.get("MeasurementUnitsCodeSequence") or [])
-    return tuple(text_of(code, "CodeValue") for code in codes)
-
-
 def _vendor_component(dataset: Dataset) -> str:
     """What private attributes of GE and Siemens say that the pixels are; ``""`` where there are none."""
     kind = _private_number(dataset, 0x0043, 0x2F, creator="GEMS_PARM_01")
@@ -386,3 +388,9 @@ def _derived_by(dataset: Dataset) -> frozenset[str]:
     names = {text_of(item, "ManufacturerModelName").lower() for item in items}
     ours = any(SOFTWARE in name for name in names) or "by monai_sasm " in text_of(dataset, "DerivationDescription")
     return frozenset(names | ({SOFTWARE} if ours else set()))
+
+
+def _by_network(description: str) -> bool:
+    """See :attr:`Derivation.description <monai_sasm.io.derivation.Derivation.description>`; archives may drop it."""
+    models = re.findall(r"by monai_sasm [^;]*; models: ([^;]*)", description)
+    return not models or any(one.strip() != "no model" for one in models)

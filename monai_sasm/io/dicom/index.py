@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
 
+from monai_sasm.io.dicom.format import likeness
 from monai_sasm.io.dicom.geometry import ABSOLUTE_TOLERANCE, UNEVEN, normal_of, stack
 from monai_sasm.io.dicom.header import Header, read_header
 from monai_sasm.io.dicom.multiframe import Slice, lost_parts, slice_of, slices_of
 from monai_sasm.io.dicom.read import load
-from monai_sasm.io.dicom.support import is_enhanced, modality_of, refusal_of
+from monai_sasm.io.dicom.support import is_damaged, is_enhanced, is_unreadable, modality_of, refusal_of
 from monai_sasm.io.entry import Entry, refuse
 
 ORIENTATION_TOLERANCE = 2e-3
@@ -25,8 +26,17 @@ MAX_DUPLICATES = 0.5
 """Part of the positions that may occur twice and be taken for repeated slices rather than an unknown dimension."""
 
 _DERIVED_NOTE = "already derived by this software: restoring it again smooths twice"
+_INTACT = "get intact copies, or move what is no slice of it out of the folder"
 _COPY = "a copy: another file holds the same SOP Instance UID, and that one is taken"
 _REPEATED = "a duplicate slice: another one at its position, of a higher Acquisition or Instance Number, is taken"
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """How many damaged files each folder holds, and how many of them say no series."""
+
+    damaged: dict[Path, int] = field(default_factory=lambda: defaultdict(int))
+    unknown: dict[Path, int] = field(default_factory=lambda: defaultdict(int))
 
 
 def index(files: Iterable[Path], left_out: dict[Path, str] | None = None) -> list[Entry]:
@@ -41,14 +51,24 @@ def index(files: Iterable[Path], left_out: dict[Path, str] | None = None) -> lis
         An empty list when nothing is DICOM.
     """
     left_out = {} if left_out is None else left_out
-    headers = [header for file in files if (header := read_header(file))]
-    unreadable: dict[Path, int] = defaultdict(int)
+    headers = _headers(files)
+    beside = _Beside()
     for header in headers:
-        unreadable[header.path.parent] += _is_damaged(header)
+        beside.damaged[header.path.parent] += is_damaged(header)
+        beside.unknown[header.path.parent] += is_damaged(header) and not header.series
     entries: list[Entry] = []
     for members in _by_series(headers).values():
-        entries += _series_entries(members, unreadable, left_out)
+        entries += _series_entries(members, beside, left_out)
     return _unique_names(sorted(entries, key=lambda entry: (entry.refusal is not None, entry.name)))
+
+
+def _headers(files: Iterable[Path]) -> list[Header]:
+    """Those of DICOM files, and broken ones for what is none but is named as a slice beside it is: a lost copy."""
+    found = [(file, read_header(file)) for file in files]
+    headers = [header for _, header in found if header is not None]
+    named = {likeness(header.path) for header in headers}
+    lost = (file for file, header in found if header is None and likeness(file) in named)
+    return headers + [Header(file, broken="the file is empty or damaged, for it is named like DICOM") for file in lost]
 
 
 def _by_series(headers: Iterable[Header]) -> dict[tuple[str, ...], list[Header]]:
@@ -64,41 +84,33 @@ def _by_series(headers: Iterable[Header]) -> dict[tuple[str, ...], list[Header]]
     return series
 
 
-def _series_entries(members: list[Header], unreadable: dict[Path, int], left_out: dict[Path, str]) -> list[Entry]:
-    refused: dict[str, list[Header]] = defaultdict(list)
+def _series_entries(members: list[Header], beside: _Beside, left_out: dict[Path, str]) -> list[Entry]:
+    refused: dict[tuple[str, bool], list[Header]] = defaultdict(list)
     slices: list[Slice] = []
     unique = _without_copies(members)
     for header in unique:
         reason = refusal_of(header)
+        unreadable = reason is None or is_unreadable(header, reason)
         if reason is None and is_enhanced(header):
             frames, reason = slices_of(header)
             slices += frames
         elif reason is None:
             slices.append(slice_of(header))
         if reason is not None:
-            refused[reason].append(header)
-    entries = [_refused_entry(headers, reason) for reason, headers in refused.items()]
-    damaged = sum(map(_is_damaged, unique))
+            refused[reason, unreadable].append(header)
+    entries = [_refused_entry(headers, why, unreadable=unread) for (why, unread), headers in refused.items()]
+    damaged = sum(map(is_damaged, unique))
     taken = {header.path for header in unique}
     left_out |= {header.path: _COPY for header in members if header.path not in taken}
     copies = len(members) - len(unique)
     notes: tuple[str, ...] = (f"{copies} further copies of the same instances ignored",) if copies else ()
     notes += lost_parts(slices)
     for key, group in _groups(slices).items():
-        found, repeated = _group_entry(key, group, damaged=damaged, notes=notes, lost=unreadable)
+        found, repeated = _group_entry(key, group, damaged=damaged, notes=notes, beside=beside)
         entries += found
         used = {path for entry in found for path in entry.paths}
         left_out |= {one.header.path: _REPEATED for one in repeated if one.header.path not in used}
     return entries
-
-
-def _is_damaged(header: Header) -> bool:
-    """A file that cannot be read, or a CT or MR file that ends before its pixels or lost a part of its place."""
-    if header.broken is not None or not (header.sop_class or header.modality):
-        return True
-    place = (header.position, header.orientation, header.spacing)
-    lost = any(place) and not all(place) and not is_enhanced(header)  # a screen capture has none of them
-    return modality_of(header) is not None and (lost or not header.has_pixels)
 
 
 def _without_copies(members: list[Header]) -> list[Header]:
@@ -143,24 +155,28 @@ def _with_bits(key: tuple[object, ...], bits: int) -> tuple[object, ...]:
 
 
 def _group_entry(
-    key: tuple[object, ...], group: list[Slice], *, damaged: int, notes: tuple[str, ...], lost: dict[Path, int]
+    key: tuple[object, ...], group: list[Slice], *, damaged: int, notes: tuple[str, ...], beside: _Beside
 ) -> tuple[list[Entry], list[Slice]]:
     """The volumes that slices of one grid are, and the slices that are left out for others at their positions."""
     headers = [one.header for one in group]
     if damaged:
         reason = f"{damaged} file(s) of this series cannot be read, so it would have a hole; get intact copies"
-        return [_refused_entry(headers, reason, key)], []
+        return [_refused_entry(headers, reason, key, unreadable=True)], []
+    folders = {header.path.parent for header in headers}
+    if unknown := sum(beside.unknown[folder] for folder in folders):
+        reason = f"{unknown} file(s) beside it cannot be read and may be slices of it, so it may have a hole; {_INTACT}"
+        return [_refused_entry(headers, reason, key, unreadable=True)], []
     try:
         normal = normal_of(group[0].orientation)
     except ValueError as error:
-        return [_refused_entry(headers, f"{error}; correct the header", key)], []
-    beside = sum(lost.get(folder, 0) for folder in {header.path.parent for header in headers})
-    notes += (f"{beside} unreadable DICOM file(s) in the same folder",) if beside else ()
+        return [_refused_entry(headers, f"{error}; correct the header", key, unreadable=True)], []
+    lost = sum(beside.damaged[folder] for folder in folders)
+    notes += (f"{lost} unreadable DICOM file(s) of other series in the same folder",) if lost else ()
     notes += (_DERIVED_NOTE,) if any(header.derived_here for header in headers) else ()
     placed = _at_positions(group, normal)
     repeats = [len(at) for at in placed]
     if max(repeats) == 1:
-        return [_unless_hole(_entry(key, [at[0] for at in placed], notes), group, beside, key)], []
+        return [_unless_hole(_entry(key, [at[0] for at in placed], notes), group, lost, key)], []
     split = _split(group, placed)
     if split:
         attribute, parts = split
@@ -176,15 +192,15 @@ def _group_entry(
     kept = [max(at, key=lambda one: (one.header.acquisition, one.header.instance, one.frame)) for at in placed]
     note = f"{sum(repeats) - len(placed)} duplicate slice(s) left out, the highest Acquisition Number kept"
     repeated = [one for at, chosen in zip(placed, kept, strict=True) for one in at if one is not chosen]
-    return [_unless_hole(_entry(key, kept, (*notes, note)), group, beside, key)], repeated
+    return [_unless_hole(_entry(key, kept, (*notes, note)), group, lost, key)], repeated
 
 
 def _unless_hole(entry: Entry, group: list[Slice], lost: int, key: tuple[object, ...]) -> Entry:
-    """Slices missing beside files whose series cannot be told: the missing ones, most likely."""
+    """Slices missing beside damaged files of other series, as whose UIDs may be damaged, too: the missing ones."""
     if not lost or not (entry.geometry in ("gap", "irregular") or _far_apart(group)):
         return entry
     reason = f"slices are missing and {lost} file(s) beside them cannot be read, so it has a hole; get intact copies"
-    return _refused_entry([one.header for one in group], reason, key)
+    return _refused_entry([one.header for one in group], reason, key, unreadable=True)
 
 
 def _far_apart(group: list[Slice]) -> bool:
@@ -241,17 +257,21 @@ def _entry(key: tuple[object, ...], slices: list[Slice], notes: tuple[str, ...])
     name = _name(first.header, key)
     paths = tuple(dict.fromkeys(one.header.path for one in slices))
     reader = partial(load, name, modality, tuple(slices), lying, geometry, notes)
-    found = Entry(name, "dicom", paths, modality, geometry, None, notes, reader)
+    own = any(one.header.restored_here for one in slices)
+    found = Entry(name, "dicom", paths, modality, geometry, None, notes, reader, is_result=own)
     if first.doubt:
         return replace(found, refusal=first.doubt, load=partial(refuse, first.doubt), forced=reader)
     return found
 
 
-def _refused_entry(headers: list[Header], reason: str, key: tuple[object, ...] = ()) -> Entry:
-    first = headers[0]
+def _refused_entry(
+    headers: list[Header], reason: str, key: tuple[object, ...] = (), *, unreadable: bool = False
+) -> Entry:
+    first, modality = headers[0], modality_of(headers[0])
     paths = tuple(dict.fromkeys(header.path for header in headers))
     name = _name(first, key or (reason,))
-    return Entry(name, "dicom", paths, modality_of(first), "unknown", reason, (), partial(refuse, reason))
+    load = partial(refuse, reason, unreadable=unreadable)
+    return Entry(name, "dicom", paths, modality, "unknown", reason, (), load, unreadable=unreadable)
 
 
 def _name(header: Header, key: tuple[object, ...]) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from monai_sasm.io.dicom.header import Header, quiet_read, units_of
+from monai_sasm.io.dicom.header import Header, quiet_read
 from monai_sasm.io.dicom.support import doubt_of, rescale_refusal
-from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of
+from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of, units_of
 from monai_sasm.io.meaning import projection_note
 from monai_sasm.io.silence import quiet
 

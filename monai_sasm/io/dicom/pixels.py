@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io import apart
 from monai_sasm.io.dicom import jpeg
 from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
@@ -121,7 +121,7 @@ def _refusing() -> Iterator[None]:
     except (RefusedError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # decoders raise whatever the damage provokes; a Rust panic is no Exception
-        raise RefusedError(
+        raise UnreadableError(
             f"the pixel data cannot be decoded ({type(error).__name__}); get an intact or uncompressed copy"
         ) from error
 
@@ -148,7 +148,7 @@ def _refuse_cut_frames(dataset: Dataset) -> None:
     count = int(dataset.get("NumberOfFrames") or 1)
     for number, frame in enumerate(_frames(dataset.PixelData, count), 1):
         if frame.rfind(_END_OF_IMAGE) <= frame.rfind(_START_OF_SCAN):
-            raise RefusedError(f"the compressed frame {number} of {count} is cut off; get an intact copy")
+            raise UnreadableError(f"the compressed frame {number} of {count} is cut off; get an intact copy")
 
 
 def _frames(pixel_data: bytes, count: int) -> Iterator[bytes]:
@@ -212,7 +212,7 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
         elif np.ptp(raw[outside]) == 0:
             padding |= outside
         else:
-            raise RefusedError(
+            raise UnreadableError(
                 f"{int(outside.sum())} stored values do not fit into {bits} Bits Stored; correct the header"
             )
     return StoredPixels(raw, padding, padding_range, limits)

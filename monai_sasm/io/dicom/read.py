@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import UnreadableError
 from monai_sasm.io import paged
 from monai_sasm.io.acquisition import Acquisition
 from monai_sasm.io.ahead import in_order
@@ -181,10 +181,10 @@ def _check_same(dataset: Dataset, one: Slice, pixels: StoredPixels) -> None:
     with quiet():
         instance = instance_uid(dataset)
     if instance != one.header.sop_instance:
-        raise RefusedError("a file changed while it was being read; run again when the folder is complete")
+        raise UnreadableError("a file changed while it was being read; run again when the folder is complete")
     expected = (one.header.frames, one.header.rows, one.header.columns)
     if pixels.values.shape != expected:
-        raise RefusedError(f"{pixels.values.shape} pixels decoded where the header announces {expected}")
+        raise UnreadableError(f"{pixels.values.shape} pixels decoded where the header announces {expected}")
 
 
 def _check_plausible(values: NDArray[np.float32], padding: NDArray[np.bool_], modality: Modality) -> None:
@@ -199,7 +199,7 @@ def _check_plausible(values: NDArray[np.float32], padding: NDArray[np.bool_], mo
     low, high = float(values[outside].min()), float(values[outside].max())
     marker = values == (low if low < lowest else high)
     if (outside & ~marker).mean() > MAX_IMPLAUSIBLE:
-        raise RefusedError(
+        raise UnreadableError(
             f"values from {low:.0f} to {high:.0f} are no {modality.profile.quantity}: Pixel Representation or Rescale "
             "is wrong, or the compressed pixels are damaged; export the series uncompressed"
         )

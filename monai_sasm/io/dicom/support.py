@@ -15,6 +15,9 @@ MAX_COMPRESSION = 1000
 """Announced pixel bytes per byte of file above which a compressed file is taken for a decompression bomb."""
 
 _LARGEST = 1e12  # slope or intercept, beyond which float32 holds no values
+_NO_PIXELS = "the file holds no pixel data; get a complete copy of the file"
+_NO_PLACE = "no usable Image Position, Image Orientation or Pixel Spacing, so its place is unknown; use NIfTI"
+_NO_STEP = "Pixel Spacing is not positive; correct the header"
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _COLOUR_CAPTURE = "it holds {what}, no CT or MR values; export the original series from the scanner or PACS"
 
@@ -42,6 +45,24 @@ def refusal_of(header: Header) -> str | None:
     return _not_an_image(header) or _not_grey(header) or _wrong_meaning(header) or _unreadable_pixels(header)
 
 
+def is_damaged(header: Header) -> bool:
+    """A file that cannot be read, or a CT or MR file that ends before its pixels or lost a part of its place."""
+    if header.broken is not None or not (header.sop_class or header.modality):
+        return True
+    place = (header.position, header.orientation, header.spacing)
+    lost = any(place) and not all(place) and not is_enhanced(header)  # a screen capture has none of them
+    return modality_of(header) is not None and (lost or not header.has_pixels)
+
+
+def is_unreadable(header: Header, reason: str) -> bool:
+    """Whether a reason of :func:`refusal_of` means that the file could not be read, not that it is none to restore."""
+    if header.broken is not None or not (header.sop_class or header.modality):
+        return True
+    lost = _NO_PLACE if is_damaged(header) else None
+    wrong = rescale_refusal(header.slope, header.intercept), _unreadable_pixels(header)
+    return reason in (_NO_PIXELS, _NO_STEP, lost, *wrong)
+
+
 def _not_an_image(header: Header) -> str | None:
     if header.sop_class == _DIRECTORY:
         return "a DICOMDIR only lists other files; they are looked at themselves"
@@ -54,7 +75,7 @@ def _not_an_image(header: Header) -> str | None:
     if header.modality and header.modality != modality_of(header):
         return f"Modality {quotable(header.modality)} contradicts the SOP class; correct the header"
     if not header.has_pixels:
-        return "the file holds no pixel data; get a complete copy of the file"
+        return _NO_PIXELS
     return None
 
 
@@ -93,9 +114,9 @@ def _wrong_meaning(header: Header) -> str | None:
     if is_enhanced(header):
         return None  # position and rescale live in the functional groups
     if not all((header.position, header.orientation, header.spacing)):
-        return "no usable Image Position, Image Orientation or Pixel Spacing, so its place is unknown; use NIfTI"
+        return _NO_PLACE
     if min(header.spacing or (0,)) <= 0:
-        return "Pixel Spacing is not positive; correct the header"
+        return _NO_STEP
     return rescale_refusal(header.slope, header.intercept)
 
 

@@ -106,3 +106,10 @@ def _value(dataset: Dataset, keyword: str) -> Any:
             return dataset[tag].value
     except Exception:  # the bytes of the attribute do not fit its VR
         return None
+
+
+def units_of(dataset: Dataset) -> tuple[str, ...]:
+    """Units that stored values are mapped to, of a data set or a functional group."""
+    items = dataset.get("RealWorldValueMappingSequence") or []
+    codes = (code for item in items for code in item.get("MeasurementUnitsCodeSequence") or [])
+    return tuple(text_of(code, "CodeValue") for code in codes)

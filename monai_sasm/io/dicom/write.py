@@ -117,7 +117,7 @@ def write_series(
         raise ValueError(f"a series never goes into the folder of its source, got {folder.name}; choose another")
     with replacing_folder(folder, overwrite=overwrite, ours=partial(_is_result, software=derivation.software)) as new:
         if any(folder.resolve().is_relative_to(parent) for parent in parents):
-            logger.warning("the derived series is written inside the folder of its source; later runs will find both")
+            logger.warning("%s: the derived series is written inside the folder of its source", volume.name)
         names = _write_slices(volume, source, new, derivation, keep_private)
     return [folder / name for name in names]
 
@@ -179,16 +179,17 @@ def _write_slices(
         return one.clipped, mended
 
     written = list(paging(in_order(encode_one, range(len(names)), _AT_ONCE)))
-    tell({name for _, mended in written for name in mended}, sum(clipped for clipped, _ in written))
+    tell(volume.name, {name for _, mended in written for name in mended}, sum(clipped for clipped, _ in written))
     return names
 
 
-def tell(mended: set[str], clipped: int) -> None:
-    """Log what had to be mended or clipped."""
+def tell(name: str, mended: set[str], clipped: int) -> None:
+    """Log what had to be mended or clipped in a series, by its label without patient data."""
     if mended:
-        logger.warning("values that DICOM does not allow were rewritten or left out: %s", ", ".join(sorted(mended)))
+        told = ", ".join(sorted(mended))
+        logger.warning("%s: values that DICOM does not allow were rewritten or left out: %s", name, told)
     if clipped:
-        logger.warning("%d restored pixel(s) did not fit the stored bits and were clipped", clipped)
+        logger.warning("%s: %d restored pixel(s) did not fit the stored bits and were clipped", name, clipped)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ def export_image(volume: Volume, path: Path, derivation: Derivation, *, overwrit
     own = getattr(volume.source, "path", None)
     for target in {path, voxels_of(path), sidecar_of(path)}:
         guard_target(target, overwrite=overwrite, sources=() if own is None else (own,))
-    return write_with_sidecar(path, header, parts, derivation, {}, overwrite=overwrite)
+    record = {} if own is None else {"Sources": [own.name]}
+    return write_with_sidecar(path, header, parts, derivation, record, overwrite=overwrite)
 
 
 def _encoded(array: NDArray[np.float32], like: Volume, path: Path) -> tuple[Any, Iterator[NDArray[np.float32]]]:

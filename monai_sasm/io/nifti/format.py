@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io import meaning
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, refuse, safe_name
@@ -25,8 +24,6 @@ from monai_sasm.io.nifti.header import (
 from monai_sasm.io.nifti.read import NiftiSource, read, unknown_modality
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
-
-_LARGEST_SIDECAR = 1 << 22  # bytes
 
 
 class NiftiFormat:
@@ -76,7 +73,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
         path: a NIfTI file.
         modality: what made it; without it, only a BIDS suffix in the file name decides, nothing is guessed.
     """
-    refusal, doubt, geometry = None, None, "unknown"
+    refusal, unreadable, doubt, geometry = None, False, None, "unknown"
     notes: tuple[str, ...] = ()
     paths: tuple[Path, ...] = (path,)
     known = modality or names.bids_modality(path)
@@ -91,14 +88,14 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
         if known is None or known.profile.is_picture:
             raise RefusedError(unknown_modality())
     except RefusedError as error:
-        refusal = str(error)
+        refusal, unreadable = str(error), isinstance(error, UnreadableError)
     name = safe_name(names.stem(path))
     load = partial(read, path, known, name)
     forced = load if doubt and refusal is None else None
     reason = refusal or doubt
-    return Entry(
-        name, "nifti", paths, known, geometry, reason, notes, partial(refuse, reason) if reason else load, forced
-    )
+    if reason is not None:
+        load = partial(refuse, reason, unreadable=unreadable)
+    return Entry(name, "nifti", paths, known, geometry, reason, notes, load, forced, unreadable, names.is_result(path))
 
 
 def doubt_of(path: Path, header: Any, modality: Modality | None) -> str | None:
@@ -112,15 +109,7 @@ def doubt_of(path: Path, header: Any, modality: Modality | None) -> str | None:
 
 def sidecar_meaning(path: Path, modality: Modality | None) -> str | None:
     """What the JSON file beside an image, as BIDS and dcm2niix have it, says that it is; ``None`` for an image."""
-    file = path.with_name(f"{names.stem(path)}.json")
-    try:
-        if not file.is_file() or file.is_symlink() or file.stat().st_size > _LARGEST_SIDECAR:
-            return None
-        told = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(told, dict):
-        return None
+    told = names.read_sidecar(path)
     kinds = told.get("ImageType")
     kinds = [str(kind) for kind in kinds] if isinstance(kinds, list) else []
     texts = " | ".join(str(told.get(key) or "") for key in ("SeriesDescription", "ImageComments"))

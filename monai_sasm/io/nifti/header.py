@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.meaning import LABELS
 from monai_sasm.io.nifti.stored_values import StoredScaling
 from monai_sasm.io.silence import quiet
@@ -52,7 +52,7 @@ def read_header(path: Path) -> Any:
             head = file.read(544)
             file.seek(0)
             if len(head) < {b"n+2": 544, b"ni2": 540}.get(head[4:7], 348):
-                raise RefusedError("the file ends inside the NIfTI header: it is damaged, export it again")
+                raise UnreadableError("the file ends inside the NIfTI header: it is damaged, export it again")
             if head[4:7] in (b"n+2", b"ni2"):
                 kind, magic = "Nifti2Header", head[4:7]
             else:
@@ -68,12 +68,12 @@ def read_header(path: Path) -> Any:
             # a copy in memory, for nibabel allocates what an extension claims to be long before it looks for it
             header = bare.from_fileobj(io.BytesIO(file.read(max(offset, len(head)))), check=False)
             if header.get_data_offset() < header.single_vox_offset + header.extensions.get_sizeondisk():
-                raise RefusedError("vox_offset points into the header: the file is damaged, export it again")
+                raise UnreadableError("vox_offset points into the header: the file is damaged, export it again")
             return header
     except RefusedError:
         raise
     except (OSError, EOFError, ValueError, OverflowError, zlib.error, HeaderDataError, WrapStructError) as error:
-        raise RefusedError(f"the NIfTI header is damaged ({type(error).__name__}): export the file again") from error
+        raise UnreadableError(f"the NIfTI header is damaged ({type(error).__name__}): export the file again") from error
 
 
 def as_kind(header: Any, single: bool) -> Any:
@@ -99,7 +99,7 @@ def _from_analyze(head: bytes) -> Any:
     try:
         new.set_data_dtype(old.get_data_dtype())
     except KeyError as unknown:
-        raise RefusedError(f"its header names no known type of numbers (code {unknown}): damaged") from None
+        raise UnreadableError(f"its header names no known type of numbers (code {unknown}): damaged") from None
     new.set_data_shape(old.get_data_shape())
     new.set_zooms(old.get_zooms())
     new["descrip"], new["vox_offset"] = old["descrip"], max(0, float(old["vox_offset"]))
@@ -112,7 +112,7 @@ def _from_analyze(head: bytes) -> Any:
 def _check_offset(offset: int) -> None:
     """Before the extensions that stand ahead of the voxels are read: packed, they may be of any size."""
     if offset > _MAX_EXTENSIONS:
-        raise RefusedError(
+        raise UnreadableError(
             f"vox_offset announces {offset} bytes of extensions, of which {_MAX_EXTENSIONS} at most are read: "
             "the file is damaged, export it again"
         )
@@ -148,11 +148,13 @@ def checked_shape(header: Any, path: Path) -> tuple[int, ...]:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise RefusedError("the .img file with the voxels is not beside its .hdr: copy both") from error
+        raise UnreadableError("the .img file with the voxels is not beside its .hdr: copy both") from error
     with open(path, "rb") as file:
         largest = size * _GZIP_RATIO if file.read(2) == b"\x1f\x8b" else size
     if declared > largest:
-        raise RefusedError(f"the header promises {declared} bytes, the file holds {largest} at most: it is cut short")
+        raise UnreadableError(
+            f"the header promises {declared} bytes, the file holds {largest} at most: it is cut short"
+        )
     return shape
 
 
@@ -163,7 +165,7 @@ def scaling_of(header: Any) -> StoredScaling:
     try:
         slope, intercept = header.get_slope_inter()
     except nibabel.spatialimages.HeaderDataError as error:
-        raise RefusedError("scl_slope or scl_inter is not a number: repair the header") from error
+        raise UnreadableError("scl_slope or scl_inter is not a number: repair the header") from error
     if slope is None or (slope == 1 and not intercept):
         return StoredScaling()
     return StoredScaling(float(slope), float(intercept or 0.0))
@@ -177,13 +179,13 @@ def affine_mm(header: Any) -> NDArray[np.float64]:
         affine = np.array(header.get_best_affine(), dtype=np.float64)
         unit = header.get_xyzt_units()[0]
     except (nibabel.spatialimages.HeaderDataError, KeyError, ValueError) as error:
-        raise RefusedError("qform, sform or units of the NIfTI header are not valid: repair the header") from error
+        raise UnreadableError("qform, sform or units of the NIfTI header are not valid: repair the header") from error
     for axis in range(3):  # without a step along an axis of one voxel: of 2-D files pixdim[3] is undefined
         if not affine[:3, axis].any() and header.get_data_shape()[axis : axis + 1] in ((), (1,)):
             normal = np.cross(affine[:3, axis - 2], affine[:3, axis - 1])
             affine[:3, axis] = normal / (np.linalg.norm(normal) or 1.0)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
-        raise RefusedError("the NIfTI affine has no inverse: repair the header (sform or qform)")
+        raise UnreadableError("the NIfTI affine has no inverse: repair the header (sform or qform)")
     affine[:3] *= {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
     return affine
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.meaning import LABELS
@@ -12,6 +14,8 @@ from monai_sasm.types import Modality
 SUFFIXES = (".nii.gz", ".nii")
 PAIR_SUFFIXES = (".hdr", ".hdr.gz")
 """Of headers whose voxels lie in ``.img`` or ``.img.gz`` beside them."""
+_VOLUMES = (*SUFFIXES, ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")  # whose sidecar is named alike
+_LARGEST_SIDECAR = 1 << 22  # bytes
 _LABELS = re.compile(
     r"(^|[_.-])(d?seg|probseg|mask|labels?|segmentations?|parcellation|aseg|aparc[\w.+-]*|wmparc|ribbon)$",
     re.IGNORECASE,
@@ -25,6 +29,7 @@ _MEANINGS = {  # what it is -> BIDS entities and suffixes, and the suffixes of d
         r"_(adc|fa|md|rd|cb[fv]|mtt|ttp|tmax|fieldmap|unit1|mtsat|mtr|\w*map|stat-\w+|defacemask)$"
         r"|^(adc|fa|md|cb[fv])$"
     ),
+    "a map that lay beside a result": r"_(weight-[\w-]+|trust|uncertainty|change)$",  # as --save-maps names them
 }
 
 
@@ -36,6 +41,32 @@ def is_nifti_name(path: Path) -> bool:
 def sidecar_of(path: Path) -> Path:
     """The JSON file beside a volume, which says what was done to it."""
     return path.with_name(f"{stem(path)}.json")
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """What the JSON file beside a volume holds; nothing where it is none."""
+    file = sidecar_of(path)
+    try:
+        if not file.is_file() or file.is_symlink() or file.stat().st_size > _LARGEST_SIDECAR:
+            return {}
+        told = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def is_result(path: Path) -> bool:
+    """Whether a volume is a result of this program's networks, by its sidecar.
+
+    A source beside its own result of another format (``ct.nrrd``, ``ct.nii.gz``) shares the sidecar and is none.
+    """
+    told = read_sidecar(path)
+    makers = told.get("GeneratedBy")
+    names = [one.get("Name") for one in makers if isinstance(one, dict)] if isinstance(makers, list) else []
+    if "monai_sasm" not in names or not told.get("Models"):
+        return False
+    others = (path.with_name(stem(path) + end) for end in _VOLUMES if not path.name.lower().endswith(end))
+    return not (path.name in (told.get("Sources") or ()) and any(other.exists() for other in others))
 
 
 def voxels_of(path: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.nifti.header import (
     affine_mm,
     checked_shape,
@@ -91,7 +91,7 @@ def read(path: Path, modality: Modality | None, name: str | None = None) -> Volu
     notes = notes_on(header)
     if decoder.unreadable:
         if decoder.unreadable == math.prod(shape):
-            raise RefusedError("all voxels are NaN or infinite: nothing to restore")
+            raise UnreadableError("all voxels are NaN or infinite: nothing to restore")
         notes += (f"{decoder.unreadable} NaN or infinite voxels kept aside",)
     source = NiftiSource(path, header, decoder.stored())
     array = decoder.array
@@ -120,7 +120,7 @@ def _decode(path: Path, header: Any, shape: tuple[int, ...]) -> Decoder:
                 fill(memoryview(raw.reshape(-1, order="F").view(np.uint8)), file)  # type: ignore[arg-type]
                 decoder.take(where, raw)
     except (OSError, EOFError, zlib.error) as error:
-        raise RefusedError("the voxels end early or are damaged: copy or export the file again") from error
+        raise UnreadableError("the voxels end early or are damaged: copy or export the file again") from error
     return decoder
 
 

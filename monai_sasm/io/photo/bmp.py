@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
 from monai_sasm.io.silence import quiet
 
@@ -35,7 +35,7 @@ def decode(data: bytes) -> Pixels:
     try:
         pixels = np.array(image.convert(_MODES[image.mode]))
     except (OSError, SyntaxError, ValueError) as error:
-        raise RefusedError("the BMP pixels are damaged or end early: copy or export the file again") from error
+        raise UnreadableError("the BMP pixels are damaged or end early: copy or export the file again") from error
     notes = (f"{image.mode} bitmap, written as {_MODES[image.mode]}",) if image.mode in ("1", "P") else ()
     return split(pixels, image.info.get("dpi"), notes)
 
@@ -59,7 +59,7 @@ def _open(data: bytes) -> Any:
     except Image.DecompressionBombError as error:
         raise RefusedError("more pixels than any camera makes: cut the image into parts") from error
     except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise RefusedError("the BMP header is damaged or of a kind Pillow cannot read: save it as PNG") from error
+        raise UnreadableError("the BMP header is damaged or of a kind Pillow cannot read: save it as PNG") from error
     if image.mode not in _MODES:
         raise RefusedError(f"a BMP in mode {image.mode}: save it as PNG")
     check_size(*image.size, stored=len(data))

@@ -25,8 +25,8 @@ class PhotoFormat:
         return photo.kind_of(head) is not None
 
     def inspect(self, files: Sequence[Path], modality: Modality | None) -> list[Entry]:
-        """One entry per file."""
-        return [photo.inspect(file, modality) for file in files]
+        """One entry per file; photos say themselves that they are."""
+        return [photo.inspect(file) for file in files]
 
     def result_name(self, entry: Entry) -> str:
         """The name of the source, with the suffix of its true kind."""
@@ -48,5 +48,5 @@ class PhotoFormat:
     def write(
         self, volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool, keep_private: bool
     ) -> list[Path]:
-        """As the source's kind and bit depth; as PNG where there was no photo file."""
+        """As the source's kind and bit depth; as PNG where the name says so, or there was no photo file."""
         return photo.write(volume, path, derivation, overwrite=overwrite)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.photo.libjpeg import warnings_of
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
 from monai_sasm.io.silence import quiet
@@ -52,7 +52,7 @@ def decode(data: bytes) -> Pixels:
     try:
         pixels = np.array(image)
     except (OSError, SyntaxError, ValueError) as error:
-        raise RefusedError("the JPEG pixels are damaged or end early: copy or export the file again") from error
+        raise UnreadableError("the JPEG pixels are damaged or end early: copy or export the file again") from error
     notes = _complaint_of(data)
     subsampling = JpegImagePlugin.get_sampling(image) if image.mode == "RGB" else 0
     header = JpegHeader(
@@ -75,7 +75,7 @@ def _complaint_of(data: bytes) -> tuple[str, ...]:
     """
     told = warnings_of(data)
     if re.search("[Pp]remature end|bad (Huffman|arithmetic)|found marker|Inconsistent progression", told):
-        raise RefusedError("pixels of the JPEG are missing or damaged inside of the file: copy or export it again")
+        raise UnreadableError("pixels of the JPEG are missing or damaged inside of the file: copy or export it again")
     if told:
         return ("the JPEG holds bytes that do not belong to it; look whether a part of the picture is damaged",)
     return ()
@@ -112,7 +112,7 @@ def _open(data: bytes) -> Any:
     except Image.DecompressionBombError as error:
         raise RefusedError("more pixels than any camera makes: cut the image into parts") from error
     except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise RefusedError("the JPEG header is damaged or of a kind Pillow cannot read: save it again") from error
+        raise UnreadableError("the JPEG header is damaged or of a kind Pillow cannot read: save it again") from error
     if image.mode not in ("L", "RGB"):
         raise RefusedError(f"a {image.mode} JPEG is made for printing: convert it to RGB")
     check_size(*image.size, stored=len(data))

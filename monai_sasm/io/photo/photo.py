@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.apart import decode
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
@@ -19,6 +19,7 @@ from monai_sasm.io.entry import Entry, safe_name
 from monai_sasm.io.photo import bmp, jpeg, pillow, png, pnm, tiff
 from monai_sasm.io.photo.pixels import Pixels
 from monai_sasm.io.photo.radiograph import note_on
+from monai_sasm.io.photo.to_png import png_header, straight
 from monai_sasm.io.volume import Source, Volume
 from monai_sasm.types import Modality
 
@@ -78,20 +79,18 @@ def result_name(path: Path, kind: str | None) -> str:
     return path.name if kind is None or path.suffix.lower() in SUFFIXES[kind] else path.stem + SUFFIXES[kind][0]
 
 
-def inspect(path: Path, modality: Modality | None = None) -> Entry:
+def inspect(path: Path) -> Entry:
     """Look at the header only. Never raises for a bad file: the entry then carries the reason."""
-    refusal = None
+    refusal, unreadable, drawn = None, False, False
     try:
-        if modality is not None and not modality.profile.is_picture:
-            raise RefusedError(
-                f"a photo file holds no {modality.value} units: give DICOM or NIfTI, or leave the modality out"
-            )
         kind, data = _load(path)
+        drawn = kind == "PNG" and png.is_drawn(data)
         decode(inspected, kind, data, stored=len(data)) if _codec(kind) is pillow else inspected(kind, data)
     except RefusedError as error:
-        refusal = str(error)
+        refusal, unreadable = str(error), isinstance(error, UnreadableError)
     label = safe_name(path.stem)
-    return Entry(label, "raster", (path,), Modality.PHOTO, "single", refusal, (), partial(read, path, label))
+    load = partial(read, path, label)
+    return Entry(label, "raster", (path,), Modality.PHOTO, "single", refusal, (), load, None, unreadable, drawn)
 
 
 def read(path: Path, name: str | None = None) -> Volume:
@@ -122,11 +121,12 @@ def read(path: Path, name: str | None = None) -> Volume:
 
 
 def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool = False) -> list[Path]:
-    """Write a photo as the same kind of file that :func:`read` made it from; one that came from no file, as PNG.
+    """Write a photo as the same kind of file that :func:`read` made it from, or as PNG where its name asks for it.
 
-    What is read but not written (:data:`READ_ONLY`) becomes PNG. Values are clipped to [0, 1] and rounded to the bit
-    depth of the source (8 bits where an array had 8, else 16). The metadata stay the source's; of ``derivation`` only a
-    warning is written, and only into PNG. Alpha grows with an enlarged photo.
+    What is read but not written (:data:`READ_ONLY`), or came from no file, becomes PNG. Values are clipped to [0, 1]
+    and rounded to the bit depth of the source (8 bits where an array had 8, else 16, as has PNG of float samples).
+    The metadata stay the source's, as far as PNG has a place for them; of ``derivation`` only a warning is written,
+    and only into PNG. Alpha grows with an enlarged photo.
 
     Raises:
         FileExistsError: the target exists and ``overwrite`` is off.
@@ -134,17 +134,22 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     """
     source = volume.source if isinstance(volume.source, RasterSource) else _new_source(volume, path)
     check_suffix(source.kind, path)
+    kind = kind_named(path.name)
     guard_target(path, overwrite=overwrite, sources=(source.path,) if source.path else ())
     if not volume.is_finite:
         raise ValueError("a photo to be written must be finite, got NaN or infinite pixels; check the restoration")
-    values = to_samples(np.moveaxis(volume.array, 0, 2), source.pixels.values.dtype)
+    values, dtype = np.moveaxis(volume.array, 0, 2), source.pixels.values.dtype
     alpha, header = source.pixels.alpha, source.pixels.header
     if alpha is not None:
         factor = len(values) // len(alpha)
         alpha = alpha.repeat(factor, 0).repeat(factor, 1)
-    if derivation.warning and source.kind == "PNG":
+    if kind == "PNG":
+        values, header = straight(values, alpha, header), png_header(header)
+        if dtype.kind == "f":
+            dtype, alpha = np.dtype(np.uint16), None if alpha is None else to_samples(alpha, np.dtype(np.uint16))
+    if derivation.warning and kind == "PNG":
         header = png.with_warning(header, derivation.warning)
-    encoded = _CODECS[source.kind].encode(Pixels(values, alpha, header))
+    encoded = _CODECS[kind].encode(Pixels(to_samples(values, dtype), alpha, header))
     with replacing(path, overwrite=overwrite) as file:
         file.write(encoded)
     return [path]
@@ -170,9 +175,10 @@ def decoded(kind: str, data: bytes) -> Pixels:
 
 
 def check_suffix(kind: str, path: Path) -> None:
-    """Refuse another suffix than that of a kind of photo."""
-    if path.suffix.lower() not in SUFFIXES[kind]:
-        wanted = " or ".join(SUFFIXES[kind])
+    """Refuse another suffix than that of a kind of photo, or that of PNG, which holds them all."""
+    allowed = tuple(dict.fromkeys((*SUFFIXES[kind], *SUFFIXES["PNG"])))
+    if path.suffix.lower() not in allowed:
+        wanted = " or ".join(allowed)
         raise ValueError(f"a {kind} photo is written as {wanted}, got {path.name}; change the suffix")
 
 
@@ -228,7 +234,7 @@ def _load(path: Path) -> tuple[str, bytes]:
             raise RefusedError("the file is larger than 2 GiB: cut the image into parts")
         data = path.read_bytes()
     except OSError as error:
-        raise RefusedError(f"the file cannot be read ({type(error).__name__}): check its permissions") from error
+        raise UnreadableError(f"the file cannot be read ({type(error).__name__}): check its permissions") from error
     kind = kind_of(data[:64])
     if kind is None:
         raise RefusedError("the content is no photo that is read, whatever the name says: export it as PNG")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
 from monai_sasm.io.photo.png import PngHeader
 from monai_sasm.io.silence import quiet
@@ -68,7 +68,7 @@ def decode(data: bytes) -> Pixels:
     except RefusedError:
         raise
     except Exception as error:  # each decoder raises its own
-        raise RefusedError(f"the {kind} pixels are damaged or end early: copy or export the file again") from error
+        raise UnreadableError(f"the {kind} pixels are damaged or end early: copy or export the file again") from error
     notes: tuple[str, ...] = (f"a {kind} file, written as PNG",)
     if frames > 1:
         notes += (f"only the first of {frames} pictures in this {kind} file is processed",)
@@ -83,7 +83,7 @@ def _open(data: bytes) -> tuple[Any, str]:
         try:
             require("pillow_heif", "a HEIC file", "pip install 'monai-sasm[formats]'").register_heif_opener()
         except MissingExtraError as error:
-            raise RefusedError(f"{error}; or convert it to PNG") from error
+            raise UnreadableError(f"{error}; or convert it to PNG") from error
     try:
         with quiet():  # of many pixels and damaged EXIF; what matters is refused
             image = Image.open(io.BytesIO(data), formats=[_FORMATS[kind]])
@@ -91,9 +91,9 @@ def _open(data: bytes) -> tuple[Any, str]:
     except Image.DecompressionBombError as error:
         raise RefusedError("more pixels than any camera makes: cut the image into parts") from error
     except KeyError as error:  # a Pillow that was built without it
-        raise RefusedError(f"this Pillow has no decoder for {kind}: convert the file to PNG") from error
+        raise UnreadableError(f"this Pillow has no decoder for {kind}: convert the file to PNG") from error
     except Exception as error:
-        raise RefusedError(f"the {kind} header is damaged or of an unknown kind: save it as PNG") from error
+        raise UnreadableError(f"the {kind} header is damaged or of an unknown kind: save it as PNG") from error
     if image.mode not in _MODES:
         raise RefusedError(f"a {kind} file in mode {image.mode}: convert it to RGB")
     check_size(*image.size, len(image.getbands()), stored=len(data))

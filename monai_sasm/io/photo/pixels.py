@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.memory import refuse_if_too_large, refuse_if_too_short
 
 MAX_PIXELS = 178_956_970  # where Pillow, too, takes an image for a decompression bomb
@@ -64,7 +64,7 @@ def check_size(width: int, height: int, channels: int = 3, *, stored: int | None
         RefusedError: no pixels, too many pixels, more than the file can hold, or more than fits in memory.
     """
     if width < 1 or height < 1:
-        raise RefusedError(f"an image needs pixels, the header says {width} x {height}: the file is damaged")
+        raise UnreadableError(f"an image needs pixels, the header says {width} x {height}: the file is damaged")
     if width * height > MAX_PIXELS:
         raise RefusedError(f"{width} x {height} pixels exceed the limit of {MAX_PIXELS}: cut the image into parts")
     if stored is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -38,10 +38,10 @@ def inspect(data: bytes) -> tuple[int, int]:
         RefusedError: animated, damaged, or too large.
     """
     if len(data) < 33 or data[12:16] != b"IHDR":
-        raise RefusedError("the PNG header is damaged: export the file again")
+        raise UnreadableError("the PNG header is damaged: export the file again")
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     if colour not in _CHANNELS or depth not in (1, 2, 4, 8, 16):
-        raise RefusedError("the PNG header is damaged: export the file again")
+        raise UnreadableError("the PNG header is damaged: export the file again")
     check_size(width, height, _CHANNELS[colour], stored=len(data))
     if any(kind == b"acTL" and body[:4] != b"\0\0\0\1" for kind, body in _chunks(data)):  # more frames than one
         raise RefusedError("an animated PNG: save the wanted picture as a single one")
@@ -60,7 +60,7 @@ def decode(data: bytes) -> Pixels:
     try:
         pixels = imagecodecs.png_decode(data)
     except (RuntimeError, ValueError) as error:
-        raise RefusedError("the PNG pixels are damaged or end early: copy or export the file again") from error
+        raise UnreadableError("the PNG pixels are damaged or end early: copy or export the file again") from error
     notes: tuple[str, ...] = ()
     if colour == _PALETTE:
         notes = ("palette image, written as RGB",)
@@ -85,6 +85,12 @@ def encode(pixels: Pixels) -> bytes:
 def with_warning(header: PngHeader, text: str) -> PngHeader:
     """The header with a text chunk under the registered keyword "Warning" (clause 11.3.3.2: nature of the content)."""
     return PngHeader((*header.chunks, (b"iTXt", b"Warning\0\0\0\0\0" + text.encode())))
+
+
+def is_drawn(data: bytes) -> bool:
+    """Whether a file carries a warning of this program that detail was drawn (:func:`with_warning`)."""
+    texts = (body for kind, body in _chunks(data) if kind == b"iTXt" and body.startswith(b"Warning\0\0\0\0\0"))
+    return any(b"detail was drawn" in text or b"detail may be invented" in text for text in texts)
 
 
 def encode_plain(pixels: NDArray[Any]) -> bytes:

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import UnreadableError
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
 from monai_sasm.io.photo.png import PngHeader
 
@@ -47,12 +47,12 @@ def decode(data: bytes) -> Pixels:
         text = re.sub(rb"#[^\n\r]*", b"", data[start:])
         words = re.findall(rb"[01]", text) if kind == 1 else text.split()
         if len(words) < count or not all(len(word) < 6 and word.isdigit() for word in words[:count]):
-            raise RefusedError("the PNM pixels are damaged or end early: copy or export the file again")
+            raise UnreadableError("the PNM pixels are damaged or end early: copy or export the file again")
         values = np.array(words[:count], np.int64)
     else:
         values = np.frombuffer(data, np.uint8 if highest < 256 else ">u2", count, start).astype(np.int64)
     if values.max() > highest:
-        raise RefusedError(f"a PNM value of {values.max()} where the header says {highest} at most: export it again")
+        raise UnreadableError(f"a PNM value of {values.max()} where the header says {highest} at most: export it again")
     full, dtype = (255, np.uint8) if highest < 256 else (65535, np.uint16)
     pixels = np.rint((highest - values if kind in _BITS else values) * (full / highest)).astype(dtype)
     shaped = pixels.reshape((height, width) if channels == 1 else (height, width, 3))
@@ -63,18 +63,18 @@ def _header(data: bytes) -> tuple[int, tuple[int, int], int, int]:
     """Kind 1 to 6, width and height, the highest number, and where the pixels begin."""
     found = _HEADER.match(data[:65536])
     if found is None:
-        raise RefusedError("the PNM header is damaged: export the file again")
+        raise UnreadableError("the PNM header is damaged: export the file again")
     kind, width, height = (int(part) for part in found.groups())
     end, highest = found.end(), 1
     if kind not in _BITS:
         maximum = _MAXIMUM.match(data[end : end + 65536])
         if maximum is None or not 0 < int(maximum[1]) < 65536:
-            raise RefusedError("the PNM header has no valid highest value: export the file again")
+            raise UnreadableError("the PNM header has no valid highest value: export the file again")
         end, highest = end + maximum.end(), int(maximum[1])
     channels = 3 if kind in (3, 6) else 1
     check_size(width, height, channels)
     count = width * height * channels
     needed = {4: height * -(-width // 8)}.get(kind, count if kind in _TEXT else count * (1 + (highest > 255)))
     if len(data) - end - 1 < needed - (kind in _TEXT):
-        raise RefusedError(f"the PNM file ends before its {width} x {height} pixels: copy or export it again")
+        raise UnreadableError(f"the PNM file ends before its {width} x {height} pixels: copy or export it again")
     return kind, (width, height), highest, end + 1

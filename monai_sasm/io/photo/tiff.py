@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.photo.pixels import Pixels, check_size, split
 from monai_sasm.io.silence import quiet
 
@@ -79,7 +79,7 @@ def decode(data: bytes) -> Pixels:
         notes = (*notes, f"{bits}-bit image, written with 8 bits")
     if photometric == _PALETTE:
         if pixels.max() >= colormap.shape[1]:
-            raise RefusedError("the TIFF is damaged, its palette is too short: export the file again")
+            raise UnreadableError("the TIFF is damaged, its palette is too short: export the file again")
         pixels = (colormap >> 8).astype(np.uint8)[:, pixels].transpose(1, 2, 0)
         notes = (*notes, "palette image, written as RGB")
     if pixels.dtype.kind == "f" and not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
@@ -126,7 +126,7 @@ def _page(data: bytes) -> Iterator[tuple[Any, str, bool]]:
         # parsed pages refer to each other and to the stream, which must not hold the file until they are collected
         with quiet(), io.BytesIO(data) as stream, tifffile.TiffFile(stream) as file:  # its log quotes tags
             if not file.pages:
-                raise RefusedError("the TIFF is damaged, it holds no page: export the file again")
+                raise UnreadableError("the TIFF is damaged, it holds no page: export the file again")
             page, further = file.pages[0], file.pages[1:]
             if not all(int(one.subfiletype) & _OF_ANOTHER for one in further):
                 raise RefusedError(f"a TIFF with {len(file.pages)} pages: save the wanted page as a single one")
@@ -135,7 +135,7 @@ def _page(data: bytes) -> Iterator[tuple[Any, str, bool]]:
     except RefusedError:
         raise
     except Exception as error:  # damaged offsets and counts provoke any
-        raise RefusedError("the TIFF is damaged or packed in a way that cannot be read: save it as PNG") from error
+        raise UnreadableError("the TIFF is damaged or packed in a way that cannot be read: save it as PNG") from error
 
 
 def _check(page: Any) -> None:
@@ -162,11 +162,11 @@ def _check(page: Any) -> None:
     parts = math.prod(page.chunked)
     if len(page.dataoffsets) != parts or len(page.databytecounts) != parts or 0 in page.databytecounts:
         empty = sum(count == 0 for count in page.databytecounts)
-        raise RefusedError(
+        raise UnreadableError(
             f"{empty or 'some'} of the {parts} strips or tiles of the TIFF are empty or missing: export the file again"
         )
     if 0 in page.dataoffsets:
-        raise RefusedError("strips or tiles of the TIFF lie nowhere: the file is damaged, export it again")
+        raise UnreadableError("strips or tiles of the TIFF lie nowhere: the file is damaged, export it again")
     if photometric == _PALETTE and (page.colormap is None or extra or kind != "u"):
         raise RefusedError("a TIFF with an unusual palette: convert it to RGB")
 

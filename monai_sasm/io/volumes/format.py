@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, refuse, safe_name
@@ -88,22 +88,26 @@ class LayoutFormat:
         return [self._inspect(file, modality) for file in files]
 
     def _inspect(self, path: Path, modality: Modality | None) -> Entry:
-        known, refusal, geometry = modality, None, "unknown"
+        known, refusal, unreadable, geometry = modality, None, False, "unknown"
         notes: tuple[str, ...] = ()
         paths: tuple[Path, ...] = (path,)
         try:
             layout = self._codec.parse(path)
             paths = tuple(dict.fromkeys((path, layout.data)))
             layout.check()
-            known, notes = _modality(path, layout, modality), layout.notes
+            known, notes = _modality(path, layout, None if layout.modality else modality), layout.notes
             geometry = "single" if _slice_count(layout) == 1 else "regular"
         except RefusedError as error:
-            refusal = str(error)
+            refusal, unreadable = str(error), isinstance(error, UnreadableError)
         except OSError as error:
-            refusal = f"the file cannot be read ({type(error).__name__}): check its permissions"
+            refusal, unreadable = f"the file cannot be read ({type(error).__name__}): check its permissions", True
         name = safe_name(names.stem(path))
-        load = partial(self.read, path, known, name) if refusal is None else partial(refuse, refusal)
-        return Entry(name, self.name, paths, known, geometry, refusal, notes, load)
+        load = partial(self.read, path, known, name)
+        if refusal is not None:
+            load = partial(refuse, refusal, unreadable=unreadable)
+        return Entry(
+            name, self.name, paths, known, geometry, refusal, notes, load, None, unreadable, names.is_result(path)
+        )
 
     def read(self, path: Path, modality: Modality | None, name: str | None = None) -> Volume:
         """Read one file; as :func:`monai_sasm.io.nifti.read.read` does.
@@ -117,7 +121,7 @@ class LayoutFormat:
         decoder, tail = _decode(layout)
         notes = layout.notes
         if decoder.unreadable == math.prod(layout.shape):
-            raise RefusedError("all voxels are NaN or infinite: nothing to restore")
+            raise UnreadableError("all voxels are NaN or infinite: nothing to restore")
         if decoder.unreadable:
             notes += (f"{decoder.unreadable} NaN or infinite voxels kept aside",)
         source = LayoutSource(self.name, path, layout, decoder.stored(), tail)
@@ -168,6 +172,7 @@ class LayoutFormat:
         else:
             array, layout, parts = self._exported(volume)
             tail, sources = b"", () if source is None else tuple(filter(None, [getattr(source, "path", None)]))
+            record = {"Sources": [one.name for one in sources]} if sources else {}
         layout = self._packed_for(path, layout)
         for target in (path, *self.companions(path)):
             guard_target(target, overwrite=overwrite, sources=sources)
@@ -281,4 +286,4 @@ def _decode(layout: Layout) -> tuple[Decoder, bytes]:
             kept = layout.coding in ("raw", "file") and layout.head[:4] == b"\0\0\0\1"
             return decoder, file.read(_MAX_TAIL) if kept else b""
     except (OSError, EOFError, zlib.error) as error:
-        raise RefusedError("the voxels end early or are damaged: copy or export the file again") from error
+        raise UnreadableError("the voxels end early or are damaged: copy or export the file again") from error

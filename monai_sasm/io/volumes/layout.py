@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.volume import LPS_TO_RAS
 from monai_sasm.types import Modality
 
@@ -86,14 +86,14 @@ class Layout:
         if min(self.shape) < 1 or sum(size > 1 for size in self.spatial) < 2 or len(self.spatial) > 3:
             raise RefusedError(f"an image needs two or three axes longer than 1, got shape {self.spatial}")
         if not np.isfinite(self.affine).all() or np.linalg.matrix_rank(self.affine) < 4:
-            raise RefusedError("spacing and directions have no inverse: repair the header")
+            raise UnreadableError("spacing and directions have no inverse: repair the header")
         try:
             held = self.data.stat().st_size - (0 if self.coding == "file" else self.offset)
         except OSError as error:
-            raise RefusedError("the file with the voxels is not beside its header: copy both") from error
+            raise UnreadableError("the file with the voxels is not beside its header: copy both") from error
         largest = max(0, held) * (1 if self.coding == "raw" else _RATIO)
         if self.bytes > largest:
-            raise RefusedError(
+            raise UnreadableError(
                 f"the header promises {self.bytes} bytes, the file holds {largest} at most: it is cut short"
             )
 
@@ -151,7 +151,7 @@ def beside(path: Path, name: str) -> Path:
     except FileNotFoundError:  # told where the voxels are looked for
         pass
     except (OSError, ValueError) as error:  # too long, or with a zero byte
-        raise RefusedError("the header names voxels by what no file can be called: repair the header") from error
+        raise UnreadableError("the header names voxels by what no file can be called: repair the header") from error
     if not name or found.name != name or linked:
         raise RefusedError("the header names voxels in another folder: keep both files in one")
     return found

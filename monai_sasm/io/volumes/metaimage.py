@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.volume import LPS_TO_RAS
 from monai_sasm.io.volumes.layout import MAX_HEADER, Layout, affine_from_lps, beside, bytes_of, lines_of
 from monai_sasm.types import Modality
@@ -41,7 +41,7 @@ def parse(path: Path) -> Layout:
         start = file.read(MAX_HEADER)
     last = re.search(rb"^ElementDataFile\s*=\s*([^\r\n]*)\r?\n?", start, re.MULTILINE)
     if last is None:
-        raise RefusedError("the MetaImage header has no ElementDataFile: the file is damaged, export it again")
+        raise UnreadableError("the MetaImage header has no ElementDataFile: the file is damaged, export it again")
     head = start[: last.end()]
     fields = dict(_lines(head))
     try:
@@ -49,7 +49,7 @@ def parse(path: Path) -> Layout:
     except (KeyError, ValueError, OverflowError) as error:
         if isinstance(error, RefusedError):
             raise
-        raise RefusedError("the MetaImage header is damaged or lacks a key: export the file again") from error
+        raise UnreadableError("the MetaImage header is damaged or lacks a key: export the file again") from error
 
 
 def header(layout: Layout, stored: int, data: str | None) -> bytes:
@@ -140,7 +140,7 @@ def _affine(fields: dict[str, str], count: int) -> tuple[NDArray[np.float64], bo
     steps = np.ones(count) if spacing is None else spacing
     place = np.zeros(count) if origin is None else origin
     if len(steps) != count or len(place) != count:
-        raise RefusedError("ElementSpacing or Offset of the MetaImage do not fit its axes: repair the header")
+        raise UnreadableError("ElementSpacing or Offset of the MetaImage do not fit its axes: repair the header")
     spatial = min(count, 3)
     directions, at = np.zeros((spatial, 3)), np.zeros(3)
     directions[:, :spatial] = rows[:spatial, :spatial] * steps[:spatial, None]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.volumes.layout import NO_ORIENTATION, Layout
 
 NAME = "mgh"
@@ -42,9 +42,9 @@ def parse(path: Path) -> Layout:
         with gzip.open(path, "rb") if packed else open(path, "rb") as plain:
             head = plain.read(_HEADER)
     except (OSError, EOFError, zlib.error) as error:
-        raise RefusedError("the MGH file is damaged or ends early: copy it again") from error
+        raise UnreadableError("the MGH file is damaged or ends early: copy it again") from error
     if len(head) < _HEADER:
-        raise RefusedError("the file ends inside the MGH header: it is damaged, copy it again")
+        raise UnreadableError("the file ends inside the MGH header: it is damaged, copy it again")
     *sizes, kind = struct.unpack(">5i", head[4:24])
     if kind not in _TYPES:
         raise RefusedError(f"an MGH file of type {kind}: convert it to float (mri_convert -odt float)")

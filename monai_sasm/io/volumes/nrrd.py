@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.volume import LPS_TO_RAS
 from monai_sasm.io.volumes.layout import (
     MAX_HEADER,
@@ -77,7 +77,7 @@ def parse(path: Path) -> Layout:
     except (KeyError, ValueError, OverflowError) as error:
         if isinstance(error, RefusedError):
             raise
-        raise RefusedError("the NRRD header is damaged or lacks a field: export the file again") from error
+        raise UnreadableError("the NRRD header is damaged or lacks a field: export the file again") from error
 
 
 def header(layout: Layout, stored: int, data: str | None) -> bytes:
@@ -138,7 +138,7 @@ def _layout(path: Path, head: bytes, fields: dict[str, str], whole: bool) -> Lay
     affine, notes = _affine(fields, count, channel)
     apart = fields.get("data file") or fields.get("datafile")
     if apart is None and not whole:
-        raise RefusedError("the NRRD header has no end: the file is damaged, export it again")
+        raise UnreadableError("the NRRD header has no end: the file is damaged, export it again")
     order = {"little": "<", "big": ">"}.get(fields.get("endian", "little").lower(), "<")
     return Layout(
         shape,
@@ -159,7 +159,7 @@ def _directions(fields: dict[str, str], count: int) -> list[list[float] | None] 
     words = re.findall(r"none|\([^)]*\)", fields["space directions"])
     found = [None if word == "none" else [float(part) for part in word[1:-1].split(",")] for word in words]
     if len(found) != count or any(one is not None and len(one) not in (2, 3) for one in found):
-        raise RefusedError("the space directions of the NRRD do not fit its axes: repair the header")
+        raise UnreadableError("the space directions of the NRRD do not fit its axes: repair the header")
     return found
 
 

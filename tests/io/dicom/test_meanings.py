@@ -14,7 +14,8 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.formats import inventory, save, write_map
+from monai_sasm.io.formats import inventory, save
+from monai_sasm.io.maps import write_map
 from monai_sasm.types import Modality
 from tests.io.dicom.dicom_cases import (
     ENHANCED_MR,

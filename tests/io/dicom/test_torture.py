@@ -212,9 +212,9 @@ def test_mixed_folder(tmp_path: Path) -> None:
         (Modality.MR, 8),
     ]
     reasons = " | ".join(str(entry.refusal) for entry in entries if entry.refusal)
-    for word in ("localizer", "Enhanced SR", "RT Structure Set", "DICOMDIR"):
+    for word in ("localizer", "Enhanced SR", "RT Structure Set", "DICOMDIR", "is empty"):
         assert word in reasons
-    assert len(entries) == 6
+    assert len(entries) == 7
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
 from monai_sasm.errors import RefusedError
+from monai_sasm.io import formats
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.photo import photo as raster
 from monai_sasm.io.photo import pixels
@@ -296,8 +297,8 @@ def test_cut_pixels_are_refused_when_read(kind: str, tmp_path: Path) -> None:
 
 def test_photo_is_no_ct(tmp_path: Path) -> None:
     Image.fromarray(samples((8, 8))).save(tmp_path / "a.png")
-    assert "no CT units" in str(raster.inspect(tmp_path / "a.png", Modality.CT).refusal)
-    assert raster.inspect(tmp_path / "a.png", Modality.PHOTO).refusal is None
+    assert "no CT units" in str(formats.inventory(tmp_path / "a.png", Modality.CT)[0].refusal)
+    assert formats.inventory(tmp_path / "a.png", Modality.PHOTO)[0].refusal is None
 
 
 def test_source_and_existing_files_are_safe_and_failures_leave_nothing(
