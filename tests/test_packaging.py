@@ -103,7 +103,7 @@ def test_the_installed_package_finds_its_own_bundles(installed: Path, tmp_path: 
 def test_the_entry_point_is_there(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
-        assert "sasm = monai_sasm.cli.main:main" in archive.read(name).decode()
+        assert "sasm = monai_sasm.cli.__main__:main" in archive.read(name).decode()
 
 
 def test_the_version_has_one_source() -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.training.gate_bank import DegradedSource, GateBank
-from monai_sasm.training.gate_head import REHEARSAL_FILE, collect
+from monai_sasm.training.gate_copy import REHEARSAL_FILE
+from monai_sasm.training.gate_head import collect
 from tests.bundle_cases import ROOT
 
 GATE = "gate_mobilenet"

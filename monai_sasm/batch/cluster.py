@@ -14,25 +14,28 @@ Input and output must have the same paths on all workers. Dask does not encrypt 
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import yaml
-
 from monai_sasm.batch.row import Row, row_of
 from monai_sasm.batch.run import Engine, StoppedError
+from monai_sasm.batch.settings import read_settings
 from monai_sasm.batch.work import MAX_DEATHS, PUT_OFF, run_task
 from monai_sasm.optional import require
 
 INSTALL = "pip install 'monai-sasm[cluster]'"
 KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
+SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "sge": "qsub", "lsf": "bsub"}
+CORES, MEMORY = 1, "8GB"  # of one worker, where the cluster file does not say it
 PATIENCE = 600.0  # seconds without any worker, for a queue to start one or a node to come back
 POLL = 5.0  # seconds between looks at the workers
 ANSWER = 30.0  # seconds within which a scheduler answers a question that needs no work
@@ -66,12 +69,51 @@ def connected_client(scheduler: str | None = None, cluster: Path | None = None) 
     with ExitStack() as stack:
         if cluster is not None:
             stack.enter_context(require("dask", "a batch on a cluster", INSTALL).config.set(_CONDITIONS))
-            where = {"address": stack.enter_context(start(yaml.safe_load(cluster.read_text(encoding="utf-8"))))}
+            where = {"address": stack.enter_context(start(read_cluster(cluster)))}
         else:
             where = {"scheduler_file" if Path(str(scheduler)).is_file() else "address": scheduler}
         client = stack.enter_context(distributed.Client(**where))
         _warn_about(client)
         yield client
+
+
+def read_cluster(path: Path) -> dict[str, Any]:
+    """A cluster file, for :func:`start`.
+
+    Raises:
+        ValueError: it is no YAML mapping, or ``kind``, ``jobs``, ``cores`` or ``memory`` is missing or wrong.
+    """
+    options = read_settings(path)
+    try:
+        return checked(options)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+
+
+def checked(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of :func:`start`, if they say what they must.
+
+    Raises:
+        ValueError: see there.
+    """
+    if not isinstance(options, dict) or options.get("kind") not in (*KINDS, "local"):
+        raise ValueError(f"the cluster file needs 'kind', one of {', '.join((*KINDS, 'local'))}")
+    for name, least, what in (("jobs", None, "the number of workers"), ("cores", CORES, "of one worker")):
+        count = options.get(name, least)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"the cluster file needs {name!r}, {what}, at least 1, got {count!r}")
+    utils = require("dask.utils", "a batch on a cluster", INSTALL)
+    try:
+        utils.parse_bytes(options.get("memory", MEMORY))
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(f"memory of one worker must be such as {MEMORY}, got {options['memory']!r}") from None
+    if options["kind"] == "local":  # which hands what it does not know to workers, and those die of it
+        dask = require("distributed", "a batch on a cluster", INSTALL)
+        known = {name for one in (dask.LocalCluster, dask.Nanny, dask.Worker) for name in signature(one).parameters}
+        unknown = sorted(map(str, set(options) - {"kind", "jobs"} - known))
+        if unknown:
+            raise ValueError(f"a cluster of kind local has no {', '.join(unknown)}; see distributed.LocalCluster")
+    return options
 
 
 @contextmanager
@@ -81,35 +123,41 @@ def start(options: dict[str, Any]) -> Iterator[Any]:
     Args:
         options: ``kind`` (``slurm``, ``pbs``, ``sge``, ``lsf``, or ``local`` for worker processes on this machine),
             ``jobs`` (number of workers) and, for ``kind`` other than ``local``, whatever dask-jobqueue knows:
-            ``queue``, ``account``, ``cores`` and ``memory`` of one worker, ``walltime``, ``job_extra_directives``, ...
+            ``queue``, ``account``, ``cores`` (1 if left out) and ``memory`` (8GB) of one worker, ``walltime``,
+            ``job_extra_directives``, ...
 
     Raises:
-        ValueError: ``kind`` or ``jobs`` is missing or wrong.
+        ValueError: ``kind``, ``jobs``, ``cores`` or ``memory`` is missing or wrong, or there is no such option.
     """
-    if not isinstance(options, dict) or options.get("kind") not in (*KINDS, "local"):
-        raise ValueError(f"the cluster file needs 'kind', one of {', '.join((*KINDS, 'local'))}")
-    more = {key: value for key, value in options.items() if key not in ("kind", "jobs")}
-    jobs = options.get("jobs")
-    if not isinstance(jobs, int) or jobs < 1:
-        raise ValueError(f"the cluster file needs 'jobs', the number of workers, got {jobs!r}")
-    if options["kind"] == "local":
-        distributed = require("distributed", "a batch on a cluster", INSTALL)
+    more = {key: value for key, value in checked(options).items() if key not in ("kind", "jobs")}
+    kind, jobs = options["kind"], options["jobs"]
+    if kind == "local":
+        make = require("distributed", "a batch on a cluster", INSTALL).LocalCluster
         settings = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None} | more
-        with distributed.LocalCluster(**settings) as local:
-            yield local
-        return
-    jobqueue = require("dask_jobqueue", f"a batch on {options['kind']}", INSTALL)
-    with getattr(jobqueue, KINDS[options["kind"]])(**one_task_each(options["kind"], more)) as queue:
-        queue.scale(jobs=jobs)
-        yield queue
+    else:
+        if shutil.which(SUBMIT[kind]) is None:
+            raise ValueError(f"{SUBMIT[kind]} is not on this machine; run it where jobs of {kind} are submitted")
+        make = getattr(require("dask_jobqueue", f"a batch on {kind}", INSTALL), KINDS[kind])
+        settings = one_task_each(kind, more)
+    try:
+        started = make(**settings)
+    except TypeError as error:  # of an option that there is not
+        raise ValueError(
+            f"a cluster of kind {kind} cannot be started with {', '.join(map(str, more))}: {error}"
+        ) from error
+    with started as cluster:
+        if kind != "local":
+            cluster.scale(jobs=jobs)
+        yield cluster
 
 
 def one_task_each(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     """Options of dask-jobqueue for jobs of one worker with one thread for tasks and all cores for the networks."""
-    cores = int(options.get("cores", 1))
+    options = {"memory": MEMORY} | options
+    cores = int(options.get("cores", CORES))
     wanted: dict[str, Any] = {"job_cpu": cores} if kind == "slurm" else {"ncpus": cores} if kind == "lsf" else {}
     if kind == "pbs" and "resource_spec" not in options:
-        wanted["resource_spec"] = f"select=1:ncpus={cores}:mem={options.get('memory', '8GB')}"
+        wanted["resource_spec"] = f"select=1:ncpus={cores}:mem={options['memory']}"
     environment = [f"export {name}={cores}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
     prologue = [*options.get("job_script_prologue", ()), *environment]
     return wanted | options | {"cores": 1, "processes": 1, "job_script_prologue": prologue}

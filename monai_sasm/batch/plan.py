@@ -20,7 +20,7 @@ from monai_sasm.io.formats import inventory, is_file_name, output_path
 from monai_sasm.io.nifti.names import stem
 from monai_sasm.io.nofollow import inside
 from monai_sasm.restoration.installed import Installed
-from monai_sasm.restoration.targets import check_target
+from monai_sasm.restoration.targets import check_output, check_target
 
 
 def plan(job: BatchJob) -> tuple[Task, ...]:
@@ -31,10 +31,12 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
 
     Raises:
         FileNotFoundError: there is no such input.
+        NotADirectoryError, PermissionError: see :func:`monai_sasm.restoration.targets.check_output`.
         BundleError: the options name an expert, a gate or a refiner that is not installed.
         ValueError: the output of a job with a ledger would cover the input, or is the name of one file for several
             images.
     """
+    check_output(job.output, named=not job.ledger)
     if job.ledger and job.source.is_relative_to(job.output):
         raise ValueError("the output folder holds the input; choose a folder beside it or below it")
     with decoding_apart(job.ledger or any(source.is_dir() for source in job.sources)):

@@ -74,8 +74,18 @@ def no_gate(name: str, gates: Iterable[str]) -> BundleError:
 
 
 def gate_classes(root: str | Path) -> list[str]:
-    """Class names of a gate or classifier, from its ``configs/classes.json``; a gate's first is the identity."""
-    classes: list[str] = json.loads((Path(root) / "configs" / "classes.json").read_text(encoding="utf-8"))
+    """Class names of a gate or classifier, from its ``configs/classes.json``; a gate's first is the identity.
+
+    Raises:
+        BundleError: the file is missing, or holds no list of names.
+    """
+    path = Path(root) / "configs" / "classes.json"
+    try:
+        classes = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise BundleError(f"{path} must hold a list of names")
     return classes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import wraps
@@ -83,7 +83,7 @@ class Restoring:
     strength: Annotated[float, typer.Option(min=0, max=1, help="0 returns the input, 1 the full restoration.")] = 1.0
     sigma: Annotated[
         float | None,
-        typer.Option(min=0, help="Noise level: HU, MR magnitude, or 0 to 1 for photos; estimated if left out."),
+        typer.Option(min=0, help="Noise level above 0: HU, MR magnitude, 1 is white in photos; estimated if left out."),
     ] = None
     target_noise: Annotated[
         float | None,
@@ -169,6 +169,24 @@ class Running:
             "trust": tuple(path.resolve() for path in self.trust or []),
             "keep_private": self.keep_private,
         }
+
+
+def check_choices(device: str, gate: str | None, trust: Sequence[Path] = ()) -> None:
+    """What a server is started with, seen before it answers; it loads networks behind its back.
+
+    Raises:
+        ValueError: there is no such device.
+        BundleError: there is no such gate.
+    """
+    if gate is not None:
+        from monai_sasm.restoration.installed import Installed
+        from monai_sasm.restoration.options import Options
+
+        Installed.find(trust).check(Options(gate=gate))
+    if device not in ("auto", "cpu"):
+        from monai_sasm.restoration.restorer import torch_device  # loads torch
+
+        torch_device(device)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

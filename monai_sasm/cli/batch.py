@@ -21,6 +21,7 @@ from monai_sasm.cli.output import (
     logger,
     one_line_errors,
     progress_bar,
+    say,
     set_up_logging,
 )
 from monai_sasm.cli.restore import print_plan, tell
@@ -85,6 +86,10 @@ def batch(
         from monai_sasm.batch.plan import plan
         from monai_sasm.io.nofollow import refuse_astray
 
+        if cluster:
+            from monai_sasm.batch.cluster import read_cluster
+
+            read_cluster(cluster)
         refuse_astray(output, source)
         job = BatchJob(
             source=source.resolve(),
@@ -113,22 +118,25 @@ def _run(job: BatchJob, tasks: Sequence[Task], running: Running, engine_for: Any
 
     known = {task.id: task for task in tasks}
     summary = Summary(planned=len(known))
-    waiting = sum(task.refusal is None for task in tasks)
+    waiting, begun = sum(task.refusal is None for task in tasks), False
     try:
         with progress_bar(waiting, running.quiet) as bar, engine_for(bar and bar.update) as engine:
+            begun = not tasks
             for row in run(job, tasks, engine, summary=summary):
-                task = known[row["input"]["id"]]
+                begun, task = True, known[row["input"]["id"]]
                 place = {"path": job.output if job.flat else job.output / task.target}
                 name = f"{task.entry.label} ({task.id})" if job.identify else task.id
                 tell(row, name, place, as_json=running.as_json)
     except KeyboardInterrupt:
+        begun = True
         logger.error("interrupted; what was finished stays, nothing is half-written, --resume goes on")
         return INTERRUPTED
     except StoppedError as error:
+        begun = True
         logger.error("%s", error)
         return SOME_FAILED if summary.ok + summary.before else ALL_FAILED
     finally:
-        if not running.quiet:
+        if begun and not running.quiet:  # else the error is all there is to say
             _print_summary(summary, job)
     statuses = ["ok"] * (summary.ok + summary.before) + ["failed"] * summary.failed + ["skipped"] * summary.skipped
     return exit_code(statuses)
@@ -168,7 +176,7 @@ def _print_summary(summary: Summary, job: BatchJob) -> None:
     lines += [f"failed: {row['input']['id']}: {row['reason']}" for row in summary.reasons[:SHOWN_FAILURES]]
     if len(summary.reasons) > SHOWN_FAILURES:
         lines.append(f"and {len(summary.reasons) - SHOWN_FAILURES} more failed")
-    if summary.planned:
+    if (job.output / NAME).exists():
         lines.append(f"manifest: {job.output / NAME}")
     for line in lines:
-        print(f"sasm: {line}", file=sys.stderr)
+        say(f"sasm: {line}", sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -9,10 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from monai_sasm.cli.arguments import Overwrite
-from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row, print_table, set_up_logging
+from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row, print_table, say, set_up_logging
 from monai_sasm.errors import reason_of
 
 _COLUMNS = ("name", "role", "modality", "degradation", "weights", "called", "gain", "description")
+_HEADS = {"called": "gate calls it", "gain": "gain, dB PSNR", "description": "what it is"}
 CONFIGS = "configs"
 CHECK_SIZE = 64  # pixels along each side of the image that `check` sends through a network
 
@@ -41,16 +43,7 @@ def show(trust: Trust = None, as_json: AsJson = False) -> None:
             for row in rows:
                 print_row(row)
         else:
-            head = (
-                "name",
-                "role",
-                "modality",
-                "degradation",
-                "weights",
-                "gate calls it",
-                "gain, dB PSNR",
-                "what it is",
-            )
+            head = tuple(_HEADS.get(key, key) for key in _COLUMNS)
             print_table(head, [tuple(_cell(row, key) for key in _COLUMNS) for row in rows])
         _tell_gate(found)
 
@@ -72,7 +65,7 @@ def path(
         if not file.is_file():
             there = ", ".join(sorted(one.name for one in folder.glob("*.yaml")))
             raise ValueError(f"{name} has no {config}; it has {there}")
-        print(file)
+        say(file)
 
 
 @bundles.command()
@@ -90,8 +83,8 @@ def new(
         from monai_sasm.bundles import new_bundle
 
         root = new_bundle(name, origin, output, extra=trust or ())
-        print(root)
-        typer.echo(_next_steps(root, origin), err=True)
+        say(root)
+        say(_next_steps(root, origin), sys.stderr)
 
 
 @bundles.command()
@@ -107,7 +100,7 @@ def gate(
         if name is not None:
             find_gate(found, name)
             choose_default_gate(name)
-        print(find_gate(found) or "none")
+        say(find_gate(found) or "none")
         _tell_gate(found)
 
 
@@ -123,6 +116,9 @@ def add(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Most steps of the fit.")] = 300,
     gate: Annotated[str | None, typer.Option(help="The gate to extend; the default one if left out.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the bundle of that name that was added before.")
+    ] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
 ) -> None:
     """Register an expert bundle, and extend the gate by it: its head is fitted anew, so that it knows when to call it.
@@ -134,15 +130,32 @@ def add(
         from monai_sasm.bundles import DEFAULT_GATE, available, find_gate, read_metadata, user_folder
         from monai_sasm.training.gate_head import add_bundle
 
-        extended = add_bundle(folder, examples, output, steps=steps, gate_name=gate)
-        print(extended)
+        extended = add_bundle(folder, examples, output, steps=steps, gate_name=gate, overwrite=overwrite)
+        say(extended)
         origin = read_metadata(extended)["sasm"]["extends"]
-        typer.echo(f"{extended.name} extends {origin} by {folder.resolve().name}", err=True)
+        say(f"{extended.name} extends {origin} by {folder.resolve().name}", sys.stderr)
         if extended.parent == user_folder() and find_gate(available()) == extended.name:
-            typer.echo(f"it is the default gate now; `sasm bundles gate {DEFAULT_GATE}` goes back", err=True)
+            say(f"it is the default gate now; `sasm bundles gate {DEFAULT_GATE}` goes back", sys.stderr)
         else:
             place = "" if extended.parent == user_folder() else f" --trust {quote(str(extended.parent))}"
-            typer.echo(f"use it by --gate {extended.name}{place}", err=True)
+            say(f"use it by --gate {extended.name}{place}", sys.stderr)
+
+
+@bundles.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="A bundle that was added.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where it is kept; if left out, your own bundle folder.")
+    ] = None,
+) -> None:
+    """Delete a bundle that was added, and let the gates beside it forget it. What it was copied from stays."""
+    set_up_logging(0)
+    with one_line_errors():
+        from monai_sasm.training.gate_copy import remove_bundle
+
+        for changed in remove_bundle(name, output):
+            say(f"{changed} no longer calls {name}", sys.stderr)
+        _tell_gate(_available(None if output is None else [output]))
 
 
 @bundles.command()
@@ -162,7 +175,7 @@ def download(
         network: Any = bundle.network
         network.download = True
         bundle.prepare()
-        print(hub)
+        say(hub)
 
 
 @bundles.command()
@@ -190,8 +203,8 @@ def export(
         if as_json:
             print_row(facts)
         else:
-            print(output)
-        typer.echo(f"differs from the network by {facts['difference']:.1g} at most", err=True)
+            say(output)
+        say(f"differs from the network by {facts['difference']:.1g} at most", sys.stderr)
 
 
 @bundles.command()
@@ -300,11 +313,11 @@ def _tell_gate(found: dict[str, Path]) -> None:
         logger.error("%s", reason_of(error))
         return
     if name is None:
-        typer.echo("no gate is installed; experts act by their names alone", err=True)
+        say("no gate is installed; experts act by their names alone", sys.stderr)
         return
     calls = _calls(name, found[name], {"role": "gate"})["experts"]
     told = [expert if expert in found else f"{expert} (not installed)" for expert in calls]
-    typer.echo(f"default gate: {name}, calls {', '.join(told) or 'no expert'}", err=True)
+    say(f"default gate: {name}, calls {', '.join(told) or 'no expert'}", sys.stderr)
 
 
 def _next_steps(root: Path, origin: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from monai_sasm.cli.arguments import ModalityOption
-from monai_sasm.cli.output import exit_code, logger, one_line_errors, set_up_logging
+from monai_sasm.cli.output import exit_code, logger, one_line_errors, say, set_up_logging
 from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from monai_sasm.io.volume import Volume
 
+PARTS = ("clean", "noisy", "masks")  # folders of the output
 SMALL = 16  # tensors of at most so many numbers are written out in the record, larger ones as mean and range
 
 
@@ -34,6 +36,23 @@ class Kind(str, Enum):
     KSPACE = "kspace"
 
 
+class Kernel(str, Enum):
+    """Reconstruction kernels of low-dose CT."""
+
+    SOFT = "soft"
+    SHARP = "sharp"
+
+
+FITS = {
+    "sigma": (Kind.GAUSSIAN, Kind.RICIAN, Kind.KSPACE),
+    "uneven": (Kind.GAUSSIAN,),
+    "dose": (Kind.LOW_DOSE_CT,),
+    "kernel": (Kind.LOW_DOSE_CT,),
+    "factor": (Kind.KSPACE,),
+    "coverage": (Kind.RAINDROP,),
+}
+"""Option -> the kinds that have it."""
+DEFAULTS = {"uneven": 0.0, "dose": (0.1, 0.5), "kernel": "soft", "factor": (2.0, 2.0), "coverage": (0.03, 0.7)}
 ONLY_FOR = {
     Kind.RAINDROP: Modality.PHOTO,
     Kind.LOW_DOSE_CT: Modality.CT,
@@ -45,7 +64,10 @@ ONLY_FOR = {
 def _range(text: str) -> tuple[float, float]:
     """``0.1``, or ``0.1:0.5`` for a range."""
     low, _, high = text.partition(":")
-    return float(low), float(high or low)
+    found = float(low), float(high or low)
+    if not all(map(math.isfinite, found)):
+        raise ValueError("infinite")
+    return found
 
 
 def _parsed(text: Any) -> Any:
@@ -73,9 +95,11 @@ def degrade(
     ] = None,
     modality: ModalityOption = None,
     sigma: Sigma = None,
-    uneven: Annotated[float, typer.Option(min=0, max=1, help="gaussian: share of images whose noise varies.")] = 0.0,
+    uneven: Annotated[
+        float | None, typer.Option(min=0, max=1, help="gaussian: share of images whose noise varies; 0 if left out.")
+    ] = None,
     dose: Annotated[Any, _option("low-dose-ct: fraction of the dose; 0.1:0.5 if left out.")] = None,
-    kernel: Annotated[str, typer.Option(help="low-dose-ct: soft or sharp reconstruction kernel.")] = "soft",
+    kernel: Annotated[Kernel | None, typer.Option(help="low-dose-ct: reconstruction kernel; soft if left out.")] = None,
     factor: Annotated[Any, _option("kspace: how many times fewer samples along both axes; 2 if left out.")] = None,
     coverage: Annotated[Any, _option("raindrop: wet share of the window; 0.03:0.7 if left out.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")] = 1,
@@ -90,6 +114,8 @@ def degrade(
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
+        given: dict[str, Any] = {"sigma": sigma, "uneven": uneven, "dose": dose, "kernel": kernel and kernel.value}
+        given |= {"factor": factor, "coverage": coverage}
         said = {Kind.LOW_DOSE_CT: dose, Kind.KSPACE: factor, Kind.RAINDROP: coverage}
         implied = [one for one, value in said.items() if value is not None]
         if kind is None and len(implied) != 1:
@@ -97,19 +123,24 @@ def degrade(
                 "say what is to be done to the images by --kind, or by one of --dose, --factor, --coverage"
             )
         kind = kind or implied[0]
-        choices = {
-            "sigma": sigma, "uneven": uneven, "dose": dose or (0.1, 0.5), "kernel": kernel,
-            "factor": factor or (2.0, 2.0), "coverage": coverage or (0.03, 0.7),
-        }  # fmt: skip
+        choices = {name: DEFAULTS.get(name) if value is None else value for name, value in given.items()}
         from monai_sasm.io.formats import inventory
+        from monai_sasm.restoration.targets import check_output
 
+        _check_kind(kind, given)
+        check_output(output, named=False)
+        _check_apart(source, output)
+        _model(kind, choices)  # what is wrong with the numbers is no fault of an image
         statuses: list[str] = []
         records: list[dict[str, Any]] = []
         place = output / "parameters.json"
         earlier = _earlier_images(place, overwrite=overwrite)
         asked = {"kind": kind.value, "options": choices, "seed": seed}
         try:
-            for entry in inventory(source, modality):
+            entries = list(inventory(source, modality))
+            if not entries:
+                logger.warning("%s holds no files to degrade", source)
+            for entry in entries:
                 reason = entry.refusal
                 if reason is None and ONLY_FOR.get(kind, entry.modality) is not entry.modality:
                     reason = f"{kind.value} is made on {ONLY_FOR[kind].value} images only"
@@ -119,7 +150,7 @@ def degrade(
                     continue
                 try:
                     volume = entry.load()
-                    model = _model(kind, volume, choices)
+                    model = _model(kind, choices, volume)
                     for version in range(count):
                         own = {"model": model, "seed": seed + len(records), "overwrite": overwrite}
                         name = entry.name if count == 1 else f"{entry.name}-{version + 1}"
@@ -133,8 +164,24 @@ def degrade(
             if records:
                 _write_record(place, asked, records, earlier=earlier)
         if records:
-            print(place)
+            say(place)
         raise typer.Exit(exit_code(statuses))
+
+
+def _check_kind(kind: Kind, given: dict[str, Any]) -> None:
+    """Refuse options that the kind does not have."""
+    for name, value in given.items():
+        if value is not None and kind not in FITS[name]:
+            kinds = " and ".join(one.value for one in FITS[name])
+            raise ValueError(f"--{name} is for {kinds}, not for {kind.value}; leave it out, or choose another --kind")
+
+
+def _check_apart(source: Path, output: Path) -> None:
+    """Refuse an output that would be input the next time, or lies over the input."""
+    root, place = source.resolve(), output.resolve()
+    over = root.is_relative_to(place) if source.is_dir() else root.parent in {place / part for part in PARTS}
+    if over or place.is_relative_to(root):
+        raise ValueError("the output folder holds the input or lies in it; choose a folder beside it")
 
 
 def _make_pair(volume: Volume, name: str, output: Path, *, model: Any, seed: int, overwrite: bool) -> dict[str, Any]:
@@ -145,7 +192,7 @@ def _make_pair(volume: Volume, name: str, output: Path, *, model: Any, seed: int
     from monai_sasm.io.commit import guard_target
 
     file = f"{name}.png" if volume.modality.profile.is_picture else f"{name}.nii.gz"
-    places = {part: output / part / file for part in ("clean", "noisy", "masks")}
+    places = {part: output / part / file for part in PARTS}
     for place in places.values():
         guard_target(place, overwrite=overwrite)
     generator = torch.Generator().manual_seed(seed)
@@ -164,31 +211,34 @@ def _make_pair(volume: Volume, name: str, output: Path, *, model: Any, seed: int
     return {"file": file, "seed": seed, "drawn": _plain(params)}
 
 
-def _model(kind: Kind, volume: Volume, choices: dict[str, Any]) -> Any:
-    from monai_sasm.functional.intensity import scaling_for
+def _model(kind: Kind, choices: dict[str, Any], volume: Volume | None = None) -> Any:
+    """The degradation for a volume; without one as for any, to see whether its numbers are allowed."""
+    from monai_sasm.functional.intensity import scaling_for, square_spacing
 
-    sigma = choices["sigma"] or volume.modality.profile.noise
+    sigma = choices["sigma"] or (None if volume is None else volume.modality.profile.noise) or (0.0, 0.0)
     if kind is Kind.RAINDROP:
-        if len(volume.array) == 1:
+        if volume is not None and len(volume.array) == 1:
             raise ValueError("raindrops need a colour photo, got a grey one; convert it to RGB")
         from monai_sasm.degradations.raindrop import Raindrop
 
         return Raindrop(coverage=choices["coverage"])
     if kind is Kind.LOW_DOSE_CT:
         from monai_sasm.degradations.low_dose_ct import LowDoseCt
-        from monai_sasm.functional.intensity import square_spacing
 
-        return LowDoseCt(square_spacing(volume), dose=choices["dose"], kernel=choices["kernel"])
+        return LowDoseCt(
+            1.0 if volume is None else square_spacing(volume), dose=choices["dose"], kernel=choices["kernel"]
+        )
     if kind is Kind.GAUSSIAN:
         from monai_sasm.degradations.gaussian import GaussianNoise
 
-        scale = scaling_for(volume).scale if volume.modality.profile.percentile is not None else 1.0
+        relative = None if volume is None or volume.modality.profile.percentile is None else scaling_for(volume)
+        scale = 1.0 if relative is None else relative.scale
         return GaussianNoise(sigma=(sigma[0] * scale, sigma[1] * scale), uneven=choices["uneven"])
     from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 
     if kind is Kind.KSPACE and choices["sigma"] is None:
         sigma = (0.0, 0.0)  # fewer samples only
-    noise = KspaceNoise(sigma=sigma, scale=scaling_for(volume).scale)
+    noise = KspaceNoise(sigma=sigma, scale=1.0 if volume is None else scaling_for(volume).scale)
     return noise if kind is Kind.RICIAN else LowQualityMr(KspaceTruncation(factor=choices["factor"]), noise)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_sasm.cli.arguments import Cluster, Scheduler, Trust
-from monai_sasm.cli.output import SOME_FAILED, exit_code, logger, one_line_errors, set_up_logging
+from monai_sasm.cli.output import SOME_FAILED, exit_code, logger, one_line_errors, say, set_up_logging
 from monai_sasm.errors import as_flags
 from monai_sasm.evaluation.report import PROTOCOLS
 
@@ -86,13 +86,15 @@ def evaluate(
     with one_line_errors():
         from monai_sasm.protocols.evaluate import compare, evaluate_brats
         from monai_sasm.protocols.evaluate import evaluate as measure
+        from monai_sasm.restoration.targets import check_output
 
+        check_output(output or PROTOCOL_OUTPUT, named=False)
         wanted = protocols or []
         if bundles and not wanted:
             if data is None:
                 raise ValueError("--bundle compares experts on images of your own; name their folder with --data")
             table = compare(bundles, data, output or OWN_OUTPUT, device=device, limit=limit, trust=trust or [])
-            print(table.markdown(), flush=True)
+            say(table.markdown())
             raise typer.Exit(exit_code(["ok"]))
         if not wanted:
             raise ValueError(f"name a protocol, or experts with --bundle; protocols: {NAMES}")
@@ -110,7 +112,7 @@ def evaluate(
                     resume=resume,
                     engine=engine,
                 )
-            print(table.markdown(), flush=True)
+            say(table.markdown())
             raise typer.Exit(exit_code(["skipped" if table.skipped else "ok"]))
         if root or resume or scheduler or cluster:
             raise ValueError("--root, --resume, --scheduler and --cluster are for brats alone: sasm evaluate brats ...")
@@ -127,7 +129,7 @@ def evaluate(
                 name, data, output or PROTOCOL_OUTPUT, device=device, limit=limit, peers=peers, weights=further
             )
             statuses.append("skipped" if table.skipped else "ok")
-            print(as_flags(table.markdown()), flush=True)
+            say(as_flags(table.markdown()))
         raise typer.Exit(exit_code(statuses))
 
 

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from monai_sasm.cli.output import one_line_errors, set_up_logging
+from monai_sasm.cli.arguments import Trust, check_choices
+from monai_sasm.cli.output import one_line_errors, say, set_up_logging
 
 # MONAI Label looks for a main.py, puts its logs and models beside it, and so needs a folder outside of this package
 _MAIN = '"""Loaded by `monailabel start_server --app` of this folder."""\n\nfrom monai_sasm.label.app import SasmApp\n'
@@ -35,7 +36,7 @@ def label_environment(
         ended = subprocess.run(["bash", str(script), str(folder.resolve())], env=settings, check=False)
         if ended.returncode:
             raise typer.Exit(ended.returncode)
-        print(folder / "bin" / "sasm")
+        say(folder / "bin" / "sasm")
 
 
 def label_app(
@@ -52,7 +53,7 @@ def label_app(
 
         made = _app_in(folder)
         token_in(made)
-        print(made)
+        say(made)
 
 
 def label_server(
@@ -66,9 +67,7 @@ def label_server(
     ),
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
-    trust: Annotated[
-        list[Path] | None, typer.Option(help="Further folder of bundles; their configs may run code.")
-    ] = None,
+    trust: Trust = None,
     gate: Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Answer to this name, too, for example ws1.example.org.")
@@ -88,6 +87,7 @@ def label_server(
             raise ImportError("MONAI Label is not in this environment; sasm label-environment makes one")
         from monai_sasm.label.guard import token_in
 
+        check_choices(device, gate, trust or ())
         folder = _app_in(app or _default_app())
         images = studies if studies.startswith(("http://", "https://")) else str(Path(studies).resolve())
         # -P, and not in the folder that the user stands in: modules and settings (.env) in it would be loaded
@@ -100,7 +100,7 @@ def label_server(
         for name, values in (("hosts", allow_host), ("origins", allow_origin)):
             start += ["--conf", name, ",".join(values)] if values else []
         shown = f"[{host}]" if ":" in host else host
-        typer.echo(f"sasm: address for clients: http://{shown}:{port}/?token={token_in(folder)}", err=True)
+        say(f"sasm: address for clients: http://{shown}:{port}/?token={token_in(folder)}", sys.stderr)
         os.chdir(folder)
         os.execv(sys.executable, start)
 
@@ -110,7 +110,7 @@ def slicer_module() -> None:
 
     There: Edit > Application Settings > Modules > Additional module paths.
     """
-    print(Path(__file__).parents[1] / "slicer" / "SASM")
+    say(Path(__file__).parents[1] / "slicer" / "SASM")
 
 
 def _default_app() -> Path:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_sasm.cli.output import ALL_FAILED, exit_code, logger, one_line_errors, print_row, reason_of, set_up_logging
+from monai_sasm.cli.output import (
+    ALL_FAILED,
+    exit_code,
+    logger,
+    one_line_errors,
+    print_row,
+    reason_of,
+    say,
+    set_up_logging,
+)
 
 if TYPE_CHECKING:
     from monai_sasm.node.config import Peer
@@ -61,7 +70,9 @@ def node(
     os.umask(0o077)
     set_up_logging(-1 if quiet else 2 if verbose else 1)
     with one_line_errors():
-        from monai_sasm.node.config import config_from, read_settings
+        from monai_sasm.batch.settings import read_settings
+        from monai_sasm.node.config import config_from
+        from monai_sasm.node.fields import as_mapping
 
         settings = read_settings(config) if config else {}
         given = {
@@ -74,11 +85,11 @@ def node(
             "device": device, "precision": precision, "trust": trust,
         }  # fmt: skip
         chosen = {key: value for key, value in options.items() if value is not None}
-        settings["restore"] = {**(settings.get("restore") or {}), **chosen}
+        settings["restore"] = as_mapping("restore", settings.get("restore")) | chosen
         if to:
             named = dict(entry.partition("=")[::2] for entry in to)
             given_here = {name: peer for name, peer in named.items() if peer}
-            settings["destinations"] = {**(settings.get("destinations") or {}), **given_here}
+            settings["destinations"] = as_mapping("destinations", settings.get("destinations")) | given_here
             settings["send_to"] = list(named)
         checked = config_from(settings)
 
@@ -116,6 +127,7 @@ def pull(
     with one_line_errors():
         from monai_sasm.node.dicomweb import fetch_series, find_series
         from monai_sasm.node.web import Web
+        from monai_sasm.restoration.targets import check_output
 
         keys = {
             "StudyInstanceUID": study, "SeriesInstanceUID": series, "PatientID": patient, "AccessionNumber": accession,
@@ -123,6 +135,7 @@ def pull(
         filters = {key: value for key, value in keys.items() if value}
         if not filters:
             raise ValueError("say what to fetch: --study, --series, --patient or --accession")
+        check_output(output, named=False)
         web = Web(_web_peer(server, config))
         try:
             found = find_series(web, filters | ({"Modality": modality.upper()} if modality else {}))
@@ -191,11 +204,12 @@ def _tell(row: dict[str, Any], line: str | None, as_json: bool) -> None:
     if as_json:
         print_row(row)
     elif line:
-        print(line, flush=True)
+        say(line)
 
 
 def _peer(server: str, config: Path | None) -> Peer:
-    from monai_sasm.node.config import peer_from, peers_from, read_settings
+    from monai_sasm.batch.settings import read_settings
+    from monai_sasm.node.config import peer_from, peers_from
 
     known = peers_from(read_settings(config)) if config else {}
     return known[server] if server in known else peer_from("server", server)

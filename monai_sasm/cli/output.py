@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -45,7 +46,7 @@ def set_up_logging(verbosity: int) -> None:
     Warnings of other libraries are shown at 2 only, for they may quote header values.
     """
     level = {-1: logging.ERROR, 0: NOTICE, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Saying(sys.stderr)
     handler.setFormatter(_Flags("sasm: %(message)s"))
     for name in ("monai_sasm", "py.warnings"):
         log = logging.getLogger(name)
@@ -56,6 +57,13 @@ def set_up_logging(verbosity: int) -> None:
     if verbosity < 2:
         logging.getLogger("py.warnings").setLevel(logging.CRITICAL)
         logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+
+class _Saying(logging.StreamHandler):  # that tqdm's redirection knows
+    """Messages as :func:`say` has them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record), self.stream)
 
 
 class _Flags(logging.Formatter):
@@ -75,9 +83,6 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         logger.error("interrupted; what was finished stays, nothing is half-written")
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        sys.stdout = None  # the reader has left; the interpreter must not flush to it
-        raise typer.Exit(SUCCESS) from None
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         logger.debug("traceback", exc_info=True)
         logger.error(reason_of(error))
@@ -86,14 +91,31 @@ def one_line_errors() -> Iterator[None]:
 
 def print_row(row: Mapping[str, Any]) -> None:
     """One JSON object on one line of stdout, at once."""
-    print(json.dumps(row, default=str), flush=True)
+    say(json.dumps(row, default=str))
+
+
+def say(text: object, stream: TextIO | None = None) -> None:
+    """A line of stdout or of another stream, at once.
+
+    Results are files: where nobody reads the stream any more (``sasm restore ... | head -1``), the work goes on, and
+    what follows is printed nowhere.
+    """
+    stream = sys.stdout if stream is None else stream
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # also for what the interpreter flushes at its end
+        os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):
+            logger.warning("%s cannot be written (%s); the work goes on", stream.name, error.strerror)
 
 
 def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Columns aligned with spaces, the last one as long as it is."""
     widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
     for line in [head, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 class Bar:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from monai_sasm.cli.arguments import Inputs, Output, Overwrite, Quiet, Trust, Verbose
-from monai_sasm.cli.output import NOTICE, exit_code, logger, one_line_errors, progress_bar, set_up_logging
+from monai_sasm.cli.output import NOTICE, exit_code, logger, one_line_errors, progress_bar, say, set_up_logging
 from monai_sasm.errors import reason_of
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _run(
                 logger.log(NOTICE, "%s: %s", task.entry.label, done.warning)
                 for note in result.notes:
                     logger.log(NOTICE, "%s: %s", task.entry.label, note)
-                print(target, flush=True)
+                say(target)
                 statuses.append("ok")
             except Exception as error:  # one bad photo must not end the rest
                 logger.debug("traceback", exc_info=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from monai_sasm.cli.arguments import Input, ModalityOption, Overwrite, Quiet, Trust, Verbose
-from monai_sasm.cli.output import logger, one_line_errors, set_up_logging
+from monai_sasm.cli.output import logger, one_line_errors, say, set_up_logging
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def qualify(
     with one_line_errors():
         from monai_sasm.evaluation.qualify import Wish
         from monai_sasm.io.formats import inventory
+        from monai_sasm.restoration.targets import check_output
 
+        check_output(output.parent, named=False)
         wish = Wish(slices, target_noise, dose, expert, gate)
         for path in (output, output.with_suffix(".json")):
             if path.exists() and not overwrite:
@@ -60,7 +62,7 @@ def qualify(
             _one_kind(inventory(source, modality), modality), wish, device, trust=tuple(trust or ())
         )
         _write(output, page, found)
-        print(output, flush=True)
+        say(output)
 
 
 def _one_kind(entries: list[Entry], modality: Modality | None) -> list[Entry]:

@@ -20,6 +20,7 @@ from monai_sasm.cli.output import (
     print_row,
     print_table,
     progress_bar,
+    say,
     set_up_logging,
 )
 
@@ -103,7 +104,7 @@ def tell(row: Row, name: str, output: Any, as_json: bool, level: int = logging.I
     if as_json:
         print_row(row)
     elif status == "ok":
-        print(output["path"], flush=True)
+        say(output["path"])
     return status
 
 

@@ -26,7 +26,7 @@ Factor = Annotated[
     float | None, typer.Option(help="Thin slices for each acquired one; by default so many that voxels are isotropic.")
 ]
 Strength = Annotated[float, typer.Option(min=0, max=1, help="0 interpolates, 1 adds all that the expert finds.")]
-Sigma = Annotated[float | None, typer.Option(min=0, help="Noise level in MR magnitude; estimated if left out.")]
+Sigma = Annotated[float | None, typer.Option(min=0, help="Noise level above 0, MR magnitude; estimated if left out.")]
 ProfileOption = Annotated[Profile, typer.Option("--profile", help="slab: 2-D acquisition; sinc: 3-D acquisition.")]
 Nifti = Annotated[bool, typer.Option("--nifti", help="Write NIfTI, also where the source is DICOM.")]
 

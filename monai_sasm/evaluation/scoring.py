@@ -69,7 +69,12 @@ class ResultCache:
         self.path = path
         self.results: dict[str, dict[str, float]] = {}
         if path is not None and path.is_file():
-            self.results = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                self.results = dict(json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{path} holds no results of peers ({error}); delete it, and they are measured again"
+                ) from error
 
     def get(self, key: str) -> dict[str, float] | None:
         """Scores (``seconds`` among them) of an earlier run, or None."""

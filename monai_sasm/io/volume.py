@@ -142,7 +142,7 @@ class Volume:
             force_modality: take it although its values look like something else (labels, phase, CT that is not in HU).
 
         Raises:
-            ValueError: something of this is missing or contradicts itself; the message says what to pass instead.
+            RefusedError: something of this is missing or contradicts itself; the message says what to pass instead.
         """
         from monai_sasm.io.from_array import volume_from_array
 

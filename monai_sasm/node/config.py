@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from monai_sasm.node.fields import MAX_PORT, as_list, as_mapping, check_fields, check_port
+
 ANYONE = "*"
 INSTALL = "pip install 'monai-sasm[node]'"
 MAX_AE_TITLE = 16  # characters of the value representation AE, PS3.5 table 6.2-1
@@ -58,6 +60,10 @@ class DicomPeer:
     commit_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(DicomPeer, vars(self), f"{self.name}: ")
+        check_port(f"{self.name}: port", self.port, least=1)
+        if not self.host:
+            raise ValueError(f"{self.name}: host must be a name or an address, got nothing")
         if self.commit_seconds is not None and self.commit_seconds <= 0:
             raise ValueError(f"{self.name}: commit_seconds must be above 0, got {self.commit_seconds}")
         if self.tls_ca is None and (self.tls_certificate or self.tls_key):
@@ -78,7 +84,7 @@ class WebPeer:
         plain_http: send credentials over http without TLS to another machine, for networks that protect them otherwise.
 
     Raises:
-        ValueError: credentials would be sent in the clear, or are part of the address.
+        ValueError: credentials would be sent in the clear, or are part of the address, or it is no http(s) address.
     """
 
     name: str
@@ -90,7 +96,14 @@ class WebPeer:
     plain_http: bool = False
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
+        check_fields(WebPeer, vars(self), f"{self.name}: ")
+        try:
+            parts = urlsplit(self.url)
+            whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # of a port that is none, or brackets that do not match
+            whole = False
+        if not whole:
+            raise ValueError(f"{self.name}: url must be http(s)://HOST[:PORT]/..., with a port from 1 to {MAX_PORT}")
         if parts.username or parts.password:
             raise ValueError(f"{self.name}: credentials belong into environment variables, not into the address")
         if (self.token_env is None and self.user_env is None) or self.plain_http or parts.scheme == "https":
@@ -206,6 +219,10 @@ class NodeConfig:
     restore: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(NodeConfig, vars(self))
+        for key in ("port", "http_port"):
+            if getattr(self, key) is not None:
+                check_port(key, getattr(self, key), least=0)
         if not self.destinations:
             raise ValueError("a node needs a destination: destinations={'NAME': 'AE@HOST:PORT'}")
         if not self.allow:
@@ -218,6 +235,8 @@ class NodeConfig:
         for key in ("quiet_seconds", "interrupted_seconds", "retry_seconds", "min_free_mb", "stalled_minutes"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must not be negative, got {getattr(self, key)}")
+        if self.max_object_mb < 1:
+            raise ValueError(f"max_object_mb must be at least 1, got {self.max_object_mb}")
 
     def check_secrets(self) -> None:
         """See that the credentials of all destinations are there.
@@ -237,17 +256,19 @@ def config_from(settings: Mapping[str, Any]) -> NodeConfig:
     """A configuration from plain values, as YAML and the command line give them.
 
     ``destinations`` maps names to peers (see :func:`peer_from`), ``send_to`` names those in use (all if left out),
-    ``allow`` lists ``AE`` or ``AE@ADDRESS``; the other keys are the fields of :class:`NodeConfig`.
+    ``allow`` lists ``AE`` or ``AE@ADDRESS``; plain text is a list of one. The other keys are the fields of
+    :class:`NodeConfig`.
 
     Raises:
-        ValueError: an unknown key, an unknown destination, a value that is not allowed, or something is missing.
+        ValueError: an unknown key, an unknown destination, a value of another type or that is not allowed, or something
+            is missing.
     """
     known = {one.name for one in fields(NodeConfig)} | {"send_to"}
-    unknown = sorted(set(settings) - known)
+    unknown = sorted(map(str, set(settings) - known))
     if unknown:
         raise ValueError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     peers = peers_from(settings)
-    wanted = settings.get("send_to") or list(peers)
+    wanted = as_list("send_to", settings.get("send_to")) or list(peers)
     absent = [name for name in wanted if name not in peers]
     if absent:
         raise ValueError(f"send_to names {', '.join(absent)}, destinations has {', '.join(peers) or 'none'}")
@@ -255,49 +276,42 @@ def config_from(settings: Mapping[str, Any]) -> NodeConfig:
         raise ValueError("a node needs a folder for what is in flight: spool='DIR'")
     rest = {key: value for key, value in settings.items() if key not in _NOT_PLAIN}
     return NodeConfig(
-        spool=Path(settings["spool"]),
-        audit=Path(settings["audit"]) if settings.get("audit") else None,
+        spool=_place("spool", settings["spool"]),
+        audit=_place("audit", settings["audit"]) if settings.get("audit") else None,
         destinations=tuple(peers[name] for name in wanted),
-        allow=tuple(_caller(entry) for entry in settings.get("allow") or ()),
-        **rest,
+        allow=tuple(_caller(entry) for entry in as_list("allow", settings.get("allow"))),
+        **rest | {"restore": as_mapping("restore", settings.get("restore"))},
     )
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file.
-
-    Raises:
-        ValueError: the file is no YAML mapping.
-    """
-    import yaml
-
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is not valid YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path.name} must hold a mapping of settings, got a {type(settings).__name__}")
-    return settings
+def _place(name: str, value: Any) -> Path:
+    if not isinstance(value, (str, Path)):
+        raise ValueError(f"{name} must be a path, got {value!r}")
+    return Path(value)
 
 
 def peers_from(settings: Mapping[str, Any]) -> dict[str, Peer]:
     """Name -> peer of the ``destinations`` in settings."""
-    return {str(name): peer_from(str(name), value) for name, value in (settings.get("destinations") or {}).items()}
+    destinations = as_mapping("destinations", settings.get("destinations"))
+    return {name: peer_from(name, value) for name, value in destinations.items()}
 
 
 def peer_from(name: str, value: str | Mapping[str, Any]) -> Peer:
     """A peer from ``AE@HOST:PORT``, ``http(s)://...``, or a mapping with the fields of its class.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is none of these, or a field of it is of another type.
     """
     if isinstance(value, Mapping):
+        value = as_mapping(name, value)
         kind = WebPeer if "url" in value else DicomPeer
         allowed = {one.name for one in fields(kind)} - {"name"}
         needed = {"url"} if kind is WebPeer else {"ae_title", "host", "port"}
         if set(value) - allowed or needed - set(value):
             raise ValueError(f"{name}: a destination has {', '.join(sorted(allowed))}, got {', '.join(sorted(value))}")
         peer = kind(name, **value)
+    elif not isinstance(value, str):
+        raise ValueError(f"{name}: a destination is AE@HOST:PORT, http(s)://... or a mapping, got {value!r}")
     elif value.startswith(("http://", "https://")):
         peer = WebPeer(name, value)
     elif match := _DICOM_ADDRESS.fullmatch(value):
@@ -310,9 +324,13 @@ def peer_from(name: str, value: str | Mapping[str, Any]) -> Peer:
 
 
 def _caller(entry: str) -> Caller:
-    title, _, host = str(entry).partition("@")
+    title, _, host = entry.partition("@")
     if title != ANYONE:
         _check_title(title)
+    try:
+        ip_address(host or "::")
+    except ValueError:  # callers are known by addresses; a name would never be one
+        raise ValueError(f"allow: {entry!r} needs an IP address after the @, or none") from None
     return Caller(title, host or None)
 
 

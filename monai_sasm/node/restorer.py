@@ -14,6 +14,7 @@ from monai_sasm.batch.plan import plan
 from monai_sasm.batch.work import restorer_of, run_at_once
 from monai_sasm.errors import DISK_FAULTS, BundleError
 from monai_sasm.io.apart import decoding_apart
+from monai_sasm.node.fields import as_list, check_fields
 from monai_sasm.node.outcome import Outcome
 from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
@@ -41,14 +42,18 @@ class SeriesRestorer:
         if unknown:
             known = ", ".join((*_OPTION_SETTINGS, *_RUN_SETTINGS))
             raise ValueError(f"unknown restore setting {', '.join(unknown)}; known are {known}")
+        check_fields(Options, settings, "restore: ")
         run = {key: settings[key] for key in ("device", "precision") if key in settings}
+        for key, value in run.items():
+            if not isinstance(value, str):
+                raise ValueError(f"restore: {key} must be text, got {value!r}")
         self._options = Options(**{key: value for key, value in settings.items() if key in _OPTION_SETTINGS})
         self._job = BatchJob(
             source=Path(),
             output=Path(),
             options=self._options,
             command="node",
-            trust=tuple(Path(folder) for folder in settings.get("trust", ())),
+            trust=tuple(Path(folder) for folder in as_list("restore: trust", settings.get("trust"))),
             ledger=False,
             keep_private=keep_private,
             **run,

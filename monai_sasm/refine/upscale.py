@@ -125,6 +125,11 @@ class SdUpscaler(nn.Module):
                 low_cpu_mem_usage=False,  # its other way needs accelerate
             )
         except OSError as error:  # the hub's errors for what is not there
+            if self.download:
+                raise NotDownloadedError(
+                    f"the weights of {self.model} (about {self.size}) did not come: the Hugging Face hub was not "
+                    f"reached, or has none; see to the network (HF_ENDPOINT, HF_HUB_OFFLINE) ({type(error).__name__})"
+                ) from error
             raise NotDownloadedError(
                 f"the weights of {self.model} (about {self.size}) are not on this machine: "
                 "`sasm bundles download upscale_photo_sd4x` gets them into the Hugging Face cache, as does "

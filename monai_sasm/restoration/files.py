@@ -18,7 +18,7 @@ from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options, Thinning
 from monai_sasm.restoration.restorer import Restorer
-from monai_sasm.restoration.targets import check_target
+from monai_sasm.restoration.targets import check_output, check_target
 from monai_sasm.restoration.thin import thin_derivation, thin_volume
 from monai_sasm.types import Modality
 
@@ -51,9 +51,11 @@ def restore(
         RefusedError: some image was refused; the message lists the reasons. The others are done before it is raised.
         FileExistsError: the same, where nothing but results that exist, while ``overwrite`` is off, is in the way.
         FileNotFoundError: there is no such source.
+        NotADirectoryError, PermissionError: nothing can be written to ``target``.
         ValueError: ``target`` is the name of one file, and there are several images.
     """
     source, target = Path(source), Path(target)
+    check_output(target)
     restorer, options = Restorer(device), Options(**choices)
     restorer.check(options)
     known = None if modality is None else Modality(modality)

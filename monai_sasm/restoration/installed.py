@@ -12,6 +12,7 @@ from monai_sasm.errors import BundleError
 from monai_sasm.restoration.options import Options, Thinning
 from monai_sasm.types import Modality
 
+LOW_RESOLUTION = "low-resolution"  # ``sasm.degradation`` of experts for super-resolution
 Sections = Mapping[str, Mapping[str, Any]]
 """Name -> ``sasm`` section of the metadata of a bundle."""
 
@@ -45,10 +46,13 @@ class Installed:
         """Refuse names of what is not there.
 
         Raises:
-            BundleError: there is no such expert, gate or refiner; the message says which there are.
+            BundleError: there is no such expert, gate or refiner, or the expert is none for thin slices; the message
+                says which there are.
         """
         if options.expert is not None:
             self._known("expert", self.experts, options.expert)
+            if isinstance(options, Thinning):
+                check_thinning(options.expert, self.experts)
         else:
             wanted = options.gate or bundles.default_gate()
             self._readable(wanted)
@@ -69,6 +73,22 @@ class Installed:
     def _readable(self, name: str) -> None:
         if name in self.broken:
             bundles.read_metadata(self.broken[name])  # says what is wrong with it
+
+
+def check_thinning(name: str, experts: Sections) -> None:
+    """Refuse an expert that does not sharpen MR for thin slices.
+
+    Raises:
+        BundleError: the message names those that do.
+    """
+
+    def sharpens(section: Mapping[str, Any]) -> bool:
+        return section.get("modality") == Modality.MR.value and section.get("degradation") == LOW_RESOLUTION
+
+    if not sharpens(experts[name]):
+        found = "{modality} and {degradation}".format_map(experts[name])
+        others = ", ".join(sorted(one for one in experts if sharpens(experts[one]))) or "none"
+        raise BundleError(f"{name} is for {found}; thin slices need an expert for MR and {LOW_RESOLUTION}: {others}")
 
 
 def no_such(role: str, name: str, sections: Sections) -> BundleError:

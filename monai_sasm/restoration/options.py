@@ -20,7 +20,8 @@ class Options:
         top_k: how many experts may act on one image.
         passes: how often gate and experts look at the image; by default 1 for CT and MR, 2 for photos, where
             raindrops may lie on noise.
-        sigma: noise standard deviation in the volume's unit (HU, MR magnitude, sRGB [0, 1]); estimated if ``None``.
+        sigma: noise standard deviation in the volume's unit (HU, MR magnitude, sRGB [0, 1]), above 0; estimated if
+            ``None``.
         refine: strength of the refiner, 0 (off) to 1.
         keep_maps: also return weight, trust and change maps, and the uncertainty of an expert that draws samples.
         refiner: name of the refiner; by default the one meant for the image's modality.
@@ -52,10 +53,7 @@ class Options:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         if self.passes is not None and self.passes < 1:
             raise ValueError(f"passes must be at least 1, got {self.passes}")
-        if self.sigma is not None and not (math.isfinite(self.sigma) and self.sigma >= 0):
-            raise ValueError(
-                f"sigma is a noise standard deviation and must be finite and not negative, got {self.sigma}"
-            )
+        _check_sigma(self.sigma)
         if self.target_noise is not None:
             if not (math.isfinite(self.target_noise) and self.target_noise > 0):
                 raise ValueError(f"target_noise is a noise standard deviation above 0, got {self.target_noise}")
@@ -80,7 +78,8 @@ class Thinning:
         factor: thin slices for each acquired one, above 1, not necessarily whole; ``None`` for slices as thin as pixels
             are wide (isotropic voxels).
         strength: 0 for the interpolation, 1 for all that the expert adds.
-        sigma: noise standard deviation in the unit of the image; estimated on the acquired slices if ``None``.
+        sigma: noise standard deviation in the unit of the image, above 0; estimated on the acquired slices if
+            ``None``.
         profile: ``slab`` for 2-D acquisitions, ``sinc`` for 3-D ones (phase encoding along the slices).
     """
 
@@ -95,7 +94,13 @@ class Thinning:
             raise ValueError(f"factor must be above 1 and at most {LARGEST_FACTOR:g}, got {self.factor}")
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength must be between 0 and 1, got {self.strength}")
-        if self.sigma is not None and not (math.isfinite(self.sigma) and self.sigma >= 0):
-            raise ValueError(f"sigma must be finite and not negative, got {self.sigma}")
+        _check_sigma(self.sigma)
         if self.profile not in PROFILES:
             raise ValueError(f"profile must be one of {PROFILES}, got {self.profile!r}")
+
+
+def _check_sigma(sigma: float | None) -> None:
+    if sigma is not None and not (math.isfinite(sigma) and sigma > 0):
+        raise ValueError(
+            f"sigma is a noise standard deviation, finite and above 0, got {sigma}; leave it out, and it is estimated"
+        )

@@ -53,7 +53,9 @@ def inpaint_photo(volume: Volume, bundle: Bundle, known: NDArray[np.bool_], step
     """
     photo = _photo(volume)
     if known.shape != photo.shape[2:]:
-        raise RefusedError(f"a mask has the size of its photo, {photo.shape[2:]}, got {known.shape}; scale the mask")
+        height, width = photo.shape[2:]
+        found = " x ".join(map(str, known.shape[::-1]))
+        raise RefusedError(f"a mask has the size of its photo, {width} x {height}, got {found}; scale the mask")
     if not known.any():
         raise RefusedError("the mask marks the whole photo as a hole: nothing is known of it; turn the mask round")
     infer = InpaintingInferer(steps, tiles=tiles)

@@ -46,7 +46,11 @@ class LazyBundles(Mapping[str, Bundle]):
     def of(cls, loaded: Mapping[str, Bundle]) -> LazyBundles:
         """Bundles that are loaded already."""
         sections = {
-            name: {**bundle.metadata.get("sasm", {}), "modality": bundle.modality.value if bundle.modality else None}
+            name: {
+                **bundle.metadata.get("sasm", {}),
+                "modality": bundle.modality.value if bundle.modality else None,
+                "degradation": bundle.degradation,
+            }
             for name, bundle in loaded.items()
         }
         return cls(sections, dict(loaded).__getitem__)
@@ -322,5 +326,11 @@ def torch_device(name: str) -> torch.device:
         choices = ", ".join(one for one, there in present.items() if there)
         raise ValueError(f"device {name!r} is not there; choose one of {choices}")
     if name != "auto":
-        return torch.device(name)
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise ValueError(f"device {name!r} is none; choose {name.split(':')[0]} or one by its number") from None
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(f"device {name!r} is not there; the last one is cuda:{torch.cuda.device_count() - 1}")
+        return device
     return torch.device(next(one for one in ("cuda", "mps", "cpu") if present[one]))

@@ -14,6 +14,26 @@ from monai_sasm.io.nifti.names import sidecar_of, stem
 _MAPS = ("_weight-*", "_trust", "_uncertainty", "_change")  # beside a result; which weights, only restoring tells
 
 
+def check_output(output: Path, *, named: bool = True) -> None:
+    """Refuse an output into which nothing can be written, before anything is looked through or loaded.
+
+    Args:
+        output: folder, missing or not.
+        named: it may also be the name of one image, such as ``x.nii.gz``.
+
+    Raises:
+        NotADirectoryError: a file, or a link that leads nowhere, is where a folder must be.
+        PermissionError: nothing may be written there.
+    """
+    folder = output.parent if named and is_file_name(output) and not output.is_dir() else output
+    found = next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
+    if not found.is_dir():
+        what = "file" if found.exists() else "link that leads nowhere"
+        raise NotADirectoryError(f"{found.name if found != folder.absolute() else folder} is a {what}; name a folder")
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise PermissionError(f"no permission to write into {found}; choose another output")
+
+
 def check_target(entry: Entry, target: Path, *, overwrite: bool, maps: bool) -> None:
     """Refuse a target where the result, its sidecar or its maps would destroy something.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from monai_sasm.bundles import Bundle
 from monai_sasm.degradations.slice_profile import SliceProfile
-from monai_sasm.errors import BundleError, RefusedError
+from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import adjacent, run_on_slices
 from monai_sasm.functional.tiling import tiles
@@ -26,6 +26,7 @@ from monai_sasm.io.finer_slices import check_stack, finer_slices
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.dispatch import restore_tiled
+from monai_sasm.restoration.installed import check_thinning
 from monai_sasm.restoration.options import LARGEST_FACTOR, Thinning
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.shelter import sheltered
@@ -76,7 +77,7 @@ def thin_volume(
 
     Raises:
         RefusedError: the volume is not such.
-        BundleError: there is no such expert, or it is not for MR.
+        BundleError: there is no such expert, or it is none for super-resolution of MR.
     """
     expert = _expert(restorer, options.expert)
     if volume.modality is not Modality.MR:
@@ -145,8 +146,7 @@ def thin_derivation(restorer: Restorer, options: Thinning) -> Derivation:
 
 def _expert(restorer: Restorer, name: str) -> Bundle:
     expert = restorer.expert(name)
-    if expert.modality is not Modality.MR:
-        raise BundleError(f"{name} is for {expert.modality}, thin slices are made of MR; choose an expert for MR")
+    check_thinning(name, restorer.experts.sections)
     return expert
 
 

@@ -7,11 +7,11 @@ example images. The head is then a multinomial logistic regression, a convex pro
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import shutil
-import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,9 +34,9 @@ from monai_sasm.errors import BundleError
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.training.gate_bank import Example, GateBank
+from monai_sasm.training.gate_copy import came_later, put, read_head, without, workshop, write_gate
 from monai_sasm.types import Modality
 
-REHEARSAL_FILE = "rehearsal_features.pt"  # longer than model.pt: MONAI Label loads the shortest name in models/
 REHEARSAL_COUNT = 5000  # feature vectors at most, about 1.5 MB as float16
 DECAY = 1e-4  # L2 penalty on the head's weights, towards the old head
 EXTENDED = "_extended"  # suffix of a gate that knows more experts than the one it was made from
@@ -123,13 +123,20 @@ def fit_head(rows: dict[str, Tensor], weight: Tensor, bias: Tensor, steps: int =
 
 
 def add_bundle(
-    folder: Path, examples: Path, destination: Path | None = None, steps: int = 300, gate_name: str | None = None
+    folder: Path,
+    examples: Path,
+    destination: Path | None = None,
+    *,
+    steps: int = 300,
+    gate_name: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Register an expert bundle and extend a gate by it: from a head that is fitted anew it knows when to call it.
 
     The gate that is extended stays as it is. The extended one has the suffix ``_extended`` and names the other in its
     metadata (``sasm.extends``); a gate that is itself an extended one is replaced. Where the default gate was extended,
-    the extended one becomes the default, see :func:`monai_sasm.bundles.choose_default_gate`.
+    the extended one becomes the default, see :func:`monai_sasm.bundles.choose_default_gate`. An expert that was added
+    before is learnt anew, and what the gate remembers of its earlier examples is dropped.
 
     Args:
         folder: the expert bundle; its name becomes the class name. Its config may run code.
@@ -139,49 +146,65 @@ def add_bundle(
             one that can choose the default gate.
         steps: most iterations of the fit.
         gate_name: which gate to extend; by default that of :func:`monai_sasm.bundles.default_gate`.
+        overwrite: replace a bundle of that name in ``destination``.
 
     Returns:
         Folder of the extended gate.
 
     Raises:
-        BundleError: the folder is no expert, or the gate lacks its rehearsal file.
+        BundleError: the folder is no expert, or the gate lacks its rehearsal file, or had a class of that name from
+            its training.
         FileExistsError: a bundle of that name is already there, or another extension of that gate.
     """
     folder, destination = Path(folder).resolve(), destination or user_folder()
     role = read_metadata(folder)["sasm"]["role"]
     if role != "expert":
         raise BundleError(f"{folder} has role {role!r}; only bundles with role 'expert' can be added")
-    target = destination / folder.name
-    if target.exists() or folder.name in available():
-        raise FileExistsError(f"a bundle named {folder.name!r} exists already; remove it or rename the new one")
+    _check_free(destination / folder.name, overwrite=overwrite)
     installed = available((destination,))
     base = find_gate(installed, gate_name)
     if base is None:
         raise BundleError("no gate bundle is installed; name one by gate_name='NAME'")
     gate_root = installed[base]
     extended = _extended_name(base, gate_root, destination)
-    rehearsal_path = gate_root / "models" / REHEARSAL_FILE
-    if not rehearsal_path.is_file():
-        raise BundleError(f"{rehearsal_path} is missing; without it a new head would forget the old classes")
-    expert, network = load(folder), load(gate_root).network
-    if expert.modality is None or not isinstance(network, SpatialGate):
-        raise BundleError(f"{folder.name} must name its modality, and {base} must be a SpatialGate")
-    old = torch.load(rehearsal_path, map_location="cpu", weights_only=True)
-    classes = (*network.classes, folder.name)
-    same_modality = torch.tensor(classes_for(network.classes, expert.modality.value, (destination,)))
+    old = read_head(gate_root)
+    if folder.name in old.classes:
+        if not came_later(gate_root, folder.name):
+            raise BundleError(f"{base} was trained with a class {folder.name!r}; give the new expert another name")
+        old = without(old, folder.name)
+    expert = load(folder)
+    if expert.modality is None:
+        raise BundleError(f"{folder.name} must name its modality")
+    classes = (*old.classes, folder.name)
+    same_modality = torch.tensor(classes_for(old.classes, expert.modality.value, (destination,)))
     source = _Examples(paired([examples], expert.modality.value), expert.modality, folder.name)
-    estimator = network.noise_estimator or NoiseEstimator()
-    bank = GateBank([source], [len(source)], classes, {}, estimator, augment=False)
-    new = collect(network, bank, count=max(len(old["allowed"]) // len(network.classes), 1000))
-    rows = _joined(old, new, same_modality)
-    weight = torch.cat([network.head.weight[..., 0, 0], torch.zeros(1, network.head.in_channels)]).detach()
-    bias = torch.cat([_bias(network), torch.zeros(1)])
+    bank = GateBank(
+        [source], [len(source)], classes, {}, old.network.noise_estimator or NoiseEstimator(), augment=False
+    )
+    count = max(len(old.rows["allowed"]) // len(old.classes), 1000)
+    rows = _joined(old.rows, collect(old.network, bank, count=count), same_modality)
+    weight, bias = torch.cat([old.weight, torch.zeros(1, old.weight.shape[1])]), torch.cat([old.bias, torch.zeros(1)])
     weight, bias = fit_head(rows, weight, bias, steps)
-    _publish(folder, gate_root, destination / extended, classes, network, weight, bias, rows)
+    with workshop(destination) as work:  # both are whole before the first is put in its place
+        write_gate(replace(old, classes=classes, weight=weight, bias=bias, rows=rows), gate_root, work / extended)
+        shutil.copytree(folder, work / folder.name)
+        put(work / folder.name, destination / folder.name)
+        put(work / extended, destination / extended)
     if destination.resolve() == user_folder().resolve() and base == default_gate():
         choose_default_gate(extended)
     logger.info("added %s; %s tells %d classes apart", folder.name, extended, len(classes))
     return destination / extended
+
+
+def _check_free(place: Path, *, overwrite: bool) -> None:
+    """Refuse the name of a bundle that is there already; one in ``place`` may be replaced."""
+    known = available().get(place.name)
+    if known is not None and known.resolve() != place.resolve():
+        raise FileExistsError(f"a bundle named {place.name!r} exists already, {known}; rename the new one")
+    if os.path.lexists(place) and not overwrite:
+        raise FileExistsError(
+            f"a bundle named {place.name!r} exists already; replace it by overwrite=True, or rename the new one"
+        )
 
 
 def _extended_name(base: str, root: Path, destination: Path) -> str:
@@ -192,11 +215,6 @@ def _extended_name(base: str, root: Path, destination: Path) -> str:
     if (destination / name).exists():
         raise FileExistsError(f"{destination / name} exists already; extend it (gate_name='{name}'), or remove it")
     return name
-
-
-def _bias(network: SpatialGate) -> Tensor:
-    bias = network.head.bias
-    return torch.zeros(network.head.out_channels) if bias is None else bias.detach()
 
 
 class _Examples:
@@ -225,6 +243,7 @@ def _joined(old: dict[str, Tensor], new: dict[str, Tensor], same_modality: Tenso
     return {
         "features": torch.cat([old["features"].float(), new["features"]]),
         "target": torch.cat([_widen(old["target"].float()), new["target"]]),
+        "owner": torch.cat([old["owner"], torch.full((len(new["target"]),), old["target"].shape[1])]),
         "allowed": torch.cat(
             [
                 _allow_new(old["allowed"], same_modality),
@@ -242,41 +261,3 @@ def _allow_new(allowed: Tensor, same_modality: Tensor) -> Tensor:
     """Old examples of the new expert's modality must learn that it is not theirs."""
     concerned = allowed[:, 1:][:, same_modality[1:]].any(1)
     return torch.cat([allowed, concerned[:, None]], 1)
-
-
-def _publish(
-    folder: Path,
-    gate_root: Path,
-    final: Path,
-    classes: Sequence[str],
-    network: SpatialGate,
-    weight: Tensor,
-    bias: Tensor,
-    rows: dict[str, Tensor],
-) -> None:
-    """Write the expert and the new gate beside each other; complete folders are moved into place at the end."""
-    destination = final.parent
-    destination.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination) as temporary:
-        work = Path(temporary) / final.name
-        shutil.copytree(gate_root, work)
-        state = {key: _half(value) for key, value in network.state_dict().items()}
-        # float32: the weight of a feature that hardly varies may be too large for float16
-        state |= {"head.weight": weight[..., None, None].contiguous(), "head.bias": bias}
-        torch.save(state, work / "models" / "model.pt")
-        torch.save({key: _half(value) for key, value in rows.items()}, work / "models" / REHEARSAL_FILE)
-        (work / "configs" / "classes.json").write_text(json.dumps(list(classes), indent=2) + "\n", encoding="utf-8")
-        metadata = read_metadata(work)
-        metadata["network_data_format"]["outputs"]["pred"]["num_channels"] = len(classes)
-        metadata["sasm"].setdefault("extends", gate_root.name)
-        (work / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-        expert = Path(temporary) / folder.name
-        shutil.copytree(folder, expert)
-        expert.rename(destination / folder.name)
-        if final.exists():
-            final.rename(Path(temporary) / "previous")
-        work.rename(final)
-
-
-def _half(value: Tensor) -> Tensor:
-    return value.half().contiguous() if value.is_floating_point() else value.contiguous()

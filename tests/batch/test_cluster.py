@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from monai_sasm.batch import cluster
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.run import StoppedError
 from monai_sasm.batch.work import PUT_OFF
+from monai_sasm.cli.main import main
 from monai_sasm.io.entry import Entry
 from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
+from tests.data import mr_volume
 
 pytest.importorskip("distributed")
 
@@ -169,11 +172,63 @@ def test_without_workers_it_does_not_wait_for_ever() -> None:
         ({"kind": "abacus", "jobs": 2}, "slurm, pbs, sge, lsf, local"),
         ({"kind": "slurm"}, "jobs"),
         ({"kind": "local", "jobs": "many"}, "jobs"),
+        ({"kind": "local", "jobs": True}, "jobs"),
+        ({"kind": "slurm", "jobs": 2, "cores": "many"}, "'cores', of one worker, at least 1, got 'many'"),
+        ({"kind": "slurm", "jobs": 2, "memory": "much"}, "memory of one worker must be such as 8GB, got 'much'"),
+        ({"kind": "local", "jobs": 1, "queu": "gpu"}, "a cluster of kind local has no queu; see"),
     ],
 )
 def test_a_cluster_file_says_what_it_must(options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message), cluster.start(options):
         pass
+
+
+def test_a_documented_file_is_enough_for_a_job(tmp_path: Path) -> None:
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    (tmp_path / "slurm.yaml").write_text("kind: slurm\njobs: 8\nqueue: gpu\n")
+    options = cluster.read_cluster(tmp_path / "slurm.yaml")
+    more = {key: value for key, value in options.items() if key not in ("kind", "jobs")}
+    made = jobqueue.SLURMCluster.job_cls("tcp://host:8786", "sasm", **cluster.one_task_each("slurm", more))
+    assert {"#SBATCH -p gpu", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=8G"} <= set(made.job_script().splitlines())
+
+
+def test_workers_on_this_machine_may_be_told_their_memory() -> None:
+    options = {"kind": "local", "jobs": 1, "memory_limit": "2GB", "processes": False}
+    assert cluster.checked(options) is options
+
+
+def test_where_no_jobs_can_be_submitted_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", "")
+    message = "sbatch is not on this machine"
+    with pytest.raises(ValueError, match=message), cluster.start({"kind": "slurm", "jobs": 2}):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"jobs: [", "cluster.yaml is not valid YAML"),
+        (b"jobs: \xff", "cluster.yaml is not valid YAML"),
+        (b"- slurm", "cluster.yaml must hold a mapping of settings, got a list"),
+        (b"kind: slurm\njobs: 2\ncores: 0", "cluster.yaml: the cluster file needs 'cores'"),
+        (b"kind: local\njobs: 2\nqueue: gpu", "a cluster of kind local has no queue; see"),
+    ],
+)
+def test_the_command_checks_the_file_before_anything_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, told: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(mr_volume(), tmp_path / "in" / "scan_T1w.nii.gz")
+    (tmp_path / "cluster.yaml").write_bytes(content)
+    arguments = ["batch", tmp_path / "in", tmp_path / "out", "--modality", "MR"]
+    with pytest.raises(SystemExit) as ended:
+        main([str(part) for part in (*arguments, "--cluster", tmp_path / "cluster.yaml")])
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert err.startswith("sasm: ")
+    assert err.count("\n") == 1, err
+    assert told in err
 
 
 @pytest.mark.parametrize(

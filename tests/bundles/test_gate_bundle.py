@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from monai_sasm.optional import torchvision
 from monai_sasm.restoration.inferers import WeightInferer
 from monai_sasm.training.gate_bank import Example
-from monai_sasm.training.gate_head import REHEARSAL_FILE
+from monai_sasm.training.gate_copy import REHEARSAL_FILE
 from monai_sasm.types import Modality
 from tests.bundle_cases import AFFINE, ROOT, clean_image, degraded_image, save
 from tests.toy_gate import copy_bundle

@@ -48,7 +48,9 @@ def test_version(sasm: Any) -> None:
     assert sasm("--version") == (0, f"{__version__}\n", "")
 
 
-@pytest.mark.parametrize("wrong", [["--strength", "2"], ["--device", "abacus"], ["--top-k", "0"], ["--no-such-option"]])
+@pytest.mark.parametrize(
+    "wrong", [["--strength", "2"], ["--device", "abacus"], ["--top-k", "0"], ["--no-such-option"], ["--sigma", "0"]]
+)
 def test_wrong_use_is_code_2_and_writes_nothing(sasm: Any, photo: Path, tmp_path: Path, wrong: list[str]) -> None:
     code, out, err = sasm("restore", photo, "-o", tmp_path / "out", *wrong)
     assert code == 2

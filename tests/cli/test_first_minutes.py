@@ -161,6 +161,11 @@ def test_photos_are_enlarged_and_completed(sasm: Any, tmp_path: Path) -> None:
         "inpaint", source.parent, "--mask", tmp_path / "masks", "-o", tmp_path / "two", "--device", "cpu"
     )
     assert (code, "b.png has no mask" in err) == (8, True)
+    Image.fromarray(mask[:30]).save(tmp_path / "small.png")
+    code, _, err = sasm(
+        "inpaint", source, "--mask", tmp_path / "small.png", "-o", tmp_path / "three", "--device", "cpu"
+    )
+    assert (code, "a mask has the size of its photo, 32 x 40, got 32 x 30; scale the mask" in err) == (4, True)
     code, _, err = sasm("enlarge", ct_small(), "-o", tmp_path / "ct")
     assert (code, "is for PHOTO, this image is CT" in err) == (3, True)
     code, _, err = sasm("enlarge", source, "-o", tmp_path / "no", "--bundle", "noise_photo_unet", "--device", "cpu")

@@ -38,9 +38,11 @@ def test_the_server_answers_this_machine_only_unless_told(
     monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     app = tmp_path / "state" / "sasm" / "label-app"
+    for name in "ab":
+        (tmp_path / name).mkdir()
     for words in (
         ["scans"],
-        ["scans", "--host", "0.0.0.0", "--device", "cuda:1", "--trust", "a", "--trust", "b", "--allow-host", "c"],
+        ["scans", "--host", "0.0.0.0", "--device", "cpu", "--trust", "a", "--trust", "b", "--allow-host", "c"],
     ):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit) as ended:
@@ -51,7 +53,7 @@ def test_the_server_answers_this_machine_only_unless_told(
     assert usual.startswith(begin)
     assert "--host 127.0.0.1 --port 8000 --conf device auto" in usual
     assert "--host 0.0.0.0" in told
-    assert f"--conf device cuda:1 --conf trust {tmp_path / 'a'}:{tmp_path / 'b'} --conf hosts c" in told
+    assert f"--conf device cpu --conf trust {tmp_path / 'a'}:{tmp_path / 'b'} --conf hosts c" in told
     assert (app / "main.py").is_file()
     assert Path.cwd() == app
     assert f"http://127.0.0.1:8000/?token={(app / 'token').read_text()}" in capsys.readouterr().err

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.formats import open_images, save
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
@@ -99,6 +101,20 @@ def test_an_enlarged_photo_can_be_saved(tmp_path: Path) -> None:
 def test_what_is_missing_is_asked_for(array: np.ndarray, affine: np.ndarray | None, options: dict, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Volume.from_array(array, affine, **options)
+
+
+@pytest.mark.parametrize(
+    ("array", "affine", "modality", "reason"),
+    [
+        (np.linspace(0, 1, 4096, dtype=np.float32).reshape(16, 16, 16), AFFINE, "CT", "force_modality=True"),
+        (np.full((4, 4, 4), np.nan), AFFINE, "MR", "all finite"),
+        (np.zeros((4, 4, 4), complex), AFFINE, "MR", "real numbers"),
+        (np.full((4, 4), 200.0), None, "PHOTO", "divide by its white"),
+    ],
+)
+def test_pixels_are_refused_as_the_manual_says(array: np.ndarray, affine: Any, modality: str, reason: str) -> None:
+    with pytest.raises(RefusedError, match=reason):
+        Volume.from_array(array, affine, modality)
 
 
 def test_an_image_goes_only_where_it_fits(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
 
+from monai_sasm.batch.settings import read_settings
 from monai_sasm.node import commitment
 from monai_sasm.node.commitment import SOP_CLASS, SOP_INSTANCE
-from monai_sasm.node.config import config_from, read_settings
+from monai_sasm.node.config import config_from
 from tests.data import CHECKOUT
 from tests.io.dicom.dicom_cases import CT, ct_slice, other_object, uid
 from tests.node.orthanc import TITLE, free_port, running_orthanc

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID
 
+from monai_sasm.batch.settings import read_settings
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.silence import quiet
 from monai_sasm.node import config
@@ -368,7 +369,7 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
 def test_the_example_of_a_configuration_is_right(tmp_path: Path) -> None:
     text = str(config.__doc__).partition("::")[2]
     (tmp_path / "node.yaml").write_text(textwrap.dedent(text))
-    read = config.config_from(config.read_settings(tmp_path / "node.yaml"))
+    read = config.config_from(read_settings(tmp_path / "node.yaml"))
     assert [caller.host for caller in read.allow] == ["127.0.0.1", "10.1.2.3"]
     assert [peer.name for peer in read.destinations] == ["pacs"]
     assert read.restore["strength"] == 0.8

@@ -165,6 +165,11 @@ def test_without_weights_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPat
         return original(name, cache_dir=tmp_path, **options)
 
     monkeypatch.setattr(pipeline, "from_pretrained", from_pretrained)
+
+    def offline(name: str, **options: Any) -> Any:
+        assert not options["local_files_only"]
+        raise OSError("no connection")
+
     network = load("upscale_photo_sd4x").network
     assert asked == [], "building loads nothing"
     with pytest.raises(NotDownloadedError) as caught:
@@ -172,6 +177,11 @@ def test_without_weights_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPat
     for part in ("stabilityai/stable-diffusion-x4-upscaler", "1.7 GB", "sasm bundles download upscale_photo_sd4x"):
         assert part in str(caught.value)
     assert [options["local_files_only"] for options in asked] == [True]
+    network.download = True
+    monkeypatch.setattr(pipeline, "from_pretrained", offline)
+    with pytest.raises(NotDownloadedError, match="did not come: the Hugging Face hub was not reached") as caught:
+        network.prepare()
+    assert "sasm bundles download" not in str(caught.value), "that is what was done"
 
 
 def test_the_bundle_is_an_opt_in_refiner_without_weights() -> None:

@@ -182,7 +182,8 @@ def test_a_fault_that_only_a_later_pass_sees_must_fill_much_of_the_photo(share: 
         ({"strength": 1.5}, "strength must be between 0 and 1, got 1.5"),
         ({"refine": -1}, "refine must be between 0 and 1, got -1"),
         ({"passes": 0}, "passes must be at least 1"),
-        ({"sigma": float("nan")}, "must be finite and not negative, got nan"),
+        ({"sigma": float("nan")}, "finite and above 0, got nan"),
+        ({"sigma": 0.0}, "finite and above 0, got 0.0; leave it out, and it is estimated"),
         ({"top_k": 0}, "top_k must be at least 1"),
     ],
 )

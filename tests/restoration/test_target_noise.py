@@ -18,6 +18,7 @@ from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.target_noise import NoiseCurve, measure_noise, noise_curve
 from monai_sasm.types import Modality
+from tests.data import CHECKOUT
 
 
 class Smooth(torch.nn.Module):
@@ -65,6 +66,9 @@ def test_the_wanted_noise_is_left(modality: Modality, noise: float, target: floa
     assert 0 < result.summary["strength"] < 1
     told = result.derivation.parameters
     assert (told["strength"], told["target_noise"]) == (result.summary["strength"], target)
+    described = next(line for line in (CHECKOUT / "docs" / "rows.md").read_text().splitlines() if "| `summary`" in line)
+    for name in {"strength", "tissue_noise", *result.summary["tissue_noise"]}:
+        assert f"`{name}`" in described
     np.testing.assert_allclose(result.summary["tissue_noise"]["input"], noise, rtol=0.1)
     np.testing.assert_allclose(result.summary["tissue_noise"]["result"], target, rtol=1e-3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,9 @@ def test_what_cannot_be_thinned_is_refused() -> None:
     ct = Volume(cube.array, Modality.CT, np.diag([1, 1, 4.0, 1]), slice_axis=2)
     with pytest.raises(RefusedError, match="this is CT"):
         thin_volume(ct, experts, Thinning("sharpen"))
-    with pytest.raises(BundleError, match="for_ct is for"):
+    with pytest.raises(
+        BundleError, match=r"for_ct is for CT and low-resolution; thin slices need an expert .*: sharpen$"
+    ):
         thin_volume(cube, experts, Thinning("for_ct"))
     with pytest.raises(BundleError, match="no expert named 'unet'; available: for_ct, sharpen"):
         thin_volume(cube, experts, Thinning("unet"))
@@ -146,12 +149,32 @@ def test_what_cannot_be_thinned_is_refused() -> None:
         ({"factor": 1}, "above 1"),
         ({"strength": 2}, "between 0 and 1"),
         ({"sigma": -1}, "sigma"),
+        ({"sigma": 0}, "finite and above 0, got 0; leave it out"),
         ({"profile": "x"}, ""),
     ],
 )
 def test_wrong_options_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Thinning("sharpen", **wrong)
+
+
+@pytest.mark.parametrize("expert", ["noise_mri_unet", "lowdose_ct_unet"])
+def test_experts_for_other_faults_are_refused_before_anything_is_loaded(
+    expert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monai_sasm.restoration.restorer.Restorer.__init__", lambda *a, **b: pytest.fail("loaded"))
+    arguments = ["thin", str(tmp_path), "-o", str(tmp_path / "out"), "--expert", expert]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    told = f"{expert} is for {'MR and noise' if 'mri' in expert else 'CT and low-dose'}; thin slices need"
+    names = ", ".join(f"superres_mri_{kind}" for kind in ("dit", "esrgan", "sit", "unet"))
+    assert f"{told} an expert for MR and low-resolution: {names}" in " ".join(result.output.split())
+
+
+def test_an_expert_for_noise_makes_no_thin_slices() -> None:
+    noise = replace(restorer(noise=Sharpen()).experts["noise"], degradation="noise")
+    with pytest.raises(BundleError, match=r"noise is for MR and noise; thin slices need .*: none$"):
+        thin_volume(thick(), Restorer.of({"noise": noise}), Thinning("noise"))
 
 
 def test_the_derivation_tells_expert_and_options() -> None:
@@ -162,6 +185,7 @@ def test_the_derivation_tells_expert_and_options() -> None:
 
 
 def test_the_command_writes_an_isotropic_file(tmp_path: Path, toy_restorer: Restorer) -> None:
+    toy_restorer.experts.sections["toy_mr"]["degradation"] = "low-resolution"
     image = nibabel.load(mr_volume())  # type: ignore[attr-defined]
     values = np.asarray(image.dataobj)[..., ::5][..., :5]
     affine = image.affine @ np.diag([1, 1, 5, 1])

@@ -17,7 +17,8 @@ from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
 from monai_sasm.restoration.restore import mixing_weights
 from monai_sasm.restoration.restorer import Restorer, classes_of
-from monai_sasm.training.gate_head import REHEARSAL_FILE, add_bundle, fit_head
+from monai_sasm.training.gate_copy import REHEARSAL_FILE, GateHead, remove_bundle, without
+from monai_sasm.training.gate_head import add_bundle, fit_head
 from monai_sasm.types import Modality
 from tests.bundle_cases import ROOT
 from tests.toy_bundles import write_gain_expert
@@ -171,10 +172,94 @@ def test_what_was_extended_is_extended_further_and_never_lost(
     assert len(gate_classes(user / "gate_mobilenet_extended")) == 1 + len(EXPERTS) + 2
 
 
-def test_an_expert_cannot_be_added_twice(joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def rehearsed(gate: Path) -> dict[str, torch.Tensor]:
+    return torch.load(gate / "models" / REHEARSAL_FILE, weights_only=True)
+
+
+def test_an_expert_is_not_replaced_unasked(joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SASM_BUNDLES", str(joined["user"]))
-    with pytest.raises(FileExistsError, match="'dim_photo_toy' exists already"):
+    with pytest.raises(FileExistsError, match="'dim_photo_toy' exists already; replace it by overwrite=True"):
         add_bundle(joined["expert"], tmp_path)
+    shipped = write_gain_expert(tmp_path / "noise_photo_unet", gain=2.0)
+    with pytest.raises(FileExistsError, match=r"'noise_photo_unet' exists already, .*; rename the new one"):
+        add_bundle(shipped, tmp_path, tmp_path / "elsewhere", overwrite=True)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_an_expert_is_learnt_anew(joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_hand: bool) -> None:
+    user = tmp_path / "user"
+    shutil.copytree(joined["user"], user)
+    monkeypatch.setenv("SASM_BUNDLES", str(user))
+    before = rehearsed(user / "gate_mobilenet_extended")
+    if by_hand:
+        shutil.rmtree(user / "dim_photo_toy")
+    retrained = write_gain_expert(tmp_path / "dim_photo_toy", gain=7.0)
+    (retrained / "new.txt").write_text("retrained")
+    arguments = ["bundles", "add", str(retrained), "--examples", str(example_folder(tmp_path / "examples"))]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--steps", "2", *([] if by_hand else ["--overwrite"])])
+    assert not ended.value.code
+    assert (user / "dim_photo_toy" / "new.txt").read_text() == "retrained"
+    gate = user / "gate_mobilenet_extended"
+    assert gate_classes(gate) == [*gate_classes(_shipped()), "dim_photo_toy"], "once, not twice"
+    assert load(gate).network.head.weight.shape[0] == len(gate_classes(gate))
+    after = rehearsed(gate)
+    assert {key: value.shape for key, value in after.items()} == {key: value.shape for key, value in before.items()}
+    assert torch.equal(after["target"], before["target"]), "the same examples, not twice as many"
+    assert not [path for path in user.iterdir() if path.name.startswith((".", "tmp"))]
+
+
+def test_a_removed_expert_is_forgotten(
+    joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = tmp_path / "user"
+    shutil.copytree(joined["user"], user)
+    monkeypatch.setenv("SASM_BUNDLES", str(user))
+    shipped, gate = gate_classes(_shipped()), user / "gate_mobilenet_extended"
+    add_bundle(write_gain_expert(tmp_path / "dusk_photo_toy", gain=2), example_folder(tmp_path / "examples"), steps=2)
+    two, weight = rehearsed(gate), load(gate).network.head.weight.detach().clone()
+    for arguments in (["remove", "dim_photo_toy"], ["list"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["bundles", *arguments])
+        assert not ended.value.code
+        assert "calls dim_photo_toy" not in capsys.readouterr().err.replace("no longer calls dim_photo_toy", "")
+    assert not (user / "dim_photo_toy").exists()
+    assert gate_classes(gate) == [*shipped, "dusk_photo_toy"]
+    left = [index for index in range(len(shipped) + 2) if index != len(shipped)]
+    assert torch.equal(load(gate).network.head.weight, weight[left]), "the others are told apart as before"
+    one, kept = rehearsed(gate), two["owner"] != len(shipped)
+    assert 0 < kept.sum() < len(kept)
+    assert torch.equal(one["features"], two["features"][kept])
+    assert torch.equal(one["owner"], two["owner"][kept].clamp_max(len(shipped)))
+    assert default_gate() == "gate_mobilenet_extended"
+
+    with pytest.raises(SystemExit) as ended:
+        main(["bundles", "remove", "dusk_photo_toy"])
+    assert not ended.value.code
+    told = capsys.readouterr().err
+    assert "gate_mobilenet_extended no longer calls dusk_photo_toy\ndefault gate: gate_mobilenet, calls" in told
+    assert default_gate() == "gate_mobilenet"
+    assert {path.name for path in user.iterdir()} == {
+        path.name for path in joined["user"].iterdir() if path.name.startswith(("gate_mobilenet", *EXPERTS))
+    } - {"gate_mobilenet_extended"}
+
+
+@pytest.mark.parametrize("name", ["noise_photo_unet", "dim_photo_toy/..", "nothing"])
+def test_only_what_was_added_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("SASM_BUNDLES", str(tmp_path))
+    write_gain_expert(tmp_path / "dim_photo_toy", gain=2)
+    with pytest.raises(BundleError, match=r"no bundle named .*; it has dim_photo_toy"):
+        remove_bundle(name)
+    assert (tmp_path / "dim_photo_toy" / "models").is_dir()
+
+
+def test_the_default_gate_is_never_one_that_is_gone(joined: dict, tmp_path: Path, monkeypatch) -> None:
+    user = tmp_path / "user"
+    shutil.copytree(joined["user"], user)
+    monkeypatch.setenv("SASM_BUNDLES", str(user))
+    assert default_gate() == "gate_mobilenet_extended"
+    assert remove_bundle("gate_mobilenet_extended") == []
+    assert default_gate() == "gate_mobilenet"
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,3 +275,21 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def _shipped() -> Path:
     return ROOT / "bundles" / "gate_mobilenet"
+
+
+def test_a_class_that_is_there_twice_goes_twice() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.eye(4).repeat(3, 1)
+    owner = torch.tensor([0, 0, 2, 3] * 3)
+    examples = {"features": torch.randn(12, 2, generator=generator), "target": target, "allowed": target >= 0}
+    head = GateHead(torch.nn.Identity(), ("clean", "a", "b", "b"), torch.arange(8.0).view(4, 2), torch.arange(4.0), {  # type: ignore[arg-type]
+        **examples, "owner": owner,
+    })  # fmt: skip
+    left = without(head, "b")
+    assert left.classes == ("clean", "a")
+    assert left.weight.tolist() == [[0, 1], [2, 3]]
+    assert left.bias.tolist() == [0, 1]
+    assert torch.equal(left.rows["features"], examples["features"][owner == 0])
+    assert torch.equal(left.rows["target"], torch.eye(2).repeat(3, 1))
+    assert left.rows["owner"].tolist() == [0] * 6
+    assert left.rows["allowed"].shape == (6, 2)
