@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 TASKS = (
     "CT at quarter dose",
-    "MR, 6 % noise",
+    "MR, 6 % noise, single slices",
+    "MR, 6 % noise, slices as close as pixels",
     "MR, coarse x2 (brains)",
     "photo, noise 25/255",
     "photo behind drops (real)",

@@ -192,7 +192,8 @@ def test_without_resume_nothing_is_done_twice(sasm: Any, tree: Path, tmp_path: P
     assert hashes(output) == first
 
 
-def test_thinning_is_a_job_like_any_other(sasm: Any, tmp_path: Path) -> None:
+def test_thinning_is_a_job_like_any_other(sasm: Any, tmp_path: Path, toy_restorer: Any) -> None:
+    toy_restorer.experts.sections["toy_mr"]["degradation"] = "low-resolution"
     source = tmp_path / "in" / "sub-1_T1w.nii"
     source.parent.mkdir()
     shutil.copy(mr_volume(), source)

@@ -44,7 +44,7 @@ def test_a_result_that_exists_stops_no_other(photos: Path, tmp_path: Path, resto
     out = tmp_path / "out"
     out.mkdir()
     (out / "b.png").write_bytes(b"old")
-    with pytest.raises(FileExistsError, match=r"^b: .*b\.png exists; choose another output or pass overwrite=True$"):
+    with pytest.raises(FileExistsError, match=r"^photos/b\.png: .*b\.png exists; choose .* or pass overwrite=True$"):
         sasm.restore(photos, out, strength=0.0)
     assert restored == ["a", "c"], "what cannot be written is not worked on"
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "c.png"]
@@ -60,7 +60,7 @@ def test_a_damaged_image_and_a_result_that_exists_are_told_together(
     (photos / "bad.png").write_bytes((photos / "a.png").read_bytes()[:60])
     with pytest.raises(RefusedError) as refused:
         sasm.restore(photos, out, strength=0.0)
-    assert "b: " in str(refused.value)
+    assert "photos/b.png: " in str(refused.value)
     assert "bad: " in str(refused.value)
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "c.png"]
     assert len(sasm.restore(photos / "b.png", out, strength=0.0, overwrite=True)) == 1
