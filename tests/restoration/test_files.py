@@ -61,7 +61,7 @@ def test_a_damaged_image_and_a_result_that_exists_are_told_together(
     with pytest.raises(RefusedError) as refused:
         sasm.restore(photos, out, strength=0.0)
     assert "photos/b.png: " in str(refused.value)
-    assert "bad: " in str(refused.value)
+    assert "photos/bad.png: " in str(refused.value)
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "c.png"]
     assert len(sasm.restore(photos / "b.png", out, strength=0.0, overwrite=True)) == 1
 
