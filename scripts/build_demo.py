@@ -105,7 +105,8 @@ class Weighing(nn.Module):
 
 
 class Expert(nn.Module):
-    """``(image (1, C, H, W), sigma (1, 1, H, W)) -> restored (1, C, H, W)``, working scale, sides of any length."""
+    """``(image (1, C, H, W), sigma (1, 1, H, W)) -> restored (1, C, H, W)``, working scale, sides of any length; the
+    image of an expert with neighbours is ``(1, 2 n + 1, H, W)``."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
@@ -208,12 +209,17 @@ def add_graphs(folder: Path) -> dict[str, Any]:
     experts: dict[str, Any] = {}
     for name in classes[1:]:
         bundle = bundles.load(name)
-        if bundle.modality is None or bundle.neighbours:
-            raise ValueError(f"{name} looks at more than one slice, which the page does not know")
-        channels = bundle.modality.profile.channels
+        if bundle.modality is None:
+            raise ValueError(f"{name} is for no modality of its own, which the page does not know")
+        channels = bundle.modality.profile.channels * (2 * bundle.neighbours + 1)
         _write(folder / name, Expert(bundle), ("image", "sigma"), ("restored",), channels=channels)
         allowed = bundle.metadata["sasm"].get("range", {})
-        experts[name] = {"modality": bundle.modality.value, "range": allowed, "sha256": bundle.sha256}
+        experts[name] = {
+            "modality": bundle.modality.value,
+            "range": allowed,
+            "sha256": bundle.sha256,
+            "neighbours": bundle.neighbours,
+        }
     return {
         "version": __version__,
         "classes": classes,

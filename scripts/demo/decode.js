@@ -49,6 +49,9 @@ function dicomSlice(bytes, meanings) {
   return { modality, series: text("x0020000e"), height, width, position, orientation, spacing, pixels, kernel: text("x00181210"), part: text("x00180015") };
 }
 
+// functional/neighbours.py: whether slices lie straight behind each other, about as close as pixels.
+const close = (step, rows, columns) => norm(step) <= 1.5 * Math.min(norm(rows), norm(columns)) && [rows, columns].every((one) => Math.abs(dot(one, step)) <= 1e-3 * norm(one) * norm(step));
+
 // Slices of one series in their order; io/dicom/geometry.py.
 function stack(slices) {
   const { modality, height, width, orientation, spacing, kernel, part } = slices[0], like = (one, other) => String(one) === String(other);
@@ -61,7 +64,7 @@ function stack(slices) {
   const even = count > 1 && Math.max(...places.map(off)) <= tolerance && Math.max(...along) - Math.min(...along) <= 2 * tolerance;
   const ras = (one, mm) => [-one[0] * mm, -one[1] * mm, one[2] * mm], place = count > 1 ? `${modality} series` : slices[0].place;
   return { place, modality, refusal: null, mayBe: [], files: count, geometry: count === 1 ? "single" : even ? "regular" : "irregular", notes: [], slices: sorted.map((one) => one.pixels), colours: 1, height, width,
-    rows: ras(down, spacing[0]), columns: ras(across, spacing[1]), distance: even ? norm(step) : null, kernel, part };
+    rows: ras(down, spacing[0]), columns: ras(across, spacing[1]), distance: even ? norm(step) : null, close: even && close(ras(step, 1), ras(down, spacing[0]), ras(across, spacing[1])), kernel, part };
 }
 
 // io/nifti: one volume; the axes of a slice are those of the file without the slice axis.
@@ -82,7 +85,7 @@ function nifti(bytes) {
   const [first, second] = [0, 1, 2].filter((one) => one !== axis), steps = [1, sides[0], sides[0] * sides[1]], [height, width] = [sides[first], sides[second]];
   const slices = Array.from({ length: sides[axis] }, (_, k) => Float32Array.from({ length: height * width }, (_, i) => values[k * steps[axis] + Math.floor(i / width) * steps[first] + (i % width) * steps[second]]));
   return { modality: null, refusal: "the file does not say what made it", mayBe: ["CT", "MR"], files: 1, geometry: slices.length > 1 ? "regular" : "single", notes: int(254) > 0 || int(252) > 0 ? [] : ["the header gives no orientation; left and right are not known"],
-    slices, colours: 1, height, width, rows: axes[first], columns: axes[second], distance: slices.length > 1 ? lengths[axis] : null };
+    slices, colours: 1, height, width, rows: axes[first], columns: axes[second], distance: slices.length > 1 ? lengths[axis] : null, close: slices.length > 1 && close(axes[axis], axes[first], axes[second]) };
 }
 
 // An element of the affine of the quaternion (NIfTI-1, method 2).

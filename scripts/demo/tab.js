@@ -101,6 +101,17 @@ function heldBack(weights, known, spent) {
   return acting;
 }
 
+// A slice between its neighbours, as they came, for an expert that looks at some; each stands in for its own where they are not close.
+function slab(study, index, given, near) {
+  const { slices, height, width, profile, close } = study, size = height * width, found = new Float32Array((2 * near + 1) * size);
+  for (let k = -near; k <= near; k++) {
+    const other = Math.min(Math.max(index + k, 0), slices.length - 1);
+    const one = !close || other === index ? null : sheltered(workingOf(study, other), height, width, profile);
+    found.set(one ? continued(one.seen, height, width, one.padding) : given, (k + near) * size);
+  }
+  return found;
+}
+
 async function restore(study, index) {
   const { height, width, profile, scale, colours, names } = study, size = height * width, image = workingOf(study, index);
   const shelter = profile.picture ? null : sheltered(image, height, width, profile), start = shelter?.seen ?? image, lowest = Math.min(0, least(start));
@@ -119,7 +130,8 @@ async function restore(study, index) {
     const given = shelter ? continued(current, height, width, shelter.padding) : current, mixed = current.slice(), shape = [1, image.length / size, height, width];
     for (const [k, name] of names.entries()) {
       if (!k || !name || most(weights[k]) <= NEGLIGIBLE) continue;
-      const { restored } = await run({ name, feeds: { image: [given, shape], sigma: [sigma, [1, 1, height, width]] } });
+      const near = experts[name].neighbours, image = near ? [slab(study, index, given, near), [1, 2 * near + 1, height, width]] : [given, shape];
+      const { restored } = await run({ name, feeds: { image, sigma: [sigma, [1, 1, height, width]] } });
       for (let i = 0; i < mixed.length; i++) mixed[i] += weights[k][i % size] * (restored[i] - current[i]);
     }
     current = mixed;

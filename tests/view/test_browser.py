@@ -300,14 +300,14 @@ def test_what_is_saved_is_what_sasm_restore_writes(tab: Tab, viewer: Running, tm
     tab.page.click("#copy")
     tab.page.wait_for_selector("#saved:has-text('sasm restore')")
     words = shlex.split(tab.page.inner_text("#saved"))
-    assert words[-4:] == ["--expert", EXPERT, "--strength", "0.6"]
+    assert words[-6:] == ["--expert", EXPERT, "--strength", "0.6", "--precision", "float32"]
     tab.page.click("#save")
     tab.page.wait_for_selector("#saved:has-text('Saved:')", timeout=PATIENCE)
     saved = Path(tab.page.inner_text("#saved").split("Saved: ")[1])
     assert saved.is_relative_to(viewer.output)
     words[words.index("-o") + 1] = str(tmp_path / "by_command")
     with pytest.raises(SystemExit) as ended:
-        main([*words[1:], "--device", "cpu", "--precision", "float32", "-q"])
+        main([*words[1:], "--device", "cpu", "-q"])
     assert not ended.value.code
     written = sorted(saved.iterdir())
     expected = sorted((tmp_path / "by_command" / saved.name).iterdir())
