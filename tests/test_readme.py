@@ -127,7 +127,7 @@ def test_each_bundle_config_is_there_with_its_keys(line: str) -> None:
     given = words[words.index("--config_file") + 1]
     given = re.sub(r"^\$\(sasm bundles path (\w+) ?([\w.]*)\)$", r"bundles/\1/configs/\2", given)
     given = re.sub(r"configs/$", "configs/inference.yaml", given)
-    given = given.replace("my_ct/", "bundles/lowdose_ct_unet/")  # which `sasm bundles new` copies
+    given = given.replace("my_ct/", "bundles/lowdose_ct_unet/").replace("my_photo/", "bundles/noise_photo_unet/")
     configs = ast.literal_eval(given) if given.startswith("[") else [given]
     keys = {key for config in configs for key in yaml.safe_load((CHECKOUT / config).read_text())}
     for option in (word[2:] for word in words if word.startswith("--") and word != "--config_file"):
