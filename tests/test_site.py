@@ -15,7 +15,8 @@ import pytest
 from tests.data import CHECKOUT
 
 HOSTS = {
-    "arxiv.org", "download.pytorch.org", "github.com", "huggingface.co", "keepachangelog.com", "medicaldecathlon.com",
+    "arxiv.org", "download.pytorch.org", "github.com", "huggingface.co",
+    "jobqueue.dask.org", "keepachangelog.com", "medicaldecathlon.com",
     "semver.org", "www.aapm.org", "www.cancerimagingarchive.net",
 }  # fmt: skip
 """Where links of ours lead: looked at by a person when one is added, since tests ask no network."""
