@@ -129,7 +129,9 @@ def mask_class(known: Image) -> str:
 
 def read_mask(path: Path) -> Image:
     """A mask file as ``(1, H, W)``: white is known (1), black is a hole (0)."""
-    return (photo(path)[:1] > 0.5).astype(np.float32)
+    from monai_sasm.io.photo.photo import read  # a mask is no photo, and may be of dots
+
+    return (read(path).array[:1] > 0.5).astype(np.float32)
 
 
 def centred_square(height: int, width: int, side: int = SQUARE) -> Image:

@@ -30,6 +30,8 @@ def check_output(output: Path, *, named: bool = True) -> None:
     if not found.is_dir():
         what = "file" if found.exists() else "link that leads nowhere"
         raise NotADirectoryError(f"{found.name if found != folder.absolute() else folder} is a {what}; name a folder")
+    if hasattr(os, "statvfs") and os.statvfs(found).f_flag & os.ST_RDONLY:
+        raise PermissionError(f"{found} lies on a read-only file system; choose another output")
     if not os.access(found, os.W_OK | os.X_OK):
         raise PermissionError(f"no permission to write into {found}; choose another output")
 

@@ -225,7 +225,7 @@ def test_images_are_read_one_after_the_other(tree: Path, caplog: pytest.LogCaptu
     assert second.name
     assert len(list(images)) == 3
     left_out = sorted(record.getMessage() for record in caplog.records if record.name == "monai_sasm.io.formats")
-    assert [message.split(":")[0] for message in left_out] == ["left out anim", "left out broken"]
+    assert [message.split(":")[0] for message in left_out] == ["left out in/anim.gif", "left out in/broken.png"]
     assert "the GIF header is damaged" in left_out[0]
 
 
@@ -234,7 +234,9 @@ def test_what_cannot_be_opened_is_told_with_every_reason(tmp_path: Path) -> None
         formats.open_images(tmp_path / "nothing")
     scan(tmp_path / "a.nii")
     (tmp_path / "scene.jxl").write_bytes(b"\xff\x0a" + bytes(20))
-    with pytest.raises(RefusedError, match=r"a: .*modality='CT'.*; scene: a picture that is not read: export it"):
+    with pytest.raises(
+        RefusedError, match=r"/a.nii: .*modality='CT'.*; .*/scene.jxl: a picture that is not read: export it"
+    ):
         list(formats.open_images(tmp_path))
     assert [volume.modality for volume in formats.open_images(tmp_path, "MR")] == [Modality.MR]
 

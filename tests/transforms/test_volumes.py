@@ -38,7 +38,7 @@ def test_find_images_leaves_out_what_does_not_fit(tmp_path: Path, caplog: pytest
     save(clean_image("PHOTO"), "PHOTO", tmp_path, "photo")
     found = find_images(tmp_path, "CT")
     assert found == [{"image": str(tmp_path / "image.nii.gz")}]
-    assert "left out photo" in caplog.text
+    assert f"left out {tmp_path.name}/photo.png: not a CT image" in caplog.text
 
 
 def test_load_gives_units_affine_and_slice_axis(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def _group_entry(
         reason = f"{damaged} file(s) of this series cannot be read, so it would have a hole; get intact copies"
         return [_refused_entry(headers, reason, key, unreadable=True)], []
     folders = {header.path.parent for header in headers}
-    if unknown := sum(beside.unknown[folder] for folder in folders):
+    unknown = sum(beside.unknown[folder] for folder in folders)
+    if unknown and len(group) > 1:  # one slice is no stack that could have a hole
         reason = f"{unknown} file(s) beside it cannot be read and may be slices of it, so it may have a hole; {_INTACT}"
         return [_refused_entry(headers, reason, key, unreadable=True)], []
     try:
