@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from monai_sasm.degradations.draws import draw_seed
 from monai_sasm.types import ImageBatch, NoiseMap
 
 READ_SLOPE, READ_OFFSET, READ_SPREAD = 2.18, 1.20, 0.26  # log read = slope log shot + offset +- spread, Brooks et al.
@@ -111,7 +112,7 @@ class CameraNoise:
             gains=gains,
             smoothing=uniform(*self.smoothing),
             size=(height, width),
-            seed=int(torch.randint(2**31, (1,), generator=generator)),
+            seed=draw_seed(generator),
         )
 
     def apply(self, clean: ImageBatch, params: CameraNoiseParams) -> ImageBatch:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from monai_sasm.degradations.draws import draw_seed
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
@@ -74,7 +75,7 @@ class GaussianNoise:
         grid = torch.where(even, grid[..., :1, :1], grid)
         sigma = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=True)
         mean = self.mean[0] + (self.mean[1] - self.mean[0]) * torch.rand(batch, 1, 1, 1, generator=generator)
-        seed = int(torch.randint(2**31, (1,), generator=generator))
+        seed = draw_seed(generator)
         return GaussianNoiseParams(sigma=sigma, mean=mean, seed=seed)
 
     def apply(self, clean: ImageBatch, params: GaussianNoiseParams) -> ImageBatch:

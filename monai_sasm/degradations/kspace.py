@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from monai_sasm.degradations.draws import draw_seed, log_uniform
 from monai_sasm.types import ImageBatch, NoiseMap
 
 PHASE_AXIS, READ_AXIS = -2, -1  # rows (phase encoding) and columns (frequency encoding) of (B, C, H, W)
@@ -86,9 +87,9 @@ class KspaceTruncation:
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> KspaceParams:
         """Draw factors for a batch ``(B, C, H, W)``; no noise."""
         return KspaceParams(
-            factor=_log_uniform(self.factor, shape[0], generator),
+            factor=log_uniform(self.factor, torch.rand(shape[0], generator=generator)),
             sigma=torch.zeros(shape[0], 1, *shape[2:]),
-            seed=_seed(generator),
+            seed=draw_seed(generator),
         )
 
     def apply(self, clean: ImageBatch, params: KspaceParams) -> ImageBatch:
@@ -126,7 +127,7 @@ class KspaceNoise:
         low, high = self.sigma
         sigma = (low + (high - low) * torch.rand(shape[0], 1, 1, 1, generator=generator)) * self.scale
         return KspaceParams(
-            factor=torch.ones(shape[0]), sigma=sigma.repeat(1, 1, shape[2], shape[3]), seed=_seed(generator)
+            factor=torch.ones(shape[0]), sigma=sigma.repeat(1, 1, shape[2], shape[3]), seed=draw_seed(generator)
         )
 
     def apply(self, clean: ImageBatch, params: KspaceParams) -> ImageBatch:
@@ -173,12 +174,3 @@ def _kept(length: int, factor: float, apodisation: float, fermi: float = 0.0) ->
     roll = 0.5 * (1 + torch.cos(math.pi * ((distance - flat) / max(apodisation, 1e-6)).clamp(0, 1)))
     # Symmetric about the zero frequency, so that a real image stays real.
     return torch.where(distance < 1, roll, torch.zeros(()))
-
-
-def _log_uniform(bounds: tuple[float, ...], count: int, generator: torch.Generator) -> Tensor:
-    low, high = math.log(bounds[0]), math.log(bounds[1])
-    return torch.exp(low + (high - low) * torch.rand(count, generator=generator))
-
-
-def _seed(generator: torch.Generator) -> int:
-    return int(torch.randint(2**31, (1,), generator=generator))

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from monai_sasm.degradations.draws import log_uniform
+
 REACH = 3.0  # blurs beyond the radius at which a ball ends; a thousandth of its contrast is left
 
 
@@ -57,7 +59,7 @@ class LesionBalls:
             return field
         centres = places[torch.randint(len(places), (count,), generator=generator)]
         radii, contrasts = (
-            _log_uniform(bounds, torch.rand(count, generator=generator)) for bounds in (self.diameter, self.contrast)
+            log_uniform(bounds, torch.rand(count, generator=generator)) for bounds in (self.diameter, self.contrast)
         )
         blurs = self.blur[0] + (self.blur[1] - self.blur[0]) * torch.rand(count, generator=generator)
         signs = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
@@ -78,8 +80,3 @@ def _stamp(field: Tensor, centre: list[int], radius: float, contrast: float, blu
     ]
     squared = axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2
     field[box] += contrast * 0.5 * torch.erfc((squared.sqrt() - radius) / (math.sqrt(2) * blur))
-
-
-def _log_uniform(bounds: tuple[float, ...], share: Tensor) -> Tensor:
-    low, high = (math.log(bound) for bound in bounds)
-    return torch.exp(low + (high - low) * share)

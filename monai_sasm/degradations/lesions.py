@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from monai_sasm.degradations.draws import log_uniform
 from monai_sasm.types import ImageBatch, NoiseMap
 
 NOTHING = 1e-3  # share of its contrast below which a lesion ends, so that pixels outside stay as they were
@@ -116,12 +117,12 @@ class Lesions:
         def uniform(*size: int) -> Tensor:
             return torch.rand(size, generator=generator)
 
-        pixel = _log_uniform(self.spacing, uniform(images, 1))
-        radius = _log_uniform(self.diameter, uniform(images, most)) / 2 / pixel
-        stretch = _log_uniform((1.0, self.elongation), uniform(images, most)).sqrt()
+        pixel = log_uniform(self.spacing, uniform(images, 1))
+        radius = log_uniform(self.diameter, uniform(images, most)) / 2 / pixel
+        stretch = log_uniform((1.0, self.elongation), uniform(images, most)).sqrt()
         number = torch.randint(self.count[0], self.count[1] + 1, (images, 1), generator=generator)
         sign = torch.where(uniform(images, most) < 0.5, -1.0, 1.0)
-        contrast = sign * _log_uniform(self.contrast, uniform(images, most))
+        contrast = sign * log_uniform(self.contrast, uniform(images, most))
         return LesionParams(
             centre=uniform(images, most, 2) * torch.tensor([height - 1.0, width - 1.0]),
             axes=torch.stack([radius * stretch, radius / stretch], dim=-1),
@@ -134,8 +135,3 @@ class Lesions:
     def apply(self, clean: ImageBatch, params: LesionParams) -> ImageBatch:
         """Add the lesions to images ``(B, C, H, W)``, the same to each channel."""
         return clean + params.field.to(clean)
-
-
-def _log_uniform(bounds: tuple[float, ...], share: Tensor) -> Tensor:
-    low, high = (math.log(bound) for bound in bounds)
-    return torch.exp(low + (high - low) * share)

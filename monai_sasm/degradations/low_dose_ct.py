@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_sasm.degradations.draws import draw_seed, log_uniform
 from monai_sasm.degradations.projection import (
     back_project,
     detector_count,
@@ -177,9 +178,9 @@ class LowDoseCt:
         """Draw doses and a seed for a batch ``(B, 1, H, W)``."""
         if shape[1] != 1:
             raise ValueError(f"CT images have one channel, (B, 1, H, W); got shape {tuple(shape)}")
-        dose = _log_uniform(self.dose, shape[0], generator).clamp(max=1.0)
-        exposure = _log_uniform(self.exposure, shape[0], generator)
-        seed = int(torch.randint(2**31, (1,), generator=generator))
+        dose = log_uniform(self.dose, torch.rand(shape[0], generator=generator)).clamp(max=1.0)
+        exposure = log_uniform(self.exposure, torch.rand(shape[0], generator=generator))
+        seed = draw_seed(generator)
         return LowDoseCtParams(dose, exposure, seed, (shape[2], shape[3]), self.noise_free)
 
     def apply(self, clean: ImageBatch, params: LowDoseCtParams) -> ImageBatch:
@@ -282,8 +283,3 @@ class LowDoseCt:
 
     def _rays(self, height: int, width: int) -> int:
         return detector_count(height, width) * RAYS_PER_PIXEL
-
-
-def _log_uniform(bounds: tuple[float, ...], count: int, generator: torch.Generator) -> Tensor:
-    low, high = (math.log(bound) for bound in bounds)
-    return torch.exp(low + (high - low) * torch.rand(count, generator=generator))

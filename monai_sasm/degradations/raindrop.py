@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from monai_sasm.degradations.draws import draw_seed
 from monai_sasm.degradations.drop_optics import DropLayer, DropSurface, Pane, render_surface, see_through
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -111,7 +112,7 @@ class Raindrop:
         """Draw one pane per image of a batch ``(B, 3, H, W)``."""
         if shape[1] != 3:
             raise ValueError(f"raindrops need RGB images (B, 3, H, W), got {shape[1]} channels; repeat grey ones")
-        seed = int(torch.randint(2**31, (1,), generator=generator))
+        seed = draw_seed(generator)
         own = torch.Generator().manual_seed(seed)
         height, width = int(shape[2]), int(shape[3])
         panes = tuple(self._pane(height, width, own) for _ in range(shape[0]))

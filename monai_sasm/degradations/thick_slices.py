@@ -10,12 +10,12 @@ the slice axis of a volume, blurred and smoothly interpolated along it, and shar
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from monai_sasm.degradations.draws import draw_seed, log_uniform
 from monai_sasm.degradations.slice_profile import SliceProfile
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -62,13 +62,12 @@ class ThickSlices:
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> ThickParams:
         """Draw a factor and a noise level per image of a batch ``(B, C, H, W)``."""
-        low, high = (math.log(bound) for bound in self.factor)
         least, most = self.sigma
         sigma = least + (most - least) * torch.rand(shape[0], 1, 1, 1, generator=generator)
         return ThickParams(
-            factor=torch.exp(low + (high - low) * torch.rand(shape[0], generator=generator)),
+            factor=log_uniform(self.factor, torch.rand(shape[0], generator=generator)),
             sigma=sigma.repeat(1, 1, shape[2], shape[3]),
-            seed=int(torch.randint(2**31, (1,), generator=generator)),
+            seed=draw_seed(generator),
         )
 
     def apply(self, clean: ImageBatch, params: ThickParams) -> ImageBatch:

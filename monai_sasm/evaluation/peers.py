@@ -87,6 +87,21 @@ def methods(
     return found
 
 
+def slice_by_slice(restore: Callable[[Case], Image], margin: int = 0) -> Callable[[Case], Image]:
+    """A peer for single slices on each slice of a stack, but for ``margin`` at each end, which stay as they are."""
+
+    def restored(case: Case) -> Image:
+        if len(case.degraded) == 1:
+            return restore(case)
+        image = case.degraded.copy()
+        for index in range(margin, len(image) - margin):
+            one = slice(index, index + 1)
+            image[one] = restore(replace(case, clean=case.clean[one], degraded=case.degraded[one], facts={}))
+        return image
+
+    return restored
+
+
 def _method(
     peer: Peer,
     validation: Sequence[Case],

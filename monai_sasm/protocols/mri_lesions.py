@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,7 @@ def _methods(context: Context, level: str, tuning: Sequence[Pair]) -> list[Metho
     if context.peers and tuning:
         names = PEERS if level == BM3D_LEVEL else PEERS[:1]
         methods = peers.methods(names, [_one_slice(tuning[0].plain)], context.cache, first=1)
-        found += [_slice_by_slice(method) for method in methods]
+        found += [replace(method, restore=peers.slice_by_slice(method.restore)) for method in methods]
     return [*found, *retrained(context, Modality.MR, DENOISER, our_methods)]
 
 
@@ -205,18 +205,6 @@ def _one_slice(case: Case) -> Case:
     middle = len(case.degraded) // 2
     clean, degraded = (np.ascontiguousarray(one[middle][None]) for one in (case.clean, case.degraded))
     return Case(case.name, case.level, clean=clean, degraded=degraded, sigma=case.sigma)
-
-
-def _slice_by_slice(method: Method) -> Method:
-    """A peer for single slices on each slice of a stack."""
-
-    def restore(case: Case) -> Image:
-        parts = (
-            Case(case.name, case.level, clean=one[None], degraded=one[None], sigma=case.sigma) for one in case.degraded
-        )
-        return np.concatenate([method.restore(part) for part in parts])
-
-    return Method(method.name, restore, settings=method.settings, first=method.first, note=method.note)
 
 
 def _measured(context: Context, method: Method, pair: Pair) -> dict[str, float]:

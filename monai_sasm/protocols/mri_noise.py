@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -53,7 +53,10 @@ def run(context: Context) -> Table:
             PEERS, tuning, context.cache, strengths={"BM3D": (0.8, 1.0, 1.3)}, quality=_head_psnr, first=None
         )
         # the corrected rows reuse what the plain ones have just computed
-        plain = [replace(method, restore=lru_cache(maxsize=None)(_slice_by_slice(method.restore))) for method in plain]
+        plain = [
+            replace(method, restore=lru_cache(maxsize=None)(peers.slice_by_slice(method.restore, REACH)))
+            for method in plain
+        ]
         methods += plain + [_unbiased(method) for method in plain[:2]]
     methods += our_methods(context.restorer, Modality.MR, EXPERT, sigma_known=True)
     rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache)
@@ -155,21 +158,6 @@ def central_slices(path: Path) -> list[tuple[str, Image]]:
 def _inner(stack: Image) -> Image:
     """The slices that are measured; a single slice is."""
     return stack if len(stack) == 1 else stack[REACH:-REACH]
-
-
-def _slice_by_slice(restore: Callable[[Case], Image]) -> Callable[[Case], Image]:
-    """A peer for single slices on those slices of a stack that are measured; the others stay as they are."""
-
-    def restored(case: Case) -> Image:
-        if len(case.degraded) == 1:
-            return restore(case)
-        image = case.degraded.copy()
-        for index in range(REACH, len(image) - REACH):
-            one = slice(index, index + 1)
-            image[one] = restore(replace(case, clean=case.clean[one], degraded=case.degraded[one], facts={}))
-        return image
-
-    return restored
 
 
 def _unbiased(method: Method) -> Method:

@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.scoring import Case, Image
 from monai_sasm.protocols import mri_noise
 from monai_sasm.protocols.mri_noise import DEPTH, LEVELS, REACH
@@ -43,9 +44,9 @@ def test_only_inner_slices_count_and_peers_see_one_at_a_time(path: Path) -> None
         seen.append(one.degraded.shape)
         return one.clean
 
-    restored = mri_noise._slice_by_slice(peer)(case)
+    restored = peers.slice_by_slice(peer, REACH)(case)
     assert seen == [(1, *case.clean.shape[1:])] * DEPTH
     np.testing.assert_array_equal(restored[REACH:-REACH], case.clean[REACH:-REACH])
     np.testing.assert_array_equal(restored[:REACH], case.degraded[:REACH])
     single = replace(case, clean=case.clean[:1], degraded=case.degraded[:1])
-    np.testing.assert_array_equal(mri_noise._slice_by_slice(peer)(single), case.clean[:1])
+    np.testing.assert_array_equal(peers.slice_by_slice(peer, REACH)(single), case.clean[:1])
