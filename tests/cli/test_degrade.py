@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+
+from tests.photo_folder import photo_folder
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name in "ab":
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 32, 3), np.uint8)).save(folder / f"{name}.png")
-    return folder
+    return photo_folder(tmp_path / "photos", "ab")
 
 
 def test_an_empty_input_is_told(sasm: Any, tmp_path: Path) -> None:

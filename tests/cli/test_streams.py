@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from monai_sasm.cli.main import main
 from monai_sasm.cli.output import one_line_errors, say, set_up_logging
 from tests.data import CHECKOUT
+from tests.photo_folder import photo_folder
 
 
 @pytest.fixture
@@ -32,11 +31,7 @@ def unread() -> Iterator[TextIO]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name in "abc":
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 32, 3), np.uint8)).save(folder / f"{name}.png")
-    return folder
+    return photo_folder(tmp_path / "photos", "abc")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe without a reader is another error on Windows")

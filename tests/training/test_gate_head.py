@@ -142,13 +142,19 @@ def test_the_extended_gate_is_the_default_because_it_is_named(joined: dict, monk
     assert classes_of(Restorer("cpu").require_gate("gate_mobilenet")) == tuple(old)
 
 
-@pytest.mark.slow
-def test_what_was_extended_is_extended_further_and_never_lost(
-    joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def user(joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the user's bundle folder, which a test may change."""
     user = tmp_path / "user"
     shutil.copytree(joined["user"], user)
     monkeypatch.setenv("SASM_BUNDLES", str(user))
+    return user
+
+
+@pytest.mark.slow
+def test_what_was_extended_is_extended_further_and_never_lost(
+    user: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     expert = write_gain_expert(tmp_path / "darker_photo_toy", gain=1 / DIM)
     examples = example_folder(tmp_path / "examples")
     with pytest.raises(FileExistsError, match=r"gate_mobilenet_extended exists already; extend it \(gate_name="):
@@ -186,10 +192,7 @@ def test_an_expert_is_not_replaced_unasked(joined: dict, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
-def test_an_expert_is_learnt_anew(joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_hand: bool) -> None:
-    user = tmp_path / "user"
-    shutil.copytree(joined["user"], user)
-    monkeypatch.setenv("SASM_BUNDLES", str(user))
+def test_an_expert_is_learnt_anew(user: Path, tmp_path: Path, by_hand: bool) -> None:
     before = rehearsed(user / "gate_mobilenet_extended")
     if by_hand:
         shutil.rmtree(user / "dim_photo_toy")
@@ -210,11 +213,8 @@ def test_an_expert_is_learnt_anew(joined: dict, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_removed_expert_is_forgotten(
-    joined: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    joined: dict, user: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    user = tmp_path / "user"
-    shutil.copytree(joined["user"], user)
-    monkeypatch.setenv("SASM_BUNDLES", str(user))
     shipped, gate = gate_classes(_shipped()), user / "gate_mobilenet_extended"
     add_bundle(write_gain_expert(tmp_path / "dusk_photo_toy", gain=2), example_folder(tmp_path / "examples"), steps=2)
     two, weight = rehearsed(gate), load(gate).network.head.weight.detach().clone()
@@ -253,10 +253,7 @@ def test_only_what_was_added_is_removed(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "dim_photo_toy" / "models").is_dir()
 
 
-def test_the_default_gate_is_never_one_that_is_gone(joined: dict, tmp_path: Path, monkeypatch) -> None:
-    user = tmp_path / "user"
-    shutil.copytree(joined["user"], user)
-    monkeypatch.setenv("SASM_BUNDLES", str(user))
+def test_the_default_gate_is_never_one_that_is_gone(user: Path) -> None:
     assert default_gate() == "gate_mobilenet_extended"
     assert remove_bundle("gate_mobilenet_extended") == []
     assert default_gate() == "gate_mobilenet"
