@@ -42,6 +42,8 @@ cannot be read and whose names say nothing are left to the first."""
 READ = "DICOM, NIfTI, NRRD, MetaImage, MGH, PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, AVIF, HEIC or PNM"
 """What is read, for people."""
 
+REASONS = 3  # why nothing could be read, in one message
+
 logger = logging.getLogger(__name__)
 
 
@@ -121,7 +123,7 @@ def open_images(
 
     Raises:
         FileNotFoundError: nothing is there; at once.
-        RefusedError: nothing could be read; the message lists the reasons.
+        RefusedError: nothing could be read; the message gives the first reasons.
     """
     known = None if modality is None else Modality(modality)
     return _opened(inventory(Path(path), known, force_modality=force_modality))
@@ -139,7 +141,13 @@ def _opened(entries: Sequence[Entry]) -> Iterator[Volume]:
         yield volume
         del volume  # before the next one is read
     if len(reasons) == len(entries):
-        raise RefusedError("nothing to read: " + ("; ".join(reasons) or "the folder is empty; check the path"))
+        raise RefusedError("nothing to read: " + (_first(reasons) or "the folder is empty; check the path"))
+
+
+def _first(reasons: Sequence[str]) -> str:
+    """The first reasons of many; all of them are in the log."""
+    rest = len(reasons) - REASONS
+    return "; ".join(reasons[:REASONS]) + (f"; and {rest} more, which the log lists" if rest > 0 else "")
 
 
 def save(

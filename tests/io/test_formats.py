@@ -229,7 +229,7 @@ def test_images_are_read_one_after_the_other(tree: Path, caplog: pytest.LogCaptu
     assert "the GIF header is damaged" in left_out[0]
 
 
-def test_what_cannot_be_opened_is_told_with_every_reason(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_told_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         formats.open_images(tmp_path / "nothing")
     scan(tmp_path / "a.nii")
@@ -239,6 +239,17 @@ def test_what_cannot_be_opened_is_told_with_every_reason(tmp_path: Path) -> None
     ):
         list(formats.open_images(tmp_path))
     assert [volume.modality for volume in formats.open_images(tmp_path, "MR")] == [Modality.MR]
+
+
+def test_of_many_reasons_the_first_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for index in range(20):
+        (tmp_path / f"{index:02d}.jxl").write_bytes(b"\xff\x0a" + bytes(20))
+    with pytest.raises(RefusedError) as error:
+        list(formats.open_images(tmp_path))
+    told = str(error.value)
+    assert told.count(".jxl:") == 3
+    assert told.endswith("; and 17 more, which the log lists")
+    assert sum("left out" in record.getMessage() for record in caplog.records) == 20
 
 
 def test_saving_finds_name_and_suffix(tree: Path, tmp_path: Path) -> None:
