@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from monai_sasm.types import ImageBatch, NoiseMap
 
 _BAND = 2**20  # pixels
+_GRID = 128  # pixels
 MAD_TO_SIGMA = 1 / 0.6745  # median of |N(0, 1)|
 
 
@@ -104,10 +105,18 @@ def median(values: Tensor) -> Tensor:
 def noise_level(sigma: NoiseMap) -> list[float]:
     """One number for the noise map ``(B, 1, H, W)`` of each image: the median of where there is noise, 0 if nowhere.
 
-    A background of zeros, padding and other constant regions have none, and often are most of an image.
+    A background of zeros, padding and other constant regions have none, and often are most of an image. Maps vary
+    slowly: of a large one, a grid of pixels is looked at, about :data:`_GRID` along its shorter side, and all of them
+    only where that finds no noise.
     """
-    found = (one[one > 0] for one in sigma.flatten(1))
-    return [float(median(one)) if len(one) else 0.0 for one in found]
+    step = max(1, min(sigma.shape[-2:]) // _GRID)
+    grid = sigma[..., step // 2 :: step, step // 2 :: step]
+    return [_median_above_zero(few) or _median_above_zero(one) for few, one in zip(grid, sigma, strict=True)]
+
+
+def _median_above_zero(values: Tensor) -> float:
+    found = values[values > 0]
+    return float(median(found)) if len(found) else 0.0
 
 
 def volume_noise_level(levels: Sequence[float]) -> float:

@@ -62,6 +62,15 @@ def test_the_level_is_that_of_where_there_is_noise() -> None:
     assert noise_level(torch.full((1, 1, 8, 8), 0.25)) == [0.25]
 
 
+def test_the_level_of_a_large_map_is_read_off_a_grid() -> None:
+    ramp = torch.linspace(0.01, 0.2, 1024).expand(1, 1, 1024, 1024).clone()
+    ramp[..., :300] = 0
+    assert noise_level(ramp) == [pytest.approx(float(ramp[ramp > 0].median()), rel=2e-3)]
+    speck = torch.zeros(1, 1, 1024, 1024)
+    speck[..., 500:502, 500:502] = 0.3
+    assert noise_level(speck) == [pytest.approx(0.3)], "noise between the places that are looked at"
+
+
 def test_slices_without_anything_do_not_count() -> None:
     assert volume_noise_level([0.0, 0.0, 0.0, 2.0, 4.0]) == 3.0
     assert volume_noise_level([0.0, 0.0]) == 0.0
