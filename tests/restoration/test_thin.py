@@ -150,7 +150,7 @@ def test_what_cannot_be_thinned_is_refused() -> None:
         ({"strength": 2}, "between 0 and 1"),
         ({"sigma": -1}, "sigma"),
         ({"sigma": 0}, "finite and above 0, got 0; leave it out"),
-        ({"profile": "x"}, ""),
+        ({"profile": "x"}, "profile must be one of"),
     ],
 )
 def test_wrong_options_are_refused(wrong: dict[str, Any], message: str) -> None:
