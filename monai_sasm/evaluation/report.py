@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from monai_sasm.evaluation.restoring import DEFAULT
 from monai_sasm.evaluation.table import Table
 
+GATE = "gate_mobilenet"
 PROTOCOLS = (
     "photo-awgn",
     "photo-real",
@@ -35,6 +38,36 @@ PROTOCOLS = (
 """In the order of the page; the module of each in ``protocols`` has underscores for hyphens, and its ``run`` takes a
 Context and gives a Table.
 """
+_PHOTO = ("noise_photo_unet", "raindrop_photo_unet")
+_CT, _MR = ("lowdose_ct_unet",), ("noise_mri_unet",)
+_RIVALS = ("unet", "esrgan", "dit", "sit")
+MEASURED = {
+    "photo-awgn": _PHOTO,
+    "photo-real": _PHOTO,
+    "photo-ddpm": ("noise_photo_unet", "noise_photo_ddpm"),
+    "raindrop-real": _PHOTO,
+    "raindrop-synth": _PHOTO,
+    "superres-photo": ("enhance_photo_diffusion",),
+    "inpaint": ("enhance_photo_diffusion",),
+    "ct-lowdose": tuple(f"lowdose_ct_{kind}" for kind in _RIVALS),
+    "ct-simulated": _CT,
+    "ct-lesions": _CT,
+    "ct-phantom": _CT,
+    "mri-noise": _MR,
+    "mri-superres": ("segment_hippocampus_unet", *(f"superres_mri_{kind}" for kind in _RIVALS)),
+    "mri-heads": (*_MR, "superres_mri_unet"),
+    "mri-lesions": (*_MR, "superres_mri_unet"),
+    "no-harm": (*_PHOTO, *_CT, *_MR),
+    "coherence": _CT,
+    "mixed": _PHOTO,
+    "refine": (*_PHOTO, "refine_photo_flow"),
+    "cifar10": ("cifar10_diffusion",),
+    "gate": (GATE,),
+    "speed": (*_PHOTO, *_CT),
+}
+"""Protocol -> bundles whose weights it measures, and the gate where there is a row of the default pipeline; those of
+``brats`` are the user's choice.
+"""
 HEADER = """# Results
 
 Written by `sasm evaluate PROTOCOL` from the JSON files in `{folder}/`; do not edit by hand.
@@ -48,22 +81,41 @@ def tables(folder: Path) -> dict[str, Table]:
 
 
 def report(output: Path) -> Path:
-    """Merge ``<output>/<protocol>.json`` into ``RESULTS.md`` beside the folder; returns its path.
+    """Merge ``<output>/<protocol>.json`` into ``RESULTS.md`` beside the folder, and write ``<output>/<protocol>.md``
+    anew, which names weights that are no longer installed; returns the page's path.
 
     Args:
         output: folder of the JSON files, usually ``docs/results``.
     """
     from monai_sasm.evaluation.summary import summary
 
-    known = tables(output)
-    sections = [known[name].markdown(f"{output.name}/") for name in PROTOCOLS if name in known]
+    known, versions = tables(output), installed_versions()
+    names = [name for name in PROTOCOLS if name in known]
+    sections = [section(known[name], versions, f"{output.name}/") for name in names]
+    for name in names:
+        (output / f"{name}.md").write_text(section(known[name], versions), encoding="utf-8")
     missing = [name for name in PROTOCOLS if name not in known]
     if missing:
         sections.append("Not run: " + ", ".join(missing) + ".\n")
     page = output.parent / "RESULTS.md"
-    first = [HEADER.format(folder=output.name), summary(known, installed_versions())]
+    first = [HEADER.format(folder=output.name), summary(known, versions)]
     page.write_text("\n".join([*first, "# Protocols\n", *sections]), encoding="utf-8")
     return page
+
+
+def section(table: Table, versions: Mapping[str, str], folder: str = "") -> str:
+    """A table in Markdown, which names the weights it measured that are no longer installed.
+
+    Args:
+        table: of a protocol.
+        versions: bundle -> installed version.
+        folder: put before figure names.
+    """
+    from monai_sasm.evaluation.summary import older
+
+    gated = any(row.method.startswith(DEFAULT) for row in table.rows)
+    names = (*MEASURED.get(table.protocol, ()), *((GATE,) if gated else ()))
+    return table.markdown(folder, older(names, table, versions))
 
 
 def installed_versions() -> dict[str, str]:

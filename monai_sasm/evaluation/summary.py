@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from monai_sasm.evaluation.restoring import DEFAULT
+from monai_sasm.evaluation.scoring import Gain
 from monai_sasm.evaluation.table import Row, Table
 
 SUBSET = " (BM3D subset)"
@@ -25,8 +26,9 @@ class Figure:
         protocol: whose table.
         rows: names of a method, the first one found counts: older tables name it otherwise.
         metric: of :attr:`Row.scores`.
-        text: how it is printed, a format with one place.
+        text: how it is printed, a format with one place, and one more in front where there is ``before``.
         levels: the mean over those that are there.
+        before: row of what it was without restoration, for a number that says nothing alone.
     """
 
     protocol: str
@@ -34,6 +36,7 @@ class Figure:
     metric: str
     text: str
     levels: tuple[str, ...] = ("",)
+    before: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Line:
         expert: bundle; with ``default`` the row is that of the whole pipeline, gate included.
         gain: what it is measured by.
         before: row without restoration.
-        peers: rows of others in the same run.
+        peers: rows in the same run: methods of others, and the U-Net of the task for an expert that rivals it.
         unit: of the gain: ``dB``, ``points`` (shares in per cent), or ``%`` (of the value before, smaller is better).
         keeps: what else counts.
         use: when to use it.
@@ -68,6 +71,7 @@ _CT = ("BM3D", "NLM fast", "TV", "bilateral")
 _L096 = ("L096 D45f (test)",)
 _LESION = "gain 3 mm/14"
 _BY_NAME = "named: `--expert`"
+_NETWORKS = {"U-Net": "superres_mri_unet"}  # row -> bundle, where the row does not name it
 
 
 def _ct_rival(name: str, row: str) -> Line:
@@ -76,9 +80,9 @@ def _ct_rival(name: str, row: str) -> Line:
         name,
         Figure("ct-lowdose", (row,), "PSNR", "", _L096),
         "input",
-        _CT,
+        (*_CT, "expert lowdose_ct_unet"),
         "its texture is preferred",
-        "bias or speed count: the U-Net is better",
+        "fidelity or speed count: the U-Net is better",
         keeps=(Figure("ct-lowdose", (row,), "bias", "HU {:+.1f}", _L096),),
         gate=False,
     )
@@ -90,10 +94,10 @@ def _mr_rival(name: str, row: str) -> Line:
         name,
         Figure("mri-superres", (row,), "PSNR inside", "", ("x4",)),
         "zero-filled",
-        ("cubic",),
+        ("cubic", "U-Net"),
         "networks are compared",
         "anything else: the U-Net is better and faster",
-        keeps=(Figure("mri-superres", (row,), "Dice", "Dice {:.3f}", ("x4",)),),
+        keeps=(Figure("mri-superres", (row,), "Dice", "Dice {:.3f} -> {:.3f}", ("x4",), "zero-filled"),),
         gate=False,
     )
 
@@ -150,8 +154,9 @@ LINES = (
                 "mri-lesions",
                 ("expert superres_mri_unet",),
                 "signal 3 mm/20 %",
-                "3 mm lesion {:.0%}",
+                "3 mm lesion {:.0%} -> {:.0%}",
                 ("truncated x2",),
+                "input",
             ),
         ),
         gate=False,
@@ -199,14 +204,18 @@ LINES = (
         ("NLM fast", "BM3D"),
         "high ISO, as it comes out of the camera",
         "the noise is faint: name the expert, the gate may leave it",
-        keeps=(Figure("photo-real", ("expert noise_photo_unet",), "PSNR", "by name {:.1f} dB", ("CC15",)),),
+        keeps=(
+            Figure(
+                "photo-real", ("expert noise_photo_unet",), "PSNR", "by name {:.1f} -> {:.1f} dB", ("CC15",), "input"
+            ),
+        ),
     ),
     Line(
         "photo, noise 25/255",
         "noise_photo_ddpm",
         Figure("photo-ddpm", ("ours, 1 step",), "PSNR", "", ("CBSD68 25",)),
         "input",
-        ("NLM fast",),
+        ("NLM fast", "noise_photo_unet"),
         "several plausible answers are wanted",
         "fidelity counts: the U-Net is better",
         gate=False,
@@ -221,14 +230,27 @@ LINES = (
         (),
         "drops on a window pane",
         "rain streaks, fog, drops over the whole view",
-        keeps=(Figure("raindrop-synth", (DEFAULT, "ours, whole pipeline"), "PSNR outside", "outside drops {:.1f} dB"),),
+        keeps=(
+            Figure(
+                "raindrop-synth",
+                (DEFAULT, "ours, whole pipeline"),
+                "PSNR outside",
+                "outside drops {:.1f} -> {:.1f} dB",
+                before="input",
+            ),
+        ),
     ),
     Line(
         "photo, drops here, noise there",
         "gate_mobilenet",
         Figure("mixed", (DEFAULT,), "PSNR", ""),
         "input",
-        ("expert raindrop_photo_unet", "expert noise_photo_unet", "hard gate (one expert per image)"),
+        (
+            "expert raindrop_photo_unet",
+            "expert noise_photo_unet",
+            "hard gate (one expert per image)",
+            "hard gate (argmax per pixel)",
+        ),
         "always: it is the default",
         "the fault is known: name the expert",
         keeps=(
@@ -285,11 +307,13 @@ HEAD = (
     "| task | expert | gain | best peer, same run | keeps | s/image | use when | do not use when |\n"
     "|---|---|---|---|---|---:|---|---|"
 )
-NOTES = """- **gain**: over the image as it came; [95 % interval]. Points: per cent of a lesion's signal over
-  interpolation, or of accuracy over a plain CNN; %: change of a distance, smaller is better. Peers are told the noise
-  and tuned.
-- **keeps**: contrast left of a pasted disc or lesion, mean HU shift, share of clean images touched, known pixels.
-- **(0.1.0)** behind an expert: measured with weights of that version of it or of the gate; others are installed now.
+NOTES = """- **gain**: over the image as it came; [95 % interval] of its mean, each image against itself before, where
+  six or more were. Points: per cent of a lesion's signal over interpolation, or of accuracy over a plain CNN; %: change
+  of a distance, smaller is better. Peers are methods of others, told the noise and tuned; for an expert that rivals a
+  U-Net of the same task, that one, too.
+- **keeps**: contrast left of a pasted disc or lesion, mean HU shift, share of clean images touched, known pixels;
+  `->` from the image as it came to the restored one.
+- **(0.1.0)** behind a name: measured with weights of that version of it or of the gate; others are installed now.
 """
 
 
@@ -312,13 +336,13 @@ def _line(line: Line, tables: Mapping[str, Table], versions: Mapping[str, str]) 
     value, before = _value(row, line.gain), _value(start, line.gain)
     if not (math.isfinite(value) and math.isfinite(before)):
         return None
-    gain = _gain(line.unit, value, before) + _interval(line, row, before)
+    gain = _gain(line.unit, value, before) + _interval(line, row)
     kept = [text for one in line.keeps if (text := _kept(one, tables)) is not None]
     cells = (
         line.task,
         f"`{line.expert}`{_age(line, table, versions)}",
         gain,
-        _best_peer(line, table),
+        _best_peer(line, table, versions),
         ", ".join(kept) or "-",
         "-" if row.seconds is None else f"{row.seconds:.2g}",
         line.use,
@@ -343,18 +367,20 @@ def _gain(unit: str, value: float, before: float) -> str:
     return f"{100 * (value / before - 1):+.1f} %" if unit == "%" else f"{value - before:+.2f} dB"
 
 
-def _interval(line: Line, row: Row, before: float) -> str:
-    """Limits of the gain, where one level has them: the image as it came is the same for all methods."""
+def _interval(line: Line, row: Row) -> str:
+    """Limits of the paired gain, where one level has them. Those of the restored image's own mean are no substitute:
+    they hold what the images differ in, before and after."""
     if line.unit == "%" or len(line.gain.levels) > 1:
         return ""
-    limits = row.intervals.get(line.gain.levels[0], {}).get(line.gain.metric)
-    if limits is None or any(limit is None or not math.isfinite(limit) for limit in limits):
+    metric = line.gain.metric if line.gain.metric == "gain" else Gain(line.gain.metric).name
+    limits = row.interval(line.gain.levels[0], metric)
+    if limits is None:
         return ""
     factor, places = (100, 1) if line.unit == "points" else (1, 2)
-    return f" [{', '.join(f'{factor * (limit - before):+.{places}f}' for limit in limits)}]"
+    return f" [{', '.join(f'{factor * limit:+.{places}f}' for limit in limits)}]"
 
 
-def _best_peer(line: Line, table: Table) -> str:
+def _best_peer(line: Line, table: Table, versions: Mapping[str, str]) -> str:
     """The peer with the largest gain; one that ran on a subset is compared with the input on that subset."""
     sign = -1 if line.unit == "%" else 1
     found = []
@@ -364,21 +390,44 @@ def _best_peer(line: Line, table: Table) -> str:
         if row is not None and start is not None:
             value, before = _value(row, line.gain), _value(start, line.gain)
             if math.isfinite(value) and math.isfinite(before):
-                found.append((sign * (value - before), f"{name} {_gain(line.unit, value, before)}"))
+                label = name + _mark(older([bundle_of(name)], table, versions))
+                found.append((sign * (value - before), f"{label} {_gain(line.unit, value, before)}"))
     return max(found)[1] if found else "-"
 
 
 def _kept(figure: Figure, tables: Mapping[str, Table]) -> str | None:
     table = tables.get(figure.protocol)
-    row = None if table is None else _row(table, figure.rows)
-    value = math.nan if row is None else _value(row, figure)
-    return figure.text.format(value) if math.isfinite(value) else None
+    rows = [figure.rows] if not figure.before else [(figure.before,), figure.rows]
+    found = [] if table is None else [_row(table, names) for names in rows]
+    values = [math.nan if row is None else _value(row, figure) for row in found]
+    return figure.text.format(*values) if values and all(map(math.isfinite, values)) else None
 
 
 def _age(line: Line, table: Table, versions: Mapping[str, str]) -> str:
     """The version that was measured, where another one of the expert or the gate is installed."""
-    names = [line.expert, *(["gate_mobilenet"] if line.gate else [])]
-    older = [
-        table.versions[name] for name in names if table.versions.get(name, versions.get(name)) != versions.get(name)
-    ]
-    return f" ({min(older)})" if older else ""
+    return _mark(older([line.expert, *(["gate_mobilenet"] if line.gate else [])], table, versions))
+
+
+def bundle_of(method: str) -> str:
+    """The bundle that a row names, ``expert NAME, sigma given``; of another row what stands before the comma."""
+    name = method.removeprefix("expert ").split(",")[0]
+    return _NETWORKS.get(name, name)
+
+
+def older(names: Iterable[str], table: Table, versions: Mapping[str, str]) -> dict[str, str]:
+    """Bundle -> version that was measured, of those of which another one is installed.
+
+    Args:
+        names: bundles.
+        table: with the versions at its time.
+        versions: bundle -> installed version.
+    """
+    return {
+        name: table.versions[name]
+        for name in names
+        if table.versions.get(name, versions.get(name)) != versions.get(name)
+    }
+
+
+def _mark(found: Mapping[str, str]) -> str:
+    return f" ({min(found.values())})" if found else ""

@@ -58,7 +58,7 @@ def test_phantom(phantom: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     assert before.scores["MITA 10 %"]["AUC 10 mm/3"] < before.scores["MITA 100 %"]["AUC 10 mm/3"]
     assert before.scores["MITA 100 %"]["AUC 10 mm/3"] > 0.95
     assert before.scores["MITA 100 %"]["gain 3 mm/14"] == pytest.approx(1)
-    low, high = before.intervals["MITA 10 %"]["AUC 5 mm/7"]
+    low, high = before.spreads["MITA 10 %"]["AUC 5 mm/7"]
     assert low < before.scores["MITA 10 %"]["AUC 5 mm/7"] < high
     water, after = before.scores["water 1/4"], blurred.scores["water 1/4"]
     assert (water["HU slope"], water["HU error"]) == (pytest.approx(1), pytest.approx(0, abs=1e-3))
