@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from monai_sasm.evaluation.measured import bundle_of, older
 from monai_sasm.evaluation.report import installed_versions, tables
 from monai_sasm.evaluation.restoring import DEFAULT
-from monai_sasm.evaluation.summary import bundle_of, older
 from monai_sasm.evaluation.table import Table
 
 ROOT = Path(__file__).parents[1]

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from monai_sasm.evaluation.restoring import DEFAULT
 from monai_sasm.evaluation.table import Table
 
-GATE = "gate_mobilenet"
 PROTOCOLS = (
     "photo-awgn",
     "photo-real",
@@ -37,36 +35,6 @@ PROTOCOLS = (
 )
 """In the order of the page; the module of each in ``protocols`` has underscores for hyphens, and its ``run`` takes a
 Context and gives a Table.
-"""
-_PHOTO = ("noise_photo_unet", "raindrop_photo_unet")
-_CT, _MR = ("lowdose_ct_unet",), ("noise_mri_unet",)
-_RIVALS = ("unet", "esrgan", "dit", "sit")
-MEASURED = {
-    "photo-awgn": _PHOTO,
-    "photo-real": _PHOTO,
-    "photo-ddpm": ("noise_photo_unet", "noise_photo_ddpm"),
-    "raindrop-real": _PHOTO,
-    "raindrop-synth": _PHOTO,
-    "superres-photo": ("enhance_photo_diffusion",),
-    "inpaint": ("enhance_photo_diffusion",),
-    "ct-lowdose": tuple(f"lowdose_ct_{kind}" for kind in _RIVALS),
-    "ct-simulated": _CT,
-    "ct-lesions": _CT,
-    "ct-phantom": _CT,
-    "mri-noise": _MR,
-    "mri-superres": ("segment_hippocampus_unet", *(f"superres_mri_{kind}" for kind in _RIVALS)),
-    "mri-heads": (*_MR, "superres_mri_unet"),
-    "mri-lesions": (*_MR, "superres_mri_unet"),
-    "no-harm": (*_PHOTO, *_CT, *_MR),
-    "coherence": _CT,
-    "mixed": _PHOTO,
-    "refine": (*_PHOTO, "refine_photo_flow"),
-    "cifar10": ("cifar10_diffusion",),
-    "gate": (GATE,),
-    "speed": (*_PHOTO, *_CT),
-}
-"""Protocol -> bundles whose weights it measures, and the gate where there is a row of the default pipeline; those of
-``brats`` are the user's choice.
 """
 HEADER = """# Results
 
@@ -111,11 +79,9 @@ def section(table: Table, versions: Mapping[str, str], folder: str = "") -> str:
         versions: bundle -> installed version.
         folder: put before figure names.
     """
-    from monai_sasm.evaluation.summary import older
+    from monai_sasm.evaluation.measured import measured, older
 
-    gated = any(row.method.startswith(DEFAULT) for row in table.rows)
-    names = (*MEASURED.get(table.protocol, ()), *((GATE,) if gated else ()))
-    return table.markdown(folder, older(names, table, versions))
+    return table.markdown(folder, older(measured(table), table, versions))
 
 
 def installed_versions() -> dict[str, str]:

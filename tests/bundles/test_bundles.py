@@ -19,7 +19,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata, ver
 import monai_sasm
 from monai_sasm.bundles import read_metadata
 from monai_sasm.evaluation.report import installed_versions, tables
-from monai_sasm.evaluation.summary import LINES, summary
+from monai_sasm.evaluation.summary import summary
+from monai_sasm.evaluation.tasks import LINES
 from tests.bundle_cases import BUNDLES, ROOT, SCHEMA, clean_image, degraded_image, load, save
 from tests.tiny_upscaler import write_pipeline
 from tests.toy_gate import write_stand_ins

@@ -15,8 +15,9 @@ from monai_sasm.evaluation import figures, report
 from monai_sasm.evaluation.report import PROTOCOLS, installed_versions
 from monai_sasm.evaluation.restoring import DEFAULT
 from monai_sasm.evaluation.scoring import Case, Method
-from monai_sasm.evaluation.summary import LINES, SUBSET, Line, summary
+from monai_sasm.evaluation.summary import summary
 from monai_sasm.evaluation.table import Row, Table
+from monai_sasm.evaluation.tasks import LINES, SUBSET, Line
 from tests.data import CHECKOUT
 
 RESULTS = CHECKOUT / "docs" / "results"

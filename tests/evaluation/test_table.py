@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from monai_sasm.bundles import available
-from monai_sasm.evaluation.report import MEASURED, PROTOCOLS, report
+from monai_sasm.evaluation.measured import MEASURED
+from monai_sasm.evaluation.report import PROTOCOLS, report
 from monai_sasm.evaluation.table import Row, Table, merged
 
 
