@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from PIL import Image
 
 from monai_sasm.cli.degrade import Kind
 from monai_sasm.cli.main import main
+from monai_sasm.evaluation.table import Row, Table
+from scripts import bundle_numbers
 from scripts.readme_numbers import block
 from scripts.set_address import absolute, urls
 from tests.data import CHECKOUT, ct_small, mr_volume
@@ -60,6 +63,33 @@ def test_the_readme_has_commands() -> None:
 
 def test_the_numbers_are_those_of_the_protocols() -> None:
     assert block() in README, "python scripts/readme_numbers.py"
+
+
+@pytest.mark.parametrize("name", sorted(bundle_numbers.BUNDLES))
+def test_the_numbers_of_a_bundle_are_those_of_the_protocols(name: str) -> None:
+    readme = (CHECKOUT / "bundles" / name / "docs" / "README.md").read_text(encoding="utf-8")
+    assert bundle_numbers.block(name) in readme, "python scripts/bundle_numbers.py"
+
+
+def test_every_block_of_numbers_is_written_by_the_script() -> None:
+    """But for those that are empty: of bundles that no protocol measures."""
+    for path in CHECKOUT.glob("bundles/*/docs/README.md"):
+        blocks = path.read_text(encoding="utf-8").split(bundle_numbers.BEGIN)[1:]
+        filled = [block for block in blocks if block.split(bundle_numbers.END)[0].strip()]
+        assert len(filled) == (path.parents[1].name in bundle_numbers.BUNDLES), path
+
+
+def test_older_weights_are_named_behind_their_row() -> None:
+    table = Table("mri-superres", rows=(Row("U-Net", {"x4": {"PSNR": 22.07}}, {"x4": 16}),))
+    line = bundle_numbers.Line("mri-superres", "x4", "U-Net", ("U-Net",))
+    columns = (bundle_numbers.Column("PSNR", "PSNR"),)
+    for measured, cell in (("0.1.0", "U-Net 0.1.0"), ("0.2.0", "U-Net")):
+        old = replace(table, versions={"superres_mri_unet": measured})
+        installed = {"superres_mri_unet": "0.2.0"}
+        row = bundle_numbers.row(line, columns, old, versions=installed, owner="superres_mri_esrgan")
+        assert row == f"| {cell} | 22.07 |"
+    with pytest.raises(KeyError, match="mri-superres has no 'U-Net' at 'x2'"):
+        bundle_numbers.row(replace(line, level="x2"), columns, table, versions={}, owner="superres_mri_esrgan")
 
 
 def test_a_clone_names_no_address_of_its_own() -> None:

@@ -273,7 +273,7 @@ def _cell(row: dict[str, Any], key: str) -> str:
     if key == "called":
         return "yes" if row[key] else "-"
     if key == "gain" and isinstance(row[key], dict) and "psnr_gain_db" in row[key]:
-        return f"{row[key]['psnr_gain_db']:+.1f} ({row[key].get('measured_on', '')})"
+        return f"{row[key]['psnr_gain_db']:+.2f} ({row[key].get('measured_on', '')})"
     return str(row[key] or "-") if key != "gain" else "-"
 
 

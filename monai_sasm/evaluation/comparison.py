@@ -24,7 +24,7 @@ from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.scoring import Case, Compared, Image, Method, Results, average, compare, values_of
 from monai_sasm.evaluation.simulated import Simulation
 from monai_sasm.evaluation.statistics import losses
-from monai_sasm.evaluation.table import Row, Table
+from monai_sasm.evaluation.table import FEW, Row, Table
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
@@ -33,7 +33,6 @@ PROTOCOL = "compare"
 INPUT = "input"
 FEATURE_SLICES, FEATURE_CROP = 3, 192  # slices around the middle of a volume, and pixels in their middle
 COMPARED = ("PSNR", "SSIM", "RMSE", "VGG19-n", "LPIPS")
-FEW = 6  # images below which no paired test can reach 0.05
 
 logger = logging.getLogger("monai_sasm")
 _NOTHING = np.empty(0, np.float32)
@@ -206,7 +205,9 @@ class _Measured:
         if self.by_slice and count > 1:
             return ("one image only: intervals and tests are over its slices, which are alike, and so too sure",)
         if count < FEW:
-            return (f"{count} image{'s' * (count > 1)}: with fewer than {FEW}, no test can reach p = 0.05",)
+            return (
+                f"{count} image{'s' * (count > 1)}: no interval and no test below {FEW}, which cannot reach p = 0.05",
+            )
         return ()
 
     def figures(self, folder: Path, rows: Sequence[Row], order: Sequence[str]) -> tuple[str, ...]:

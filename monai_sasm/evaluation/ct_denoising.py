@@ -27,7 +27,7 @@ from monai_sasm.evaluation.metrics import (
 )
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.restoring import our_methods
-from monai_sasm.evaluation.scoring import Case, Compared, Image, Method, score
+from monai_sasm.evaluation.scoring import Case, Compared, Gain, Image, Method, score
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.types import Modality
 
@@ -37,6 +37,7 @@ REFERENCE_ROW = "full dose (reference)"
 SHOWN_STEPS = (0, 1)  # of the contenders in the figure of slices
 FEATURE_CROP = 192  # pixels; features are compared in the middle of a slice
 COMPARED = Compared(OWN_ROW, ("PSNR", "SSIM", "VGG19-n", "LPIPS"))
+GAIN = Gain("PSNR")
 HU_SCALE = 1000.0  # peers get images of order 1
 RANGE = CT_WINDOW[1] - CT_WINDOW[0]
 BODY = -500.0  # HU; above it is patient (or table), below it air and lung
@@ -61,6 +62,7 @@ DEFINITIONS = {
     "M params": "millions of trained weights",
     "NPS mean": "cycles/mm, power-weighted mean frequency of the noise power spectrum there; lower: coarser, "
     "blotchier grain",
+    **GAIN.definition,
 }
 
 
@@ -114,6 +116,7 @@ def ct_table(context: Context, study: CtStudy) -> Table:
         cache=context.cache,
         subset_name="BM3D subset",
         compared=COMPARED if rivals else None,
+        gain=GAIN,
     )
     rows, spectra = _without_spectra(rows)
     rows = _with_parameters(rows, rivals)

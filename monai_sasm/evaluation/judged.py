@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from monai_sasm.evaluation.contenders import NAMES
-from monai_sasm.evaluation.scoring import Case, Compared, Results, average, compare, values_of
+from monai_sasm.evaluation.scoring import (
+    Case,
+    Compared,
+    Gain,
+    Results,
+    average,
+    compare,
+    values_of,
+    with_gains,
+    with_interval,
+)
 from monai_sasm.evaluation.statistics import losses, recovered_fraction, recovered_interval
 from monai_sasm.evaluation.table import Row
 
@@ -32,6 +42,7 @@ def judged_rows(
     *,
     seconds: Mapping[str, Sequence[float]],
     parameters: Mapping[str, int],
+    gain: Gain,
 ) -> tuple[Row, ...]:
     """One row per method.
 
@@ -40,7 +51,9 @@ def judged_rows(
         results: method -> (level, case) -> metric -> value with ``Dice``; :data:`CLEAN` and :data:`DEGRADED` too.
         seconds: method -> seconds per slice, one per case.
         parameters: method -> number of weights.
+        gain: as for :func:`monai_sasm.evaluation.scoring.score`.
     """
+    results = with_gains(results, gain)
     compared = Compared(REFERENCE, COMPARED, f"against {REFERENCE}")
     rows = []
     for name, found in results.items():
@@ -49,6 +62,7 @@ def judged_rows(
         row = replace(row, seconds=None if plain else statistics.median(seconds[name]))
         reference = None if plain else results.get(REFERENCE)
         row = compare(row, cases, found, reference=reference, compared=compared)
+        row = with_interval(row, cases, found, gain=gain)
         for level in row.scores:
             row = _judged(row, level, cases, results=results, count=parameters.get(name))
         rows.append(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,22 +49,39 @@ def tables(folder: Path) -> dict[str, Table]:
 
 
 def report(output: Path) -> Path:
-    """Merge ``<output>/<protocol>.json`` into ``RESULTS.md`` beside the folder; returns its path.
+    """Merge ``<output>/<protocol>.json`` into ``RESULTS.md`` beside the folder, and write ``<output>/<protocol>.md``
+    anew, which names weights that are no longer installed; returns the page's path.
 
     Args:
         output: folder of the JSON files, usually ``docs/results``.
     """
     from monai_sasm.evaluation.summary import summary
 
-    known = tables(output)
-    sections = [known[name].markdown(f"{output.name}/") for name in PROTOCOLS if name in known]
+    known, versions = tables(output), installed_versions()
+    names = [name for name in PROTOCOLS if name in known]
+    sections = [section(known[name], versions, f"{output.name}/") for name in names]
+    for name in names:
+        (output / f"{name}.md").write_text(section(known[name], versions), encoding="utf-8")
     missing = [name for name in PROTOCOLS if name not in known]
     if missing:
         sections.append("Not run: " + ", ".join(missing) + ".\n")
     page = output.parent / "RESULTS.md"
-    first = [HEADER.format(folder=output.name), summary(known, installed_versions())]
+    first = [HEADER.format(folder=output.name), summary(known, versions)]
     page.write_text("\n".join([*first, "# Protocols\n", *sections]), encoding="utf-8")
     return page
+
+
+def section(table: Table, versions: Mapping[str, str], folder: str = "") -> str:
+    """A table in Markdown, which names the weights it measured that are no longer installed.
+
+    Args:
+        table: of a protocol.
+        versions: bundle -> installed version.
+        folder: put before figure names.
+    """
+    from monai_sasm.evaluation.measured import measured, older
+
+    return table.markdown(folder, older(measured(table), table, versions))
 
 
 def installed_versions() -> dict[str, str]:

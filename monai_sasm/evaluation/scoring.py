@@ -20,6 +20,8 @@ from monai_sasm.io.commit import replacing
 
 Image = NDArray[np.float32]
 Measure = Callable[["Case", Image], dict[str, float]]
+Results = Mapping[tuple[str, str], dict[str, float]]
+"""(level, case) -> metric -> value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,7 @@ def score(
     cache: ResultCache,
     subset_name: str = "subset",
     compared: Compared | None = None,
+    gain: Gain | None = None,
 ) -> list[Row]:
     """Rows of all methods; where one ran on a subset, every method is also printed on that same subset.
 
@@ -108,8 +111,12 @@ def score(
         cache: results of earlier runs.
         subset_name: how subset rows are marked, as in ``"TV (BM3D subset)"``.
         compared: adds bootstrap intervals, and paired tests against one of the methods.
+        gain: adds the gain over one of the methods, with its interval.
     """
+    results: dict[str, Results]
     results = {method.name: measured(protocol, cases, method, measure=measure, cache=cache) for method in methods}
+    if gain is not None:
+        results = with_gains(results, gain)
     rows = [
         average(method.name, cases, results[method.name], note=method.note)
         for method in methods
@@ -118,6 +125,8 @@ def score(
     if compared is not None:
         reference = results.get(compared.reference)
         rows = [compare(row, cases, results[row.method], reference=reference, compared=compared) for row in rows]
+    if gain is not None:
+        rows = [with_interval(row, cases, results[row.method], gain=gain) for row in rows]
     limits = [method.first for method in methods if method.first is not None]
     if limits:
         subset = _first(cases, min(limits))
@@ -128,9 +137,7 @@ def score(
     return rows
 
 
-def average(
-    name: str, cases: Sequence[Case], results: Mapping[tuple[str, str], dict[str, float]], note: str = ""
-) -> Row:
+def average(name: str, cases: Sequence[Case], results: Results, note: str = "") -> Row:
     """Mean of each metric per level, median of the seconds."""
     scores: dict[str, dict[str, float]] = {}
     seconds = []
@@ -158,9 +165,14 @@ class Tally:
         """Note what a method came to on a case."""
         self.scores.setdefault(method, {})[case.level, case.name] = {**scores, "seconds": seconds}
 
-    def rows(self, cases: Sequence[Case]) -> tuple[Row, ...]:
-        """One row per method, in the order in which they were first added."""
-        return tuple(average(name, cases, found) for name, found in self.scores.items())
+    def rows(self, cases: Sequence[Case], gain: Gain | None = None) -> tuple[Row, ...]:
+        """One row per method, in the order in which they were first added; ``gain`` as for :func:`score`."""
+        if gain is None:
+            return tuple(average(name, cases, found) for name, found in self.scores.items())
+        results = with_gains(self.scores, gain)
+        return tuple(
+            with_interval(average(name, cases, found), cases, found, gain=gain) for name, found in results.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -178,8 +190,51 @@ class Compared:
     label: str = "U-Net"
 
 
-Results = Mapping[tuple[str, str], dict[str, float]]
-"""(level, case) -> metric -> value."""
+@dataclass(frozen=True)
+class Gain:
+    """What a method gives over another one, case by case: what all cases differ in drops out.
+
+    Args:
+        metric: of which.
+        before: the other one.
+    """
+
+    metric: str
+    before: str = "input"
+
+    @property
+    def name(self) -> str:
+        """As a column's head, ``PSNR gain``."""
+        return f"{self.metric} gain"
+
+    @property
+    def definition(self) -> dict[str, str]:
+        """Its name and what it is."""
+        return {
+            self.name: f"mean over images of {self.metric} less that of '{self.before}' on the same image; [low, high] "
+            "is its 95 % bootstrap interval"
+        }
+
+
+def with_gains(results: Mapping[str, Results], gain: Gain) -> dict[str, Results]:
+    """Results of methods with the gain of each case, but for the method over which it is."""
+    before = results[gain.before]
+    return {
+        name: found
+        if name == gain.before
+        else {
+            key: {**scores, gain.name: scores[gain.metric] - before[key][gain.metric]} for key, scores in found.items()
+        }
+        for name, found in results.items()
+    }
+
+
+def with_interval(row: Row, cases: Sequence[Case], results: Results, *, gain: Gain) -> Row:
+    """``row`` with the bootstrap interval of its gain, of each level."""
+    for level in row.scores:
+        values = values_of(cases, results, level)
+        row = with_statistics(row, level, values, reference=None, metrics=(gain.name,), against="")
+    return row
 
 
 def compare(row: Row, cases: Sequence[Case], results: Results, *, reference: Results | None, compared: Compared) -> Row:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from monai_sasm.evaluation.table import Row
+from monai_sasm.evaluation.table import FEW, Row
 
 DRAWS = 2000
 CONFIDENCE = 0.95
@@ -26,13 +26,25 @@ def bootstrap_interval(values: ArrayLike, draws: int = DRAWS, seed: int = 0) -> 
         seed: of the draws: the same values give the same interval.
 
     Returns:
-        Lower and upper limit; NaN for fewer than two subjects.
+        Lower and upper limit; NaN for fewer than :data:`FEW` subjects.
     """
     finite = np.asarray(values, np.float64)
     finite = finite[np.isfinite(finite)]
-    if len(finite) < 2:
+    if len(finite) < FEW:
         return float("nan"), float("nan")
     return _limits(finite[_resamples(len(finite), draws, seed)].mean(1))
+
+
+def grouped_interval(groups: Sequence[Sequence[float]], draws: int = DRAWS, seed: int = 0) -> Interval:
+    """As :func:`bootstrap_interval`, of the mean of all values, by drawing whole groups: values of one subject are
+    alike. Groups without values do not count.
+    """
+    filled = [group for group in groups if len(group)]
+    if len(filled) < FEW:
+        return float("nan"), float("nan")
+    sums, counts = (np.array([part(group) for group in filled], np.float64) for part in (np.sum, len))
+    chosen = _resamples(len(filled), draws, seed)
+    return _limits(sums[chosen].sum(1) / counts[chosen].sum(1))
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class Paired:
     Args:
         difference: mean of method minus reference.
         p: two-sided p value of Wilcoxon's signed-rank test (1945): the probability of ranks this uneven when the
-            differences are symmetric about 0. 1 when all are 0; NaN for fewer than two subjects.
+            differences are symmetric about 0. 1 when all are 0; NaN for fewer than :data:`FEW` subjects.
     """
 
     difference: float
@@ -52,7 +64,7 @@ class Paired:
 def paired_test(values: ArrayLike, reference: ArrayLike) -> Paired:
     """Compare a method with a reference, subject by subject.
 
-    With n subjects p cannot fall below ``2 ** (1 - n)``: fewer than six can never reach 0.05.
+    With n subjects p cannot fall below ``2 ** (1 - n)``: fewer than :data:`FEW` can never reach 0.05.
 
     Raises:
         ValueError: the numbers of subjects differ.
@@ -63,7 +75,7 @@ def paired_test(values: ArrayLike, reference: ArrayLike) -> Paired:
     if first.shape != second.shape:
         raise ValueError(f"a paired test needs the same subjects, got {first.shape} and {second.shape} values")
     differences = (first - second)[np.isfinite(first) & np.isfinite(second)]
-    if len(differences) < 2:
+    if len(differences) < FEW:
         return Paired(float(differences.mean()) if len(differences) else float("nan"), float("nan"))
     p = 1.0 if not differences.any() else float(wilcoxon(differences).pvalue)
     return Paired(float(differences.mean()), p)
@@ -88,7 +100,7 @@ def recovered_interval(
 ) -> Interval:
     """95 % bootstrap interval of :func:`recovered_fraction`, the three scores of a subject drawn together."""
     score, lowest, highest = (np.asarray(part, np.float64) for part in (restored, low, high))
-    if len(score) < 2:
+    if len(score) < FEW:
         return float("nan"), float("nan")
     chosen = _resamples(len(score), draws, seed)
     gained, lost = (part[chosen].mean(1) for part in (score - lowest, highest - lowest))

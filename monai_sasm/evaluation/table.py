@@ -11,6 +11,10 @@ from typing import Any
 
 Scores = Mapping[str, Mapping[str, float]]
 """Level (noise strength, dose, kernel; ``""`` when there is only one) -> metric -> mean over the images."""
+Limits = Mapping[str, Mapping[str, tuple[float, float]]]
+"""Level -> metric -> lower and upper limit."""
+FEW = 6
+"""Cases below which there is no 95 % interval and no p: a signed-rank test of five cannot reach 0.05."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Row:
         n: level -> number of images.
         seconds: median wall-clock seconds per image; ``None`` where nothing was run.
         note: settings or source.
-        intervals: level -> metric -> lower and upper limit of its mean; printed behind it.
+        intervals: 95 % limits of the mean over ``n`` images; printed behind it.
+        spreads: mean minus and plus what the metric's definition says, a standard error or deviation; printed likewise.
     """
 
     method: str
@@ -31,7 +36,16 @@ class Row:
     n: Mapping[str, int]
     seconds: float | None = None
     note: str = ""
-    intervals: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    intervals: Limits = field(default_factory=dict)
+    spreads: Limits = field(default_factory=dict)
+
+    def few(self, level: str) -> bool:
+        """Whether too few images are known to be behind the means of a level for an interval or a p value."""
+        return self.n.get(level, FEW) < FEW
+
+    def interval(self, level: str, metric: str) -> tuple[float, float] | None:
+        """95 % limits of a mean; ``None`` where there are none, or too few images."""
+        return None if self.few(level) else _finite_limits(self.intervals.get(level, {}).get(metric))
 
 
 @dataclass(frozen=True)
@@ -79,17 +93,29 @@ class Table:
     def read(cls, path: Path) -> Table:
         """Inverse of :meth:`write` (NaN comes back as NaN)."""
         content = json.loads(path.read_text(encoding="utf-8"))
-        rows = tuple(Row(**{**row, "scores": _with_nan(row["scores"])}) for row in content.pop("rows"))
+        told = " ".join((content.get("definitions") or {}).values())
+        rows = tuple(_read_row(row, "[mean - " in told) for row in content.pop("rows"))
         flags, figures = tuple(content.pop("flags")), tuple(content.pop("figures"))
         return cls(**content, flags=flags, figures=figures, rows=rows)
 
-    def markdown(self, folder: str = "") -> str:
-        """The section of this protocol; ``folder`` is put before figure names."""
+    def markdown(self, folder: str = "", older: Mapping[str, str] | None = None) -> str:
+        """The section of this protocol.
+
+        Args:
+            folder: put before figure names.
+            older: bundle -> its version, of measured ones that are not those installed.
+        """
         lines = [f"## {self.protocol}", ""]
         if self.skipped:
             return "\n".join([*lines, f"skipped: {self.skipped}", ""])
         lines += [f"Data: `sha256 {self.data_hash[:16]}`.", ""] if self.data_hash else []
-        lines += [f"- **{name}**: {text}" for name, text in (self.definitions or {}).items()] + [""]
+        if older:
+            named = ", ".join(f"{name} {version}" for name, version in older.items())
+            lines += [f"Measured with {named}; other versions are installed now.", ""]
+        lines += [f"- **{name}**: {text}" for name, text in (self.definitions or {}).items()]
+        if any(row.few(level) for row in self.rows for level in row.intervals):
+            lines.append(f"- **n below {FEW}**: no 95 % interval and no p: so few cannot reach p = 0.05")
+        lines.append("")
         for level in self._levels():
             lines += [f"### {level}", ""] if level else []
             lines += [*self._level_table(level), ""]
@@ -106,11 +132,14 @@ class Table:
 
     def _level_table(self, level: str) -> list[str]:
         rows = [row for row in self.rows if level in row.scores]
-        columns = list(dict.fromkeys(name for row in rows for name in row.scores[level]))
+        columns = [
+            name
+            for name in dict.fromkeys(name for row in rows for name in row.scores[level])
+            if not _is_p(name) or any(not row.few(level) and name in row.scores[level] for row in rows)
+        ]
         lines = ["| method | " + " | ".join(columns) + " | n | s/image |", "|---|" + "---:|" * (len(columns) + 2)]
         for row in rows:
-            limits = row.intervals.get(level, {})
-            cells = [_cell(row.scores[level].get(name)) + _limits(limits.get(name)) for name in columns]
+            cells = [_with_limits(row, level, name) for name in columns]
             seconds = "-" if row.seconds is None else f"{row.seconds:.3g}"
             lines.append(f"| {row.method} | " + " | ".join(cells) + f" | {row.n.get(level, '-')} | {seconds} |")
         return lines
@@ -124,7 +153,8 @@ def merged(rows: Iterable[Row]) -> tuple[Row, ...]:
         scores = {**(before.scores if before else {}), **row.scores}
         counts = {**(before.n if before else {}), **row.n}
         intervals = {**(before.intervals if before else {}), **row.intervals}
-        found[row.method] = replace(row, scores=scores, n=counts, intervals=intervals)
+        spreads = {**(before.spreads if before else {}), **row.spreads}
+        found[row.method] = replace(row, scores=scores, n=counts, intervals=intervals, spreads=spreads)
     return tuple(found.values())
 
 
@@ -134,11 +164,27 @@ def _cell(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 2 else f"{value:.2f}"
 
 
-def _limits(interval: Sequence[float | None] | None) -> str:
-    """``[low, high]`` behind a mean; nothing where there are none."""
-    if interval is None or any(limit is None or not math.isfinite(limit) for limit in interval):
-        return ""
-    return f" [{_cell(interval[0])}, {_cell(interval[1])}]"
+def _with_limits(row: Row, level: str, metric: str) -> str:
+    """A mean and ``[low, high]`` behind it, where there are limits; no p of few."""
+    mean = _cell(None if _is_p(metric) and row.few(level) else row.scores[level].get(metric))
+    limits = row.interval(level, metric) or _finite_limits(row.spreads.get(level, {}).get(metric))
+    return mean if mean == "-" or limits is None else f"{mean} [{_cell(limits[0])}, {_cell(limits[1])}]"
+
+
+def _is_p(metric: str) -> bool:
+    return metric.startswith("p ")
+
+
+def _finite_limits(limits: Sequence[float | None] | None) -> tuple[float, float] | None:
+    low, high = (math.nan if limit is None else limit for limit in limits or (None, None))
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def _read_row(row: dict[str, Any], with_spreads: bool) -> Row:
+    """A row of a file; older ones with standard errors or deviations have them in the place of intervals."""
+    if with_spreads and "spreads" not in row:
+        row = {**row, "spreads": row.get("intervals", {}), "intervals": {}}
+    return Row(**{**row, "scores": _with_nan(row["scores"])})
 
 
 def finite(value: Any) -> Any:

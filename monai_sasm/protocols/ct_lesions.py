@@ -160,7 +160,7 @@ def _observed(row: Row, noisy: Sequence[Case], method: Method) -> Row:
         row,
         scores={**row.scores, OBSERVED: scores},
         n={**row.n, OBSERVED: len(without)},
-        intervals={**row.intervals, OBSERVED: limits},
+        spreads={**row.spreads, OBSERVED: limits},
     )
 
 
@@ -245,7 +245,7 @@ def _averaged(
             metric: (mean - error, mean + error) for metric, (mean, error) in means.items() if "gain" in metric
         }
         counts[level] = len(found)
-    return Row(name, scores, n=counts, note=note, intervals=limits)
+    return Row(name, scores, n=counts, note=note, spreads=limits)
 
 
 def _peer_rows(context: Context, root: Path, cases: Sequence[Case]) -> list[Row]:

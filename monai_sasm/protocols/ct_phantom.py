@@ -143,7 +143,7 @@ def _published() -> Row:
         }
         for level, values in PUBLISHED.items()
     }
-    return Row("input, read by LCD_CT", scores, n=dict.fromkeys(scores, 10), note="published code", intervals=limits)
+    return Row("input, read by LCD_CT", scores, n=dict.fromkeys(scores, 10), note="published code", spreads=limits)
 
 
 def _row(method: Method, phantoms: Sequence[Phantom]) -> Row:
@@ -175,7 +175,7 @@ def _as_row(method: Method, phantoms: Sequence[Phantom], measured: Mapping[str, 
             if f"spread {name}" in values
         }
     counts = {one.level: len(one.images) for one in phantoms}
-    return Row(method.name, scores, n=counts, note=method.note, intervals=limits)
+    return Row(method.name, scores, n=counts, note=method.note, spreads=limits)
 
 
 def _measured(phantom: Phantom, method: Method) -> dict[str, float]:

@@ -15,7 +15,7 @@ from monai_sasm.evaluation.data import data_hash, files, photo
 from monai_sasm.evaluation.metrics import as_8_bit, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.sampling_steps import Enhancer, enhancers, methods_over_steps, step_figure
-from monai_sasm.evaluation.scoring import Case, Image, Method, score
+from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, score
 from monai_sasm.evaluation.table import Row, Table, merged
 
 PROTOCOL = "inpaint"
@@ -26,11 +26,13 @@ THICK = 6.0  # pixels, median distance of a hole's pixels from known ones, above
 SHARES = (0.2, 0.4)  # of the image, between the classes of strokes
 CLASSES = ("strokes below 20 %", "strokes 20 to 40 %", "strokes above 40 %", "block")
 SHOWN = ("input", "biharmonic", "ours, 1 step", "ours, 10 steps")
+GAIN = Gain("PSNR hole")
 DEFINITIONS = {
     "PSNR hole": "dB, all channels, of the 8-bit result in the hole",
     "SSIM hole": "Gaussian 11x11, sigma 1.5, mean of channels and of the windows centred in the hole",
     "outside": "largest change of a known pixel, grey levels of 255; must be 0",
     "seconds": "median wall clock per photo of all classes, on this machine, which may be busy",
+    **GAIN.definition,
 }
 
 
@@ -64,8 +66,8 @@ def run(context: Context) -> Table:
     once = [*peers, *methods_over_steps(_restore, model, latent, most=1)]
     rows = merged(
         [
-            *score(PROTOCOL, cases, once, measure=measure_all, cache=context.cache),
-            *score(PROTOCOL, swept, over_steps, measure=measure_all, cache=context.cache),
+            *score(PROTOCOL, cases, once, measure=measure_all, cache=context.cache, gain=GAIN),
+            *score(PROTOCOL, swept, over_steps, measure=measure_all, cache=context.cache, gain=GAIN),
         ]
     )
     require_untouched(rows)

@@ -15,7 +15,7 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import data_hash, files, photo
 from monai_sasm.evaluation.metrics import mean_iou, psnr, ssim
 from monai_sasm.evaluation.restoring import DEFAULT, as_volume
-from monai_sasm.evaluation.scoring import Case, Image, Tally
+from monai_sasm.evaluation.scoring import Case, Gain, Image, Tally
 from monai_sasm.evaluation.table import Table
 from monai_sasm.types import Modality
 
@@ -29,12 +29,14 @@ WET = 0.05  # share of light from water above which a pixel is a drop's
 IDENTITY, RAINDROP, NOISE = "identity", "raindrop", "noise"
 FAULTS = (IDENTITY, RAINDROP, NOISE)
 SOFT, ORACLE = "soft mixing, 1 pass", "oracle routing, 1 pass"
+GAIN = Gain("PSNR")
 DEFINITIONS = {
     "PSNR": "dB, RGB, unclipped, mean over photos",
     "SSIM": "mean of channels",
     "routing": "share of pixels whose largest weight is on the right class (clean, raindrop, noise), from the true "
     "masks",
     "mIoU": "mean intersection over union of those three classes",
+    **GAIN.definition,
 }
 
 
@@ -54,7 +56,7 @@ def run(context: Context) -> Table:
         PROTOCOL,
         data_hash=data_hash(paths),
         definitions=DEFINITIONS,
-        rows=tally.rows(cases),
+        rows=tally.rows(cases, GAIN),
         flags=(
             *context.limited(),
             f"first {len(cases)} photos of bsds500/val; three smooth regions each (seed = number of the photo): "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from monai_sasm.evaluation.contrast_gain import mean_and_error
 from monai_sasm.evaluation.data import DataAbsentError, data_hash, load
 from monai_sasm.evaluation.mri_lesions import BALLS, ERASED, INVENTED, Ball, Placed, invented, place
 from monai_sasm.evaluation.restoring import DEFAULT, as_file_order, our_methods, pipeline_methods, restoring, retrained
-from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, fingerprint
+from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, degrade, fingerprint
+from monai_sasm.evaluation.statistics import Interval, grouped_interval
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.protocols.mri_heads import FOLDER, GROUPS
 from monai_sasm.protocols.mri_superres import cubic
@@ -26,6 +28,7 @@ NOISE = {"noise 1 %": 0.01, "noise 3 %": 0.03, "noise 6 %": 0.06}
 TRUNCATION = {"truncated x2": 2}
 THICK = {"slices of 3": 3, "slices of 5": 5}  # thin slices per thick one
 TRUNCATION_NOISE = 0.01
+INTERPOLATED = "cubic along slices"  # what makes slices thin without a network
 DENOISER, SHARPENER = "noise_mri_unet", "superres_mri_unet"
 DEPTH, REACH = 8, 2  # slices of a block, and on each side of where lesions lie
 THIN_SLICES = 45  # of the part of a volume that is made thick: 9 of 5, 15 of 3
@@ -35,6 +38,8 @@ FLAIR = "mri/ms_patient*/*.nii.gz"  # thick slices, of two patients with lesions
 DEFINITIONS = {
     "signal": "recovered share of the signal of lesions of so many mm and per cent of white, summed where they lie; 1 "
     "is kept; [mean - standard error, mean + standard error] over lesions",
+    "signal gain": f"of thick slices: mean over lesions of that share less that of '{INTERPOLATED}', lesion by lesion; "
+    "[low, high] is its 95 % bootstrap interval, whole volumes drawn",
     "erased": f"share of all lesions with less than {ERASED:.0%} of their signal",
     "invented": f"blobs of at least {100 * INVENTED:g} % of white per volume in flat tissue that neither the clean "
     "volume nor what was restored has, without lesions",
@@ -58,27 +63,41 @@ class Pair:
 class Counts:
     """What a method came to on a level."""
 
-    shares: dict[Ball, list[float]] = field(default_factory=dict)
+    shares: dict[Ball, list[list[float]]] = field(default_factory=dict)  # a list for each stack
     invented: list[float] = field(default_factory=list)
 
     def add(self, balls: Sequence[Ball], found: dict[str, float]) -> None:
         """Note one stack, see :func:`_measured`."""
-        for number, ball in enumerate(balls):
-            self.shares.setdefault(ball, []).append(found[str(number)])
+        for kind in BALLS:
+            shares = [found[str(number)] for number, ball in enumerate(balls) if ball == kind]
+            self.shares.setdefault(kind, []).append(shares)
         self.invented.append(found["invented"])
 
     def scores(self) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-        """Metrics, and limits of the means."""
+        """Metrics, and their means minus and plus a standard error."""
         values, limits = {}, {}
-        for ball in BALLS:
-            if self.shares.get(ball):
-                mean, error = mean_and_error(self.shares[ball])
+        for ball, stacks in self.shares.items():
+            shares = list(chain(*stacks))
+            if shares:
+                mean, error = mean_and_error(shares)
                 values[f"signal {ball.label}"] = mean
                 limits[f"signal {ball.label}"] = (mean - error, mean + error)
-        together = [share for shares in self.shares.values() for share in shares]
+        together = [share for stacks in self.shares.values() for share in chain(*stacks)]
         values["erased"] = float(np.mean(np.array(together) < ERASED)) if together else float("nan")
         values["invented"] = float(np.mean(self.invented))
         return values, limits
+
+    def gains(self, before: Counts) -> tuple[dict[str, float], dict[str, Interval]]:
+        """What each kind of lesion has more than before, lesion by lesion, and its 95 % interval over stacks."""
+        values, intervals = {}, {}
+        for ball, stacks in self.shares.items():
+            pairs = zip(stacks, before.shares[ball], strict=True)
+            differences = [[a - b for a, b in zip(own, other, strict=True)] for own, other in pairs]
+            if any(differences):
+                name = Gain(f"signal {ball.label}").name
+                values[name] = float(np.mean(list(chain(*differences))))
+                intervals[name] = grouped_interval(differences)
+        return values, intervals
 
 
 def run(context: Context) -> Table:
@@ -89,18 +108,22 @@ def run(context: Context) -> Table:
     rows: dict[str, Row] = {}
     for level in (*NOISE, *TRUNCATION, *THICK):
         pairs = [pair for path in subjects for pair in _pairs(path, level)]
+        interpolated: Counts | None = None
         for method in _methods(context, level, pairs[:1]):
             counts = Counts()
             for pair in pairs[: method.first]:
                 counts.add(pair.placed.balls, _measured(context, method, pair))
             values, limits = counts.scores()
-            before = rows.get(method.name, Row(method.name, {}, n={}, note=method.note, intervals={}))
+            gains, intervals = ({}, {}) if interpolated is None else counts.gains(interpolated)
+            interpolated = counts if method.name == INTERPOLATED else interpolated
+            before = rows.get(method.name, Row(method.name, {}, n={}, note=method.note))
             rows[method.name] = Row(
                 method.name,
-                {**before.scores, level: values},
+                {**before.scores, level: values | gains},
                 n={**before.n, level: len(counts.invented)},
                 note=method.note or before.note,
-                intervals={**before.intervals, level: limits},
+                intervals={**before.intervals, level: intervals},
+                spreads={**before.spreads, level: limits},
             )
     return Table(
         PROTOCOL,
@@ -162,7 +185,7 @@ def _pairs(path: Path, level: str) -> Iterator[Pair]:
 
 def _methods(context: Context, level: str, tuning: Sequence[Pair]) -> list[Method]:
     if level in THICK:
-        return [_thin(context, "cubic along slices", 0.0), *retrained(context, Modality.MR, SHARPENER, _thinning)]
+        return [_thin(context, INTERPOLATED, 0.0), *retrained(context, Modality.MR, SHARPENER, _thinning)]
     if level in TRUNCATION:
         return [
             Method("input", lambda case: case.degraded),

@@ -14,7 +14,7 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import data_hash, files, load, scaled_slices
 from monai_sasm.evaluation.metrics import bias, gradient_ratio, psnr, ssim
 from monai_sasm.evaluation.restoring import our_methods
-from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, score
+from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, degrade, score
 from monai_sasm.evaluation.table import Table
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.protocols.mri_heads import FOLDER, GROUPS
@@ -31,12 +31,14 @@ DEPTH = 3  # slices of a stack that are measured
 TUNING = "tumour_TCGA-FG-6692_native/t1c.nii.gz"
 PEERS = ("BM3D", "NLM fast", "curvature flow")
 RICIAN_MEAN = 1.5708  # (pi / 2): squared mean of pure Rician noise over sigma^2
+GAIN = Gain("PSNR head")
 DEFINITIONS = {
     "PSNR": "dB, whole slice, range 1 = 99.5th percentile of the volume's foreground, mean over slices",
     "PSNR head": f"dB, same range, only pixels above {HEAD:g} in the clean slice (background noise floor left out)",
     "SSIM": "same range, Gaussian 11x11, sigma 1.5",
     "bias": "mean of restored minus clean in the head, in % of the range (magnitude images are biased upwards)",
     "gradient": "mean gradient magnitude over that of the clean slice",
+    **GAIN.definition,
 }
 
 
@@ -59,7 +61,7 @@ def run(context: Context) -> Table:
         ]
         methods += plain + [_unbiased(method) for method in plain[:2]]
     methods += our_methods(context.restorer, Modality.MR, EXPERT, sigma_known=True)
-    rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache)
+    rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache, gain=GAIN)
     example = next(case for case in cases if case.level == _name(LEVELS[1]))
     return Table(
         PROTOCOL,

@@ -15,11 +15,11 @@ from monai_sasm.evaluation.contenders import Contender, contender_methods, conte
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_hash, scaled_slices
 from monai_sasm.evaluation.judge import Judge, Regions, agreement, judge
-from monai_sasm.evaluation.judged import JUDGED, hallucinating, judged_rows
+from monai_sasm.evaluation.judged import DEGRADED, JUDGED, hallucinating, judged_rows
 from monai_sasm.evaluation.metrics import psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.restoring import as_file_order, pipeline_methods
-from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, measured
+from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, degrade, measured
 from monai_sasm.evaluation.table import Table
 from monai_sasm.types import Modality
 
@@ -34,11 +34,13 @@ REGIONS = ("background", "anterior", "posterior")
 FEATURE_SLICES = 3  # per volume, around its middle
 LEAST = 11  # pixels a slice must have for SSIM
 BORDER = 6  # pixels
+GAIN = Gain("PSNR inside", DEGRADED)
 DEFINITIONS = {
     "PSNR": "dB, whole volume, range 1 = 99.5th percentile of the foreground of the clean volume",
     "PSNR inside": f"the same without the {BORDER} pixels at the border of each slice, where what truncation smears "
     "comes round from the opposite side: the volumes are small pieces of a head, so that much of them is border",
     "SSIM": "same range, Gaussian 11x11, sigma 1.5, mean over slices",
+    **GAIN.definition,
     **JUDGED,
     "M params": "millions of trained weights",
     "s/image": "median seconds per slice of about 35 x 50 pixels, slices restored in batches",
@@ -71,7 +73,7 @@ def run(context: Context) -> Table:
         seconds[method.name] = [found[case.level, case.name]["seconds"] / len(case.clean) for case in cases]
         results[method.name] = found
     parameters = {one.name: one.parameters for one in networks}
-    rows = judged_rows(cases, results, seconds=seconds, parameters=parameters)
+    rows = judged_rows(cases, results, seconds=seconds, parameters=parameters, gain=GAIN)
     flags = (
         *context.limited(),
         *missing,

@@ -13,7 +13,7 @@ from monai_sasm.evaluation.data import cbsd68, data_hash, files, photo
 from monai_sasm.evaluation.metrics import as_8_bit, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.restoring import our_methods, restoring, self_ensemble
-from monai_sasm.evaluation.scoring import Case, Image, Method, score
+from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, score
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.types import Modality
 
@@ -26,11 +26,13 @@ PUBLISHED = {  # CBSD68 PSNR of RGB, from the tables of the papers
     "FFDNet (published)": (33.87, 31.21, 27.96),
     "DRUNet (published)": (34.30, 31.69, 28.51),
 }
+GAIN = Gain("PSNR")
 DEFINITIONS = {
     "PSNR": "dB, all channels, range 1, of the unclipped result (mean of per-image values)",
     "PSNR 8-bit": "dB, of the result clipped to [0, 1] and rounded to 8 bit, as published numbers are measured",
     "SSIM": "Gaussian 11x11, sigma 1.5, mean of channels",
     "seconds": "median wall clock per image on this machine, which may be busy; see `speed` for ratios",
+    **GAIN.definition,
 }
 
 
@@ -61,7 +63,7 @@ def run(context: Context) -> Table:
         )
     )
     cases = noisy_cases(colour, "CBSD68") + noisy_cases(grey, "Set12")
-    rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache, subset_name="BM3D subset")
+    rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache, subset_name="BM3D subset", gain=GAIN)
     example = [case for case in cases if case.level == PERCEPTUAL_LEVEL][:4][-1]
     return Table(
         PROTOCOL,

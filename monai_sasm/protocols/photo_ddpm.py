@@ -17,7 +17,7 @@ from monai_sasm.evaluation.metrics import as_8_bit, colour_shift, delta_e, gradi
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.restoring import our_methods
 from monai_sasm.evaluation.sampling_steps import STEPS_OF, step_figure
-from monai_sasm.evaluation.scoring import Case, Image, Method, score
+from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, score
 from monai_sasm.evaluation.table import Table
 from monai_sasm.protocols.photo_awgn import EXPERT, noisy_cases, photo_psnr
 from monai_sasm.types import Modality
@@ -29,6 +29,7 @@ SWEPT, SIDE = 10, 128  # crops on which the number of steps is varied: 50 steps 
 NOISY_STEPS = (4, 10, 50)  # numbers of steps that are also taken with fresh noise
 UNPINNED_STEPS = (1, 10)
 PHOTOS_SHOWN = 4
+GAIN = Gain("PSNR")
 DEFINITIONS = {
     "PSNR": "dB, all channels, range 1, of the unclipped result (mean of per-image values)",
     "PSNR 8-bit": "dB, of the result clipped to [0, 1] and rounded to 8 bit",
@@ -37,6 +38,7 @@ DEFINITIONS = {
     "delta E": "mean CIE 1976 colour difference of the 8-bit result",
     "colour shift": "the same after a Gaussian blur of 8 pixels: colours that moved, without noise and detail",
     "seconds": "median wall clock per photo or crop on this machine, which may be busy",
+    **GAIN.definition,
 }
 
 
@@ -59,8 +61,8 @@ def run(context: Context) -> Table:
     sampled = _methods(context.bundle(BUNDLE).network, torch_device(context.device))
     one, ten = sampled["ours, 1 step"], sampled["ours, 10 steps"]
     rows = (
-        *score(PROTOCOL, every, [*others, one], measure=measure, cache=context.cache),
-        *score(PROTOCOL, few, [*others, *sampled.values()], measure=measure_more, cache=context.cache),
+        *score(PROTOCOL, every, [*others, one], measure=measure, cache=context.cache, gain=GAIN),
+        *score(PROTOCOL, few, [*others, *sampled.values()], measure=measure_more, cache=context.cache, gain=GAIN),
     )
     path = context.output / f"{PROTOCOL}.png"
     return Table(

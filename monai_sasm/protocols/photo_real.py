@@ -25,6 +25,7 @@ DEFINITIONS = {
     "SSIM": photo_awgn.DEFINITIONS["SSIM"],
     "gradient": "mean gradient magnitude over that of the mean of many shots",
     "seconds": photo_awgn.DEFINITIONS["seconds"],
+    **photo_awgn.GAIN.definition,
 }
 
 
@@ -38,7 +39,7 @@ def run(context: Context) -> Table:
             PEERS, cases[:1], context.cache, strengths=STRENGTHS, quality=eight_bit_psnr, first=None
         )
     methods += our_methods(context.restorer, Modality.PHOTO, EXPERT, sigma_known=True)
-    rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache)
+    rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache, gain=photo_awgn.GAIN)
     return Table(
         PROTOCOL,
         data_hash=data_hash([*noisy, *map(_clean_of, noisy)]),

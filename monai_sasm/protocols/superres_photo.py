@@ -14,7 +14,7 @@ from monai_sasm.evaluation.data import cbsd68, data_hash, photo
 from monai_sasm.evaluation.metrics import as_8_bit, gradient_ratio, luma, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.sampling_steps import Enhancer, enhancers, methods_over_steps, step_figure
-from monai_sasm.evaluation.scoring import Case, Image, Method, score
+from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, score
 from monai_sasm.evaluation.table import Table, merged
 
 PROTOCOL = "superres-photo"
@@ -23,6 +23,7 @@ MULTIPLE = 4  # photos are cropped to sides that all factors divide
 SWEEP = 6  # photos on which the number of steps is varied, at the largest factor: minutes per photo
 ROUNDS = 10  # of back-projection
 SHOWN = ("ours, 1 step", "ours, 10 steps", "ours, latent, 1 step")
+GAIN = Gain("PSNR RGB", "bicubic")
 DEFINITIONS = {
     "PSNR RGB": "dB, all channels, of the 8-bit result without a border as wide as the factor",
     "PSNR Y": "dB, of ITU-R BT.601 luma as in MATLAB, range 255, the same pixels",
@@ -31,6 +32,7 @@ DEFINITIONS = {
     "consistency": "mean |downsampled result - input|, grey levels of 255; of the photos themselves 0.25, by rounding",
     "consistency max": "largest such difference in a photo, mean over the photos",
     "seconds": "median wall clock per photo on this machine, which may be busy",
+    **GAIN.definition,
 }
 
 
@@ -66,8 +68,8 @@ def run(context: Context) -> Table:
     once = [*peers, *methods_over_steps(_restore, model, latent, most=1)]
     rows = merged(
         [
-            *score(PROTOCOL, cases, once, measure=measure, cache=context.cache),
-            *score(PROTOCOL, swept, over_steps, measure=measure_more, cache=context.cache),
+            *score(PROTOCOL, cases, once, measure=measure, cache=context.cache, gain=GAIN),
+            *score(PROTOCOL, swept, over_steps, measure=measure_more, cache=context.cache, gain=GAIN),
         ]
     )
     shown = [method for method in over_steps if method.name in ("bicubic", *SHOWN)]

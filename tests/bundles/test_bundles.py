@@ -18,6 +18,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata, ver
 
 import monai_sasm
 from monai_sasm.bundles import read_metadata
+from monai_sasm.evaluation.report import installed_versions, tables
+from monai_sasm.evaluation.summary import summary
+from monai_sasm.evaluation.tasks import LINES
 from tests.bundle_cases import BUNDLES, ROOT, SCHEMA, clean_image, degraded_image, load, save
 from tests.tiny_upscaler import write_pipeline
 from tests.toy_gate import write_stand_ins
@@ -127,6 +130,21 @@ def test_metadata_name_this_package_and_measured_numbers(bundle: Path) -> None:
     given = {key: value for key, value in metadata["eval_metrics"].items() if isinstance(value, float)}
     given.pop("psnr_gain_db", None)  # a difference of two numbers
     assert set(given.values()) <= told, "eval_metrics must be numbers of docs/README.md"
+
+
+@all_bundles
+def test_gains_are_those_of_the_first_page_of_the_results(bundle: Path) -> None:
+    """What ``sasm bundles list`` says of an expert is what README and docs/RESULTS.md say."""
+    metrics, name = read_metadata(bundle)["eval_metrics"], bundle.name
+    told = [line for line in LINES if (line.expert, line.task) == (name, metrics.get("measured_on"))]
+    assert [line.gain.protocol for line in told] == ([metrics["table"]] if "psnr_gain_db" in metrics else [])
+    if told:
+        page = summary(tables(SCHEMA.parents[1] / "docs" / "results"), installed_versions())
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
+        (gain,) = [cells[2] for cells in rows if cells[0] == told[0].task and cells[1].startswith(f"`{name}`")]
+        assert gain.startswith(f"{metrics['psnr_gain_db']:+.2f} dB")
+    if section(bundle)["role"] == "expert":
+        assert told or "psnr_gain_db" not in metrics
 
 
 @all_bundles

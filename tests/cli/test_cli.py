@@ -411,9 +411,9 @@ def test_bundles_list(sasm: Any, tmp_path: Path) -> None:
     head, *lines = out.splitlines()
     assert "gate calls it" in head
     told = {line.split()[0]: line for line in lines}
-    assert all(word in told["noise_photo_unet"] for word in ("+10.5 (CBSD68, sigma 25)", "Residual U-Net"))
+    assert all(word in told["noise_photo_unet"] for word in ("+10.84 (photo, noise 25/255)", "Residual U-Net"))
     assert [told[name].count(" yes ") for name in ("noise_photo_unet", "noise_photo_ddpm")] == [2, 1]  # weights, gate
-    assert rows["noise_photo_unet"]["gain"]["psnr_gain_db"] == 10.5
+    assert rows["noise_photo_unet"]["gain"]["psnr_gain_db"] == 10.84
 
 
 def test_bundles_list_says_which_gate_decides(sasm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

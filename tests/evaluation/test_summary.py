@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 from PIL import Image
 
 from monai_sasm.bundles import available, read_metadata
-from monai_sasm.evaluation import figures
+from monai_sasm.evaluation import figures, report
 from monai_sasm.evaluation.report import PROTOCOLS, installed_versions
+from monai_sasm.evaluation.restoring import DEFAULT
 from monai_sasm.evaluation.scoring import Case, Method
-from monai_sasm.evaluation.summary import LINES, summary
+from monai_sasm.evaluation.summary import summary
 from monai_sasm.evaluation.table import Row, Table
+from monai_sasm.evaluation.tasks import LINES, SUBSET, Line
 from tests.data import CHECKOUT
 
 RESULTS = CHECKOUT / "docs" / "results"
@@ -54,6 +57,88 @@ def test_the_best_peer_of_a_subset_is_compared_on_that_subset() -> None:
     assert "| +11.00 dB | BM3D (BM3D subset) +8.00 dB |" in page
     lost = tuple(Row(row.method, {level: {"PSNR": math.nan}}, {level: 4}) for row in rows)
     assert summary({"photo-awgn": Table("photo-awgn", rows=lost)}, {}) == ""
+
+
+def lowdose(n: int, **paired: tuple[float, float]) -> Table:
+    level = "L096 D45f (test)"
+    limits = {"PSNR": (24.1, 25.3), **{f"PSNR {name}": given for name, given in paired.items()}}
+    rows = (
+        Row("input", {level: {"PSNR": 19.0}}, {level: n}),
+        Row("default pipeline", {level: {"PSNR": 24.7}}, {level: n}, intervals={level: limits}),
+    )
+    return Table("ct-lowdose", rows=rows)
+
+
+def test_only_an_interval_of_the_gain_itself_is_printed() -> None:
+    """Limits of the restored PSNR less the input's mean hold what the images differ in before and after."""
+    assert "| +5.70 dB | - |" in summary({"ct-lowdose": lowdose(10)}, {})
+    assert "| +5.70 dB [+5.60, +5.80] | - |" in summary({"ct-lowdose": lowdose(10, gain=(5.6, 5.8))}, {})
+    assert "| +5.70 dB | - |" in summary({"ct-lowdose": lowdose(5, gain=(5.6, 5.8))}, {}), "too few"
+
+
+def test_a_standard_error_is_no_interval() -> None:
+    level, signal = "slices of 3", "signal 3 mm/20 %"
+    rows = (
+        Row("cubic along slices", {level: {signal: 0.72}}, {level: 7}),
+        Row("expert superres_mri_unet", {level: {signal: 0.723}}, {level: 7}, spreads={level: {signal: (0.70, 0.74)}}),
+    )
+    page = summary({"mri-lesions": Table("mri-lesions", rows=rows)}, {})
+    assert "| +0.3 points | - |" in page
+    paired = {level: {f"{signal} gain": (0.001, 0.005)}}
+    rows = (rows[0], replace(rows[1], intervals=paired))
+    assert "| +0.3 points [+0.1, +0.5] | - |" in summary({"mri-lesions": Table("mri-lesions", rows=rows)}, {})
+
+
+def test_what_says_nothing_alone_is_printed_with_what_it_was() -> None:
+    rows = (
+        Row("input", {"": {"PSNR outside": 50.78}}, {"": 60}),
+        Row(DEFAULT, {"": {"PSNR outside": 40.86}}, {"": 60}),
+    )
+    real = tuple(Row(name, {"pair 0": {"PSNR RGB": 20.0}}, {"pair 0": 1}) for name in ("input", DEFAULT))
+    tables = {"raindrop-real": Table("raindrop-real", rows=real), "raindrop-synth": Table("raindrop-synth", rows=rows)}
+    assert "| outside drops 50.8 -> 40.9 dB |" in summary(tables, {})
+    tables["raindrop-synth"] = Table("raindrop-synth", rows=rows[1:])
+    assert "outside drops" not in summary(tables, {})
+
+
+def test_an_older_peer_is_marked() -> None:
+    rows = tuple(
+        Row(name, {"x4": {"PSNR inside": value}}, {"x4": 16})
+        for name, value in (("zero-filled", 21.2), ("U-Net", 22.7), ("ESRGAN", 22.3))
+    )
+    table = Table("mri-superres", rows=rows, versions={"superres_mri_unet": "0.1.0", "superres_mri_esrgan": "0.1.0"})
+    page = summary({"mri-superres": table}, {"superres_mri_unet": "0.2.0", "superres_mri_esrgan": "0.1.0"})
+    assert "| `superres_mri_esrgan` | +1.10 dB | U-Net (0.1.0) +1.50 dB |" in page
+
+
+OURS = (DEFAULT, "ours", "refined", "soft mixing", "U-Net", "ESRGAN", "Restormer", "DiT", "SiT", "expert")
+TRUTH = ("full dose", "clean", "oracle")
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.gain.protocol}-{line.expert}")
+def test_every_method_of_others_in_the_table_is_a_peer(line: Line) -> None:
+    table = Table.read(RESULTS / f"{line.gain.protocol}.json")
+    measured = {
+        row.method
+        for row in table.rows
+        if any(math.isfinite(row.scores.get(level, {}).get(line.gain.metric, math.nan)) for level in line.gain.levels)
+    }
+    others = {name for name in measured if not name.startswith((*OURS, *TRUTH)) and not name.startswith(line.before)}
+    assert {name.removesuffix(SUBSET) for name in others} <= {name.removesuffix(SUBSET) for name in line.peers}
+
+
+def test_the_best_peers_of_the_repository() -> None:
+    page = summary(report.tables(RESULTS), installed_versions())
+    (gate,) = [one for one in page.splitlines() if "`gate_mobilenet`" in one]
+    assert "| hard gate (argmax per pixel) +6.79 dB |" in gate
+    (sampler,) = [one for one in page.splitlines() if "`noise_photo_ddpm`" in one]
+    assert "noise_photo_unet" in sampler.split("|")[4]
+
+
+@pytest.mark.parametrize("name", sorted(report.tables(RESULTS)))
+def test_the_page_of_a_protocol_is_that_of_its_numbers(name: str) -> None:
+    table = Table.read(RESULTS / f"{name}.json")
+    assert (RESULTS / f"{name}.md").read_text() == report.section(table, installed_versions())
 
 
 def test_the_page_of_the_repository_is_short_and_names_every_measured_expert() -> None:

@@ -59,7 +59,7 @@ def test_gains_of_a_blur(context: Context, monkeypatch: pytest.MonkeyPatch) -> N
     strength = blend.scores["quarter"]["strength"]
     assert 0.3 < strength < 0.8
     assert blend.scores["quarter"][GAINS[0]] == pytest.approx(1 - strength * (1 - gains[GAINS[0]]), abs=1e-3)
-    low, high = blurred.intervals["quarter"][GAINS[0]]
+    low, high = blurred.spreads["quarter"][GAINS[0]]
     assert low < gains[GAINS[0]] < high
 
 
@@ -79,7 +79,7 @@ def test_the_observer_sees_a_strong_disc_and_not_a_weak_one() -> None:
     assert scores["AUC 3 mm/40"] > 0.99
     assert scores["AUC 5 mm/-40"] > 0.99
     assert 0.6 < scores["AUC 10 mm/3"] < 0.95
-    low, high = row.intervals[ct_lesions.OBSERVED]["AUC 10 mm/3"]
+    low, high = row.spreads[ct_lesions.OBSERVED]["AUC 10 mm/3"]
     assert low < scores["AUC 10 mm/3"] < high
 
 

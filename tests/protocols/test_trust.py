@@ -58,7 +58,7 @@ def test_phantom(phantom: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     assert before.scores["MITA 10 %"]["AUC 10 mm/3"] < before.scores["MITA 100 %"]["AUC 10 mm/3"]
     assert before.scores["MITA 100 %"]["AUC 10 mm/3"] > 0.95
     assert before.scores["MITA 100 %"]["gain 3 mm/14"] == pytest.approx(1)
-    low, high = before.intervals["MITA 10 %"]["AUC 5 mm/7"]
+    low, high = before.spreads["MITA 10 %"]["AUC 5 mm/7"]
     assert low < before.scores["MITA 10 %"]["AUC 5 mm/7"] < high
     water, after = before.scores["water 1/4"], blurred.scores["water 1/4"]
     assert (water["HU slope"], water["HU error"]) == (pytest.approx(1), pytest.approx(0, abs=1e-3))
@@ -105,6 +105,30 @@ def test_lesions_in_magnetic_resonance(brains: Path) -> None:
     assert thick["slices of 5"][small] < thick["slices of 3"][small] < 0.8
     cubic = table.row("cubic along slices").scores["slices of 3"]
     assert thick["slices of 3"][small] == pytest.approx(cubic[small], abs=0.02), "it adds nothing to the interpolation"
+    assert thick["slices of 3"][f"{small} gain"] == pytest.approx(thick["slices of 3"][small] - cubic[small])
+    assert not any("gain" in name for name in [*cubic, *clean]), "of what is made thin alone"
+    low, high = table.row("input").spreads["noise 1 %"][small]
+    assert low < clean[small] < high
+
+
+def test_gains_of_lesions_are_paired_and_drawn_by_volume() -> None:
+    kinds, before, after = (BALLS[0], BALLS[0], BALLS[2]), mri_lesions.Counts(), mri_lesions.Counts()
+    shares = np.linspace(0.2, 0.9, 7)
+    for volume, share in enumerate(shares):
+        given = {str(k): float(share) for k in range(3)} | {"invented": 0.0}
+        before.add(kinds, given)
+        lift = 0.01 * (1 + volume % 2)
+        after.add(kinds, {**{name: value + lift for name, value in given.items()}, "invented": 0.0})
+    gains, intervals = after.gains(before)
+    name = f"signal {BALLS[0].label} gain"
+    assert gains[name] == pytest.approx(0.01 * 10 / 7)
+    low, high = intervals[name]
+    assert 0.01 <= low < gains[name] < high <= 0.02
+    assert set(gains) == {name, f"signal {BALLS[2].label} gain"}
+    values, spreads = after.scores()
+    assert values[f"signal {BALLS[0].label}"] == pytest.approx(shares.mean() + 0.01 * 10 / 7)
+    low, high = spreads[f"signal {BALLS[0].label}"]
+    assert high - low > 0.1
 
 
 def test_what_is_placed_is_counted() -> None:
