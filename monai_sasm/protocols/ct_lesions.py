@@ -28,7 +28,7 @@ from monai_sasm.evaluation.ct_denoising import (
     uniform_regions,
     window_psnr,
 )
-from monai_sasm.evaluation.data import CtPair, ct_pairs, data_hash
+from monai_sasm.evaluation.data import CtPair, ct_pairs, data_hash, seed_of
 from monai_sasm.evaluation.metrics import noise_power_spectrum
 from monai_sasm.evaluation.observer import read
 from monai_sasm.evaluation.restoring import DEFAULT, our_methods, retrained
@@ -108,8 +108,9 @@ def run(context: Context) -> Table:
             f"discs blurred by {BLUR:g} mm, at the {min(places)} to {max(places)} most uniform places of soft tissue "
             "of each slice, chosen on the smoothed full-dose slice; one kind of disc at a time",
             "L096 was not trained on; all slices are of one patient",
-            f"the observer: {REALISATIONS} realisations of LowDoseCt per slice without and as many with discs, every "
-            "place a region; restoring adds no information, so what counts is that the AUC does not fall",
+            f"the observer: {REALISATIONS} realisations of LowDoseCt per slice without and as many with discs, each of "
+            "its own seed (from the names of slice and realisation), every place a region; restoring adds no "
+            "information, so what counts is that the AUC does not fall",
             f"{DEFAULT}: the gate decides; expert: named, without the gate",
             f"noise as full dose: one strength for all slices, at which their mean noise is {aim:.1f} HU",
             f"peers are told the noise measured at the places and tuned for PSNR on {TUNING}; BM3D runs on the first "
@@ -138,7 +139,7 @@ def _simulated(full: Sequence[Case]) -> list[Case]:
     for case in full:
         model = LowDoseCt(spacing=case.facts["spacing"], dose=(0.25, 0.25), kernel="sharp")
         for seed in range(2 * REALISATIONS):
-            image = degrade(model, case.clean[None], seed=seed)[0][0]
+            image = degrade(model, case.clean[None], seed=seed_of(case.name, seed))[0][0]
             found.append(replace(case, level=OBSERVED, degraded=image, facts={**case.facts, "seed": seed}))
     return found
 

@@ -60,6 +60,15 @@ def test_blocks_lie_along_all_axes(context: Context) -> None:
     assert [block.shape for block in found[::3]] == [(depth, 44, 48), (depth, 40, 48), (depth, 40, 44)]
 
 
+def test_noise_is_another_one_in_each_block(context: Context) -> None:
+    first, second = ((context.data / "mri_whole_head" / "ds002748" / f"sub-6{k}_T1w.nii.gz") for k in (1, 2))
+    second.write_bytes(first.read_bytes())
+    blocks = [list(mri_heads.block_cases(path, 2)) for path in (first, second)]
+    for one, other in zip(*blocks, strict=True):
+        np.testing.assert_array_equal(one.clean, other.clean)
+        assert float((one.degraded - other.degraded).std()) > mri_heads.SIGMA / 4
+
+
 def test_absent_data_are_said(tmp_path: Path) -> None:
     table = evaluate_in(Context(tmp_path, tmp_path / "out", "cpu"), "mri-heads")
     assert str(table.skipped).startswith(f"data not found: {tmp_path / 'mri_whole_head'}; name the folder")

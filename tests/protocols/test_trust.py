@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from monai_sasm.evaluation import mri_noise
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.mri_lesions import BALLS, invented, place
 from monai_sasm.protocols import coherence, ct_phantom, mri_lesions
@@ -105,6 +107,30 @@ def test_lesions_in_magnetic_resonance(brains: Path) -> None:
     assert thick["slices of 5"][small] < thick["slices of 3"][small] < 0.8
     cubic = table.row("cubic along slices").scores["slices of 3"]
     assert thick["slices of 3"][small] == pytest.approx(cubic[small], abs=0.02), "it adds nothing to the interpolation"
+
+
+def test_peers_of_lesions_are_tuned_on_another_patient(brains: Path) -> None:
+    pytest.importorskip("skimage")
+    scene = 200 + 800 * gaussian_filter(np.random.default_rng(1).random((40, 40, 30)), 1)
+    save(scene.astype(np.int16), brains / mri_noise.TUNING)
+    context = replace(context_of(brains, 1.0), peers=True)
+    (fast,) = mri_noise.tuned_peers(context, ["NLM fast"], mri_lesions.NOISE)
+    assert re.search(r"h/sigma [\d.]+ at 1 %, [\d.]+ at 3 %, [\d.]+ at 6 %$", fast.note)
+    (case,) = [pair.plain for pair in mri_lesions._pairs(next(brains.rglob("sub-61*")), "noise 3 %")]
+    assert fast.restore(replace(case, degraded=case.degraded[:1])).shape == (1, *case.degraded.shape[1:])
+
+
+def test_lesions_of_two_volumes_lie_in_other_noise(brains: Path) -> None:
+    first = next(brains.rglob("sub-61*"))
+    second = first.with_name("sub-62_T1w.nii.gz")
+    second.write_bytes(first.read_bytes())
+    levels = ("noise 3 %", "noise 6 %")
+    pairs = [pair for path in (first, second) for level in levels for pair in mri_lesions._pairs(path, level)]
+    head = pairs[0].clean > 0.4
+    noises = [((pair.plain.degraded - pair.clean) / pair.plain.sigma)[head] for pair in pairs]
+    assert np.abs(np.corrcoef(noises) - np.eye(4)).max() < 0.1
+    apart = pairs[0].with_lesions.degraded - pairs[0].plain.degraded
+    assert np.abs(apart[pairs[0].placed.signal == 0]).max() < 1e-3, "the same noise without and with lesions"
 
 
 def test_what_is_placed_is_counted() -> None:
