@@ -45,6 +45,8 @@ def phantom(tmp_path: Path) -> Context:
         f"dose_{name}__absent": np.round(disc + random.normal(0, noise, (4, 256, 256))).astype(np.int16)
         for name, noise in (("010", 40.0), ("055", 20.0), ("100", 6.0))
     }
+    images |= {name.replace("absent", "present"): stack for name, stack in images.items()}
+    images["ground_truth"] = disc.astype(np.int16)
     (tmp_path / "ct_phantom").mkdir()
     np.savez(tmp_path / ct_phantom.FILE, **images)
     return context_of(tmp_path)
@@ -63,13 +65,47 @@ def test_phantom(phantom: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     low, high = before.intervals["MITA 10 %"]["AUC 5 mm/7"]
     assert low < before.scores["MITA 10 %"]["AUC 5 mm/7"] < high
     water, after = before.scores["water 1/4"], blurred.scores["water 1/4"]
-    assert (water["HU slope"], water["HU error"]) == (pytest.approx(1), pytest.approx(0, abs=1e-3))
+    assert water["HU slope"] == pytest.approx(1, abs=5e-3)
+    assert 0.1 < water["HU error"] < water["noise"], "the input has an error, too: what its noise leaves of a mean"
     point_spread = math.hypot(ct_phantom.BLUR, 1.5 * ct_phantom.WATER_SPACING)  # mm
     expected = 10 * math.sqrt(math.log(2) / 2) / (math.pi * point_spread)
     assert after["MTF50 120 HU"] == pytest.approx(expected, rel=0.05)  # the kernel of that blur is cut off
     assert after["MTF50 30 HU"] == pytest.approx(after["MTF50 1000 HU"], rel=0.03)  # a blur asks for no contrast
     assert after["MTF50 120 HU"] < pipeline.scores["water 1/4"]["MTF50 120 HU"] < water["MTF50 120 HU"]
     assert after["noise"] < water["noise"] / 2
+
+
+def test_hounsfield_units_are_measured_against_the_truth() -> None:
+    """A method that adds 5 HU is wrong by 5 HU; one that scales by 1.02, by 20 HU in the inserts of 1000 HU."""
+    rows, columns = np.mgrid[: ct_phantom.SIZE, : ct_phantom.SIZE] - (ct_phantom.SIZE - 1) / 2
+    inside = np.hypot(rows, columns) * ct_phantom.WATER_SPACING < ct_phantom.RADIUS
+    clean = np.where(inside, 0, -1000).astype(np.float32)[None]
+    shifted = ct_phantom._phantom("water", clean + 5, clean, clean)  # the image itself is off, and nothing restores it
+    same = ct_phantom._hounsfield(shifted, lambda images: images)
+    assert same == {"HU slope": pytest.approx(1, abs=1e-4), "HU error": pytest.approx(5, abs=0.01)}
+    scaled = ct_phantom._hounsfield(ct_phantom._phantom("water", clean, clean, clean), lambda images: 1.02 * images)
+    assert scaled == {"HU slope": pytest.approx(1.02, abs=1e-4), "HU error": pytest.approx(20, abs=0.1)}
+
+
+def test_peers_are_tuned_at_each_dose_on_what_is_not_measured(
+    phantom: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("skimage")
+    monkeypatch.setattr(ct_phantom, "REALISATIONS", 2)
+    monkeypatch.setattr(ct_phantom, "WATER_DOSES", {"water 1/4": 0.25})
+    monkeypatch.setattr(ct_phantom, "PEERS", ("NLM fast",))
+    (water,) = ct_phantom.water()
+    part = ct_phantom._middle(water.images)
+    noises = [image[part, part].ravel() for image in (*water.images, water.tuning.degraded[0])]
+    assert np.abs(np.corrcoef(noises) - np.eye(3)).max() < 0.1
+    assert water.tuning.clean[0][part, part] == pytest.approx(0)
+    with np.load(phantom.data / ct_phantom.FILE) as stored:
+        mita = ct_phantom.mita(phantom.data / ct_phantom.FILE)
+        np.testing.assert_array_equal(mita[0].tuning.degraded[0], stored["dose_010__present"][0] - 1000.0)
+        np.testing.assert_array_equal(mita[0].tuning.clean[0], stored["ground_truth"] - 1000.0)
+    few = [replace(one, images=one.images[:1]) for one in (mita[0], mita[2])]
+    (fast,) = ct_phantom._peers(replace(phantom, peers=True), few)
+    assert re.search(r"h/sigma [\d.]+ at MITA 10 %, [\d.]+ at MITA 100 %$", fast.settings)
 
 
 @pytest.fixture
