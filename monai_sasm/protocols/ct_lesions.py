@@ -37,6 +37,7 @@ from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.types import Modality
 
 PROTOCOL = "ct-lesions"
+WEIGHTS = (EXPERT,)  # experts whose further weights are compared
 DISCS = (Disc(3, 14), Disc(5, 7), Disc(7, 5), Disc(10, 3), Disc(3, 40), Disc(5, -40))  # mm, HU
 BLUR = 0.4  # mm, standard deviation: what a sharp abdominal kernel (D45f) leaves of a point
 TISSUE, SPREAD = (-20.0, 150.0), 16.0  # HU, after smoothing: soft tissue without edges
@@ -87,11 +88,12 @@ def run(context: Context) -> Table:
     aim = float(np.mean([_noise(case, inputs[_key(case)].plain) for case in cases if case.level == "full"]))
     noisy = _simulated([case for case in cases if case.level == "full"])
     before = Method("input", lambda case: case.degraded)
+    ours = retrained(context, Modality.CT, EXPERT, our_methods)
     rows = [_observed(_row("input", cases, inputs, strength=0.0), noisy, before)]
     if context.peers:
         rows += _peer_rows(context, root, cases)
     quarter = [case for case in cases if case.level == "quarter"]
-    for method in retrained(context, Modality.CT, EXPERT, our_methods):
+    for method in ours:
         outputs = {_key(case): _restored(case, method.restore) for case in cases}
         rows.append(_observed(_row(method.name, cases, outputs, strength=1.0), noisy, method))
         strength = strength_of(partial(_mean_noise, quarter, inputs, outputs), aim)

@@ -23,6 +23,7 @@ from monai_sasm.evaluation.table import Row, Table, merged
 from monai_sasm.types import Modality
 
 PROTOCOL = "ct-phantom"
+WEIGHTS = (EXPERT,)  # experts whose further weights are compared
 FILE = "ct_phantom/mita_lcd_ct_small.npz"
 SPACING = 0.664  # mm, pixels of the MITA images
 OFFSET = 1000  # stored values are HU + 1000

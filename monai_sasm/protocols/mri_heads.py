@@ -21,6 +21,7 @@ from monai_sasm.types import Modality
 
 PROTOCOL = "mri-heads"
 FAMILY = "superres_mri"
+WEIGHTS = ("superres_mri_unet",)  # experts whose further weights are compared
 FOLDER = "mri_whole_head"
 GROUPS = {  # pattern of files; subjects that are trained on by nobody
     "brains": "ds002748/*sub-6[1-6]*_T1w*.nii.gz",
@@ -85,7 +86,7 @@ def _methods(context: Context) -> tuple[list[Method], tuple[str, ...]]:
     retrained = [
         Contender(f"{one.name} {label}", with_weights(one.bundle, path))
         for one in networks
-        for label, path in context.weights.items()
+        for label, path in context.weights_of(one.bundle.name).items()
     ]
     methods = [
         Method("zero-filled", lambda case: case.degraded),

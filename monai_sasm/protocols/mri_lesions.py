@@ -29,6 +29,7 @@ TRUNCATION = {"truncated x2": 2}
 THICK = {"slices of 3": 3, "slices of 5": 5}  # thin slices per thick one
 TRUNCATION_NOISE = 0.01
 DENOISER, SHARPENER = "noise_mri_unet", "superres_mri_unet"
+WEIGHTS = (DENOISER, SHARPENER)  # experts whose further weights are compared
 DEPTH, REACH = 8, 2  # slices of a block, and on each side of where lesions lie
 THIN_SLICES = 45  # of the part of a volume that is made thick: 9 of 5, 15 of 3
 PEERS = ("NLM fast", "BM3D")
