@@ -109,7 +109,7 @@ def run(context: Context) -> Table:
             *context.limited(),
             f"discs blurred by {BLUR:g} mm, at the {min(places)} to {max(places)} most uniform places of soft tissue "
             "of each slice, chosen on the smoothed full-dose slice; one kind of disc at a time",
-            "L096 was not trained on; all slices are of one patient",
+            "L096 was not trained on, but looked at while weights were chosen; all slices are of one patient",
             f"the observer: {REALISATIONS} realisations of LowDoseCt per slice without and as many with discs, each of "
             "its own seed (from the names of slice and realisation), every place a region; restoring adds no "
             "information, so what counts is that the AUC does not fall",

@@ -17,7 +17,8 @@ from scipy.ndimage import gaussian_filter
 from monai_sasm.evaluation import mri_noise
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.mri_lesions import BALLS, invented, place
-from monai_sasm.protocols import coherence, ct_phantom, mri_lesions
+from monai_sasm.evaluation.table import Row
+from monai_sasm.protocols import coherence, ct_phantom, mri_lesions, no_harm
 from monai_sasm.protocols.evaluate import evaluate_in
 from monai_sasm.types import Modality
 from tests.evaluation.networks import blurring, named
@@ -195,18 +196,55 @@ def test_no_harm(tmp_path: Path) -> None:
     for number in range(20):
         scene = np.full((96, 96, 3), 100 + 5 * number, np.uint8)
         Image.fromarray(scene).save(tmp_path / "natural" / "bsds500" / "val" / f"{number}.png")
+    (tmp_path / "natural" / "bsds500" / "test").mkdir()
+    Image.fromarray(scene).save(tmp_path / "natural" / "bsds500" / "test" / "trained_on.png")
+    save(stack, tmp_path / "ct_ldct_pairs" / "L143_nifti" / "full" / "trained_on.nii.gz", (0.8, 0.8, 3.0))
     table = evaluate_in(replace(context_of(tmp_path), limit=None), "no-harm")
     row = table.row(DEFAULT)
     assert (row.n["CT"], row.n["PHOTO"]) == (6, 20)
     tomograms, photos = row.scores["CT"], row.scores["PHOTO"]
     assert tomograms["touched"] == 1
     assert 0.5 < tomograms["gain"] < 0.95, "a blur at half of the weight"
-    assert tomograms["loss bound"] == math.inf, "six images say nothing with 95 % confidence"
+    assert tomograms["loss bound"] == math.inf, "one patient says nothing of another, however many slices there are"
+    assert (tomograms["units"], photos["units"]) == (1, 20)
+    assert 1 - tomograms["gain"] <= tomograms["loss 95 %"] < 0.6
+    assert any(flag.startswith("**CT: 6 images instead of 210**, 6 of them from ct_volumes") for flag in table.flags)
     assert 1 - photos["gain"] <= photos["loss bound"] < 0.6
     assert tomograms["change 99 %"] > tomograms["change"] > 0.5
     same = evaluate_in(replace(context_of(tmp_path, 1e-3), limit=None), "no-harm").row(DEFAULT).scores["PHOTO"]
     assert (same["touched"], same["change"]) == (0, pytest.approx(0, abs=1e-3))
     assert same["loss bound"] == pytest.approx(0, abs=1e-3)
+
+
+def test_no_harm_counts_slices_that_can_be_measured(tmp_path: Path) -> None:
+    """Half of a long series is air: the shorter one gives what it lacks."""
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    body = np.where(np.hypot(rows, columns) < 28, 60 + columns, -1000).astype(np.int16)  # two values would be a mask
+    long = np.stack([body] * 20 + [np.full_like(body, -1000)] * 20, axis=-1)
+    save(long, tmp_path / "ct_volumes/totalsegmentator/example_ct.nii.gz", (0.8, 0.8, 3.0))
+    save(np.stack([body] * 10, axis=-1), tmp_path / "ct_full/C3L-00189_abdomen_dicom/a.nii.gz", (0.8, 0.8, 3.0))
+    found = no_harm._clean_images(tmp_path, Modality.CT, None)
+    assert [no_harm._length(one.entry) for one in found] == [18, 10]  # without the outermost at both ends
+    assert no_harm._share(found, Modality.CT, None) == 18
+
+
+def test_the_units_of_no_harm_are_patients(brains: Path) -> None:
+    folder = brains / "brats" / "brats18_4mod" / "Brats18_x"
+    folder.mkdir(parents=True)
+    for name in ("flair", "t1", "seg"):
+        (folder / f"Brats18_x_{name}.nii.gz").write_bytes(next(brains.rglob("sub-61*")).read_bytes())
+    found = no_harm._clean_images(brains, Modality.MR, None)
+    assert [(one.unit, one.entry.paths[0].name) for one in found] == [
+        ("mri_whole_head/ds002748/sub-61_T1w.nii.gz", "sub-61_T1w.nii.gz"),
+        ("brats/brats18_4mod/Brats18_x", "Brats18_x_flair.nii.gz"),
+        ("brats/brats18_4mod/Brats18_x", "Brats18_x_t1.nii.gz"),
+    ]
+    gains = {"a": [1.0, 0.9], **{f"b{k}": [0.99] for k in range(18)}}
+    harms = [no_harm.Harm(unit, 0.0, 0.0, gain) for unit, some in gains.items() for gain in some]
+    scores = no_harm._extended(Row("x", {}, n={}), Modality.MR, harms).scores["MR"]
+    assert (scores["units"], scores["with lesions"]) == (19, 20)
+    assert scores["loss bound"] == pytest.approx(0.05), "the worst of 19 patients, mean over slices"
+    assert scores["loss 95 %"] == pytest.approx(np.percentile([0, 0.1, *[0.01] * 18], 95))
 
 
 def test_coherence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
