@@ -91,7 +91,7 @@ def share_weights(protocols: Sequence[str], weights: Mapping[str, Path]) -> dict
 def _labels(protocol: str, beside: Sequence[str]) -> str:
     """A pattern of the labels of weights that a protocol compares, run beside others that have labels of their own."""
     module = _module(protocol)
-    experts = getattr(module, "WEIGHTS", ())
+    experts: Sequence[str] = getattr(module, "WEIGHTS", ())
     taken = "|".join(getattr(_module(name), "LABELS", NOTHING) for name in beside)
     free = [f"(?!(?:{taken})$)[^/]+"] if len(experts) == 1 else []
     return "|".join([*(f"{re.escape(one)}/[^/]+" for one in experts), *free, getattr(module, "LABELS", NOTHING)])
@@ -99,7 +99,7 @@ def _labels(protocol: str, beside: Sequence[str]) -> str:
 
 def _way(protocol: str) -> str:
     module = _module(protocol)
-    experts = getattr(module, "WEIGHTS", ())
+    experts: Sequence[str] = getattr(module, "WEIGHTS", ())
     if len(experts) == 1:
         return f"LABEL=FILE, of {experts[0]}"
     return " or ".join([f"{one}/LABEL=FILE" for one in experts] or [getattr(module, "LABELS", "no further weights")])

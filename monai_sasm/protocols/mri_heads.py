@@ -72,8 +72,8 @@ def run(context: Context) -> Table:
         flags=(
             *context.limited(),
             *missing,
-            f"complex noise of {SIGMA:g} of white (monai_sasm.degradations.kspace.LowQualityMr); hard edge; another seed "
-            "in each block",
+            f"complex noise of {SIGMA:g} of white (monai_sasm.degradations.kspace.LowQualityMr); hard edge; each "
+            "block has a seed of its own",
             "subjects were not trained on; brain 61 and head 11 were the validation of superres_mri_unet",
             "brains: extracted, 0.87 mm, little noise; heads: with skull and air, 1.33 mm, noisy, so that the truth "
             "itself holds noise that no method can give back",

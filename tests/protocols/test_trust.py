@@ -219,7 +219,8 @@ def test_no_harm(tmp_path: Path) -> None:
 def test_no_harm_counts_slices_that_can_be_measured(tmp_path: Path) -> None:
     """Half of a long series is air: the shorter one gives what it lacks."""
     rows, columns = np.mgrid[:64, :64] - 31.5
-    body = np.where(np.hypot(rows, columns) < 28, 60 + columns, -1000).astype(np.int16)  # two values would be a mask
+    texture = 0.1 * (rows + columns)  # two values alone would be a mask
+    body = np.where(np.hypot(rows, columns) < 28, 60.0, -1000.0).astype(np.float32) + texture.astype(np.float32)
     long = np.stack([body] * 20 + [np.full_like(body, -1000)] * 20, axis=-1)
     save(long, tmp_path / "ct_volumes/totalsegmentator/example_ct.nii.gz", (0.8, 0.8, 3.0))
     save(np.stack([body] * 10, axis=-1), tmp_path / "ct_full/C3L-00189_abdomen_dicom/a.nii.gz", (0.8, 0.8, 3.0))
