@@ -230,7 +230,7 @@ BUNDLES = {
                 *(Column("noise HU", "noise", ".1f"), Column("NPS mean /cm", "NPS mean"), Column("PSNR", "PSNR")),
                 Column("strength", "strength"),
             ),
-            before="Protocol `ct-lesions`: patient L096, never trained on, ten slices at quarter dose; contrast gain "
+            before="Protocol `ct-lesions`: patient L096, never trained on but looked at to choose weights, ten slices at quarter dose; contrast gain "
             "of discs (1 is kept, 0 is\nerased) ± standard error over slices, noise and grain in uniform soft tissue; "
             "by name, without the gate, unless it says so:",
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,7 @@ def evaluate(
         typer.Option(
             metavar="LABEL=FILE",
             help="Further weights to measure beside the shipped ones, e.g. 0.1.0=FILE, or EXPERT/0.1.0=FILE where a "
-            "protocol has several experts; pair0=FILE for raindrop-real.",
+            "protocol has several experts; pair0=FILE for raindrop-real. What no protocol compares is refused.",
         ),
     ] = None,
     root: Annotated[
@@ -84,12 +84,15 @@ def evaluate(
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
-        from monai_sasm.protocols.evaluate import compare, evaluate_brats
+        from monai_sasm.protocols.evaluate import compare, evaluate_brats, share_weights
         from monai_sasm.protocols.evaluate import evaluate as measure
         from monai_sasm.restoration.targets import check_output
 
         check_output(output or PROTOCOL_OUTPUT, named=False)
         wanted = protocols or []
+        further = _labelled(weights or [])
+        if further and (not wanted or wanted == ["brats"]):
+            raise ValueError("--weights is for protocols that compare weights; name other experts with --bundle")
         if bundles and not wanted:
             if data is None:
                 raise ValueError("--bundle compares experts on images of your own; name their folder with --data")
@@ -121,12 +124,13 @@ def evaluate(
         unknown = sorted(set(wanted) - {*PROTOCOLS, "all"})
         if unknown:
             raise ValueError(f"unknown protocol {', '.join(unknown)}; choose all or some of: {NAMES}")
-        further = dict(_labelled(entry) for entry in weights or [])
         statuses = []
-        for name in PROTOCOLS if "all" in wanted else dict.fromkeys(wanted):
+        for name, own_weights in share_weights(
+            PROTOCOLS if "all" in wanted else list(dict.fromkeys(wanted)), further
+        ).items():
             logger.info("measuring %s", name)
             table = measure(
-                name, data, output or PROTOCOL_OUTPUT, device=device, limit=limit, peers=peers, weights=further
+                name, data, output or PROTOCOL_OUTPUT, device=device, limit=limit, peers=peers, weights=own_weights
             )
             statuses.append("skipped" if table.skipped else "ok")
             say(as_flags(table.markdown()))
@@ -153,8 +157,14 @@ def _engine(scheduler: str | None, cluster: Path | None) -> Iterator[Engine | No
         raise typer.Exit(SOME_FAILED) from None
 
 
-def _labelled(entry: str) -> tuple[str, Path]:
-    label, separator, path = entry.partition("=")
-    if not separator or not Path(path).is_file():
-        raise ValueError(f"--weights takes LABEL=FILE with an existing file, got {entry!r}")
-    return label, Path(path)
+def _labelled(entries: Sequence[str]) -> dict[str, Path]:
+    """Label -> file."""
+    found: dict[str, Path] = {}
+    for entry in entries:
+        label, separator, path = entry.partition("=")
+        if not separator or not Path(path).is_file():
+            raise ValueError(f"--weights takes LABEL=FILE with an existing file, got {entry!r}")
+        if label in found:
+            raise ValueError(f"--weights names {label} twice; give each file a label of its own")
+        found[label] = Path(path)
+    return found

@@ -25,7 +25,8 @@ class Context:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         limit: use only the first so many images (a quick look, flagged in the table).
         peers: run the methods of others.
-        weights: further checkpoints, label -> state dict file (``raindrop-real`` reads ``pair0`` and ``pair1``).
+        weights: further checkpoints, ``LABEL`` or ``EXPERT/LABEL`` -> state dict file (``raindrop-real`` reads
+            ``pair0`` and ``pair1``).
         cache_file: where peers' results are kept; ``<output>/peers.json`` by default.
         bundles: name, or ``name/overlay``, -> bundle; instead of the installed ones when given.
     """
@@ -76,6 +77,11 @@ class Context:
         if key not in self.bundles:
             raise BundleError(f"no bundle {key!r} among those given: {', '.join(sorted(self.bundles)) or 'none'}")
         return self.bundles[key]
+
+    def weights_of(self, expert: str) -> dict[str, Path]:
+        """Label -> file of the further checkpoints of an expert: those labelled for it, and those for any."""
+        owned = {key.rpartition("/")[::2]: path for key, path in self.weights.items()}
+        return {label: path for (owner, label), path in owned.items() if owner in ("", expert)}
 
     def limited(self) -> tuple[str, ...]:
         """The flag that says that a limit was set, if one was."""

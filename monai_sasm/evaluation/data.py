@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,11 @@ def data_hash(paths: Iterable[Path]) -> str:
     for path in sorted(paths, key=lambda path: (path.name, str(path))):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def seed_of(*parts: object) -> int:
+    """A seed of 32 bits that follows from the names of a case and its realisation, the same on every machine."""
+    return zlib.crc32("|".join(map(str, parts)).encode())
 
 
 def load(path: Path, modality: Modality | None = None) -> Volume:

@@ -1,9 +1,8 @@
 """Methods of others, run side by side: BM3D, scikit-image and SimpleITK, each told the noise level.
 
 A peer has one strength relative to the noise level. It is chosen per level by PSNR on a validation image that is in no
-test set, so that
-a peer is not judged by a default meant for another kind of image. BM3D on white noise needs no tuning: its strength is
-1.
+test set, so that a peer is not judged by a default meant for another kind of image. BM3D on white noise needs no
+tuning: its strength is 1.
 """
 
 from __future__ import annotations
@@ -57,8 +56,11 @@ def methods(
     strengths: Mapping[str, Sequence[float]] | None = None,
     quality: Callable[[Case, Image], float] | None = None,
     first: int | None = BM3D_SUBSET,
+    tuned_at: Mapping[str, str] | None = None,
 ) -> list[Method]:
     """The named peers, tuned on ``validation`` (one case per level; levels are tuned separately).
+
+    A strength that was tuned at a single level is used at all of them.
 
     Args:
         names: keys of :data:`PEERS`.
@@ -69,6 +71,11 @@ def methods(
         strengths: other candidates than :data:`PEERS` has.
         quality: what is tuned for, larger is better; PSNR over all pixels when missing.
         first: images per level for the peers that are too slow for all; ``None`` for all.
+        tuned_at: level of the cases -> level of ``validation``, where the two have other names.
+
+    Raises:
+        ValueError: there are several strengths and nothing to choose them by; or, when a method runs, a level at which
+            it was not tuned although others were.
     """
     found = []
     for name in names:
@@ -82,6 +89,7 @@ def methods(
                 offset=offset,
                 quality=quality or (lambda case, image: psnr(case.clean, image, scale)),
                 first=first if peer.slow else None,
+                tuned_at=tuned_at or {},
             )
         )
     return found
@@ -111,6 +119,7 @@ def _method(
     offset: float,
     quality: Callable[[Case, Image], float],
     first: int | None,
+    tuned_at: Mapping[str, str],
 ) -> Method:
     try:
         release = version(peer.package)
@@ -132,13 +141,22 @@ def _method(
             found = {"strength": max(candidates, key=lambda strength: quality(case, run(case, strength)))}
             cache.put(key, found)
         chosen[case.level] = found["strength"]
-    default = candidates[0] if len(candidates) == 1 else float(np.median(list(chosen.values())))
+    if not chosen and len(candidates) > 1:
+        raise ValueError(f"{peer.name} has several strengths and no validation image to choose one by")
     settings = f"{peer.package} {release}, {peer.meaning} " + (
-        ", ".join(f"{value:g} at {level}" for level, value in chosen.items()) or f"{default:g}"
+        ", ".join(f"{value:g} at {level}" for level, value in chosen.items()) or f"{candidates[0]:g}"
     )
 
+    def strength_at(level: str) -> float:
+        if len(chosen) < 2:
+            return next(iter(chosen.values()), candidates[0])
+        name = tuned_at.get(level, level)
+        if name not in chosen:
+            raise ValueError(f"{peer.name} was tuned at {', '.join(chosen)}, not at {name!r}")
+        return chosen[name]
+
     def restore(case: Case) -> Image:
-        return run(case, chosen.get(case.level, default))
+        return run(case, strength_at(case.level))
 
     # a figure shows what the table has just measured: minutes of BM3D need not run twice
     remembered = lru_cache(maxsize=None)(restore) if peer.slow else restore

@@ -152,7 +152,7 @@ def sampled(
         BundleError: an expert or the gate is missing.
     """
     modality, stack = volume.modality, volume.as_slices()[:, 0]
-    unit = scaling_for(volume).scale / 100 if modality.profile.relative else 1.0
+    unit = _unit(volume)
     indices = _indices(stack / unit, BODY[modality], count)
     spacing = float(np.mean(pixel_sides(volume) or [1.0]))
     chosen = np.ascontiguousarray(stack[list(indices)])
@@ -177,12 +177,27 @@ def sampled(
     ), result
 
 
-def _indices(stack: Image, above: float, count: int) -> tuple[int, ...]:
-    """Evenly spread over the slices that hold some of the patient, without the outermost."""
+def usable_slices(volume: Volume) -> int:
+    """How many slices of a series :func:`sampled` can take at most."""
+    return len(_inner(volume.as_slices()[:, 0] / _unit(volume), BODY[volume.modality]))
+
+
+def _unit(volume: Volume) -> float:
+    """What a step of HU or of one percent of white is in the unit of a series."""
+    return scaling_for(volume).scale / 100 if volume.modality.profile.relative else 1.0
+
+
+def _inner(stack: Image, above: float) -> NDArray[np.int64]:
+    """The slices that hold some of the patient, without the outermost."""
     filled = np.flatnonzero((stack[:, ::4, ::4] > above).mean((1, 2)) > FILLED)
-    if not len(filled):
+    return filled[len(filled) // 20 : len(filled) - len(filled) // 20]
+
+
+def _indices(stack: Image, above: float, count: int) -> tuple[int, ...]:
+    """At most ``count`` of them, evenly spread."""
+    inner = _inner(stack, above)
+    if not len(inner):
         raise RefusedError("no slice holds enough of a patient to measure anything")
-    inner = filled[len(filled) // 20 : len(filled) - len(filled) // 20]
     places = np.linspace(0, len(inner) - 1, min(count, len(inner))).round().astype(int)
     return tuple(int(inner[k]) for k in places)
 

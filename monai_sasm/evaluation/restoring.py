@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from monai_sasm.io.volume import Volume
     from monai_sasm.restoration.restorer import Restorer
 
+REASON = 200  # characters of PyTorch's list of weights that do not fit
 DEFAULT = "default pipeline"
 """Name of the row of ``sasm restore`` without options: the gate decides which experts act where."""
 
@@ -58,10 +60,7 @@ def retrained(
         methods: such as :func:`our_methods`.
     """
     found = methods(context.restorer, modality, expert)
-    for key, path in context.weights.items():
-        owner, _, label = key.rpartition("/")
-        if owner not in ("", expert):
-            continue
+    for label, path in context.weights_of(expert).items():
         other = context.restorer.including({expert: with_weights(context.restorer.expert(expert), path)})
         found += [replace(one, name=f"{one.name} {label}") for one in methods(other, modality, expert)]
     return found
@@ -114,14 +113,24 @@ def as_file_order(stack: Image) -> Image:
 
 
 def with_weights(bundle: Bundle, path: Path) -> Bundle:
-    """The bundle with other weights of the same network; the given one is left as it is."""
+    """The bundle with other weights of the same network; the given one is left as it is.
+
+    Raises:
+        BundleError: the file holds no weights, or those of another network.
+    """
     import copy
     import hashlib
 
     import torch
 
+    from monai_sasm.errors import BundleError
+
     network = copy.deepcopy(bundle.network)
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise BundleError(f"{path} does not fit {bundle.name}: {reason[:REASON]}") from error
     return replace(bundle, network=network, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 

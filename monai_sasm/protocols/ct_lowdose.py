@@ -34,7 +34,8 @@ def run(context: Context) -> Table:
         flags=(
             "peers are told the standard deviation of (quarter - full dose) inside the body; expert and default "
             "pipeline estimate the noise themselves",
-            "L143 and the other slices of L192 are training data; L096 was not seen",
+            "L143 and the other slices of L192 are training data; L096 was not trained on, but looked at "
+            "while weights were chosen",
             "a RED-CNN trained by others on far more of this data gives 24.48 dB, bias 3.9 HU on the L096 slices "
             "(measured once, not in this run); published RED-CNN on L506 (other patient): input 29.25, result 32.7 to "
             "32.9 dB",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_root
@@ -16,6 +17,7 @@ from monai_sasm.evaluation.table import Table
 if TYPE_CHECKING:
     from monai_sasm.protocols.brats import Engine
 
+NOTHING = "(?!)"  # a pattern
 LIMITED = "limited"  # folder below the results for runs on a few images
 WAY = "name the folder of the data sets with data='FOLDER' or the environment variable SASM_DATA"
 WITHOUT_DEFAULT = {
@@ -48,13 +50,14 @@ def evaluate(
         limit: only the first so many images (flagged: not the protocol's number); written to ``<output>/limited``, so
             that the results of whole runs stay.
         peers: also run the methods of others; ``False`` for a quick look.
-        weights: further checkpoints by label, as ``{"pair0": path}`` for ``raindrop-real``.
+        weights: further checkpoints by label, as ``{"pair0": path}`` for ``raindrop-real``, see
+            :func:`share_weights`.
 
     Returns:
         The table; ``table.skipped`` is the reason when the data are absent, and then nothing is written.
 
     Raises:
-        ValueError: unknown protocol.
+        ValueError: unknown protocol, or weights that it does not compare.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
@@ -62,6 +65,44 @@ def evaluate(
         data_root(data), Path(output), device=device, limit=limit, peers=peers, weights=dict(weights or {})
     )
     return evaluate_in(context, protocol)
+
+
+def share_weights(protocols: Sequence[str], weights: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+    """Protocol -> those of the further weights that it compares.
+
+    Args:
+        protocols: those that are to be run.
+        weights: ``LABEL`` or ``EXPERT/LABEL`` -> file; where a protocol compares several experts, only the latter.
+
+    Raises:
+        ValueError: weights that none of the protocols compares.
+    """
+    shared = {
+        name: {key: path for key, path in weights.items() if re.fullmatch(_labels(name, protocols), key)}
+        for name in (protocols if weights else ())
+    }
+    unused = [key for key in weights if not any(key in found for found in shared.values())]
+    if unused:
+        ways = "; ".join(f"{name}: {_way(name)}" for name in protocols)
+        raise ValueError(f"nothing compares the weights {', '.join(unused)} ({ways})")
+    return {name: shared.get(name, {}) for name in protocols}
+
+
+def _labels(protocol: str, beside: Sequence[str]) -> str:
+    """A pattern of the labels of weights that a protocol compares, run beside others that have labels of their own."""
+    module = _module(protocol)
+    experts: Sequence[str] = getattr(module, "WEIGHTS", ())
+    taken = "|".join(getattr(_module(name), "LABELS", NOTHING) for name in beside)
+    free = [f"(?!(?:{taken})$)[^/]+"] if len(experts) == 1 else []
+    return "|".join([*(f"{re.escape(one)}/[^/]+" for one in experts), *free, getattr(module, "LABELS", NOTHING)])
+
+
+def _way(protocol: str) -> str:
+    module = _module(protocol)
+    experts: Sequence[str] = getattr(module, "WEIGHTS", ())
+    if len(experts) == 1:
+        return f"LABEL=FILE, of {experts[0]}"
+    return " or ".join([f"{one}/LABEL=FILE" for one in experts] or [getattr(module, "LABELS", "no further weights")])
 
 
 def compare(
@@ -118,12 +159,12 @@ def evaluate_brats(
 
 def evaluate_in(context: Context, protocol: str) -> Table:
     """As :func:`evaluate`, with the context built by the caller. A protocol that is skipped writes nothing at all."""
+    share_weights([protocol], context.weights)
     if context.limit is not None:  # a quick look must not replace the protocol's numbers
         kept = context.cache_file or context.output / "peers.json"
         context = replace(context, output=context.output / LIMITED, cache_file=kept)
-    module = importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
     try:
-        table: Table = module.run(context)
+        table: Table = _module(protocol).run(context)
     except DataAbsentError as error:
         absent = error if context.data.is_dir() else DataAbsentError(f"no folder {context.data}")
         table = Table(protocol, skipped=f"{absent}; {WAY}")
@@ -133,6 +174,10 @@ def evaluate_in(context: Context, protocol: str) -> Table:
     given = context.bundles
     versions = installed_versions() if given is None else {one.name: one.version for one in given.values()}
     return _written(replace(table, versions=versions), context.output)
+
+
+def _module(protocol: str) -> Any:
+    return importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
 
 
 def _written(table: Table, output: Path) -> Table:

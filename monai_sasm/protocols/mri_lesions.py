@@ -13,10 +13,12 @@ import numpy as np
 from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.contrast_gain import mean_and_error
-from monai_sasm.evaluation.data import DataAbsentError, data_hash, load
+from monai_sasm.evaluation.data import DataAbsentError, data_hash, seed_of
 from monai_sasm.evaluation.mri_lesions import BALLS, ERASED, INVENTED, Ball, Placed, invented, place
+from monai_sasm.evaluation.mri_noise import tuned_peers
 from monai_sasm.evaluation.restoring import DEFAULT, as_file_order, our_methods, pipeline_methods, restoring, retrained
 from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, degrade, fingerprint
+from monai_sasm.evaluation.stacks import scaled_volume, stack_across, stack_affine
 from monai_sasm.evaluation.statistics import Interval, grouped_interval
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.protocols.mri_heads import FOLDER, GROUPS
@@ -30,6 +32,7 @@ THICK = {"slices of 3": 3, "slices of 5": 5}  # thin slices per thick one
 TRUNCATION_NOISE = 0.01
 INTERPOLATED = "cubic along slices"  # what makes slices thin without a network
 DENOISER, SHARPENER = "noise_mri_unet", "superres_mri_unet"
+WEIGHTS = (DENOISER, SHARPENER)  # experts whose further weights are compared
 DEPTH, REACH = 8, 2  # slices of a block, and on each side of where lesions lie
 THIN_SLICES = 45  # of the part of a volume that is made thick: 9 of 5, 15 of 3
 PEERS = ("NLM fast", "BM3D")
@@ -106,10 +109,11 @@ def run(context: Context) -> Table:
     if not subjects:
         raise DataAbsentError(context.data / FOLDER)
     rows: dict[str, Row] = {}
+    others = _peers(context)
     for level in (*NOISE, *TRUNCATION, *THICK):
         pairs = [pair for path in subjects for pair in _pairs(path, level)]
         interpolated: Counts | None = None
-        for method in _methods(context, level, pairs[:1]):
+        for method in _methods(context, level, others):
             counts = Counts()
             for pair in pairs[: method.first]:
                 counts.add(pair.placed.balls, _measured(context, method, pair))
@@ -134,7 +138,9 @@ def run(context: Context) -> Table:
             *context.limited(),
             "lesions are balls at the most uniform places; truncation is in-plane and leaves 1 % of noise; n: volumes",
             f"{DEFAULT}: the gate decides, which calls no super-resolution; experts by name. Thick slices: sasm thin",
-            f"peers are told the noise; BM3D runs on the first volume at {BM3D_LEVEL}",
+            "noise: seed from the names of file and level, the same without and with lesions",
+            "peers are told the noise and tuned by PSNR in the head on a slice of TCGA-FG-6692; BM3D runs on the first "
+            f"volume at {BM3D_LEVEL}",
         ),
     )
 
@@ -148,13 +154,8 @@ def _pairs(path: Path, level: str) -> Iterator[Pair]:
     """The stacks of a volume at a level; none where its slices are too thick or too few for it."""
     from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
     from monai_sasm.degradations.slice_profile import SliceProfile
-    from monai_sasm.functional.intensity import scaling_for
 
-    volume = load(path, Modality.MR)
-    clean = np.moveaxis(scaling_for(volume).forward(volume.array)[0], volume.slice_axis or 0, 0)
-    lengths = np.linalg.norm(np.asarray(volume.affine)[:3, :3], axis=0)
-    axis = volume.slice_axis or 0
-    sides = (float(lengths[axis]), *(float(side) for side in np.delete(lengths, axis)))
+    clean, sides = stack_across(*scaled_volume(path))
     depth = THIN_SLICES if level in THICK else DEPTH
     filled = np.flatnonzero((clean > 0.1).mean((1, 2)) > 0.05)
     first = int(filled[0] + filled[-1] - depth) // 2
@@ -163,10 +164,11 @@ def _pairs(path: Path, level: str) -> Iterator[Pair]:
     clean = np.ascontiguousarray(clean[first : first + depth], np.float32)
     chosen = range(6, depth - 6, 5) if level in THICK else range(REACH, depth - REACH, 3)
     placed = place(clean, sides, list(chosen))
-    facts: dict[str, Any] = {"affine": np.diag([sides[2], sides[1], sides[0], 1.0])}
+    name = path.name.split(".")[0]
+    facts: dict[str, Any] = {"affine": stack_affine(sides)}
     if level in THICK:
         profile = SliceProfile(depth // THICK[level], depth)
-        facts |= {"factor": THICK[level], "affine": np.diag([sides[2], sides[1], sides[0] * THICK[level], 1.0])}
+        facts |= {"factor": THICK[level], "affine": stack_affine((sides[0] * THICK[level], sides[1], sides[2]))}
         stacks = [profile.measure(one).astype(np.float32) for one in (clean, clean + placed.signal)]
         sigma = 0.0
     else:
@@ -176,14 +178,23 @@ def _pairs(path: Path, level: str) -> Iterator[Pair]:
             factor = TRUNCATION[level]
             facts["factor"] = factor
             model = LowQualityMr(KspaceTruncation(factor=(factor, factor)), model)
-        stacks = [degrade(model, one[:, None], seed=0)[0][:, 0] for one in (clean, clean + placed.signal)]
-    name = path.name.split(".")[0]
+        seed = seed_of(name, level)
+        stacks = [degrade(model, one[:, None], seed=seed)[0][:, 0] for one in (clean, clean + placed.signal)]
     plain, with_lesions = (Case(name, level, clean=clean, degraded=one, sigma=sigma, facts=facts) for one in stacks)
     start = profile.interpolate(stacks[0]).astype(np.float32) if level in THICK else stacks[0]
     yield Pair(level, clean, start, plain=plain, with_lesions=with_lesions, placed=placed, sides=sides)
 
 
-def _methods(context: Context, level: str, tuning: Sequence[Pair]) -> list[Method]:
+def _peers(context: Context) -> list[Method]:
+    """Peers for the levels of noise; BM3D for one of them."""
+    if not context.peers:
+        return []
+    fast, slow = PEERS
+    found = tuned_peers(context, [fast], NOISE) + tuned_peers(context, [slow], {BM3D_LEVEL: NOISE[BM3D_LEVEL]}, first=1)
+    return [replace(method, restore=peers.slice_by_slice(method.restore)) for method in found]
+
+
+def _methods(context: Context, level: str, others: Sequence[Method]) -> list[Method]:
     if level in THICK:
         return [_thin(context, INTERPOLATED, 0.0), *retrained(context, Modality.MR, SHARPENER, _thinning)]
     if level in TRUNCATION:
@@ -193,12 +204,9 @@ def _methods(context: Context, level: str, tuning: Sequence[Pair]) -> list[Metho
             *retrained(context, Modality.MR, SHARPENER, _named),
             *pipeline_methods(context.restorer, Modality.MR),
         ]
-    found = [Method("input", lambda case: case.degraded)]
-    if context.peers and tuning:
-        names = PEERS if level == BM3D_LEVEL else PEERS[:1]
-        methods = peers.methods(names, [_one_slice(tuning[0].plain)], context.cache, first=1)
-        found += [replace(method, restore=peers.slice_by_slice(method.restore)) for method in methods]
-    return [*found, *retrained(context, Modality.MR, DENOISER, our_methods)]
+    found = [one for one in others if one.first is None or level == BM3D_LEVEL]
+    ours = retrained(context, Modality.MR, DENOISER, our_methods)
+    return [Method("input", lambda case: case.degraded), *found, *ours]
 
 
 def _named(restorer: Any, modality: Modality, expert: str) -> list[Method]:
@@ -222,12 +230,6 @@ def _thinned(case: Case, restorer: Any, expert: str, strength: float) -> Image:
     options = Thinning(expert=expert, factor=float(case.facts["factor"]), strength=strength)
     result = thin_volume(volume, restorer, options).array
     return np.ascontiguousarray(result[0].transpose(2, 1, 0))
-
-
-def _one_slice(case: Case) -> Case:
-    middle = len(case.degraded) // 2
-    clean, degraded = (np.ascontiguousarray(one[middle][None]) for one in (case.clean, case.degraded))
-    return Case(case.name, case.level, clean=clean, degraded=degraded, sigma=case.sigma)
 
 
 def _measured(context: Context, method: Method, pair: Pair) -> dict[str, float]:

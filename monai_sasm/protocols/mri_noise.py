@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,24 +10,30 @@ import numpy as np
 
 from monai_sasm.evaluation import figures, peers
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.data import data_hash, files, load, scaled_slices
+from monai_sasm.evaluation.data import data_hash, files, seed_of
 from monai_sasm.evaluation.metrics import bias, gradient_ratio, psnr, ssim
+from monai_sasm.evaluation.mri_noise import (
+    HEAD,
+    SLICES,
+    STEP,
+    central_slices,
+    head_psnr,
+    noisy_cases,
+    percent,
+    tuned_peers,
+)
 from monai_sasm.evaluation.restoring import our_methods
 from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, degrade, score
+from monai_sasm.evaluation.stacks import scaled_volume, stack_across, stack_affine
 from monai_sasm.evaluation.table import Table
-from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.protocols.mri_heads import FOLDER, GROUPS
 from monai_sasm.types import Modality
 
 PROTOCOL = "mri-noise"
 EXPERT = "noise_mri_unet"
 LEVELS = (0.03, 0.06, 0.12)  # of the volume's white (99.5th percentile of the foreground)
-SLICES = 5  # per volume, around its middle
-STEP = 3  # slices apart
-HEAD = 0.1  # of white; above it is tissue
 REACH = 2  # slices on each side of a stack that are seen and not measured
 DEPTH = 3  # slices of a stack that are measured
-TUNING = "tumour_TCGA-FG-6692_native/t1c.nii.gz"
 PEERS = ("BM3D", "NLM fast", "curvature flow")
 RICIAN_MEAN = 1.5708  # (pi / 2): squared mean of pure Rician noise over sigma^2
 GAIN = Gain("PSNR head")
@@ -47,13 +52,11 @@ def run(context: Context) -> Table:
     stacks of slices of T1 brains and a head, whose slices are as close as their pixels."""
     used, isotropic = volumes(context.data), isotropic_volumes(context.data)
     clean = [named for path in used for named in central_slices(path)][: context.limit]
-    cases = noisy_cases(clean) + [case for path in isotropic[: context.limit] for case in noisy_stacks(path)]
+    cases = noisy_cases(clean, LEVELS) + [case for path in isotropic[: context.limit] for case in noisy_stacks(path)]
     methods = [Method("input", lambda case: case.degraded)]
     if context.peers:
-        tuning = noisy_cases(central_slices(context.data / "mri" / TUNING)[:1])
-        plain = peers.methods(
-            PEERS, tuning, context.cache, strengths={"BM3D": (0.8, 1.0, 1.3)}, quality=_head_psnr, first=None
-        )
+        noises = {name: level for level in LEVELS for name in (percent(level), _stacks(level))}
+        plain = tuned_peers(context, PEERS, noises)
         # the corrected rows reuse what the plain ones have just computed
         plain = [
             replace(method, restore=lru_cache(maxsize=None)(peers.slice_by_slice(method.restore, REACH)))
@@ -62,7 +65,7 @@ def run(context: Context) -> Table:
         methods += plain + [_unbiased(method) for method in plain[:2]]
     methods += our_methods(context.restorer, Modality.MR, EXPERT, sigma_known=True)
     rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache, gain=GAIN)
-    example = next(case for case in cases if case.level == _name(LEVELS[1]))
+    example = next(case for case in cases if case.level == percent(LEVELS[1]))
     return Table(
         PROTOCOL,
         data_hash=data_hash([*used, *isotropic]),
@@ -71,8 +74,9 @@ def run(context: Context) -> Table:
         flags=(
             *context.limited(),
             "noise: monai_sasm.degradations.kspace.KspaceNoise (complex Gaussian, magnitude), seed = number of the "
-            f"slice; {SLICES} slices around the middle of each volume, {STEP} apart; peers are tuned by PSNR in the "
-            "head",
+            "slice; of a stack: from the names of file and level",
+            f"{SLICES} slices around the middle of each volume, {STEP} apart; peers are tuned by PSNR in the head on a "
+            "slice of TCGA-FG-6692, and have the same strength on stacks of the same noise",
             "the clean slices carry the scanner's own noise",
             f"stacks: {DEPTH} slices around the middle of six brains (ds002748) and a head (ds000011), along the first "
             f"axis; {REACH} more on each side are seen by what looks at neighbours, not measured; peers restore slice "
@@ -107,54 +111,27 @@ def measure(case: Case, image: Image) -> dict[str, float]:
     }
 
 
-def noisy_cases(slices: Sequence[tuple[str, Image]]) -> list[Case]:
-    """Rician versions of clean slices ``(1, H, W)`` in working scale, at every level."""
-    from monai_sasm.degradations.kspace import KspaceNoise
-
-    return [
-        Case(
-            name,
-            _name(level),
-            clean=clean,
-            degraded=degrade(KspaceNoise(sigma=(level, level)), clean[None], seed=number)[0][0],
-            sigma=level,
-        )
-        for level in LEVELS
-        for number, (name, clean) in enumerate(slices)
-    ]
-
-
 def noisy_stacks(path: Path) -> list[Case]:
     """Rician versions ``(DEPTH + 2 REACH, H, W)`` of the slices around the middle of a volume, at every level."""
     from monai_sasm.degradations.kspace import KspaceNoise
 
-    volume = load(path, Modality.MR)
-    axis = volume.slice_axis or 0
-    scaled = np.moveaxis(scaling_for(volume).forward(volume.array)[0], axis, 0)
-    sides = np.linalg.norm(np.asarray(volume.affine)[:3, :3], axis=0)
-    down, across = np.delete(sides, axis)
-    facts = {"affine": np.diag([across, down, sides[axis], 1.0])}
-    first = len(scaled) // 2 - DEPTH // 2 - REACH
-    clean = np.ascontiguousarray(scaled[first : first + DEPTH + 2 * REACH], np.float32)
+    slices, sides = stack_across(*scaled_volume(path))
+    name, facts = path.name.split(".")[0], {"affine": stack_affine(sides)}
+    first = len(slices) // 2 - DEPTH // 2 - REACH
+    clean = np.ascontiguousarray(slices[first : first + DEPTH + 2 * REACH], np.float32)
     return [
         Case(
-            path.name.split(".")[0],
-            f"stacks, {_name(level)}",
+            name,
+            _stacks(level),
             clean=clean,
-            degraded=degrade(KspaceNoise(sigma=(level, level)), clean[:, None], seed=0)[0][:, 0],
+            degraded=degrade(KspaceNoise(sigma=(level, level)), clean[:, None], seed=seed_of(name, percent(level)))[0][
+                :, 0
+            ],
             sigma=level,
             facts=facts,
         )
         for level in LEVELS
     ]
-
-
-def central_slices(path: Path) -> list[tuple[str, Image]]:
-    """Named slices ``(1, H, W)`` around the middle of a volume, in working scale."""
-    scaled, _ = scaled_slices(path)
-    middle = len(scaled) // 2
-    chosen = [middle + STEP * k for k in range(-(SLICES // 2), SLICES - SLICES // 2)]
-    return [(f"{path.name.split('.')[0]}_{index}", np.ascontiguousarray(scaled[index][None])) for index in chosen]
 
 
 def _inner(stack: Image) -> Image:
@@ -189,10 +166,8 @@ def _correction(case: Case) -> Image:
 
 
 def _head_psnr(case: Case, image: Image) -> float:
-    clean, image = _inner(case.clean), _inner(image)
-    head = clean > HEAD
-    return psnr(clean[head], image[head], 1.0)
+    return head_psnr(replace(case, clean=_inner(case.clean)), _inner(image))
 
 
-def _name(level: float) -> str:
-    return f"{100 * level:g} %"
+def _stacks(level: float) -> str:
+    return f"stacks, {percent(level)}"

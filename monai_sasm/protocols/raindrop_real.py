@@ -13,6 +13,7 @@ from monai_sasm.evaluation.table import Row, Table, merged
 from monai_sasm.types import Modality
 
 PROTOCOL = "raindrop-real"
+LABELS = r"synthetic|pair\d+"  # of the further weights that are compared
 LEAVE_ONE_OUT = f"expert {EXPERT}, leave-one-out"
 PUBLISHED = {  # PSNR Y, SSIM on 58 other pairs (test_a of Qian et al. 2018)
     "Pix2Pix": (28.02, 0.8547),
@@ -32,6 +33,9 @@ def run(context: Context) -> Table:
         for wet, dry in zip(rain, clean, strict=True)
         for number in [wet.name.split("_")[0]]
     ]
+    absent = sorted(set(context.weights) - {case.name for case in cases} - {"synthetic"})
+    if absent:
+        raise ValueError(f"no {', '.join(absent)} in {folder}; pairs: {', '.join(case.name for case in cases)}")
     perceptual = PerceptualDistances()
 
     def measure_more(case: Case, image: Image) -> dict[str, float]:
@@ -56,6 +60,7 @@ def run(context: Context) -> Table:
     ]
     flags: tuple[str, ...] = (
         _trained_on(context),
+        "the pairs were looked at while the weights of expert and gate were chosen: a development set",
         "published rows are on the 58 test pairs of Qian et al. 2018, which are others",
     )
     if len(left_out) < len(cases):

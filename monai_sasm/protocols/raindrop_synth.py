@@ -13,6 +13,7 @@ from monai_sasm.evaluation.scoring import Case, Image, score
 from monai_sasm.evaluation.table import Table
 
 PROTOCOL = "raindrop-synth"
+LABELS = "synthetic"  # of the further weights that are compared
 PHOTOS = 60  # of bsds500/val
 WET = 0.05  # share of light from water above which a pixel counts as inside a drop
 HIGHEST = 60.0  # dB

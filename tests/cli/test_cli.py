@@ -387,6 +387,19 @@ def test_evaluate_names_are_the_protocols(sasm: Any, tmp_path: Path) -> None:
     assert "photo-awgn" in err
 
 
+def test_evaluate_refuses_weights_that_nothing_compares(sasm: Any, tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    file.write_bytes(b"")
+    command = ("--data", tmp_path / "none", "-o", tmp_path / "docs" / "results", "--weights")
+    for wanted in (("photo-awgn",), ("photo-awgn", "ct-lowdose"), ("brats",), ("--bundle", "noise_photo_unet")):
+        code, out, err = sasm("evaluate", *wanted, *command, f"0.1={file}")
+        assert (code, out) == (2, "")
+        assert "weights" in err
+    code, _, err = sasm("evaluate", "ct-lesions", *command, f"0.1={file}", "--weights", f"0.1={file}")
+    assert (code, "names 0.1 twice" in err) == (2, True)
+    assert sasm("evaluate", "photo-awgn", "ct-lesions", *command, f"0.1={file}")[0] == 3, "one of them compares it"
+
+
 @pytest.mark.parametrize("protocol", ["photo-awgn", "brats"])
 def test_evaluate_without_data_is_skipped(sasm: Any, tmp_path: Path, protocol: str) -> None:
     code, out, _ = sasm("evaluate", protocol, "--data", tmp_path / "none", "-o", tmp_path / "docs" / "results")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +110,33 @@ def test_peers_are_tuned_by_the_validation_image(cases: list[Case]) -> None:
     )
     assert "weight/sigma 3 at a" in best.note
     assert "weight/sigma 0.01 at a" in worst.note
+
+
+def test_peers_run_at_the_strength_of_the_level() -> None:
+    noisy = np.random.default_rng(0).standard_normal((1, 24, 24)).astype(np.float32)
+    weak, strong = (
+        Case("x", level, np.zeros_like(noisy), noisy, sigma) for level, sigma in (("3 %", 1.0), ("6 %", 2.0))
+    )
+
+    def quality(case: Case, image: np.ndarray) -> float:
+        return float(np.abs(image - noisy).mean()) * (1 if case.level == "6 %" else -1)
+
+    def peer(cases: list[Case], **options: Any) -> Method:
+        strengths = {"TV": (0.01, 3.0)}
+        return peers.methods(["TV"], cases, ResultCache(None), strengths=strengths, quality=quality, **options)[0]
+
+    both = peer([weak, strong], tuned_at={"stacks, 3 %": "3 %", "stacks, 6 %": "6 %"})
+    assert "0.01 at 3 %, 3 at 6 %" in both.settings
+    for case in (weak, strong):
+        stack = replace(case, level=f"stacks, {case.level}")
+        np.testing.assert_array_equal(both.restore(stack), both.restore(case))
+    assert np.abs(both.restore(strong)).mean() < 0.1 < np.abs(both.restore(weak)).mean()
+    with pytest.raises(ValueError, match="TV was tuned at 3 %, 6 %, not at '12 %'"):
+        both.restore(replace(weak, level="12 %"))
+    one = peer([weak])
+    np.testing.assert_array_equal(one.restore(replace(weak, level="elsewhere")), one.restore(weak))
+    with pytest.raises(ValueError, match="TV has several strengths"):
+        peer([])
 
 
 def test_cases_are_restored_in_their_own_unit_and_shape() -> None:

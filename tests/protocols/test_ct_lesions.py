@@ -83,6 +83,14 @@ def test_the_observer_sees_a_strong_disc_and_not_a_weak_one() -> None:
     assert low < scores["AUC 10 mm/3"] < high
 
 
+def test_no_noise_is_the_same_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ct_lesions, "REALISATIONS", 1)
+    clean = np.full((1, 64, 64), 60, np.float32)
+    cases = [Case(name, "full", clean=clean, degraded=clean, facts={"spacing": 0.8}) for name in ("a", "b")]
+    noises = [(one.degraded - clean).ravel() for one in ct_lesions._simulated(cases)]
+    assert np.abs(np.corrcoef(noises) - np.eye(4)).max() < 0.2
+
+
 def test_absent_data_are_said(tmp_path: Path) -> None:
     table = evaluate_in(Context(tmp_path, tmp_path / "out", "cpu", bundles=blurring()), "ct-lesions")
     assert str(table.skipped).startswith(f"data not found: {tmp_path}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from monai_sasm.evaluation.report import PROTOCOLS
 from monai_sasm.evaluation.restoring import DEFAULT
 from monai_sasm.evaluation.table import Table
 from monai_sasm.protocols import evaluate
-from monai_sasm.protocols.evaluate import WITHOUT_DEFAULT, evaluate_in
+from monai_sasm.protocols.evaluate import WITHOUT_DEFAULT, evaluate_in, share_weights
 from monai_sasm.refine.flow import FlowRefiner
 from monai_sasm.types import Modality
 from tests.evaluation.networks import bundle
@@ -70,3 +73,32 @@ def test_a_quick_look_leaves_the_numbers_of_whole_runs(context: Context) -> None
     assert (context.output.parent / "RESULTS.md").read_text(encoding="utf-8") == page
     assert Table.read(context.output / "limited" / "mri-noise.json").row("input") == limited.row("input")
     assert limited.flags[0].startswith("limited to the first 1 images")
+
+
+def test_weights_go_to_the_protocols_that_compare_them() -> None:
+    file = Path("w.pt")
+    wanted = ["ct-lesions", "mri-lesions", "raindrop-real", "photo-awgn"]
+    given = {"lowdose_ct_unet/old": file, "noise_mri_unet/old": file, "pair183": file, "new": file}
+    assert {name: list(found) for name, found in share_weights(wanted, given).items()} == {
+        "ct-lesions": ["lowdose_ct_unet/old", "new"],
+        "mri-lesions": ["noise_mri_unet/old"],
+        "raindrop-real": ["pair183"],
+        "photo-awgn": [],
+    }
+    with pytest.raises(ValueError, match=r"weights 0.1 \(photo-awgn: no further weights; mri-lesions: noise_mri_unet/"):
+        share_weights(["photo-awgn", "mri-lesions"], {"0.1": file})
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_protocol_that_reads_weights_says_whose(protocol: str) -> None:
+    module = importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
+    source = inspect.getsource(module)
+    reads = any(name in source for name in ("retrained(", "weights_of(", "context.weights")) or (
+        "raindrops import" in source and "methods(context)" in source
+    )
+    assert reads == (hasattr(module, "WEIGHTS") or hasattr(module, "LABELS"))
+
+
+def test_weights_of_a_pair_that_is_not_there_are_refused(context: Context, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no pair7 in .*; pairs: pair0, pair1"):
+        evaluate_in(replace(context, weights={"pair7": tmp_path / "w.pt"}), "raindrop-real")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -10,6 +11,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from monai_sasm.errors import BundleError
 from monai_sasm.evaluation.context import Context
 from monai_sasm.protocols import mri_heads
 from monai_sasm.protocols.evaluate import evaluate_in
@@ -58,6 +60,41 @@ def test_blocks_lie_along_all_axes(context: Context) -> None:
     found = [case.clean for case in mri_heads.block_cases(next((context.data / "mri_whole_head").rglob("sub-61*")), 2)]
     depth = mri_heads.DEPTH + 2 * mri_heads.REACH
     assert [block.shape for block in found[::3]] == [(depth, 44, 48), (depth, 40, 48), (depth, 40, 44)]
+
+
+def test_noise_is_another_one_in_each_block(context: Context) -> None:
+    first, second = ((context.data / "mri_whole_head" / "ds002748" / f"sub-6{k}_T1w.nii.gz") for k in (1, 2))
+    second.write_bytes(first.read_bytes())
+    blocks = [list(mri_heads.block_cases(path, 2)) for path in (first, second)]
+    for one, other in zip(*blocks, strict=True):
+        np.testing.assert_array_equal(one.clean, other.clean)
+        assert float((one.degraded - other.degraded).std()) > mri_heads.SIGMA / 4
+
+
+def test_further_weights_are_those_of_the_expert_they_are_labelled_for(context: Context, tmp_path: Path) -> None:
+    class Scaling(torch.nn.Module):
+        neighbours = 2
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, slabs: torch.Tensor) -> torch.Tensor:
+            return self.factor * slabs[:, 2:3]
+
+    torch.save({"factor": torch.tensor(0.9)}, tmp_path / "a.pt")
+    torch.save({"other": torch.zeros(3)}, tmp_path / "b.pt")
+    bundles = {**(context.bundles or {}), **named({"superres_mri_unet": Scaling()}, modality=Modality.MR)}
+    given = {"superres_mri_unet/0.1": tmp_path / "a.pt", "noise_mri_unet/0.1": tmp_path / "b.pt"}
+    one = replace(context, bundles=bundles, weights=given)
+    methods, _ = mri_heads._methods(one)
+    assert [method.name for method in methods][2:4] == ["U-Net", "U-Net 0.1"]
+    with pytest.raises(
+        ValueError, match=r"nothing compares the weights noise_mri_unet/0.1 \(mri-heads: LABEL=FILE, of"
+    ):
+        evaluate_in(one, "mri-heads")
+    with pytest.raises(BundleError, match=r"b.pt does not fit superres_mri_unet: .*factor"):
+        mri_heads._methods(replace(one, weights={"new": tmp_path / "b.pt"}))
 
 
 def test_absent_data_are_said(tmp_path: Path) -> None:

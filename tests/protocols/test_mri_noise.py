@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
+from monai_sasm.evaluation import mri_noise as mri_noise_shared
 from monai_sasm.evaluation import peers
+from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.scoring import Case, Image
 from monai_sasm.protocols import mri_noise
 from monai_sasm.protocols.mri_noise import DEPTH, LEVELS, REACH
@@ -50,3 +54,34 @@ def test_only_inner_slices_count_and_peers_see_one_at_a_time(path: Path) -> None
     np.testing.assert_array_equal(restored[:REACH], case.degraded[:REACH])
     single = replace(case, clean=case.clean[:1], degraded=case.degraded[:1])
     np.testing.assert_array_equal(peers.slice_by_slice(peer, REACH)(single), case.clean[:1])
+
+
+def test_noise_is_another_one_in_each_volume_and_level(path: Path) -> None:
+    other = path.with_name("sub-62_T1w.nii.gz")
+    other.write_bytes(path.read_bytes())
+    cases = mri_noise.noisy_stacks(path) + mri_noise.noisy_stacks(other)
+    noises = [((case.degraded - case.clean) / case.sigma).ravel() for case in cases]
+    again = [((case.degraded - case.clean) / case.sigma).ravel() for case in mri_noise.noisy_stacks(path)]
+    np.testing.assert_array_equal(noises[:3], again)
+    alike = np.abs(np.corrcoef(noises) - np.eye(len(noises)))
+    assert alike.max() < 0.1
+
+
+def test_peers_have_the_strength_of_the_level_on_stacks(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    file = tmp_path / mri_noise_shared.TUNING
+    file.parent.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    scene = 200 + 800 * gaussian_filter(random.random((40, 40, 30)), 1)
+    nibabel.save(nibabel.Nifti1Image(scene.astype(np.int16), np.eye(4)), file)
+    context = Context(tmp_path, tmp_path / "out", "cpu")
+    noises = {"3 %": 0.03, "stacks, 3 %": 0.03, "12 %": 0.12, "stacks, 12 %": 0.12}
+    (flow,) = mri_noise_shared.tuned_peers(context, ["curvature flow"], noises)
+    weak, _, strong = (case for case in mri_noise.noisy_stacks(path))
+    used = re.search(r"iterations (\d+) at 3 %, (\d+) at 12 %", flow.settings)
+    assert used is not None
+    assert int(used[1]) < int(used[2])
+    for case, count in ((weak, int(used[1])), (strong, int(used[2]))):
+        found = peers.slice_by_slice(flow.restore, REACH)(case)[REACH]
+        expected = peers.PEERS["curvature flow"].denoise(case.degraded[REACH][None], case.sigma, count)[0]
+        np.testing.assert_allclose(found, expected, atol=1e-6)

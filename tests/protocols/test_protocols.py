@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_sasm.evaluation import ct_denoising
+from monai_sasm.evaluation import ct_denoising, peers
 from monai_sasm.evaluation.batch_overhead import batch_overhead
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, data_hash
@@ -20,7 +21,7 @@ from monai_sasm.evaluation.synthetic_series import write_ct_series
 from monai_sasm.protocols import gate, mixed, photo_awgn, speed
 from monai_sasm.protocols.evaluate import evaluate_in
 from monai_sasm.types import Modality
-from tests.data import DATA
+from tests.data import CHECKOUT, DATA
 from tests.evaluation.networks import blurring
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="measured data absent: set SASM_DATA to the data folder")
@@ -206,6 +207,17 @@ def test_the_overhead_of_a_batch_is_what_its_networks_do_not_take() -> None:
     found = batch_overhead(2, 2, "cpu")
     assert 0 < found["networks s"] < found["batch s"]
     assert found["overhead"] == pytest.approx(found["batch s"] / found["networks s"] - 1)
+
+
+def test_timed_peers_have_the_strengths_of_the_quality_protocols() -> None:
+    kept = json.loads((CHECKOUT / "docs" / "results" / "peers.json").read_text(encoding="utf-8"))
+    tuned = {tuple(key.split("|")[1::4]): found["strength"] for key, found in kept.items() if key.startswith("tuning|")}
+    levels = {ct_denoising.EXPERT: "L096 D45f (test)", photo_awgn.EXPERT: "CBSD68 25"}
+    for expert, level in levels.items():
+        for name, (strength,) in speed.STRENGTHS[expert].items():
+            untuned = peers.PEERS[name].strengths[0]
+            assert strength == tuned.get((name, level), untuned), f"{name} at {level}"
+            assert (name, level) in tuned or len(peers.PEERS[name].strengths) == 1
 
 
 def test_slow_peers_are_really_run_in_every_round(context: Context) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from monai_sasm.evaluation import mri_noise
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.mri_lesions import BALLS, invented, place
-from monai_sasm.protocols import coherence, ct_phantom, mri_lesions
+from monai_sasm.evaluation.table import Row
+from monai_sasm.protocols import coherence, ct_phantom, mri_lesions, no_harm
 from monai_sasm.protocols.evaluate import evaluate_in
 from monai_sasm.types import Modality
 from tests.evaluation.networks import blurring, named
@@ -43,6 +46,8 @@ def phantom(tmp_path: Path) -> Context:
         f"dose_{name}__absent": np.round(disc + random.normal(0, noise, (4, 256, 256))).astype(np.int16)
         for name, noise in (("010", 40.0), ("055", 20.0), ("100", 6.0))
     }
+    images |= {name.replace("absent", "present"): stack for name, stack in images.items()}
+    images["ground_truth"] = disc.astype(np.int16)
     (tmp_path / "ct_phantom").mkdir()
     np.savez(tmp_path / ct_phantom.FILE, **images)
     return context_of(tmp_path)
@@ -61,13 +66,47 @@ def test_phantom(phantom: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     low, high = before.spreads["MITA 10 %"]["AUC 5 mm/7"]
     assert low < before.scores["MITA 10 %"]["AUC 5 mm/7"] < high
     water, after = before.scores["water 1/4"], blurred.scores["water 1/4"]
-    assert (water["HU slope"], water["HU error"]) == (pytest.approx(1), pytest.approx(0, abs=1e-3))
+    assert water["HU slope"] == pytest.approx(1, abs=5e-3)
+    assert 0.1 < water["HU error"] < water["noise"], "the input has an error, too: what its noise leaves of a mean"
     point_spread = math.hypot(ct_phantom.BLUR, 1.5 * ct_phantom.WATER_SPACING)  # mm
     expected = 10 * math.sqrt(math.log(2) / 2) / (math.pi * point_spread)
     assert after["MTF50 120 HU"] == pytest.approx(expected, rel=0.05)  # the kernel of that blur is cut off
     assert after["MTF50 30 HU"] == pytest.approx(after["MTF50 1000 HU"], rel=0.03)  # a blur asks for no contrast
     assert after["MTF50 120 HU"] < pipeline.scores["water 1/4"]["MTF50 120 HU"] < water["MTF50 120 HU"]
     assert after["noise"] < water["noise"] / 2
+
+
+def test_hounsfield_units_are_measured_against_the_truth() -> None:
+    """A method that adds 5 HU is wrong by 5 HU; one that scales by 1.02, by 20 HU in the inserts of 1000 HU."""
+    rows, columns = np.mgrid[: ct_phantom.SIZE, : ct_phantom.SIZE] - (ct_phantom.SIZE - 1) / 2
+    inside = np.hypot(rows, columns) * ct_phantom.WATER_SPACING < ct_phantom.RADIUS
+    clean = np.where(inside, 0, -1000).astype(np.float32)[None]
+    shifted = ct_phantom._phantom("water", clean + 5, clean, clean)  # the image itself is off, and nothing restores it
+    same = ct_phantom._hounsfield(shifted, lambda images: images)
+    assert same == {"HU slope": pytest.approx(1, abs=1e-4), "HU error": pytest.approx(5, abs=0.01)}
+    scaled = ct_phantom._hounsfield(ct_phantom._phantom("water", clean, clean, clean), lambda images: 1.02 * images)
+    assert scaled == {"HU slope": pytest.approx(1.02, abs=1e-4), "HU error": pytest.approx(20, abs=0.1)}
+
+
+def test_peers_are_tuned_at_each_dose_on_what_is_not_measured(
+    phantom: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("skimage")
+    monkeypatch.setattr(ct_phantom, "REALISATIONS", 2)
+    monkeypatch.setattr(ct_phantom, "WATER_DOSES", {"water 1/4": 0.25})
+    monkeypatch.setattr(ct_phantom, "PEERS", ("NLM fast",))
+    (water,) = ct_phantom.water()
+    part = ct_phantom._middle(water.images)
+    noises = [image[part, part].ravel() for image in (*water.images, water.tuning.degraded[0])]
+    assert np.abs(np.corrcoef(noises) - np.eye(3)).max() < 0.1
+    assert water.tuning.clean[0][part, part] == pytest.approx(0)
+    with np.load(phantom.data / ct_phantom.FILE) as stored:
+        mita = ct_phantom.mita(phantom.data / ct_phantom.FILE)
+        np.testing.assert_array_equal(mita[0].tuning.degraded[0], stored["dose_010__present"][0] - 1000.0)
+        np.testing.assert_array_equal(mita[0].tuning.clean[0], stored["ground_truth"] - 1000.0)
+    few = [replace(one, images=one.images[:1]) for one in (mita[0], mita[2])]
+    (fast,) = ct_phantom._peers(replace(phantom, peers=True), few)
+    assert re.search(r"h/sigma [\d.]+ at MITA 10 %, [\d.]+ at MITA 100 %$", fast.settings)
 
 
 @pytest.fixture
@@ -131,6 +170,30 @@ def test_gains_of_lesions_are_paired_and_drawn_by_volume() -> None:
     assert high - low > 0.1
 
 
+def test_peers_of_lesions_are_tuned_on_another_patient(brains: Path) -> None:
+    pytest.importorskip("skimage")
+    scene = 200 + 800 * gaussian_filter(np.random.default_rng(1).random((40, 40, 30)), 1)
+    save(scene.astype(np.int16), brains / mri_noise.TUNING)
+    context = replace(context_of(brains, 1.0), peers=True)
+    (fast,) = mri_noise.tuned_peers(context, ["NLM fast"], mri_lesions.NOISE)
+    assert re.search(r"h/sigma [\d.]+ at 1 %, [\d.]+ at 3 %, [\d.]+ at 6 %$", fast.note)
+    (case,) = [pair.plain for pair in mri_lesions._pairs(next(brains.rglob("sub-61*")), "noise 3 %")]
+    assert fast.restore(replace(case, degraded=case.degraded[:1])).shape == (1, *case.degraded.shape[1:])
+
+
+def test_lesions_of_two_volumes_lie_in_other_noise(brains: Path) -> None:
+    first = next(brains.rglob("sub-61*"))
+    second = first.with_name("sub-62_T1w.nii.gz")
+    second.write_bytes(first.read_bytes())
+    levels = ("noise 3 %", "noise 6 %")
+    pairs = [pair for path in (first, second) for level in levels for pair in mri_lesions._pairs(path, level)]
+    head = pairs[0].clean > 0.4
+    noises = [((pair.plain.degraded - pair.clean) / pair.plain.sigma)[head] for pair in pairs]
+    assert np.abs(np.corrcoef(noises) - np.eye(4)).max() < 0.1
+    apart = pairs[0].with_lesions.degraded - pairs[0].plain.degraded
+    assert np.abs(apart[pairs[0].placed.signal == 0]).max() < 1e-3, "the same noise without and with lesions"
+
+
 def test_what_is_placed_is_counted() -> None:
     clean = np.full((6, 64, 64), 0.6, np.float32)
     placed = place(clean, (1.0, 1.0, 1.0), [2, 3])
@@ -157,18 +220,56 @@ def test_no_harm(tmp_path: Path) -> None:
     for number in range(20):
         scene = np.full((96, 96, 3), 100 + 5 * number, np.uint8)
         Image.fromarray(scene).save(tmp_path / "natural" / "bsds500" / "val" / f"{number}.png")
+    (tmp_path / "natural" / "bsds500" / "test").mkdir()
+    Image.fromarray(scene).save(tmp_path / "natural" / "bsds500" / "test" / "trained_on.png")
+    save(stack, tmp_path / "ct_ldct_pairs" / "L143_nifti" / "full" / "trained_on.nii.gz", (0.8, 0.8, 3.0))
     table = evaluate_in(replace(context_of(tmp_path), limit=None), "no-harm")
     row = table.row(DEFAULT)
     assert (row.n["CT"], row.n["PHOTO"]) == (6, 20)
     tomograms, photos = row.scores["CT"], row.scores["PHOTO"]
     assert tomograms["touched"] == 1
     assert 0.5 < tomograms["gain"] < 0.95, "a blur at half of the weight"
-    assert tomograms["loss bound"] == math.inf, "six images say nothing with 95 % confidence"
+    assert tomograms["loss bound"] == math.inf, "one patient says nothing of another, however many slices there are"
+    assert (tomograms["units"], photos["units"]) == (1, 20)
+    assert 1 - tomograms["gain"] <= tomograms["loss 95 %"] < 0.6
+    assert any(flag.startswith("**CT: 6 images instead of 210**, 6 of them from ct_volumes") for flag in table.flags)
     assert 1 - photos["gain"] <= photos["loss bound"] < 0.6
     assert tomograms["change 99 %"] > tomograms["change"] > 0.5
     same = evaluate_in(replace(context_of(tmp_path, 1e-3), limit=None), "no-harm").row(DEFAULT).scores["PHOTO"]
     assert (same["touched"], same["change"]) == (0, pytest.approx(0, abs=1e-3))
     assert same["loss bound"] == pytest.approx(0, abs=1e-3)
+
+
+def test_no_harm_counts_slices_that_can_be_measured(tmp_path: Path) -> None:
+    """Half of a long series is air: the shorter one gives what it lacks."""
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    texture = 0.1 * (rows + columns)  # two values alone would be a mask
+    body = np.where(np.hypot(rows, columns) < 28, 60.0, -1000.0).astype(np.float32) + texture.astype(np.float32)
+    long = np.stack([body] * 20 + [np.full_like(body, -1000)] * 20, axis=-1)
+    save(long, tmp_path / "ct_volumes/totalsegmentator/example_ct.nii.gz", (0.8, 0.8, 3.0))
+    save(np.stack([body] * 10, axis=-1), tmp_path / "ct_full/C3L-00189_abdomen_dicom/a.nii.gz", (0.8, 0.8, 3.0))
+    found = no_harm._clean_images(tmp_path, Modality.CT, None)
+    assert [no_harm._length(one.entry) for one in found] == [18, 10]  # without the outermost at both ends
+    assert no_harm._share(found, Modality.CT, None) == 18
+
+
+def test_the_units_of_no_harm_are_patients(brains: Path) -> None:
+    folder = brains / "brats" / "brats18_4mod" / "Brats18_x"
+    folder.mkdir(parents=True)
+    for name in ("flair", "t1", "seg"):
+        (folder / f"Brats18_x_{name}.nii.gz").write_bytes(next(brains.rglob("sub-61*")).read_bytes())
+    found = no_harm._clean_images(brains, Modality.MR, None)
+    assert [(one.unit, one.entry.paths[0].name) for one in found] == [
+        ("mri_whole_head/ds002748/sub-61_T1w.nii.gz", "sub-61_T1w.nii.gz"),
+        ("brats/brats18_4mod/Brats18_x", "Brats18_x_flair.nii.gz"),
+        ("brats/brats18_4mod/Brats18_x", "Brats18_x_t1.nii.gz"),
+    ]
+    gains = {"a": [1.0, 0.9], **{f"b{k}": [0.99] for k in range(18)}}
+    harms = [no_harm.Harm(unit, 0.0, 0.0, gain) for unit, some in gains.items() for gain in some]
+    scores = no_harm._extended(Row("x", {}, n={}), Modality.MR, harms).scores["MR"]
+    assert (scores["units"], scores["with lesions"]) == (19, 20)
+    assert scores["loss bound"] == pytest.approx(0.05), "the worst of 19 patients, mean over slices"
+    assert scores["loss 95 %"] == pytest.approx(np.percentile([0, 0.1, *[0.01] * 18], 95))
 
 
 def test_coherence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,79 @@
+"""What the protocols of MR noise share: slices of a file, Rician noise, and peers tuned on a patient of no test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from monai_sasm.evaluation import peers
+from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.data import scaled_slices
+from monai_sasm.evaluation.metrics import psnr
+from monai_sasm.evaluation.scoring import Case, Image, Method, degrade
+
+HEAD = 0.1  # of white; above it is tissue
+SLICES = 5  # per volume, around its middle
+STEP = 3  # slices apart
+TUNING = "mri/tumour_TCGA-FG-6692_native/t1c.nii.gz"
+STRENGTHS = {"BM3D": (0.8, 1.0, 1.3)}
+
+
+def percent(level: float) -> str:
+    """A noise level as printed, ``6 %``."""
+    return f"{100 * level:g} %"
+
+
+def central_slices(path: Path) -> list[tuple[str, Image]]:
+    """Named slices ``(1, H, W)`` around the middle of a volume, in working scale."""
+    scaled, _ = scaled_slices(path)
+    middle = len(scaled) // 2
+    chosen = [middle + STEP * k for k in range(-(SLICES // 2), SLICES - SLICES // 2)]
+    return [(f"{path.name.split('.')[0]}_{index}", np.ascontiguousarray(scaled[index][None])) for index in chosen]
+
+
+def noisy_cases(slices: Sequence[tuple[str, Image]], levels: Sequence[float]) -> list[Case]:
+    """Rician versions of clean slices ``(1, H, W)`` in working scale, at every level; seed = number of the slice."""
+    from monai_sasm.degradations.kspace import KspaceNoise
+
+    return [
+        Case(
+            name,
+            percent(level),
+            clean=clean,
+            degraded=degrade(KspaceNoise(sigma=(level, level)), clean[None], seed=number)[0][0],
+            sigma=level,
+        )
+        for level in levels
+        for number, (name, clean) in enumerate(slices)
+    ]
+
+
+def tuned_peers(
+    context: Context, names: Sequence[str], levels: Mapping[str, float], *, first: int | None = None
+) -> list[Method]:
+    """Peers for single slices, tuned by PSNR in the head on a slice of :data:`TUNING`, at each noise apart.
+
+    Args:
+        context: data, and the cache of the tuning.
+        names: keys of :data:`monai_sasm.evaluation.peers.PEERS`.
+        levels: level of the cases -> noise; all levels of one noise share a strength.
+        first: volumes per level for the peers that are too slow for all; ``None`` for all.
+    """
+    noises = sorted(set(levels.values()))
+    return peers.methods(
+        names,
+        noisy_cases(central_slices(context.data / TUNING)[:1], noises),
+        context.cache,
+        strengths=STRENGTHS,
+        quality=head_psnr,
+        first=first,
+        tuned_at={level: percent(noise) for level, noise in levels.items()},
+    )
+
+
+def head_psnr(case: Case, image: Image) -> float:
+    """PSNR of the pixels above :data:`HEAD` in the clean image, range 1, dB."""
+    head = case.clean > HEAD
+    return psnr(case.clean[head], image[head], 1.0)
