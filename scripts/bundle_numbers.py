@@ -230,9 +230,9 @@ BUNDLES = {
                 *(Column("noise HU", "noise", ".1f"), Column("NPS mean /cm", "NPS mean"), Column("PSNR", "PSNR")),
                 Column("strength", "strength"),
             ),
-            before="Protocol `ct-lesions`: patient L096, never trained on but looked at to choose weights, ten slices at quarter dose; contrast gain "
-            "of discs (1 is kept, 0 is\nerased) ± standard error over slices, noise and grain in uniform soft tissue; "
-            "by name, without the gate, unless it says so:",
+            before="Protocol `ct-lesions`: patient L096, never trained on but looked at to choose weights, ten slices "
+            "at quarter dose;\ncontrast gain of discs (1 is kept, 0 is erased) ± standard error over slices, noise and "
+            "grain in uniform soft tissue;\nby name, without the gate, unless it says so:",
         ),
         Numbers(
             ("data", "method"),

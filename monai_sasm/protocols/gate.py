@@ -16,6 +16,7 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import ct_pairs, data_hash, files
 from monai_sasm.evaluation.data import photo as read_photo
 from monai_sasm.evaluation.metrics import expected_calibration_error, reliability
+from monai_sasm.evaluation.mri_noise import central_slices, noisy_cases
 from monai_sasm.evaluation.raindrops import rendered_cases
 from monai_sasm.evaluation.scoring import Image
 from monai_sasm.evaluation.table import Row, Table
@@ -116,10 +117,10 @@ def samples(context: Context) -> Iterator[Sample]:
         for pair in ct_pairs(root / "ct_ldct_pairs" / folder, names=names):
             yield Sample("CT, full dose", Modality.CT, CLEAN, image=pair.full / HU_PER_UNIT)
             yield Sample("CT, quarter dose", Modality.CT, "low-dose", image=pair.quarter / HU_PER_UNIT)
-    slices = [entry for volume in mri_noise.volumes(root) for entry in mri_noise.central_slices(volume)][:limit]
+    slices = [entry for volume in mri_noise.volumes(root) for entry in central_slices(volume)][:limit]
     for _, image in slices:
         yield Sample("MR, clean", Modality.MR, CLEAN, image=image)
-    for case in mri_noise.noisy_cases(slices):
+    for case in noisy_cases(slices, mri_noise.LEVELS):
         yield Sample(f"MR, noise {case.level}", Modality.MR, "noise", image=case.degraded)
 
 
