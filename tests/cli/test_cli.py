@@ -248,6 +248,7 @@ def test_ctrl_c_leaves_nothing_half_written(photo: Path, tmp_path: Path) -> None
     script = tmp_path / "slow.py"
     script.write_text(
         "import sys, time\n"
+        "from unittest.mock import Mock\n"
         "from monai_sasm.batch import local, work\n"
         "from monai_sasm.cli.main import main\n"
         "def slow(task, job, target, **keywords):\n"
@@ -255,8 +256,7 @@ def test_ctrl_c_leaves_nothing_half_written(photo: Path, tmp_path: Path) -> None
         "    print('writing', flush=True)\n"
         "    time.sleep(60)\n"
         "work._written = slow\n"
-        "work.mismatch = lambda *arguments: None\n"
-        "local.open_restorer = lambda *arguments, **keywords: None\n"
+        "local.open_restorer = lambda *arguments, **keywords: Mock(mismatch=lambda *arguments: None)\n"
         "main(['restore', sys.argv[2], '-o', sys.argv[1]])\n"
     )
     out = tmp_path / "out"
