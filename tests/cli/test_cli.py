@@ -337,10 +337,10 @@ def test_what_was_degraded_before_an_interruption_is_recorded(
         shutil.copy(photo, folder / name)
     make = degrade._make_pair
 
-    def interrupted(volume: Any, name: str, *arguments: Any, **more: Any) -> Any:
-        if name == "b":
+    def interrupted(volume: Any, file: str, *arguments: Any, **more: Any) -> Any:
+        if file == "b.png":
             raise KeyboardInterrupt
-        return make(volume, name, *arguments, **more)
+        return make(volume, file, *arguments, **more)
 
     monkeypatch.setattr(degrade, "_make_pair", interrupted)
     assert sasm("degrade", folder, "--kind", "gaussian", "-o", tmp_path / "out")[0] == 130
