@@ -97,7 +97,7 @@ def batch(
         raise typer.Exit(_run(job, tasks, running, engine_for=partial(_engine, scheduler, cluster)))
 
 
-def job_for(source: Path, output: Path, restoring: Restoring, running: Running, **fields: bool) -> BatchJob:
+def job_for(source: Path, output: Path, restoring: Restoring, running: Running, **fields: Any) -> BatchJob:
     """The job of a command with a ledger; workers may run it elsewhere, so its paths are absolute.
 
     Raises:
