@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from time_view import FLAGS, PATIENCE
+from browser import launched, new_page, serving
 
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.functional.intensity import square_spacing
@@ -55,16 +53,10 @@ def take(scans: Path, card: str, output: Path) -> None:
     """Open a series, measure a region, and take the picture when all is restored."""
     from playwright.sync_api import sync_playwright
 
-    command = [sys.executable, "-m", "monai_sasm.cli.main", "view", str(scans), "--no-open", "--device", "cpu"]
-    with (
-        subprocess.Popen([*command, "-o", str(scans / "results")], stdout=subprocess.PIPE, text=True) as server,
-        sync_playwright() as running,
-    ):
-        assert server.stdout is not None
-        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
-        page.set_default_timeout(PATIENCE)
-        page.goto(server.stdout.readline().strip())
+    with serving(scans, scans / "results") as address, sync_playwright() as running:
+        browser = launched(running)
+        page = new_page(browser)
+        page.goto(address)
         page.click(f"button.card:has-text('{card}')")
         page.wait_for_selector("#progress:has-text('All slices restored')")
         page.wait_for_selector(".card:has-text('full dose'):has-text('noise')")
@@ -80,7 +72,6 @@ def take(scans: Path, card: str, output: Path) -> None:
         page.keyboard.press("w")
         page.screenshot(path=output)
         browser.close()
-        server.terminate()
 
 
 if __name__ == "__main__":

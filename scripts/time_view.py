@@ -10,26 +10,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from browser import launched, new_page, serving
 from PIL import Image
 
 from monai_sasm.evaluation.synthetic_series import write_ct_series
 
-FLAGS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--no-first-run", "--disable-background-networking"]
-PATIENCE = 600_000  # ms
 Figure = tuple[str, float, float, float, str]  # what, value, limit, processor seconds, unit
 
 
@@ -55,7 +51,7 @@ def main() -> None:
         noise = np.random.default_rng(0).integers(90, 150, (750, 1000, 3), np.uint8)
         Image.fromarray(noise).resize((4000, 3000), Image.Resampling.NEAREST).save(scans / "photo.png")
         for number in range(options.runs):
-            browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            browser = launched(running)
             run = viewer(browser, scans, Path(place) / f"results {number}")
             if options.demo is not None:
                 run += demo(browser, options.demo, Path(place) / "single" / "0000.dcm")
@@ -74,19 +70,14 @@ def main() -> None:
 
 def viewer(browser: Any, scans: Path, output: Path) -> list[Figure]:
     """The page with its server."""
-    page = browser.new_page(viewport={"width": 1280, "height": 720})
-    page.set_default_timeout(PATIENCE)
-    command = [sys.executable, "-m", "monai_sasm.cli.main", "view", str(scans), "--no-open", "-o", str(output)]
-    processes: list[subprocess.Popen[str]] = []
+    page = new_page(browser)
+    with ExitStack() as until_done:
+        until_done.callback(page.close)
 
-    def shown() -> None:
-        processes.append(subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.PIPE, text=True))
-        stdout = processes[0].stdout
-        assert stdout is not None
-        page.goto(stdout.readline().strip())
-        page.wait_for_selector("body[data-state]", state="attached")
+        def shown() -> None:
+            page.goto(until_done.enter_context(serving(scans, output)))
+            page.wait_for_selector("body[data-state]", state="attached")
 
-    try:
         first = _timed("command to page", 3, shown)
         page.wait_for_selector("body[data-state=ready]", state="attached")
         slice_ = _timed("middle slice of 512 x 512 after the click", 1.5, partial(_open, page, "series"))
@@ -104,19 +95,13 @@ def viewer(browser: Any, scans: Path, output: Path) -> list[Figure]:
         )
         page.wait_for_selector("#progress:has-text('All slices restored')")
         preview = _timed("preview of a photo of 12 million pixels", 2, partial(_preview, page))
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait(60)
-        page.close()
     return [first, slice_, ("strength slider", frames, 30, 0.0, "frames/s"), preview]
 
 
 def demo(browser: Any, folder: Path, image: Path) -> list[Figure]:
     """The page in the tab alone."""
     with _host(folder) as address:
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
-        page.set_default_timeout(PATIENCE)
+        page = new_page(browser)
         page.goto(address)
         page.wait_for_selector("body[data-state=ready]", state="attached")
         page.set_input_files("#files", str(image))

@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import typer
 from PIL import Image
 
 from monai_sasm.cli.degrade import Kind
-from monai_sasm.cli.main import main
+from monai_sasm.cli.main import app, main
 from monai_sasm.evaluation.table import Row, Table
 from scripts import bundle_numbers
 from scripts.readme_numbers import block
@@ -141,6 +143,24 @@ def test_the_table_names_every_option(name: str, capsys: Any, monkeypatch: pytes
     row = next(line for line in COMMANDS.splitlines() if line.startswith(f"| `sasm {name}"))
     missing = set(re.findall(r"--[a-z][a-z-]*", text)) - set(re.findall(r"--[a-z][a-z-]*", row))
     assert missing <= {"--help", "--output", "--quiet", "--verbose"}
+
+
+def commands(one: Any, *words: str) -> Iterator[tuple[str, Any]]:
+    """``sasm ...`` and the command it runs."""
+    if not hasattr(one, "commands"):
+        yield " ".join(("sasm", *words)), one
+        return
+    for name, below in one.commands.items():
+        yield from commands(below, *words, name)
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands(typer.main.get_command(app))))
+def test_each_command_has_a_row_and_each_option_is_on_a_page(name: str, command: Any) -> None:
+    assert re.search(rf"^\|.*`{name}[` ].*\|", COMMANDS, re.MULTILINE), name
+    manual = "\n".join(PAGES.values())
+    for option in (one for one in command.params if set(one.opts) - {"--quiet", "-q", "--verbose", "-v", "--help"}):
+        spelt = [one for one in (*option.opts, *option.secondary_opts) if one.startswith("--")]
+        assert not spelt or re.search(rf"(?<![\w-])({'|'.join(spelt)})(?![\w-])", manual), f"{name} {spelt[0]}"
 
 
 def test_the_table_names_every_kind_of_degradation() -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+from monai_sasm.bundles import Bundle
+from monai_sasm.types import Modality
+
 INFERENCE = """
 network_def:
   _target_: torch.nn.Conv2d
@@ -20,6 +23,11 @@ network_def:
   _target_: tests.toy_bundles.TrustingGate
   experts: {experts}
 """
+
+
+def bundle(name: str, role: str, modality: Modality | None, network: torch.nn.Module) -> Bundle:
+    """A bundle in memory, for noise where it is an expert."""
+    return Bundle(name, Path("nowhere"), role, modality, "noise", False, "1", name * 8, network, {"sasm": {}})
 
 
 class TrustingGate(torch.nn.Module):

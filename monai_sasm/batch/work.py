@@ -23,7 +23,7 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.nifti.names import stem
 from monai_sasm.io.placing import place, staged
-from monai_sasm.restoration.files import mismatch, open_restorer, peak_mb, restore_to, thin_to
+from monai_sasm.restoration.files import open_restorer, peak_mb, restore_to, thin_to
 from monai_sasm.restoration.options import Thinning
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.targets import is_result
@@ -63,7 +63,7 @@ def run_task(task: Task, job: BatchJob, progress: Progress | None = None, *, las
     try:
         ledger.settle(task.id)
         restorer = _restorer_here(job)
-        unsuitable = mismatch(task.entry, restorer, job.options)
+        unsuitable = restorer.mismatch(task.entry.modality, job.options)
         if unsuitable:
             return row | {"status": "skipped", "reason": as_flags(unsuitable)}
         # loads the networks before the start counts: a process that ends while it loads them speaks for no task
@@ -96,7 +96,7 @@ def run_at_once(
         return row
     try:
         target = job.output / task.target
-        unsuitable = mismatch(task.entry, restorer, job.options)
+        unsuitable = restorer.mismatch(task.entry.modality, job.options)
         if unsuitable:
             return row | {"status": "skipped", "reason": as_flags(unsuitable)}
         root = job.output if target != job.output else target.parent

@@ -82,30 +82,32 @@ def batch(
     with one_line_errors():
         if scheduler and cluster:
             raise ValueError("--scheduler is for a running cluster, --cluster starts one; give one of them")
-        from monai_sasm.batch.job import BatchJob
         from monai_sasm.batch.plan import plan
-        from monai_sasm.io.nofollow import refuse_astray
 
         if cluster:
             from monai_sasm.batch.cluster import read_cluster
 
             read_cluster(cluster)
-        refuse_astray(output, source)
-        job = BatchJob(
-            source=source.resolve(),
-            output=output.resolve(),
-            options=restoring.options(),
-            resume=resume,
-            overwrite=overwrite,
-            identify=identify,
-            flat=str(output) == os.environ.get(MERCURE_OUTPUT) if flat is None else flat,
-            adopt=adopt,
-            **running.settings(),
-        )
+        flat = str(output) == os.environ.get(MERCURE_OUTPUT) if flat is None else flat
+        more = {"identify": identify, "flat": flat, "adopt": adopt}
+        job = job_for(source, output, restoring, running, resume=resume, overwrite=overwrite, **more)
         tasks = plan(job)
         if dry_run:
             raise typer.Exit(print_plan(tasks, job, running.as_json))
         raise typer.Exit(_run(job, tasks, running, engine_for=partial(_engine, scheduler, cluster)))
+
+
+def job_for(source: Path, output: Path, restoring: Restoring, running: Running, **fields: Any) -> BatchJob:
+    """The job of a command with a ledger; workers may run it elsewhere, so its paths are absolute.
+
+    Raises:
+        RefusedError: a link in the input leads the output out of it.
+    """
+    from monai_sasm.batch.job import BatchJob
+    from monai_sasm.io.nofollow import refuse_astray
+
+    refuse_astray(output, source)
+    return BatchJob(source.resolve(), output.resolve(), restoring.options(), **fields, **running.settings())
 
 
 def run_job(job: BatchJob, tasks: Sequence[Task], running: Running) -> int:

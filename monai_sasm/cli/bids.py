@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from monai_sasm.cli.arguments import Restoring, Running, grouped
-from monai_sasm.cli.batch import Overwrite, Resume, run_job
+from monai_sasm.cli.batch import Overwrite, Resume, job_for, run_job
 from monai_sasm.cli.output import one_line_errors, set_up_logging
 
 
@@ -32,9 +32,7 @@ def bids(
     set_up_logging(running.verbosity)
     with one_line_errors():
         from monai_sasm.batch import bids as layout
-        from monai_sasm.batch.job import BatchJob
         from monai_sasm.batch.plan import plan
-        from monai_sasm.io.nofollow import refuse_astray
 
         if level != "participant":
             raise ValueError(f"the analysis level must be participant, got {level!r}")
@@ -44,15 +42,7 @@ def bids(
         absent = sorted(name for name in wanted if not (source / name).is_dir())
         if absent:
             raise ValueError(f"no participant {', '.join(absent)} in the data set")
-        refuse_astray(output, source)
-        job = BatchJob(
-            source=source.resolve(),
-            output=output.resolve(),
-            options=restoring.options(),
-            resume=resume,
-            overwrite=overwrite,
-            **running.settings(),
-        )
+        job = job_for(source, output, restoring, running, resume=resume, overwrite=overwrite)
         tasks = [
             task for task in plan(job) if not wanted or task.entry.paths[0].relative_to(job.source).parts[0] in wanted
         ]

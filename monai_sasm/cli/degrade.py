@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from monai_sasm.io.entry import Entry
     from monai_sasm.io.volume import Volume
 
 PARTS = ("clean", "noisy", "masks")  # folders of the output
@@ -52,6 +54,8 @@ FITS = {
     "coverage": (Kind.RAINDROP,),
 }
 """Option -> the kinds that have it."""
+IMPLIED = {"dose": Kind.LOW_DOSE_CT, "factor": Kind.KSPACE, "coverage": Kind.RAINDROP}
+"""Option -> the kind that it says alone."""
 DEFAULTS = {"uneven": 0.0, "dose": (0.1, 0.5), "kernel": "soft", "factor": (2.0, 2.0), "coverage": (0.03, 0.7)}
 ONLY_FOR = {
     Kind.RAINDROP: Modality.PHOTO,
@@ -59,6 +63,17 @@ ONLY_FOR = {
     Kind.RICIAN: Modality.MR,
     Kind.KSPACE: Modality.MR,
 }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is done to each image: the kind with its options, in how many versions, from which seed on."""
+
+    kind: Kind
+    choices: dict[str, Any]
+    count: int
+    seed: int
+    overwrite: bool
 
 
 def _range(text: str) -> tuple[float, float]:
@@ -116,56 +131,42 @@ def degrade(
     with one_line_errors():
         given: dict[str, Any] = {"sigma": sigma, "uneven": uneven, "dose": dose, "kernel": kernel and kernel.value}
         given |= {"factor": factor, "coverage": coverage}
-        said = {Kind.LOW_DOSE_CT: dose, Kind.KSPACE: factor, Kind.RAINDROP: coverage}
-        implied = [one for one, value in said.items() if value is not None]
-        if kind is None and len(implied) != 1:
-            raise ValueError(
-                "say what is to be done to the images by --kind, or by one of --dose, --factor, --coverage"
-            )
-        kind = kind or implied[0]
-        choices = {name: DEFAULTS.get(name) if value is None else value for name, value in given.items()}
+        kind, choices = _chosen(kind, given)
         from monai_sasm.io.formats import inventory
         from monai_sasm.restoration.targets import check_output
 
-        _check_kind(kind, given)
         check_output(output, named=False)
         _check_apart(source, output)
         _model(kind, choices)  # what is wrong with the numbers is no fault of an image
-        statuses: list[str] = []
+        asked = Asked(kind, choices, count, seed, overwrite)
         records: list[dict[str, Any]] = []
         place = output / "parameters.json"
         earlier = _earlier_images(place, overwrite=overwrite)
-        asked = {"kind": kind.value, "options": choices, "seed": seed}
         try:
-            entries = list(inventory(source, modality))
+            entries = inventory(source, modality)
             if not entries:
                 logger.warning("%s holds no files to degrade", source)
-            for entry in entries:
-                reason = entry.refusal
-                if reason is None and ONLY_FOR.get(kind, entry.modality) is not entry.modality:
-                    reason = f"{kind.value} is made on {ONLY_FOR[kind].value} images only"
-                if reason is not None:
-                    statuses.append("failed" if entry.unreadable else "skipped")
-                    logger.log(40 if entry.unreadable else 30, "%s: %s: %s", entry.label, statuses[-1], reason)
-                    continue
-                try:
-                    volume = entry.load()
-                    model = _model(kind, choices, volume)
-                    for version in range(count):
-                        own = {"model": model, "seed": seed + len(records), "overwrite": overwrite}
-                        name = entry.name if count == 1 else f"{entry.name}-{version + 1}"
-                        records.append(_make_pair(volume, name, output, **own))
-                    statuses.append("ok")
-                except Exception as error:  # one bad image must not end the data set
-                    logger.debug("traceback", exc_info=True)
-                    logger.error("%s: failed: %s", entry.label, reason_of(error))
-                    statuses.append("failed")
+            statuses = _make_pairs(entries, output, asked, records)
         finally:  # of what was made before an interruption, too
             if records:
                 _write_record(place, asked, records, earlier=earlier)
         if records:
             say(place)
         raise typer.Exit(exit_code(statuses))
+
+
+def _chosen(kind: Kind | None, given: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
+    """What is to be done, which an option may say alone, and its options, those left out at their defaults.
+
+    Raises:
+        ValueError: nothing says what is to be done, or an option is not for it.
+    """
+    implied = [one for name, one in IMPLIED.items() if given[name] is not None]
+    if kind is None and len(implied) != 1:
+        raise ValueError("say what is to be done to the images by --kind, or by one of --dose, --factor, --coverage")
+    kind = kind or implied[0]
+    _check_kind(kind, given)
+    return kind, {name: DEFAULTS.get(name) if value is None else value for name, value in given.items()}
 
 
 def _check_kind(kind: Kind, given: dict[str, Any]) -> None:
@@ -184,14 +185,67 @@ def _check_apart(source: Path, output: Path) -> None:
         raise ValueError("the output folder holds the input or lies in it; choose a folder beside it")
 
 
-def _make_pair(volume: Volume, name: str, output: Path, *, model: Any, seed: int, overwrite: bool) -> dict[str, Any]:
+def _make_pairs(entries: Sequence[Entry], output: Path, asked: Asked, records: list[dict[str, Any]]) -> list[str]:
+    """Degrade every image that can be, and append what was drawn to ``records``; the status of each image."""
+    refusals = [_refusal(entry, asked.kind) for entry in entries]
+    files = iter(_files([entry for entry, reason in zip(entries, refusals, strict=True) if reason is None]))
+    statuses = []
+    for entry, reason in zip(entries, refusals, strict=True):
+        if reason is None:
+            statuses.append(_make_versions(entry, next(files), output, asked, records))
+        else:
+            statuses.append("failed" if entry.unreadable else "skipped")
+            logger.log(40 if entry.unreadable else 30, "%s: %s: %s", entry.label, statuses[-1], reason)
+    return statuses
+
+
+def _refusal(entry: Entry, kind: Kind) -> str | None:
+    """Why an image is not degraded; ``None`` where it is."""
+    if entry.refusal is None and ONLY_FOR.get(kind, entry.modality) is not entry.modality:
+        return f"{kind.value} is made on {ONLY_FOR[kind].value} images only"
+    return entry.refusal
+
+
+def _files(entries: Sequence[Entry]) -> list[str]:
+    """One file name for each image, all different: they go into one folder, whatever folders they come from."""
+    from monai_sasm.io.distinct import distinct
+    from monai_sasm.io.entry import safe_name
+    from monai_sasm.io.nifti.names import stem
+
+    def wanted(entry: Entry) -> Path:
+        name = entry.name if entry.format == "dicom" else safe_name(stem(entry.paths[0]))
+        picture = entry.modality is not None and entry.modality.profile.is_picture
+        return Path(f"{name}.png" if picture else f"{name}.nii.gz")
+
+    return [path.name for path in distinct([wanted(entry) for entry in entries], entries)]
+
+
+def _make_versions(entry: Entry, file: str, output: Path, asked: Asked, records: list[dict[str, Any]]) -> str:
+    """Degrade one image as often as was asked; ``ok`` or ``failed``."""
+    from monai_sasm.io.nifti.names import stem
+
+    name = stem(Path(file))
+    try:
+        volume = entry.load()
+        model = _model(asked.kind, asked.choices, volume)
+        for version in range(1, asked.count + 1):
+            own = file if asked.count == 1 else f"{name}-{version}{file.removeprefix(name)}"
+            seed = asked.seed + len(records)
+            records.append(_make_pair(volume, own, output, model=model, seed=seed, overwrite=asked.overwrite))
+    except Exception as error:  # one bad image must not end the data set
+        logger.debug("traceback", exc_info=True)
+        logger.error("%s: failed: %s", entry.label, reason_of(error))
+        return "failed"
+    return "ok"
+
+
+def _make_pair(volume: Volume, file: str, output: Path, *, model: Any, seed: int, overwrite: bool) -> dict[str, Any]:
     """Degrade one image slice by slice, write it, and say what was drawn."""
     import numpy as np
     import torch
 
     from monai_sasm.io.commit import guard_target
 
-    file = f"{name}.png" if volume.modality.profile.is_picture else f"{name}.nii.gz"
     places = {part: output / part / file for part in PARTS}
     for place in places.values():
         guard_target(place, overwrite=overwrite)
@@ -277,9 +331,7 @@ def _earlier_images(place: Path, *, overwrite: bool) -> list[dict[str, Any]]:
         raise FileExistsError(f"{place} is no record of sasm degrade; choose another output") from None
 
 
-def _write_record(
-    place: Path, asked: dict[str, Any], records: list[dict[str, Any]], *, earlier: list[dict[str, Any]]
-) -> None:
+def _write_record(place: Path, asked: Asked, records: list[dict[str, Any]], *, earlier: list[dict[str, Any]]) -> None:
     """``parameters.json``: what was asked for and what was drawn, enough to make the set again.
 
     Images of earlier runs that were not made anew keep their records, which say themselves what differs between runs.
@@ -287,9 +339,10 @@ def _write_record(
     from monai_sasm import __version__
     from monai_sasm.io.commit import replacing
 
+    run = {"kind": asked.kind.value, "options": asked.choices, "seed": asked.seed}
     made = {record["file"] for record in records}
     kept = [image for image in earlier if image["file"] not in made]
-    content = {"software": f"monai_sasm {__version__}", **asked, "images": [*kept, *records]}
+    content = {"software": f"monai_sasm {__version__}", **run, "images": [*kept, *records]}
     with replacing(place) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 

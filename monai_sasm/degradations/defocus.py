@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_sasm.degradations.draws import uniform
 from monai_sasm.degradations.mask import region_weights
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -60,8 +61,7 @@ class Defocus:
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> DefocusParams:
         """Draw radius and region for a batch ``(B, C, H, W)``."""
-        low, high = self.radius
-        radius = low + (high - low) * torch.rand(shape[0], generator=generator)
+        radius = uniform(self.radius, torch.rand(shape[0], generator=generator))
         blurred = torch.rand(shape[0], generator=generator) < self.probability
         region = region_weights(shape, 2, generator)[:, :1]
         return DefocusParams(radius * blurred, region)

@@ -29,7 +29,7 @@ class DegradationModel(Protocol):
     identity, shape and dtype are kept, and a pixel outside ``params.mask`` is unchanged.
     """
 
-    def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> Any:
+    def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> DegradationParams:
         """Draw the parameters for a batch of shape ``(B, C, H, W)``."""
 
     def apply(self, clean: ImageBatch, params: Any) -> ImageBatch:

@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 
+def uniform(bounds: tuple[float, ...], share: Tensor) -> Tensor:
+    """``share``, uniform in [0, 1], as values between two bounds; same shape."""
+    return bounds[0] + (bounds[1] - bounds[0]) * share
+
+
 def log_uniform(bounds: tuple[float, ...], share: Tensor) -> Tensor:
     """``share``, uniform in [0, 1], as values between two positive bounds whose logarithms are uniform; same shape."""
     low, high = (math.log(bound) for bound in bounds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from monai_sasm.degradations.draws import draw_seed
+from monai_sasm.degradations.draws import draw_seed, uniform
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
@@ -68,13 +68,12 @@ class GaussianNoise:
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> GaussianNoiseParams:
         """Draw strength, mean and seed for a batch ``(B, C, H, W)``."""
         batch, _, height, width = shape
-        low, high = self.sigma
         # (B, 1, 4, 4) grid of sigmas, of which even images use one value everywhere
-        grid = low + (high - low) * torch.rand(batch, 1, 4, 4, generator=generator)
+        grid = uniform(self.sigma, torch.rand(batch, 1, 4, 4, generator=generator))
         even = torch.rand(batch, 1, 1, 1, generator=generator) >= self.uneven
         grid = torch.where(even, grid[..., :1, :1], grid)
         sigma = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=True)
-        mean = self.mean[0] + (self.mean[1] - self.mean[0]) * torch.rand(batch, 1, 1, 1, generator=generator)
+        mean = uniform(self.mean, torch.rand(batch, 1, 1, 1, generator=generator))
         seed = draw_seed(generator)
         return GaussianNoiseParams(sigma=sigma, mean=mean, seed=seed)
 

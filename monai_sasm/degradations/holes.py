@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_sasm.degradations.draws import uniform
 from monai_sasm.types import ImageBatch, NoiseMap
 
 SHAPES = ("strokes", "boxes", "blobs")
@@ -75,7 +76,7 @@ class Holes:
         batch, _, height, width = shape
         holes = torch.zeros(batch, 1, height, width, dtype=torch.bool)
         for image in holes[:, 0]:
-            area = float(_uniform(self.area, 1, generator))
+            area = float(uniform(self.area, torch.rand(1, generator=generator)))
             kind = self.shapes[int(torch.randint(len(self.shapes), (1,), generator=generator))]
             if not area:
                 continue
@@ -94,18 +95,14 @@ class Holes:
         return torch.where(params.known.to(clean.device) > 0, clean, clean.new_tensor(self.value))
 
 
-def _uniform(span: tuple[float, ...], count: int, generator: torch.Generator) -> Tensor:
-    return span[0] + (span[1] - span[0]) * torch.rand(count, generator=generator)
-
-
 def _stroke(holes: Tensor, generator: torch.Generator) -> None:
     """Paint straight pieces joined end to end, with round ends, into ``holes`` ``(H, W)``."""
     height, width = holes.shape
-    radius = float(_uniform(STROKE_WIDTH, 1, generator)) / 2
+    radius = float(uniform(STROKE_WIDTH, torch.rand(1, generator=generator))) / 2
     pieces = int(torch.randint(1, STROKE_PIECES + 1, (1,), generator=generator))
-    lengths = _uniform(STROKE_LENGTH, pieces, generator)
+    lengths = uniform(STROKE_LENGTH, torch.rand(pieces, generator=generator))
     # pieces turn by up to 120 degrees, as a hand that scribbles
-    turns = _uniform((-2 * math.pi / 3, 2 * math.pi / 3), pieces, generator)
+    turns = uniform((-2 * math.pi / 3, 2 * math.pi / 3), torch.rand(pieces, generator=generator))
     angles = 2 * math.pi * torch.rand(1, generator=generator) + turns.cumsum(0)
     steps = lengths[:, None] * torch.stack([angles.sin(), angles.cos()], 1)  # (pieces, 2), rows and columns
     start = torch.rand(2, generator=generator) * torch.tensor([float(height), float(width)])
@@ -127,7 +124,7 @@ def _distance(shape: Sequence[int], start: Tensor, along: Tensor) -> Tensor:
 
 def _box(holes: Tensor, generator: torch.Generator) -> None:
     """Paint an upright rectangle into ``holes`` ``(H, W)``."""
-    sides = _uniform(BOX_SIDE, 2, generator)
+    sides = uniform(BOX_SIDE, torch.rand(2, generator=generator))
     centre = torch.rand(2, generator=generator) * torch.tensor([float(side) for side in holes.shape])
     top, left = (centre - sides / 2).round().clamp_min(0).long().tolist()
     bottom, right = (centre + sides / 2).round().clamp_min(1).long().tolist()

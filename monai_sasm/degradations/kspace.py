@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from monai_sasm.degradations.draws import draw_seed, log_uniform
+from monai_sasm.degradations.draws import draw_seed, log_uniform, uniform
 from monai_sasm.types import ImageBatch, NoiseMap
 
 PHASE_AXIS, READ_AXIS = -2, -1  # rows (phase encoding) and columns (frequency encoding) of (B, C, H, W)
@@ -124,8 +124,7 @@ class KspaceNoise:
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> KspaceParams:
         """Draw one standard deviation per image of a batch ``(B, C, H, W)``."""
-        low, high = self.sigma
-        sigma = (low + (high - low) * torch.rand(shape[0], 1, 1, 1, generator=generator)) * self.scale
+        sigma = uniform(self.sigma, torch.rand(shape[0], 1, 1, 1, generator=generator)) * self.scale
         return KspaceParams(
             factor=torch.ones(shape[0]), sigma=sigma.repeat(1, 1, shape[2], shape[3]), seed=draw_seed(generator)
         )

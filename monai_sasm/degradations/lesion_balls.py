@@ -7,11 +7,12 @@ distribution function, to the voxels of a stack: neighbouring slices see the sam
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from monai_sasm.degradations.draws import log_uniform
+from monai_sasm.degradations.draws import log_uniform, uniform
 
 REACH = 3.0  # blurs beyond the radius at which a ball ends; a thousandth of its contrast is left
 
@@ -61,22 +62,41 @@ class LesionBalls:
         radii, contrasts = (
             log_uniform(bounds, torch.rand(count, generator=generator)) for bounds in (self.diameter, self.contrast)
         )
-        blurs = self.blur[0] + (self.blur[1] - self.blur[0]) * torch.rand(count, generator=generator)
+        blurs = uniform(self.blur, torch.rand(count, generator=generator))
         signs = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
         for centre, diameter, contrast, blur in zip(
             centres.tolist(), radii.tolist(), (signs * contrasts).tolist(), blurs.tolist(), strict=True
         ):
-            _stamp(field, centre, diameter / 2, contrast, blur)
+            box, values = ball(field.shape, centre, diameter / 2, blur, height=contrast)
+            field[box] += values
         return torch.maximum(field, -stack.float().clamp_min(0))
 
 
-def _stamp(field: Tensor, centre: list[int], radius: float, contrast: float, blur: float) -> None:
-    """Add one ball to ``field`` in place."""
-    reach = math.ceil(radius + REACH * blur)
-    box = tuple(slice(max(0, at - reach), at + reach + 1) for at in centre)
-    axes = [
-        torch.arange(part.start, min(part.stop, side)) - at
-        for part, side, at in zip(box, field.shape, centre, strict=True)
+def ball(
+    shape: Sequence[int],
+    centre: Sequence[int],
+    radius: float,
+    blur: float,
+    *,
+    height: float = 1.0,
+    sides: Sequence[float] = (1.0, 1.0, 1.0),
+    dtype: torch.dtype = torch.float32,
+) -> tuple[tuple[slice, ...], Tensor]:
+    """One ball in a stack: the box that it lies in, and what it adds to the voxels of that box.
+
+    Args:
+        shape: of the stack, ``(N, H, W)``.
+        centre: voxel.
+        radius, blur: in the unit of ``sides``.
+        height: contrast of the ball.
+        sides: of a voxel.
+        dtype: of the values.
+    """
+    reach = [math.ceil((radius + REACH * blur) / side) for side in sides]
+    box = tuple(slice(max(0, at - r), min(n, at + r + 1)) for at, r, n in zip(centre, reach, shape, strict=True))
+    along = [
+        (torch.arange(part.start, part.stop, dtype=dtype) - at) * side
+        for part, at, side in zip(box, centre, sides, strict=True)
     ]
-    squared = axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2
-    field[box] += contrast * 0.5 * torch.erfc((squared.sqrt() - radius) / (math.sqrt(2) * blur))
+    squared = along[0][:, None, None] ** 2 + along[1][:, None] ** 2 + along[2] ** 2
+    return box, height * 0.5 * torch.erfc((squared.sqrt() - radius) / (math.sqrt(2) * blur))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from monai_sasm.degradations.draws import log_uniform
+from monai_sasm.degradations.draws import log_uniform, uniform
 from monai_sasm.types import ImageBatch, NoiseMap
 
 NOTHING = 1e-3  # share of its contrast below which a lesion ends, so that pixels outside stay as they were
@@ -114,20 +114,20 @@ class Lesions:
         images, _, height, width = shape
         most = max(self.count[1], 1)
 
-        def uniform(*size: int) -> Tensor:
+        def share(*size: int) -> Tensor:
             return torch.rand(size, generator=generator)
 
-        pixel = log_uniform(self.spacing, uniform(images, 1))
-        radius = log_uniform(self.diameter, uniform(images, most)) / 2 / pixel
-        stretch = log_uniform((1.0, self.elongation), uniform(images, most)).sqrt()
+        pixel = log_uniform(self.spacing, share(images, 1))
+        radius = log_uniform(self.diameter, share(images, most)) / 2 / pixel
+        stretch = log_uniform((1.0, self.elongation), share(images, most)).sqrt()
         number = torch.randint(self.count[0], self.count[1] + 1, (images, 1), generator=generator)
-        sign = torch.where(uniform(images, most) < 0.5, -1.0, 1.0)
-        contrast = sign * log_uniform(self.contrast, uniform(images, most))
+        sign = torch.where(share(images, most) < 0.5, -1.0, 1.0)
+        contrast = sign * log_uniform(self.contrast, share(images, most))
         return LesionParams(
-            centre=uniform(images, most, 2) * torch.tensor([height - 1.0, width - 1.0]),
+            centre=share(images, most, 2) * torch.tensor([height - 1.0, width - 1.0]),
             axes=torch.stack([radius * stretch, radius / stretch], dim=-1),
-            angle=uniform(images, most) * math.pi,
-            blur=(self.blur[0] + (self.blur[1] - self.blur[0]) * uniform(images, most)) / pixel,
+            angle=share(images, most) * math.pi,
+            blur=uniform(self.blur, share(images, most)) / pixel,
             contrast=torch.where(torch.arange(most) < number, contrast, torch.zeros(())),
             size=(height, width),
         )

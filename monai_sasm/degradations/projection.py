@@ -1,4 +1,4 @@
-"""Parallel-beam X-ray projection and filtered back projection of square-pixel images, in torch.
+"""Parallel-beam X-ray projection, its filter and back projection of square-pixel images, in torch.
 
 Geometry (that of scikit-image): image rows point down (y), columns right (x), the rotation centre is pixel
 ``(H//2, W//2)``, detector element ``D//2`` looks at it, and a pixel at ``(x, y)`` from the centre meets the detector at
@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-UPSAMPLING = 4  # detector upsampling before nearest-neighbour back projection: at most 1/8 element off
 SAMPLES_AT_ONCE = 1 << 23  # rotated samples held in memory by one step of `radon`
 
 FrequencyResponse = Callable[[Tensor], Tensor]
@@ -115,14 +114,6 @@ def ramp_response(
     ramp = torch.fft.rfft(impulse).real * spacing
     frequency = torch.fft.rfftfreq(length, spacing, dtype=torch.float64, device=device)
     return ramp if kernel is None else ramp * kernel(frequency)
-
-
-def filtered_back_projection(
-    sinogram: Tensor, angles: Tensor, height: int, width: int, spacing: float, kernel: FrequencyResponse | None = None
-) -> Tensor:
-    """Image (B, 1, H, W) per mm from line integrals (B, V, D); ``spacing`` of pixels and detector, mm. Linear."""
-    fine = filter_sinogram(sinogram, spacing, kernel, UPSAMPLING)
-    return back_project(fine, angles, height, width, UPSAMPLING)
 
 
 def noise_gain(detectors: int, spacing: float, kernel: FrequencyResponse | None = None) -> float:

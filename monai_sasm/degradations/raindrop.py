@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from monai_sasm.degradations.draws import draw_seed
+from monai_sasm.degradations.draws import draw_seed, uniform
 from monai_sasm.degradations.drop_optics import DropLayer, DropSurface, Pane, render_surface, see_through
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -180,22 +180,22 @@ class Raindrop:
             radius=radius,
             stretch=self._stretch(number, generator),
             tilt=0.25 * torch.randn(number, generator=generator),
-            taper=_spread((0, 0.5), number, generator),
+            taper=uniform((0, 0.5), torch.rand(number, generator=generator)),
             wobble=0.08 * torch.randn(number, 3, generator=generator).clamp(-2, 2) / torch.tensor([1.0, 1.5, 2.0]),
             phase=2 * math.pi * torch.rand(number, 3, generator=generator),
-            opacity=_spread(self.opacity, number, generator),
-            veil=_spread((0, 1), number, generator) * _uniform((0, 1), generator),
-            gain=_spread((0.3, 8), number, generator),
-            glint=_spread((0, 1), number, generator) * _uniform((0, 1.2), generator),
+            opacity=uniform(self.opacity, torch.rand(number, generator=generator)),
+            veil=uniform((0, 1), torch.rand(number, generator=generator)) * _uniform((0, 1), generator),
+            gain=uniform((0.3, 8), torch.rand(number, generator=generator)),
+            glint=uniform((0, 1), torch.rand(number, generator=generator)) * _uniform((0, 1.2), generator),
             aperture=aperture,
             blades=(0, 0, 6, 7, 8)[int(torch.randint(5, (1,), generator=generator))],
             falloff=_uniform((0, 1), generator),
         )
 
     def _stretch(self, number: int, generator: torch.Generator) -> Tensor:
-        hanging = _spread((0.9, 1.5), number, generator)
+        hanging = uniform((0.9, 1.5), torch.rand(number, generator=generator))
         runs = torch.rand(number, generator=generator) < self.streaks
-        return torch.where(runs, hanging * _spread((1.5, 4), number, generator), hanging)
+        return torch.where(runs, hanging * uniform((1.5, 4), torch.rand(number, generator=generator)), hanging)
 
 
 def _count(radius: Tensor, wet: float, chance: float) -> int:
@@ -227,7 +227,3 @@ def _log_uniform(bounds: tuple[float, float], generator: torch.Generator) -> flo
         return 0.0
     low = math.log(bounds[0] or bounds[1] / 100)
     return math.exp(low + (math.log(bounds[1]) - low) * share)
-
-
-def _spread(bounds: tuple[float, float], number: int, generator: torch.Generator) -> Tensor:
-    return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(number, generator=generator)

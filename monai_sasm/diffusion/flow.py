@@ -24,16 +24,6 @@ def interpolate(clean: Tensor, source: Tensor, s: Tensor) -> Tensor:
     return (1 - share) * clean + share * source
 
 
-def velocity(clean: Tensor, source: Tensor) -> Tensor:
-    """Direction of the line towards the clean image: what a network of velocity prediction is trained on."""
-    return clean - source
-
-
-def clean_estimate(x: Tensor, predicted: Tensor, s: Tensor) -> Tensor:
-    """The clean image ``x_0`` that a predicted velocity means at ``x_s``: the end of a step over all of ``s``."""
-    return x + _per_image(s, x) * predicted
-
-
 def even_shares(steps: int, start: float = 1.0) -> Tensor:
     """Times ``(steps,)`` evenly spaced from ``start`` down to one stride above 0: 1, 0.75, 0.5, 0.25 for four."""
     if steps < 1 or not 0 < start <= 1:
@@ -53,7 +43,7 @@ def euler(
     A step from s to s' is :math:`x + (s - s') v` with :math:`v = (x_0 - x) / s`, hence a mean of x and the estimate.
 
     Args:
-        estimate: see :data:`Estimate`; for a velocity network, :func:`clean_estimate` of its output.
+        estimate: see :data:`Estimate`; for a network of velocity prediction ``x + s v``.
         x: ``x_s`` ``(B, C, H, W)`` at the first of ``shares``.
         shares: falling times ``(steps,)`` in (0, 1], see :func:`even_shares`.
         constrain: applied to every estimate of ``x_0``: measured data put back, low frequencies pinned.

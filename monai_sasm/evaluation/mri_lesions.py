@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from monai_sasm.degradations.lesion_balls import ball
 from monai_sasm.evaluation.contrast_gain import uniform_places
 
 Image = NDArray[np.float32]
@@ -76,10 +78,12 @@ def place(clean: Image, sides: Sequence[float], slices: Sequence[int], *, first:
     for index in slices:
         found = uniform_places(clean[index], spacing, span=SPAN, spread=SPREAD, radius=RADIUS, gap=GAP, count=count)
         for row, column in found:
-            ball = BALLS[(first + len(balls)) % len(BALLS)]
-            box, share = _stamp(clean.shape, (index, row, column), ball.diameter / 2, sides=sides)
-            signal[box] += np.float32(ball.contrast) * share
-            balls.append(ball)
+            kind = BALLS[(first + len(balls)) % len(BALLS)]
+            at, radius = (index, row, column), kind.diameter / 2
+            box, values = ball(clean.shape, at, radius, EDGE, sides=sides, dtype=torch.float64)
+            share = values.numpy().astype(np.float32)
+            signal[box] += np.float32(kind.contrast) * share
+            balls.append(kind)
             masks.append((box, share >= 0.5))
     return Placed(signal, tuple(balls), tuple(masks))
 
@@ -102,16 +106,3 @@ def invented(clean: Image, start: Image, restored: Image, *, sides: Sequence[flo
     flat = np.sqrt(np.maximum(uniform_filter(smooth * smooth, size) - mean * mean, 0)) < FLAT
     new = flat & (smooth > SPAN[0]) & (np.abs(error_before) < INVENTED / 2)
     return int(sum(label(new & (sign * error > INVENTED))[1] for sign in (1, -1)))
-
-
-def _stamp(
-    shape: Sequence[int], centre: tuple[int, int, int], radius: float, *, sides: Sequence[float]
-) -> tuple[tuple[slice, ...], Image]:
-    """The box of a ball in a stack and its share of each voxel in it."""
-    from scipy.special import erfc
-
-    reach = [math.ceil((radius + 3 * EDGE) / side) for side in sides]
-    box = tuple(slice(max(0, c - r), min(n, c + r + 1)) for c, r, n in zip(centre, reach, shape, strict=True))
-    axes = [(np.arange(part.start, part.stop) - c) * side for part, c, side in zip(box, centre, sides, strict=True)]
-    distance = np.sqrt(sum(grid.astype(np.float64) ** 2 for grid in np.meshgrid(*axes, indexing="ij")))
-    return box, (0.5 * erfc((distance - radius) / (math.sqrt(2) * EDGE))).astype(np.float32)

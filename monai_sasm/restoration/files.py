@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from monai_sasm.errors import RefusedError
+from monai_sasm.errors import BundleError, RefusedError
+from monai_sasm.io.apart import decoding_apart
 from monai_sasm.io.derivation import Derivation
-from monai_sasm.io.distinct import distinct
-from monai_sasm.io.entry import RESTORED, Entry
-from monai_sasm.io.formats import inventory, output_path, write
+from monai_sasm.io.entry import Entry
+from monai_sasm.io.formats import inventory, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options, Thinning
+from monai_sasm.restoration.planning import one_image, plan_results, visible
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.targets import check_output, check_target
 from monai_sasm.restoration.thin import thin_derivation, thin_volume
@@ -47,9 +49,12 @@ def restore(
     Returns:
         The results: one path per image, the folder of a DICOM series.
 
+    ``target`` may lie inside ``source``: what is in it is no input.
+
     Raises:
         RefusedError: some image was refused; the message lists the reasons. The others are done before it is raised.
         FileExistsError: the same, where nothing but results that exist, while ``overwrite`` is off, is in the way.
+        BundleError: a bundle that is named, or that every image needs, is missing or incomplete.
         FileNotFoundError: there is no such source.
         NotADirectoryError, PermissionError: nothing can be written to ``target``.
         ValueError: ``target`` is the name of one file, and there are several images.
@@ -59,41 +64,34 @@ def restore(
     restorer, options = Restorer(device), Options(**choices)
     restorer.check(options)
     known = None if modality is None else Modality(modality)
-    entries = inventory(source, known, force_modality=force_modality)
-    alone = sum(entry.refusal is None and not entry.is_result for entry in entries) == 1
-    wanted: list[tuple[Entry, Path]] = []
+    done: list[Path] = []
     refused: list[tuple[Entry, Exception]] = []
-    for entry in entries:
-        try:
-            if (
-                reason := entry.refusal
-                or (RESTORED if entry.is_result else None)
-                or restorer.mismatch(entry.modality, options)
-            ):
-                raise RefusedError(reason)
-            wanted.append((entry, output_path(entry, source, target, alone=alone)))
-        except RefusedError as error:
-            refused.append((entry, error))
-    waiting = []
-    usable, places = [entry for entry, _ in wanted], [place for _, place in wanted]
-    for entry, place in zip(usable, distinct(places, usable, maps=options.keep_maps), strict=True):
-        try:
-            check_target(entry, place, overwrite=overwrite, maps=options.keep_maps)
-            waiting.append((entry, place))
-        except (ValueError, OSError) as error:
-            refused.append((entry, error))
-    done = []
-    for entry, place in waiting:
-        try:
-            restorer(entry.load(), options, in_place=True).save_as(place, overwrite=overwrite)
-            done.append(place)
-        except (RefusedError, FileExistsError) as error:
-            refused.append((entry, error))
+    with decoding_apart(source.is_dir()):  # what is wrong with one image must not end the others
+        entries = visible(inventory(source, known, force_modality=force_modality), [source], target)
+        planned = plan_results(
+            entries,
+            target,
+            alone=one_image(entries, target),
+            root_of=lambda _: source,
+            mismatch=lambda modality: restorer.mismatch(modality, options),
+            maps=options.keep_maps,
+            check=partial(check_target, overwrite=overwrite, maps=options.keep_maps),
+        )
+        for one in planned:
+            reason = one.reason
+            if reason is None and one.target is not None:
+                try:
+                    restorer(one.entry.load(), options, in_place=True).save_as(one.target, overwrite=overwrite)
+                    done.append(one.target)
+                except (ValueError, FileExistsError) as error:
+                    reason = error
+            if reason is not None:
+                refused.append((one.entry, reason))
     if refused:
         told = "; ".join(f"{entry.label}: {error}" for entry, error in refused)
-        raise (FileExistsError if all(isinstance(error, FileExistsError) for _, error in refused) else RefusedError)(
-            told
-        )
+        kinds = {type(error) for _, error in refused}
+        alike = next((kind for kind in (FileExistsError, BundleError) if kinds == {kind}), RefusedError)
+        raise alike(told)
     return done
 
 
@@ -168,11 +166,6 @@ def thin_to(
         "notes": list(result.notes),
         "network_seconds": round(seconds, 3),
     }
-
-
-def mismatch(entry: Entry, restorer: Restorer, options: Options | Thinning) -> str | None:
-    """Why an image is passed over: a named expert or a refiner is for another modality. ``None`` when it is not."""
-    return restorer.mismatch(entry.modality, options)
 
 
 def peak_mb() -> int | None:

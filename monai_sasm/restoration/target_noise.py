@@ -171,13 +171,13 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
         return Aim(plan)
     if plan.modality.profile.relative:
         target = target / 100 * scaling_for(volume).scale
-    image, change = _restored_slices(volume, plan)
-    measured = partial(noise_curve, image, modality=plan.modality, scale=scaling_for(volume).scale)
     alone = _denoiser_alone(plan)
     notes: tuple[str, ...] = ()
     if alone is None:
-        curve = measured(change)
+        curve = measure_noise(volume, plan)
     else:
+        image, change = _restored_slices(volume, plan)
+        measured = partial(noise_curve, image, modality=plan.modality, scale=scaling_for(volume).scale)
         everything = _restored_slices(volume, alone)[1]
         curve, everywhere = measured(change, smoother=everything), measured(everything)
         least = curve.at(curve.strength_for(target, most))

@@ -12,6 +12,7 @@ from torch import Tensor
 from monai_sasm.datasets.draws import process
 from monai_sasm.diffusion.strips import Recorder, forward_strip, noise_histograms, save_png, tiled
 from monai_sasm.experts.diffusion_classifier import DiffusionClassifier
+from monai_sasm.training.handlers import loss_of
 
 FORWARD_TIMES = (-1, 50, 100, 200, 300, 500, 700, 999)
 HISTOGRAM_TIMES = (50, 200, 600)
@@ -88,8 +89,7 @@ class DiffusionPictures:
         self.writer.flush()
 
     def _collect(self, engine: Engine) -> None:
-        output: Any = engine.state.output
-        self.losses.append(float((output[0] if isinstance(output, list) else output)["loss"].detach()))
+        self.losses.append(loss_of(engine))
 
     def _average(self) -> None:
         self.means.append(sum(self.losses) / max(len(self.losses), 1))

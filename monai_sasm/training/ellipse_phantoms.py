@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
+from monai_sasm.degradations.draws import uniform
 from monai_sasm.degradations.lesions import LesionParams
 from monai_sasm.types import ImageBatch
 
@@ -27,15 +27,15 @@ def ellipse_phantoms(count: int, size: int, spacing: float, generator: torch.Gen
         spacing: pixel size, mm.
         generator: of the draws.
     """
-    axes = size * _between(SMALL, torch.rand(count, 1, 2, generator=generator)) * 0.95
-    blur = _between(BLUR, torch.rand(count, 1, generator=generator)) / spacing
+    axes = size * uniform(SMALL, torch.rand(count, 1, 2, generator=generator)) * 0.95
+    blur = uniform(BLUR, torch.rand(count, 1, generator=generator)) / spacing
     middle = torch.full((count, 1, 2), (size - 1) / 2)
-    tissue = _between(TISSUE, torch.rand(count, 1, generator=generator))
+    tissue = uniform(TISSUE, torch.rand(count, 1, generator=generator))
     body = LesionParams(middle, axes, torch.zeros(count, 1), blur, tissue - AIR, (size, size)).field
-    radius = _between(tuple(map(math.log, DIAMETER)), torch.rand(count, INSERTS, generator=generator)).exp() / 2
+    radius = uniform(tuple(map(math.log, DIAMETER)), torch.rand(count, INSERTS, generator=generator)).exp() / 2
     stretch = torch.exp(0.4 * torch.rand(count, INSERTS, generator=generator))
     sign = torch.where(torch.rand(count, INSERTS, generator=generator) < 0.5, -1.0, 1.0)
-    contrast = sign * _between(tuple(map(math.log, CONTRAST)), torch.rand(count, INSERTS, generator=generator)).exp()
+    contrast = sign * uniform(tuple(map(math.log, CONTRAST)), torch.rand(count, INSERTS, generator=generator)).exp()
     # Even over the body: the square root makes the density of a disc uniform.
     turn = 2 * math.pi * torch.rand(count, INSERTS, generator=generator)
     out = 0.9 * torch.rand(count, INSERTS, generator=generator).sqrt()
@@ -48,7 +48,3 @@ def ellipse_phantoms(count: int, size: int, spacing: float, generator: torch.Gen
         size=(size, size),
     )
     return (AIR + body + inserts.field).clamp(-1024.0, 3071.0)
-
-
-def _between(bounds: tuple[float, ...], share: Tensor) -> Tensor:
-    return bounds[0] + (bounds[1] - bounds[0]) * share

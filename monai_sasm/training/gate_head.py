@@ -35,6 +35,7 @@ from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.training.gate_bank import Example, GateBank
 from monai_sasm.training.gate_copy import came_later, put, read_head, without, workshop, write_gate
+from monai_sasm.training.logistic import minimise
 from monai_sasm.types import Modality
 
 REHEARSAL_COUNT = 5000  # feature vectors at most, about 1.5 MB as float16
@@ -105,21 +106,16 @@ def fit_head(rows: dict[str, Tensor], weight: Tensor, bias: Tensor, steps: int =
     std = torch.maximum(features.std(0), 1e-3 * mean.abs()).clamp_min(1e-6)
     inputs, target = ((features - mean) / std).float(), target.float()
     forbidden = ~rows["allowed"]
-    start = (weight * std).detach().float()
-    fitted = start.clone().requires_grad_()
-    offset = (bias + weight @ mean).detach().float().clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([fitted, offset], max_iter=steps, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        logits = (inputs @ fitted.T + offset).masked_fill(forbidden, -1e4)
-        value = -(target * torch.log_softmax(logits, 1)).sum(1).mean() + DECAY * (fitted - start).square().sum()
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    new_weight = (fitted / std).detach()
-    return new_weight.float(), (offset - new_weight @ mean).detach().float()
+    fitted, offset = minimise(
+        lambda some, free: (inputs @ some.T + free).masked_fill(forbidden, -1e4),
+        target,
+        (weight * std).detach().float(),
+        (bias + weight @ mean).detach().float(),
+        decay=DECAY,
+        steps=steps,
+    )
+    new_weight = fitted / std
+    return new_weight.float(), (offset - new_weight @ mean).float()
 
 
 def add_bundle(

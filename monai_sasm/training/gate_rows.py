@@ -19,6 +19,7 @@ from torch import Tensor
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.training.gate_bank import GateBank, Source
 from monai_sasm.training.gate_head import collect
+from monai_sasm.training.logistic import minimise
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
@@ -123,18 +124,17 @@ def fit_rows(
     target = target / target.sum(1, keepdim=True).clamp_min(1e-6)
     counts = 1 + (clean_weight - 1) * target[:, 0]
     identity = features @ weight[:1].T + bias[:1]
-    start = weight[list(rows)].detach().clone()
-    fitted, offset = start.clone().requires_grad_(), bias[list(rows)].detach().clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([fitted, offset], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        logits = torch.cat([identity, features @ fitted.T + offset], 1)
-        value = -(counts * (target * logits.log_softmax(1)).sum(1)).mean() + decay * (fitted - start).square().sum()
-        value.backward()
-        return value
-
-    optimizer.step(loss)
+    chosen = list(rows)
+    fitted, offset = minimise(
+        lambda some, free: torch.cat([identity, features @ some.T + free], 1),
+        target,
+        weight[chosen].detach(),
+        bias[chosen].detach(),
+        decay=decay,
+        counts=counts,
+        steps=steps,
+        history_size=20,
+    )
     weight, bias = weight.detach().clone(), bias.detach().clone()
-    weight[list(rows)], bias[list(rows)] = fitted.detach(), offset.detach()
+    weight[chosen], bias[chosen] = fitted, offset
     return weight, bias

@@ -56,6 +56,12 @@ class ExportWeights:
             torch.save(state, file)
 
 
+def loss_of(engine: Engine) -> float:
+    """The loss of the last iteration of a MONAI trainer, whose output may be a list of one item for each image."""
+    output: Any = engine.state.output
+    return float((output[0] if isinstance(output, list) else output)["loss"].detach())
+
+
 class LogMeanLoss:
     """Log the mean training loss of each epoch; MONAI's ``StatsHandler`` logs a loss per iteration only."""
 
@@ -68,8 +74,7 @@ class LogMeanLoss:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
 
     def _collect(self, engine: Engine) -> None:
-        output: Any = engine.state.output
-        self.losses.append(float((output[0] if isinstance(output, list) else output)["loss"].detach()))
+        self.losses.append(loss_of(engine))
 
     def _log(self, engine: Engine) -> None:
         mean = sum(self.losses) / max(len(self.losses), 1)

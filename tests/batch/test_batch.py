@@ -26,8 +26,8 @@ from monai_sasm.batch.manifest import read
 from monai_sasm.batch.plan import plan
 from monai_sasm.batch.row import SCHEMA
 from monai_sasm.batch.run import Summary, run
-from monai_sasm.cli.main import main
 from monai_sasm.restoration.options import Thinning
+from tests import command
 from tests.batch.studies import write_studies
 from tests.data import mr_volume
 from tests.rows import check_rows
@@ -39,10 +39,8 @@ def sasm(capsys: pytest.CaptureFixture[str], toy_restorer: Any) -> Iterator[Any]
     work._restorer.cache_clear()
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["batch", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
+        code, captured = command.sasm("batch", *arguments), capsys.readouterr()
+        return code, captured.out, captured.err
 
     yield run
     work._restorer.cache_clear()

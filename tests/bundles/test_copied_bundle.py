@@ -15,7 +15,6 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_metadata
 
 from monai_sasm.bundles import available, bundle_root, load, new_bundle, read_metadata
-from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
 from monai_sasm.io.formats import open_images
 from monai_sasm.restoration.options import Options
@@ -24,6 +23,7 @@ from monai_sasm.types import Modality
 from tests.bundle_cases import BUNDLES, ROOT, SCHEMA, clean_image, degraded_image
 from tests.bundle_cases import load as load_image
 from tests.bundle_cases import save as save_image
+from tests.command import sasm
 
 SHIPPED = ROOT / "bundles" / "lowdose_ct_unet"
 
@@ -221,13 +221,6 @@ def outputs(config: Path) -> list[str]:
 def test_a_copied_refiner_does_not_become_the_default(tmp_path: Path) -> None:
     root = new_bundle("z_refiner", "refine_photo_flow", tmp_path / "mine")
     assert "default" not in read_metadata(root)["sasm"]
-
-
-def sasm(*arguments: object) -> int:
-    """Run a command in this process; its exit code."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture

@@ -248,6 +248,7 @@ def test_ctrl_c_leaves_nothing_half_written(photo: Path, tmp_path: Path) -> None
     script = tmp_path / "slow.py"
     script.write_text(
         "import sys, time\n"
+        "from unittest.mock import Mock\n"
         "from monai_sasm.batch import local, work\n"
         "from monai_sasm.cli.main import main\n"
         "def slow(task, job, target, **keywords):\n"
@@ -255,8 +256,7 @@ def test_ctrl_c_leaves_nothing_half_written(photo: Path, tmp_path: Path) -> None
         "    print('writing', flush=True)\n"
         "    time.sleep(60)\n"
         "work._written = slow\n"
-        "work.mismatch = lambda *arguments: None\n"
-        "local.open_restorer = lambda *arguments, **keywords: None\n"
+        "local.open_restorer = lambda *arguments, **keywords: Mock(mismatch=lambda *arguments: None)\n"
         "main(['restore', sys.argv[2], '-o', sys.argv[1]])\n"
     )
     out = tmp_path / "out"
@@ -337,10 +337,10 @@ def test_what_was_degraded_before_an_interruption_is_recorded(
         shutil.copy(photo, folder / name)
     make = degrade._make_pair
 
-    def interrupted(volume: Any, name: str, *arguments: Any, **more: Any) -> Any:
-        if name == "b":
+    def interrupted(volume: Any, file: str, *arguments: Any, **more: Any) -> Any:
+        if file == "b.png":
             raise KeyboardInterrupt
-        return make(volume, name, *arguments, **more)
+        return make(volume, file, *arguments, **more)
 
     monkeypatch.setattr(degrade, "_make_pair", interrupted)
     assert sasm("degrade", folder, "--kind", "gaussian", "-o", tmp_path / "out")[0] == 130

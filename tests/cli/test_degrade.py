@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.photo_folder import photo_folder
 
@@ -65,3 +67,19 @@ def test_a_clean_photo_is_never_replaced_by_itself(sasm: Any, photos: Path, tmp_
     code, _, err = sasm(*command, "-o", tmp_path, "--overwrite")
     assert (code, "holds the input" in err) == (2, True)
     assert sasm(*command, "-o", tmp_path / "pairs")[0] == 0
+
+
+def test_names_of_pairs_follow_from_their_sources(sasm: Any, tmp_path: Path) -> None:
+    """As those of restored images: what is added later changes no name of a pair, nor which image has it."""
+    source = tmp_path / "in"
+    for place in ("a.png", "a.bmp", "below/b.png", "below/a.webp", "z/b.png"):
+        (source / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((32, 32, 3), len(place) * 10, np.uint8)).save(source / place, lossless=True)
+    command = ("degrade", source, "--kind", "gaussian", "--sigma", "0")
+    assert sasm(*command, "-o", tmp_path / "one")[0] == 0
+    values = {path.name: int(np.asarray(Image.open(path))[0, 0, 0]) for path in (tmp_path / "one" / "clean").iterdir()}
+    assert values == {"a.png": 50, "a.bmp.png": 50, "a.webp.png": 120, "b.png": 110, "b-2.png": 70}
+    assert sasm(*command, "-o", tmp_path / "two", "--count", 2)[0] == 0
+    assert {path.name for path in (tmp_path / "two" / "noisy").iterdir()} == {
+        f"{name}-{version}.png" for name in ("a", "a.bmp", "a.webp", "b", "b-2") for version in (1, 2)
+    }

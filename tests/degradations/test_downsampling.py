@@ -8,7 +8,7 @@ import skimage.data
 import torch
 from PIL import Image
 
-from monai_sasm.degradations.downsampling import Downsampling, downsample, upsample
+from monai_sasm.degradations.downsampling import downsample, upsample
 
 
 def photo(height: int = 96, width: int = 120) -> torch.Tensor:
@@ -55,22 +55,7 @@ def test_dtype_is_kept(dtype: torch.dtype) -> None:
     assert upsample(photo().to(dtype), 2).dtype == dtype
 
 
-def test_each_image_of_a_batch_has_its_factor() -> None:
-    images = photo(45, 64).repeat(8, 1, 1, 1)
-    model = Downsampling((1, 4))
-    params = model.draw((8, 3, 45, 64), torch.Generator().manual_seed(0))
-    assert set(params.factors) == {1, 4}
-    for image, result, factor, mask in zip(
-        images, model.apply(images, params), params.factors, params.mask, strict=True
-    ):
-        expected = image[None] if factor == 1 else upsample(downsample(image[None], 4), 4)[..., :45, :64]
-        assert torch.equal(result, expected[0])
-        assert float(mask.mean()) == (factor > 1)
-
-
 def test_wrong_factors_are_refused() -> None:
-    for call in (lambda: downsample(photo(), 0), lambda: upsample(photo(), 0), lambda: Downsampling((0, 2))):
+    for call in (lambda: downsample(photo(), 0), lambda: upsample(photo(), 0)):
         with pytest.raises(ValueError, match="at least 1"):
             call()
-    with pytest.raises(ValueError, match="factors must be"):
-        Downsampling(())

@@ -7,16 +7,25 @@ import math
 import pytest
 import torch
 
-from monai_sasm.degradations.lesion_balls import LesionBalls, _stamp
+from monai_sasm.degradations.lesion_balls import LesionBalls, ball
 
 
 def test_a_ball_holds_its_volume_times_its_contrast() -> None:
     field = torch.zeros(41, 41, 41)
-    _stamp(field, [20, 20, 20], 8.0, 0.5, 0.4)
+    box, values = ball(field.shape, (20, 20, 20), 8.0, 0.4, height=0.5)
+    field[box] = values
     assert float(field.sum()) == pytest.approx(0.5 * 4 / 3 * math.pi * 8**3, rel=0.02)
     assert float(field[20, 20, 20]) == pytest.approx(0.5, abs=1e-3)
     assert float(field[28, 20, 20]) == pytest.approx(0.25, abs=1e-3), "half way at the radius, along the slices as well"
     torch.testing.assert_close(field, field.transpose(0, 2))
+
+
+def test_a_ball_is_round_in_millimetres_and_cut_off_at_the_border() -> None:
+    box, values = ball((40, 40, 40), (1, 20, 38), 6.0, 0.4, sides=(3.0, 1.0, 1.5), dtype=torch.float64)
+    assert box == (slice(0, 5), slice(12, 29), slice(33, 40))
+    assert values.dtype is torch.float64
+    assert float(values[3, 8, 5]) == pytest.approx(0.5), "two slices of 3 mm from the centre, at the radius"
+    assert float(values[1, 14, 5]) == float(values[1, 8, 1]) == pytest.approx(0.5)
 
 
 def test_balls_lie_in_tissue_and_never_below_zero() -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from monai_sasm.types import Modality
+from tests.node.servers import archive as archive
+from tests.node.servers import files as files
+from tests.node.servers import server as server
 from tests.toy_bundles import write_gain_expert, write_trusting_gate
 
 FREE = 64 << 20  # bytes of memory the machine claims to have

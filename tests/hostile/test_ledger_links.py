@@ -13,9 +13,9 @@ import pytest
 from monai_sasm.batch.ledger import FOLDER, Ledger
 from monai_sasm.batch.lock import exclusive
 from monai_sasm.batch.manifest import NAME, Manifest, read
-from monai_sasm.cli.main import main
 from monai_sasm.errors import RefusedError
 from monai_sasm.io import nofollow
+from tests.command import sasm
 from tests.hostile.laws import contents
 from tests.hostile.test_folders import write
 
@@ -38,12 +38,6 @@ def dataset(tmp_path: Path) -> Path:
     """A data set of one photo, into which the output goes."""
     write("png.png", tmp_path / "ds" / "a.png")
     return tmp_path / "ds"
-
-
-def sasm(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0)
 
 
 def run(dataset: Path, output: Path, trust: Path, *more: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from tests.node.test_node import SLICES, Archive, Renamer, running, send, series
 from tests.node.waiting import wait_for
 
 pytest.importorskip("pynetdicom")
-
-
-@pytest.fixture
-def archive() -> Iterator[Archive]:
-    one = Archive()
-    one.start()
-    yield one
-    one.close()
 
 
 def events(path: Path) -> list[dict[str, Any]]:

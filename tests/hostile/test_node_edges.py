@@ -27,14 +27,6 @@ pynetdicom = pytest.importorskip("pynetdicom")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the node's edges are those of a Unix system")
 
 
-@pytest.fixture
-def archive() -> Iterator[Archive]:
-    one = Archive()
-    one.start()
-    yield one
-    one.close()
-
-
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 

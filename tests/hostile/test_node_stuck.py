@@ -7,7 +7,6 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ from tests.node.test_node import SLICES, Archive, Renamer, health, running, send
 from tests.node.waiting import wait_for
 
 pytest.importorskip("pynetdicom")
-
-
-@pytest.fixture
-def archive() -> Iterator[Archive]:
-    one = Archive()
-    one.start()
-    yield one
-    one.close()
 
 
 def derived(name: str) -> set[str]:

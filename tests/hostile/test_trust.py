@@ -15,8 +15,8 @@ import torch
 
 import monai_sasm
 from monai_sasm import bundles
-from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError
+from tests.command import sasm as run
 from tests.data import CHECKOUT
 from tests.hostile.test_folders import write
 from tests.toy_bundles import write_gain_expert
@@ -48,9 +48,7 @@ def sasm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("SASM_BUNDLES", str(tmp_path / "none"))
 
     def call(*arguments: Any) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([*map(str, arguments), "--device", "cpu"])
-        return int(ended.value.code or 0), capsys.readouterr().err
+        return run(*arguments, "--device", "cpu"), capsys.readouterr().err
 
     return call
 

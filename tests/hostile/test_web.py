@@ -18,8 +18,9 @@ from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver
 from monai_sasm.node.dicomweb import SeriesFound, fetch_series, find_series
 from monai_sasm.node.multipart import Parts, boundary_of, encode
 from monai_sasm.node.web import Web
-from tests.io.dicom.dicom_cases import ct_slice, save, uid
-from tests.node.test_dicomweb import SLICES, Server, multipart, sasm, series_row, serving, stored
+from tests.command import sasm
+from tests.io.dicom.dicom_cases import uid
+from tests.node.test_dicomweb import SLICES, Server, multipart, series_row, serving, stored
 from tests.node.test_node import Archive, running, send, series
 from tests.node.waiting import wait_for
 
@@ -28,23 +29,11 @@ FOUND = SeriesFound(uid("study"), uid("plain"), "CT", SLICES)
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    one = Server()
-    yield one
-    one.close()
-
-
-@pytest.fixture
 def other() -> Iterator[Server]:
     """A server of somebody else, to which nothing may be sent."""
     one = Server()
     yield one
     one.close()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    return [save(ct_slice(number), tmp_path / "source" / f"{number}.dcm") for number in range(SLICES)]
 
 
 Lie = Callable[[bytes], tuple[int, str, bytes]]
@@ -132,14 +121,6 @@ def _all_named(body: bytes) -> bytes:
     uids = [uid("derived", uid("plain", number)) for number in range(4)]
     found = [{"00081155": {"vr": "UI", "Value": [name]}} for name in uids if name.encode() in body]
     return json.dumps({"00081199": {"vr": "SQ", "Value": found}}).encode()
-
-
-@pytest.fixture
-def archive() -> Iterator[Archive]:
-    one = Archive()
-    one.start()
-    yield one
-    one.close()
 
 
 @pytest.mark.parametrize(

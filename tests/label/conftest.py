@@ -23,7 +23,7 @@ from PIL import Image
 
 from tests.data import CHECKOUT
 from tests.io.dicom.dicom_cases import ct_slice, save
-from tests.node.orthanc import free_port
+from tests.ports import free_port
 
 SCRIPT = CHECKOUT / "monai_sasm" / "label" / "environment.sh"
 OBLIQUE = nibabel.affines.from_matvec(

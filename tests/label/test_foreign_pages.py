@@ -14,7 +14,7 @@ from monai_sasm.label.guard import Guard
 from tests.browser import chromium_running, needed
 from tests.foreign_pages import check_refused
 from tests.label.conftest import RunningServer
-from tests.node.orthanc import free_port
+from tests.ports import free_port
 
 ASKED = [
     ("GET", "/info/"),

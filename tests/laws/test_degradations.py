@@ -10,7 +10,6 @@ import torch
 from monai_sasm.degradations.camera_noise import CameraNoise
 from monai_sasm.degradations.defocus import Defocus
 from monai_sasm.degradations.degradation import DegradationModel
-from monai_sasm.degradations.downsampling import Downsampling
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.holes import Holes
 from monai_sasm.degradations.jpeg import Compressed
@@ -63,7 +62,6 @@ CASES = {
         InRegions([GaussianNoise((0.0, 0.0)), Raindrop(coverage=(0.0, 0.0))]),
         channels=3,
     ),
-    "downsampling": Case(Downsampling((4,)), Downsampling((1,)), channels=3, random=False, noisy=False),
     "defocus": Case(Defocus((2.0, 5.0)), Defocus((0.0, 0.0)), channels=3, noisy=False),
     "holes": Case(Holes((0.2, 0.4)), Holes((0.0, 0.0)), channels=3, noisy=False),
     "low-dose CT": Case(

@@ -18,9 +18,10 @@ from monai_sasm.node.commitment import SOP_CLASS, SOP_INSTANCE
 from monai_sasm.node.config import config_from
 from tests.data import CHECKOUT
 from tests.io.dicom.dicom_cases import CT, ct_slice, other_object, uid
-from tests.node.orthanc import TITLE, free_port, running_orthanc
+from tests.node.orthanc import TITLE, running_orthanc
 from tests.node.test_node import SLICES, Archive, running, send, series
 from tests.node.waiting import dicom_in, wait_for
+from tests.ports import free_port
 
 DERIVED = [uid("derived", uid("plain", number)) for number in range(SLICES)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -12,12 +12,12 @@ from typing import Any
 import pydicom
 import pytest
 
-from monai_sasm.cli.main import main
 from monai_sasm.node.config import WebPeer
 from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver
 from monai_sasm.node.dicomweb import SeriesFound, fetch_series, find_series
 from monai_sasm.node.web import Web
-from tests.io.dicom.dicom_cases import ct_slice, save, uid
+from tests.command import sasm
+from tests.io.dicom.dicom_cases import uid
 
 pytest.importorskip("requests")
 
@@ -69,18 +69,6 @@ class Server:
         self.server.server_close()
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    one = Server()
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    return [save(ct_slice(number), tmp_path / "source" / f"{number}.dcm") for number in range(SLICES)]
-
-
 def multipart(files: list[Path]) -> Answer:
     parts = [
         f"--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode() + file.read_bytes() + b"\r\n"
@@ -120,12 +108,6 @@ def serving(files: list[Path], announced: int, series: str = uid("plain")) -> Ca
         return multipart(files)
 
     return answer
-
-
-def sasm(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0)
 
 
 def test_pull_fetches_a_series_once(server: Server, files: list[Path], tmp_path: Path, capsys: Any) -> None:

@@ -27,8 +27,8 @@ from monai_sasm.node.config import config_from
 from monai_sasm.node.outcome import Outcome
 from monai_sasm.node.service import Node
 from tests.io.dicom.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
-from tests.node.orthanc import free_port
 from tests.node.waiting import dicom_in, wait_for
+from tests.ports import free_port
 from tests.rows import check_rows
 
 pynetdicom = pytest.importorskip("pynetdicom")
@@ -86,14 +86,6 @@ class Archive:
         if self.status == 0:
             self.taken.append(str(event.dataset.SOPInstanceUID))
         return self.status
-
-
-@pytest.fixture
-def archive() -> Iterator[Archive]:
-    server = Archive()
-    server.start()
-    yield server
-    server.close()
 
 
 @contextmanager

@@ -18,11 +18,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from monai_sasm.cli.main import main
+from tests.command import sasm
 from tests.data import CHECKOUT
 from tests.io.dicom.dicom_cases import SLICES, ct_slice, save, uid
-from tests.node.orthanc import TITLE, Orthanc, free_port, running_orthanc
+from tests.node.orthanc import TITLE, Orthanc, running_orthanc
 from tests.node.waiting import dicom_in, wait_for
+from tests.ports import free_port
 from tests.toy_bundles import write_gain_expert
 
 pytest.importorskip("pynetdicom")
@@ -110,12 +111,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
             if node.process is not None and node.process.poll() is None:
                 node.process.kill()
                 node.process.wait()
-
-
-def sasm(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0)
 
 
 def by_source(folder: Path) -> dict[str, pydicom.Dataset]:

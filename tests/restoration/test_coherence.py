@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from monai_sasm.bundles import Bundle
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.coherence import FEWEST, CoherentWeights, seen_slices, shares, slice_distance
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
+from tests.toy_bundles import bundle
 
 
 class Half(torch.nn.Module):
@@ -33,10 +31,6 @@ class Moody(torch.nn.Module):
         logits = torch.zeros(1, 2, height, width)
         logits[:, 1] = 40 if float(image.mean()) > 0.3 else -40
         return logits
-
-
-def bundle(name: str, role: str, modality: Modality | None, network: torch.nn.Module) -> Bundle:
-    return Bundle(name, Path("nowhere"), role, modality, "noise", False, "1", name * 8, network, {"sasm": {}})
 
 
 def restorer(network: torch.nn.Module, modality: Modality = Modality.MR) -> Restorer:

@@ -81,5 +81,5 @@ def test_a_folder_of_one_series_has_a_file_for_its_result(tmp_path: Path) -> Non
     assert nibabel.load(target).shape == (64, 64, 4)
     for number in range(4):
         save(ct_slice(number, series="other"), tmp_path / "series" / f"other{number}.dcm")
-    with pytest.raises(ValueError, match=r"y\.nii\.gz is the name of one file, and the input holds several images"):
+    with pytest.raises(ValueError, match=r"y\.nii\.gz is the name of one file, and there are 2 images"):
         sasm.restore(tmp_path / "series", tmp_path / "y.nii.gz", strength=0.0)

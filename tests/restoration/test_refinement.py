@@ -21,7 +21,7 @@ from monai_sasm.functional.tiling import blended_tiles
 from monai_sasm.io.formats import open_images, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.refine.refiner import Refined
-from monai_sasm.restoration.files import mismatch, restore_to
+from monai_sasm.restoration.files import restore_to
 from monai_sasm.restoration.installed import Installed
 from monai_sasm.restoration.maps import write_maps
 from monai_sasm.restoration.network import Pipeline
@@ -290,15 +290,15 @@ def test_what_is_missing_is_known_before_the_work(restorer: Restorer) -> None:
         restorer(PHOTO, options(Modality.PHOTO, refine=1.0))
 
 
-def test_a_job_passes_over_what_a_refiner_is_not_for(restorer: Restorer, tmp_path: Path) -> None:
-    from monai_sasm.io.formats import inventory
+def test_a_job_passes_over_what_a_refiner_is_not_for(restorer: Restorer) -> None:
+    def mismatch(chosen: Options) -> str | None:
+        return restorer.mismatch(Modality.CT, chosen)
 
-    (entry,) = inventory(ct_small())
-    assert mismatch(entry, restorer, options(Modality.CT)) is None
-    assert "no refiner is the default for CT" in str(mismatch(entry, restorer, options(Modality.CT, refine=1.0)))
-    assert "force_refiner=True" in str(mismatch(entry, restorer, options(Modality.CT, refine=1.0, refiner="fine")))
-    assert mismatch(entry, restorer, forced(Modality.CT)) is None
-    assert "leave the expert out" in str(mismatch(entry, restorer, options(Modality.MR)))
+    assert mismatch(options(Modality.CT)) is None
+    assert "no refiner is the default for CT" in str(mismatch(options(Modality.CT, refine=1.0)))
+    assert "force_refiner=True" in str(mismatch(options(Modality.CT, refine=1.0, refiner="fine")))
+    assert mismatch(forced(Modality.CT)) is None
+    assert "leave the expert out" in str(mismatch(options(Modality.MR)))
 
 
 def test_the_command_line_refuses_forces_and_enlarges(

@@ -11,13 +11,12 @@ import pytest
 import torch
 
 from monai_sasm import bundles
-from monai_sasm.bundles import Bundle
 from monai_sasm.errors import BundleError
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
-from tests.toy_bundles import write_bundle, write_gain_expert
+from tests.toy_bundles import bundle, write_bundle, write_gain_expert
 
 CLASSES = ("clean", "plus", "minus")
 
@@ -56,17 +55,13 @@ class _Bright(torch.nn.Module):
         return logits
 
 
-def _bundle(name: str, role: str, modality: Modality | None, network: torch.nn.Module) -> Bundle:
-    return Bundle(name, Path("nowhere"), role, modality, "noise", False, "1", name * 8, network, {"sasm": {}})
-
-
 def restorer(modality: Modality = Modality.MR, gate: torch.nn.Module | None = None) -> Restorer:
     """Two experts that add and subtract a tenth, and a gate: by default one that gives each one half of the image."""
     experts = {
-        "plus": _bundle("plus", "expert", modality, _Add(0.1)),
-        "minus": _bundle("minus", "expert", modality, _Add(-0.1)),
+        "plus": bundle("plus", "expert", modality, _Add(0.1)),
+        "minus": bundle("minus", "expert", modality, _Add(-0.1)),
     }
-    return Restorer.of(experts, _bundle("gate", "gate", None, gate or _LeftRight()))
+    return Restorer.of(experts, bundle("gate", "gate", None, gate or _LeftRight()))
 
 
 @pytest.fixture
@@ -170,7 +165,7 @@ def test_a_fault_that_only_a_later_pass_sees_must_fill_much_of_the_photo(share: 
     array[..., ::16, :] += 1e-6  # a photo of one value is left alone
     photo = Volume(array, Modality.PHOTO)
     complete = restorer(Modality.PHOTO)
-    gate = _bundle("gate", "gate", None, FirstPlusThenMinus())
+    gate = bundle("gate", "gate", None, FirstPlusThenMinus())
     result = Restorer.of(complete.experts, gate)(photo).volume.array
     np.testing.assert_allclose(result[:, :, -8:], 0.6, atol=1e-5)
     np.testing.assert_allclose(result[:, :, :2], 0.5 if acts else 0.6, atol=1e-5)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from monai_sasm.bundles import Bundle
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
+from tests.toy_bundles import bundle
 
 
 class _Smoother(torch.nn.Module):
@@ -42,10 +41,6 @@ class _ByBrightness(torch.nn.Module):
     def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         blocks = torch.nn.functional.avg_pool2d(image[:, :1], 8, ceil_mode=True)
         return torch.cat([torch.zeros_like(blocks), 8 * (blocks - 0.4)], 1)
-
-
-def bundle(name: str, role: str, modality: Modality | None, network: torch.nn.Module) -> Bundle:
-    return Bundle(name, Path("nowhere"), role, modality, "noise", False, "1", name * 8, network, {"sasm": {}})
 
 
 def restorer(modality: Modality, network: torch.nn.Module | None = None) -> Restorer:
