@@ -54,7 +54,7 @@ def begin_epoch(seed: int, start: int) -> int:
     _epoch = (_epoch[0] + 1, start)
     first, second = (int(word) for word in np.random.SeedSequence((seed, start, process())).generate_state(2))
     torch.manual_seed(first)
-    np.random.seed(first)  # noqa: NPY002  transforms of other libraries draw from it
+    np.random.seed(first)
     random.seed(first)
     return second
 

@@ -66,7 +66,8 @@ def run(workflow: ConfigWorkflow, stop: int | None = None) -> tuple[list[bytes],
     trainer = get("train::trainer")
 
     def note(engine: Engine) -> None:
-        inputs.append(torch.as_tensor(engine.state.output["image"]).numpy().tobytes())
+        output: Any = engine.state.output
+        inputs.append(torch.as_tensor(output["image"]).numpy().tobytes())
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
     if stop is not None:

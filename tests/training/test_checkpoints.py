@@ -56,7 +56,7 @@ class Run:
         torch.manual_seed(0)
         self.network = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), nn.Dropout(0.2), nn.Conv2d(channels, 1, 1))
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr, momentum=0.9)
-        warm = {"momentum_warmup": 0.5, "warmup_iters": 8} if warmup else {}
+        warm: dict[str, Any] = {"momentum_warmup": 0.5, "warmup_iters": 8} if warmup else {}
         self.ema = EMAHandler(self.network, momentum=0.1, **warm)
         dataset = CropDataset(IMAGES, 8, length=2 * LENGTH)
         self.trainer: SupervisedTrainer = training.trainer(
@@ -80,8 +80,9 @@ class Run:
         self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._note)
 
     def _note(self, engine: Engine) -> None:
-        self.inputs.append(engine.state.output["image"].numpy().tobytes())
-        self.momenta.append(engine.state.ema_momentum)
+        state: Any = engine.state
+        self.inputs.append(state.output["image"].numpy().tobytes())
+        self.momenta.append(state.ema_momentum)
 
     def go(self, stop: int | None = None) -> Run:
         """Train, stopping after the epoch ``stop``."""
@@ -174,7 +175,7 @@ def test_a_damaged_checkpoint_is_an_error(tmp_path: Path) -> None:
 
 def test_another_network_is_an_error(tmp_path: Path) -> None:
     Run(tmp_path, 1).go()
-    with pytest.raises(RefusedError, match=r"^[^\n]* is of another network: size mismatch for 0.weight[^\n]*output_dir$"):
+    with pytest.raises(RefusedError, match=r"^[^\n]* is of another network: size mismatch for 0.weight[^\n]*_dir$"):
         Run(tmp_path, 2, channels=3, resume=True)
 
 
