@@ -22,7 +22,15 @@ from monai_sasm.recipes.processes import spread
 from monai_sasm.training.adversarial import GeneratorLoss, JudgeInferer, JudgeLoss, RestorationRules
 from monai_sasm.training.budget import TimeBudget
 from monai_sasm.training.checkpoints import Checkpoints
-from monai_sasm.training.handlers import Attach, ClipGradientNorm, ExportWeights, LogMeanLoss
+from monai_sasm.training.handlers import (
+    Attach,
+    AverageWeights,
+    BestMetric,
+    ClipGradientNorm,
+    ExportWeights,
+    LogMeanLoss,
+    SeedEpochs,
+)
 from monai_sasm.training.precision import Autocast
 
 
@@ -49,10 +57,11 @@ def trainer(
         output_dir: folder for ``model.pt``, checkpoints and TensorBoard.
         precision: see :class:`~monai_sasm.training.precision.Autocast`.
         channels_last: likewise; 2-D networks only.
-        train_handlers: further handlers.
+        train_handlers: further handlers; what they have to keep, a ``state_dict``, goes into checkpoints.
         around: further arguments of :func:`handlers`.
     """
     model = around.get("model")
+    around["saved"] = stateful(train_handlers) | dict(around.get("saved") or {})
     clip = ClipGradientNorm(network if model is None else model)
     return SupervisedTrainer(
         device=device,
@@ -92,7 +101,7 @@ def adversarial_trainer(
         d_optimizer: its optimizer.
         weight: of the loss of not passing as clean, beside ``loss_function``.
     """
-    saved = {"judge": discriminator, "judge_optimizer": d_optimizer}
+    saved = {"judge": discriminator, "judge_optimizer": d_optimizer, **stateful(train_handlers)}
     attached = handlers(output_dir, network, optimizer, saved=saved, **around)
     return AdversarialTrainer(
         device=device,
@@ -153,11 +162,11 @@ def handlers(
         network: what is trained.
         optimizer: of it.
         model: what is saved, where ``network`` is only a part or a view of it.
-        lr_scheduler: steps after every batch.
+        lr_scheduler: steps after every batch; its length is that of this run, not of the one that is resumed.
         budget: sets the learning rate by the clock instead.
         ema: running average of the weights: what is validated and exported; the weights themselves without.
         checkpoint_interval: epochs between checkpoints, and between exports.
-        resume: go on from the newest checkpoint.
+        resume: go on from the newest checkpoint, see :class:`~monai_sasm.training.checkpoints.Checkpoints`.
         evaluator: runs every ``val_interval`` epochs; no validation without.
         val_interval: epochs.
         saved: name -> what else a checkpoint holds.
@@ -170,12 +179,16 @@ def handlers(
         "optimizer": optimizer,
         "lr_scheduler": lr_scheduler,
         "budget": budget,
+        "validation": evaluator and BestMetric(evaluator),
         **(saved or {}),
     }
-    attached: list[Any] = []
+    attached: list[Any] = [SeedEpochs()]
     if lr_scheduler is not None:
         attached.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False))
-    attached += [Attach(part) for part in (budget, ema) if part is not None]
+    if budget is not None:
+        attached.append(Attach(budget))
+    if ema is not None:
+        attached.append(AverageWeights(ema))
     objects = {name: part for name, part in objects.items() if part is not None}
     attached.append(Checkpoints(output_dir, objects, interval=checkpoint_interval, resume=resume))
     if evaluator is not None:
@@ -189,6 +202,15 @@ def handlers(
             ),
         ]
     return attached
+
+
+def stateful(train_handlers: Sequence[Any]) -> dict[str, Any]:
+    """Those handlers that a checkpoint holds, by their place and class."""
+    return {
+        f"{number}_{type(handler).__name__}": handler
+        for number, handler in enumerate(train_handlers)
+        if hasattr(handler, "state_dict")
+    }
 
 
 def shuffled_loader(dataset: Dataset[Any], batch_size: int, seed: int = 0) -> DataLoader[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from monai_sasm.datasets.draws import process_seed
+from monai_sasm.datasets.draws import Draws
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -58,7 +58,7 @@ class PrepareDegraded:
         self.noise_estimator, self.estimated = noise_estimator, estimated
         self.change_weight, self.threshold, self.grey = change_weight, threshold, grey
         self.seed, self.repeat, self.calls = seed, repeat, 0
-        self.generator = torch.Generator().manual_seed(process_seed(seed))
+        self.draws = Draws(seed)
 
     def __call__(
         self,
@@ -68,19 +68,19 @@ class PrepareDegraded:
         **_: Any,
     ) -> Prepared:
         if self.repeat and self.calls % self.repeat == 0:
-            self.generator.manual_seed(self.seed)
+            self.draws.generator.manual_seed(self.seed)
         self.calls += 1
         clean = batch["image"]
         measured = (batch["noisy"] != clean).flatten(1).any(1).view(-1, 1, 1, 1) if "noisy" in batch else None
         if measured is not None and self.noise_estimator is None:
             raise ValueError("measured pairs among the clean images need a noise_estimator")
         batch_size, channels, height, width = clean.shape
-        params = self.degradation.draw((batch_size, channels, height, width), self.generator)
+        params = self.degradation.draw((batch_size, channels, height, width), self.draws.generator)
         degraded = self.degradation.apply(clean, params)
         if measured is not None:
             degraded = torch.where(measured, batch["noisy"], degraded)
         if self.grey:
-            chosen = torch.rand(batch_size, 1, 1, 1, generator=self.generator) < self.grey
+            chosen = torch.rand(batch_size, 1, 1, 1, generator=self.draws.generator) < self.grey
             error = (degraded - clean)[:, :1]
             clean = torch.where(chosen, clean.mean(1, keepdim=True), clean)
             degraded = torch.where(chosen, clean + error, degraded)
@@ -96,7 +96,7 @@ class PrepareDegraded:
     def _map(self, degraded: torch.Tensor, sigma: torch.Tensor, measured: torch.Tensor | None) -> torch.Tensor:
         if self.noise_estimator is None or not (self.estimated or measured is not None):
             return sigma
-        chosen = torch.rand(len(sigma), 1, 1, 1, generator=self.generator) < self.estimated
+        chosen = torch.rand(len(sigma), 1, 1, 1, generator=self.draws.generator) < self.estimated
         if measured is not None:
             chosen = chosen | measured
         return torch.where(chosen, self.noise_estimator(degraded), sigma)
@@ -172,7 +172,7 @@ class PreparePaired:
     ) -> None:
         self.change_weight, self.threshold = change_weight, threshold
         self.noise_estimator, self.rescale, self.rescale_range = noise_estimator, rescale, tuple(rescale_range)
-        self.generator = torch.Generator().manual_seed(process_seed(seed))
+        self.draws = Draws(seed)
 
     def __call__(
         self,
@@ -183,8 +183,8 @@ class PreparePaired:
     ) -> Prepared:
         clean, noisy = batch["clean"], batch["noisy"]
         low, high = self.rescale_range
-        factor = low + (high - low) * torch.rand(len(clean), 1, 1, 1, generator=self.generator)
-        keep = torch.rand(len(clean), 1, 1, 1, generator=self.generator) >= self.rescale
+        factor = low + (high - low) * torch.rand(len(clean), 1, 1, 1, generator=self.draws.generator)
+        keep = torch.rand(len(clean), 1, 1, 1, generator=self.draws.generator) >= self.rescale
         noisy = clean + torch.where(keep, torch.ones_like(factor), factor) * (noisy - clean)
         target = _weighted(clean, noisy, self.change_weight, self.threshold)
         arguments = (self.noise_estimator(noisy),) if self.noise_estimator is not None else ()

@@ -60,8 +60,9 @@ class TimeBudget:
         """Go on with the time that was left."""
         self.spent = float(state["spent"])
 
-    def _start(self) -> None:
+    def _start(self, engine: Engine) -> None:
         self.started = time.monotonic()
+        self._end(engine)  # where earlier runs have used it up
 
     def _stop(self) -> None:
         self.spent, self.started = self.passed, None

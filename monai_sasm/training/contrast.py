@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from monai_sasm.datasets.draws import process_seed
+from monai_sasm.datasets.draws import Draws
 from monai_sasm.degradations.lesions import Lesions
 from monai_sasm.training.batches import Prepared
 
@@ -26,7 +26,7 @@ class PrepareWithLesions:
 
     def __init__(self, prepare: Callable[..., Prepared], lesions: Lesions, seed: int = 0) -> None:
         self.prepare, self.lesions = prepare, lesions
-        self.generator = torch.Generator().manual_seed(process_seed(seed))
+        self.draws = Draws(seed)
 
     def __call__(
         self,
@@ -42,6 +42,6 @@ class PrepareWithLesions:
                 f"got {noisy.shape[1]} and {clean.shape[1]} channels"
             )
         images, channels, height, width = noisy.shape
-        field = self.lesions.draw((images, channels, height, width), self.generator).field.to(noisy)
+        field = self.lesions.draw((images, channels, height, width), self.draws.generator).field.to(noisy)
         doubled = tuple(torch.cat([argument, argument]) for argument in arguments)
         return torch.cat([noisy, noisy + field]), torch.cat([clean, clean + field]), doubled, keywords

@@ -9,7 +9,7 @@ import torch
 from monai.engines import DiffusionPrepareBatch
 from torch import Tensor
 
-from monai_sasm.datasets.draws import process_seed
+from monai_sasm.datasets.draws import Draws
 from monai_sasm.training.batches import Prepared
 
 
@@ -33,15 +33,15 @@ class PrepareDenoising(DiffusionPrepareBatch):
         if not skew > 0:
             raise ValueError(f"skew must be positive, got {skew}")
         self.scheduler, self.times, self.skew = scheduler, tuple(times), skew
-        self.generator = torch.Generator().manual_seed(process_seed(seed))
+        self.draws = Draws(seed)
 
     def get_noise(self, images: Tensor) -> Tensor:
         """Standard normal noise."""
-        return torch.randn(images.shape, generator=self.generator)
+        return torch.randn(images.shape, generator=self.draws.generator)
 
     def get_timesteps(self, images: Tensor) -> Tensor:
         """One time index per image, ``(B,)``."""
-        share = torch.rand(len(images), generator=self.generator) ** self.skew
+        share = torch.rand(len(images), generator=self.draws.generator) ** self.skew
         return (self.times[0] + share * (self.times[1] - self.times[0])).round().long()
 
     def __call__(

@@ -67,6 +67,14 @@ class DiffusionPictures:
             engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.draw)
         engine.add_event_handler(Events.COMPLETED, self.draw)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the loss of every epoch."""
+        return {"means": list(self.means)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the curve."""
+        self.means = list(state["means"])
+
     def draw(self, engine: Engine) -> None:
         """Draw everything with the present weights."""
         from torch.utils.tensorboard import SummaryWriter

@@ -10,7 +10,7 @@ from monai.engines import VPredictionPrepareBatch
 from monai.inferers import DiffusionInferer
 from torch import Tensor, nn
 
-from monai_sasm.datasets.draws import process_seed
+from monai_sasm.datasets.draws import Draws
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.experts.enhance import JOBS, EnhanceDiffusion, base_of
 
@@ -49,32 +49,32 @@ class PrepareEnhancement(VPredictionPrepareBatch):
             raise ValueError(f"last is a probability in [0, 1], got {last}")
         self.expert, self.noise, self.holes, self.last = expert, noise, holes, last
         self.shares = torch.tensor([float(share) for share in shares])
-        self.generator = torch.Generator().manual_seed(process_seed(seed))
+        self.draws = Draws(seed)
 
     def get_noise(self, images: Tensor) -> Tensor:
         """Standard normal noise."""
-        return torch.randn(images.shape, generator=self.generator)
+        return torch.randn(images.shape, generator=self.draws.generator)
 
     def get_timesteps(self, images: Tensor) -> Tensor:
         """One time index per image, ``(B,)``."""
-        times = torch.randint(self.num_train_timesteps, (len(images),), generator=self.generator)
-        last = torch.rand(len(images), generator=self.generator) < self.last
+        times = torch.randint(self.num_train_timesteps, (len(images),), generator=self.draws.generator)
+        last = torch.rand(len(images), generator=self.draws.generator) < self.last
         return torch.where(last, self.num_train_timesteps - 1, times)
 
     def tasks(self, clean: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A job for each clean crop ``(B, 3, H, W)``: base, known pixels, noise map, and index of the job ``(B,)``."""
         batch, channels, height, width = clean.shape
-        jobs = torch.multinomial(self.shares, batch, replacement=True, generator=self.generator)
+        jobs = torch.multinomial(self.shares, batch, replacement=True, generator=self.draws.generator)
         base, known, sigma = clean.clone(), torch.ones_like(clean[:, :1]), torch.zeros_like(clean[:, :1])
         for index in jobs.unique().tolist():
             job, chosen = JOBS[index], jobs == index
             part, shape = clean[chosen], (int(chosen.sum()), channels, height, width)
             noisy = part
             if job == "denoise":
-                noise = self.noise.draw(shape, self.generator)
+                noise = self.noise.draw(shape, self.draws.generator)
                 noisy, sigma[chosen] = self.noise.apply(part, noise), noise.sigma
             elif job == "inpaint":
-                known[chosen] = 1 - self.holes.draw(shape, self.generator).mask
+                known[chosen] = 1 - self.holes.draw(shape, self.draws.generator).mask
             base[chosen] = base_of(job, part, noisy, known[chosen])
         return base, known, sigma, jobs
 

@@ -9,7 +9,7 @@ import torch
 from monai.engines import DiffusionPrepareBatch
 from torch import Tensor, nn
 
-from monai_sasm.datasets.draws import process_seed
+from monai_sasm.datasets.draws import Draws
 from monai_sasm.losses.features import Vgg19Features, feature_distance
 from monai_sasm.training.batches import Prepared
 
@@ -41,16 +41,16 @@ class PrepareFlow(DiffusionPrepareBatch):
         if not (0 <= first <= 1 and 0 <= blind <= 1):
             raise ValueError(f"first and blind are shares of the batch in [0, 1], got {first} and {blind}")
         self.scheduler, self.noise, self.first, self.blind = scheduler, noise, first, blind
-        self.generator = torch.Generator().manual_seed(process_seed(seed))
+        self.draws = Draws(seed)
 
     def get_noise(self, images: Tensor) -> Tensor:
         """The source of the flow: ``images``, the anchors in [-1, 1], with noise."""
-        return images + 2 * self.noise * torch.randn(images.shape, generator=self.generator)
+        return images + 2 * self.noise * torch.randn(images.shape, generator=self.draws.generator)
 
     def get_timesteps(self, images: Tensor) -> Tensor:
         """One time per image, ``(B,)``, in (0, num_train_timesteps]."""
-        share = 1 - torch.rand(len(images), generator=self.generator)
-        begins = torch.rand(len(images), generator=self.generator) < self.first
+        share = 1 - torch.rand(len(images), generator=self.draws.generator)
+        begins = torch.rand(len(images), generator=self.draws.generator) < self.first
         return torch.where(begins, 1.0, share) * self.scheduler.num_train_timesteps
 
     def __call__(
@@ -67,7 +67,7 @@ class PrepareFlow(DiffusionPrepareBatch):
         target = torch.cat([clean, weight.expand(-1, 1, *clean.shape[2:])], 1)
         shown = [anchor]
         if "source" in batchdata:
-            blind = torch.rand(len(anchor), 1, 1, 1, generator=self.generator) < self.blind
+            blind = torch.rand(len(anchor), 1, 1, 1, generator=self.draws.generator) < self.blind
             shown.append(torch.where(blind, anchor, 2 * batchdata["source"] - 1))
         moved = [part.to(device, non_blocking=non_blocking) for part in (x, target, times, *shown)]
         return moved[0], moved[1], tuple(moved[2:]), {}

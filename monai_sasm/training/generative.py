@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_sasm.datasets.draws import process_seed
+from monai_sasm.datasets.draws import Draws
 from monai_sasm.experts.generative import GenerativeRestorer
 from monai_sasm.functional.neighbours import fit_neighbours
 from monai_sasm.training.batches import Prepared
@@ -32,7 +32,7 @@ class PrepareGenerative:
         if not 0 <= last <= 1:
             raise ValueError(f"last is a probability in [0, 1], got {last}")
         self.restorer, self.pairs, self.last = restorer, pairs, last
-        self.generator = torch.Generator().manual_seed(process_seed(seed))
+        self.draws = Draws(seed)
 
     def __call__(
         self,
@@ -43,10 +43,10 @@ class PrepareGenerative:
     ) -> Prepared:
         image, clean, maps, _keywords = self.pairs(batchdata)
         process = self.restorer.process
-        times = process.draw(len(clean), self.generator)
-        ends = torch.rand(len(clean), generator=self.generator) < self.last
+        times = process.draw(len(clean), self.draws.generator)
+        ends = torch.rand(len(clean), generator=self.draws.generator) < self.last
         t = torch.where(ends, torch.as_tensor(process.last).to(times.dtype), times)
-        noise = torch.randn(clean.shape, generator=self.generator)
+        noise = torch.randn(clean.shape, generator=self.draws.generator)
         z = (clean - fit_neighbours(image, 0, self.restorer.channels)) / self.restorer.scale
         target = torch.cat([process.target(z, noise, t), clean], 1)
         parts = (process.noised(z, noise, t), target, t, image, *maps)

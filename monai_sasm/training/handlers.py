@@ -1,4 +1,4 @@
-"""Ignite handlers that neither MONAI nor ignite has: gradient clipping and weight export."""
+"""Ignite handlers that neither MONAI nor ignite has: gradient clipping, weight export, draws of each epoch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import EMAHandler
+from monai.data import DataLoader
+from monai.data.utils import set_rnd
 from monai.engines.utils import IterationEvents
 from torch import nn
 
+from monai_sasm.datasets.draws import begin_epoch
 from monai_sasm.io.commit import replacing
 
 
@@ -26,6 +30,60 @@ class ClipGradientNorm:
 
     def __call__(self, engine: Engine) -> None:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+
+
+class SeedEpochs:
+    """Every epoch draws what belongs to it, see :func:`~monai_sasm.datasets.draws.begin_epoch`.
+
+    The seed is ``torch``'s at the time of attaching: what ``set_determinism`` was given.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Register on a MONAI trainer."""
+        self.seed = torch.initial_seed()
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        loader: Any = engine.data_loader  # type: ignore[attr-defined]
+        seed = begin_epoch(self.seed, engine.state.iteration)
+        if getattr(loader, "generator", None) is not None:
+            loader.generator.manual_seed(seed)
+        if isinstance(loader, DataLoader):  # MONAI's, whose transforms have generators of their own
+            set_rnd(loader.dataset, seed)
+
+
+class AverageWeights:
+    """Attach ignite's ``EMAHandler``, whose momentum, if it warms up, is that of where training stands."""
+
+    def __init__(self, ema: EMAHandler) -> None:
+        self.ema = ema
+
+    def attach(self, engine: Engine) -> None:
+        """Register on a trainer."""
+        self.ema.attach(engine)
+        engine.add_event_handler(Events.STARTED, self._catch_up)
+
+    def _catch_up(self, engine: Engine) -> None:
+        schedule: Any = getattr(self.ema, "momentum_scheduler", None)  # there is none without warm-up
+        if schedule is not None:
+            schedule.event_index = engine.state.iteration
+
+
+class BestMetric:
+    """The best key metric of a MONAI evaluator, for a checkpoint: what its log compares with."""
+
+    def __init__(self, evaluator: Any) -> None:
+        self.evaluator = evaluator
+
+    def state_dict(self) -> dict[str, float]:
+        """Value and epoch."""
+        state = self.evaluator.state
+        return {"best_metric": float(state.best_metric), "best_metric_epoch": int(state.best_metric_epoch)}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Compare with it from now on."""
+        self.evaluator.state.best_metric = state["best_metric"]
+        self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
 
 
 class ExportWeights:

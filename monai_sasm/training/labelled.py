@@ -70,13 +70,13 @@ class PrepareLabelled(PrepareDenoising):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> Any:
-        if self.repeat is not None and self.seen >= self.repeat:
+        if self.repeat is not None and not 0 < self.seen < self.repeat:
             self.seen = 0
-            self.generator.manual_seed(self.seed)
+            self.draws.generator.manual_seed(self.seed)
         self.seen += len(batchdata["image"])
         images = 2 * batchdata["image"] - 1
         if self.shift is not None:
-            images = flip_and_shift(images, self.shift, self.generator)
+            images = flip_and_shift(images, self.shift, self.draws.generator)
         noise, times, labels = self.get_noise(images), self.get_timesteps(images), self.get_labels(batchdata["label"])
         images, noise, times, labels = (
             part.to(device, non_blocking=non_blocking) for part in (images, noise, times, labels)
@@ -85,9 +85,9 @@ class PrepareLabelled(PrepareDenoising):
 
     def get_labels(self, labels: Tensor) -> Tensor:
         """Labels ``(B, 1 + wrong)``: the true one or 'none', then different wrong ones."""
-        dropped = torch.rand(len(labels), generator=self.generator) < self.dropout
+        dropped = torch.rand(len(labels), generator=self.draws.generator) < self.dropout
         first = torch.where(dropped, self.classes, labels)
-        order = torch.rand(len(labels), self.classes - 1, generator=self.generator).argsort(1)[:, : self.wrong]
+        order = torch.rand(len(labels), self.classes - 1, generator=self.draws.generator).argsort(1)[:, : self.wrong]
         return torch.cat([first[:, None], (labels[:, None] + 1 + order) % self.classes], 1)
 
 

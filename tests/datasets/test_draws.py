@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -97,3 +98,30 @@ def test_examples_of_the_gate_are_flipped_anew() -> None:
     first, second = epochs(bank, workers=2)
     assert first != second
     assert first[0::2] != first[1::2], "the two workers take turns"
+
+
+def drawn(stream: draws.Draws) -> tuple[float, ...]:
+    """From a stream, and from all that draws in this process."""
+    own = float(stream.random.random()), float(torch.rand((), generator=stream.generator))
+    return *own, float(torch.rand(())), float(np.random.random()), random.random()
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_what_an_epoch_draws_does_not_depend_on_what_was_drawn(before: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def epoch(seed: int, start: int, process: int = 0) -> tuple[float, ...]:
+        monkeypatch.setattr(draws, "process", lambda: process)
+        stream = draws.Draws(5)
+        for _ in range(before):
+            drawn(stream)
+        draws.begin_epoch(seed, start)
+        return drawn(stream)
+
+    first = epoch(1, 10)
+    assert epoch(1, 10) == first
+    others = {*epoch(1, 20), *epoch(1, 10, process=1), *epoch(2, 10)[2:]}
+    assert not set(first) & others
+
+
+def test_a_stream_that_is_made_later_begins_with_its_seed() -> None:
+    draws.begin_epoch(1, 10)
+    assert draws.Draws(5).random.random() == np.random.default_rng(5).random()

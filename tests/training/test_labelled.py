@@ -9,6 +9,7 @@ import torch
 from monai.networks.schedulers import DDIMScheduler
 from torch import Tensor, nn
 
+from monai_sasm.datasets.draws import begin_epoch
 from monai_sasm.diffusion.guidance import OptionalLabel
 from monai_sasm.training.labelled import (
     ContrastiveNoiseLoss,
@@ -58,7 +59,10 @@ def test_noise_and_times_reach_the_inferer() -> None:
 
 def test_validation_sees_the_same_noise_every_round() -> None:
     prepare = PrepareLabelled(SCHEDULER, 5, shift=None, repeat=128, seed=3)
-    rounds = [[prepare(BATCH)[1] for _ in range(2)] for _ in range(2)]
+    rounds = []
+    for epoch in range(2):
+        begin_epoch(0, epoch)  # of the training between
+        rounds.append([prepare(BATCH)[1] for _ in range(2)])
     assert torch.equal(rounds[0][0], rounds[1][0])
     assert torch.equal(rounds[0][1], rounds[1][1])
     assert not torch.equal(rounds[0][0], rounds[0][1])
