@@ -34,6 +34,8 @@ TAGS: list[str | int] = [
     "SOPClassUID",
     "SOPInstanceUID",
     "Modality",
+    "PatientID",
+    "IssuerOfPatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
@@ -110,6 +112,8 @@ class Header:
 
     Args:
         broken: why the file cannot be read to its end; ``None`` when it can.
+        patient: Patient ID and its issuer, ``""`` where one is not told.
+        owner: a hash of the patient where files of another one have the same Series Instance UID, else ``""``.
         technique: Volume Based Calculation Technique.
         component: Complex Image Component; of GE from its private attribute; ``MOSAIC`` where Siemens' says so.
         units: of Real World Value Mapping.
@@ -126,6 +130,8 @@ class Header:
     sop_class: str = ""
     sop_instance: str = ""
     modality: str = ""
+    patient: tuple[str, str] = field(default=("", ""), repr=False)
+    owner: str = field(default="", repr=False)
     study: str = ""
     series: str = ""
     series_number: int | None = None
@@ -254,6 +260,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
     meta = getattr(dataset, "file_meta", None) or Dataset()
     syntax = text_of(meta, "TransferSyntaxUID") or guessed_syntax(dataset)
     orientation = floats_of(dataset, "ImageOrientationPatient", 6)
+    patient = text_of(dataset, "PatientID")
     return Header(
         path,
         size,
@@ -261,6 +268,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         sop_class=text_of(dataset, "SOPClassUID") or text_of(meta, "MediaStorageSOPClassUID"),
         sop_instance=text_of(dataset, "SOPInstanceUID") or text_of(meta, "MediaStorageSOPInstanceUID"),
         modality=text_of(dataset, "Modality"),
+        patient=(patient, text_of(dataset, "IssuerOfPatientID") if patient else ""),
         study=text_of(dataset, "StudyInstanceUID"),
         series=text_of(dataset, "SeriesInstanceUID"),
         series_number=integer_of(dataset, "SeriesNumber", None),
