@@ -286,3 +286,56 @@ def test_a_result_and_its_record_are_synced_where_they_lie(ledger: Ledger, monke
     assert "new" in names[ledger.output]
     assert [folder for folder, _ in seen][-1] == ledger.folder / "done", "the record counts when the result is safe"
     assert names[ledger.folder / "done"] == ["id.json"]
+
+
+DICOM = {"CT/IM0001.dcm": "1", "CT/IM0002.dcm": "2", "CT/IM0003.dcm": "3"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_dicom_files_of_others_are_never_deleted(ledger: Ledger, known: bool) -> None:
+    """Neither beside an earlier result, nor in a folder of which nothing is recorded."""
+    if known:
+        stage(ledger, DICOM, run="earlier")
+    place = ledger.output / "CT"
+    place.mkdir(exist_ok=True)
+    (place / "IM0007.dcm").write_text("mine")
+    with nullcontext() if known else pytest.raises(FileExistsError, match="not written by this program"):
+        stage(ledger, {"CT/IM0001.dcm": "new"}, key="other", overwrite=True)
+    new = {"CT/IM0001.dcm": "new"} if known else {}
+    assert files_in(ledger.output) == new | {"CT/IM0007.dcm": "mine"}
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_slice_that_a_user_put_there_is_not_replaced(ledger: Ledger, overwrite: bool) -> None:
+    stage(ledger, DICOM, run="earlier")
+    time.sleep(0.05)
+    (ledger.output / "CT" / "IM0002.dcm").write_text("mine")
+    told = "not written by this program" if overwrite else "was changed since it was made"
+    with pytest.raises(FileExistsError, match=told):
+        stage(ledger, DICOM, key="other", overwrite=overwrite)
+    assert files_in(ledger.output) == DICOM | {"CT/IM0002.dcm": "mine"}
+
+
+def test_folders_that_hold_only_results_are_replaced_as_a_whole(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "is_result", lambda path: path.suffix == ".dcm")
+    place = ledger.output / "CT"
+    place.mkdir()
+    for number in range(4):
+        (place / f"IM000{number + 1}.dcm").write_text("of sasm restore")
+    stage(ledger, DICOM, overwrite=True)
+    assert files_in(ledger.output) == DICOM
+
+
+@pytest.mark.parametrize("lost", [["IM0002.dcm"], ["IM0001.dcm", "IM0002.dcm", "IM0003.dcm"]])
+def test_a_series_that_lost_slices_is_made_whole(ledger: Ledger, lost: list[str]) -> None:
+    stage(ledger, DICOM, run="earlier")
+    (ledger.output / "CT" / "notes.txt").write_text("mine")
+    for name in lost:
+        (ledger.output / "CT" / name).unlink()
+    assert ledger.record("id") is None
+    assert ledger.record("id", whole=False) is not None
+    stage(ledger, DICOM)
+    assert files_in(ledger.output) == DICOM | {"CT/notes.txt": "mine"}
+    assert ledger.record("id") is not None
