@@ -26,25 +26,15 @@ import os
 import re
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from monai_sasm.batch.moving import changed, files_of, guard_file, move, move_to_free, move_whole, removed, untouched
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import (
-    guard_folder,
-    make_folders,
-    move_file,
-    move_folder,
-    replacing,
-    sync,
-    sync_all,
-    sync_each,
-)
+from monai_sasm.io.commit import guard_folder, make_folders, replacing, sync, sync_all, sync_each
 from monai_sasm.io.nofollow import (
     inside,
     is_folder,
@@ -143,7 +133,9 @@ class Ledger:
 
     def _files(self, record: dict[str, Any]) -> list[Path]:
         """Of a result, by its record."""
-        return [place for unit, names in record["units"].items() for place in _places(inside(self.output, unit), names)]
+        return [
+            place for unit, names in record["units"].items() for place in files_of(inside(self.output, unit), names)
+        ]
 
     def start(self, identity: str) -> int:
         """Note that a task starts; returns how often it has started without reaching an end, this one included."""
@@ -206,10 +198,10 @@ class Ledger:
             if place.exists() and place.is_dir() != (staged / unit).is_dir():
                 raise FileExistsError(f"{place} is no result of this kind; move it away")
             if unit in mine:
-                own, series = {*_places(place, mine[unit])}, bool(units[unit])
-                for file in _places(place, units[unit]):
-                    if not (file in own and _untouched(file, until)):
-                        _guard(file, overwrite=overwrite, series=series)
+                own, series = {*files_of(place, mine[unit])}, bool(units[unit])
+                for file in files_of(place, units[unit]):
+                    if not (file in own and untouched(file, until)):
+                        guard_file(file, overwrite=overwrite, series=series)
             elif units[unit]:
                 guard_folder(place, overwrite=overwrite, ours=is_result)
         new = [unit for unit in units if unit not in mine and not overwrite]  # nothing may be there when they are moved
@@ -251,11 +243,11 @@ class Ledger:
             for source, target, unit in moves:
                 named.update(make_folders(target.parent))
                 if unit in new:
-                    _move_to_free(source, target)
+                    move_to_free(source, target)
                 elif units[unit] and unit not in mine:
-                    _move_whole(source, target)
+                    move_whole(source, target)
                 else:
-                    _move(source, target, units[unit])
+                    move(source, target, units[unit])
                     named.update([target] if units[unit] else [])
         except FileExistsError:
             shutil.rmtree(ready, ignore_errors=True)
@@ -270,7 +262,7 @@ class Ledger:
     def _recorded(self, identity: str) -> int:
         """When the record of a task's earlier result was made, ns; 0 without."""
         try:
-            return _changed((self.folder / "done" / f"{identity}.json").lstat())
+            return changed((self.folder / "done" / f"{identity}.json").lstat())
         except FileNotFoundError:
             return 0
 
@@ -292,63 +284,13 @@ class Ledger:
             except RefusedError:
                 left += 1
                 continue
-            old = [file for file in _places(place, names) if file.name not in (kept or ())]
-            left += sum(not _removed(file, until) for file in old)
+            old = [file for file in files_of(place, names) if file.name not in (kept or ())]
+            left += sum(not removed(file, until) for file in old)
             if names and kept is None:
                 with suppress(OSError):  # it holds something else
                     place.rmdir()
         if left:
             logger.warning("%s: %d file(s) of its earlier result were changed since and are left there", identity, left)
-
-
-def _places(place: Path, names: list[str]) -> list[Path]:
-    """The files of a unit: those in a folder, or itself."""
-    return [place / name for name in names] or [place]
-
-
-def _guard(file: Path, *, overwrite: bool, series: bool) -> None:
-    """Refuse to replace a file that is not as the earlier result left it.
-
-    Args:
-        file: to be written.
-        overwrite: replace it all the same.
-        series: it lies in a series folder, where only what this program derived is replaced.
-
-    Raises:
-        FileExistsError: it is there, and not to be replaced.
-    """
-    if not os.path.lexists(file):
-        return
-    if not overwrite:
-        raise FileExistsError(f"{file} was changed since it was made; move it away, or pass overwrite=True")
-    if series and not is_result(file):
-        raise FileExistsError(f"{file} was not written by this program; move it away or choose another output")
-
-
-def _untouched(file: Path, until: int) -> bool:
-    """Whether a file is there and was not changed after a time."""
-    with suppress(OSError):
-        return _changed(file.lstat()) <= until
-    return False
-
-
-def _changed(found: os.stat_result) -> int:
-    """When a file, its name or its content, was last changed, ns."""
-    return max(found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _removed(file: Path, until: int) -> bool:
-    """Delete a plain file that was not changed after a time; whether it is gone."""
-    try:
-        found = file.lstat()
-        if not stat.S_ISREG(found.st_mode) or _changed(found) > until:
-            return False
-        file.unlink()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def _plain(identity: str) -> str:
@@ -384,36 +326,3 @@ def _name(name: str) -> str:
 def _names(unit: Path) -> list[str]:
     """The files in a folder that is moved as one; nothing for a file."""
     return sorted(path.name for path in unit.iterdir()) if unit.is_dir() else []
-
-
-def _move(source: Path, target: Path, names: list[str]) -> None:
-    """Rename into place. Files of an existing series folder are replaced one by one; others in it stay.
-
-    What is missing has been moved already, before a crash or by another process.
-    """
-    with suppress(FileNotFoundError):
-        if not target.is_dir():
-            os.replace(source, target)
-            return
-    for name in names:
-        with suppress(FileNotFoundError):
-            os.replace(source / name, target / name)  # a link of that name is replaced, not followed
-
-
-def _move_whole(source: Path, target: Path) -> None:
-    """The same of a series folder in place of one of which nothing is recorded: it may hold results, and goes whole."""
-    with suppress(FileNotFoundError):
-        move_folder(source, target, guard=partial(guard_folder, target, overwrite=True, ours=is_result))
-
-
-def _move_to_free(source: Path, target: Path) -> None:
-    """The same where nothing may be replaced, not even what has come since that was looked at."""
-    try:
-        if is_folder(source):
-            guard = partial(guard_folder, target, overwrite=False, ours=lambda _: False)
-            move_folder(source, target, guard=guard)
-        elif source.exists():
-            move_file(source, target, overwrite=False)
-    except (FileExistsError, FileNotFoundError):
-        if source.exists():
-            raise

@@ -40,7 +40,9 @@ class Segmenter:
         self.preprocessing: Any = parser.get_parsed_content("preprocessing")
         self.inferer: Any = parser.get_parsed_content("inferer")
         transforms = parser.get_parsed_content("postprocessing").transforms
-        self.postprocessing = Compose([step for step in transforms if not isinstance(step, (SaveImaged, SaveLabelMapd))])
+        self.postprocessing = Compose(
+            [step for step in transforms if not isinstance(step, (SaveImaged, SaveLabelMapd))]
+        )
 
     def __call__(self, volume: Volume) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Label every voxel.

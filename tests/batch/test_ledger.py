@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from monai_sasm.batch import ledger as room
+from monai_sasm.batch import moving
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.io import commit
 
@@ -77,7 +78,7 @@ def test_a_crash_between_commit_and_moving_is_made_up_for(ledger: Ledger, monkey
         os.replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(room, "_move_to_free", one_then_die)
+        patch.setattr(room, "move_to_free", one_then_die)
         with pytest.raises(KeyboardInterrupt):
             stage(ledger, {"a.nii.gz": "voxels", "a.json": "sidecar"})
     assert ledger.record("id") is None
@@ -203,7 +204,7 @@ def test_a_crash_while_the_earlier_result_is_deleted_is_made_up_for(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage(ledger, EARLIER)
-    removed, calls = room._removed, []
+    removed, calls = room.removed, []
 
     def crash(file: Path, until: int) -> bool:
         calls.append(file)
@@ -211,10 +212,10 @@ def test_a_crash_while_the_earlier_result_is_deleted_is_made_up_for(
             raise KeyboardInterrupt
         return removed(file, until)
 
-    monkeypatch.setattr(room, "_removed", crash)
+    monkeypatch.setattr(room, "removed", crash)
     with pytest.raises(KeyboardInterrupt):
         stage(ledger, {"x.nii.gz": "2"}, key="other", run="next", overwrite=True)
-    monkeypatch.setattr(room, "_removed", removed)
+    monkeypatch.setattr(room, "removed", removed)
     assert len(files_in(ledger.output)) == 3
     Ledger(ledger.output).recover()
     assert files_in(ledger.output) == {"x.nii.gz": "2"}
@@ -319,7 +320,8 @@ def test_a_slice_that_a_user_put_there_is_not_replaced(ledger: Ledger, overwrite
 def test_folders_that_hold_only_results_are_replaced_as_a_whole(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "is_result", lambda path: path.suffix == ".dcm")
+    for module in (room, moving):
+        monkeypatch.setattr(module, "is_result", lambda path: path.suffix == ".dcm")
     place = ledger.output / "CT"
     place.mkdir()
     for number in range(4):

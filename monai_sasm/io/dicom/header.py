@@ -22,7 +22,26 @@ from monai_sasm.io.dicom.format import BARE
 from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of, units_of
 from monai_sasm.io.silence import quiet
 
+_SPLITTERS = [
+    "TemporalPositionIndex",
+    "EchoTime",
+    "InversionTime",
+    "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "FlipAngle",
+    "TriggerTime",
+    "CardiacCyclePosition",
+    "NominalPercentageOfCardiacPhase",
+    "KVP",
+    "ConvolutionKernel",
+    "AcquisitionNumber",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "ContentTime",
+    "SeriesTime",
+]
 TAGS: list[str | int] = [
+    *_SPLITTERS,
     "ImageType",
     "VolumeBasedCalculationTechnique",
     "ComplexImageComponent",
@@ -39,8 +58,6 @@ TAGS: list[str | int] = [
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
-    "SeriesDescription",
-    "AcquisitionNumber",
     "InstanceNumber",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -48,22 +65,7 @@ TAGS: list[str | int] = [
     "SliceThickness",
     "SpacingBetweenSlices",
     "TemporalPositionIdentifier",
-    "TemporalPositionIndex",
     "EchoNumbers",
-    "EchoTime",
-    "InversionTime",
-    "FlipAngle",
-    "TriggerTime",
-    "DiffusionBValue",
-    "DiffusionGradientOrientation",
-    "CardiacCyclePosition",
-    "NominalPercentageOfCardiacPhase",
-    "KVP",
-    "ConvolutionKernel",
-    "AcquisitionDate",
-    "AcquisitionTime",
-    "ContentTime",
-    "SeriesTime",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "NumberOfFrames",
@@ -86,24 +88,6 @@ _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _EXPLICIT = [vr + b"\0\0" for vr in (b"OB", b"OW", b"OF", b"OD", b"UN")]
 """What follows the tag of pixel data in explicit VR, whatever the transfer syntax says; as a length it would be odd."""
 _ENCAPSULATED_LENGTH = 0xFFFFFFFF
-_SPLITTERS = [
-    "TemporalPositionIndex",
-    "EchoTime",
-    "InversionTime",
-    "DiffusionBValue",
-    "DiffusionGradientOrientation",
-    "FlipAngle",
-    "TriggerTime",
-    "CardiacCyclePosition",
-    "NominalPercentageOfCardiacPhase",
-    "KVP",
-    "ConvolutionKernel",
-    "AcquisitionNumber",
-    "AcquisitionDate",
-    "AcquisitionTime",
-    "ContentTime",
-    "SeriesTime",
-]
 
 
 @dataclass(frozen=True)
