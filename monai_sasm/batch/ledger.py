@@ -26,25 +26,15 @@ import os
 import re
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from monai_sasm.batch.moving import changed, files_of, guard_file, move, move_to_free, move_whole, removed, untouched
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import (
-    guard_folder,
-    make_folders,
-    move_file,
-    move_folder,
-    replacing,
-    sync,
-    sync_all,
-    sync_each,
-)
+from monai_sasm.io.commit import guard_folder, make_folders, replacing, sync, sync_all, sync_each
 from monai_sasm.io.nofollow import (
     inside,
     is_folder,
@@ -55,6 +45,7 @@ from monai_sasm.io.nofollow import (
     refuse_links_inside,
 )
 from monai_sasm.io.placing import whole_parts
+from monai_sasm.restoration.targets import is_result
 
 FOLDER = ".sasm-batch"
 _FILES, _RECORD, _MARK = "files", "record.json", "made-here"
@@ -125,20 +116,26 @@ class Ledger:
             else:
                 left.unlink(missing_ok=True)
 
-    def record(self, identity: str) -> dict[str, Any] | None:
-        """The record of a task whose result lies in its place: ``row``, ``key`` and ``units``; ``None`` without."""
-        record = self._record(identity)
-        if record is None or not all(inside(self.output, unit).exists() for unit in record["units"]):
-            return None
-        return record
+    def record(self, identity: str, *, whole: bool = True) -> dict[str, Any] | None:
+        """The record of a task whose result lies in its place: ``row``, ``key`` and ``units``; ``None`` without.
 
-    def _record(self, identity: str) -> dict[str, Any] | None:
-        """The same, whether or not somebody has removed some of the result."""
+        Args:
+            identity: of the task.
+            whole: every file of the result must be there; ``False``: also if somebody has removed some, or all.
+        """
         try:
             record = _checked(read_regular(self.folder / "done" / f"{_plain(identity)}.json", _MOST))
+            if whole and not all(file.exists() for file in self._files(record)):
+                return None
         except (FileNotFoundError, RefusedError):  # no record that can be relied on: the task is run again
             return None
         return record if {"key", "row"} <= set(record) else None
+
+    def _files(self, record: dict[str, Any]) -> list[Path]:
+        """Of a result, by its record."""
+        return [
+            place for unit, names in record["units"].items() for place in files_of(inside(self.output, unit), names)
+        ]
 
     def start(self, identity: str) -> int:
         """Note that a task starts; returns how often it has started without reaching an end, this one included."""
@@ -177,13 +174,14 @@ class Ledger:
             identity: of the task.
             staged: from :meth:`staging`. Folders that hold files are moved as one.
             record: with ``row`` and ``key``.
-            overwrite: replace what is there and is not this task's earlier result.
+            overwrite: replace what is there and is not this task's earlier result, as it was left; DICOM files in a
+                series folder only where this program derived them.
 
         Returns:
             The record that counts: another process may have been faster.
 
         Raises:
-            FileExistsError: something else is there and ``overwrite`` is off.
+            FileExistsError: something else is there and ``overwrite`` is off, or it is nothing that may be replaced.
             RefusedError: a link stands on the way to the place of a result.
         """
         self.settle(identity)
@@ -191,14 +189,21 @@ class Ledger:
         if done is not None and done["key"] == record["key"] and done["row"]["run"] == record["row"]["run"]:
             return done  # the scheduler ran it twice, and the other one was faster
         units = {path.relative_to(staged).as_posix(): _names(path) for path in whole_parts(staged)}
-        mine = (self._record(identity) or {"units": {}})["units"]
         places = {unit: inside(self.output, unit) for unit in units}
+        mine, until = (self.record(identity, whole=False) or {"units": {}})["units"], self._recorded(identity)
         taken = [unit for unit in units if unit not in mine and places[unit].exists()]
         if taken and not overwrite:
             raise FileExistsError(f"{self.output / taken[0]} exists; choose another output or pass overwrite=True")
         for unit, place in places.items():
             if place.exists() and place.is_dir() != (staged / unit).is_dir():
                 raise FileExistsError(f"{place} is no result of this kind; move it away")
+            if unit in mine:
+                own, series = {*files_of(place, mine[unit])}, bool(units[unit])
+                for file in files_of(place, units[unit]):
+                    if not (file in own and untouched(file, until)):
+                        guard_file(file, overwrite=overwrite, series=series)
+            elif units[unit]:
+                guard_folder(place, overwrite=overwrite, ours=is_result)
         new = [unit for unit in units if unit not in mine and not overwrite]  # nothing may be there when they are moved
         content = record | {"units": units, "new": new}
         (staged.parent / _RECORD).write_text(json.dumps(content, default=str), encoding="utf-8")
@@ -231,68 +236,61 @@ class Ledger:
         with suppress(FileNotFoundError):  # another process may be moving the same
             refuse_links_inside(ready)
         units, new = record["units"], record.get("new", [])
+        mine = (self.record(identity, whole=False) or {"units": {}})["units"]
         moves = [(ready / _FILES / unit, inside(self.output, unit), unit) for unit in units]
         named: set[Path] = set()
         try:
             for source, target, unit in moves:
                 named.update(make_folders(target.parent))
                 if unit in new:
-                    _move_to_free(source, target)
+                    move_to_free(source, target)
+                elif units[unit] and unit not in mine:
+                    move_whole(source, target)
                 else:
-                    _move(source, target, units[unit])
+                    move(source, target, units[unit])
                     named.update([target] if units[unit] else [])
         except FileExistsError:
             shutil.rmtree(ready, ignore_errors=True)
             raise
         sync_each(named)
-        self._remove_earlier(identity, set(units))  # before its record goes, so that a crash is made up for
+        self._remove_earlier(identity, record)  # before its record goes, so that a crash is made up for
         with suppress(FileNotFoundError):
             os.replace(ready / _RECORD, self.folder / "done" / f"{identity}.json")
         sync(self.folder / "done")
         shutil.rmtree(ready, ignore_errors=True)
 
-    def _remove_earlier(self, identity: str, units: set[str]) -> None:
-        """Delete what a task's earlier result has and the new one has not: maps, or objects with other UIDs.
+    def _recorded(self, identity: str) -> int:
+        """When the record of a task's earlier result was made, ns; 0 without."""
+        try:
+            return changed((self.folder / "done" / f"{identity}.json").lstat())
+        except FileNotFoundError:
+            return 0
+
+    def _remove_earlier(self, identity: str, new: dict[str, Any]) -> None:
+        """Delete what a task's earlier result has and the new one has not: maps, slices, or objects with other UIDs.
 
         What was changed after the earlier record, by a user or as the result of another task, is nobody's to delete.
         """
-        try:
-            until = _changed((self.folder / "done" / f"{identity}.json").lstat())
-        except FileNotFoundError:
+        earlier, until = self.record(identity, whole=False), self._recorded(identity)
+        if earlier is None:
             return
-        record, left = self._record(identity) or {"units": {}}, 0
-        for unit in record["units"].keys() - units:
-            names = record["units"][unit]
+        left = 0
+        for unit, names in earlier["units"].items():
+            kept = new["units"].get(unit)
+            if kept is not None and not (names and kept):
+                continue
             try:
                 place = inside(self.output, unit)
             except RefusedError:
                 left += 1
                 continue
-            left += sum(not _removed(file, until) for file in ([place / name for name in names] or [place]))
-            if names:
+            old = [file for file in files_of(place, names) if file.name not in (kept or ())]
+            left += sum(not removed(file, until) for file in old)
+            if names and kept is None:
                 with suppress(OSError):  # it holds something else
                     place.rmdir()
         if left:
             logger.warning("%s: %d file(s) of its earlier result were changed since and are left there", identity, left)
-
-
-def _changed(found: os.stat_result) -> int:
-    """When a file, its name or its content, was last changed, ns."""
-    return max(found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _removed(file: Path, until: int) -> bool:
-    """Delete a plain file that was not changed after a time; whether it is gone."""
-    try:
-        found = file.lstat()
-        if not stat.S_ISREG(found.st_mode) or _changed(found) > until:
-            return False
-        file.unlink()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def _plain(identity: str) -> str:
@@ -328,33 +326,3 @@ def _name(name: str) -> str:
 def _names(unit: Path) -> list[str]:
     """The files in a folder that is moved as one; nothing for a file."""
     return sorted(path.name for path in unit.iterdir()) if unit.is_dir() else []
-
-
-def _move(source: Path, target: Path, names: list[str]) -> None:
-    """Rename into place. Files of an existing series folder are replaced one by one, and the others of the old go.
-
-    What is missing has been moved already, before a crash or by another process.
-    """
-    with suppress(FileNotFoundError):
-        if not target.is_dir():
-            os.replace(source, target)
-            return
-    for name in names:
-        with suppress(FileNotFoundError):
-            os.replace(source / name, target / name)  # a link of that name is replaced, not followed
-    for old in target.glob("IM*.dcm"):
-        if names and old.name not in names:
-            old.unlink()
-
-
-def _move_to_free(source: Path, target: Path) -> None:
-    """The same where nothing may be replaced, not even what has come since that was looked at."""
-    try:
-        if is_folder(source):
-            guard = partial(guard_folder, target, overwrite=False, ours=lambda _: False)
-            move_folder(source, target, guard=guard)
-        elif source.exists():
-            move_file(source, target, overwrite=False)
-    except (FileExistsError, FileNotFoundError):
-        if source.exists():
-            raise

@@ -152,15 +152,16 @@ def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restore
         return Row(earlier["row"])  # the scheduler runs it again, for it lost a worker that had finished
     if earlier is not None and not (job.resume or job.overwrite):
         raise FileExistsError("an earlier run has done it; pass resume=True to go on after it, or overwrite=True")
-    if earlier is None:
-        check_targets(task, job)
     content = input_hash(task.entry)
-    key = _key(content, made, job)
+    key = _key(content, made, task=task, job=job)
+    rest = ledger.record(task.id, whole=False)  # of a result of which somebody has removed some: it is made whole
+    if earlier is None and not (rest and (job.overwrite or (job.resume and rest["key"] == key))):
+        check_targets(task, job)
     if earlier is not None and job.resume and earlier["key"] == key:
         return Row(earlier["row"])
     if earlier is not None and not job.overwrite:
         raise FileExistsError(
-            "the result there was made from another input, with other models or parameters; "
+            "the result there was made from another input, with other models or parameters, or is laid out otherwise; "
             "pass overwrite=True to replace it"
         )
     with ledger.staging(job.run, task.id) as folder:
@@ -236,8 +237,9 @@ def _arrange(task: Task, job: BatchJob, folder: Path) -> None:
         bids.complete_sidecar(written.with_name(stem(written) + ".json"), task.entry.paths[0], job.source)
 
 
-def _key(content: str, done: Derivation, job: BatchJob) -> str:
-    """What decides whether a result is still right: input, models and parameters."""
+def _key(content: str, done: Derivation, *, task: Task, job: BatchJob) -> str:
+    """What decides whether a result is still right: input, models, parameters, and of a series its kind of files."""
     keep_maps = getattr(job.options, "keep_maps", False)
-    decisive = [SCHEMA, content, done.digest, keep_maps, job.keep_private]
+    layout = [job.flat, job.nifti] if task.entry.format == "dicom" else []
+    decisive = [SCHEMA, content, done.digest, keep_maps, job.keep_private, *layout]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated
 
@@ -19,7 +18,7 @@ from monai_sasm.cli.degrade import degrade
 from monai_sasm.cli.evaluate import evaluate
 from monai_sasm.cli.label import label_app, label_environment, label_server, slicer_module
 from monai_sasm.cli.node import node, pull, push
-from monai_sasm.cli.output import TERMINATED
+from monai_sasm.cli.output import TERMINATED, set_up_streams
 from monai_sasm.cli.pictures import enlarge, inpaint
 from monai_sasm.cli.qualify import qualify
 from monai_sasm.cli.restore import restore
@@ -50,8 +49,7 @@ app.add_typer(bundles, name="bundles")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``sasm``; ends the process with one of the exit codes of :mod:`monai_sasm.cli.output`."""
     signal.signal(signal.SIGTERM, _terminate)
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # paths leave as they are, also those that are no text
+    set_up_streams()
     app(args=None if arguments is None else list(arguments), prog_name="sasm")
 
 

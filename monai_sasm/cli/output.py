@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 import typer
@@ -37,6 +39,24 @@ def exit_code(statuses: Iterable[str]) -> int:
     if found & {"ok", "planned"}:
         return SOME_FAILED if "failed" in found else SUCCESS
     return ALL_FAILED if "failed" in found else NOTHING_TO_DO
+
+
+def set_up_streams() -> None:
+    """Any name can be printed: one that is no text leaves as it is, what an encoding lacks as ``\\u6f22``."""
+    codecs.register_error("sasm", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="sasm")
+
+
+def _escaped(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost, after = error.object[error.start], error.start + 1
+    try:
+        return lost.encode("ascii", "surrogateescape"), after
+    except UnicodeEncodeError:
+        return lost.encode("ascii", "backslashreplace"), after
 
 
 def set_up_logging(verbosity: int) -> None:

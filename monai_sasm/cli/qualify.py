@@ -55,14 +55,32 @@ def qualify(
 
         check_output(output.parent, named=False)
         wish = Wish(slices, target_noise, dose, expert, gate)
-        for path in (output, output.with_suffix(".json")):
-            if path.exists() and not overwrite:
-                raise FileExistsError(f"{path.name} exists already; pass --overwrite to replace it")
-        page, found = _measured(
-            _one_kind(inventory(source, modality), modality), wish, device, trust=tuple(trust or ())
-        )
+        entries = inventory(source, modality)
+        _guard(output, entries, overwrite=overwrite)
+        page, found = _measured(_one_kind(entries, modality), wish, device, trust=tuple(trust or ()))
         _write(output, page, found)
         say(output)
+
+
+def _guard(output: Path, entries: list[Entry], *, overwrite: bool) -> None:
+    """Refuse a page that would replace an image, or numbers that would replace what a sidecar says of one.
+
+    Raises:
+        FileExistsError: one of them is there, and is not to be overwritten.
+        ValueError: one of them is a source or the sidecar of an image, or both have one name.
+    """
+    from monai_sasm.io.commit import guard_target
+    from monai_sasm.io.formats import is_file_name
+    from monai_sasm.io.nifti.names import sidecar_of
+
+    numbers = output.with_suffix(".json")
+    if output.suffix.lower() == ".json":
+        raise ValueError(f"the page is HTML and its numbers go beside it as .json, got {output.name}; name it .html")
+    images = [path for entry in entries for path in entry.paths]
+    images += [path for path in output.parent.glob("*") if is_file_name(path)]
+    sources = (*images, *(sidecar_of(path) for path in images))
+    for path in (output, numbers):
+        guard_target(path, overwrite=overwrite, sources=sources)
 
 
 def _one_kind(entries: list[Entry], modality: Modality | None) -> list[Entry]:

@@ -30,6 +30,8 @@ class Segmenter:
     def __init__(self, root: Path, device: torch.device) -> None:
         from monai.transforms import Compose, SaveImaged
 
+        from monai_sasm.transforms.label_maps import SaveLabelMapd
+
         bundle = load(root, device)
         self.network, self.device, self.models = bundle.network, device, {bundle.name: bundle.sha256}
         self.channels = int(bundle.metadata["network_data_format"]["inputs"]["image"]["num_channels"])
@@ -38,7 +40,9 @@ class Segmenter:
         self.preprocessing: Any = parser.get_parsed_content("preprocessing")
         self.inferer: Any = parser.get_parsed_content("inferer")
         transforms = parser.get_parsed_content("postprocessing").transforms
-        self.postprocessing = Compose([step for step in transforms if not isinstance(step, SaveImaged)])
+        self.postprocessing = Compose(
+            [step for step in transforms if not isinstance(step, (SaveImaged, SaveLabelMapd))]
+        )
 
     def __call__(self, volume: Volume) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Label every voxel.

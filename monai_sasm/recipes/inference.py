@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, default_prepare_batch
 from monai.handlers import CheckpointLoader, PostProcessing
 from monai.inferers import Inferer
-from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapTransform, SaveImaged, Transform
+from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapTransform, Transform
 from torch import nn
 
 from monai_sasm.errors import RefusedError, as_flags
@@ -21,6 +20,7 @@ from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
 from monai_sasm.io.formats import inventory
 from monai_sasm.restoration.inferers import PipelineInferer, SliceInferer
+from monai_sasm.transforms.label_maps import END, SaveLabelMapd
 from monai_sasm.transforms.volumes import FromWorkingScaled, LoadVolumed, SaveVolumed, ToWorkingScaled
 from monai_sasm.types import Modality
 
@@ -168,6 +168,8 @@ def evaluator(
 def nifti_files(path: str | Path) -> list[dict[str, str]]:
     """A NIfTI file, or those in a folder, as a MONAI data list with the key ``image``.
 
+    Label maps that :func:`label_maps` wrote into the folder are left out.
+
     Raises:
         FileNotFoundError: nothing is there.
         RefusedError: something is there, but no NIfTI file.
@@ -176,13 +178,15 @@ def nifti_files(path: str | Path) -> list[dict[str, str]]:
     if not place.exists():
         raise FileNotFoundError(f"{place} does not exist; check dataset_dir")
     files = [place] if place.is_file() else sorted(place.glob("*.nii*"))
-    files = [file for file in files if file.name.endswith((".nii", ".nii.gz"))]
+    files = [file for file in files if file.name.endswith((".nii", ".nii.gz")) and not file.name.endswith(END)]
     if not files:
         raise RefusedError(f"no NIfTI file (.nii, .nii.gz) in {place}")
     return [{"image": str(file)} for file in files]
 
 
-def label_maps(preprocessing: Compose, output_dir: str | Path, regions: MapTransform | None = None) -> Compose:
+def label_maps(
+    preprocessing: Compose, output_dir: str | Path, regions: MapTransform | None = None, overwrite: bool = False
+) -> Compose:
     """Scores of a segmenter -> a label map on the grid of the image, and a file of it, ``<image>_seg``.
 
     Args:
@@ -190,14 +194,13 @@ def label_maps(preprocessing: Compose, output_dir: str | Path, regions: MapTrans
         output_dir: folder, made if missing.
         regions: overlapping regions ``(R, *spatial)``, probabilities -> labels; ``None``: each voxel has the label
             whose score is largest.
+        overwrite: replace existing files; see :class:`~monai_sasm.transforms.label_maps.SaveLabelMapd`.
     """
     return Compose(
         [
             Activationsd("pred", sigmoid=regions is not None, softmax=regions is None),
             Invertd("pred", preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
             AsDiscreted("pred", argmax=True) if regions is None else regions,
-            SaveImaged(
-                "pred", output_dir=output_dir, output_postfix="seg", output_dtype=np.uint8, separate_folder=False
-            ),
+            SaveLabelMapd("pred", output_dir, overwrite),
         ]
     )

@@ -22,7 +22,7 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.functional.neighbours import neighbours_of, stack_distance
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.distinct import distinct
-from monai_sasm.io.entry import Entry
+from monai_sasm.io.entry import RESTORED, Entry
 from monai_sasm.io.formats import inventory, output_path, result_place, write
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
@@ -61,17 +61,33 @@ class SourcePath(str):
         return target if self.names is None else target.with_name(self.names[maps])
 
 
-def find_images(path: str | Path, modality: str, key: str = "image") -> list[dict[str, SourcePath]]:
+def find_images(
+    path: str | Path, modality: str, key: str = "image", output_dir: str | Path | None = None, results: bool = False
+) -> list[dict[str, SourcePath]]:
     """Every image under a file or folder that a bundle of this modality may restore, as a MONAI data list.
 
     What is left out is logged with its reason.
+
+    Args:
+        path: file or folder.
+        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``.
+        key: of the images.
+        output_dir: where results go; what already lies in it, below ``path``, is no input.
+        results: take results of this program, too, for work that is no restoration.
 
     Raises:
         RefusedError: nothing is left.
     """
     found = []
+    hidden = None if output_dir is None else Path(output_dir).absolute()
+    if hidden == Path(path).absolute():
+        hidden = None
     for entry in inventory(Path(path), Modality(modality)):
         reason = _reason_against(entry, Modality(modality))
+        if reason is None and hidden is not None and entry.paths[0].absolute().is_relative_to(hidden):
+            reason = "it lies in the folder of the results"
+        if reason is None and entry.is_result and not results:
+            reason = RESTORED
         if reason is None:
             found.append(entry)
         else:

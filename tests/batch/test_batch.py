@@ -30,6 +30,7 @@ from monai_sasm.restoration.options import Thinning
 from tests import command
 from tests.batch.studies import write_studies
 from tests.data import mr_volume
+from tests.io.dicom.dicom_cases import ct_slice, save_all
 from tests.rows import check_rows
 
 
@@ -160,6 +161,32 @@ def test_resume_does_what_is_left_and_nothing_else(sasm: Any, tree: Path, tmp_pa
     assert "1 restored, 3 done before" in sasm(tree, output, "--resume")[2]
     assert hashes(output).keys() == first.keys()
     assert len(read(output / "manifest.jsonl")) == len(lines) + 1
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_series_without_its_slices_is_made_again(sasm: Any, tmp_path: Path, emptied: bool) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    save_all([ct_slice(number) for number in range(3)], source)
+    assert sasm(source, output)[0] == 0
+    first = hashes(output)
+    place = next(output.rglob("*.dcm")).parent
+    for name in ("IM0002.dcm", "IM0001.dcm", "IM0003.dcm")[: 3 if emptied else 1]:
+        (place / name).unlink()
+    (place / "foreign.dcm").write_text("the user's")
+    assert "1 restored" in sasm(source, output, "--resume")[2]
+    assert hashes(output).keys() == first.keys() | {(place / "foreign.dcm").relative_to(output).as_posix()}
+    assert "1 done before" in sasm(source, output, "--resume")[2]
+
+
+def test_another_layout_is_another_result(sasm: Any, tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    save_all([ct_slice(number) for number in range(2)], source)
+    assert sasm(source, output)[0] == 0
+    _, _, err = sasm(source, output, "--flat", "--resume")
+    assert "is laid out otherwise" in err
+    assert sasm(source, output, "--flat", "--resume", "--overwrite")[0] == 0
+    assert [path.parent for path in output.rglob("*.dcm")] == [output] * 2
+    assert "1 done before" in sasm(source, output, "--flat", "--resume")[2]
 
 
 def test_other_input_or_parameters_need_overwrite(sasm: Any, tree: Path, tmp_path: Path) -> None:

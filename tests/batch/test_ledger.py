@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from monai_sasm.batch import ledger as room
+from monai_sasm.batch import moving
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.io import commit
 
@@ -77,7 +78,7 @@ def test_a_crash_between_commit_and_moving_is_made_up_for(ledger: Ledger, monkey
         os.replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(room, "_move_to_free", one_then_die)
+        patch.setattr(room, "move_to_free", one_then_die)
         with pytest.raises(KeyboardInterrupt):
             stage(ledger, {"a.nii.gz": "voxels", "a.json": "sidecar"})
     assert ledger.record("id") is None
@@ -203,7 +204,7 @@ def test_a_crash_while_the_earlier_result_is_deleted_is_made_up_for(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage(ledger, EARLIER)
-    removed, calls = room._removed, []
+    removed, calls = room.removed, []
 
     def crash(file: Path, until: int) -> bool:
         calls.append(file)
@@ -211,10 +212,10 @@ def test_a_crash_while_the_earlier_result_is_deleted_is_made_up_for(
             raise KeyboardInterrupt
         return removed(file, until)
 
-    monkeypatch.setattr(room, "_removed", crash)
+    monkeypatch.setattr(room, "removed", crash)
     with pytest.raises(KeyboardInterrupt):
         stage(ledger, {"x.nii.gz": "2"}, key="other", run="next", overwrite=True)
-    monkeypatch.setattr(room, "_removed", removed)
+    monkeypatch.setattr(room, "removed", removed)
     assert len(files_in(ledger.output)) == 3
     Ledger(ledger.output).recover()
     assert files_in(ledger.output) == {"x.nii.gz": "2"}
@@ -286,3 +287,57 @@ def test_a_result_and_its_record_are_synced_where_they_lie(ledger: Ledger, monke
     assert "new" in names[ledger.output]
     assert [folder for folder, _ in seen][-1] == ledger.folder / "done", "the record counts when the result is safe"
     assert names[ledger.folder / "done"] == ["id.json"]
+
+
+DICOM = {"CT/IM0001.dcm": "1", "CT/IM0002.dcm": "2", "CT/IM0003.dcm": "3"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_dicom_files_of_others_are_never_deleted(ledger: Ledger, known: bool) -> None:
+    """Neither beside an earlier result, nor in a folder of which nothing is recorded."""
+    if known:
+        stage(ledger, DICOM, run="earlier")
+    place = ledger.output / "CT"
+    place.mkdir(exist_ok=True)
+    (place / "IM0007.dcm").write_text("mine")
+    with nullcontext() if known else pytest.raises(FileExistsError, match="not written by this program"):
+        stage(ledger, {"CT/IM0001.dcm": "new"}, key="other", overwrite=True)
+    new = {"CT/IM0001.dcm": "new"} if known else {}
+    assert files_in(ledger.output) == new | {"CT/IM0007.dcm": "mine"}
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_slice_that_a_user_put_there_is_not_replaced(ledger: Ledger, overwrite: bool) -> None:
+    stage(ledger, DICOM, run="earlier")
+    time.sleep(0.05)
+    (ledger.output / "CT" / "IM0002.dcm").write_text("mine")
+    told = "not written by this program" if overwrite else "was changed since it was made"
+    with pytest.raises(FileExistsError, match=told):
+        stage(ledger, DICOM, key="other", overwrite=overwrite)
+    assert files_in(ledger.output) == DICOM | {"CT/IM0002.dcm": "mine"}
+
+
+def test_folders_that_hold_only_results_are_replaced_as_a_whole(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (room, moving):
+        monkeypatch.setattr(module, "is_result", lambda path: path.suffix == ".dcm")
+    place = ledger.output / "CT"
+    place.mkdir()
+    for number in range(4):
+        (place / f"IM000{number + 1}.dcm").write_text("of sasm restore")
+    stage(ledger, DICOM, overwrite=True)
+    assert files_in(ledger.output) == DICOM
+
+
+@pytest.mark.parametrize("lost", [["IM0002.dcm"], ["IM0001.dcm", "IM0002.dcm", "IM0003.dcm"]])
+def test_a_series_that_lost_slices_is_made_whole(ledger: Ledger, lost: list[str]) -> None:
+    stage(ledger, DICOM, run="earlier")
+    (ledger.output / "CT" / "notes.txt").write_text("mine")
+    for name in lost:
+        (ledger.output / "CT" / name).unlink()
+    assert ledger.record("id") is None
+    assert ledger.record("id", whole=False) is not None
+    stage(ledger, DICOM)
+    assert files_in(ledger.output) == DICOM | {"CT/notes.txt": "mine"}
+    assert ledger.record("id") is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,3 +97,23 @@ def test_ctrl_c_while_the_program_is_imported(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err == "sasm: interrupted before anything was done\n"
+
+
+@pytest.mark.parametrize("command", ["restore", "batch"])
+def test_names_that_stdout_cannot_encode(tmp_path: Path, toy_restorer: Any, monkeypatch: Any, command: str) -> None:
+    """A terminal of Latin-1 ends no run; a name that is no text leaves as it is."""
+    out, err = (tmp_path / name for name in ("stdout", "stderr"))
+    folder, names = photo_folder(tmp_path / "photos", "ab"), ["a\u6f22.png", "b.png"]
+    (folder / "a.png").rename(folder / names[0])
+    if sys.platform == "linux":
+        names.append("c\udcff.png")
+        shutil.copy(folder / names[1], folder / names[2])
+    with open(out, "w", encoding="latin-1") as stdout, open(err, "w", encoding="latin-1") as stderr:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with pytest.raises(SystemExit) as ended:
+            main([command, str(folder), *(["-o"] if command == "restore" else []), str(tmp_path / "out"), "-v"])
+        assert not ended.value.code
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == sorted(names)
+    told = {line.rpartition(b"/")[2] for line in out.read_bytes().splitlines()}
+    assert told == {rb"a\u6f22.png", b"b.png"} | ({b"c\xff.png"} if len(names) > 2 else set())

@@ -199,3 +199,24 @@ def test_the_range_is_judged_as_a_restoration_judges_it() -> None:
     (note,) = [one for one in judge(volume).volume.notes if one.startswith(OUTSIDE)]
     (reason,) = found["range"]["noise_mri_unet"]["outside"]
     assert note.endswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("mr.nii", "never written onto its source"),
+        ("mr.html", "never written onto its source, got mr.json"),
+        ("other.html", "never written onto its source, got other.json"),
+        ("page.json", "name it .html"),
+    ],
+)
+def test_no_image_and_no_sidecar_is_replaced(tmp_path: Path, page: str, told: str) -> None:
+    for name in ("mr", "other"):
+        nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 3), np.int16), np.eye(4)), tmp_path / f"{name}.nii")
+        (tmp_path / f"{name}.json").write_text('{"EchoTime": 0.01}')
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    command = ["qualify", str(tmp_path / "mr.nii"), "--modality", "MR", "-o", str(tmp_path / page), "--overwrite"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert told in result.output
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -15,8 +15,9 @@ from PIL import Image
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.distinct import distinct
-from monai_sasm.io.formats import inventory, output_path
+from monai_sasm.io.formats import inventory, output_path, write
 from monai_sasm.transforms.volumes import (
     FromWorkingScaled,
     LoadVolumed,
@@ -25,6 +26,7 @@ from monai_sasm.transforms.volumes import (
     ToWorkingScaled,
     find_images,
 )
+from monai_sasm.types import Modality
 from tests.bundle_cases import AFFINE, clean_image, load, save
 
 
@@ -39,6 +41,24 @@ def test_find_images_leaves_out_what_does_not_fit(tmp_path: Path, caplog: pytest
     found = find_images(tmp_path, "CT")
     assert found == [{"image": str(tmp_path / "image.nii.gz")}]
     assert f"left out {tmp_path.name}/photo.png: not a CT image" in caplog.text
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_find_images_leaves_out_results(tmp_path: Path, inside: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """By their marks, and by the folder they are written to where that lies in the input."""
+    source = ct(tmp_path)
+    made = tmp_path / "restored"
+    made.mkdir()
+    derivation = Derivation("monai_sasm", "0", {"net": "1" * 64}, {})
+    write(next(iter(inventory(source, Modality.CT))).load(), made / source.name, derivation)
+    if inside:
+        (made / "image.json").unlink()  # of its marks
+    output = made if inside else None
+    assert find_images(tmp_path, "CT", output_dir=output) == [{"image": str(source)}]
+    told = "it lies in the folder of the results" if inside else "a result of this program"
+    assert f"left out restored/{source.name}: {told}" in caplog.text
+    assert len(find_images(tmp_path, "CT", results=True)) == 2
+    assert len(find_images(tmp_path, "CT", output_dir=tmp_path, results=True)) == 2
 
 
 def test_load_gives_units_affine_and_slice_axis(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def write_objects(
                 for number, instance in enumerate(source.instances)
                 if instance == instance_uid(dataset)
             ]
+            contents += [source.owner] if source.owner else []
             mark_lossy(dataset, len(dataset.PixelData))
             _derive(dataset, one.frames, series, contents)
             mended.update(conform_enhanced(dataset, series.modality))

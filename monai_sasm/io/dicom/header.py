@@ -22,7 +22,26 @@ from monai_sasm.io.dicom.format import BARE
 from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of, units_of
 from monai_sasm.io.silence import quiet
 
+_SPLITTERS = [
+    "TemporalPositionIndex",
+    "EchoTime",
+    "InversionTime",
+    "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "FlipAngle",
+    "TriggerTime",
+    "CardiacCyclePosition",
+    "NominalPercentageOfCardiacPhase",
+    "KVP",
+    "ConvolutionKernel",
+    "AcquisitionNumber",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "ContentTime",
+    "SeriesTime",
+]
 TAGS: list[str | int] = [
+    *_SPLITTERS,
     "ImageType",
     "VolumeBasedCalculationTechnique",
     "ComplexImageComponent",
@@ -34,11 +53,11 @@ TAGS: list[str | int] = [
     "SOPClassUID",
     "SOPInstanceUID",
     "Modality",
+    "PatientID",
+    "IssuerOfPatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
-    "SeriesDescription",
-    "AcquisitionNumber",
     "InstanceNumber",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -46,22 +65,7 @@ TAGS: list[str | int] = [
     "SliceThickness",
     "SpacingBetweenSlices",
     "TemporalPositionIdentifier",
-    "TemporalPositionIndex",
     "EchoNumbers",
-    "EchoTime",
-    "InversionTime",
-    "FlipAngle",
-    "TriggerTime",
-    "DiffusionBValue",
-    "DiffusionGradientOrientation",
-    "CardiacCyclePosition",
-    "NominalPercentageOfCardiacPhase",
-    "KVP",
-    "ConvolutionKernel",
-    "AcquisitionDate",
-    "AcquisitionTime",
-    "ContentTime",
-    "SeriesTime",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "NumberOfFrames",
@@ -84,24 +88,6 @@ _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _EXPLICIT = [vr + b"\0\0" for vr in (b"OB", b"OW", b"OF", b"OD", b"UN")]
 """What follows the tag of pixel data in explicit VR, whatever the transfer syntax says; as a length it would be odd."""
 _ENCAPSULATED_LENGTH = 0xFFFFFFFF
-_SPLITTERS = [
-    "TemporalPositionIndex",
-    "EchoTime",
-    "InversionTime",
-    "DiffusionBValue",
-    "DiffusionGradientOrientation",
-    "FlipAngle",
-    "TriggerTime",
-    "CardiacCyclePosition",
-    "NominalPercentageOfCardiacPhase",
-    "KVP",
-    "ConvolutionKernel",
-    "AcquisitionNumber",
-    "AcquisitionDate",
-    "AcquisitionTime",
-    "ContentTime",
-    "SeriesTime",
-]
 
 
 @dataclass(frozen=True)
@@ -110,6 +96,8 @@ class Header:
 
     Args:
         broken: why the file cannot be read to its end; ``None`` when it can.
+        patient: Patient ID and its issuer, ``""`` where one is not told.
+        owner: a hash of the patient where files of another one have the same Series Instance UID, else ``""``.
         technique: Volume Based Calculation Technique.
         component: Complex Image Component; of GE from its private attribute; ``MOSAIC`` where Siemens' says so.
         units: of Real World Value Mapping.
@@ -126,6 +114,8 @@ class Header:
     sop_class: str = ""
     sop_instance: str = ""
     modality: str = ""
+    patient: tuple[str, str] = field(default=("", ""), repr=False)
+    owner: str = field(default="", repr=False)
     study: str = ""
     series: str = ""
     series_number: int | None = None
@@ -254,6 +244,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
     meta = getattr(dataset, "file_meta", None) or Dataset()
     syntax = text_of(meta, "TransferSyntaxUID") or guessed_syntax(dataset)
     orientation = floats_of(dataset, "ImageOrientationPatient", 6)
+    patient = text_of(dataset, "PatientID")
     return Header(
         path,
         size,
@@ -261,6 +252,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         sop_class=text_of(dataset, "SOPClassUID") or text_of(meta, "MediaStorageSOPClassUID"),
         sop_instance=text_of(dataset, "SOPInstanceUID") or text_of(meta, "MediaStorageSOPInstanceUID"),
         modality=text_of(dataset, "Modality"),
+        patient=(patient, text_of(dataset, "IssuerOfPatientID") if patient else ""),
         study=text_of(dataset, "StudyInstanceUID"),
         series=text_of(dataset, "SeriesInstanceUID"),
         series_number=integer_of(dataset, "SeriesNumber", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.format import likeness
 from monai_sasm.io.dicom.geometry import ABSOLUTE_TOLERANCE, UNEVEN, normal_of, stack
 from monai_sasm.io.dicom.header import Header, read_header
 from monai_sasm.io.dicom.multiframe import Slice, lost_parts, slice_of, slices_of
+from monai_sasm.io.dicom.pixels import read_stored
 from monai_sasm.io.dicom.read import load
 from monai_sasm.io.dicom.support import is_damaged, is_enhanced, is_unreadable, modality_of, refusal_of
 from monai_sasm.io.entry import Entry, refuse
@@ -27,7 +30,16 @@ MAX_DUPLICATES = 0.5
 
 _DERIVED_NOTE = "already derived by this software: restoring it again smooths twice"
 _INTACT = "get intact copies, or move what is no slice of it out of the folder"
-_COPY = "a copy: another file holds the same SOP Instance UID, and that one is taken"
+_COPY = "a copy: another file holds the same SOP Instance UID and pixels, and that one is taken"
+_CONTRADICTS = (
+    "a SOP Instance UID names one image, and another file with that of this one holds other pixels for the same place; "
+    "leave only the right one there, or export the series again"
+)
+_NO_OWNER = (
+    "files of several patients have one Series Instance UID, and some do not say which patient they are of; correct "
+    "Patient ID and its issuer, or restore the files of each patient alone"
+)
+_SHARED_UID = "files of another patient have the same Series Instance UID; they are kept apart by Patient ID"
 _REPEATED = "a duplicate slice: another one at its position, of a higher Acquisition or Instance Number, is taken"
 
 
@@ -58,7 +70,12 @@ def index(files: Iterable[Path], left_out: dict[Path, str] | None = None) -> lis
         beside.unknown[header.path.parent] += is_damaged(header) and not header.series
     entries: list[Entry] = []
     for members in _by_series(headers).values():
-        entries += _series_entries(members, beside, left_out)
+        owners = _by_patient(members)
+        if owners is None:
+            entries.append(_refused_entry(members, _NO_OWNER, unreadable=True))
+            continue
+        for own in owners:
+            entries += _series_entries(own, beside, left_out)
     return _unique_names(sorted(entries, key=lambda entry: (entry.refusal is not None, entry.name)))
 
 
@@ -84,11 +101,38 @@ def _by_series(headers: Iterable[Header]) -> dict[tuple[str, ...], list[Header]]
     return series
 
 
+def _by_patient(members: list[Header]) -> list[list[Header]] | None:
+    """Files of one series by patient, where they are of several; ``None`` where some do not say of which.
+
+    A file that lacks the ID or its issuer is of the only patient that it can be of.
+    """
+    said = {header.patient for header in members}
+    patients = [one for one in said if not any(_fits(one, other) for other in said - {one})]
+    if len(patients) < 2:
+        return [members]
+    owned: dict[tuple[str, str], list[Header]] = {patient: [] for patient in sorted(patients)}
+    for header in members:
+        possible = [patient for patient in patients if _fits(header.patient, patient)]
+        if len(possible) > 1:
+            return None
+        owner = hashlib.sha256(repr(possible[0]).encode()).hexdigest()
+        owned[possible[0]].append(replace(header, owner=owner))
+    return list(owned.values())
+
+
+def _fits(told: tuple[str, str], patient: tuple[str, str]) -> bool:
+    """Whether what a file tells of its patient, all of it or a part, is of this one."""
+    return all(part in ("", whole) for part, whole in zip(told, patient, strict=True))
+
+
 def _series_entries(members: list[Header], beside: _Beside, left_out: dict[Path, str]) -> list[Entry]:
     refused: dict[tuple[str, bool], list[Header]] = defaultdict(list)
     slices: list[Slice] = []
-    unique = _without_copies(members)
+    unique, contradicting = _without_copies(members)
     for header in unique:
+        if header.path in contradicting:
+            refused[_CONTRADICTS, True].append(header)
+            continue
         reason = refusal_of(header)
         unreadable = reason is None or is_unreadable(header, reason)
         if reason is None and is_enhanced(header):
@@ -99,11 +143,12 @@ def _series_entries(members: list[Header], beside: _Beside, left_out: dict[Path,
         if reason is not None:
             refused[reason, unreadable].append(header)
     entries = [_refused_entry(headers, why, unreadable=unread) for (why, unread), headers in refused.items()]
-    damaged = sum(map(is_damaged, unique))
+    damaged = sum(map(is_damaged, unique)) + len(contradicting)
     taken = {header.path for header in unique}
     left_out |= {header.path: _COPY for header in members if header.path not in taken}
     copies = len(members) - len(unique)
     notes: tuple[str, ...] = (f"{copies} further copies of the same instances ignored",) if copies else ()
+    notes += (_SHARED_UID,) if members[0].owner else ()
     notes += lost_parts(slices)
     for key, group in _groups(slices).items():
         found, repeated = _group_entry(key, group, damaged=damaged, notes=notes, beside=beside)
@@ -113,14 +158,44 @@ def _series_entries(members: list[Header], beside: _Beside, left_out: dict[Path,
     return entries
 
 
-def _without_copies(members: list[Header]) -> list[Header]:
-    """The first intact file of each SOP Instance UID and place: some anonymisers give one UID to all slices."""
-    seen: dict[str, dict[tuple[float, ...] | None, Header]] = defaultdict(dict)
+def _without_copies(members: list[Header]) -> tuple[list[Header], set[Path]]:
+    """Files without those that say the same as another, intact ones first, and which of them contradict each other.
+
+    Some anonymisers give one UID to all slices. So a copy has the place, the attributes and the pixels of another, too;
+    pixels are read only where all the others agree.
+    """
+    kept: dict[tuple[str, tuple[float, ...] | None], list[Header]] = defaultdict(list)
+    contradicting: set[Path] = set()
     for header in sorted(members, key=lambda header: header.broken is not None):
-        known = seen[header.sop_instance or str(header.path)]
-        if header.broken is None or not known:
-            known.setdefault(header.position, header)
-    return [header for known in seen.values() for header in known.values()]
+        known = kept[header.sop_instance or str(header.path), header.position]
+        alike = [one for one in known if _attributes(one) == _attributes(header)]
+        if any(_is_copy(header, one) for one in alike):
+            continue
+        known.append(header)
+        wrong = {one.path for one in alike if one.instance == header.instance}
+        contradicting |= wrong | ({header.path} if wrong else set())
+    return [header for known in kept.values() for header in known], contradicting
+
+
+def _attributes(header: Header) -> tuple[object, ...]:
+    """What tells images of one place apart."""
+    grid = (header.rows, header.columns, header.frames, header.orientation, header.spacing)
+    return (*grid, header.image_type, header.component, header.temporal, header.echo, header.variants)
+
+
+def _is_copy(header: Header, known: Header) -> bool:
+    """Whether a file holds the pixels of one with the same attributes; of what is not restored it does not matter."""
+    if refusal_of(header) is not None or known.broken is not None:
+        return True
+    if (header.slope, header.intercept) != (known.slope, known.intercept):
+        return False
+    try:
+        if filecmp.cmp(header.path, known.path, shallow=False):
+            return True
+        one, other = (read_stored(file.path)[1].values for file in (header, known))  # packed or not, they are the same
+        return np.array_equal(one, other)
+    except (RefusedError, OSError):
+        return False
 
 
 def _groups(slices: Sequence[Slice]) -> dict[tuple[object, ...], list[Slice]]:
@@ -279,7 +354,9 @@ def _name(header: Header, key: tuple[object, ...]) -> str:
     """Stable label without patient data; the hash tells apart what shares a series number."""
     modality = modality_of(header)
     kind = modality.value if modality else "DICOM"
-    identity = header.series or header.sop_instance or header.path.name
+    identity: object = header.series or header.sop_instance or header.path.name
+    if header.owner:
+        identity = identity, header.owner
     digest = hashlib.sha256(repr((identity, key)).encode()).hexdigest()[:8]
     return f"{kind}-series{header.series_number or 0:03d}-{digest}"
 

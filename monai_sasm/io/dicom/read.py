@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, groupby
 from pathlib import Path
@@ -53,6 +53,7 @@ class DicomSource(Source):
         thickness: step in mm where the slices lie on a grid of their own, see :mod:`monai_sasm.io.finer_slices`; the
             paths then name the acquired slice whose header each takes over. ``None`` for slices as acquired.
         acquired: on such a grid, SOP Instance UIDs of the acquired slices that each was made of.
+        owner: of :class:`~monai_sasm.io.dicom.header.Header`: what else UIDs follow from where patients share them.
     """
 
     format = "dicom"
@@ -69,6 +70,7 @@ class DicomSource(Source):
     multiframe: bool = False
     thickness: float | None = None
     acquired: tuple[tuple[str, ...], ...] = ()
+    owner: str = field(default="", repr=False)
 
     @cached_property
     def repeated(self) -> frozenset[str]:
@@ -163,6 +165,7 @@ def load(
         slopes=tuple(one.slope for one in slices),
         intercepts=tuple(one.intercept for one in slices),
         multiframe=multiframe,
+        owner=header.owner,
     )
     return Volume(array, modality, stack.affine, 0, name, source, geometry, notes)
 

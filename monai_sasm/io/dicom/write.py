@@ -216,7 +216,8 @@ def _encoded(volume: Volume, source: DicomSource, number: int) -> _Encoded:
 def facts_of(first: Dataset, source: DicomSource, derivation: Derivation, modality: Modality) -> SeriesFacts:
     """Of the first source instance."""
     origin = text_of(first, "SeriesInstanceUID") or source.instances[0]
-    uid = generate_uid(entropy_srcs=["series", origin, derivation.digest, *source.contents])
+    owner = [source.owner] if source.owner else []
+    uid = generate_uid(entropy_srcs=["series", origin, derivation.digest, *source.contents, *owner])
     code = SMOOTHING if source.thickness is None else RESAMPLING
     return SeriesFacts(uid, code, derivation, _now(first), modality)
 
@@ -271,7 +272,8 @@ def _derive(dataset: Dataset, series: SeriesFacts, source: DicomSource, number: 
     dataset.SeriesInstanceUID = series.uid
     if not text_of(dataset, "StudyInstanceUID"):  # emptied by a careless anonymiser; without one no archive takes it
         frame = text_of(dataset, "FrameOfReferenceUID") or series.uid
-        dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study", frame])
+        owner = [source.owner] if source.owner else []
+        dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study", frame, *owner])
     describe(dataset, series)
     if moved:
         place(dataset, source, number)

@@ -21,6 +21,7 @@ _FORMATS = {"WEBP": "WEBP", "GIF": "GIF", "JPEG 2000": "JPEG2000", "AVIF": "AVIF
 _MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "I;16": "I;16"}
 _J2K_SIZE = b"\xff\x4f\xff\x51"  # SOC and SIZ; components follow 38 bytes behind (ISO/IEC 15444-1 A.5.1)
 _COUNT, _DEPTHS = 40, 42
+_AV1_CONFIGURATION, _HIGH, _TWELVE = b"av1C", 0x40, 0x20  # its third byte has the bits high_bitdepth and twelve_bit
 
 
 def kind_of(head: bytes) -> str | None:
@@ -57,10 +58,11 @@ def decode(data: bytes) -> Pixels:
     """
     image, kind = _open(data)
     frames = getattr(image, "n_frames", 1)
+    depth = _depth(data, image, kind)
     try:
-        if kind == "JPEG 2000" and _j2k_depth(data) > 8:
-            pixels = _deep_j2k(data)
-        else:
+        pixels = _deep(data, kind, depth) if depth > 8 else None
+        cut = depth > 8 and pixels is None
+        if pixels is None:
             mode = _MODES[image.mode]
             if "transparency" in image.info and mode in ("L", "RGB"):
                 mode = {"L": "LA", "RGB": "RGBA"}[mode]
@@ -70,6 +72,8 @@ def decode(data: bytes) -> Pixels:
     except Exception as error:  # each decoder raises its own
         raise UnreadableError(f"the {kind} pixels are damaged or end early: copy or export the file again") from error
     notes: tuple[str, ...] = (f"a {kind} file, written as PNG",)
+    if cut:
+        notes += (f"a picture of {depth} bits, read with 8, which is what the decoder installed here gives",)
     if frames > 1:
         notes += (f"only the first of {frames} pictures in this {kind} file is processed",)
     return split(pixels, PngHeader(_chunks(image)), notes)
@@ -109,16 +113,58 @@ def _j2k_depth(data: bytes) -> int:
     return max((depth & 0x7F) + 1 for depth in data[start + _DEPTHS :: 3][:count]) if count else 8
 
 
-def _deep_j2k(data: bytes) -> NDArray[Any]:
-    """More than 8 bits, which Pillow cuts off; spread over 16."""
+def _depth(data: bytes, image: Any, kind: str) -> int:
+    """Bits of a sample; 8 for those kinds that have no others."""
+    if kind == "JPEG 2000":
+        return _j2k_depth(data)
+    if kind == "AVIF":
+        return _avif_depth(data)
+    return int(image.info.get("bit_depth") or 8) if kind == "HEIC" else 8
+
+
+def _avif_depth(data: bytes) -> int:
+    """By the configuration of its pictures, which stands before their bytes (AV1 in ISOBMFF 2.3.3)."""
+    depth, head = 8, data[: max(0, data.find(b"mdat")) or len(data)]
+    start = head.find(_AV1_CONFIGURATION)
+    while start >= 0:
+        told = head[start + 6] if start + 6 < len(head) else 0
+        depth = max(depth, (12 if told & _TWELVE else 10) if told & _HIGH else 8)
+        start = head.find(_AV1_CONFIGURATION, start + 1)
+    return depth
+
+
+def _deep(data: bytes, kind: str, depth: int) -> NDArray[Any] | None:
+    """Pixels of more than 8 bits, which Pillow cuts off, spread over 16; ``None`` where no decoder here gives them."""
+    pixels = {"AVIF": _deep_avif, "HEIC": _deep_heic, "JPEG 2000": _deep_j2k}[kind](data, depth)
+    if pixels is None:
+        return None
+    if pixels.dtype != np.uint16 or depth > 16 or (pixels.ndim == 3 and pixels.shape[2] > 4):
+        raise RefusedError(f"a {kind} file with {depth} bits of type {pixels.dtype}: save it as 16-bit PNG")
+    return pixels if depth == 16 else np.rint(pixels * np.float64(65535 / (2**depth - 1))).astype(np.uint16)
+
+
+def _deep_j2k(data: bytes, depth: int) -> NDArray[Any]:
     import imagecodecs
 
-    pixels = imagecodecs.jpeg2k_decode(data)
-    depth = _j2k_depth(data)
-    if pixels.dtype != np.uint16 or depth > 16 or (pixels.ndim == 3 and pixels.shape[2] > 4):
-        raise RefusedError(f"a JPEG 2000 file with {depth} bits of type {pixels.dtype}: save it as 16-bit PNG")
-    full = np.float64(2**depth - 1)
-    return pixels if depth == 16 else np.rint(pixels * (65535 / full)).astype(np.uint16)
+    return np.asarray(imagecodecs.jpeg2k_decode(data))
+
+
+def _deep_avif(data: bytes, depth: int) -> NDArray[Any] | None:
+    import imagecodecs
+
+    if not getattr(getattr(imagecodecs, "AVIF", None), "available", False):
+        return None
+    return np.asarray(imagecodecs.avif_decode(data, index=0))
+
+
+def _deep_heic(data: bytes, depth: int) -> NDArray[Any] | None:
+    import pillow_heif
+
+    with quiet():
+        picture = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)[0]
+    if not picture.mode.endswith(";16"):
+        return None
+    return np.asarray(picture) >> (16 - depth)  # it fills up with zeros
 
 
 def _chunks(image: Any) -> tuple[tuple[bytes, bytes], ...]:

@@ -31,14 +31,18 @@ _KEPT = (  # tags by value that say something about the picture, not about its p
 
 @dataclass(frozen=True, eq=False)
 class TiffHeader:
-    """How the source was packed, and its tags ``(code, type, count, value)``."""
+    """How the source was packed, and its tags ``(code, type, count, value)``.
+
+    ``extra`` is what ExtraSamples says of the band behind the colours: 0 something, 1 or 2 transparency; ``None``
+    without the tag.
+    """
 
     byteorder: str
     big: bool
     inverted: bool
     compression: str | None
     predictor: bool
-    associated_alpha: bool
+    extra: int | None
     resolution: tuple[Any, Any] | None
     resolution_unit: int
     tags: tuple[tuple[int, int, int, Any], ...]
@@ -105,7 +109,7 @@ def encode(pixels: Pixels) -> memoryview:
             stacked,
             photometric="rgb" if pixels.values.shape[2] == 3 else grey,
             planarconfig="contig" if stacked.ndim == 3 else None,
-            extrasamples=None if pixels.alpha is None else ["assocalpha" if header.associated_alpha else "unassalpha"],
+            extrasamples=None if pixels.alpha is None else [header.extra or 0],
             compression=header.compression,
             predictor=header.predictor,
             resolution=header.resolution,
@@ -184,7 +188,7 @@ def _header(page: Any, byteorder: str, big: bool) -> TiffHeader:
         inverted=int(page.photometric) == _WHITE_IS_ZERO,
         compression=_LOSSLESS.get(code, "adobe_deflate"),
         predictor=int(page.predictor) in (2, 3) and _LOSSLESS.get(code) is not None,
-        associated_alpha=extra == (1,),
+        extra=extra[0] if extra else None,
         resolution=resolution,
         resolution_unit=int(tags[296].value) if 296 in tags and tags[296].value in (1, 2, 3) else 2,
         tags=tuple((tag.code, int(tag.dtype), tag.count, _tag_value(tag)) for tag in tags if tag.code in _KEPT),

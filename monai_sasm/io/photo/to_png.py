@@ -34,8 +34,15 @@ def png_header(header: Any) -> PngHeader:
 
 
 def straight(values: NDArray[np.float32], alpha: NDArray[Any] | None, header: Any) -> NDArray[np.float32]:
-    """``(H, W, C)`` in [0, 1] as PNG has it, whose colours are not multiplied by alpha, as those of some TIFF are."""
-    if alpha is None or not getattr(header, "associated_alpha", False):
+    """``(H, W, C)`` in [0, 1] as PNG has it, whose colours are not multiplied by alpha, as those of some TIFF are.
+
+    Raises:
+        ValueError: a TIFF says that its last band is something else than alpha.
+    """
+    extra = getattr(header, "extra", None)
+    if alpha is not None and extra == 0:
+        raise ValueError("a PNG would make transparency of the last band of this TIFF, which is none; write TIFF")
+    if alpha is None or extra != 1:
         return values
     part = alpha / np.float32(np.iinfo(alpha.dtype).max if alpha.dtype.kind == "u" else 1)
     return np.where(part[..., None] > 0, values / np.maximum(part, 1e-6)[..., None], 0).astype(np.float32)

@@ -322,6 +322,87 @@ def test_copies_of_one_instance_count_once(tmp_path: Path) -> None:
     assert entry.notes == ("3 further copies of the same instances ignored",)
 
 
+def patients(folder: Path, *told: tuple[str, str], **changes: object) -> None:
+    """Three slices of each patient (ID, issuer), of one study and series, with the same places and pixels."""
+    for number, (patient, issuer) in enumerate(told):
+        who = {"PatientID": patient, "IssuerOfPatientID": issuer, **changes}
+        save_all([ct_slice(one, **who) for one in range(3)], folder / str(number))
+
+
+@pytest.mark.parametrize("other", [("P2", "A"), ("P1", "B")])
+def test_patients_that_share_all_uids_are_kept_apart(tmp_path: Path, other: tuple[str, str]) -> None:
+    """Not one volume of both, and what is derived of the one has no UID of what is derived of the other."""
+    patients(tmp_path / "in", ("P1", "A"), other, StudyInstanceUID="")
+    entries = accepted(tmp_path / "in")
+    assert [len({path.parent for path in entry.paths}) for entry in entries] == [1, 1]
+    assert [len(entry.paths) for entry in entries] == [3, 3]
+    assert len({entry.name for entry in entries}) == 2
+    assert all("kept apart by Patient ID" in entry.notes[0] for entry in entries)
+    assert not any("P1" in note for entry in entries for note in entry.notes)
+    derived = []
+    for entry in entries:
+        files = write_series(entry.load(), tmp_path / entry.name, Derivation("monai_sasm", "0"))
+        headers = [read_header(file) for file in files]
+        derived.append({uid for one in headers if one for uid in (one.study, one.series, one.sop_instance)})
+    assert derived[0].isdisjoint(derived[1])
+
+
+def test_slices_without_a_patient_are_of_the_only_one(tmp_path: Path) -> None:
+    told = [("P1", "A"), ("P1", ""), ("", "")]
+    slices = [ct_slice(one, PatientID=who, IssuerOfPatientID=issuer) for one, (who, issuer) in enumerate(told)]
+    entry = the_one(save_all(slices, tmp_path))
+    assert (len(entry.paths), entry.refusal, entry.notes) == (3, None, ())
+
+
+def test_slices_of_nobody_among_those_of_two_patients(tmp_path: Path) -> None:
+    patients(tmp_path, ("P1", ""), ("P2", ""), ("", ""))
+    entry = the_one(tmp_path)
+    assert entry.unreadable
+    assert "some do not say which patient" in str(entry.refusal)
+
+
+@pytest.mark.parametrize("attribute", ["EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue"])
+def test_images_of_one_instance_uid_and_place_are_no_copies(tmp_path: Path, attribute: str) -> None:
+    slices = [
+        mr_slice(10 * part + one, position=(0, 0, STEP * one), SOPInstanceUID=uid("one"), **{attribute: part + 1})
+        for part in range(2)
+        for one in range(3)
+    ]
+    entries = accepted(save_all(slices, tmp_path))
+    assert [len(entry.paths) for entry in entries] == [3, 3]
+    means = sorted(float(entry.load().array.mean()) for entry in entries)
+    assert means[1] - means[0] == pytest.approx(200, abs=1)
+
+
+def test_other_pixels_under_one_instance_uid_are_refused(tmp_path: Path) -> None:
+    slices = [ct_slice(number) for number in range(3)]
+    changed = ct_slice(1)
+    changed.PixelData = stored_values(9).tobytes()
+    entries = index(save_all([*slices, changed], tmp_path))
+    assert all(entry.refusal and entry.unreadable for entry in entries)
+    assert sorted(len(entry.paths) for entry in entries) == [2, 2]
+    assert any("leave only the right one there" in str(entry.refusal) for entry in entries)
+
+
+def test_a_packed_copy_is_a_copy(tmp_path: Path) -> None:
+    save_all([ct_slice(number) for number in range(3)], tmp_path / "a")
+    packed = ct_slice(1)
+    packed.file_meta = file_meta_of(packed)
+    packed.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)
+    save(packed, tmp_path / "b" / "packed")
+    entry = the_one(tmp_path)
+    assert (len(entry.paths), entry.notes) == (3, ("1 further copies of the same instances ignored",))
+
+
+def test_a_truncated_slice_is_no_copy_of_another_place(tmp_path: Path) -> None:
+    folder = save_all([ct_slice(number, SOPInstanceUID=uid("one")) for number in range(4)], tmp_path)
+    last = folder / "f021"
+    last.write_bytes(last.read_bytes()[:-500])
+    entries = index(folder)
+    assert all(entry.refusal and entry.unreadable for entry in entries)
+    assert sorted(len(entry.paths) for entry in entries) == [1, 3]
+
+
 def test_slices_that_share_one_instance_uid_are_no_copies(tmp_path: Path) -> None:
     """Some anonymisers give one UID to all; the result must not, or an archive would keep one of its slices."""
     folder = save_all([ct_slice(number, SOPInstanceUID=uid("one")) for number in range(4)], tmp_path / "a")

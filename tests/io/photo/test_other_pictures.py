@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import imagecodecs
@@ -155,3 +156,62 @@ def test_a_picture_of_a_scan_is_told(tmp_path: Path) -> None:
     assert not told("cat.png", np.stack([head, head // 2, head // 3], -1))
     assert not told("mri.png", np.stack([texture, texture / 2, texture], -1)), "in colour"
     assert not told("dark.png", np.zeros((64, 64)))
+
+
+def waves(channels: int) -> np.ndarray:
+    """Smooth colours in [0, 1], and alpha."""
+    x = np.linspace(0, 1, 64)
+    grey = 0.5 + 0.4 * np.sin(9 * x)[:, None] * np.cos(7 * x)[None]
+    bands = {1: [grey], 3: [grey, grey**2, 1 - grey], 4: [grey, grey**2, 1 - grey, grey]}
+    return np.stack(bands[channels], -1)
+
+
+def encoded(image: np.ndarray, kind: str, bits: int, *, lossless: bool = True) -> bytes:
+    """AVIF or HEIC of that many bits."""
+    stored = np.rint(image * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+    if kind == "avif":
+        if not imagecodecs.AVIF.available:
+            pytest.skip("this imagecodecs has no AVIF")
+        return bytes(imagecodecs.avif_encode(np.squeeze(stored), level=100 if lossless else 97, bitspersample=bits))
+    heif = pytest.importorskip("pillow_heif")
+    heif.options.SAVE_HDR_TO_12_BIT = bits == 12
+    mode, filled = ("RGB", stored) if bits == 8 else ("RGB;16", stored << (16 - bits))
+    buffer = io.BytesIO()
+    heif.from_bytes(mode, image.shape[1::-1], filled.tobytes()).save(buffer, quality=100, chroma=444)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_deep_avif_keeps_its_bits(bits: int, channels: int, tmp_path: Path) -> None:
+    image = waves(channels)
+    (tmp_path / "a.avif").write_bytes(encoded(image, "avif", bits))
+    volume = read(tmp_path / "a.avif")
+    colours = image[..., :3]
+    np.testing.assert_allclose(volume.array, np.moveaxis(colours, 2, 0), atol=0.55 / (2**bits - 1))
+    formats.save(volume, tmp_path / "a.png")
+    stored = imagecodecs.png_decode((tmp_path / "a.png").read_bytes())
+    assert stored.dtype == (np.uint8 if bits == 8 else np.uint16)
+    if channels == 4:
+        np.testing.assert_allclose(stored[..., 3] / np.iinfo(stored.dtype).max, image[..., 3], atol=0.51 / 255)
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("kind", ["avif", "heic"])
+def test_deep_pictures_have_the_colours_of_eight_bits(kind: str, bits: int, tmp_path: Path) -> None:
+    """Matrix and range of both decoders agree: no channel is brighter or darker than by rounding."""
+    image = waves(3)
+    (tmp_path / f"a.{kind}").write_bytes(encoded(image, kind, 8, lossless=False))
+    (tmp_path / f"b.{kind}").write_bytes(encoded(image, kind, bits, lossless=False))
+    shallow, deep = (read(tmp_path / f"{name}.{kind}").array for name in "ab")
+    assert np.abs((deep - shallow).mean((1, 2))).max() < 1 / 255
+    assert np.abs(deep - np.moveaxis(image, 2, 0)).mean() < np.abs(shallow - np.moveaxis(image, 2, 0)).mean()
+    assert len(np.unique(deep)) > 1.2 * 256, "more steps than 8 bits have"
+
+
+def test_deep_pictures_that_are_cut_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.avif").write_bytes(encoded(waves(3), "avif", 10))
+    monkeypatch.setattr(imagecodecs.AVIF, "available", False)
+    volume = read(tmp_path / "a.avif")
+    assert any("a picture of 10 bits, read with 8" in note for note in volume.notes)
+    np.testing.assert_allclose(volume.array, np.moveaxis(waves(3), 2, 0), atol=1.01 / 255)

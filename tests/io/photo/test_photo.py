@@ -326,3 +326,20 @@ def test_source_and_existing_files_are_safe_and_failures_leave_nothing(
         raster.write(volume, tmp_path / "new" / "two.png", DERIVATION)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.png"]
     assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("extra", [0, 1, 2])
+@pytest.mark.parametrize("bands", [2, 4])
+def test_a_further_band_of_a_tiff_stays_what_it_is(tmp_path: Path, bands: int, extra: int) -> None:
+    """ExtraSamples 0 is a band of unspecified meaning, such as near infrared, and no transparency."""
+    before = samples((11, 7, bands))
+    colour = "rgb" if bands == 4 else "minisblack"
+    tifffile.imwrite(
+        tmp_path / "a.tif", before, photometric=colour, planarconfig="contig", extrasamples=[extra], metadata=None
+    )
+    with tifffile.TiffFile(returned(tmp_path / "a.tif", tmp_path / "out.tif")) as file:
+        assert [int(one) for one in file.pages[0].extrasamples] == [extra]
+        np.testing.assert_array_equal(file.pages[0].asarray(), before)
+    if extra == 0:
+        with pytest.raises(ValueError, match="would make transparency"):
+            returned(tmp_path / "a.tif", tmp_path / "out.png")
