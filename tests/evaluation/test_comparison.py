@@ -110,7 +110,7 @@ def test_who_harms_is_named(dim: tuple[Path, list[Any]], tmp_path: Path) -> None
     assert scores["loss"] == pytest.approx(harm)
     assert f"**dimmer is {harm:.2f} dB below its input**" in table.flags
     assert "limited to the first 3 images" in table.flags
-    assert any("3 images: with fewer than 6" in flag for flag in table.flags)
+    assert any("3 images: no interval and no test below 6" in flag for flag in table.flags)
 
 
 def test_volumes_are_paired_by_name_and_place(tmp_path: Path) -> None:

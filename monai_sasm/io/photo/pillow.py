@@ -85,7 +85,7 @@ def _open(data: bytes) -> tuple[Any, str]:
     kind = kind_of(data[:64]) or "HEIC"
     if kind == "HEIC":
         try:
-            require("pillow_heif", "a HEIC file", "pip install 'monai-sasm[formats]'").register_heif_opener()
+            _pillow_heif().register_heif_opener()
         except MissingExtraError as error:
             raise UnreadableError(f"{error}; or convert it to PNG") from error
     try:
@@ -158,13 +158,15 @@ def _deep_avif(data: bytes, depth: int) -> NDArray[Any] | None:
 
 
 def _deep_heic(data: bytes, depth: int) -> NDArray[Any] | None:
-    import pillow_heif
-
     with quiet():
-        picture = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)[0]
+        picture = _pillow_heif().open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)[0]
     if not picture.mode.endswith(";16"):
         return None
     return np.asarray(picture) >> (16 - depth)  # it fills up with zeros
+
+
+def _pillow_heif() -> Any:
+    return require("pillow_heif", "a HEIC file", "pip install 'monai-sasm[formats]'")
 
 
 def _chunks(image: Any) -> tuple[tuple[bytes, bytes], ...]:
