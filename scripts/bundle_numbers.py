@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_sasm.evaluation.measured import bundle_of, older
-from monai_sasm.evaluation.report import installed_versions, tables
+from monai_sasm.evaluation.report import BEGIN, END, installed_versions, replace_block, tables
 from monai_sasm.evaluation.restoring import DEFAULT
 from monai_sasm.evaluation.table import Table
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 
 
 @dataclass(frozen=True)
@@ -403,9 +402,7 @@ def row(line: Line, columns: Sequence[Column], table: Table, *, versions: Mappin
 def main() -> None:
     """Replace the block of each bundle's README."""
     for bundle in BUNDLES:
-        readme = ROOT / "bundles" / bundle / "docs" / "README.md"
-        before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-        readme.write_text(before + block(bundle) + rest.split(END, maxsplit=1)[1], encoding="utf-8")
+        replace_block(ROOT / "bundles" / bundle / "docs" / "README.md", block(bundle))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_sasm.evaluation.report import installed_versions, tables
+from monai_sasm.evaluation.report import BEGIN, END, installed_versions, replace_block, tables
 from monai_sasm.evaluation.summary import summary
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 TASKS = (
     "CT at quarter dose",
     "MR, 6 % noise, single slices",
@@ -39,9 +38,7 @@ def block(results: Path = ROOT / "docs" / "results") -> str:
 
 def main() -> None:
     """Replace the block of README.md."""
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-    readme.write_text(before + block() + rest.split(END, maxsplit=1)[1], encoding="utf-8")
+    replace_block(ROOT / "README.md", block())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from monai_sasm.evaluation.table import Table
 
+BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
+"""Marks around numbers that are written into a page that is else written by hand."""
+
 PROTOCOLS = (
     "photo-awgn",
     "photo-real",
@@ -82,6 +85,12 @@ def section(table: Table, versions: Mapping[str, str], folder: str = "") -> str:
     from monai_sasm.evaluation.measured import measured, older
 
     return table.markdown(folder, older(measured(table), table, versions))
+
+
+def replace_block(page: Path, block: str) -> None:
+    """Write what stands between :data:`BEGIN` and :data:`END` in a page anew; ``block`` has both marks."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    page.write_text(before + block + rest.split(END, maxsplit=1)[1], encoding="utf-8")
 
 
 def installed_versions() -> dict[str, str]:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.evaluation.data import load
+from monai_sasm.evaluation.scoring import Image
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.types import Modality
 
-Image = NDArray[np.float32]
 Sides = tuple[float, float, float]
 """Of a voxel, mm, in the order of the axes."""
 
