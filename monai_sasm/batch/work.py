@@ -152,10 +152,13 @@ def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restore
         return Row(earlier["row"])  # the scheduler runs it again, for it lost a worker that had finished
     if earlier is not None and not (job.resume or job.overwrite):
         raise FileExistsError("an earlier run has done it; pass resume=True to go on after it, or overwrite=True")
+    # of a result of which somebody has removed some: it is made whole
+    rest = ledger.record(task.id, whole=False) if earlier is None else None
+    if earlier is None and rest is None:
+        check_targets(task, job)  # before the input is read
     content = input_hash(task.entry)
     key = _key(content, made, task=task, job=job)
-    rest = ledger.record(task.id, whole=False)  # of a result of which somebody has removed some: it is made whole
-    if earlier is None and not (rest and (job.overwrite or (job.resume and rest["key"] == key))):
+    if rest is not None and not (job.overwrite or (job.resume and rest["key"] == key)):
         check_targets(task, job)
     if earlier is not None and job.resume and earlier["key"] == key:
         return Row(earlier["row"])
