@@ -123,6 +123,7 @@ class ModalityProfile:
         trained: lowest and highest value, in the unit of the image, that networks were trained on: they are shown
             others at the nearer end and leave them as they are.
         nonnegative: no value lies below 0, or below the darkest of the input.
+        rician: images are magnitudes of complex ones, whose noise is Rician: less of it where they are dark.
         is_picture: without a place in space: may be enlarged and refined, has PNG and not NIfTI maps.
         noise: range of the standard deviation of Gaussian noise that ``sasm degrade`` draws; in the unit of the image,
             or with ``percentile`` in working scale.
@@ -145,6 +146,7 @@ class ModalityProfile:
     channels: int = 1
     trained: tuple[float, float] | None = None
     nonnegative: bool = False
+    rician: bool = False
     is_picture: bool = False
     noise: tuple[float, float] = (0.02, 0.15)
     metric_window: tuple[float, float] = (0.0, 1.0)
@@ -224,6 +226,7 @@ Modality.MR = register(
         percentile=99.5,  # above it lie vessels, fat and the bright rim near surface coils
         window=(0.0, 1.2),
         nonnegative=True,
+        rician=True,
         bids_suffixes="T[12]w|T2starw|PDw|PDT2|FLAIR|inplaneT[12]|angio|bold|sbref|dwi|epi|asl|m0scan",
         dicom=DicomProfile(
             "1.2.840.10008.5.1.4.1.1.4",

@@ -83,7 +83,7 @@ class Restoring:
     strength: Annotated[float, typer.Option(min=0, max=1, help="0 returns the input, 1 the full restoration.")] = 1.0
     sigma: Annotated[
         float | None,
-        typer.Option(min=0, help="Noise level above 0: HU, MR magnitude, 1 is white in photos; estimated if left out."),
+        typer.Option(min=0, help="SD of the noise in uniform tissue: HU, MR magnitude, 1 is white in photos; estimated if left out."),
     ] = None
     target_noise: Annotated[
         float | None,

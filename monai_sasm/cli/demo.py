@@ -258,21 +258,14 @@ def _restore(sample: Sample, restorer: Restorer, output: Path) -> SampleResult:
         span = scaling_for(sample.clean).scale
         before, after = (psnr(sample.clean.array, volume.array, span) for volume in (given, restored.volume))
         scores = (before, after)
-    noise = _noise(given, restorer), _noise(restored.volume, restorer)
-    return SampleResult(sample, given, restored, noise=noise, psnr=scores)
+    return SampleResult(sample, given, restored, noise=_noise(restored), psnr=scores)
 
 
-def _noise(volume: Volume, restorer: Restorer) -> float:
-    """Median noise estimate over the image, in its own unit."""
-    import torch
-
-    from monai_sasm.functional.intensity import scaling_for
-    from monai_sasm.functional.noise import noise_level, volume_noise_level
-
-    scaling = scaling_for(volume)
-    slices = torch.from_numpy(np.ascontiguousarray(scaling.forward(volume.as_slices()))).to(restorer.device)
-    levels = [noise_level(restorer.noise_estimator(part[None]))[0] for part in slices]
-    return scaling.scale * volume_noise_level(levels)
+def _noise(restored: Restored) -> tuple[float, float]:
+    """Before and after, in the unit of the image: of uniform tissue, where there is enough; else as estimated."""
+    summary = restored.summary
+    tissue = summary.get("tissue_noise", {"input": summary["noise"], "result": summary["noise_after"]})
+    return tissue["input"], tissue["result"]
 
 
 def _table(results: list[SampleResult]) -> str:

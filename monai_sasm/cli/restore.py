@@ -115,8 +115,10 @@ def _done(row: Row) -> str:
         return "done"
     experts = {name: weight for name, weight in summary["weights"].items() if name != "identity" and weight >= _SHOWN}
     shares = ", ".join(f"{name} {weight:.0%}" for name, weight in sorted(experts.items(), key=lambda one: -one[1]))
-    before, after, what = summary["noise"], summary["noise_after"], "noise"
-    if (tissue := summary.get("tissue_noise")) is not None:  # what was asked for, and is measured otherwise
+    before, after, what = summary["noise"], summary["noise_after"], "noise estimate"
+    if (
+        tissue := summary.get("tissue_noise")
+    ) is not None:  # what a circle shows; the estimate reads less of coarse noise
         before, after, what = tissue["input"], tissue["result"], "noise in uniform tissue"
     noise = f"{what} {before:.3g} -> {after:.3g} {_UNITS.get(row['input']['modality'], '')}"
     return f"{noise.rstrip()}, {shares or 'no expert took part'}"

@@ -54,18 +54,22 @@ class NoiseEstimator(nn.Module):
         height, width = image.shape[-2:]
         if min(height, width) < 3:
             return image.new_zeros(image.shape[0], 1, height, width)
-        blocks = self._sigmas_of_blocks(image.float())  # (B, 1, h, w)
-        size = min(self.neighbourhood, *blocks.shape[-2:])
-        size -= 1 - size % 2
-        if size < self.neighbourhood and torch.jit.is_tracing():
+        return self.spread(self._sigmas_of_blocks(image.float()), (height, width)).to(image.dtype)
+
+    def spread(self, blocks: Tensor, size: tuple[int, int]) -> NoiseMap:
+        """Noise map ``(B, 1, *size)`` from that of its blocks ``(B, 1, h, w)``: the low quantile around each."""
+        height, width = size
+        side = min(self.neighbourhood, *blocks.shape[-2:])
+        side -= 1 - side % 2
+        if side < self.neighbourhood and torch.jit.is_tracing():
             raise ValueError(
                 f"the noise estimate of smaller images looks at fewer blocks: trace with sides of at least "
-                f"{self.block * (self.neighbourhood - 1) + 3} pixels, got {tuple(image.shape)}"
+                f"{self.block * (self.neighbourhood - 1) + 3} pixels, got {height} x {width}"
             )
-        around = F.pad(blocks, [size // 2] * 4, mode="replicate")
-        windows = F.unfold(around, size)  # (B, size^2, h * w)
+        around = F.pad(blocks, [side // 2] * 4, mode="replicate")
+        windows = F.unfold(around, side)  # (B, size^2, h * w)
         low = _quantile(windows, self.quantile).view_as(blocks)
-        return F.interpolate(low, size=(height, width), mode="bilinear", align_corners=False).to(image.dtype)
+        return F.interpolate(low, size=(height, width), mode="bilinear", align_corners=False)
 
     def _sigmas_of_blocks(self, image: Tensor) -> Tensor:
         """Some rows of blocks after the other, which takes less memory; a record holds no loop."""

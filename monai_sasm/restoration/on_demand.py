@@ -20,6 +20,7 @@ from monai_sasm.restoration.restore import at_strength, coherent_weights, conclu
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.restoration.threads import as_one_of
+from monai_sasm.restoration.told_noise import told_noise
 from monai_sasm.types import ImageBatch
 
 
@@ -56,7 +57,8 @@ class OnDemand:
         self.natives = list(volume.each_slice())  # (c, H, W) each, views
         self._near = neighbours_of(volume, plan.neighbours)
         self._stack = volume.stack_length
-        self._coherent = coherent_weights(volume, plan, self.scaling, behind=len(self.natives))
+        self._given = told_noise(volume, plan.options.sigma, plan.noise_estimator)
+        self._coherent = coherent_weights(volume, plan, self.scaling, given=self._given, behind=len(self.natives))
         self._done: dict[int, _Slice] = {}
 
     def __len__(self) -> int:
@@ -81,12 +83,11 @@ class OnDemand:
         first = index - index % self._stack
         places = [min(max(index + step, first), first + self._stack - 1) for step in range(-self._near, self._near + 1)]
         slab = torch.cat([image if place == index else self._working(place) for place in places], 1)
-        sigma = self.plan.options.sigma
         with as_one_of(self.plan, len(self)):
             _, full = restore_fully(
                 image,
                 self.plan,
-                given=None if sigma is None else sigma / self.scaling.scale,
+                given=self._given,
                 statistics=statistics,
                 progress=progress,
                 slab=slab if slab.shape[1] > count else None,

@@ -65,7 +65,7 @@ def outside(
     reasons = []
     if "noise" in allowed and noise > allowed["noise"][1]:
         low, high = allowed["noise"]
-        reasons.append(f"noise {noise:.3g}{unit} (up to {high:g}{unit})")
+        reasons.append(f"noise estimate {noise:.3g}{unit} (up to {high:g}{unit})")
     if "pixel_mm" in allowed and pixels:
         low, high = allowed["pixel_mm"]
         if min(pixels) < low * (1 - TOLERANCE) or max(pixels) > high * (1 + TOLERANCE):

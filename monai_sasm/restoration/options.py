@@ -20,8 +20,8 @@ class Options:
         top_k: how many experts may act on one image.
         passes: how often gate and experts look at the image; by default 1 for CT and MR, 2 for photos, where
             raindrops may lie on noise.
-        sigma: noise standard deviation in the volume's unit (HU, MR magnitude, sRGB [0, 1]), above 0; estimated if
-            ``None``.
+        sigma: noise standard deviation in the volume's unit (HU, MR magnitude, sRGB [0, 1]), above 0, as a circle in
+            uniform tissue shows it, see :mod:`monai_sasm.restoration.told_noise`; estimated if ``None``.
         refine: strength of the refiner, 0 (off) to 1.
         keep_maps: also return weight, trust and change maps, and the uncertainty of an expert that draws samples.
         refiner: name of the refiner; by default the one meant for the image's modality.

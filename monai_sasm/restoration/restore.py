@@ -19,6 +19,7 @@ from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.neighbours import batches, fit_neighbours, neighbours_of
 from monai_sasm.functional.noise import noise_level, volume_noise_level
 from monai_sasm.functional.tiling import bands, tiled
+from monai_sasm.functional.uniform_tissue import middle
 from monai_sasm.gate.later_passes import EarlierPasses
 from monai_sasm.gate.pixel_weights import PixelWeights
 from monai_sasm.io import paged
@@ -35,8 +36,9 @@ from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refin
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.shelter import above_darkest, neighbours_for_experts, sheltered
 from monai_sasm.restoration.statistics import SliceStatistics
-from monai_sasm.restoration.target_noise import aimed
+from monai_sasm.restoration.target_noise import TissueNoise, aimed
 from monai_sasm.restoration.threads import AT_ONCE, in_threads
+from monai_sasm.restoration.told_noise import ToldNoise, told_noise
 from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
@@ -44,7 +46,7 @@ UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or
 NEVERTHELESS = "; to lower its noise nevertheless, ask for a target noise or name an expert"
 _TRIM_EVERY = 32  # slices
 _TISSUE = 1024  # pixels of tissue that are enough to measure noise in it
-_MEASURED, _CENTRE = 16, 512  # slices, and pixels on each side of their middle, whose noise is measured afterwards
+_MEASURED = 16  # slices whose noise is estimated afterwards
 
 
 def restore_volume(
@@ -70,14 +72,16 @@ def restore_volume(
     statistics = SliceStatistics(plan.classes, options.keep_maps, count)
     near = neighbours_of(volume, plan.neighbours)
     left: list[float] = []
+    tissue = TissueNoise(volume, scaling.scale, wanted=not (aim.told or volume.modality.profile.is_picture))
     size = plan.batch(factor * height, factor * width)
+    given = told_noise(volume, options.sigma, plan.noise_estimator)
     run = partial(
         _correction,
         plan=plan,
         channels=channels,
-        given=None if options.sigma is None else options.sigma / scaling.scale,
+        given=given,
         count=count,
-        coherent=coherent_weights(volume, plan, scaling, behind=size * (AT_ONCE + 1)),
+        coherent=coherent_weights(volume, plan, scaling, given=given, behind=size * (AT_ONCE + 1)),
     )
     # read a few slices ahead, so that a slice is restored between neighbours that are not
     images = (_in_working_scale(native, scaling, plan) for native in volume.each_slice())
@@ -90,6 +94,7 @@ def restore_volume(
         ):
             # adding the correction in native units leaves an untouched pixel untouched to the last bit
             start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
+            tissue.see(index, native)
             for rows in bands(*start.shape[1:]):
                 correction = scaling.scale * change[:, rows].numpy()
                 changed = changed or bool(correction.any())
@@ -97,6 +102,7 @@ def restore_volume(
                 if changes is not None:
                     changes[index, rows] = (restored - start[:, rows]).mean(0)
                 place[:, rows] = restored
+            tissue.see_restored(index, place)
             if index % (1 + count // _MEASURED) == 0:
                 left.append(_noise_of(place, plan, scaling))
             if index % _TRIM_EVERY == 0:
@@ -104,7 +110,7 @@ def restore_volume(
     give_back()
     summary = (
         statistics.summary(scaling.scale)
-        | dict(aim.told)
+        | dict(aim.told or tissue.summary())
         | {
             "noise_after": volume_noise_level(left) * scaling.scale,
             "seconds": time.perf_counter() - started,
@@ -134,7 +140,7 @@ def restore_slices(
     image: ImageBatch,
     plan: Plan,
     *,
-    given: float | None = None,
+    given: ToldNoise | None = None,
     statistics: SliceStatistics | None = None,
     progress: Callable[[int], None] | None = None,
     slab: ImageBatch | None = None,
@@ -145,7 +151,7 @@ def restore_slices(
     Args:
         image: the slices.
         plan: what to do.
-        given: noise standard deviation in working scale; estimated if ``None``, and in later passes.
+        given: noise that the user tells; estimated if ``None``, and in later passes.
         statistics: notes weights, noise and trust.
         progress: called with the number of slices after each tile of each pass.
         slab: the slices between their neighbours, see :mod:`monai_sasm.functional.neighbours`. They are as they came,
@@ -179,7 +185,7 @@ def restore_fully(
     image: ImageBatch,
     plan: Plan,
     *,
-    given: float | None = None,
+    given: ToldNoise | None = None,
     statistics: SliceStatistics | None = None,
     progress: Callable[[int], None] | None = None,
     slab: ImageBatch | None = None,
@@ -199,7 +205,7 @@ def restore_fully(
     earlier = EarlierPasses()
     for number in range(plan.passes):
         first = number == 0
-        sigma = plan.noise_estimator(current) if given is None or not first else torch.full_like(current[:, :1], given)
+        sigma = plan.noise_estimator(current) if given is None or not first else given.map(current)
         maps = PixelWeights.of(weights) if weights is not None and first else _weights_of(current, sigma, plan)
         if plan.passes > 1:
             maps = earlier.allow(maps)
@@ -253,10 +259,13 @@ def _weights_of(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> PixelWeights:
     return PixelWeights.of_blocks(blocks, image, plan.modality, WEIGHT_FLOOR)
 
 
-def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, behind: int = 0) -> CoherentWeights | None:
+def coherent_weights(
+    volume: Volume, plan: Plan, scaling: Scaling, *, given: ToldNoise | None = None, behind: int = 0
+) -> CoherentWeights | None:
     """The gate's weights of the slices of a volume; ``None`` where each slice stands alone, or no gate decides.
 
-    A slice must not be overwritten before its weights were asked for. ``behind`` see :class:`CoherentWeights`.
+    A slice must not be overwritten before its weights were asked for. ``given`` see :func:`coherent_slices`, ``behind``
+    :class:`CoherentWeights`.
     """
     _, _, height, width = volume.slices_shape
     return coherent_slices(
@@ -265,7 +274,7 @@ def coherent_weights(volume: Volume, plan: Plan, scaling: Scaling, *, behind: in
         count=volume.stack_length,
         distance=slice_distance(volume),
         size=(height, width),
-        given=None if plan.options.sigma is None else plan.options.sigma / scaling.scale,
+        given=given,
         behind=behind,
     )
 
@@ -277,7 +286,7 @@ def coherent_slices(
     count: int,
     distance: float | None,
     size: tuple[int, int],
-    given: float | None = None,
+    given: ToldNoise | None = None,
     behind: int = 0,
 ) -> CoherentWeights | None:
     """:func:`coherent_weights` of slices that are in working scale already.
@@ -288,7 +297,7 @@ def coherent_slices(
         count: slices per stack.
         distance: see :func:`monai_sasm.restoration.coherence.slice_distance`.
         size: height and width of the slices.
-        given: noise standard deviation in working scale; estimated if ``None``.
+        given: noise that the user tells; estimated if ``None``.
         behind: see :class:`CoherentWeights`.
     """
     gate = plan.gate
@@ -297,7 +306,7 @@ def coherent_slices(
 
     def judge(index: int) -> ExpertWeights:
         image = sheltered(slice_at(index)[None], plan.modality.profile).seen
-        sigma = plan.noise_estimator(image) if given is None else torch.full_like(image, given)
+        sigma = plan.noise_estimator(image) if given is None else given.map(image)
         blocks = gate_blocks(
             image, sigma, gate.network, modality=plan.modality, precision=gate.precision, **_gate_settings(plan)
         )
@@ -332,7 +341,7 @@ def _correction(
     slab: ImageBatch,
     plan: Plan,
     channels: int,
-    given: float | None,
+    given: ToldNoise | None,
     count: int,
     coherent: CoherentWeights | None,
     progress: Callable[[int], None] | None,
@@ -361,9 +370,7 @@ def _noise_of(image: NDArray[np.float32], plan: Plan, scaling: Scaling) -> float
 
     A restored background is all but flat, and would make the noise that is left in the body look smaller than it is.
     """
-    top, start = (max(0, side // 2 - _CENTRE) for side in image.shape[-2:])
-    middle = image[:, top : top + 2 * _CENTRE, start : start + 2 * _CENTRE]
-    seen = torch.from_numpy(np.ascontiguousarray(scaling.forward(np.array(middle)), np.float32))
+    seen = torch.from_numpy(np.ascontiguousarray(scaling.forward(np.array(middle(image))), np.float32))
     sigma, (low, high) = plan.noise_estimator(seen[None]), plan.modality.profile.tissue
     tissue = ((seen > low) & (seen < high)).all(0)[None, None]
     enough = not plan.modality.profile.is_picture and int(tissue.sum()) >= _TISSUE

@@ -20,15 +20,23 @@ from numpy.typing import NDArray
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import neighbours_of
+from monai_sasm.functional.uniform_tissue import (
+    CALM,
+    FEWEST,
+    SLICES,
+    SQUARE,
+    flattened,
+    middle,
+    spread_evenly,
+    squares_of,
+    tissue,
+)
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.plan import Plan
+from monai_sasm.restoration.told_noise import told_noise
 from monai_sasm.types import Modality
 
-SLICES = 7  # that are restored to measure the noise, spread evenly over a volume
-SQUARE = 16  # pixels, side of the squares
-CALM = 0.25  # share of the squares of tissue that is uniform for certain; others are if they have no more than ...
-STRUCTURE, VARIANCE = 2.5, 3.0  # ... times the structure after and the variance before of that share
-FEWEST = 8  # squares
+STRUCTURE, VARIANCE = 2.5, 3.0  # times those of the CALM share, after and before: up to there others are uniform, too
 MET = 1.01  # noise over the wanted one that is as good
 NOISE = ("noise", "low-dose")  # degradations of experts that lower noise
 
@@ -87,14 +95,12 @@ def noise_curve(
     Raises:
         RefusedError: there is no uniform tissue to measure on.
     """
-    low, high = (scale * value for value in modality.profile.tissue)
     changes = (change, change if smoother is None else smoother)
-    x, d, smooth = (_squares(np.asarray(one, np.float64)) for one in (image, *changes))  # (n, SQUARE^2)
-    mean = (x + smooth).mean(1)
-    tissue = (mean > low) & (mean < high) & (np.ptp(x, axis=1) > 0)
-    if tissue.sum() < FEWEST:
+    x, d, smooth = (squares_of(np.asarray(one, np.float64)) for one in (image, *changes))  # (n, SQUARE^2)
+    found = tissue(x / scale, (x + smooth).mean(1) / scale, modality.profile)
+    if found.sum() < FEWEST:
         raise RefusedError("there is too little uniform tissue to measure noise on; give a strength instead of a noise")
-    x, d, smooth = (_flattened(one[tissue]) for one in (x, d, smooth))
+    x, d, smooth = (flattened(one[found]) for one in (x, d, smooth))
     structure, variance = _blurred_variance(x + smooth), x.var(1)
     calm = structure <= STRUCTURE * np.quantile(structure, CALM)
     calm &= variance <= VARIANCE * np.quantile(variance, CALM)
@@ -103,6 +109,44 @@ def noise_curve(
     moments = ((one * other).sum(1) / freedom for one, other in ((x, x), (x, d), (d, d)))
     before, shared, removed = (float(one.mean()) for one in moments)
     return NoiseCurve(before, shared, removed, len(x))
+
+
+class TissueNoise:
+    """Noise of uniform tissue before and after a restoration, from some of its slices.
+
+    Args:
+        volume: that is restored.
+        scale: its unit over the working scale.
+        wanted: whether it is measured at all.
+    """
+
+    def __init__(self, volume: Volume, scale: float, *, wanted: bool = True) -> None:
+        self.modality, self.scale = volume.modality, scale
+        self._indices = set(spread_evenly(volume.slices_shape[0])) if wanted else set()
+        self._before: list[NDArray[np.float32]] = []
+        self._added: list[NDArray[np.float32]] = []
+
+    def see(self, index: int, before: NDArray[np.float32]) -> None:
+        """A slice ``(c, H, W)`` as it came, in the unit of the volume; it is copied."""
+        if index in self._indices:
+            self._before.append(np.array(middle(before)))
+
+    def see_restored(self, index: int, after: NDArray[np.float32]) -> None:
+        """The same slice, restored."""
+        if index in self._indices:
+            self._added.append(middle(after) - self._before[-1])
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """``{"tissue_noise": {"input": ..., "result": ...}}``, in the unit of the volume; empty where there is too
+        little uniform tissue.
+        """
+        if not self._added:
+            return {}
+        try:
+            curve = noise_curve(np.stack(self._before), np.stack(self._added), self.modality, self.scale)
+        except RefusedError:
+            return {}
+        return {"tissue_noise": {"input": round(curve.at(0), 4), "result": round(curve.at(1), 4)}}
 
 
 def measure_noise(volume: Volume, plan: Plan, slices: int = SLICES) -> NoiseCurve:
@@ -125,11 +169,11 @@ def _restored_slices(
 
     scaling, count = scaling_for(volume), volume.slices_shape[0]
     whole = replace(plan, options=replace(plan.options, strength=1.0, keep_maps=False))
-    near, coherent = neighbours_of(volume, plan.neighbours), coherent_weights(volume, plan, scaling)
+    given = told_noise(volume, plan.options.sigma, plan.noise_estimator)
+    near, coherent = neighbours_of(volume, plan.neighbours), coherent_weights(volume, plan, scaling, given=given)
     length = count if volume.modality.profile.is_picture else count // len(volume.array)
-    given = None if plan.options.sigma is None else plan.options.sigma / scaling.scale
     images, changes = [], []
-    for index in _spread(count, slices):
+    for index in spread_evenly(count, slices):
         first = index - index % length
         around = np.clip(np.arange(index - near, index + near + 1), first, first + length - 1)
         slab = torch.cat([to_working_scale(volume.slice_at(int(one)), scaling, plan) for one in around])[None]
@@ -218,26 +262,6 @@ def _denoiser_alone(plan: Plan) -> Plan | None:
     name = denoisers[0].name
     options = replace(plan.options, expert=name, gate=None, top_k=None)
     return replace(plan, options=options, gate=None, classes=("identity", name), experts={1: denoisers[0]}, passes=1)
-
-
-def _spread(count: int, slices: int) -> list[int]:
-    parts = min(count, slices)
-    return [int((part + 0.5) * count / parts) for part in range(parts)]
-
-
-def _squares(images: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``(N, c, H, W)`` -> ``(n, SQUARE^2)``, side by side; a margin is left out."""
-    rows, columns = (side // SQUARE for side in images.shape[-2:])
-    cut = images[..., : rows * SQUARE, : columns * SQUARE].reshape(-1, rows, SQUARE, columns, SQUARE)
-    return cut.transpose(0, 1, 3, 2, 4).reshape(-1, SQUARE**2)
-
-
-def _flattened(squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without the plane that fits each of them best."""
-    row, column = np.mgrid[:SQUARE, :SQUARE].reshape(2, -1) - (SQUARE - 1) / 2
-    basis = np.stack([np.ones(SQUARE**2), row, column])
-    basis /= np.linalg.norm(basis, axis=1, keepdims=True)
-    return squares - (squares @ basis.T) @ basis
 
 
 def _blurred_variance(squares: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -30,6 +30,7 @@ from monai_sasm.restoration.installed import check_thinning
 from monai_sasm.restoration.options import LARGEST_FACTOR, Thinning
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.shelter import sheltered
+from monai_sasm.restoration.told_noise import told_noise
 from monai_sasm.types import ImageBatch, Modality
 
 _EDGE = 1e-6  # of a slice by which rounding may move the edge of a thin one
@@ -88,10 +89,11 @@ def thin_volume(
     profile = SliceProfile(stacks.shape[1], count, options.profile)
     scaling = scaling_for(volume)
     sides = _thin_sides(volume, axis, count)
+    told = told_noise(volume, options.sigma, restorer.noise_estimator)
     lowest, fine = float(volume.array.min()), np.empty((len(stacks), count, *stacks.shape[2:]), np.float32)
     for index, thick in enumerate(stacks):
         start = scaling.forward(profile.interpolate(thick))
-        sigma = _noise(scaling.forward(thick), restorer) if options.sigma is None else options.sigma / scaling.scale
+        sigma = _noise(scaling.forward(thick), restorer) if told is None else told.reading
         end = profile.consistent(
             _restored_planes(start, sides, sigma, expert, restorer, progress), scaling.forward(thick)
         )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +14,19 @@ from monai_sasm.io.formats import inventory
 from monai_sasm.io.orientation import orientation_of
 from monai_sasm.io.volume import Volume
 
+if TYPE_CHECKING:
+    from monai_sasm.functional.noise import NoiseEstimator
+
 SIDE = 176  # pixels, longest side
-_ENOUGH = 768  # pixels
 _SOFT_TISSUE = (-160.0, 240.0)  # HU
 
 
-def look(entry: Entry, estimator: Callable[[Any], Any] | None = None) -> dict[str, Any]:
+def look(entry: Entry, estimator: NoiseEstimator | None = None) -> dict[str, Any]:
     """Thumbnail (a data URL), shape and noise of an image.
 
     Args:
         entry: not refused.
-        estimator: gives the noise map of ``(1, c, H, W)``; without it the noise is ``None``.
+        estimator: of noise maps; without it the noise is ``None``.
 
     Raises:
         RefusedError: it cannot be read rightly.
@@ -35,13 +36,7 @@ def look(entry: Entry, estimator: Callable[[Any], Any] | None = None) -> dict[st
     slices = list(volume.each_slice())
     middle = slices[len(slices) // 2]
     shown = orientation_of(volume).show(middle)
-    noise = None
-    if estimator is not None:
-        import torch
-
-        from monai_sasm.functional.noise import noise_level
-
-        noise = noise_level(estimator(torch.from_numpy(np.array(_centre(middle)))[None]))[0]
+    noise = None if estimator is None else _noise(middle, volume, estimator)
     return {
         "thumbnail": _thumbnail(shown, volume),
         "shape": list(shown.shape[1:]),
@@ -51,10 +46,20 @@ def look(entry: Entry, estimator: Callable[[Any], Any] | None = None) -> dict[st
     }
 
 
-def _centre(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The middle of ``(c, H, W)``: enough to know the noise of a large photo."""
-    top, left = (max(0, (side - _ENOUGH) // 2) for side in image.shape[1:])
-    return image[:, top : top + _ENOUGH, left : left + _ENOUGH]
+def _noise(image: NDArray[np.float32], volume: Volume, estimator: NoiseEstimator) -> float:
+    """Of a slice ``(c, H, W)``, in its unit: in uniform tissue, and as estimated where there is too little."""
+    import torch
+
+    from monai_sasm.functional.intensity import scaling_for
+    from monai_sasm.functional.noise import noise_level
+    from monai_sasm.functional.uniform_tissue import middle, uniform_noise
+
+    scaling, profile = scaling_for(volume), volume.modality.profile
+    shown = scaling.forward(np.array(middle(image)))
+    found = None if profile.is_picture else uniform_noise(shown[None], profile, estimator)
+    if found is not None:
+        return scaling.scale * found.deviation
+    return scaling.scale * noise_level(estimator(torch.from_numpy(shown)[None]))[0]
 
 
 def _middle(entry: Entry) -> Volume:

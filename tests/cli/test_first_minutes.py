@@ -76,8 +76,7 @@ def test_the_default_line_tells_what_was_done(sasm: Any, tmp_path: Path, series:
     lines = err.splitlines()
     assert code == 0
     assert lines[0] == "sasm: loading models"
-    assert re.search(r"noise [\d.]+ -> [\d.]+ HU, toy_ct 4\d% in ", lines[1])
-    assert "noise " in lines[1]
+    assert re.search(r"noise in uniform tissue [\d.]+ -> [\d.]+ HU, toy_ct 4\d% in ", lines[1])
     assert "SECRET" not in err + out
     _, out, err = sasm("restore", series, "-o", tmp_path / "named", "--identify", "--json")
     (row,) = map(json.loads, out.splitlines())

@@ -33,7 +33,12 @@ ALLOWED: dict[str, Any] = {
     [
         (Acquisition(kernel="b30F", body_part="chest"), 30.0, (0.7, 0.7), []),
         (Acquisition(), 0.5, (), []),  # less noise than in training, and nothing known: no reason for a note
-        (Acquisition(), 120.4, (1.3, 1.3), ["noise 120 HU (up to 90 HU)", "pixels of 1.3 x 1.3 mm (0.4 to 1 mm)"]),
+        (
+            Acquisition(),
+            120.4,
+            (1.3, 1.3),
+            ["noise estimate 120 HU (up to 90 HU)", "pixels of 1.3 x 1.3 mm (0.4 to 1 mm)"],
+        ),
         (
             Acquisition(kernel="BONE", body_part="HEAD"),
             20.0,
@@ -62,7 +67,7 @@ def test_noise_of_ct_is_compared_in_hounsfield_units(sigma: float, told: bool) -
     assert bool(result.volume.notes) == told
     if told:
         assert result.volume.notes[0].startswith(
-            f"{OUTSIDE} that lowdose_ct_unet was trained and measured for: noise 2"
+            f"{OUTSIDE} that lowdose_ct_unet was trained and measured for: noise estimate 2"
         )
     assert not restorer_with({}, "lowdose_ct_unet")(volume).volume.notes
 
@@ -74,7 +79,7 @@ def test_noise_of_mr_is_compared_as_a_share_of_white(white: float) -> None:
     scene += np.random.default_rng(0).normal(0, 0.2 * white, scene.shape).astype(np.float32)
     volume = Volume(np.abs(scene), Modality.MR, np.diag([0.8, 0.8, 3.0, 1.0]))
     (note,) = restorer_with({"noise": [0.01, 0.05]}, "noise_mri_unet")(volume).volume.notes
-    share = float(note.split("noise ")[1].split(" of white")[0])
+    share = float(note.split("noise estimate ")[1].split(" of white")[0])
     assert 0.05 < share < 0.2
     assert note.endswith("(up to 0.05 of white)")
 

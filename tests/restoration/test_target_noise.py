@@ -73,6 +73,25 @@ def test_the_wanted_noise_is_left(modality: Modality, noise: float, target: floa
     np.testing.assert_allclose(result.summary["tissue_noise"]["result"], target, rtol=1e-3)
 
 
+@pytest.mark.parametrize(("modality", "noise"), [(Modality.CT, 20.0), (Modality.MR, 30.0)])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_every_restoration_tells_the_noise_of_uniform_tissue(modality: Modality, noise: float, in_place: bool) -> None:
+    volume, uniform = phantom(modality, noise)
+    result = restorer(modality)(volume, expert="smooth", strength=0.5, in_place=in_place)
+    left = result.volume.array[0][uniform].std(0).mean()
+    assert set(result.summary["tissue_noise"]) == {"input", "result"}
+    np.testing.assert_allclose(list(result.summary["tissue_noise"].values()), [noise, left], rtol=0.1)
+
+
+def test_without_uniform_tissue_and_for_photos_the_estimate_alone_is_told() -> None:
+    small = Volume(np.random.default_rng(0).normal(40, 9, (1, 24, 24)).astype(np.float32), Modality.CT)
+    photo = Volume(np.random.default_rng(0).uniform(0, 1, (3, 96, 96)).astype(np.float32), Modality.PHOTO)
+    for volume in (small, photo):
+        summary = restorer(volume.modality)(volume, expert="smooth").summary
+        assert "tissue_noise" not in summary
+        assert summary["noise"] > summary["noise_after"] > 0
+
+
 def test_mr_counts_in_percent_of_white() -> None:
     volume, uniform = phantom(Modality.MR, 30.0)
     result = restorer(Modality.MR)(volume, expert="smooth", target_noise=2.0)

@@ -16,12 +16,14 @@ from monai_sasm import bundles
 from monai_sasm.bundles import Bundle
 from monai_sasm.cli.main import main
 from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.tiling import tiled, tiles
 from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.maps import write_maps
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.restoration.told_noise import told_noise
 from monai_sasm.types import Modality
 
 EXPERT = "superres_mri_sit"
@@ -53,12 +55,19 @@ def volume() -> Volume:
     return Volume(array, Modality.MR, affine=np.diag([1.0, 2.0, 3.0, 1.0]), slice_axis=1)
 
 
+def as_unsure(volume: Volume, sigma: float) -> np.ndarray:
+    """What :class:`Unsure` says of the slices when told a noise, in the unit of the volume."""
+    told, scaling = told_noise(volume, sigma, NoiseEstimator()), scaling_for(volume)
+    assert told is not None
+    working = torch.from_numpy(np.stack([scaling.forward(np.array(one)) for one in volume.each_slice()]))
+    return scaling.scale * (working / 10 + told.map(working))[:, 0].numpy()
+
+
 def test_it_is_in_the_unit_of_the_image(volume: Volume) -> None:
     sigma = 25.0  # of the image
     result = restorer(Modality.MR)(volume, Options(expert="one", keep_maps=True, sigma=sigma))
     assert result.uncertainty is not None
-    slices = volume.as_slices()[:, 0]
-    np.testing.assert_allclose(result.uncertainty, slices / 10 + sigma, rtol=1e-5)
+    np.testing.assert_allclose(result.uncertainty, as_unsure(volume, sigma), rtol=1e-5)
     half = restorer(Modality.MR)(volume, Options(expert="one", keep_maps=True, sigma=sigma, strength=0.5))
     np.testing.assert_allclose(half.uncertainty, result.uncertainty / 2, rtol=1e-5)
 
@@ -75,7 +84,7 @@ def test_it_is_worked_out_only_when_asked_for_and_possible(volume: Volume) -> No
 
 def test_in_place_it_is_that_of_the_input(volume: Volume) -> None:
     options = Options(expert="one", keep_maps=True, sigma=0.01, passes=2)
-    expected = volume.as_slices()[:, 0] / 10 + 0.01
+    expected = as_unsure(volume, 0.01)
     np.testing.assert_allclose(restorer(Modality.MR)(volume, options, in_place=True).uncertainty, expected, rtol=1e-5)
 
 

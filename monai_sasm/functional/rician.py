@@ -1,0 +1,40 @@
+r"""The noise of magnitude images: less of it where they are dark.
+
+The magnitude :math:`|A + n_1 + i n_2|` of a signal :math:`A` with Gaussian noise of standard deviation
+:math:`\sigma` in both parts has the variance :math:`\xi(A / \sigma) \sigma^2` with
+
+.. math:: \xi(\theta) = 2 + \theta^2 - \tfrac{\pi}{8} e^{-\theta^2 / 2}
+          \left[(2 + \theta^2) I_0(\theta^2 / 4) + \theta^2 I_1(\theta^2 / 4)\right]^2,
+
+:math:`2 - \pi / 2` in the background and towards 1 in bright tissue (Koay and Basser 2006, Journal of Magnetic
+Resonance 179, equation 18).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+RAYLEIGH = 2 - math.pi / 2
+"""Variance where there is no signal, for a noise variance of 1."""
+_STRONG = (
+    400.0  # squared signal to noise from which the formula is a difference of large numbers, and within 0.2 % of 1
+)
+
+
+def magnitude_variance(mean_square: Tensor, sigma: float) -> Tensor:
+    r"""Variance of a magnitude whose mean square is :math:`A^2 + 2 \sigma^2`.
+
+    Args:
+        mean_square: any shape, squared unit of the image; below :math:`2 \sigma^2` it is taken for background.
+        sigma: standard deviation of the noise of both parts, above 0, unit of the image.
+
+    Returns:
+        Same shape, between :data:`RAYLEIGH` and 1 times :math:`\sigma^2`.
+    """
+    squared = (mean_square / sigma**2 - 2).clamp(0, _STRONG)  # theta^2
+    quarter = squared / 4
+    bessel = (2 + squared) * torch.special.i0e(quarter) + squared * torch.special.i1e(quarter)
+    return sigma**2 * (2 + squared - math.pi / 8 * bessel**2).clamp(RAYLEIGH, 1)

@@ -1,0 +1,73 @@
+"""Noise of uniform tissue: what was put in, white or coarse, beside structure and background."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from monai_sasm.functional.noise import NoiseEstimator
+from monai_sasm.functional.uniform_tissue import CENTRE, middle, spread_evenly, squares_of, uniform_noise
+from monai_sasm.types import Modality
+
+CT, MR = Modality.CT.profile, Modality.MR.profile
+
+
+def noise(coarse: float, slices: int = 3, side: int = 320) -> np.ndarray:
+    """Of standard deviation 1, smeared by a Gaussian of so many pixels; ``(N, 1, H, W)``."""
+    drawn = np.random.default_rng(0).standard_normal((slices, 1, side, side))
+    smeared = gaussian_filter(drawn, (0, 0, coarse, coarse))
+    return smeared / smeared.std()
+
+
+def body(side: int = 320) -> np.ndarray:
+    """Tissue of 0.04 with a shade, stripes in a quarter of it, air around."""
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    tissue = 0.04 + 0.02 * x + np.where((x < 0) & (y < 0), 0.05 * np.sign(np.sin(300 * x)), 0)
+    return np.where(np.hypot(x, y) < 0.45, tissue, -1.0)
+
+
+@pytest.mark.parametrize("coarse", [0.0, 0.6, 1.0])
+def test_deviation_and_grain_are_those_of_the_noise(coarse: float) -> None:
+    estimator, alone = NoiseEstimator(), noise(coarse)
+    found = uniform_noise(body() + 0.03 * alone, CT, estimator)
+    assert found is not None
+    assert 0.83 * 0.03 < found.deviation < 1.02 * 0.03
+    grain = float(estimator(torch.from_numpy(alone)).median())
+    assert {0.0: 0.94, 0.6: 0.44, 1.0: 0.08}[coarse] == pytest.approx(grain, rel=0.1)
+    assert found.grain == pytest.approx(grain, rel=0.2)
+    assert found.reading == pytest.approx(found.grain * found.deviation)
+
+
+def test_dark_magnitudes_are_no_tissue() -> None:
+    """At 12 % the background of an MR image is brighter than the darkest tissue, and has two thirds of its noise."""
+    side, sigma = 320, 0.12
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    clean = np.where(np.hypot(x, y) < 0.25, 0.7, 0.0)
+    real, imaginary = sigma * np.random.default_rng(1).standard_normal((2, 3, 1, side, side))
+    found = uniform_noise(np.hypot(clean + real, imaginary), MR, NoiseEstimator())
+    assert found is not None
+    assert found.deviation == pytest.approx(sigma, rel=0.07)
+
+
+def test_too_little_tissue_is_none() -> None:
+    assert uniform_noise(np.zeros((2, 1, 64, 64)), CT, NoiseEstimator()) is None  # constant
+    assert uniform_noise(0.03 * noise(0.0, 1, 40), CT, NoiseEstimator()) is None  # four squares
+    assert uniform_noise(0.03 * noise(0.0, 1, 12), CT, NoiseEstimator()) is None  # none
+    assert uniform_noise(-0.9 + 0.01 * noise(0.0), CT, NoiseEstimator()) is None  # lung
+
+
+def test_squares_lie_side_by_side() -> None:
+    images = np.arange(2 * 2 * 33 * 50, dtype=np.float64).reshape(2, 2, 33, 50)
+    squares = squares_of(images)
+    assert squares.shape == (2 * 2 * 2 * 3, 256)
+    np.testing.assert_array_equal(squares[4].reshape(16, 16), images[0, 0, 16:32, 16:32])
+    assert squares_of(images[..., :12]).shape == (0, 256)
+
+
+def test_slices_are_spread_and_large_ones_cut() -> None:
+    assert spread_evenly(300, 7) == [21, 64, 107, 150, 192, 235, 278]
+    assert spread_evenly(2, 7) == [0, 1]
+    large = np.zeros((1, 2 * CENTRE + 7, 30), np.float32)
+    assert middle(large).shape == (1, 2 * CENTRE, 30)

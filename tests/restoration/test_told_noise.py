@@ -1,0 +1,124 @@
+"""A told noise is what a circle in uniform tissue shows, whatever the grain; networks are told what they know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from monai_sasm.bundles import Bundle
+from monai_sasm.functional.noise import NoiseEstimator
+from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.options import Options, Thinning
+from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.restoration.thin import thin_volume
+from monai_sasm.restoration.told_noise import WHITE, told_noise
+from monai_sasm.types import Modality
+
+ESTIMATOR = NoiseEstimator()
+
+
+class Told(torch.nn.Module):
+    """Returns the image, and remembers the noise map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps: list[torch.Tensor] = []
+
+    def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        self.maps.append(sigma.clone())
+        return image[:, image.shape[1] // 2][:, None] + 0.001
+
+
+def restorer(modality: Modality, degradation: str = "noise") -> tuple[Restorer, Told]:
+    network = Told()
+    bundle = Bundle("told", Path(), "expert", modality, degradation, True, "1", "5" * 8, network,
+                    {"sasm": {"degradation": degradation}})  # fmt: skip
+    return Restorer.of({"told": bundle}), network
+
+
+def ct(coarse: float, sigma: float = 30.0) -> Volume:
+    """Water with noise of that grain, HU; ``(1, 160, 160, 3)``."""
+    drawn = gaussian_filter(np.random.default_rng(0).standard_normal((160, 160, 3)), (coarse, coarse, 0))
+    array = 40 + sigma * drawn / drawn.std()
+    return Volume(array[None].astype(np.float32), Modality.CT, np.diag([1, 1, 5.0, 1]), slice_axis=2)
+
+
+@pytest.mark.parametrize("coarse", [0.0, 0.6, 1.0])
+def test_ct_is_told_what_the_estimate_reads_of_its_own_noise(coarse: float) -> None:
+    """The right noise told is the same as none told; twice of it is twice the map."""
+    volume = ct(coarse)
+    estimated = float(ESTIMATOR(torch.from_numpy(volume.as_slices() / 1000)).median())
+    for factor in (1.0, 2.0):
+        house, network = restorer(Modality.CT)
+        house(volume, Options(expert="told", sigma=factor * 30.0))
+        (level,) = {round(float(one), 6) for sigma in network.maps for one in sigma.unique()}
+        assert level == pytest.approx(factor * estimated, rel=0.2)
+
+
+def test_the_gate_is_told_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    from monai_sasm.restoration import restore
+
+    seen: list[torch.Tensor] = []
+    volume, original = ct(1.0), restore.gate_blocks
+
+    def spied(image: torch.Tensor, sigma: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        seen.append(sigma)
+        return original(image, sigma, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(restore, "gate_blocks", spied)
+    Restorer()(volume, Options(sigma=30.0))
+    told = told_noise(volume, 30.0, ESTIMATOR)
+    assert told is not None
+    assert seen
+    assert all(float((sigma - told.reading).abs().max()) < 1e-7 for sigma in seen)
+    assert told.reading < 0.2 * told.sigma
+
+
+def test_mr_has_less_noise_where_it_is_dark() -> None:
+    side, sigma = 224, 60.0
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    clean = np.where(np.hypot(x, y) < 0.3, 700.0, 0.0)[..., None]
+    real, imaginary = sigma * np.random.default_rng(1).standard_normal((2, side, side, 3))
+    array = np.hypot(clean + real, imaginary)[None].astype(np.float32)
+    volume = Volume(array, Modality.MR, np.diag([1, 1, 5.0, 1]), slice_axis=2)
+    house, network = restorer(Modality.MR)
+    house(volume, Options(expert="told", sigma=sigma))
+    told = network.maps[0][0, 0]
+    white = sigma / float(told_noise(volume, sigma, ESTIMATOR).sigma)  # type: ignore[union-attr]
+    read = ESTIMATOR(torch.from_numpy(volume.as_slices()[:1] / white))[0, 0]
+    centre, corner = (slice(96, 128),) * 2, (slice(0, 32),) * 2
+    assert float(told[corner].mean() / told[centre].mean()) == pytest.approx(0.655, rel=0.03)
+    for place in (centre, corner):
+        assert float(told[place].mean()) == pytest.approx(float(read[place].mean()), rel=0.08)
+
+
+@pytest.mark.parametrize(("coarse", "share"), [(0.0, 1.0), (1.0, 0.1)])
+def test_photos_are_told_white_noise_as_it_is(coarse: float, share: float) -> None:
+    drawn = gaussian_filter(np.random.default_rng(0).standard_normal((3, 160, 200)), (0, coarse, coarse))
+    photo = Volume((0.5 + 0.05 * drawn / drawn.std()).astype(np.float32), Modality.PHOTO)
+    told = told_noise(photo, 0.05, ESTIMATOR)
+    assert told is not None
+    assert told.reading == pytest.approx(share * 0.05, rel=0.2)
+    torch.testing.assert_close(told.map(torch.zeros(1, 3, 20, 30)), torch.full((1, 1, 20, 30), told.reading))
+
+
+def test_without_tissue_it_is_taken_for_white() -> None:
+    told = told_noise(Volume(np.zeros((1, 64, 64), np.float32), Modality.CT), 20.0, ESTIMATOR)
+    assert told is not None
+    assert (told.sigma, told.reading) == pytest.approx((0.02, WHITE * 0.02))
+    assert told_noise(ct(0.0), None, ESTIMATOR) is None
+
+
+def test_thinning_is_told_the_reading_too() -> None:
+    volume = ct(1.0)
+    magnitudes = Volume(np.abs(volume.array) + 400, Modality.MR, np.diag([1, 1, 2.0, 1]), slice_axis=2)
+    house, network = restorer(Modality.MR, "low-resolution")
+    thin_volume(magnitudes, house, Thinning("told", factor=2.0, sigma=30.0))
+    told = told_noise(magnitudes, 30.0, ESTIMATOR)
+    assert told is not None
+    assert {round(float(one), 6) for sigma in network.maps for one in sigma.unique()} == {round(told.reading, 6)}
+    assert told.reading < 0.2 * told.sigma
