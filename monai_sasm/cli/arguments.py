@@ -83,7 +83,10 @@ class Restoring:
     strength: Annotated[float, typer.Option(min=0, max=1, help="0 returns the input, 1 the full restoration.")] = 1.0
     sigma: Annotated[
         float | None,
-        typer.Option(min=0, help="SD of the noise in uniform tissue: HU, MR magnitude, 1 is white in photos; estimated if left out."),
+        typer.Option(
+            min=0,
+            help="SD of noise in uniform tissue: HU, MR magnitude, 1 is white in photos; estimated if left out.",
+        ),
     ] = None
     target_noise: Annotated[
         float | None,
@@ -96,6 +99,13 @@ class Restoring:
     passes: Annotated[
         int | None, typer.Option(min=1, help="How often gate and experts look at it; by default 1, photos 2.")
     ] = None
+    self_ensemble: Annotated[
+        int,
+        typer.Option(
+            metavar="1|2|4|8",
+            help="Mean over so many flips and turns of an image: a little better, so many times slower.",
+        ),
+    ] = 1
     refine: Annotated[
         float, typer.Option(min=0, max=1, help="Strength of the diffusion refiner, photos only; 0 is off.")
     ] = 0.0

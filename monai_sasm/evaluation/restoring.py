@@ -144,23 +144,6 @@ def with_settings(bundle: Bundle, **settings: Any) -> Bundle:
     return replace(bundle, network=network)
 
 
-def self_ensemble(restore: Callable[[Case], Image]) -> Callable[[Case], Image]:
-    """Mean over the eight flips and quarter turns (Timofte et al. 2016)."""
-
-    def ensemble(case: Case) -> Image:
-        total: Any = 0
-        for turns in range(4):
-            for flip in (False, True):
-                turned = np.rot90(case.degraded, turns, axes=(-2, -1))
-                turned = turned[..., ::-1] if flip else turned
-                result = restore(replace(case, degraded=np.ascontiguousarray(turned)))
-                result = result[..., ::-1] if flip else result
-                total = total + np.rot90(result, -turns, axes=(-2, -1))
-        return (total / 8).astype(np.float32)
-
-    return ensemble
-
-
 def _as_slices(array: Image) -> Image:
     """Inverse of :func:`as_file_order`."""
     return np.ascontiguousarray(array[0].transpose(2, 1, 0))

@@ -13,6 +13,7 @@ from monai_sasm.types import Modality
 GATE = "gate"  # the choice of experts by the gate, among the names of experts
 _PARAMETERS: dict[str, Callable[[Any], Any]] = {
     "strength": float, "sigma": float, "target_noise": float, "top_k": int, "passes": int, "refine": float,
+    "self_ensemble": int,
 }  # fmt: skip
 
 

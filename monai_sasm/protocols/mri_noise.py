@@ -22,7 +22,7 @@ from monai_sasm.evaluation.mri_noise import (
     percent,
     tuned_peers,
 )
-from monai_sasm.evaluation.restoring import our_methods
+from monai_sasm.evaluation.restoring import our_methods, restoring
 from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, degrade, score
 from monai_sasm.evaluation.stacks import scaled_volume, stack_across, stack_affine
 from monai_sasm.evaluation.table import Table
@@ -64,6 +64,8 @@ def run(context: Context) -> Table:
         ]
         methods += plain + [_unbiased(method) for method in plain[:2]]
     methods += our_methods(context.restorer, Modality.MR, EXPERT, sigma_known=True)
+    eight = restoring(context.restorer, Modality.MR, expert=EXPERT, self_ensemble=8)
+    methods.append(Method(f"expert {EXPERT}, x8 self-ensemble", eight, note="`--self-ensemble 8`"))
     rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache, gain=GAIN)
     example = next(case for case in cases if case.level == percent(LEVELS[1]))
     return Table(

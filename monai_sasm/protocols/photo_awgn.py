@@ -12,7 +12,7 @@ from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import cbsd68, data_hash, files, photo
 from monai_sasm.evaluation.metrics import as_8_bit, psnr, ssim
 from monai_sasm.evaluation.perceptual import PerceptualDistances
-from monai_sasm.evaluation.restoring import our_methods, restoring, self_ensemble
+from monai_sasm.evaluation.restoring import our_methods, restoring
 from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, score
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.types import Modality
@@ -56,11 +56,9 @@ def run(context: Context) -> Table:
         validation = noisy_cases(chosen, "CBSD68") + noisy_cases(chosen, "Set12", grey=True)
         methods += peers.methods(("NLM fast", "BM3D"), validation, context.cache)
     methods += our_methods(context.restorer, Modality.PHOTO, EXPERT, sigma_known=True)
-    told = restoring(context.restorer, Modality.PHOTO, sigma_known=True, expert=EXPERT)
+    eight = restoring(context.restorer, Modality.PHOTO, sigma_known=True, expert=EXPERT, self_ensemble=8)
     methods.append(
-        Method(
-            f"expert {EXPERT}, x8 self-ensemble", self_ensemble(told), first=peers.BM3D_SUBSET, note="noise level given"
-        )
+        Method(f"expert {EXPERT}, x8 self-ensemble", eight, first=peers.BM3D_SUBSET, note="noise level given")
     )
     cases = noisy_cases(colour, "CBSD68") + noisy_cases(grey, "Set12")
     rows = score(PROTOCOL, cases, methods, measure=measure, cache=context.cache, subset_name="BM3D subset", gain=GAIN)

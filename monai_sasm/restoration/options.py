@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from monai_sasm.degradations.slice_profile import PROFILES
+from monai_sasm.functional.self_ensemble import check_count
 
 LARGEST_FACTOR = 16.0  # thin slices per acquired one
 
@@ -32,6 +33,8 @@ class Options:
             chosen for it, never above ``strength``. Where the gate would leave more, the expert for noise acts
             everywhere in CT and MR, see :mod:`monai_sasm.restoration.target_noise`.
         gate: name of the gate; by default :func:`monai_sasm.bundles.default_gate`.
+        self_ensemble: 2, 4 or 8: the mean of what each expert makes of the image in so many flips and turns, at that
+            multiple of its time, see :mod:`monai_sasm.functional.self_ensemble`.
     """
 
     expert: str | None = None
@@ -46,6 +49,7 @@ class Options:
     upscale: bool = False
     gate: str | None = None
     target_noise: float | None = None
+    self_ensemble: int = 1
 
     def __post_init__(self) -> None:
         for name in ("strength", "refine"):
@@ -61,6 +65,7 @@ class Options:
                 raise ValueError("target_noise chooses a strength by its noise, and a refiner draws grain of its own")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+        check_count(self.self_ensemble)
         if not self.refine and (self.refiner or self.force_refiner or self.upscale):
             raise ValueError("a refiner acts with the strength of refine, which is 0; set it above 0, 1 for all of it")
         if self.refiner is None and (self.force_refiner or self.upscale):

@@ -96,6 +96,7 @@ class Plan:
             "sigma": options.sigma,
             "target_noise": options.target_noise,
             "refine": options.refine,
+            "self_ensemble": options.self_ensemble if options.self_ensemble > 1 else None,
             "precision": self.precision,
         }
         parameters = {key: value for key, value in chosen.items() if value is not None}

@@ -18,6 +18,7 @@ from monai_sasm.functional.intensity import Scaling, scaling_for
 from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.neighbours import batches, fit_neighbours, neighbours_of
 from monai_sasm.functional.noise import noise_level, volume_noise_level
+from monai_sasm.functional.self_ensemble import self_ensemble
 from monai_sasm.functional.tiling import bands, tiled
 from monai_sasm.functional.uniform_tissue import middle
 from monai_sasm.gate.later_passes import EarlierPasses
@@ -200,7 +201,7 @@ def restore_fully(
     grey_photo = plan.modality.profile.is_picture and image.shape[1] == 1
     shelter = None if plan.modality.profile.is_picture else sheltered(image, plan.modality.profile)
     start = image.expand(-1, 3, -1, -1) if grey_photo else image if shelter is None else shelter.seen
-    calls = {index: expert.restore for index, expert in plan.experts.items()}
+    calls = {index: self_ensemble(expert.restore, options.self_ensemble) for index, expert in plan.experts.items()}
     current = start
     earlier = EarlierPasses()
     for number in range(plan.passes):

@@ -13,7 +13,7 @@ import torch
 from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.metrics import psnr
-from monai_sasm.evaluation.restoring import expert_with_weights, restoring, self_ensemble, with_settings
+from monai_sasm.evaluation.restoring import expert_with_weights, restoring, with_settings
 from monai_sasm.evaluation.scoring import Case, Method, ResultCache, score
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
@@ -180,16 +180,3 @@ def test_settings_of_a_network_are_those_of_one_bundle_only() -> None:
     first = bundle("one", Blur(1.0))
     second = with_settings(first, sigma=3.0)
     assert (first.network.sigma, second.network.sigma) == (1.0, 3.0)
-
-
-def test_self_ensemble_undoes_every_turn() -> None:
-    image = np.random.default_rng(0).random((3, 6, 8)).astype(np.float32)
-    shapes: list[tuple[int, ...]] = []
-
-    def identity(case: Case) -> np.ndarray:
-        shapes.append(case.degraded.shape)
-        return case.degraded
-
-    assert self_ensemble(identity)(Case("x", "", image, image)) == pytest.approx(image)
-    assert len(shapes) == 8
-    assert set(shapes) == {(3, 6, 8), (3, 8, 6)}
