@@ -11,7 +11,8 @@
     made/SERIES                  an empty file for each series that was made here: it is not restored when it comes back
 
 A state changes by one rename. Names are hashes of UIDs; the files themselves hold patient data. Files are named after
-their SOP Instance UID and their content, so that an object sent twice is one file, and a corrected one is another.
+their SOP Instance UID and their content, so that an object sent twice is one file, and a corrected one is another; it
+takes the place of the first, unless that is of another patient.
 """
 
 from __future__ import annotations
@@ -188,8 +189,9 @@ class Spool:
             folder.mkdir(exist_ok=True)
             os.replace(draft.path, folder / draft.name)
             for older in folder.glob(f"{draft.name.partition('-')[0]}-*.dcm"):
-                if older.name != draft.name:
-                    older.unlink()  # the same instance with other content: the later one counts
+                # the same instance with other content: the later one counts, unless it is another patient's
+                if older.name != draft.name and _patient(older) == draft.header.patient:
+                    older.unlink()
         sync(folder)
         sync(folder.parent)
 
@@ -365,6 +367,11 @@ def _check_private(root: Path) -> None:
 
 def _series_key(header: Header) -> str:
     return _hash("series", header.study, header.series)
+
+
+def _patient(path: Path) -> tuple[str, str] | None:
+    header = read_header(path)
+    return None if header is None else header.patient
 
 
 def _hash(*parts: str) -> str:

@@ -55,13 +55,20 @@ class TestSpool:
     def test_an_object_sent_twice_is_one_file_and_a_corrected_one_replaces_it(self, tmp_path: Path) -> None:
         box = Spool(tmp_path / "spool", "d")
         first, *_ = objects(tmp_path / "a")
-        corrected, *_ = objects(tmp_path / "b", PatientID="OTHER")
+        corrected, *_ = objects(tmp_path / "b", SeriesDescription="OTHER")
         key = keep(box, first)
         assert keep(box, first) == key
         assert len(names(box.root / "incoming")) == 1
         assert keep(box, corrected) == key
         (path,) = (box.root / "incoming").rglob("*.dcm")
-        assert pydicom.dcmread(path).PatientID == "OTHER"
+        assert pydicom.dcmread(path).SeriesDescription == "OTHER"
+
+    def test_an_object_of_another_patient_with_that_uid_replaces_none(self, tmp_path: Path) -> None:
+        box = Spool(tmp_path / "spool", "d")
+        for folder, patient in (("a", "ONE"), ("b", "TWO"), ("c", "TWO")):
+            key = keep(box, objects(tmp_path / folder, PatientID=patient, SeriesDescription=folder)[0])
+        kept = [pydicom.dcmread(path) for path in (box.root / "incoming" / key).glob("*.dcm")]
+        assert {(one.PatientID, one.SeriesDescription) for one in kept} == {("ONE", "a"), ("TWO", "c")}
 
     def test_a_draft_that_is_not_kept_is_gone(self, tmp_path: Path) -> None:
         box = Spool(tmp_path / "spool", "d")
