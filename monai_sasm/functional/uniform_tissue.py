@@ -3,6 +3,10 @@
 The estimate of :mod:`monai_sasm.functional.noise` looks at differences of adjacent pixels. Noise that a reconstruction
 kernel, zero filling or a camera has smeared over several pixels differs little there, so that of soft kernels a sixth
 is read. People mean the standard deviation in a uniform region; the ratio of both is measured in the image itself.
+
+The noise of CT may be coarse, and a liver is uniform over 16 pixels and more. That of MR is white, unless the image was
+interpolated, and anatomy is everywhere, so that the deviation in such a square is half as much again as the noise.
+There the estimate is believed; of interpolated MR it reads too little.
 """
 
 from __future__ import annotations
@@ -17,12 +21,37 @@ from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.types import ModalityProfile
 
 SLICES = 7  # of a volume, in which noise is measured
-SQUARE = 16  # pixels, side of the squares
-CALM = 0.25  # share of the squares of tissue that is uniform for certain
 FEWEST = 8  # squares
 CENTRE = 512  # pixels on each side of the middle of a slice: enough to know its noise
 DEPENDENCE = 3.0  # mean over standard deviation from which the noise of a magnitude image is that of tissue
-_FREEDOM = SQUARE**2 - 3  # a plane is taken off each square
+WHITE = 0.93
+"""What the estimate reads of white noise of standard deviation 1, in the most uniform squares."""
+
+
+@dataclass(frozen=True)
+class Uniformity:
+    """Which squares of tissue count as uniform.
+
+    Args:
+        side: of the squares, pixels.
+        share: of the squares, those with the least structure, that are uniform for certain.
+        structure: others are if they have at most so many times the structure of these after a restoration,
+        variance: and at most so many times their variance before.
+    """
+
+    side: int
+    share: float
+    structure: float
+    variance: float
+
+
+COARSE = Uniformity(side=16, share=0.25, structure=2.5, variance=3.0)
+FINE = Uniformity(side=8, share=0.1, structure=1.0, variance=3.0)
+
+
+def uniformity(profile: ModalityProfile) -> Uniformity:
+    """The rule for images of a modality."""
+    return FINE if profile.rician else COARSE
 
 
 @dataclass(frozen=True)
@@ -30,20 +59,15 @@ class UniformNoise:
     """Noise of the most uniform squares of tissue, in the scale of the images.
 
     Args:
-        deviation: its standard deviation. Where noise is coarse it is up to a sixth too small, for the squares in
-            which there happens to be little of it are among the most uniform ones.
-        reading: what the noise estimate makes of it.
+        deviation: its standard deviation; of a magnitude image by the estimate. Where noise is coarse it is up to a
+            sixth too small, for the squares in which there happens to be little of it are among the most uniform ones.
+        grain: what the estimate reads of a standard deviation of 1: 0.93 for white noise, 0.15 for soft CT kernels.
         squares: how many squares were looked at.
     """
 
     deviation: float
-    reading: float
+    grain: float
     squares: int
-
-    @property
-    def grain(self) -> float:
-        """What the estimate reads of a standard deviation of 1: 0.93 for white noise, 0.15 for soft CT kernels."""
-        return self.reading / self.deviation
 
 
 def uniform_noise(
@@ -56,22 +80,27 @@ def uniform_noise(
         profile: says which values are tissue.
         estimator: whose reading is wanted.
     """
-    squares = squares_of(np.asarray(images, np.float64))
+    squares = squares_of(np.asarray(images, np.float64), COARSE.side)
     squares = squares[tissue(squares, squares.mean(1), profile)]
     if len(squares) < FEWEST:
         return None
-    variance = (flattened(squares) ** 2).sum(1) / _FREEDOM
-    calm = variance <= np.quantile(variance, CALM)
-    each = NoiseEstimator(block=SQUARE, neighbourhood=1)
-    one = torch.from_numpy(squares[calm].reshape(-1, 1, SQUARE, SQUARE)).float()
+    found = _calmest(squares, estimator)
+    return UniformNoise(found.grain * found.deviation / WHITE, WHITE, found.squares) if profile.rician else found
+
+
+def _calmest(squares: NDArray[np.float64], estimator: NoiseEstimator) -> UniformNoise:
+    """The noise of those squares that vary least."""
+    variance = (flattened(squares) ** 2).sum(1) / freedom(COARSE.side)
+    calm = variance <= np.quantile(variance, COARSE.share)
+    one = torch.from_numpy(squares[calm].reshape(-1, 1, COARSE.side, COARSE.side)).float()
     with torch.inference_mode():
-        readings = each(one).mean((1, 2, 3)).numpy()
+        readings = NoiseEstimator(block=COARSE.side, neighbourhood=1)(one).mean((1, 2, 3)).numpy()
     deviation = float(np.sqrt(variance[calm].mean()))
-    return UniformNoise(deviation, float(np.quantile(readings, estimator.quantile)), int(calm.sum()))
+    return UniformNoise(deviation, float(np.quantile(readings, estimator.quantile)) / deviation, int(calm.sum()))
 
 
 def tissue(squares: NDArray[np.float64], mean: NDArray[np.float64], profile: ModalityProfile) -> NDArray[np.bool_]:
-    """Which of the squares ``(n, SQUARE^2)`` show tissue and are not constant.
+    """Which of the squares ``(n, side^2)`` show tissue and are not constant.
 
     The noise of a magnitude image that is dark against it is less than that of tissue (Gudbjartsson and Patz 1995), and
     all background.
@@ -86,20 +115,26 @@ def tissue(squares: NDArray[np.float64], mean: NDArray[np.float64], profile: Mod
     return found & (mean > DEPENDENCE * flattened(squares).std(1)) if profile.rician else found
 
 
-def squares_of(images: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``(N, c, H, W)`` -> ``(n, SQUARE^2)``, side by side; a margin is left out."""
+def squares_of(images: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """``(N, c, H, W)`` -> ``(n, side^2)``, side by side; a margin is left out."""
     count, channels, height, width = images.shape
-    rows, columns = height // SQUARE, width // SQUARE
-    cut = images[..., : rows * SQUARE, : columns * SQUARE].reshape(count * channels, rows, SQUARE, columns, SQUARE)
-    return cut.transpose(0, 1, 3, 2, 4).reshape(count * channels * rows * columns, SQUARE**2)
+    rows, columns = height // side, width // side
+    cut = images[..., : rows * side, : columns * side].reshape(count * channels, rows, side, columns, side)
+    return cut.transpose(0, 1, 3, 2, 4).reshape(count * channels * rows * columns, side**2)
 
 
 def flattened(squares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Without the plane that fits each of them best."""
-    row, column = np.mgrid[:SQUARE, :SQUARE].reshape(2, -1) - (SQUARE - 1) / 2
-    basis = np.stack([np.ones(SQUARE**2), row, column])
+    side = round(squares.shape[1] ** 0.5)
+    row, column = np.mgrid[:side, :side].reshape(2, -1) - (side - 1) / 2
+    basis = np.stack([np.ones(side**2), row, column])
     basis /= np.linalg.norm(basis, axis=1, keepdims=True)
     return squares - (squares @ basis.T) @ basis
+
+
+def freedom(side: int) -> int:
+    """Degrees of freedom of a square of which a plane was taken off."""
+    return side**2 - 3
 
 
 def spread_evenly(count: int, most: int = SLICES) -> list[int]:

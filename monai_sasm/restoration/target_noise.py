@@ -21,22 +21,21 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import neighbours_of
 from monai_sasm.functional.uniform_tissue import (
-    CALM,
     FEWEST,
     SLICES,
-    SQUARE,
     flattened,
+    freedom,
     middle,
     spread_evenly,
     squares_of,
     tissue,
+    uniformity,
 )
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.told_noise import told_noise
 from monai_sasm.types import Modality
 
-STRUCTURE, VARIANCE = 2.5, 3.0  # times those of the CALM share, after and before: up to there others are uniform, too
 MET = 1.01  # noise over the wanted one that is as good
 NOISE = ("noise", "low-dose")  # degradations of experts that lower noise
 
@@ -96,17 +95,17 @@ def noise_curve(
         RefusedError: there is no uniform tissue to measure on.
     """
     changes = (change, change if smoother is None else smoother)
-    x, d, smooth = (squares_of(np.asarray(one, np.float64)) for one in (image, *changes))  # (n, SQUARE^2)
+    rule = uniformity(modality.profile)
+    x, d, smooth = (squares_of(np.asarray(one, np.float64), rule.side) for one in (image, *changes))  # (n, side^2)
     found = tissue(x / scale, (x + smooth).mean(1) / scale, modality.profile)
     if found.sum() < FEWEST:
         raise RefusedError("there is too little uniform tissue to measure noise on; give a strength instead of a noise")
     x, d, smooth = (flattened(one[found]) for one in (x, d, smooth))
     structure, variance = _blurred_variance(x + smooth), x.var(1)
-    calm = structure <= STRUCTURE * np.quantile(structure, CALM)
-    calm &= variance <= VARIANCE * np.quantile(variance, CALM)
+    calm = structure <= rule.structure * np.quantile(structure, rule.share)
+    calm &= variance <= rule.variance * np.quantile(variance, rule.share)
     x, d = x[calm], d[calm]
-    freedom = SQUARE**2 - 3  # a plane was taken off
-    moments = ((one * other).sum(1) / freedom for one, other in ((x, x), (x, d), (d, d)))
+    moments = ((one * other).sum(1) / freedom(rule.side) for one, other in ((x, x), (x, d), (d, d)))
     before, shared, removed = (float(one.mean()) for one in moments)
     return NoiseCurve(before, shared, removed, len(x))
 
@@ -265,7 +264,7 @@ def _denoiser_alone(plan: Plan) -> Plan | None:
 
 
 def _blurred_variance(squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Variance of the means of 4 x 4 pixels: structure more than noise."""
-    fourth = SQUARE // 4
-    means = squares.reshape(-1, fourth, 4, fourth, 4).mean((2, 4))
+    """Variance of the means of the sixteenths of each square: structure more than noise."""
+    part = round(squares.shape[1] ** 0.5) // 4
+    means = squares.reshape(-1, 4, part, 4, part).mean((2, 4))
     return means.reshape(len(squares), -1).var(1)

@@ -17,12 +17,9 @@ import torch.nn.functional as F
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.rician import magnitude_variance
-from monai_sasm.functional.uniform_tissue import middle, spread_evenly, uniform_noise
+from monai_sasm.functional.uniform_tissue import WHITE, middle, spread_evenly, uniform_noise
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import ImageBatch, NoiseMap
-
-WHITE = 0.93
-"""What the estimate reads of white noise of standard deviation 1, in the most uniform squares."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 
 from monai_sasm import types
 from monai_sasm.bundles import Bundle
@@ -80,7 +81,7 @@ def test_every_restoration_tells_the_noise_of_uniform_tissue(modality: Modality,
     result = restorer(modality)(volume, expert="smooth", strength=0.5, in_place=in_place)
     left = result.volume.array[0][uniform].std(0).mean()
     assert set(result.summary["tissue_noise"]) == {"input", "result"}
-    np.testing.assert_allclose(list(result.summary["tissue_noise"].values()), [noise, left], rtol=0.1)
+    np.testing.assert_allclose(list(result.summary["tissue_noise"].values()), [noise, left], rtol=0.12)
 
 
 def test_without_uniform_tissue_and_for_photos_the_estimate_alone_is_told() -> None:
@@ -97,7 +98,21 @@ def test_mr_counts_in_percent_of_white() -> None:
     result = restorer(Modality.MR)(volume, expert="smooth", target_noise=2.0)
     white = result.summary["tissue_noise"]["target"] / 0.02
     assert 600 < white < 900
-    np.testing.assert_allclose(result.volume.array[0][uniform].std(0).mean(), 0.02 * white, rtol=0.05)
+    np.testing.assert_allclose(result.volume.array[0][uniform].std(0).mean(), 0.02 * white, rtol=0.08)
+
+
+def test_anatomy_is_not_taken_for_the_noise_of_mr() -> None:
+    """In the squares that CT is measured in, three times as much seems to be left, of anatomy."""
+    y, x = np.mgrid[:200, :200] / 200 - 0.5
+    draw, noise = np.random.default_rng(0), 25.0
+    anatomy = gaussian_filter(draw.standard_normal((200, 200)), 5)
+    clean = np.where(np.hypot(x, y) < 0.45, 600 + 60 * anatomy / anatomy.std(), 0.0)[..., None]
+    real, imaginary = noise * draw.standard_normal((2, 200, 200, 5))
+    array = np.hypot(clean + real, imaginary)[None].astype(np.float32)
+    volume = Volume(array, Modality.MR, np.diag([1, 1, 5.0, 1]), slice_axis=2)
+    told = restorer(Modality.MR)(volume, expert="smooth").summary["tissue_noise"]
+    assert told["input"] == pytest.approx(noise, rel=0.05)
+    assert 0.6 * noise / 5 < told["result"] < 1.1 * noise / 5, "a mean over 5 x 5 pixels leaves a fifth"
 
 
 def test_less_noise_than_wanted_changes_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 import time
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from scipy.ndimage import gaussian_filter
 import monai_sasm as sasm
 from monai_sasm.cli.main import main
 from monai_sasm.evaluation.metrics import noise_power_spectrum
+from monai_sasm.functional.uniform_tissue import COARSE, DEPENDENCE, uniformity
 from monai_sasm.restoration.target_noise import measure_noise, noise_curve
 from tests.view.conftest import PATIENCE, Running, Tab
 from tests.view.scans import SIDE, SLICES
@@ -201,33 +203,43 @@ def test_the_target_noise_is_that_of_the_command_line(tab: Tab, ct: sasm.Volume,
     assert [shown[key] for key in ("vb", "cov", "vc")] == pytest.approx(
         [curve.before, curve.shared, curve.removed], rel=1e-5
     )
-    assert shown["n"] == 256 * curve.squares
+    assert shown["n"] == COARSE.side**2 * curve.squares
     target = 0.4 * curve.at(0) + 0.6 * curve.at(1)
     set_noise(tab, target)
     by_command = restorer(ct, expert=EXPERT, target_noise=target).summary["strength"]
     assert tab.page.evaluate("() => sasmView.stage.look.strength") == pytest.approx(by_command, abs=1e-3)
 
 
+@pytest.mark.parametrize("modality", [sasm.Modality.CT, sasm.Modality.MR])
 @pytest.mark.parametrize("flips", [(False, False), (True, False), (True, True)])
-def test_noise_curves_of_slices(tab: Tab, flips: tuple[bool, bool]) -> None:
+def test_noise_curves_of_slices(tab: Tab, flips: tuple[bool, bool], modality: sasm.Modality) -> None:
     draw = np.random.default_rng(2)
     x = draw.normal(40, 20, (3, 1, 101, 83)).astype(np.float32)
     x[:, :, 30:60, 20:50] += 60 * (np.mgrid[:30, :30].sum(0) % 7)
+    scale = 1000.0
+    if modality is sasm.Modality.MR:  # bright tissue beside noise alone, both dark and not
+        x, scale = np.abs(x + np.where(np.arange(83) < 60, 60, -40)).astype(np.float32), 200.0
     d = (-0.7 * (x - gaussian_filter(x, (0, 0, 1, 1)))).astype(np.float32)
-    curve = noise_curve(x, d, sasm.Modality.CT, 1000.0)
+    curve = noise_curve(x, d, modality, scale)
     step = [-1 if flipped else 1 for flipped in flips]
     shown = [one[:, 0, :: step[0], :: step[1]].reshape(3, -1).tolist() for one in (x, d)]
+    rule, profile = uniformity(modality.profile), modality.profile
+    about = {
+        "flips": list(flips),
+        "tissue": [scale * end for end in profile.tissue],
+        "uniform": asdict(rule) | {"dependence": DEPENDENCE if profile.rician else 0.0},
+    }
     found = tab.page.evaluate(
-        """async ([x, d, flips]) => {
+        """async ([x, d, about]) => {
             const { noiseCurve, strengthFor } = await import("/static/measure.js");
             const read = (all) => (index) => all[index];
             const slices = x.map((one, i) => ({ shape: [101, 83], before: read(one), change: read(d[i]) }));
-            const curve = noiseCurve(slices, { flips, tissue: [-150, 200] });
+            const curve = noiseCurve(slices, about);
             return [curve, [0.1, 4, 12, 18, 40].map((target) => strengthFor(curve, target))];
         }""",
-        [*shown, list(flips)],
+        [*shown, about],
     )
-    wanted = {"n": 256 * curve.squares, "vb": curve.before, "cov": curve.shared, "vc": curve.removed}
+    wanted = {"n": rule.side**2 * curve.squares, "vb": curve.before, "cov": curve.shared, "vc": curve.removed}
     assert found[0] == pytest.approx(wanted, rel=1e-6)
     assert found[1] == pytest.approx([curve.strength_for(target) for target in (0.1, 4, 12, 18, 40)], rel=1e-6)
 

@@ -43,25 +43,27 @@ export function strengthFor(m, target) {
 }
 
 // Noise of uniform tissue in slices [{before, change}]: the function noise_curve of restoration/target_noise.py. Null
-// where too few squares have a mean after within `tissue`; `flips` of rows and columns: squares are counted in the file.
-export function noiseCurve(slices, { tissue, flips }) {
-  const side = 16, found = [], [height, width] = slices[0].shape, start = [height, width].map((length, axis) => (flips[axis] ? length % side : 0));
+// where too few squares have a mean after within `tissue`; `flips` of rows and columns: squares are counted in the file;
+// `uniform`: the rule Uniformity of functional/uniform_tissue.py, and mean over deviation that tissue has at least.
+export function noiseCurve(slices, { tissue, flips, uniform }) {
+  const { side } = uniform, part = side / 4, found = [], [height, width] = slices[0].shape, start = [height, width].map((length, axis) => (flips[axis] ? length % side : 0));
   for (const { before, change } of slices) for (let top = start[0]; top + side <= height; top += side) for (let left = start[1]; left + side <= width; left += side) {
     const [x, d] = [before, change].map((read) => square(read, side, width, top, left)), mean = x.reduce((sum, one, i) => sum + one + d[i], 0) / x.length;
-    if (mean > tissue[0] && mean < tissue[1] && x.some((one) => one !== x[0])) found.push([withoutPlane(x, side), withoutPlane(d, side)]);
+    if (!(mean > tissue[0] && mean < tissue[1] && x.some((one) => one !== x[0]))) continue;
+    const flat = withoutPlane(x, side);
+    if (!uniform.dependence || mean > uniform.dependence * Math.sqrt(product(flat, flat) / x.length)) found.push([flat, withoutPlane(d, side)]);
   }
   if (found.length < 8) return null;
-  const product = (a, b) => a.reduce((sum, one, i) => sum + one * b[i], 0);
-  const structure = found.map(([x, d]) => { // variance of the means of 4 x 4 pixels
+  const structure = found.map(([x, d]) => { // variance of the means of the sixteenths of a square
     const means = new Float64Array(16);
-    x.forEach((one, i) => (means[4 * Math.floor(i / 64) + Math.floor((i % side) / 4)] += (one + d[i]) / 16));
+    x.forEach((one, i) => (means[4 * Math.floor(i / side / part) + Math.floor((i % side) / part)] += (one + d[i]) / part ** 2));
     return product(means, means) / 16 - (means.reduce((a, b) => a + b) / 16) ** 2;
   });
   const variance = found.map(([x]) => product(x, x) / x.length);
-  const calm = (values, most) => most * quantile(Float64Array.from(values).sort(), 0.25);
-  const limits = [calm(structure, 2.5), calm(variance, 3)], kept = found.filter((_, i) => structure[i] <= limits[0] && variance[i] <= limits[1]);
+  const calm = (values, most) => most * quantile(Float64Array.from(values).sort(), uniform.share);
+  const limits = [calm(structure, uniform.structure), calm(variance, uniform.variance)], kept = found.filter((_, i) => structure[i] <= limits[0] && variance[i] <= limits[1]);
   const mean = (one, other) => kept.reduce((sum, square) => sum + product(square[one], square[other]), 0) / kept.length / (side * side - 3);
-  return { n: 256 * kept.length, vb: mean(0, 0), cov: mean(0, 1), vc: mean(1, 1) };
+  return { n: side * side * kept.length, vb: mean(0, 0), cov: mean(0, 1), vc: mean(1, 1) };
 }
 
 // Values along a line {x, y, x2, y2} in mm, one a pixel: [{at (mm), before, change}], bilinear.
@@ -103,6 +105,8 @@ export function power(found, s) {
   const factor = (step * step) / (side * side), rings = [...sum.keys()].filter((ring) => count[ring]);
   return rings.map((ring) => ({ f: ((ring + 0.5) / RINGS) * last, power: (factor * sum[ring]) / count[ring] }));
 }
+
+const product = (a, b) => a.reduce((sum, one, i) => sum + one * b[i], 0);
 
 // The values of a square of a slice, row by row.
 const square = (read, side, width, top, left) =>
