@@ -232,7 +232,8 @@ def add_graphs(folder: Path) -> dict[str, Any]:
 def _profile(modality: Modality) -> dict[str, Any]:
     profile = modality.profile
     names = ("scale", "percentile", "window", "tissue", "air", "passes", "channels", "trained", "nonnegative", "unit")
-    return {name: getattr(profile, name) for name in names} | {"picture": profile.is_picture}
+    facts = {name: getattr(profile, name) for name in names}
+    return facts | {"picture": profile.is_picture, "uniform": uniform_rule(profile)}
 
 
 def _write(

@@ -113,7 +113,7 @@ def degrade(
     uneven: Annotated[
         float | None, typer.Option(min=0, max=1, help="gaussian: share of images whose noise varies; 0 if left out.")
     ] = None,
-    dose: Annotated[Any, _option("low-dose-ct: fraction of the dose; 0.1:0.5 if left out.")] = None,
+    dose: Annotated[Any, _option("low-dose-ct: fraction of a usual abdominal dose; 0.1:0.5 if left out.")] = None,
     kernel: Annotated[Kernel | None, typer.Option(help="low-dose-ct: reconstruction kernel; soft if left out.")] = None,
     factor: Annotated[Any, _option("kspace: how many times fewer samples along both axes; 2 if left out.")] = None,
     coverage: Annotated[Any, _option("raindrop: wet share of the window; 0.03:0.7 if left out.")] = None,

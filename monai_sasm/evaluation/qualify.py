@@ -136,7 +136,7 @@ def _at_strength(sample: Sample, strength: float) -> dict[str, Any]:
             "mean_per_cm": 10 * spectral_mean(frequency, power),
         }
     if sample.modality is Modality.MR:
-        row |= _magnitude(sample, images)
+        row |= _magnitude(sample, images, restored=strength > 0)
     return row
 
 
@@ -154,13 +154,16 @@ def _gains(sample: Sample, strength: float) -> dict[str, dict[str, float]]:
     return found
 
 
-def _magnitude(sample: Sample, images: Image) -> dict[str, Any]:
-    """MR: noise of the background, the signal over it, and quantiles of the patient's values, percent of white."""
+def _magnitude(sample: Sample, images: Image, *, restored: bool) -> dict[str, Any]:
+    """MR: noise of the background, the signal over it, and quantiles of the patient's values, percent of white.
+
+    A background that was restored is all but empty, and says nothing of the noise in the patient.
+    """
     from scipy.ndimage import binary_erosion
 
     outside_ = [binary_erosion(~body, iterations=4) for body in sample.bodies]
     background = np.concatenate([one[where] for one, where in zip(images, outside_, strict=True)])
-    masked = not len(background) or float((background <= 0).mean()) > 0.5
+    masked = restored or not len(background) or float((background <= 0).mean()) > 0.5
     noise = math.nan if masked else RAYLEIGH * float(np.median(background))
     inside = sample.in_patient(images)
     return {

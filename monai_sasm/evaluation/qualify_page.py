@@ -94,8 +94,8 @@ def photo_page(found: Mapping[str, Any], pairs: Sequence[Pair]) -> str:
     noise = found["noise"]
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in found["mean_weights"].items()) or "no expert acts"
     said = (
-        f"Noise {noise['median']:.1f} of 255 in the middle photo ({noise['least']:.1f} to {noise['most']:.1f}). "
-        f"Mean weights: {weights}."
+        f"Noise estimate {noise['median']:.1f} of 255 in the middle photo "
+        f"({noise['least']:.1f} to {noise['most']:.1f}). Mean weights: {weights}."
     )
     names = list(found["mean_weights"])
     rows = [
@@ -109,8 +109,8 @@ def photo_page(found: Mapping[str, Any], pairs: Sequence[Pair]) -> str:
     parts = [
         _facts(found),
         f'<p class="said">{html.escape(said)}</p>',
-        _table(["photo", "noise before", "after", "mean change", *names], rows),
-        "<p>Levels of 255; weights are means over the photo.</p>",
+        _table(["photo", "noise estimate", "after", "mean change", *names], rows),
+        "<p>Levels of 255; weights are means over the photo. Of the grain of cameras the estimate reads a fifth.</p>",
         _figure(_photos(pairs, found["photos"]), "Middle of each photo, before and after."),
     ]
     return _page("Photos", parts, found)

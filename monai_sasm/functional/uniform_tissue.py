@@ -11,7 +11,7 @@ There the estimate is believed; of interpolated MR it reads too little.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -34,24 +34,27 @@ class Uniformity:
 
     Args:
         side: of the squares, pixels.
-        share: of the squares, those with the least structure, that are uniform for certain.
-        structure: others are if they have at most so many times the structure of these after a restoration,
-        variance: and at most so many times their variance before.
+        share: of the squares, those with the least structure after a restoration,
+        variance: that have at most so many times the variance of the calmest share before it.
     """
 
     side: int
     share: float
-    structure: float
-    variance: float
+    variance: float = 3.0
 
 
-COARSE = Uniformity(side=16, share=0.25, structure=2.5, variance=3.0)
-FINE = Uniformity(side=8, share=0.1, structure=1.0, variance=3.0)
+COARSE = Uniformity(side=16, share=0.25)
+FINE = Uniformity(side=8, share=0.1)
 
 
 def uniformity(profile: ModalityProfile) -> Uniformity:
     """The rule for images of a modality."""
     return FINE if profile.rician else COARSE
+
+
+def uniform_rule(profile: ModalityProfile) -> dict[str, float]:
+    """The same for pages that measure by themselves, with the mean over standard deviation that tissue has at least."""
+    return asdict(uniformity(profile)) | {"dependence": DEPENDENCE if profile.rician else 0.0}
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class UniformNoise:
 
     Args:
         deviation: its standard deviation; of a magnitude image by the estimate. Where noise is coarse it is up to a
-            sixth too small, for the squares in which there happens to be little of it are among the most uniform ones.
+            fifth too small, for the squares in which there happens to be little of it are among the most uniform ones.
         grain: what the estimate reads of a standard deviation of 1: 0.93 for white noise, 0.15 for soft CT kernels.
         squares: how many squares were looked at.
     """

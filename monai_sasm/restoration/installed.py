@@ -51,6 +51,7 @@ class Installed:
         """
         if options.expert is not None:
             self._known("expert", self.experts, options.expert)
+            check_sigma(options, self.experts)
             if isinstance(options, Thinning):
                 check_thinning(options.expert, self.experts)
         else:
@@ -89,6 +90,17 @@ def check_thinning(name: str, experts: Sections) -> None:
         found = "{modality} and {degradation}".format_map(experts[name])
         others = ", ".join(sorted(one for one in experts if sharpens(experts[one]))) or "none"
         raise BundleError(f"{name} is for {found}; thin slices need an expert for MR and {LOW_RESOLUTION}: {others}")
+
+
+def check_sigma(options: Options | Thinning, experts: Sections) -> None:
+    """Refuse a noise level for a named expert that is not told any.
+
+    Raises:
+        BundleError: its network takes no noise map.
+    """
+    name = options.expert
+    if options.sigma is not None and name is not None and not experts[name].get("noise_map", False):
+        raise BundleError(f"{name} goes by the image alone and cannot be told its noise; leave sigma out")
 
 
 def no_such(role: str, name: str, sections: Sections) -> BundleError:

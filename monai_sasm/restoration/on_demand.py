@@ -120,10 +120,6 @@ class OnDemand:
         """``(H, W)`` in the unit of the volume at strength 1, where an expert draws samples and maps are kept."""
         return self._done[index].spread
 
-    def noise(self, index: int) -> float:
-        """Median noise standard deviation of a slice that is restored, in the unit of the volume."""
-        return self._done[index].noise
-
     def notes(self, *indices: int) -> list[str]:
         """What of slices lies outside the range of the experts that acted there, where maps are kept."""
         slices = [self._done[index] for index in indices]

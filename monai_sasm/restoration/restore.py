@@ -47,7 +47,7 @@ UNCHANGED = "unchanged: the result is a copy, for nothing to repair was found or
 NEVERTHELESS = "; to lower its noise nevertheless, ask for a target noise or name an expert"
 _TRIM_EVERY = 32  # slices
 _TISSUE = 1024  # pixels of tissue that are enough to measure noise in it
-_MEASURED = 16  # slices whose noise is estimated afterwards
+_MEASURED = 16  # slices whose noise is estimated before and afterwards
 
 
 def restore_volume(
@@ -72,7 +72,7 @@ def restore_volume(
     changes = np.empty((count, factor * height, factor * width), np.float32) if options.keep_maps else None
     statistics = SliceStatistics(plan.classes, options.keep_maps, count)
     near = neighbours_of(volume, plan.neighbours)
-    left: list[float] = []
+    noises: list[tuple[float, float]] = []
     tissue = TissueNoise(volume, scaling.scale, wanted=not (aim.told or volume.modality.profile.is_picture))
     size = plan.batch(factor * height, factor * width)
     given = told_noise(volume, options.sigma, plan.noise_estimator)
@@ -96,6 +96,8 @@ def restore_volume(
             # adding the correction in native units leaves an untouched pixel untouched to the last bit
             start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
             tissue.see(index, native)
+            measured = index % (1 + count // _MEASURED) == 0
+            before = _noise_of(native, plan, scaling) if measured else 0.0
             for rows in bands(*start.shape[1:]):
                 correction = scaling.scale * change[:, rows].numpy()
                 changed = changed or bool(correction.any())
@@ -104,18 +106,16 @@ def restore_volume(
                     changes[index, rows] = (restored - start[:, rows]).mean(0)
                 place[:, rows] = restored
             tissue.see_restored(index, place)
-            if index % (1 + count // _MEASURED) == 0:
-                left.append(_noise_of(place, plan, scaling))
+            if measured:
+                noises.append((before, _noise_of(place, plan, scaling)))
             if index % _TRIM_EVERY == 0:
                 give_back()
     give_back()
+    before, after = (volume_noise_level(levels) * scaling.scale for levels in zip(*noises, strict=True))
     summary = (
         statistics.summary(scaling.scale)
         | dict(aim.told or tissue.summary())
-        | {
-            "noise_after": volume_noise_level(left) * scaling.scale,
-            "seconds": time.perf_counter() - started,
-        }
+        | {"noise": before, "noise_after": after, "seconds": time.perf_counter() - started}
     )
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
     unsure = statistics.uncertainty(options.strength * scaling.scale)
@@ -217,7 +217,8 @@ def restore_fully(
         if shelter is not None:
             around = shelter.for_experts(current) if around is None else neighbours_for_experts(around, plan.modality)
         if statistics is not None:
-            statistics.add(maps, sigma, number, active)
+            read = sigma if given is None or not first else plan.noise_estimator(current)
+            statistics.add(maps, read, number, active)
             if options.keep_maps and first and options.expert and plan.experts[1].samples:
                 shown = current if around is None else around
                 statistics.add_uncertainty(tiled(plan.experts[1].uncertainty, shown, sigma))

@@ -16,7 +16,7 @@ from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.precision import resolve_precision
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.io.volume import Volume
-from monai_sasm.restoration.installed import choose_refiner, mismatch, no_such
+from monai_sasm.restoration.installed import check_sigma, choose_refiner, mismatch, no_such
 from monai_sasm.restoration.options import Options, Thinning
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import check_upscale
@@ -50,6 +50,7 @@ class LazyBundles(Mapping[str, Bundle]):
                 **bundle.metadata.get("sasm", {}),
                 "modality": bundle.modality.value if bundle.modality else None,
                 "degradation": bundle.degradation,
+                "noise_map": bundle.noise_map,
             }
             for name, bundle in loaded.items()
         }
@@ -192,6 +193,7 @@ class Restorer:
         names: tuple[str, ...]
         if options.expert is not None:
             expert = self.expert(options.expert)
+            check_sigma(options, self.experts.sections)
             if expert.modality is not modality:
                 raise BundleError(
                     f"{options.expert} is for {expert.modality.value if expert.modality else 'nothing'}, this image is "
@@ -292,6 +294,7 @@ class Restorer:
         """
         if options.expert is not None:
             self.expert(options.expert)
+            check_sigma(options, self.experts.sections)
         else:
             self.require_gate(options.gate)
         if isinstance(options, Options) and options.refiner is not None:

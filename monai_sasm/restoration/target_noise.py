@@ -102,7 +102,7 @@ def noise_curve(
         raise RefusedError("there is too little uniform tissue to measure noise on; give a strength instead of a noise")
     x, d, smooth = (flattened(one[found]) for one in (x, d, smooth))
     structure, variance = _blurred_variance(x + smooth), x.var(1)
-    calm = structure <= rule.structure * np.quantile(structure, rule.share)
+    calm = structure <= np.quantile(structure, rule.share)
     calm &= variance <= rule.variance * np.quantile(variance, rule.share)
     x, d = x[calm], d[calm]
     moments = ((one * other).sum(1) / freedom(rule.side) for one, other in ((x, x), (x, d), (d, d)))

@@ -20,6 +20,7 @@ from monai_sasm.degradations.slice_profile import SliceProfile
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import adjacent, run_on_slices
+from monai_sasm.functional.noise import noise_level, volume_noise_level
 from monai_sasm.functional.tiling import tiles
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.finer_slices import check_stack, finer_slices
@@ -156,7 +157,7 @@ def _noise(thick: NDArray[np.float32], restorer: Restorer) -> float:
     """Median noise of the acquired slices, working scale; in interpolated planes it could not be told."""
     with torch.inference_mode():
         maps = [restorer.noise_estimator(torch.from_numpy(np.ascontiguousarray(one))[None, None]) for one in thick]
-    return float(np.median([float(one.median()) for one in maps]))
+    return volume_noise_level([noise_level(one)[0] for one in maps])
 
 
 def _thin_sides(volume: Volume, axis: int, count: int) -> NDArray[np.float64]:

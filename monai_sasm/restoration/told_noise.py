@@ -14,12 +14,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.functional.noise import NoiseEstimator
+from monai_sasm.functional.noise import NoiseEstimator, noise_level, volume_noise_level
 from monai_sasm.functional.rician import magnitude_variance
 from monai_sasm.functional.uniform_tissue import WHITE, middle, spread_evenly, uniform_noise
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import ImageBatch, NoiseMap
+
+MOST = 0.5  # of the working scale
 
 
 @dataclass(frozen=True)
@@ -57,20 +60,26 @@ def told_noise(volume: Volume, sigma: float | None, estimator: NoiseEstimator) -
         volume: as it came.
         sigma: standard deviation in uniform tissue, in the unit of the volume.
         estimator: whose maps the networks know.
+
+    Raises:
+        RefusedError: there cannot be so much.
     """
     if sigma is None:
         return None
     profile, scaling = volume.modality.profile, scaling_for(volume)
-    grain = _grain(volume, estimator)
-    if profile.is_picture:  # their networks were told the deviation itself of white noise, and readings of any other
-        grain = min(1.0, grain / WHITE)
+    count = volume.slices_shape[0]
+    seen = [scaling.forward(np.array(middle(volume.slice_at(index)))) for index in spread_evenly(count)]
+    found = uniform_noise(np.stack(seen), profile, estimator)
+    grain = WHITE if found is None else found.grain  # of white noise, where there is too little tissue
+    if sigma > MOST * scaling.scale:
+        raise RefusedError(
+            f"a noise of {sigma:g} would leave nothing of an image whose white is {scaling.scale:g}; give its standard "
+            f"deviation in the unit of the image{', of which 1 is white' if profile.is_picture else ''}"
+        )
     sigma = sigma / scaling.scale
-    return ToldNoise(sigma, grain * sigma, estimator, rician=profile.rician)
-
-
-def _grain(volume: Volume, estimator: NoiseEstimator) -> float:
-    """What the estimate reads of a standard deviation of 1; of white noise, where there is too little tissue."""
-    count, scaling = volume.slices_shape[0], scaling_for(volume)
-    slices = [scaling.forward(np.array(middle(volume.slice_at(index)))) for index in spread_evenly(count)]
-    found = uniform_noise(np.stack(slices), volume.modality.profile, estimator)
-    return WHITE if found is None else found.grain
+    if not profile.is_picture:
+        return ToldNoise(sigma, grain * sigma, estimator, rician=profile.rician)
+    # networks for photos were told the deviation itself of white noise, and readings of any other; texture makes noise
+    # look coarse, but not the reading of the photo small
+    read = volume_noise_level([noise_level(estimator(torch.from_numpy(one)[None]))[0] for one in seen])
+    return ToldNoise(sigma, max(min(1.0, grain / WHITE) * sigma, min(read, sigma)), estimator)

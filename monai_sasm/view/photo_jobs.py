@@ -244,10 +244,6 @@ class PhotoJob:
         """None."""
         return []
 
-    def noise(self, index: int) -> float:
-        """Not looked at."""
-        return 0.0
-
     def save(self, target: Path, strength: float, *, overwrite: bool = False) -> None:
         """Write the result; at strength 1 it is what the bundle writes."""
         from monai_sasm.restoration.pictures import picture_derivation

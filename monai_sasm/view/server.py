@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from monai_sasm import __version__
 from monai_sasm.errors import RefusedError, as_commands, reason_of
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.functional.uniform_tissue import DEPENDENCE, uniformity
+from monai_sasm.functional.uniform_tissue import uniform_rule
 from monai_sasm.io.volume import Volume
 from monai_sasm.view.found import Found, Image
 from monai_sasm.view.guard import REPORT_POLICY, ViewGuard
@@ -171,7 +170,6 @@ class Viewer:
                 return Response(status_code=204)
             spread = one.uncertainty(index)
             extra = {
-                "noise": one.noise(index),
                 "weights": {name: round(float(weight.mean()) / 255, 4) for name, weight in one.weights(index).items()},
                 "uncertain": spread is not None,
                 "notes": one.notes(index),
@@ -284,7 +282,7 @@ class Viewer:
             "percentiles": spread,
             "flips": list(place.flips),
             "tissue": [scaling_for(volume).scale * end for end in profile.tissue],
-            "uniform": asdict(uniformity(profile)) | {"dependence": DEPENDENCE if profile.rician else 0.0},
+            "uniform": uniform_rule(profile),
             "enlarges": profile.is_picture and not isinstance(study, (Enlarging, Filling)),
             "notes": list(volume.notes),
             "target": str(study.target(self.output)),

@@ -141,7 +141,7 @@ async function restore(study, index) {
   let change = current.map((one, i) => scale * f32(one - image[i]));
   if (profile.picture && colours === 1) change = change.slice(0, size).map((one, i) => (one + change[size + i] + change[2 * size + i]) / 3);
   const weights = Object.fromEntries(names.flatMap((name, k) => (k && name && most(first.weights[k]) > 0 ? [[name, first.weights[k]]] : [])));
-  return { change, noise: first.noise, weights, identity: average(first.weights[0]), notes: [...study.notes, ...outside(study, first.noise, weights)] };
+  return { change, weights, identity: average(first.weights[0]), notes: [...study.notes, ...outside(study, first.noise, weights)] };
 }
 
 // restoration/operating_range.py
@@ -149,7 +149,7 @@ function outside(study, noise, weights) {
   return Object.entries(weights).flatMap(([name, map]) => {
     const { range } = experts[name], level = study.profile.percentile === null ? noise : noise / study.scale, reasons = [], sides = study.orientation.spacing;
     if (average(map) < 0.01 || study.profile.picture) return [];
-    if (range.noise && level > range.noise[1]) reasons.push(`noise ${+level.toPrecision(3)} (up to ${range.noise[1]})`);
+    if (range.noise && level > range.noise[1]) reasons.push(`noise estimate ${+level.toPrecision(3)} (up to ${range.noise[1]})`);
     if (range.pixel_mm && (Math.min(...sides) < range.pixel_mm[0] * 0.98 || Math.max(...sides) > range.pixel_mm[1] * 1.02)) reasons.push(`pixels of ${sides.map((one) => +one.toPrecision(3)).join(" × ")} mm (${range.pixel_mm.join(" to ")} mm)`);
     for (const [word, key, value] of [["kernel", "kernels", study.kernel], ["body part", "body_parts", study.part]]) if (range[key] && value && !range[key].some((one) => one.toLowerCase() === value.toLowerCase())) reasons.push(`${word} ${value} (${range[key].join(", ")})`);
     return reasons.length ? [`outside the range that ${name} was trained and measured for: ${reasons.join(", ")}`] : [];
@@ -201,7 +201,7 @@ function limits({ profile }, data) {
 function about(study) {
   const { card, modality, profile, slices, orientation, notes } = study, { data, shape: [height, width, count] } = shown(study, slices[slices.length >> 1]);
   return { name: card.name, place: card.place, modality, unit: profile.unit, picture: profile.picture, slices: slices.length, shape: [count, height, width], spacing: orientation.spacing, ends: orientation.ends,
-    reduction: 1, percentiles: limits(study, data), flips: orientation.flips, tissue: profile.tissue.map((end) => end * study.scale), enlarges: false, notes, target: "" };
+    reduction: 1, percentiles: limits(study, data), flips: orientation.flips, tissue: profile.tissue.map((end) => end * study.scale), uniform: profile.uniform, enlarges: false, notes, target: "" };
 }
 
 async function answer(path, body) {

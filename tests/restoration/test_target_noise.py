@@ -147,7 +147,7 @@ def test_the_curve_is_what_the_blend_leaves() -> None:
     for strength in (0.25, 0.5, 1.0):
         blended = images + np.float32(strength) * (full - images)
         again = noise_curve(blended, full - blended, Modality.CT, 1000.0)
-        assert curve.at(strength) == pytest.approx(again.at(0), rel=0.1)  # in other squares
+        assert curve.at(strength) == pytest.approx(again.at(0), rel=0.12)  # in other squares
         found = curve.strength_for(curve.at(strength))
         assert found <= strength + 1e-6
         assert curve.at(found) == pytest.approx(curve.at(strength))

@@ -10,12 +10,15 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from monai_sasm.bundles import Bundle
+from monai_sasm.errors import BundleError
 from monai_sasm.functional.noise import NoiseEstimator
+from monai_sasm.functional.uniform_tissue import WHITE
 from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.installed import Installed
 from monai_sasm.restoration.options import Options, Thinning
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.thin import thin_volume
-from monai_sasm.restoration.told_noise import WHITE, told_noise
+from monai_sasm.restoration.told_noise import told_noise
 from monai_sasm.types import Modality
 
 ESTIMATOR = NoiseEstimator()
@@ -36,7 +39,7 @@ class Told(torch.nn.Module):
 def restorer(modality: Modality, degradation: str = "noise") -> tuple[Restorer, Told]:
     network = Told()
     bundle = Bundle("told", Path(), "expert", modality, degradation, True, "1", "5" * 8, network,
-                    {"sasm": {"degradation": degradation}})  # fmt: skip
+                    {"sasm": {"degradation": degradation, "noise_map": True}})  # fmt: skip
     return Restorer.of({"told": bundle}), network
 
 
@@ -122,3 +125,36 @@ def test_thinning_is_told_the_reading_too() -> None:
     assert told is not None
     assert {round(float(one), 6) for sigma in network.maps for one in sigma.unique()} == {round(told.reading, 6)}
     assert told.reading == pytest.approx(WHITE * told.sigma)
+
+
+def test_texture_is_not_taken_for_coarse_noise() -> None:
+    """The deviation of grass is not its noise; what the estimate reads of the photo is told, but no more than said."""
+    draw = np.random.default_rng(0)
+    grass = 0.1 * gaussian_filter(draw.standard_normal((3, 160, 200)), (0, 2, 2)) * 7
+    photo = Volume((0.5 + grass + 0.04 * draw.standard_normal(grass.shape)).astype(np.float32), Modality.PHOTO)
+    for sigma, reading in ((0.04, 0.04), (0.02, 0.02), (0.08, 0.045)):
+        told = told_noise(photo, sigma, ESTIMATOR)
+        assert told is not None
+        assert told.reading == pytest.approx(reading, rel=0.15)
+
+
+def test_the_range_is_judged_by_what_the_image_has() -> None:
+    volume = ct(0.0)
+    network = Told()
+    metadata = {"sasm": {"degradation": "noise", "range": {"noise": [2, 40]}}}
+    bundle = Bundle("told", Path(), "expert", Modality.CT, "noise", True, "1", "5" * 8, network, metadata)
+    result = Restorer.of({"told": bundle})(volume, Options(expert="told", sigma=90.0))
+    assert not [note for note in result.volume.notes if "range" in note]
+    assert result.summary["noise"] == pytest.approx(0.93 * 30, rel=0.05)
+
+
+def test_an_expert_that_takes_no_noise_map_is_told_none(tmp_path: Path) -> None:
+    house = Restorer()
+    magnitudes = Volume(np.abs(ct(0.0).array) + 400, Modality.MR, np.diag([1, 1, 2.0, 1]), slice_axis=2)
+    for options in (Options(expert="superres_mri_unet", sigma=3.0), Thinning("superres_mri_unet", sigma=3.0)):
+        with pytest.raises(BundleError, match="superres_mri_unet goes by the image alone and cannot be told its noise"):
+            house.check(options)
+        with pytest.raises(BundleError, match="leave sigma out"):
+            Installed.find().check(options)
+    with pytest.raises(BundleError, match="leave sigma out"):
+        house(magnitudes, Options(expert="superres_mri_unet", sigma=3.0))

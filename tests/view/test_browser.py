@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import shlex
 import time
-from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 import monai_sasm as sasm
 from monai_sasm.cli.main import main
 from monai_sasm.evaluation.metrics import noise_power_spectrum
-from monai_sasm.functional.uniform_tissue import COARSE, DEPENDENCE, uniformity
+from monai_sasm.functional.uniform_tissue import COARSE, uniform_rule, uniformity
 from monai_sasm.restoration.target_noise import measure_noise, noise_curve
 from tests.view.conftest import PATIENCE, Running, Tab
 from tests.view.scans import SIDE, SLICES
@@ -227,7 +226,7 @@ def test_noise_curves_of_slices(tab: Tab, flips: tuple[bool, bool], modality: sa
     about = {
         "flips": list(flips),
         "tissue": [scale * end for end in profile.tissue],
-        "uniform": asdict(rule) | {"dependence": DEPENDENCE if profile.rician else 0.0},
+        "uniform": uniform_rule(profile),
     }
     found = tab.page.evaluate(
         """async ([x, d, about]) => {

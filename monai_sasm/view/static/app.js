@@ -219,12 +219,11 @@ function offer(list, choices, chosen) {
   list.dataset.offered = offered;
 }
 
-function explain({ noise, weights, notes }) {
+function explain({ weights, notes }) {
   $("notes").textContent = notes.join(" ");
   const parts = Object.entries(weights).filter(([, weight]) => weight >= 0.005).sort((a, b) => b[1] - a[1]);
   const words = parts.map(([name, weight]) => `${name === "identity" ? "unchanged" : name} ${Math.round(100 * weight)} %`).join(", ");
-  const found = weights.identity > 0.995 ? "Nothing to repair was found in this slice" : words;
-  $("acting").textContent = [found, noise && `noise ≈ ${say(noise, view.study.unit)}`].filter(Boolean).join("; ");
+  $("acting").textContent = weights.identity > 0.995 ? "Nothing to repair was found in this slice" : words;
 }
 
 async function overlay() {

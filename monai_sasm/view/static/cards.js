@@ -43,7 +43,7 @@ function fill(one) {
   const size = height ? [width, height, ...(look.slices > 1 ? [look.slices] : [])].join(" × ") : `${files} file${files > 1 ? "s" : ""}`;
   const lines = refusal ? [mayBe.length ? "The file does not say what made it. It is:" : refusal] : [`${card.modality} · ${size}`];
   if (!refusal && !["single", "regular"].includes(geometry)) lines.push(`slices: ${geometry}`);
-  if (!refusal && look?.noise) lines.push(`noise ≈ ${say(look.noise, look.unit)}`);
+  if (!refusal && look?.noise) lines.push(`noise${look.unit === "sRGB" ? " estimate" : ""} ≈ ${say(look.noise, look.unit)}`);
   node.classList.toggle("refused", Boolean(refusal));
   node.title = [card.place, ...card.notes].join("\n");
   node.replaceChildren(element("b", {}, card.place), ...lines.map((text) => element("span", {}, text)));

@@ -61,7 +61,7 @@ export function noiseCurve(slices, { tissue, flips, uniform }) {
   });
   const variance = found.map(([x]) => product(x, x) / x.length);
   const calm = (values, most) => most * quantile(Float64Array.from(values).sort(), uniform.share);
-  const limits = [calm(structure, uniform.structure), calm(variance, uniform.variance)], kept = found.filter((_, i) => structure[i] <= limits[0] && variance[i] <= limits[1]);
+  const limits = [calm(structure, 1), calm(variance, uniform.variance)], kept = found.filter((_, i) => structure[i] <= limits[0] && variance[i] <= limits[1]);
   const mean = (one, other) => kept.reduce((sum, square) => sum + product(square[one], square[other]), 0) / kept.length / (side * side - 3);
   return { n: side * side * kept.length, vb: mean(0, 0), cov: mean(0, 1), vc: mean(1, 1) };
 }
