@@ -34,6 +34,7 @@ from monai_sasm.bundles import Bundle
 from monai_sasm.cli.demo import samples
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.tiling import pad_to_multiple
+from monai_sasm.functional.uniform_tissue import uniform_rule
 from monai_sasm.gate.mobilenet import COARSEST, STRIDE
 from monai_sasm.gate.occupied import FLAT, FLAT_PICTURE, flat_whole
 from monai_sasm.gate.routing import block_weights, with_identity
