@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.volume import FinerSlices, Volume
+from monai_sasm.io.volume import FinerSlices, Source, Volume
+
+_GAP = 0.02  # of the thickness, from which slices have a gap between them
 
 
 def check_stack(volume: Volume) -> int:
@@ -51,15 +53,17 @@ def finer_slices(volume: Volume, array: NDArray[np.float32]) -> Volume:
     onto = old_index(axis, thick, thin)
     affine = np.asarray(volume.affine) @ onto
     source = volume.source and volume.source.on_finer_slices(FinerSlices(axis, thick, thin, affine, onto))
-    note = (
-        f"{thick} slices of {_step(volume, axis):.3g} mm became {thin} of {_step(volume, axis) * thick / thin:.3g} mm"
-    )
+    step = _step(volume, axis)
+    notes = [f"{thick} slices at steps of {step:.3g} mm became {thin} of {step * thick / thin:.3g} mm"]
+    acquired = volume.source.acquisition().thickness if isinstance(volume.source, Source) else None
+    if acquired is not None and step > (1 + _GAP) * acquired:
+        notes.append(f"acquired slices are {acquired:.3g} mm thick: what lies in the gaps between them is a guess")
     return replace(
         volume,
         array=np.asarray(array, dtype=np.float32),
         affine=affine,
         source=source,
-        notes=(*volume.notes, note),
+        notes=(*volume.notes, *notes),
     )
 
 

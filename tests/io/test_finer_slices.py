@@ -50,7 +50,15 @@ def test_first_and_last_face_of_the_stack_stay(series: Volume) -> None:
     for old, new in ((-0.5, -0.5), (3.5, 19.5), (0, 2), (1, 7)):
         np.testing.assert_allclose(thin.affine @ [new, 3, 4, 1], series.affine @ [old, 3, 4, 1], atol=1e-9)
     np.testing.assert_allclose(thin.affine[:, 1:3], series.affine[:, 1:3])
-    assert thin.notes[-1] == "4 slices of 2.5 mm became 20 of 0.5 mm"
+    assert thin.notes[-1] == "4 slices at steps of 2.5 mm became 20 of 0.5 mm"
+
+
+def test_gaps_between_slices_are_told(tmp_path: Path) -> None:
+    for thickness, gaps in ((STEP, False), (2.0, True)):
+        slices = [mr_slice(number, SliceThickness=f"{thickness}") for number in range(4)]
+        (entry,) = index(save_all(slices, tmp_path / f"{thickness}"))
+        notes = " ".join(repeated(entry.load(), 5).notes)
+        assert ("acquired slices are 2 mm thick: what lies in the gaps between them is a guess" in notes) == gaps
 
 
 def test_a_dicom_series_gets_positions_thickness_and_count(series: Volume, tmp_path: Path) -> None:

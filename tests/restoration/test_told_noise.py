@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from monai_sasm.bundles import Bundle
-from monai_sasm.errors import BundleError
+from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.uniform_tissue import WHITE
 from monai_sasm.io.volume import Volume
@@ -158,3 +158,12 @@ def test_an_expert_that_takes_no_noise_map_is_told_none(tmp_path: Path) -> None:
             Installed.find().check(options)
     with pytest.raises(BundleError, match="leave sigma out"):
         house(magnitudes, Options(expert="superres_mri_unet", sigma=3.0))
+
+
+@pytest.mark.parametrize(("modality", "sigma"), [(Modality.PHOTO, 8.0), (Modality.CT, 5000.0)])
+def test_more_noise_than_there_can_be_is_refused(modality: Modality, sigma: float) -> None:
+    """A photo came back black: 8 is meant in levels of 255, and taken as eight times white."""
+    array = np.random.default_rng(0).uniform(0.2, 0.8, (3 if modality is Modality.PHOTO else 1, 64, 64))
+    house, _ = restorer(modality)
+    with pytest.raises(RefusedError, match=rf"a noise of {sigma:g} would leave nothing of an image whose white is"):
+        house(Volume(array.astype(np.float32), modality), Options(expert="told", sigma=sigma))
