@@ -99,6 +99,9 @@ def test_a_series_that_is_left_alone_has_nothing_recommended() -> None:
 
 def test_magnitude_images_have_background_noise_and_quantiles() -> None:
     found, sample = qualify(body(30.0, Modality.MR), restorer(), Wish(slices=2))
+    first, *others = found["strengths"]
+    assert first["signal_to_noise"] == pytest.approx(70 / first["background_noise"], rel=0.15)  # percent of white
+    assert all(math.isnan(row[key]) for row in others for key in ("background_noise", "signal_to_noise"))
     before, after = found["strengths"][0], found["strengths"][-1]
     white = 1000 + 2.2 * 30  # about the 99.5th percentile
     assert before["noise"]["middle"] == pytest.approx(100 * 30 / white, rel=0.15)
