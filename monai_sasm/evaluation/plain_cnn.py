@@ -12,7 +12,7 @@ from monai_sasm.datasets.labelled import LabelledImages
 from monai_sasm.transforms.augmentation import flip_and_shift
 from monai_sasm.types import ImageBatch
 
-WIDTHS = (32, 64, 128, 232)  # 1.03 million parameters
+WIDTHS = (48, 96, 192, 380)  # 2.6 million parameters
 BATCH = 64
 
 

@@ -19,14 +19,14 @@ from tests.toy_gate import copy_bundle
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
-    """A tiny network that classifies by one pair, few images and settings."""
+    """A tiny network that classifies by two pairs, few images and settings."""
     bundle = tmp_path / "bundles"
     copy_bundle("cifar10_diffusion", bundle)
     config = bundle / "cifar10_diffusion" / "configs" / "inference.yaml"
     text = config.read_text()
-    config.write_text(text.replace("rounds: [[10, 4], [4, 4], [2, 4]]", "rounds: [[10, 1], [2, 1]]"))
+    config.write_text(text.replace("rounds: [[10, 12]]", "rounds: [[10, 2]]"))
     monkeypatch.setenv("SASM_BUNDLES", str(bundle))
-    settings = {"NOISY_IMAGES": 4, "EXHAUSTIVE_IMAGES": 3, "TIMES": (50,), "STEPS": (1, 2), "DENOISED_IMAGES": 3}
+    settings = {"NOISY_IMAGES": 4, "TIMES": (50,), "STEPS": (1, 2), "DENOISED_IMAGES": 3}
     for name, value in {**settings, "SIGMAS": (0.0, 0.3), "ESTIMATED": (0.0,), "CNN_EPOCHS": 1}.items():
         monkeypatch.setattr(cifar10, name, value)
     write_labelled(tmp_path / "data" / "cifar10", train=10, test=1, size=16, zipped=True)
@@ -39,9 +39,8 @@ def test_every_row_is_measured(small: Context) -> None:
     assert table.skipped is None
     ours = table.row("ours").scores[cifar10.TOP1]
     assert set(ours) == {"clean", "0.3", "passes", "all, clean"}
-    assert ours["passes"] == 12
+    assert ours["passes"] == 2
     assert all(0 <= value <= 1 for name, value in ours.items() if name != "passes")
-    assert table.row("ours, all labels on all pairs").scores["cost of classification"]["passes"] == 20
     assert table.row("plain CNN").scores[cifar10.TOP1].keys() == ours.keys()
     assert 0.2 < table.row("t = 50").scores["noise prediction"]["MSE, label"] < 3
     assert table.row("input").scores["denoising, sigma 0.1"]["PSNR"] == pytest.approx(20, abs=1.5)
@@ -75,4 +74,4 @@ def test_the_peer_learns_and_has_as_many_parameters(tmp_path: Path) -> None:
     network = train(data, epochs=20, shift=1)
     right = predict(network, torch.from_numpy(data.images).float() / 255).numpy() == data.labels
     assert right.mean() > 0.5, "ten colours; chance is 0.1"
-    assert sum(parameter.numel() for parameter in PlainCnn().parameters()) == pytest.approx(1.036e6, rel=0.01)
+    assert sum(parameter.numel() for parameter in PlainCnn().parameters()) == pytest.approx(2.59e6, rel=0.01)
