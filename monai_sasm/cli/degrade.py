@@ -67,13 +67,14 @@ ONLY_FOR = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What is done to each image: the kind with its options, in how many versions, from which seed on."""
+    """What is done to each image: the kind with its options, in how many versions, by which seed, below which input."""
 
     kind: Kind
     choices: dict[str, Any]
     count: int
     seed: int
     overwrite: bool
+    source: Path
 
 
 def _range(text: str) -> tuple[float, float]:
@@ -118,7 +119,9 @@ def degrade(
     factor: Annotated[Any, _option("kspace: how many times fewer samples along both axes; 2 if left out.")] = None,
     coverage: Annotated[Any, _option("raindrop: wet share of the window; 0.03:0.7 if left out.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data set.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The same seed gives the same data set, another one other noise.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
@@ -138,7 +141,7 @@ def degrade(
         check_output(output, named=False)
         _check_apart(source, output)
         _model(kind, choices)  # what is wrong with the numbers is no fault of an image
-        asked = Asked(kind, choices, count, seed, overwrite)
+        asked = Asked(kind, choices, count, seed, overwrite, source)
         records: list[dict[str, Any]] = []
         place = output / "parameters.json"
         earlier = _earlier_images(place, overwrite=overwrite)
@@ -230,13 +233,22 @@ def _make_versions(entry: Entry, file: str, output: Path, asked: Asked, records:
         model = _model(asked.kind, asked.choices, volume)
         for version in range(1, asked.count + 1):
             own = file if asked.count == 1 else f"{name}-{version}{file.removeprefix(name)}"
-            seed = asked.seed + len(records)
+            seed = _seed(entry, version, asked)
             records.append(_make_pair(volume, own, output, model=model, seed=seed, overwrite=asked.overwrite))
     except Exception as error:  # one bad image must not end the data set
         logger.debug("traceback", exc_info=True)
         logger.error("%s: failed: %s", entry.label, reason_of(error))
         return "failed"
     return "ok"
+
+
+def _seed(entry: Entry, version: int, asked: Asked) -> int:
+    """Of the generator of one version of an image: no other image, and no run with another seed, has its noise."""
+    from monai_sasm.evaluation.data import seed_of
+
+    path, root = entry.paths[0], asked.source
+    place = path.relative_to(root).as_posix() if root.is_dir() and path.is_relative_to(root) else path.name
+    return seed_of(asked.seed, place, version)
 
 
 def _make_pair(volume: Volume, file: str, output: Path, *, model: Any, seed: int, overwrite: bool) -> dict[str, Any]:
