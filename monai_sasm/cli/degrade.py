@@ -141,12 +141,17 @@ def degrade(
         check_output(output, named=False)
         _check_apart(source, output)
         _model(kind, choices)  # what is wrong with the numbers is no fault of an image
+        if kind in (Kind.RICIAN, Kind.KSPACE):
+            _check_share(choices)
         asked = Asked(kind, choices, count, seed, overwrite, source)
         records: list[dict[str, Any]] = []
         place = output / "parameters.json"
         earlier = _earlier_images(place, overwrite=overwrite)
         try:
             entries = inventory(source, modality)
+            made_on = [entry.modality for entry in entries if _refusal(entry, kind) is None]
+            if made_on and all(one is not None and one.profile.relative for one in made_on):
+                _check_share(choices)  # no image could be degraded
             if not entries:
                 logger.warning("%s holds no files to degrade", source)
             statuses = _make_pairs(entries, output, asked, records)
@@ -178,6 +183,15 @@ def _check_kind(kind: Kind, given: dict[str, Any]) -> None:
         if value is not None and kind not in FITS[name]:
             kinds = " and ".join(one.value for one in FITS[name])
             raise ValueError(f"--{name} is for {kinds}, not for {kind.value}; leave it out, or choose another --kind")
+
+
+def _check_share(choices: dict[str, Any]) -> None:
+    """Refuse noise beyond white, where 1 is white: that of 255 grey levels is meant."""
+    sigma = choices["sigma"]
+    if sigma is not None and sigma[1] > 1:
+        raise ValueError(
+            f"--sigma is a share of white, which is 1, got {sigma[1]:g}; {sigma[1]:g} of 255 is {sigma[1] / 255:.2g}"
+        )
 
 
 def _check_apart(source: Path, output: Path) -> None:
@@ -294,6 +308,8 @@ def _model(kind: Kind, choices: dict[str, Any], volume: Volume | None = None) ->
         return LowDoseCt(
             1.0 if volume is None else square_spacing(volume), dose=choices["dose"], kernel=choices["kernel"]
         )
+    if volume is not None and volume.modality.profile.relative:
+        _check_share(choices)
     if kind is Kind.GAUSSIAN:
         from monai_sasm.degradations.gaussian import GaussianNoise
 

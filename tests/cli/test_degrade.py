@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data import ct_small
 from tests.photo_folder import photo_folder
 
 
@@ -35,6 +36,10 @@ def test_an_empty_input_is_told(sasm: Any, tmp_path: Path) -> None:
         (["--coverage", "0.1", "--sigma", "0.1"], "--sigma is for gaussian and rician and kspace, not for raindrop"),
         (["--kind", "gaussian", "--sigma", "2:1"], "sigma must be an increasing range of non-negative numbers"),
         (["--kind", "kspace", "--sigma", "2:1"], "sigma must be an increasing range of non-negative numbers"),
+        (["--kind", "gaussian", "--sigma", "25"], "is a share of white, which is 1, got 25; 25 of 255 is 0.098"),
+        (["--kind", "gaussian", "--sigma", "0.1:5"], "share of white, which is 1, got 5; 5 of 255 is 0.02"),
+        (["--kind", "rician", "--sigma", "1.5"], "is a share of white, which is 1, got 1.5"),
+        (["--kind", "kspace", "--sigma", "25"], "is a share of white, which is 1, got 25"),
         (["--dose", "1.5"], "dose must be an increasing range within (0, 1]"),
         (["--dose", "0"], "dose must be an increasing range within (0, 1]"),
         (["--factor", "0.5"], "factor must be an increasing range of numbers of at least 1"),
@@ -112,3 +117,13 @@ def test_the_noise_of_an_image_does_not_depend_on_others(sasm: Any, photos: Path
     for made in ("alone", "again"):
         same = [(tmp_path / folder / "noisy" / "b.png").read_bytes() for folder in ("both", made)]
         assert same[0] == same[1]
+
+
+def test_noise_beyond_white_fails_photos_alone(sasm: Any, photos: Path, tmp_path: Path) -> None:
+    """25 is usual of CT, in HU, and more than white of a photo."""
+    shutil.copy(ct_small(), photos)
+    code, _, err = sasm("degrade", photos, "-o", tmp_path / "out", "--kind", "gaussian", "--sigma", "25")
+    assert code == 8
+    assert err.count("failed: --sigma is a share of white, which is 1, got 25; 25 of 255 is 0.098") == 2
+    (noisy,) = (tmp_path / "out" / "noisy").iterdir()
+    assert noisy.name.endswith(".nii.gz")
