@@ -138,7 +138,8 @@ def _run(
             status, reason = "failed" if task.error else "skipped", task.refusal.removesuffix("; leave the expert out")
             logger.log(40 if task.error else 30, "%s: %s: %s", task.entry.label, status, reason)
     if not waiting:
-        logger.warning("no photos in the input")
+        if not any(task.entry.modality is Modality.PHOTO or task.error for task in tasks):  # those were told above
+            logger.warning("no photos in the input")
         raise typer.Exit(exit_code(statuses))
     logger.log(NOTICE, "loading models")
     network = _loaded(name, device, trust, method)
