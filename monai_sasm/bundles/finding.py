@@ -21,14 +21,16 @@ def user_folder() -> Path:
     return Path(chosen) if chosen else Path.home() / ".local" / "share" / "monai_sasm" / "bundles"
 
 
-def available(extra: Sequence[Path] = ()) -> dict[str, Path]:
+def available(extra: Sequence[str | Path] = ()) -> dict[str, Path]:
     """Name -> folder of every bundle: shipped, then added by the user, then ``extra``; a later one replaces.
 
     Args:
         extra: further trusted folders, each a bundle or a folder of bundles.
     """
+    if isinstance(extra, (str, Path)):  # a string would be taken for a sequence of letters
+        raise TypeError(f"further folders come as a list, [{str(extra)!r}], got one alone")
     found: dict[str, Path] = {}
-    for folder in (shipped_folder(), user_folder(), *extra):
+    for folder in (shipped_folder(), user_folder(), *map(Path, extra)):
         candidates = [folder] if (folder / "configs").is_dir() else sorted(folder.glob("*")) if folder.is_dir() else []
         found |= {path.name: path for path in candidates if (path / "configs" / "metadata.json").is_file()}
     return found

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def load(
     name_or_path: str | Path,
     device: str | torch.device = "cpu",
-    extra: Sequence[Path] = (),
+    extra: Sequence[str | Path] = (),
     precision: str = "float32",
     overlay: str | None = None,
 ) -> Bundle:
@@ -171,7 +171,7 @@ def _overlay(root: Path, name: str | None) -> list[Path]:
     return [] if name is None else [path]
 
 
-def _find(name_or_path: str | Path, extra: Sequence[Path]) -> Path:
+def _find(name_or_path: str | Path, extra: Sequence[str | Path]) -> Path:
     if isinstance(name_or_path, Path):
         return name_or_path.resolve()
     found = available(extra)

@@ -67,13 +67,14 @@ ONLY_FOR = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What is done to each image: the kind with its options, in how many versions, from which seed on."""
+    """What is done to each image: the kind with its options, in how many versions, by which seed, below which input."""
 
     kind: Kind
     choices: dict[str, Any]
     count: int
     seed: int
     overwrite: bool
+    source: Path
 
 
 def _range(text: str) -> tuple[float, float]:
@@ -118,7 +119,9 @@ def degrade(
     factor: Annotated[Any, _option("kspace: how many times fewer samples along both axes; 2 if left out.")] = None,
     coverage: Annotated[Any, _option("raindrop: wet share of the window; 0.03:0.7 if left out.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data set.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The same seed gives the same data set, another one other noise.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done.")] = 0,
@@ -138,12 +141,17 @@ def degrade(
         check_output(output, named=False)
         _check_apart(source, output)
         _model(kind, choices)  # what is wrong with the numbers is no fault of an image
-        asked = Asked(kind, choices, count, seed, overwrite)
+        if kind in (Kind.RICIAN, Kind.KSPACE):
+            _check_share(choices)
+        asked = Asked(kind, choices, count, seed, overwrite, source)
         records: list[dict[str, Any]] = []
         place = output / "parameters.json"
         earlier = _earlier_images(place, overwrite=overwrite)
         try:
             entries = inventory(source, modality)
+            made_on = [entry.modality for entry in entries if _refusal(entry, kind) is None]
+            if made_on and all(one is not None and one.profile.relative for one in made_on):
+                _check_share(choices)  # no image could be degraded
             if not entries:
                 logger.warning("%s holds no files to degrade", source)
             statuses = _make_pairs(entries, output, asked, records)
@@ -175,6 +183,15 @@ def _check_kind(kind: Kind, given: dict[str, Any]) -> None:
         if value is not None and kind not in FITS[name]:
             kinds = " and ".join(one.value for one in FITS[name])
             raise ValueError(f"--{name} is for {kinds}, not for {kind.value}; leave it out, or choose another --kind")
+
+
+def _check_share(choices: dict[str, Any]) -> None:
+    """Refuse noise beyond white, where 1 is white: that of 255 grey levels is meant."""
+    sigma = choices["sigma"]
+    if sigma is not None and sigma[1] > 1:
+        raise ValueError(
+            f"--sigma is a share of white, which is 1, got {sigma[1]:g}; {sigma[1]:g} of 255 is {sigma[1] / 255:.2g}"
+        )
 
 
 def _check_apart(source: Path, output: Path) -> None:
@@ -230,13 +247,22 @@ def _make_versions(entry: Entry, file: str, output: Path, asked: Asked, records:
         model = _model(asked.kind, asked.choices, volume)
         for version in range(1, asked.count + 1):
             own = file if asked.count == 1 else f"{name}-{version}{file.removeprefix(name)}"
-            seed = asked.seed + len(records)
+            seed = _seed(entry, version, asked)
             records.append(_make_pair(volume, own, output, model=model, seed=seed, overwrite=asked.overwrite))
     except Exception as error:  # one bad image must not end the data set
         logger.debug("traceback", exc_info=True)
         logger.error("%s: failed: %s", entry.label, reason_of(error))
         return "failed"
     return "ok"
+
+
+def _seed(entry: Entry, version: int, asked: Asked) -> int:
+    """Of the generator of one version of an image: no other image, and no run with another seed, has its noise."""
+    from monai_sasm.evaluation.data import seed_of
+
+    path, root = entry.paths[0], asked.source
+    place = path.relative_to(root).as_posix() if root.is_dir() and path.is_relative_to(root) else path.name
+    return seed_of(asked.seed, place, version)
 
 
 def _make_pair(volume: Volume, file: str, output: Path, *, model: Any, seed: int, overwrite: bool) -> dict[str, Any]:
@@ -282,6 +308,8 @@ def _model(kind: Kind, choices: dict[str, Any], volume: Volume | None = None) ->
         return LowDoseCt(
             1.0 if volume is None else square_spacing(volume), dose=choices["dose"], kernel=choices["kernel"]
         )
+    if volume is not None and volume.modality.profile.relative:
+        _check_share(choices)
     if kind is Kind.GAUSSIAN:
         from monai_sasm.degradations.gaussian import GaussianNoise
 

@@ -86,7 +86,9 @@ def inpaint(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Fill the holes of photos. A folder of masks has one for each photo, of its name; known pixels stay as they are.
+    """Fill the holes of photos. A folder of masks has one for each photo, of its name.
+
+    Known pixels stay as they are; only JPEG compresses them again.
 
     Exit codes as for `sasm restore`.
     """
@@ -138,7 +140,8 @@ def _run(
             status, reason = "failed" if task.error else "skipped", task.refusal.removesuffix("; leave the expert out")
             logger.log(40 if task.error else 30, "%s: %s: %s", task.entry.label, status, reason)
     if not waiting:
-        logger.warning("no photos in the input")
+        if not any(task.entry.modality is Modality.PHOTO or task.error for task in tasks):  # those were told above
+            logger.warning("no photos in the input")
         raise typer.Exit(exit_code(statuses))
     logger.log(NOTICE, "loading models")
     network = _loaded(name, device, trust, method)
@@ -155,7 +158,7 @@ def _run(
                 result = work(task.entry.load(), network, task.entry)
                 write(replace(result, notes=(*result.notes, done.warning)), target, done, overwrite=overwrite)
                 logger.log(NOTICE, "%s: %s", task.entry.label, done.warning)
-                for note in result.notes:
+                for note in (*result.notes, *_lossy(method, target)):
                     logger.log(NOTICE, "%s: %s", task.entry.label, note)
                 say(target)
                 statuses.append("ok")
@@ -166,6 +169,15 @@ def _run(
             if bar is not None:
                 bar.update(1)
     raise typer.Exit(exit_code(statuses))
+
+
+def _lossy(method: str, target: Path) -> list[str]:
+    """What to tell of a completed photo whose known pixels do not stay exact in its file."""
+    from monai_sasm.io.photo.photo import SUFFIXES
+
+    if method != "inpaint" or target.suffix.lower() not in SUFFIXES["JPEG"]:
+        return []
+    return ["JPEG compresses the known pixels again, which changes them; `-o NAME.png` keeps them exact"]
 
 
 def _loaded(name: str, device: str, trust: Sequence[Path], method: str) -> Bundle:

@@ -44,7 +44,7 @@ def photo_files(
         path
         for folder in folders
         for path in sorted(Path(folder).rglob("*") if recursive else Path(folder).glob("*"))
-        if path.suffix.lower() in PHOTO_SUFFIXES and path.stem not in excluded
+        if path.suffix.lower() in PHOTO_SUFFIXES and path.stem not in excluded and not _is_hidden(path)
     ][:limit]
     if not paths:
         raise FileNotFoundError(f"no photos ({', '.join(sorted(PHOTO_SUFFIXES))}) in {[str(f) for f in folders]}")
@@ -87,7 +87,7 @@ def paired(
     stems: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> list[tuple[NDArray[np.float32], ...]]:
-    """Aligned pairs ``(clean, noisy)`` from ``<folder>/{clean,noisy}``, matched by file name.
+    """Aligned pairs ``(clean, noisy)`` from ``<folder>/{clean,noisy}``, matched by file name; hidden files are ignored.
 
     Args:
         folders: one or more folders.
@@ -103,7 +103,7 @@ def paired(
     """
     found: list[tuple[NDArray[np.float32], ...]] = []
     for base in map(Path, folders):
-        names = [{path.name for path in (base / kind).glob("*")} for kind in (clean_name, noisy_name)]
+        names = [_names(base / kind) for kind in (clean_name, noisy_name)]
         if names[0] != names[1] or not names[0]:
             raise FileNotFoundError(
                 f"{base} must hold {clean_name!r} and {noisy_name!r} with the same file names; without a partner: "
@@ -113,6 +113,15 @@ def paired(
             if name.startswith(tuple(stems) or "") and not name.startswith(tuple(exclude)):
                 found += _pair(base / clean_name / name, base / noisy_name / name, Modality(modality))
     return found
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*") if not _is_hidden(path)}
+
+
+def _is_hidden(path: Path) -> bool:
+    """Of files that file managers leave behind: ``.DS_Store``, ``._scan.nii.gz``."""
+    return path.name.startswith(".")
 
 
 def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[NDArray[np.float32], ...]]:

@@ -74,7 +74,7 @@ class NamedExpert:
         return load(self.root, device, precision="auto", overlay=self.overlay)
 
 
-def find_experts(names: Sequence[str], trust: Sequence[Path] = ()) -> list[NamedExpert]:
+def find_experts(names: Sequence[str], trust: Sequence[str | Path] = ()) -> list[NamedExpert]:
     """Find experts by name or folder.
 
     Args:
@@ -111,7 +111,7 @@ def open_restorer(experts: Sequence[NamedExpert], device: str) -> Restorer:
     return Restorer.of({one.label: one.load(str(place)) for one in experts}, device=place)
 
 
-def _find(name: str, known: dict[str, Path], trust: Sequence[Path]) -> NamedExpert:
+def _find(name: str, known: dict[str, Path], trust: Sequence[str | Path]) -> NamedExpert:
     bundle, _, overlay = name.rpartition("/")
     if name in known:
         return NamedExpert(name, known[name].resolve())
@@ -133,11 +133,11 @@ def _variant(label: str, root: Path, overlay: str) -> NamedExpert:
     return NamedExpert(label, root.resolve(), overlay)
 
 
-def _vouched(folder: Path, known: dict[str, Path], trust: Sequence[Path]) -> Path:
+def _vouched(folder: Path, known: dict[str, Path], trust: Sequence[str | Path]) -> Path:
     """``folder`` itself, if it is an available bundle or lies in a trusted folder: loading a bundle can run code."""
     root = folder.resolve()
     if root not in {path.resolve() for path in known.values()} and not any(
-        root.is_relative_to(place.resolve()) for place in trust
+        root.is_relative_to(Path(place).resolve()) for place in trust
     ):
         raise BundleError(f"a bundle's configuration can run code; pass trust=['{folder}'] if you trust who made it")
     return root

@@ -45,6 +45,8 @@ def volume_from_array(
     force_modality: bool = False,
 ) -> Volume:
     """See :meth:`monai_sasm.io.volume.Volume.from_array`."""
+    if np.ma.is_masked(array):
+        raise RefusedError("an image has no mask, got a masked array with masked pixels; fill them by .filled(value)")
     array = np.asarray(array)
     if modality is None:
         raise RefusedError(
@@ -55,6 +57,8 @@ def volume_from_array(
         raise RefusedError(f"an image is made of real numbers, got {array.dtype}; of a complex one take np.abs(array)")
     if not array.size or not np.isfinite(array).all():
         raise RefusedError("an image needs pixels, all finite, got none, NaN or infinite ones; fill them first")
+    if array.dtype.kind == "f" and np.abs(array).max() > np.finfo(np.float32).max:
+        raise RefusedError("an image is float32, got numbers beyond its 3.4e38; divide it first")
     if modality.profile.is_picture:
         return _photo(array, affine, name, slice_axis)
     volume = _medical(array, affine, modality, name, slice_axis)

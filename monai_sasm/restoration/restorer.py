@@ -92,7 +92,7 @@ class Restorer:
         ValueError: there is no such device or precision.
     """
 
-    def __init__(self, device: str = "auto", *, precision: str = "auto", trust: Sequence[Path] = ()) -> None:
+    def __init__(self, device: str = "auto", *, precision: str = "auto", trust: Sequence[str | Path] = ()) -> None:
         found = bundles.available(trust)
         place = torch_device(device)
         resolve_precision(precision, place)  # raises, if there is no such

@@ -142,7 +142,8 @@ def add_bundle(
             one that can choose the default gate.
         steps: most iterations of the fit.
         gate_name: which gate to extend; by default that of :func:`monai_sasm.bundles.default_gate`.
-        overwrite: replace a bundle of that name in ``destination``.
+        overwrite: replace a bundle of that name in ``destination``; where an extension of the gate calls it already,
+            that is the one which learns it anew.
 
     Returns:
         Folder of the extended gate.
@@ -161,6 +162,9 @@ def add_bundle(
     base = find_gate(installed, gate_name)
     if base is None:
         raise BundleError("no gate bundle is installed; name one by gate_name='NAME'")
+    of_default = base == default_gate()
+    if overwrite and _calls(destination / (base + EXTENDED), base, folder.name):
+        base += EXTENDED  # the expert is replaced, and what calls it must learn it anew
     gate_root = installed[base]
     extended = _extended_name(base, gate_root, destination)
     old = read_head(gate_root)
@@ -186,7 +190,7 @@ def add_bundle(
         shutil.copytree(folder, work / folder.name)
         put(work / folder.name, destination / folder.name)
         put(work / extended, destination / extended)
-    if destination.resolve() == user_folder().resolve() and base == default_gate():
+    if destination.resolve() == user_folder().resolve() and of_default:
         choose_default_gate(extended)
     logger.info("added %s; %s tells %d classes apart", folder.name, extended, len(classes))
     return destination / extended
@@ -211,6 +215,13 @@ def _extended_name(base: str, root: Path, destination: Path) -> str:
     if (destination / name).exists():
         raise FileExistsError(f"{destination / name} exists already; extend it (gate_name='{name}'), or remove it")
     return name
+
+
+def _calls(extension: Path, base: str, name: str) -> bool:
+    """Whether there is such an extension of the gate ``base``, and an expert among its classes."""
+    if not (extension / "configs" / "metadata.json").is_file():
+        return False
+    return read_metadata(extension)["sasm"].get("extends") == base and came_later(extension, name)
 
 
 class _Examples:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data import ct_small
 from tests.photo_folder import photo_folder
 
 
@@ -33,6 +36,10 @@ def test_an_empty_input_is_told(sasm: Any, tmp_path: Path) -> None:
         (["--coverage", "0.1", "--sigma", "0.1"], "--sigma is for gaussian and rician and kspace, not for raindrop"),
         (["--kind", "gaussian", "--sigma", "2:1"], "sigma must be an increasing range of non-negative numbers"),
         (["--kind", "kspace", "--sigma", "2:1"], "sigma must be an increasing range of non-negative numbers"),
+        (["--kind", "gaussian", "--sigma", "25"], "is a share of white, which is 1, got 25; 25 of 255 is 0.098"),
+        (["--kind", "gaussian", "--sigma", "0.1:5"], "share of white, which is 1, got 5; 5 of 255 is 0.02"),
+        (["--kind", "rician", "--sigma", "1.5"], "is a share of white, which is 1, got 1.5"),
+        (["--kind", "kspace", "--sigma", "25"], "is a share of white, which is 1, got 25"),
         (["--dose", "1.5"], "dose must be an increasing range within (0, 1]"),
         (["--dose", "0"], "dose must be an increasing range within (0, 1]"),
         (["--factor", "0.5"], "factor must be an increasing range of numbers of at least 1"),
@@ -83,3 +90,40 @@ def test_names_of_pairs_follow_from_their_sources(sasm: Any, tmp_path: Path) -> 
     assert {path.name for path in (tmp_path / "two" / "noisy").iterdir()} == {
         f"{name}-{version}.png" for name in ("a", "a.bmp", "a.webp", "b", "b-2") for version in (1, 2)
     }
+
+
+def test_no_two_images_and_no_two_seeds_share_noise(sasm: Any, tmp_path: Path) -> None:
+    grey = np.full((32, 32, 3), 128, np.uint8)
+    for place in ("in/a.png", "in/b.png", "in/below/a.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grey).save(tmp_path / place)
+    noise: dict[tuple[int, str], bytes] = {}
+    for seed in (1, 2, 3):
+        command = ("degrade", tmp_path / "in", "--kind", "gaussian", "--sigma", "0.1", "--seed", seed, "--count", 2)
+        assert sasm(*command, "-o", tmp_path / str(seed))[0] == 0
+        for path in (tmp_path / str(seed) / "noisy").iterdir():
+            noise[seed, path.name] = np.asarray(Image.open(path)).tobytes()
+    assert len(noise) == len(set(noise.values())) == 3 * 3 * 2
+
+
+def test_the_noise_of_an_image_does_not_depend_on_others(sasm: Any, photos: Path, tmp_path: Path) -> None:
+    command = ("--kind", "gaussian", "--sigma", "0.1", "--seed", "4")
+    assert sasm("degrade", photos, "-o", tmp_path / "both", *command)[0] == 0
+    assert sasm("degrade", photos / "b.png", "-o", tmp_path / "alone", *command)[0] == 0
+    (alone,) = json.loads((tmp_path / "alone" / "parameters.json").read_text())["images"]
+    assert alone in json.loads((tmp_path / "both" / "parameters.json").read_text())["images"]
+    shutil.move(photos, tmp_path / "moved")
+    assert sasm("degrade", tmp_path / "moved", "-o", tmp_path / "again", *command)[0] == 0
+    for made in ("alone", "again"):
+        same = [(tmp_path / folder / "noisy" / "b.png").read_bytes() for folder in ("both", made)]
+        assert same[0] == same[1]
+
+
+def test_noise_beyond_white_fails_photos_alone(sasm: Any, photos: Path, tmp_path: Path) -> None:
+    """25 is usual of CT, in HU, and more than white of a photo."""
+    shutil.copy(ct_small(), photos)
+    code, _, err = sasm("degrade", photos, "-o", tmp_path / "out", "--kind", "gaussian", "--sigma", "25")
+    assert code == 8
+    assert err.count("failed: --sigma is a share of white, which is 1, got 25; 25 of 255 is 0.098") == 2
+    (noisy,) = (tmp_path / "out" / "noisy").iterdir()
+    assert noisy.name.endswith(".nii.gz")

@@ -155,6 +155,15 @@ def test_photos_are_enlarged_and_completed(sasm: Any, tmp_path: Path) -> None:
     before, after = (np.asarray(Image.open(path)) for path in (source, tmp_path / "whole" / "a.png"))
     np.testing.assert_array_equal(after[mask == 255], before[mask == 255])
     assert (after[mask == 0] != before[mask == 0]).any()
+    jpeg = tmp_path / "lossy.jpg"
+    Image.open(source).convert("RGB").save(jpeg)
+    known, lossy = np.asarray(Image.open(jpeg))[mask == 255], "JPEG compresses the known pixels again"
+    for name, told in (("again.jpg", True), ("exact.png", False)):
+        code, _, err = sasm(
+            "inpaint", jpeg, "--mask", tmp_path / "masks" / "a.bmp", "-o", tmp_path / name, "--device", "cpu"
+        )
+        assert (code, lossy in err) == (0, told)
+        assert np.array_equal(np.asarray(Image.open(tmp_path / name))[mask == 255], known) is not told
     picture(tmp_path / "in" / "b.png")
     code, out, err = sasm(
         "inpaint", source.parent, "--mask", tmp_path / "masks", "-o", tmp_path / "two", "--device", "cpu"

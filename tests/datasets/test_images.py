@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from monai_sasm.datasets.crops import CropDataset, WholeDataset
-from monai_sasm.datasets.images import paired, photos, slices
+from monai_sasm.datasets.images import paired, photo_files, photos, slices
 from monai_sasm.training.outputs import windowed
 from monai_sasm.training.simulated import simulated_pairs
 from tests.bundle_cases import AFFINE, clean_image, save
@@ -45,6 +45,16 @@ def test_a_missing_partner_is_named(tmp_path: Path) -> None:
         paired([root], "CT", "full", "quarter")
     with pytest.raises(FileNotFoundError, match="no files at all"):
         paired([root], "CT")
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    root = pairs(tmp_path)
+    for name in ("full/.DS_Store", "quarter/._a1.nii.gz"):
+        (root / name).write_bytes(b"of a file manager")
+    assert shifts(paired([root], "CT", "full", "quarter")) == [10, 20, 30]
+    save(clean_image("PHOTO"), "PHOTO", tmp_path / "photos", "one")
+    (tmp_path / "photos" / "._one.png").write_bytes(b"of a file manager")
+    assert [path.name for path in photo_files([tmp_path / "photos"])] == ["one.png"]
 
 
 def test_pairs_of_unequal_shape_are_refused(tmp_path: Path) -> None:

@@ -187,7 +187,8 @@ def test_variants_and_strangers(tmp_path: Path) -> None:
     folder = write_gain_expert(tmp_path / "strangers" / "double", 2.0)
     with pytest.raises(BundleError, match=r"trust=\['.*double'\] if you trust"):
         find_experts([str(folder)])
-    assert find_experts([str(folder)], [tmp_path / "strangers"])[0].root == folder.resolve()
+    for trusted in (tmp_path / "strangers", str(tmp_path / "strangers")):
+        assert find_experts([str(folder)], [trusted])[0].root == folder.resolve()
     with pytest.raises(BundleError, match=r"no variant 'bold': configs/bold.yaml"):
         find_experts(["double/bold"], [folder])
     (folder / "configs" / "bold.yaml").write_text("{}\n")

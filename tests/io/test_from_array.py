@@ -109,12 +109,22 @@ def test_what_is_missing_is_asked_for(array: np.ndarray, affine: np.ndarray | No
         (np.linspace(0, 1, 4096, dtype=np.float32).reshape(16, 16, 16), AFFINE, "CT", "force_modality=True"),
         (np.full((4, 4, 4), np.nan), AFFINE, "MR", "all finite"),
         (np.zeros((4, 4, 4), complex), AFFINE, "MR", "real numbers"),
+        (np.full((4, 4, 4), -1e39), AFFINE, "MR", "float32, got numbers beyond"),
+        (np.full((4, 4), 1e300), None, "PHOTO", "float32, got numbers beyond"),
+        (np.ma.masked_less(np.arange(64.0).reshape(4, 4, 4), 5), AFFINE, "MR", r"masked pixels; fill them by .filled"),
+        (np.ma.masked_equal(np.zeros((4, 4), np.uint8), 0), None, "PHOTO", "masked pixels"),
         (np.full((4, 4), 200.0), None, "PHOTO", "divide by its white"),
     ],
 )
 def test_pixels_are_refused_as_the_manual_says(array: np.ndarray, affine: Any, modality: str, reason: str) -> None:
     with pytest.raises(RefusedError, match=reason):
         Volume.from_array(array, affine, modality)
+
+
+def test_a_scan_without_a_place_is_told_to_be_given_one(tmp_path: Path) -> None:
+    scan = Volume(np.zeros((1, 4, 4, 4), np.float32), Modality.CT, slice_axis=2)
+    with pytest.raises(ValueError, match=r"without a place in space; give it by affine=, \(4, 4\)"):
+        save(scan, tmp_path / "scan.nii.gz")
 
 
 def test_an_image_goes_only_where_it_fits(tmp_path: Path) -> None:
@@ -129,3 +139,9 @@ def test_an_image_goes_only_where_it_fits(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="from DICOM"):
         save(scan, tmp_path / "scan.dcm")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_masked_array_without_masked_pixels_is_an_array() -> None:
+    volume = Volume.from_array(np.ma.masked_array(np.arange(64.0).reshape(4, 4, 4)), AFFINE, "MR")
+    assert not np.ma.isMaskedArray(volume.array)
+    assert volume.array.max() == 63

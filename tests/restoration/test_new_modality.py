@@ -116,6 +116,12 @@ def test_the_command_line_restores_it(
     assert 0.01 < np.std(noisy - before) / np.percentile(before, 99) < 0.3
 
 
+def test_trusted_folders_may_be_strings(scan: Path, trust: Path) -> None:
+    assert "dimmed_pt" in sasm.Restorer("cpu", trust=[str(trust)]).experts
+    with pytest.raises(TypeError, match=r"come as a list, \['.*trust'\], got one alone"):
+        sasm.Restorer("cpu", trust=str(trust))
+
+
 def test_a_dicom_series_becomes_a_derived_one(trust: Path, tmp_path: Path) -> None:
     folder = save_all([pet_slice(number) for number in range(4)], tmp_path / "series")
     (volume,) = open_images(folder)

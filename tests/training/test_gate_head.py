@@ -212,6 +212,24 @@ def test_an_expert_is_learnt_anew(user: Path, tmp_path: Path, by_hand: bool) -> 
     assert not [path for path in user.iterdir() if path.name.startswith((".", "tmp"))]
 
 
+def test_an_expert_is_learnt_anew_by_the_gate_that_calls_it(user: Path, tmp_path: Path) -> None:
+    """The gate that was extended is the default again, or named: the extension is still the one to learn."""
+    examples = str(example_folder(tmp_path / "examples"))
+    retrained = write_gain_expert(tmp_path / "dim_photo_toy", gain=7.0)
+    (retrained / "new.txt").write_text("retrained")
+    arguments = ["bundles", "add", str(retrained), "--examples", examples, "--steps", "2", "--overwrite"]
+    for command in (["bundles", "gate", "gate_mobilenet"], arguments, [*arguments, "--gate", "gate_mobilenet"]):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert not ended.value.code
+    assert (user / "dim_photo_toy" / "new.txt").read_text() == "retrained"
+    assert gate_classes(user / "gate_mobilenet_extended") == [*gate_classes(_shipped()), "dim_photo_toy"]
+    assert default_gate() == "gate_mobilenet_extended"
+    other = write_gain_expert(tmp_path / "dusk_photo_toy", gain=2.0)
+    with pytest.raises(FileExistsError, match="gate_mobilenet_extended exists already"):
+        add_bundle(other, Path(examples), steps=2, gate_name="gate_mobilenet", overwrite=True)
+
+
 def test_a_removed_expert_is_forgotten(
     joined: dict, user: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

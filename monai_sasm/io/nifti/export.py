@@ -94,9 +94,8 @@ def on_nifti_axes(array: NDArray[np.float32], like: Volume) -> tuple[NDArray[np.
         ValueError: wrong shape, or ``like`` has no affine.
     """
     if like.affine is None:
-        raise ValueError(
-            "a NIfTI file needs the affine of its image, got a volume without a place in space; write a PNG"
-        )
+        way = "write a PNG" if like.modality.profile.is_picture else "give it by affine=, (4, 4) voxel index to RAS mm"
+        raise ValueError(f"a NIfTI file needs the affine of its image, got a volume without a place in space; {way}")
     if like.source is not None and not like.source.at_equal_steps:
         raise RefusedError(
             "slices at uneven steps have no affine, which NIfTI and maps need; write DICOM (a folder "
