@@ -143,7 +143,8 @@ class _Measured:
             stacks = {f"{pair.name}, slice {index + 1}": slice(index, index + 1) for index in range(len(clean))}
         for name, chosen in stacks.items():
             if method == INPUT:
-                self.cases.append(Case(name, pair.level, _NOTHING, degraded=_NOTHING))
+                patient = pair.name if len(stacks) > 1 else ""
+                self.cases.append(Case(name, pair.level, _NOTHING, degraded=_NOTHING, patient=patient))
             scores = self._scores(clean[chosen], restored[chosen], white)
             each = 0.0 if seconds is None else seconds / len(stacks)
             self.results.setdefault(method, {})[pair.level, name] = scores | {"seconds": each}
@@ -203,7 +204,7 @@ class _Measured:
         """What the numbers of subjects mean for intervals and tests."""
         count = len({case.name for case in self.cases})
         if self.by_slice and count > 1:
-            return ("one image only: intervals and tests are over its slices, which are alike, and so too sure",)
+            return ("one image only: no interval and no test over its slices, which are alike",)
         if count < FEW:
             return (
                 f"{count} image{'s' * (count > 1)}: no interval and no test below {FEW}, which cannot reach p = 0.05",

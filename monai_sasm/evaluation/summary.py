@@ -20,7 +20,7 @@ HEAD = (
     "|---|---|---|---|---|---:|---|---|"
 )
 NOTES = """- **gain**: over the image as it came; [95 % interval] of its mean, each image against itself before, where
-  six or more were. Points: per cent of a lesion's signal over interpolation, or of accuracy over a plain CNN; %: change
+  six or more were, of six or more patients; of fewer patients their number. Points: per cent of a lesion's signal over interpolation, or of accuracy over a plain CNN; %: change
   of a distance, smaller is better. Peers are methods of others, told the noise and tuned; for an expert that rivals a
   U-Net of the same task, that one, too.
 - **keeps**: contrast left of a pasted disc or lesion, mean HU shift, share of clean images touched, known pixels;
@@ -81,9 +81,11 @@ def _gain(unit: str, value: float, before: float) -> str:
 
 def _interval(line: Line, row: Row) -> str:
     """Limits of the paired gain, where one level has them. Those of the restored image's own mean are no substitute:
-    they hold what the images differ in, before and after."""
+    they hold what the images differ in, before and after. Of too few patients their number."""
     if line.unit == "%" or len(line.gain.levels) > 1:
         return ""
+    if few := row.few_patients(line.gain.levels[0]):
+        return f" ({few})"
     metric = line.gain.metric if line.gain.metric == "gain" else Gain(line.gain.metric).name
     limits = row.interval(line.gain.levels[0], metric)
     if limits is None:

@@ -146,6 +146,8 @@ def test_slices_speak_for_a_single_volume(tmp_path: Path) -> None:
     table = compare(["same"], tmp_path / "own", tmp_path / "out", "cpu", trust=[experts(tmp_path / "trust", "CT")])
     assert table.row("same").n == {"": 6}
     assert any(flag.startswith("one image only") for flag in table.flags)
+    assert table.row("same").patients == {"": 1}
+    assert table.row("input").interval("", "PSNR") is None, "slices of one volume are alike"
     assert table.row("input").scores[""]["bias"] == pytest.approx(20, abs=1e-3)
     clipped = np.clip(volume + 20, -160, 240) - np.clip(volume, -160, 240)
     each = [10 * math.log10(400**2 / np.mean(clipped[..., k] ** 2)) for k in range(6)]

@@ -74,6 +74,9 @@ def test_only_an_interval_of_the_gain_itself_is_printed() -> None:
     assert "| +5.70 dB | - |" in summary({"ct-lowdose": lowdose(10)}, {})
     assert "| +5.70 dB [+5.60, +5.80] | - |" in summary({"ct-lowdose": lowdose(10, gain=(5.6, 5.8))}, {})
     assert "| +5.70 dB | - |" in summary({"ct-lowdose": lowdose(5, gain=(5.6, 5.8))}, {}), "too few"
+    table = lowdose(10, gain=(5.6, 5.8))
+    table = replace(table, rows=tuple(replace(row, patients={"L096 D45f (test)": 1}) for row in table.rows))
+    assert "| +5.70 dB (1 patient) | - |" in summary({"ct-lowdose": table}, {}), "slices of one patient are alike"
 
 
 def test_a_standard_error_is_no_interval() -> None:
