@@ -130,13 +130,14 @@ def losses(restored: ArrayLike, before: ArrayLike) -> dict[str, float]:
     """Where a restoration made the score worse: what a method that invents structure cannot hide in a mean.
 
     Returns:
-        ``worse`` number of subjects, ``loss`` mean and ``largest loss`` of the score among them, 0 where there is none.
+        ``worse`` number of subjects, ``loss`` mean and ``largest loss`` of the score among them, 0 where there is none;
+        one that was perfect before and is not now has no finite loss, and is counted only.
     """
     with np.errstate(invalid="ignore"):  # an image that was perfect before and after has two infinite scores
         change = np.asarray(before, np.float64) - np.asarray(restored, np.float64)
-    lost = change[change > 0]
+    lost = change[(change > 0) & np.isfinite(change)]
     return {
-        "worse": float(len(lost)),
+        "worse": float((change > 0).sum()),
         "loss": float(lost.mean()) if len(lost) else 0.0,
         "largest loss": float(lost.max()) if len(lost) else 0.0,
     }

@@ -86,6 +86,7 @@ def test_losses_count_only_who_got_worse() -> None:
         "largest loss": pytest.approx(0.3),
     }
     assert losses([1.0], [0.5]) == {"worse": 0.0, "loss": 0.0, "largest loss": 0.0}
+    assert losses([30.0, 28.0, 31.0], [math.inf, 30.0, 30.0]) == {"worse": 2.0, "loss": 2.0, "largest loss": 2.0}
 
 
 def test_rows_carry_intervals_and_tests() -> None:
