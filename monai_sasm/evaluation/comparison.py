@@ -143,7 +143,8 @@ class _Measured:
             stacks = {f"{pair.name}, slice {index + 1}": slice(index, index + 1) for index in range(len(clean))}
         for name, chosen in stacks.items():
             if method == INPUT:
-                self.cases.append(Case(name, pair.level, _NOTHING, degraded=_NOTHING))
+                patient = pair.name if len(stacks) > 1 else ""
+                self.cases.append(Case(name, pair.level, _NOTHING, degraded=_NOTHING, patient=patient))
             scores = self._scores(clean[chosen], restored[chosen], white)
             each = 0.0 if seconds is None else seconds / len(stacks)
             self.results.setdefault(method, {})[pair.level, name] = scores | {"seconds": each}
@@ -184,13 +185,26 @@ class _Measured:
         """Means with intervals, tests against the first expert, and how often an image was made worse."""
         compared = Compared(experts[0].label, COMPARED, f"against {experts[0].label}")
         by_label = {one.label: one for one in experts}
-        found = []
-        for method, results in self.results.items():
+        found, perfect = [], self._perfect()
+        measured = {
+            method: {key: {**scores, "PSNR": math.nan} if key in perfect else scores for key, scores in results.items()}
+            for method, results in self.results.items()
+        }
+        for method, results in measured.items():
             row = average(method, self.cases, results, note=_note(by_label[method]) if method in by_label else "")
-            reference = self.results[experts[0].label] if method != INPUT else None
+            reference = measured[experts[0].label] if method != INPUT else None
             row = compare(row, self.cases, results, reference=reference, compared=compared)
-            found.append(row if method == INPUT else self._with_losses(row, results))
+            found.append(row if method == INPUT else self._with_losses(row, self.results[method]))
         return tuple(found)
+
+    def _perfect(self) -> dict[tuple[str, str], list[str]]:
+        """(level, case) -> methods whose image is the clean one, so that its PSNR is no number to average."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for method, results in self.results.items():
+            for key, scores in results.items():
+                if math.isinf(scores["PSNR"]):
+                    found.setdefault(key, []).append(method)
+        return found
 
     def _with_losses(self, row: Row, results: Results) -> Row:
         scores = {}
@@ -200,10 +214,23 @@ class _Measured:
         return replace(row, scores=scores)
 
     def flags(self) -> tuple[str, ...]:
-        """What the numbers of subjects mean for intervals and tests."""
+        """Which images have no PSNR, and what the numbers of subjects mean for intervals and tests."""
+        return (*self._perfect_flags(), *self._count_flags())
+
+    def _perfect_flags(self) -> Iterator[str]:
+        names: dict[tuple[str, ...], list[str]] = {}
+        for (level, name), methods in self._perfect().items():
+            names.setdefault(tuple(methods), []).append(f"{name} at {level}" if level else name)
+        for same, found in names.items():
+            yield (
+                f"{', '.join(same)} equal{'s' * (len(same) == 1)} the clean image, PSNR infinite: {'; '.join(found)}: "
+                "left out of means, intervals and tests of PSNR"
+            )
+
+    def _count_flags(self) -> tuple[str, ...]:
         count = len({case.name for case in self.cases})
         if self.by_slice and count > 1:
-            return ("one image only: intervals and tests are over its slices, which are alike, and so too sure",)
+            return ("one image only: no interval and no test over its slices, which are alike",)
         if count < FEW:
             return (
                 f"{count} image{'s' * (count > 1)}: no interval and no test below {FEW}, which cannot reach p = 0.05",

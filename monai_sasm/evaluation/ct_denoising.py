@@ -57,8 +57,8 @@ DEFINITIONS = {
     "gradient": "mean gradient magnitude in the window over that of the full dose; below 1: smoother than full dose",
     "noise": f"HU, standard deviation in up to {PATCHES} uniform soft-tissue regions of {PATCH}x{PATCH} pixels per "
     "slice",
-    "p (U-Net)": f"two-sided Wilcoxon signed-rank test against {OWN_ROW} over slices; [low, high] are 95 % bootstrap "
-    "intervals of the mean over slices, which are all of one patient",
+    "p (U-Net)": f"two-sided Wilcoxon signed-rank test against {OWN_ROW} over patients; [low, high] are 95 % bootstrap "
+    "intervals of the mean, patients drawn with all their slices",
     "M params": "millions of trained weights",
     "NPS mean": "cycles/mm, power-weighted mean frequency of the noise power spectrum there; lower: coarser, "
     "blotchier grain",
@@ -90,9 +90,10 @@ class CtStudy:
 
 
 def ct_case(name: str, level: str, *, full: Image, degraded: Image, spacing: float, sigma: float) -> Case:
-    """A slice ``(1, H, W)`` in HU with the uniform regions of its full dose; ``spacing`` in mm, ``sigma`` in HU."""
+    """A slice ``(1, H, W)`` in HU with the uniform regions of its full dose; ``spacing`` in mm, ``sigma`` in HU; its
+    name begins with that of the patient, ``L096_D45f_i021``."""
     facts = {"spacing": spacing, "regions": uniform_regions(full[0])}
-    return Case(name, level, clean=full, degraded=degraded, sigma=sigma, facts=facts)
+    return Case(name, level, clean=full, degraded=degraded, sigma=sigma, facts=facts, patient=name.split("_")[0])
 
 
 def ct_table(context: Context, study: CtStudy) -> Table:

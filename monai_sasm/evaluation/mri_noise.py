@@ -33,8 +33,13 @@ def central_slices(path: Path) -> list[tuple[str, Image]]:
     return [(f"{path.name.split('.')[0]}_{index}", np.ascontiguousarray(scaled[index][None])) for index in chosen]
 
 
-def noisy_cases(slices: Sequence[tuple[str, Image]], levels: Sequence[float]) -> list[Case]:
-    """Rician versions of clean slices ``(1, H, W)`` in working scale, at every level; seed = number of the slice."""
+def noisy_cases(
+    slices: Sequence[tuple[str, Image]], levels: Sequence[float], patients: Mapping[str, str] | None = None
+) -> list[Case]:
+    """Rician versions of clean slices ``(1, H, W)`` in working scale, at every level; seed = number of the slice.
+
+    ``patients``: name of a slice -> whose it is.
+    """
     from monai_sasm.degradations.kspace import KspaceNoise
 
     return [
@@ -44,6 +49,7 @@ def noisy_cases(slices: Sequence[tuple[str, Image]], levels: Sequence[float]) ->
             clean=clean,
             degraded=degrade(KspaceNoise(sigma=(level, level)), clean[None], seed=number)[0][0],
             sigma=level,
+            patient=(patients or {}).get(name, ""),
         )
         for level in levels
         for number, (name, clean) in enumerate(slices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +36,7 @@ class Case:
         degraded: same unit, and same shape unless the protocol is about size.
         sigma: noise standard deviation, same unit, as given to methods that want one.
         facts: further things a method or metric needs (spacing, masks).
+        patient: whose image it is, where others are of the same one; they are alike, and drawn and tested together.
     """
 
     name: str
@@ -43,6 +45,12 @@ class Case:
     degraded: Image
     sigma: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    patient: str = ""
+
+    @property
+    def group(self) -> str:
+        """The patient; of an image that is the only one of its own, its name."""
+        return self.patient or self.name
 
 
 @dataclass(frozen=True)
@@ -140,9 +148,13 @@ def score(
 def average(name: str, cases: Sequence[Case], results: Results, note: str = "") -> Row:
     """Mean of each metric per level, median of the seconds."""
     scores: dict[str, dict[str, float]] = {}
+    patients: dict[str, int] = {}
     seconds = []
     for level in dict.fromkeys(case.level for case in cases):
-        found = [results[level, case.name] for case in cases if case.level == level]
+        members = [case for case in cases if case.level == level]
+        found = [results[level, case.name] for case in members]
+        if any(case.patient for case in members):
+            patients[level] = len({case.group for case in members})
         seconds += [entry["seconds"] for entry in found]
         names = [metric for metric in found[0] if metric != "seconds"]
         scores[level] = {metric: _mean([entry[metric] for entry in found]) for metric in names}
@@ -152,6 +164,7 @@ def average(name: str, cases: Sequence[Case], results: Results, note: str = "") 
         n={level: sum(case.level == level for case in cases) for level in scores},
         seconds=statistics.median(seconds) if any(seconds) else None,
         note=note,
+        patients=patients,
     )
 
 
@@ -212,7 +225,7 @@ class Gain:
         """Its name and what it is."""
         return {
             self.name: f"mean over images of {self.metric} less that of '{self.before}' on the same image; [low, high] "
-            "is its 95 % bootstrap interval"
+            "is its 95 % bootstrap interval, drawing images, or patients with all their images where several are of one"
         }
 
 
@@ -232,8 +245,8 @@ def with_gains(results: Mapping[str, Results], gain: Gain) -> dict[str, Results]
 def with_interval(row: Row, cases: Sequence[Case], results: Results, *, gain: Gain) -> Row:
     """``row`` with the bootstrap interval of its gain, of each level."""
     for level in row.scores:
-        values = values_of(cases, results, level)
-        row = with_statistics(row, level, values, reference=None, metrics=(gain.name,), against="")
+        values, groups = values_of(cases, results, level), groups_of(cases, results, level)
+        row = with_statistics(row, level, values, reference=None, metrics=(gain.name,), against="", groups=groups)
     return row
 
 
@@ -243,14 +256,27 @@ def compare(row: Row, cases: Sequence[Case], results: Results, *, reference: Res
         own, other = values_of(cases, results, level), None
         if reference is not None and row.method != compared.reference:
             other = values_of(cases, reference, level)
-        row = with_statistics(row, level, own, reference=other, metrics=compared.metrics, against=compared.label)
+        row = with_statistics(
+            row,
+            level,
+            own,
+            reference=other,
+            metrics=compared.metrics,
+            against=compared.label,
+            groups=groups_of(cases, results, level),
+        )
     return row
 
 
 def values_of(cases: Sequence[Case], results: Results, level: str) -> dict[str, list[float]]:
-    """Metric -> one value per case of a level, in the order of the cases."""
+    """Metric -> one value per case of a level, in the order of the cases; NaN where a case has none."""
     found = [results[level, case.name] for case in cases if case.level == level and (level, case.name) in results]
-    return {metric: [entry[metric] for entry in found if metric in entry] for metric in (found[0] if found else ())}
+    return {metric: [entry.get(metric, math.nan) for entry in found] for metric in (found[0] if found else ())}
+
+
+def groups_of(cases: Sequence[Case], results: Results, level: str) -> list[str]:
+    """Whose image each value of :func:`values_of` is."""
+    return [case.group for case in cases if case.level == level and (level, case.name) in results]
 
 
 def degrade(model: Any, clean: Image, *, seed: int) -> tuple[Image, Any]:

@@ -49,7 +49,7 @@ def grouped_interval(groups: Sequence[Sequence[float]], draws: int = DRAWS, seed
 
 @dataclass(frozen=True)
 class Paired:
-    """Two methods on the same subjects.
+    """Two methods on the same subjects or images.
 
     Args:
         difference: mean of method minus reference.
@@ -61,10 +61,15 @@ class Paired:
     p: float
 
 
-def paired_test(values: ArrayLike, reference: ArrayLike) -> Paired:
+def paired_test(values: ArrayLike, reference: ArrayLike, groups: Sequence[str] | None = None) -> Paired:
     """Compare a method with a reference, subject by subject.
 
     With n subjects p cannot fall below ``2 ** (1 - n)``: fewer than :data:`FEW` can never reach 0.05.
+
+    Args:
+        values: one per image.
+        reference: likewise.
+        groups: whose image each is: a subject counts once, by the mean of its differences. ``None``: one image each.
 
     Raises:
         ValueError: the numbers of subjects differ.
@@ -74,11 +79,25 @@ def paired_test(values: ArrayLike, reference: ArrayLike) -> Paired:
     first, second = np.asarray(values, np.float64), np.asarray(reference, np.float64)
     if first.shape != second.shape:
         raise ValueError(f"a paired test needs the same subjects, got {first.shape} and {second.shape} values")
-    differences = (first - second)[np.isfinite(first) & np.isfinite(second)]
-    if len(differences) < FEW:
-        return Paired(float(differences.mean()) if len(differences) else float("nan"), float("nan"))
-    p = 1.0 if not differences.any() else float(wilcoxon(differences).pvalue)
-    return Paired(float(differences.mean()), p)
+    with np.errstate(invalid="ignore"):  # infinite for both, where an image is its own reference
+        members = by_group(first - second, groups)
+    if not members:
+        return Paired(float("nan"), float("nan"))
+    difference = float(np.mean(np.concatenate(members)))
+    if len(members) < FEW:
+        return Paired(difference, float("nan"))
+    each = np.array([np.mean(group) for group in members])
+    return Paired(difference, 1.0 if not each.any() else float(wilcoxon(each).pvalue))
+
+
+def by_group(values: ArrayLike, groups: Sequence[str] | None) -> list[list[float]]:
+    """Finite values, a list for each subject that has some; ``groups`` says whose each is, ``None``: one each."""
+    found: dict[str, list[float]] = {}
+    array = np.asarray(values, np.float64)
+    for group, value in zip(map(str, range(len(array))) if groups is None else groups, array.tolist(), strict=True):
+        if np.isfinite(value):
+            found.setdefault(group, []).append(value)
+    return list(found.values())
 
 
 def recovered_fraction(restored: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
@@ -111,13 +130,14 @@ def losses(restored: ArrayLike, before: ArrayLike) -> dict[str, float]:
     """Where a restoration made the score worse: what a method that invents structure cannot hide in a mean.
 
     Returns:
-        ``worse`` number of subjects, ``loss`` mean and ``largest loss`` of the score among them, 0 where there is none.
+        ``worse`` number of subjects, ``loss`` mean and ``largest loss`` of the score among them, 0 where there is none;
+        one that was perfect before and is not now has no finite loss, and is counted only.
     """
     with np.errstate(invalid="ignore"):  # an image that was perfect before and after has two infinite scores
         change = np.asarray(before, np.float64) - np.asarray(restored, np.float64)
-    lost = change[change > 0]
+    lost = change[(change > 0) & np.isfinite(change)]
     return {
-        "worse": float(len(lost)),
+        "worse": float((change > 0).sum()),
         "loss": float(lost.mean()) if len(lost) else 0.0,
         "largest loss": float(lost.max()) if len(lost) else 0.0,
     }
@@ -136,7 +156,14 @@ def conformal_bound(losses: ArrayLike, confidence: float = CONFIDENCE) -> float:
 
 
 def with_statistics(
-    row: Row, level: str, values: Values, *, reference: Values | None, metrics: Sequence[str], against: str
+    row: Row,
+    level: str,
+    values: Values,
+    *,
+    reference: Values | None,
+    metrics: Sequence[str],
+    against: str,
+    groups: Sequence[str] | None = None,
 ) -> Row:
     """Add bootstrap intervals to a row, and the p value of each metric against a reference.
 
@@ -147,11 +174,12 @@ def with_statistics(
         reference: of the method it is compared with; ``None`` for the reference's own row.
         metrics: which of them.
         against: the reference, as named in the column ``p METRIC (against)``.
+        groups: whose image each value is: whole subjects are drawn and tested. ``None``: each is a subject's own.
     """
     present = [metric for metric in metrics if metric in values]
-    intervals = {metric: bootstrap_interval(values[metric]) for metric in present}
+    intervals = {metric: grouped_interval(by_group(values[metric], groups)) for metric in present}
     tests = {
-        f"p {metric} ({against})": paired_test(values[metric], reference[metric]).p
+        f"p {metric} ({against})": paired_test(values[metric], reference[metric], groups).p
         for metric in present
         if reference is not None and len(reference.get(metric, ())) == len(values[metric])
     }

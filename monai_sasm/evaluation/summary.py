@@ -20,9 +20,10 @@ HEAD = (
     "|---|---|---|---|---|---:|---|---|"
 )
 NOTES = """- **gain**: over the image as it came; [95 % interval] of its mean, each image against itself before, where
-  six or more were. Points: per cent of a lesion's signal over interpolation, or of accuracy over a plain CNN; %: change
-  of a distance, smaller is better. Peers are methods of others, told the noise and tuned; for an expert that rivals a
-  U-Net of the same task, that one, too.
+  six or more were, of six or more patients; of fewer patients their number. Points: per cent of a lesion's signal over
+  interpolation, or of accuracy over a plain CNN; %: change of a distance, smaller is better. Peers are methods of
+  others, told the noise and tuned; for an expert that rivals a U-Net of the same task, that one, too. The gain of a
+  peer that is too slow for all images is that on a subset, and so is the expert's behind it.
 - **keeps**: contrast left of a pasted disc or lesion, mean HU shift, share of clean images touched, known pixels;
   `->` from the image as it came to the restored one.
 - **(0.1.0)** behind a name: measured with weights of that version of it or of the gate; others are installed now.
@@ -54,7 +55,7 @@ def _line(line: Line, tables: Mapping[str, Table], versions: Mapping[str, str]) 
         line.task,
         f"`{line.expert}`{_age(line, table, versions)}",
         gain,
-        _best_peer(line, table, versions),
+        _best_peer(line, table, row, versions),
         ", ".join(kept) or "-",
         "-" if row.seconds is None else f"{row.seconds:.2g}",
         line.use,
@@ -81,9 +82,11 @@ def _gain(unit: str, value: float, before: float) -> str:
 
 def _interval(line: Line, row: Row) -> str:
     """Limits of the paired gain, where one level has them. Those of the restored image's own mean are no substitute:
-    they hold what the images differ in, before and after."""
+    they hold what the images differ in, before and after. Of too few patients their number."""
     if line.unit == "%" or len(line.gain.levels) > 1:
         return ""
+    if few := row.few_patients(line.gain.levels[0]):
+        return f" ({few})"
     metric = line.gain.metric if line.gain.metric == "gain" else Gain(line.gain.metric).name
     limits = row.interval(line.gain.levels[0], metric)
     if limits is None:
@@ -92,18 +95,21 @@ def _interval(line: Line, row: Row) -> str:
     return f" [{', '.join(f'{factor * limit:+.{places}f}' for limit in limits)}]"
 
 
-def _best_peer(line: Line, table: Table, versions: Mapping[str, str]) -> str:
-    """The peer with the largest gain; one that ran on a subset is compared with the input on that subset."""
+def _best_peer(line: Line, table: Table, expert: Row, versions: Mapping[str, str]) -> str:
+    """The peer that comes nearest to the expert, or furthest above it, on the same images; for one that ran on a subset
+    the gains of both there. A peer on a subset without the expert is no comparison, and left out."""
     sign = -1 if line.unit == "%" else 1
     found = []
     for name in line.peers:
         suffix = SUBSET if name.endswith(SUBSET) else ""
-        row, start = _row(table, (name,)), _row(table, (line.before + suffix,))
-        if row is not None and start is not None:
-            value, before = _value(row, line.gain), _value(start, line.gain)
-            if math.isfinite(value) and math.isfinite(before):
-                label = name + _mark(older([bundle_of(name)], table, versions))
-                found.append((sign * (value - before), f"{label} {_gain(line.unit, value, before)}"))
+        rows = [_row(table, (method + suffix,)) for method in (name.removesuffix(SUBSET), expert.method, line.before)]
+        value, own, before = (math.nan if row is None else _value(row, line.gain) for row in rows)
+        if all(map(math.isfinite, (value, own, before))):
+            text = f"{name}{_mark(older([bundle_of(name)], table, versions))} {_gain(line.unit, value, before)}"
+            if suffix:
+                count = max(rows[0].n.get(level, 0) for level in line.gain.levels) if rows[0] else 0
+                text += f", the expert there {_gain(line.unit, own, before)}, n = {count}"
+            found.append((sign * (value - own), text))
     return max(found)[1] if found else "-"
 
 

@@ -14,7 +14,7 @@ Scores = Mapping[str, Mapping[str, float]]
 Limits = Mapping[str, Mapping[str, tuple[float, float]]]
 """Level -> metric -> lower and upper limit."""
 FEW = 6
-"""Cases below which there is no 95 % interval and no p: a signed-rank test of five cannot reach 0.05."""
+"""Patients below which there is no 95 % interval and no p: a signed-rank test of five cannot reach 0.05."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Row:
         note: settings or source.
         intervals: 95 % limits of the mean over ``n`` images; printed behind it.
         spreads: mean minus and plus what the metric's definition says, a standard error or deviation; printed likewise.
+        patients: level -> number of patients, where several of its images are of one.
     """
 
     method: str
@@ -38,10 +39,16 @@ class Row:
     note: str = ""
     intervals: Limits = field(default_factory=dict)
     spreads: Limits = field(default_factory=dict)
+    patients: Mapping[str, int] = field(default_factory=dict)
 
     def few(self, level: str) -> bool:
-        """Whether too few images are known to be behind the means of a level for an interval or a p value."""
-        return self.n.get(level, FEW) < FEW
+        """Whether too few images, or patients, are known to be behind the means of a level for an interval or a p."""
+        return min(self.n.get(level, FEW), self.patients.get(level, FEW)) < FEW
+
+    def few_patients(self, level: str) -> str:
+        """Said beside a number, ``2 patients``; empty where images are each of another one, or patients enough."""
+        count = self.patients.get(level, FEW)
+        return f"{count} patient{'s' * (count > 1)}" if count < FEW else ""
 
     def interval(self, level: str, metric: str) -> tuple[float, float] | None:
         """95 % limits of a mean; ``None`` where there are none, or too few images."""
@@ -113,8 +120,10 @@ class Table:
             named = ", ".join(f"{name} {version}" for name, version in older.items())
             lines += [f"Measured with {named}; other versions are installed now.", ""]
         lines += [f"- **{name}**: {text}" for name, text in (self.definitions or {}).items()]
-        if any(row.few(level) for row in self.rows for level in row.intervals):
+        if any(row.n.get(level, FEW) < FEW for row in self.rows for level in row.intervals):
             lines.append(f"- **n below {FEW}**: no 95 % interval and no p: so few cannot reach p = 0.05")
+        if any(row.few_patients(level) for row in self.rows for level in row.scores):
+            lines.append(f"- **below {FEW} patients**: no 95 % interval and no p: images of one patient are alike")
         lines.append("")
         for level in self._levels():
             lines += [f"### {level}", ""] if level else []
@@ -141,7 +150,8 @@ class Table:
         for row in rows:
             cells = [_with_limits(row, level, name) for name in columns]
             seconds = "-" if row.seconds is None else f"{row.seconds:.3g}"
-            lines.append(f"| {row.method} | " + " | ".join(cells) + f" | {row.n.get(level, '-')} | {seconds} |")
+            few = f" ({row.few_patients(level)})" if row.few_patients(level) else ""
+            lines.append(f"| {row.method} | " + " | ".join(cells) + f" | {row.n.get(level, '-')}{few} | {seconds} |")
         return lines
 
 
@@ -154,7 +164,10 @@ def merged(rows: Iterable[Row]) -> tuple[Row, ...]:
         counts = {**(before.n if before else {}), **row.n}
         intervals = {**(before.intervals if before else {}), **row.intervals}
         spreads = {**(before.spreads if before else {}), **row.spreads}
-        found[row.method] = replace(row, scores=scores, n=counts, intervals=intervals, spreads=spreads)
+        patients = {**(before.patients if before else {}), **row.patients}
+        found[row.method] = replace(
+            row, scores=scores, n=counts, intervals=intervals, spreads=spreads, patients=patients
+        )
     return tuple(found.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -51,8 +52,8 @@ def run(context: Context) -> Table:
     """Levels ``3 %``, ``6 %``, ``12 %`` on slices of FLAIR and T1 of two patients with multiple sclerosis, and on
     stacks of slices of T1 brains and a head, whose slices are as close as their pixels."""
     used, isotropic = volumes(context.data), isotropic_volumes(context.data)
-    clean = [named for path in used for named in central_slices(path)][: context.limit]
-    cases = noisy_cases(clean, LEVELS) + [case for path in isotropic[: context.limit] for case in noisy_stacks(path)]
+    cases = single_cases(used, context.limit)
+    cases += [case for path in isotropic[: context.limit] for case in noisy_stacks(path)]
     methods = [Method("input", lambda case: case.degraded)]
     if context.peers:
         noises = {name: level for level in LEVELS for name in (percent(level), _stacks(level))}
@@ -99,6 +100,13 @@ def volumes(root: Path) -> list[Path]:
 def isotropic_volumes(root: Path) -> list[Path]:
     """T1 of the brains and the head that super-resolution is tested on, too."""
     return [path for pattern in GROUPS.values() for path in sorted((root / FOLDER).glob(pattern))]
+
+
+def single_cases(used: Sequence[Path], limit: int | None = None) -> list[Case]:
+    """Rician versions of the first ``limit`` slices of volumes, each in the folder of its patient, at every level."""
+    owned = [(path.parent.name, *named) for path in used for named in central_slices(path)][:limit]
+    patients = {name: patient for patient, name, _ in owned}
+    return noisy_cases([(name, image) for _, name, image in owned], LEVELS, patients)
 
 
 def measure(case: Case, image: Image) -> dict[str, float]:

@@ -113,6 +113,25 @@ def test_who_harms_is_named(dim: tuple[Path, list[Any]], tmp_path: Path) -> None
     assert any("3 images: no interval and no test below 6" in flag for flag in table.flags)
 
 
+def test_a_pair_of_equal_images_is_left_out_of_psnr_and_named(dim: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    folder, pairs = dim
+    save_photo(folder / "noisy" / "photo3.png", pairs[3][0])
+    write_gain_expert(tmp_path / "trust" / "dimmer", 0.5)
+    table = compare(["dimmer"], folder, tmp_path / "out", "cpu", trust=[tmp_path / "trust"])
+    before, after = (
+        [-10 * math.log10(np.mean((gain * noisy - clean) ** 2)) for k, (clean, noisy) in enumerate(pairs) if k != 3]
+        for gain in (1, 0.5)
+    )
+    scores = table.row("dimmer").scores[""]
+    assert table.row("input").scores[""]["PSNR"] == pytest.approx(np.mean(before), abs=1e-4)
+    assert scores["PSNR"] == pytest.approx(np.mean(after), abs=1e-4)
+    assert scores["worse"] == 7, "what was perfect was made worse, too"
+    assert scores["loss"] == pytest.approx(np.subtract(before, after).mean(), abs=1e-4)
+    assert any("input equals the clean image, PSNR infinite: photo3: left out" in flag for flag in table.flags)
+    assert f"**dimmer is {np.mean(before) - np.mean(after):.2f} dB below its input**" in table.flags
+    assert not any(" inf " in flag for flag in table.flags)
+
+
 def test_volumes_are_paired_by_name_and_place(tmp_path: Path) -> None:
     for number in range(2):
         volume = 500 * scene(number, (16, 16, 5))
@@ -134,7 +153,9 @@ def test_dicom_series_are_paired_by_folder_and_named_without_names(tmp_path: Pat
             write_ct_series(tmp_path / "own" / dose / patient, 2, size=24)
     table = compare(["same"], tmp_path / "own", tmp_path / "out", "cpu", trust=[experts(tmp_path / "trust", "CT")])
     assert table.row("same").n == {"": 2}
-    assert math.isinf(table.row("input").scores[""]["PSNR"]), "both doses are equal here"
+    assert math.isnan(table.row("input").scores[""]["PSNR"]), "both doses are equal here"
+    assert sum("input, same equal the clean image" in flag for flag in table.flags) == 1
+    assert not any("below its input" in flag for flag in table.flags)
     assert "Smith" not in (tmp_path / "out" / "compare.json").read_text()
     assert "Smith" not in (tmp_path / "out" / "compare.csv").read_text()
 
@@ -146,6 +167,8 @@ def test_slices_speak_for_a_single_volume(tmp_path: Path) -> None:
     table = compare(["same"], tmp_path / "own", tmp_path / "out", "cpu", trust=[experts(tmp_path / "trust", "CT")])
     assert table.row("same").n == {"": 6}
     assert any(flag.startswith("one image only") for flag in table.flags)
+    assert table.row("same").patients == {"": 1}
+    assert table.row("input").interval("", "PSNR") is None, "slices of one volume are alike"
     assert table.row("input").scores[""]["bias"] == pytest.approx(20, abs=1e-3)
     clipped = np.clip(volume + 20, -160, 240) - np.clip(volume, -160, 240)
     each = [10 * math.log10(400**2 / np.mean(clipped[..., k] ** 2)) for k in range(6)]

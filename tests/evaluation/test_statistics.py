@@ -17,6 +17,7 @@ from monai_sasm.evaluation.statistics import (
     recovered_fraction,
     recovered_interval,
 )
+from monai_sasm.evaluation.table import Table
 
 
 def test_interval_agrees_with_scipys_bootstrap() -> None:
@@ -85,6 +86,7 @@ def test_losses_count_only_who_got_worse() -> None:
         "largest loss": pytest.approx(0.3),
     }
     assert losses([1.0], [0.5]) == {"worse": 0.0, "loss": 0.0, "largest loss": 0.0}
+    assert losses([30.0, 28.0, 31.0], [math.inf, 30.0, 30.0]) == {"worse": 2.0, "loss": 2.0, "largest loss": 2.0}
 
 
 def test_rows_carry_intervals_and_tests() -> None:
@@ -144,3 +146,34 @@ def test_a_gain_is_paired() -> None:
             tally.add(name, case, {"mean": value}, seconds=0)
     assert tally.rows(cases, Gain("mean"))[1].interval("x2", "mean gain") == (3.0, 3.0)
     assert "'input'" in Gain("mean").definition["mean gain"]
+
+
+@pytest.mark.parametrize("patients", [2, 6])
+def test_images_of_one_patient_do_not_count_apart(patients: int) -> None:
+    """Ten images of each patient, alike: as sure as one image each, and of two patients nothing is said."""
+    cases = [
+        Case(f"{k} {j}", "", np.zeros((1, 1, 1), np.float32), np.full((1, 1, 1), k, np.float32), patient=str(k))
+        for k in range(patients)
+        for j in range(10)
+    ]
+    methods = [
+        Method("input", lambda case: case.degraded),
+        Method("ours", lambda case: 2 * case.degraded + 1),
+    ]
+    (_, ours) = score(
+        "any", cases, methods, measure=lambda case, image: {"mean": float(image.mean())}, cache=ResultCache(None),
+        compared=Compared("input", ("mean",), "input"), gain=Gain("mean"),
+    )  # fmt: skip
+    assert (ours.n, ours.patients) == ({"": 10 * patients}, {"": patients})
+    assert ours.scores[""]["mean gain"] == pytest.approx(np.mean(np.arange(patients) + 1))
+    if patients == 2:
+        assert ours.interval("", "mean gain") is ours.interval("", "mean") is None
+        assert math.isnan(ours.scores[""]["p mean (input)"])
+        page = Table("any", rows=(ours,)).markdown()
+        assert "| 20 (2 patients) |" in page
+        assert "- **below 6 patients**" in page
+    else:
+        assert ours.interval("", "mean gain") == pytest.approx(bootstrap_interval(np.arange(6) + 1.0))
+        assert ours.scores[""]["p mean (input)"] == pytest.approx(2 / 2**6)
+        assert "patients" not in Table("any", rows=(ours,)).markdown()
+    assert "patients with all their images" in Gain("mean").definition["mean gain"]

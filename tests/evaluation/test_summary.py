@@ -51,10 +51,15 @@ def test_older_weights_are_marked() -> None:
 def test_the_best_peer_of_a_subset_is_compared_on_that_subset() -> None:
     level = "CBSD68 25"
     names = {"input": 20.0, "NLM fast": 27.0, "default pipeline": 31.0, "input (BM3D subset)": 21.0}
-    values = {**names, "BM3D (BM3D subset)": 29.0}
-    rows = tuple(Row(name, {level: {"PSNR": value}}, {level: 4}) for name, value in values.items())
+    values = {**names, "BM3D (BM3D subset)": 29.0, "default pipeline (BM3D subset)": 30.5}
+    rows = tuple(
+        Row(name, {level: {"PSNR": value}}, {level: 4 if name.endswith(SUBSET) else 68})
+        for name, value in values.items()
+    )
     page = summary({"photo-awgn": Table("photo-awgn", rows=rows)}, {})
-    assert "| +11.00 dB | BM3D (BM3D subset) +8.00 dB |" in page
+    assert "| +11.00 dB | BM3D (BM3D subset) +8.00 dB, the expert there +9.50 dB, n = 4 |" in page
+    alone = summary({"photo-awgn": Table("photo-awgn", rows=rows[:-1])}, {})
+    assert "| +11.00 dB | NLM fast +7.00 dB |" in alone, "no comparison without the expert on the same images"
     lost = tuple(Row(row.method, {level: {"PSNR": math.nan}}, {level: 4}) for row in rows)
     assert summary({"photo-awgn": Table("photo-awgn", rows=lost)}, {}) == ""
 
@@ -74,6 +79,9 @@ def test_only_an_interval_of_the_gain_itself_is_printed() -> None:
     assert "| +5.70 dB | - |" in summary({"ct-lowdose": lowdose(10)}, {})
     assert "| +5.70 dB [+5.60, +5.80] | - |" in summary({"ct-lowdose": lowdose(10, gain=(5.6, 5.8))}, {})
     assert "| +5.70 dB | - |" in summary({"ct-lowdose": lowdose(5, gain=(5.6, 5.8))}, {}), "too few"
+    table = lowdose(10, gain=(5.6, 5.8))
+    table = replace(table, rows=tuple(replace(row, patients={"L096 D45f (test)": 1}) for row in table.rows))
+    assert "| +5.70 dB (1 patient) | - |" in summary({"ct-lowdose": table}, {}), "slices of one patient are alike"
 
 
 def test_a_standard_error_is_no_interval() -> None:

@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from monai_sasm.evaluation import ct_denoising
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.ct_denoising import OWN_ROW
 from monai_sasm.evaluation.scoring import Case, Method
@@ -94,3 +95,10 @@ def test_no_noise_is_the_same_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_absent_data_are_said(tmp_path: Path) -> None:
     table = evaluate_in(Context(tmp_path, tmp_path / "out", "cpu", bundles=blurring()), "ct-lesions")
     assert str(table.skipped).startswith(f"data not found: {tmp_path}")
+
+
+def test_slices_of_ct_know_their_patient() -> None:
+    slices = np.zeros((1, 48, 48), np.float32)
+    for name in ("L096_D45f_i021", "L096_D45f_i041"):
+        case = ct_denoising.ct_case(name, "quarter", full=slices, degraded=slices, spacing=0.7, sigma=30.0)
+        assert case.group == "L096"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,3 +86,15 @@ def test_peers_have_the_strength_of_the_level_on_stacks(path: Path, tmp_path: Pa
         found = peers.slice_by_slice(flow.restore, REACH)(case)[REACH]
         expected = peers.PEERS["curvature flow"].denoise(case.degraded[REACH][None], case.sigma, count)[0]
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_slices_know_their_patient(path: Path) -> None:
+    used = []
+    for patient in ("ms_patient04", "ms_patient20"):
+        used.append(path.parent / patient / f"{patient}_T1W.nii.gz")
+        used[-1].parent.mkdir()
+        shutil.copy(path, used[-1])
+    cases = mri_noise.single_cases(used)
+    assert len(cases) == 2 * 5 * len(LEVELS)
+    assert {case.group for case in cases} == {"ms_patient04", "ms_patient20"}
+    assert {case.patient for case in mri_noise.noisy_stacks(path)} == {""}, "one stack of each head"
