@@ -19,9 +19,7 @@ from torch import Tensor
 
 RAYLEIGH = 2 - math.pi / 2
 """Variance where there is no signal, for a noise variance of 1."""
-_STRONG = (
-    400.0  # squared signal to noise from which the formula is a difference of large numbers, and within 0.2 % of 1
-)
+_STRONG = 400.0  # (A / sigma)^2 from which the formula is a difference of large numbers, and within 0.2 % of 1
 
 
 def magnitude_variance(mean_square: Tensor, sigma: float) -> Tensor:

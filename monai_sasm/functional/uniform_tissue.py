@@ -65,12 +65,10 @@ class UniformNoise:
         deviation: its standard deviation; of a magnitude image by the estimate. Where noise is coarse it is up to a
             fifth too small, for the squares in which there happens to be little of it are among the most uniform ones.
         grain: what the estimate reads of a standard deviation of 1: 0.93 for white noise, 0.15 for soft CT kernels.
-        squares: how many squares were looked at.
     """
 
     deviation: float
     grain: float
-    squares: int
 
 
 def uniform_noise(
@@ -88,7 +86,7 @@ def uniform_noise(
     if len(squares) < FEWEST:
         return None
     found = _calmest(squares, estimator)
-    return UniformNoise(found.grain * found.deviation / WHITE, WHITE, found.squares) if profile.rician else found
+    return UniformNoise(found.grain * found.deviation / WHITE, WHITE) if profile.rician else found
 
 
 def _calmest(squares: NDArray[np.float64], estimator: NoiseEstimator) -> UniformNoise:
@@ -99,7 +97,7 @@ def _calmest(squares: NDArray[np.float64], estimator: NoiseEstimator) -> Uniform
     with torch.inference_mode():
         readings = NoiseEstimator(block=COARSE.side, neighbourhood=1)(one).mean((1, 2, 3)).numpy()
     deviation = float(np.sqrt(variance[calm].mean()))
-    return UniformNoise(deviation, float(np.quantile(readings, estimator.quantile)) / deviation, int(calm.sum()))
+    return UniformNoise(deviation, float(np.quantile(readings, estimator.quantile)) / deviation)
 
 
 def tissue(squares: NDArray[np.float64], mean: NDArray[np.float64], profile: ModalityProfile) -> NDArray[np.bool_]:

@@ -113,7 +113,7 @@ def restore_volume(
     give_back()
     before, after = (volume_noise_level(levels) * scaling.scale for levels in zip(*noises, strict=True))
     summary = (
-        statistics.summary(scaling.scale)
+        statistics.summary()
         | dict(aim.told or tissue.summary())
         | {"noise": before, "noise_after": after, "seconds": time.perf_counter() - started}
     )

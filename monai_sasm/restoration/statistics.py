@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.functional.noise import noise_level, volume_noise_level
+from monai_sasm.functional.noise import noise_level
 from monai_sasm.gate.pixel_weights import PixelWeights
 from monai_sasm.types import NoiseMap
 
@@ -86,11 +86,10 @@ class SliceStatistics:
         """Maps of every pass that ran for all slices; a skipped later pass is left out."""
         return {name: np.stack(maps) for name, maps in self.kept.items() if len(maps) == self.count}
 
-    def summary(self, scale: float) -> dict[str, Any]:
-        """Mean weight per class, median noise level times ``scale``, passes, mean trust."""
+    def summary(self) -> dict[str, Any]:
+        """Mean weight per class, passes, mean trust."""
         first = np.mean([means[0] for means in self.means], axis=0)
         return {
             "weights": {name: round(float(weight), 4) for name, weight in zip(self.names, first, strict=True)},
-            "noise": volume_noise_level(self.sigmas) * scale,
             "passes": max(len(means) for means in self.means),
         } | ({"trust": round(float(np.mean(self.mean_trusts)), 4)} if self.mean_trusts else {})
