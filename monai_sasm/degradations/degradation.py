@@ -34,3 +34,12 @@ class DegradationModel(Protocol):
 
     def apply(self, clean: ImageBatch, params: Any) -> ImageBatch:
         """Degrade ``clean`` with drawn parameters; deterministic."""
+
+
+def reference(degradation: DegradationModel, clean: ImageBatch, params: Any) -> ImageBatch:
+    """What a perfect restoration of ``degradation.apply(clean, params)`` returns.
+
+    That is the clean image, unless the model says otherwise by a method of this name.
+    """
+    of_its_own = getattr(degradation, "reference", None)
+    return clean if of_its_own is None else of_its_own(clean, params)

@@ -101,7 +101,7 @@ class KspaceTruncation:
         """Weights (B, 1, H, W) of the k-space samples, 1 at the zero frequency, 0 where nothing was measured."""
         weights = torch.ones(len(params.factor), 1, size[-2], size[-1])
         for axis in self.axes:
-            kept = [_kept(size[axis], float(factor), self.apodisation, self.fermi) for factor in params.factor]
+            kept = [kept_samples(size[axis], float(factor), self.apodisation, self.fermi) for factor in params.factor]
             profile = torch.stack(kept)
             weights = weights * (profile[:, None, :, None] if axis == PHASE_AXIS else profile[:, None, None, :])
         return weights
@@ -163,7 +163,7 @@ class LowQualityMr:
         return self.noise.apply(self.truncation.apply(clean, params), params)
 
 
-def _kept(length: int, factor: float, apodisation: float, fermi: float = 0.0) -> Tensor:
+def kept_samples(length: int, factor: float, apodisation: float, fermi: float = 0.0) -> Tensor:
     """Tukey or Fermi window (length,) over the central ``length / factor`` samples, 1 in the middle."""
     half = max(length / factor / 2, 0.5)
     distance = (torch.arange(length) - length // 2).abs() / half

@@ -20,17 +20,8 @@ from numpy.typing import NDArray
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import neighbours_of
-from monai_sasm.functional.uniform_tissue import (
-    FEWEST,
-    SLICES,
-    flattened,
-    freedom,
-    middle,
-    spread_evenly,
-    squares_of,
-    tissue,
-    uniformity,
-)
+from monai_sasm.functional.squares import flattened, freedom, squares_of
+from monai_sasm.functional.uniform_tissue import FEWEST, SLICES, middle, spread_evenly, tissue, uniformity
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.told_noise import told_noise

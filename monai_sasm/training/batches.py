@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from monai_sasm.datasets.draws import Draws
-from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.degradation import DegradationModel, reference
 from monai_sasm.types import ImageBatch, NoiseMap
 
 Prepared = tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...], dict[str, Any]]
@@ -76,9 +76,10 @@ class PrepareDegraded:
             raise ValueError("measured pairs among the clean images need a noise_estimator")
         batch_size, channels, height, width = clean.shape
         params = self.degradation.draw((batch_size, channels, height, width), self.draws.generator)
-        degraded = self.degradation.apply(clean, params)
+        degraded, wanted = self.degradation.apply(clean, params), reference(self.degradation, clean, params)
         if measured is not None:
-            degraded = torch.where(measured, batch["noisy"], degraded)
+            degraded, wanted = torch.where(measured, batch["noisy"], degraded), torch.where(measured, clean, wanted)
+        clean = wanted
         if self.grey:
             chosen = torch.rand(batch_size, 1, 1, 1, generator=self.draws.generator) < self.grey
             error = (degraded - clean)[:, :1]
@@ -126,6 +127,10 @@ class OneOf:
     def apply(self, clean: ImageBatch, params: OneOfParams) -> ImageBatch:
         """Apply the chosen degradation."""
         return self.degradations[params.choice].apply(clean, params.chosen)
+
+    def reference(self, clean: ImageBatch, params: OneOfParams) -> ImageBatch:
+        """What a perfect restoration returns, see :func:`monai_sasm.degradations.degradation.reference`."""
+        return reference(self.degradations[params.choice], clean, params.chosen)
 
 
 @dataclass(frozen=True)

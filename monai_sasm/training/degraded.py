@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from monai_sasm.datasets.crops import aligned
 from monai_sasm.datasets.draws import Draws, share
-from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.degradation import DegradationModel, reference
 from monai_sasm.degradations.lesion_balls import LesionBalls
 from monai_sasm.functional.neighbours import fit_neighbours
 
@@ -46,16 +46,15 @@ def degraded_pairs(
     pairs = [entry for entry in slices if isinstance(entry, tuple)]
     for clean in (entry for entry in slices if not isinstance(entry, tuple) and min(entry.shape[-2:]) >= min_size):
         batch = torch.from_numpy(np.ascontiguousarray(clean))[None]
-        target = fit_neighbours(batch, 0)[0].numpy() if neighbours else clean
         channels, height, width = clean.shape
         for degradation in degradations:
             params = degradation.draw((1, channels, height, width), generator)
-            degraded = degradation.apply(batch, params)
+            degraded, wanted = degradation.apply(batch, params), reference(degradation, batch, params)
             if neighbours and float(torch.rand((), generator=generator)) < alone:
                 degraded = fit_neighbours(degraded, 0)
             if neighbours:
-                degraded = fit_neighbours(degraded, neighbours)
-            pairs.append((target, degraded[0].numpy()))
+                degraded, wanted = fit_neighbours(degraded, neighbours), fit_neighbours(wanted, 0)
+            pairs.append((wanted[0].numpy(), degraded[0].numpy()))
     if not pairs:
         raise ValueError(f"no slice of at least {min_size} pixels each way among {len(slices)}")
     return pairs
@@ -164,8 +163,9 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         degradation = degradations[int(self.draws.random.integers(len(degradations)))]
         count, channels, height, width = clean.shape
         params = degradation.draw((count, channels, height, width), self.draws.generator)
-        if self.lesions is None:
-            return clean, degradation.apply(clean, params)
-        fields = [self.lesions.draw(stack, self.draws.generator) for stack in clean]
-        halves = (clean, clean + torch.stack(fields))
-        return torch.cat(halves), torch.cat([degradation.apply(half, params) for half in halves])
+        halves = [clean]
+        if self.lesions is not None:
+            fields = [self.lesions.draw(stack, self.draws.generator) for stack in clean]
+            halves.append(clean + torch.stack(fields))
+        degraded = torch.cat([degradation.apply(half, params) for half in halves])
+        return torch.cat([reference(degradation, half, params) for half in halves]), degraded

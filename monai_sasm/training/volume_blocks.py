@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from monai_sasm.datasets.draws import Draws, share
-from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.degradation import DegradationModel, reference
 from monai_sasm.degradations.lesion_balls import LesionBalls
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.formats import open_images
@@ -118,6 +118,7 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
         degradation = self.degradations[int(self.draws.random.integers(len(self.degradations)))]
         params = degradation.draw((1, deep, *clean.shape[2:]), self.draws.generator)
         noisy = torch.cat([degradation.apply(one[None], params) for one in clean])
+        clean = torch.cat([reference(degradation, one[None], params) for one in clean])
         return [self._cut(clean, noisy) for _ in range(self.cuts)]
 
     def _cut(self, clean: torch.Tensor, noisy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

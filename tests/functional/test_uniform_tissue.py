@@ -7,8 +7,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from monai_sasm.degradations.filtered_noise import FilteredNoise
 from monai_sasm.functional.noise import NoiseEstimator
-from monai_sasm.functional.uniform_tissue import CENTRE, WHITE, middle, spread_evenly, squares_of, uniform_noise
+from monai_sasm.functional.squares import squares_of
+from monai_sasm.functional.uniform_tissue import CENTRE, WHITE, middle, spread_evenly, uniform_noise
 from monai_sasm.types import Modality
 
 CT, MR = Modality.CT.profile, Modality.MR.profile
@@ -62,6 +64,21 @@ def test_anatomy_is_not_taken_for_the_noise_of_mr(background: bool) -> None:
     assert found is not None
     assert found.deviation == pytest.approx(sigma, rel=0.15)
     assert found.grain == WHITE
+
+
+@pytest.mark.parametrize(
+    ("factor", "apodisation", "grain"), [(1.4, 0.4, 0.32), (2.0, 0.1, 0.23), (1.6, 0.6, 0.12), (1.0, 0.5, 0.53)]
+)
+def test_filtered_noise_of_mr_is_not_taken_for_little(factor: float, apodisation: float, grain: float) -> None:
+    side, sigma, draw = 320, 0.04, torch.Generator().manual_seed(2)
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    anatomy = 0.05 * gaussian_filter(np.random.default_rng(1).standard_normal((side, side)), 4) / 0.07
+    clean = torch.from_numpy(np.where(np.hypot(x, y) < 0.4, 0.6 + anatomy, 0.0)).float().expand(3, 1, -1, -1)
+    model = FilteredNoise((sigma, sigma), (factor, factor), (apodisation, apodisation))
+    found = uniform_noise(model.apply(clean, model.draw((3, 1, side, side), draw)).numpy(), MR, NoiseEstimator())
+    assert found is not None
+    assert found.deviation == pytest.approx(sigma, rel=0.3)
+    assert found.grain == pytest.approx(grain, rel=0.35)
 
 
 def test_too_little_tissue_is_none() -> None:

@@ -10,6 +10,7 @@ import torch
 from monai_sasm.degradations.camera_noise import CameraNoise
 from monai_sasm.degradations.defocus import Defocus
 from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.filtered_noise import FilteredNoise
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.holes import Holes
 from monai_sasm.degradations.jpeg import Compressed
@@ -56,6 +57,9 @@ CASES = {
     ),
     "raindrop": Case(
         Raindrop(coverage=(0.1, 0.1), blur=(0.004, 0.01)), Raindrop(coverage=(0.0, 0.0)), channels=3, noisy=False
+    ),
+    "filtered MR noise": Case(
+        FilteredNoise((0.05, 0.05), factor=(1.5, 1.5)), FilteredNoise((0.0, 0.0), (1.0, 1.0), (0.0, 0.0))
     ),
     "noise and drops in regions": Case(
         InRegions([GaussianNoise((0.1, 0.1)), Raindrop(coverage=(0.1, 0.1), blur=(0.004, 0.01))]),
