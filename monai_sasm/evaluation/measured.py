@@ -25,6 +25,7 @@ MEASURED = {
     "ct-lesions": _CT,
     "ct-phantom": _CT,
     "mri-noise": _MR,
+    "mri-repeat": _MR,
     "mri-superres": ("segment_hippocampus_unet", *(f"superres_mri_{kind}" for kind in _RIVALS)),
     "mri-heads": (*_MR, "superres_mri_unet"),
     "mri-lesions": (*_MR, "superres_mri_unet"),

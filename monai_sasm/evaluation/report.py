@@ -24,6 +24,7 @@ PROTOCOLS = (
     "ct-lesions",
     "ct-phantom",
     "mri-noise",
+    "mri-repeat",
     "mri-superres",
     "mri-heads",
     "mri-lesions",

@@ -17,6 +17,7 @@ from monai_sasm.degradations.jpeg import Compressed
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 from monai_sasm.degradations.lesions import Lesions
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
+from monai_sasm.degradations.masked_background import MaskedBackground
 from monai_sasm.degradations.raindrop import Raindrop
 from monai_sasm.degradations.regions import InRegions
 from monai_sasm.degradations.thick_slices import ThickSlices
@@ -57,6 +58,9 @@ CASES = {
     ),
     "raindrop": Case(
         Raindrop(coverage=(0.1, 0.1), blur=(0.004, 0.01)), Raindrop(coverage=(0.0, 0.0)), channels=3, noisy=False
+    ),
+    "MR noise without background": Case(
+        MaskedBackground(KspaceNoise((0.1, 0.1)), share=1.0), MaskedBackground(KspaceNoise((0.0, 0.0)), share=0.0)
     ),
     "filtered MR noise": Case(
         FilteredNoise((0.05, 0.05), factor=(1.5, 1.5)), FilteredNoise((0.0, 0.0), (1.0, 1.0), (0.0, 0.0))

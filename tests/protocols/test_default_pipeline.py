@@ -21,7 +21,14 @@ from monai_sasm.refine.flow import FlowRefiner
 from monai_sasm.types import Modality
 from tests.evaluation.networks import bundle
 
-OWN_FILE = ("photo-ddpm", "ct-lesions", "mri-superres", "mri-heads", "speed")  # whose tests assert the same row
+OWN_FILE = (
+    "photo-ddpm",
+    "ct-lesions",
+    "mri-superres",
+    "mri-heads",
+    "mri-repeat",
+    "speed",
+)  # whose tests assert the same row
 TRUST = ("ct-phantom", "mri-lesions", "no-harm", "coherence")  # as test_trust.py does
 HERE = [name for name in PROTOCOLS if name not in (*WITHOUT_DEFAULT, *OWN_FILE, *TRUST)]
 

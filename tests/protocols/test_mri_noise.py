@@ -38,6 +38,17 @@ def test_stacks_have_neighbours_and_their_noise(path: Path) -> None:
     assert sides == [1.0, 1.0, 2.0]
 
 
+def test_filtered_noise_is_compared_with_the_filtered_slice(path: Path) -> None:
+    name, clean = mri_noise.middle_slice(path)
+    assert (name, clean.shape[0]) == ("sub-61_T1w", 1)
+    texture = clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    cases = mri_noise_shared.filtered_cases([(name, texture)], mri_noise.FILTERED)
+    assert [case.level for case in cases] == ["filtered, 3 %", "filtered, 6 %"]
+    for case in cases:
+        assert float((case.degraded - case.clean).std()) == pytest.approx(case.sigma, rel=0.2)
+        assert float(np.abs(case.clean - texture).mean()) > 0.01, "what was not measured is in no reference"
+
+
 def test_only_inner_slices_count_and_peers_see_one_at_a_time(path: Path) -> None:
     case = mri_noise.noisy_stacks(path)[0]
     spoilt = case.clean.copy()
