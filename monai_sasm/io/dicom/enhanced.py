@@ -21,6 +21,7 @@ from pydicom.uid import generate_uid
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom.charset import put_back, source_texts
 from monai_sasm.io.dicom.conform import conform_enhanced
 from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.read import DicomSource, content_of, instance_uid
@@ -88,6 +89,7 @@ def write_objects(
     for one in _encoded(volume, source):
         dataset = one.dataset
         with readable(), quiet():
+            texts = source_texts(dataset)
             if series is None:
                 series = facts_of(dataset, source, derivation if changed else derivation.unchanged, volume.modality)
                 series = replace(series, code=series.code if changed else None, keep_private=keep_private)
@@ -100,6 +102,7 @@ def write_objects(
             mark_lossy(dataset, len(dataset.PixelData))
             _derive(dataset, one.frames, series, contents)
             mended.update(conform_enhanced(dataset, series.modality))
+            put_back(texts)
             set_pixels(dataset, one.stored)
             names.append(f"IM{len(names) + 1:04d}.dcm")
             save(dataset, building / names[-1])

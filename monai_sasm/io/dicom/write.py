@@ -25,6 +25,7 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.io.ahead import in_order
 from monai_sasm.io.commit import guard_target, make_folders, move_file, replacing_folder, sync, sync_each
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom.charset import put_back, source_texts
 from monai_sasm.io.dicom.conform import conform, dicom_profile
 from monai_sasm.io.dicom.header import SOFTWARE, encoding_of, read_header
 from monai_sasm.io.dicom.pixels import encode, read_stored
@@ -226,9 +227,11 @@ def _write_slice(
     dataset: Dataset, series: SeriesFacts, stored: NDArray[np.int32], path: Path, source: DicomSource, number: int
 ) -> Iterable[str]:
     with readable(), quiet():
+        texts = source_texts(dataset)
         mark_lossy(dataset, len(dataset.PixelData))
         _derive(dataset, series, source, number)
         mended = conform(dataset, series.modality)
+        put_back(texts)
         set_pixels(dataset, stored)
         save(dataset, path)
         return mended
