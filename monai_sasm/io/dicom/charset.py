@@ -40,12 +40,15 @@ def source_texts(dataset: Dataset) -> list[SourceText]:
             element = dataset[tag]
             if element.VR == "SQ":
                 found += [text for item in element.value for text in source_texts(item)]
-            elif element.VR in _REPRESENTATIONS and isinstance(raw, RawDataElement) and raw.value:
-                if not raw.value.isascii() or _ESCAPE in raw.value:
-                    found.append(SourceText(dataset, element, element.value, raw.value))
+            elif element.VR in _REPRESENTATIONS and isinstance(raw, RawDataElement) and _is_beyond_ascii(raw.value):
+                found.append(SourceText(dataset, element, element.value, raw.value))
         except Exception:  # damaged; it is dropped, or stops the writer with a reason
             continue
     return found
+
+
+def _is_beyond_ascii(text: bytes | None) -> bool:
+    return text is not None and (not text.isascii() or _ESCAPE in text)
 
 
 def put_back(texts: list[SourceText]) -> None:

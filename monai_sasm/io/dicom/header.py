@@ -57,6 +57,7 @@ TAGS: list[str | int] = [
     "IssuerOfPatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
+    "FrameOfReferenceUID",
     "SeriesNumber",
     "InstanceNumber",
     "ImagePositionPatient",
@@ -118,9 +119,9 @@ class Header:
     owner: str = field(default="", repr=False)
     study: str = ""
     series: str = ""
+    frame_of_reference: str = ""
     series_number: int | None = None
     description: str = ""
-    acquisition: int = 0
     instance: int = 0
     image_type: tuple[str, ...] = ()
     technique: str = ""
@@ -255,9 +256,9 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         patient=(patient, identity_of(dataset, "IssuerOfPatientID") if patient else ""),
         study=text_of(dataset, "StudyInstanceUID"),
         series=text_of(dataset, "SeriesInstanceUID"),
+        frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
         series_number=integer_of(dataset, "SeriesNumber", None),
         description=text_of(dataset, "SeriesDescription"),
-        acquisition=integer_of(dataset, "AcquisitionNumber", 0) or 0,
         instance=integer_of(dataset, "InstanceNumber", 0) or 0,
         image_type=tuple(text_of(dataset, "ImageType").split("\\")) if text_of(dataset, "ImageType") else (),
         technique=text_of(dataset, "VolumeBasedCalculationTechnique"),

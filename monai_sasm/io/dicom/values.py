@@ -58,8 +58,9 @@ def identity_of(dataset: Dataset, keyword: str) -> str:
     """Like :func:`text_of`, but what the character set does not explain stays distinct: read as Latin-1."""
     raw = dataset.get_item(keyword) if keyword in dataset else None
     text = text_of(dataset, keyword)
-    lost = "\ufffd" in text and isinstance(raw, RawDataElement) and raw.value is not None
-    return raw.value.decode("latin-1").strip(" \0") if lost else text
+    if "\ufffd" not in text or not isinstance(raw, RawDataElement) or raw.value is None:
+        return text
+    return raw.value.decode("latin-1").strip(" \0")
 
 
 @overload
