@@ -92,7 +92,7 @@ def write_objects(
             texts = source_texts(dataset)
             if series is None:
                 series = facts_of(dataset, source, derivation if changed else derivation.unchanged, volume.modality)
-                series = replace(series, code=series.code if changed else None, keep_private=keep_private)
+                series = replace(series, codes=series.codes if changed else (), keep_private=keep_private)
             contents = [
                 source.contents[number]
                 for number, instance in enumerate(source.instances)
@@ -153,7 +153,7 @@ def _derive(dataset: Dataset, frames: Items[int], series: SeriesFacts, contents:
             for item in holder.get(keyword) or []:
                 item.FrameType = ["DERIVED", *list(item.FrameType)[1:]]
     dataset.pop("MRAcquisitionType", None)  # of original images only, PS3.3 C.8.13.4
-    if series.code is not None:  # of a copy nothing is said, for the macro needs a code of what was done
+    if series.codes:  # of a copy nothing is said, for the macro needs a code of what was done
         _tell_sources(dataset, frames, said, instance_item(sop_class, instance))
         if study and old_series:
             _tell_evidence(dataset, study, old_series, instance_item(sop_class, instance))

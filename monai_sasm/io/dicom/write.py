@@ -41,7 +41,11 @@ from monai_sasm.types import Modality
 
 SERIES_NUMBER_OFFSET = 1000
 SMOOTHING = ("113087", "Smoothing")
-RESAMPLING = ("113085", "Spatial resampling")
+_SHARPENING = ("113086", "Edge enhancement")
+_RESAMPLING = ("113085", "Spatial resampling")
+_OTHER = ("PROCESSING", "Image processing")
+_CODES = {"noise": SMOOTHING, "low-dose": SMOOTHING, "low-resolution": _SHARPENING}
+"""Degradations and what their repair is in CID 7203 (Image Derivation); others get a private code, for it has none."""
 SOURCE_IMAGE = ("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
 
@@ -70,10 +74,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SeriesFacts:
-    """What all instances of one derived series share; ``code`` is what was done, ``None`` where nothing was."""
+    """What all instances of one derived series share; ``codes`` say what was done, none where nothing was."""
 
     uid: str
-    code: tuple[str, str] | None
+    codes: tuple[tuple[str, str], ...]
     derivation: Derivation
     now: datetime
     modality: Modality
@@ -170,7 +174,7 @@ def _write_slices(
     others = (_encoded(volume, source, number).changed for number in range(1, len(source.paths)))
     changed = source.thickness is not None or first.changed or any(paging(others))
     series = facts_of(first.dataset, source, derivation if changed else derivation.unchanged, volume.modality)
-    series = replace(series, code=series.code if changed else None, keep_private=keep_private)
+    series = replace(series, codes=series.codes if changed else (), keep_private=keep_private)
     names = [f"IM{number + 1:04d}.dcm" for number in range(len(source.paths))]
 
     def encode_one(number: int) -> tuple[int, Iterable[str]]:
@@ -219,8 +223,9 @@ def facts_of(first: Dataset, source: DicomSource, derivation: Derivation, modali
     origin = text_of(first, "SeriesInstanceUID") or source.instances[0]
     owner = [source.owner] if source.owner else []
     uid = generate_uid(entropy_srcs=["series", origin, derivation.digest, *source.contents, *owner])
-    code = SMOOTHING if source.thickness is None else RESAMPLING
-    return SeriesFacts(uid, code, derivation, _now(first), modality)
+    codes = dict.fromkeys(_CODES.get(one, _OTHER) for one in derivation.repairs or ("",))
+    done = tuple(codes) if source.thickness is None else (_RESAMPLING,)
+    return SeriesFacts(uid, done, derivation, _now(first), modality)
 
 
 def _write_slice(
@@ -321,8 +326,8 @@ def describe(dataset: Dataset, series: SeriesFacts) -> None:
     before = text_of(dataset, "DerivationDescription")
     described = f"{before}; {derivation.description}" if before else derivation.description
     dataset.DerivationDescription = (described if len(described) <= _MAX_ST else derivation.description)[:_MAX_ST]
-    if series.code is not None:
-        append(dataset, "DerivationCodeSequence", [code_item(*series.code)])
+    if series.codes:
+        append(dataset, "DerivationCodeSequence", [code_item(*code) for code in series.codes])
     for event in ("Series", "Content", "InstanceCreation"):
         setattr(dataset, f"{event}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{event}Time", now.strftime("%H%M%S"))
@@ -369,9 +374,10 @@ def equipment_item(series: SeriesFacts) -> Dataset:
 
 
 def code_item(value: str, meaning: str) -> Dataset:
-    """A code of the DICOM controlled terminology (PS3.16)."""
+    """A code of the DICOM controlled terminology (PS3.16), or of our own scheme where it is no number."""
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    scheme = "DCM" if value.isdigit() else "99SASM"
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return item
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.io.dicom.dicom_cases import (
     PADDING,
     changed,
     ct_slice,
+    enhanced_ct,
     index,
     mr_slice,
     save,
@@ -32,7 +34,9 @@ from tests.io.dicom.dicom_cases import (
 )
 from tests.io.dicom.validators import assert_consistent, errors
 
-DERIVATION = Derivation("monai_sasm", "0.1.0", {"lowdose_ct_unet": "ab" * 32}, {"strength": 0.8}, "noise reduction")
+DERIVATION = Derivation(
+    "monai_sasm", "0.1.0", {"lowdose_ct_unet": "ab" * 32}, {"strength": 0.8}, "noise reduction", repairs=("low-dose",)
+)
 REAL = {
     "L096 quarter dose": "ct_ldct_pairs/L096_dicom/quarter",
     "tilted head": "ct_volumes/ge_head_tilt_varspacing",
@@ -168,6 +172,32 @@ def test_derivation_block(ct_folder: Path, tmp_path: Path) -> None:
         assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
         assert (equipment.ManufacturerModelName, equipment.SoftwareVersions) == ("monai_sasm", "0.1.0")
         assert new.SeriesDate == new.ContentDate == new.InstanceCreationDate != old.SeriesDate
+
+
+@pytest.mark.parametrize(
+    ("repairs", "codes"),
+    [
+        (("noise",), ["113087 DCM"]),
+        (("low-resolution",), ["113086 DCM"]),
+        (("noise", "low-dose", "low-resolution"), ["113087 DCM", "113086 DCM"]),
+        (("motion",), ["PROCESSING 99SASM"]),
+        ((), ["PROCESSING 99SASM"]),
+    ],
+)
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_codes_say_what_was_repaired(
+    repairs: tuple[str, ...], codes: list[str], enhanced: bool, tmp_path: Path
+) -> None:
+    """Super-resolution is no smoothing, and of an unknown repair nothing is said that it may not be."""
+    source = save(enhanced_ct([0.0, 2.5]) if enhanced else ct_slice(0), tmp_path / "in" / "a")
+    (file,) = write_series(restored(load(source)), tmp_path / "out", replace(DERIVATION, repairs=repairs))
+    new = pydicom.dcmread(file)
+    steps = [group.DerivationImageSequence[-1] for group in new.get("PerFrameFunctionalGroupsSequence", [])]
+    for step in steps or [new]:
+        told = [f"{item.CodeValue} {item.CodingSchemeDesignator}" for item in step.DerivationCodeSequence]
+        assert told == codes
+    if not enhanced:
+        assert errors([file]) == set()
 
 
 def test_uids_repeat_with_the_same_derivation_only(ct_folder: Path, tmp_path: Path) -> None:
