@@ -27,6 +27,7 @@ NOT_TOLD = "not told by the source"
 _TYPE_2 = (  # PS3.3 C.7.1.1, C.7.2.1, C.7.3.1, C.7.4.1, C.7.5.1, C.7.6.1, C.7.6.2
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
+    "SeriesNumber",
     *("PatientPosition", "PositionReferenceIndicator", "Manufacturer", "InstanceNumber", "SliceThickness"),
 )
 _NEVER_EMPTY = (  # required with a value under a condition, PS3.3 C.7.6.3, C.11.2: worth nothing without one
@@ -213,7 +214,7 @@ def _fits(representation: str, text: str) -> bool:
         validate_value(representation, text, 2)  # pydicom.config.RAISE
     except ValueError:
         return False
-    return True
+    return representation != "IS" or not text.strip() or -(2**31) <= int(text) < 2**31
 
 
 def _rewritten(representation: str, text: str) -> str | None:

@@ -49,7 +49,9 @@ _CODES = {"noise": SMOOTHING, "low-dose": SMOOTHING, "low-resolution": _SHARPENI
 SOURCE_IMAGE = ("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
 
+_MAX_IS = 2**31 - 1  # PS3.5 table 6.2-1
 _AT_ONCE = 4  # files that are encoded, or wait for the disk, at the same time
+_CUT = " ..."
 _MAX_LO, _MAX_ST = 64, 1024  # characters of a Long String and a Short Text, PS3.5 table 6.2-1
 _STALE = [  # statements about the old pixels or the old encoding
     "SmallestImagePixelValue",
@@ -320,12 +322,17 @@ def describe(dataset: Dataset, series: SeriesFacts) -> None:
     kind = text_of(dataset, "ImageType").split("\\")
     rest = [part for part in kind[1:] if part or len(kind) > 2] or ["PRIMARY"]
     dataset.ImageType = ["DERIVED", *rest]
-    dataset.SeriesNumber = (integer_of(dataset, "SeriesNumber", 0)) + SERIES_NUMBER_OFFSET
+    number = integer_of(dataset, "SeriesNumber", 0) + SERIES_NUMBER_OFFSET
+    if number <= _MAX_IS:
+        dataset.SeriesNumber = number
     label = f" [{derivation.label}]"
     dataset.SeriesDescription = (text_of(dataset, "SeriesDescription")[: _MAX_LO - len(label)] + label).strip()
+    done = derivation.description[:_MAX_ST]
     before = text_of(dataset, "DerivationDescription")
-    described = f"{before}; {derivation.description}" if before else derivation.description
-    dataset.DerivationDescription = (described if len(described) <= _MAX_ST else derivation.description)[:_MAX_ST]
+    room = _MAX_ST - len(done) - len("; ")
+    if len(before) > room:
+        before = before[: max(0, room - len(_CUT))] + _CUT if room > len(_CUT) else ""
+    dataset.DerivationDescription = f"{before}; {done}" if before else done
     if series.codes:
         append(dataset, "DerivationCodeSequence", [code_item(*code) for code in series.codes])
     for event in ("Series", "Content", "InstanceCreation"):

@@ -200,6 +200,27 @@ def test_codes_say_what_was_repaired(
         assert errors([file]) == set()
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"), [("3", 1003), ("2147482647", 2147483647), ("2147483647", 2147483647), ("99999999999", None)]
+)
+def test_series_numbers_stay_within_their_range(number: str, expected: int | None, tmp_path: Path) -> None:
+    source = save(ct_slice(0, SeriesNumber=number), tmp_path / "in" / "a")
+    (new,) = derive(restored(load(source)), tmp_path / "out")
+    assert new.SeriesNumber == expected
+
+
+@pytest.mark.parametrize("length", [0, 40, 900, 1024])
+def test_what_was_done_before_is_kept_as_far_as_it_fits(length: int, tmp_path: Path) -> None:
+    before = ("Filtered by the scanner; " + "n" * 1024)[:length]
+    source = save(ct_slice(0, DerivationDescription=before), tmp_path / "in" / "a")
+    (new,) = derive(restored(load(source)), tmp_path / "out")
+    said = new.DerivationDescription
+    assert len(said) == min(1024, len(before) + 2 * bool(before) + len(DERIVATION.description))
+    assert said.endswith(DERIVATION.description)
+    assert said.startswith(before[:800])
+    assert ("..." in said) is (len(said) == 1024)
+
+
 def test_uids_repeat_with_the_same_derivation_only(ct_folder: Path, tmp_path: Path) -> None:
     volume = load(ct_folder)
     first, second = derive(volume, tmp_path / "a"), derive(volume, tmp_path / "b")
