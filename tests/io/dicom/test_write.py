@@ -102,6 +102,18 @@ def test_no_tissue_becomes_padding(ct_folder: Path, tmp_path: Path) -> None:
     assert stored[10, 10] == PADDING + 1
 
 
+def test_padding_that_tissue_has_too_is_told(tmp_path: Path) -> None:
+    slices = [ct_slice(number, PixelPaddingValue=1100) for number in range(2)]
+    volume = load(save_all(slices, tmp_path / "source"))
+    alike = int((volume.array == 1100 - 1024).sum())
+    assert alike > 10
+    assert volume.notes == (f"{alike} pixels have the value of padding within the image; they are restored as tissue",)
+    new = derive(volume.with_array(volume.array + np.float32(7)), tmp_path / "out")
+    old = [pydicom.dcmread(path).pixel_array for path in volume.source.paths]
+    for one, before in zip(new, old, strict=True):
+        np.testing.assert_array_equal(one.pixel_array, before + 7)
+
+
 def test_per_slice_slopes_are_inverted_per_slice(tmp_path: Path) -> None:
     slices = [ct_slice(number, RescaleSlope=f"{0.5 + number / 3:.6f}", PixelPaddingValue=None) for number in range(4)]
     volume = restored(load(save_all(slices, tmp_path / "source")))
