@@ -17,7 +17,7 @@ from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io import apart
 from monai_sasm.io.dicom import jpeg
 from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
-from monai_sasm.io.dicom.values import uid_of
+from monai_sasm.io.dicom.values import number_of, text_of, uid_of
 from monai_sasm.io.memory import refuse_if_too_short
 from monai_sasm.io.silence import quiet
 
@@ -25,6 +25,7 @@ PLUGINS = "pip install imagecodecs pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle py
 
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _J2K_SIZE_MARKER = b"\xff\x4f\xff\x51"
+_AIR = -1000.0  # HU
 _BLOCK = 5  # pixels; as in monai_sasm.restoration.shelter
 _J2K_DEPTH_OFFSET = 42  # from SOC to Ssiz of component 0 (ISO/IEC 15444-1 A.5.1); bit 7 set: signed
 
@@ -219,8 +220,16 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
             raise UnreadableError(
                 f"{int(outside.sum())} stored values do not fit into {bits} Bits Stored; correct the header"
             )
-    declared, padding = padding, _regions(raw, padding)
+    declared = padding
+    if padding_range is not None and not _is_below_air(dataset, padding_range[1]):
+        padding = _regions(raw, padding)
     return StoredPixels(raw, padding, padding_range, limits, (declared & ~padding).sum((1, 2)))
+
+
+def _is_below_air(dataset: Dataset, value: int) -> bool:
+    """Whether a stored value is of HU that no tissue has; lossy compression scatters others around it."""
+    hu = value * number_of(dataset, "RescaleSlope", 1.0) + number_of(dataset, "RescaleIntercept", 0.0)
+    return text_of(dataset, "Modality") == "CT" and hu <= _AIR
 
 
 def _regions(raw: NDArray[np.int32], padding: NDArray[np.bool_]) -> NDArray[np.bool_]:

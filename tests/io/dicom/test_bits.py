@@ -74,16 +74,24 @@ def test_padding_within_the_range_of_tissue_is_where_it_fills_regions(tmp_path: 
     circle = (ROW - 31.5) ** 2 + (COLUMN - 31.5) ** 2 > 31.9**2  # with slivers of one pixel at the sides
     pixels = np.where(circle, 0, SIGNED | 1).astype(np.int16)
     pixels[[20, 30, 31, 40], [30, 30, 30, 12]] = 0
-    stored = read(tmp_path / "both", pixels, PixelPaddingValue=0)
+    stored = read(tmp_path / "both", pixels, PixelPaddingValue=0, RescaleIntercept="0")
     np.testing.assert_array_equal(stored.padding[0], circle)
     assert stored.scattered.tolist() == [4]
     inside = np.where(SIGNED == 1, 0, SIGNED).astype(np.int16)
-    alone = read(tmp_path / "alone", inside, PixelPaddingValue=0)
+    alone = read(tmp_path / "alone", inside, PixelPaddingValue=0, RescaleIntercept="0")
     assert not alone.padding.any()
     assert alone.scattered.tolist() == [(inside == 0).sum()]
     darkest = read(tmp_path / "darkest", np.where(UNSIGNED < 300, 0, UNSIGNED).astype(np.uint16), PixelPaddingValue=0)
     np.testing.assert_array_equal(darkest.padding[0], UNSIGNED < 300)
     assert darkest.scattered.tolist() == [0]
+
+
+def test_padding_that_lossy_compression_blurred_is_no_tissue(tmp_path: Path) -> None:
+    pixels = SIGNED.copy()
+    pixels[:9] = -2000 + np.random.default_rng(0).integers(-2, 3, (9, SIZE))
+    stored = read(tmp_path, pixels, PixelPaddingValue=-2000, RescaleIntercept="0")
+    np.testing.assert_array_equal(stored.padding[0], pixels == -2000)
+    assert stored.scattered.tolist() == [0]
 
 
 @pytest.mark.parametrize("regions", [True, False])
@@ -93,7 +101,7 @@ def test_tissue_with_the_value_of_padding_is_restored(regions: bool, tmp_path: P
     pixels[20:24, 30] = 0
     if regions:
         pixels[:10, :10] = 0
-    stored = read(tmp_path, pixels, PixelPaddingValue=0)
+    stored = read(tmp_path, pixels, PixelPaddingValue=0, RescaleIntercept="0")
     values = np.where(stored.padding[0], 0, pixels - 3).astype(np.float32)
     restored, _ = encode(values, stored, 0, 1.0, 0.0)
     wanted = np.where(stored.padding[0], 0, pixels - 3)
