@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 _UNCHANGED = " unchanged"
+_REPAIRS = {
+    "noise": "noise reduction",
+    "low-dose": "noise and artefact reduction",
+    "low-resolution": "super-resolution",
+    "raindrop": "removal of raindrops",
+}
+
+
+def summary_of(repairs: Iterable[str]) -> str:
+    """One sentence for people on what networks that repair these degradations do."""
+    said = ", ".join(_REPAIRS.get(one, f"repair of {one}") for one in repairs) or "image restoration"
+    return said[:1].upper() + said[1:]
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,8 @@ class Derivation:
         warning: what every viewer of the image must be told, even where nothing else of this is written (PNG photos).
         settings: bundle name -> hash of what its files say beside the weights, see
             :attr:`monai_sasm.bundles.Bundle.settings`; it is not written, only told apart.
+        repairs: degradations that its networks repair, see :attr:`monai_sasm.bundles.Bundle.degradation`, for the codes
+            in headers; empty where that is not known.
     """
 
     software: str
@@ -34,6 +48,7 @@ class Derivation:
     label: str = "SASM"
     warning: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    repairs: tuple[str, ...] = ()
 
     @property
     def unchanged(self) -> Derivation:

@@ -10,7 +10,7 @@ import torch
 from monai_sasm.bundles import Bundle
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.tiling import tiles
-from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.derivation import Derivation, summary_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.refinement import refined_derivation
@@ -100,13 +100,15 @@ class Plan:
             "precision": self.precision,
         }
         parameters = {key: value for key, value in chosen.items() if value is not None}
+        repairs = tuple(dict.fromkeys(one.degradation for _, one in sorted(self.experts.items()) if one.degradation))
         plain = Derivation(
             "monai_sasm",
             __version__,
             self.models,
             parameters,
             settings={bundle.name: bundle.settings for bundle in self._used},
-            summary="Noise and artefact reduction",
+            summary=summary_of(repairs),
+            repairs=repairs,
         )
         if self.refiner is None:
             return plain

@@ -90,6 +90,7 @@ def refined_derivation(plain: Derivation, refiner: Bundle, modality: Modality, u
         models={**plain.models, refiner.name: refiner.sha256},
         parameters={**plain.parameters, **chosen, **({"force_refiner": True} if forced else {})},
         summary=summary,
+        repairs=(*plain.repairs, "detail"),
     )
     if not forced:
         return done

@@ -7,6 +7,7 @@ them. The volume travels with its file name, which every MONAI collation passes 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from monai.transforms import MapTransform
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.neighbours import neighbours_of, stack_distance
-from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.derivation import Derivation, summary_of
 from monai_sasm.io.distinct import distinct
 from monai_sasm.io.entry import RESTORED, Entry
 from monai_sasm.io.formats import inventory, output_path, result_place, write
@@ -252,7 +253,18 @@ class SaveVolumed(MapTransform):
 
         digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
         name = self.bundle_root.name
-        return Derivation("monai_sasm", __version__, {name: digest}, {"expert": name, **self.parameters})
+        parameters = {"expert": name, **self.parameters}
+        repairs = _repairs(self.bundle_root)
+        what = summary_of(repairs)
+        return Derivation("monai_sasm", __version__, {name: digest}, parameters, summary=what, repairs=repairs)
+
+
+def _repairs(bundle_root: Path) -> tuple[str, ...]:
+    try:
+        section = json.loads((bundle_root / "configs" / "metadata.json").read_text(encoding="utf-8"))["sasm"]
+        return (str(section["degradation"]),)
+    except (OSError, ValueError, KeyError, TypeError):  # of a bundle that says nothing of it
+        return ()
 
 
 def _volume(data: Mapping[Hashable, Any], key: str) -> Volume:

@@ -206,6 +206,18 @@ def test_derivation_names_models_and_options() -> None:
     assert first.digest == restorer().plan(Modality.MR).derivation.digest
 
 
+def test_derivation_names_what_the_experts_repair() -> None:
+    plan = restorer().plan(Modality.MR)
+    first, second = plan.experts
+    sharper = replace(plan.experts[second], degradation="low-resolution")
+    both = replace(plan, experts={**plan.experts, second: sharper}).derivation
+    alone = replace(plan, experts={second: sharper}).derivation
+    assert alone.description.startswith("Super-resolution by monai_sasm ")
+    assert alone.repairs == ("low-resolution",)
+    assert set(both.repairs) == {str(plan.experts[first].degradation), "low-resolution"}
+    assert plan.derivation.digest == both.digest  # names and UIDs of results follow from the networks
+
+
 @pytest.mark.parametrize("changed", [{"metadata": {"sasm": {"temperature": 0.1}}}, {"config": "other"}])
 def test_what_a_bundle_says_beside_its_weights_tells_results_apart(changed: dict[str, Any]) -> None:
     plan = restorer().plan(Modality.MR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -125,6 +126,27 @@ def test_save_writes_the_same_kind_and_never_over_a_file(tmp_path: Path) -> None
     assert nibabel.load(result).get_data_dtype() == np.int16
     with pytest.raises(FileExistsError):
         saver(data)
+
+
+@pytest.mark.parametrize(
+    ("section", "said", "repairs"),
+    [
+        ({"degradation": "low-resolution"}, "Super-resolution", ("low-resolution",)),
+        ({"degradation": "motion"}, "Repair of motion", ("motion",)),
+        ({}, "Image restoration", ()),
+        (None, "Image restoration", ()),
+    ],
+)
+def test_a_run_of_a_bundle_says_what_it_repairs(
+    section: dict[str, str] | None, said: str, repairs: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in ("models", "configs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "models" / "model.pt").write_bytes(b"weights")
+    if section is not None:
+        (tmp_path / "configs" / "metadata.json").write_text(json.dumps({"sasm": section}))
+    done = SaveVolumed("pred", str(tmp_path), str(tmp_path), str(tmp_path))._derivation()
+    assert (done.summary, done.repairs) == (said, repairs)
 
 
 def test_results_of_one_name_are_told_apart_as_by_restore(tmp_path: Path) -> None:

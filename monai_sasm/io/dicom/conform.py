@@ -27,6 +27,7 @@ NOT_TOLD = "not told by the source"
 _TYPE_2 = (  # PS3.3 C.7.1.1, C.7.2.1, C.7.3.1, C.7.4.1, C.7.5.1, C.7.6.1, C.7.6.2
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
+    "SeriesNumber",
     *("PatientPosition", "PositionReferenceIndicator", "Manufacturer", "InstanceNumber", "SliceThickness"),
 )
 _NEVER_EMPTY = (  # required with a value under a condition, PS3.3 C.7.6.3, C.11.2: worth nothing without one
@@ -51,6 +52,7 @@ KEPT = {
     *("PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"),
 }
 """Attributes that patient, study and order are known by."""
+_CHARACTER_SET = re.compile(r"ISO.(IR|2022.IR).(\d+)", re.IGNORECASE)
 _YEAR_FIRST = re.compile(r"(\d{4})([-./])(\d{1,2})\2(\d{1,2})([T ].*)?")
 _YEAR_LAST = re.compile(r"(\d{1,2})([-./])(\d{1,2})\2(\d{4})")
 
@@ -177,6 +179,9 @@ def _replace(dataset: Dataset, element: DataElement, empty: tuple[str, ...]) -> 
     if kept and not dated:
         return False
     values = [_text(value) for value in _values(element)]
+    if element.keyword == "SpecificCharacterSet":  # text is not readable without it
+        element.value = [_character_set(text) for text in values]
+        return [_text(value) for value in _values(element)] != values
     texts = [text if _fits(element.VR, text) else _rewritten(element.VR, text) for text in values]
     if all(text is not None for text in texts):
         element.value = texts if len(texts) > 1 else texts[0]
@@ -209,7 +214,7 @@ def _fits(representation: str, text: str) -> bool:
         validate_value(representation, text, 2)  # pydicom.config.RAISE
     except ValueError:
         return False
-    return True
+    return representation != "IS" or not text.strip() or -(2**31) <= int(text) < 2**31
 
 
 def _rewritten(representation: str, text: str) -> str | None:
@@ -219,6 +224,14 @@ def _rewritten(representation: str, text: str) -> str | None:
     except (KeyError, ValueError, OverflowError):
         return None
     return new if _fits(representation, new) else None
+
+
+def _character_set(text: str) -> str:
+    """A defined term of PS3.3 C.12.1.1.2 that is written with other signs; other text is left as it is."""
+    known = _CHARACTER_SET.fullmatch(text.strip())
+    if known is None:
+        return "ISO_IR 192" if text.strip().upper() == "UTF-8" else text
+    return f"ISO_IR {known[2]}" if known[1].upper() == "IR" else f"ISO 2022 IR {known[2]}"
 
 
 def _whole(text: str) -> str:

@@ -21,6 +21,7 @@ from pydicom.uid import generate_uid
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom.charset import put_back, source_texts
 from monai_sasm.io.dicom.conform import conform_enhanced
 from monai_sasm.io.dicom.pixels import encode, read_stored
 from monai_sasm.io.dicom.read import DicomSource, content_of, instance_uid
@@ -88,9 +89,10 @@ def write_objects(
     for one in _encoded(volume, source):
         dataset = one.dataset
         with readable(), quiet():
+            texts = source_texts(dataset)
             if series is None:
                 series = facts_of(dataset, source, derivation if changed else derivation.unchanged, volume.modality)
-                series = replace(series, code=series.code if changed else None, keep_private=keep_private)
+                series = replace(series, codes=series.codes if changed else (), keep_private=keep_private)
             contents = [
                 source.contents[number]
                 for number, instance in enumerate(source.instances)
@@ -100,6 +102,7 @@ def write_objects(
             mark_lossy(dataset, len(dataset.PixelData))
             _derive(dataset, one.frames, series, contents)
             mended.update(conform_enhanced(dataset, series.modality))
+            put_back(texts)
             set_pixels(dataset, one.stored)
             names.append(f"IM{len(names) + 1:04d}.dcm")
             save(dataset, building / names[-1])
@@ -150,7 +153,7 @@ def _derive(dataset: Dataset, frames: Items[int], series: SeriesFacts, contents:
             for item in holder.get(keyword) or []:
                 item.FrameType = ["DERIVED", *list(item.FrameType)[1:]]
     dataset.pop("MRAcquisitionType", None)  # of original images only, PS3.3 C.8.13.4
-    if series.code is not None:  # of a copy nothing is said, for the macro needs a code of what was done
+    if series.codes:  # of a copy nothing is said, for the macro needs a code of what was done
         _tell_sources(dataset, frames, said, instance_item(sop_class, instance))
         if study and old_series:
             _tell_evidence(dataset, study, old_series, instance_item(sop_class, instance))

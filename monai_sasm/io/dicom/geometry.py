@@ -67,13 +67,26 @@ def stack(
         return Stack("single", _affine(positions[0], normal * (thickness or 1.0), orientation, spacing))
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     along = np.diff(positions @ normal)
+    if along.min() < ABSOLUTE_TOLERANCE:
+        affine = _affine(positions[0], normal * (thickness or 1.0), orientation, spacing)
+        return Stack("irregular", affine, ("slices lie beside each other; they are processed one by one",))
     tolerance = max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * float(np.median(along)))
     tilt = float(np.degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1))))
     kind, notes = _kind(positions, along, step, tolerance)
-    if tilt > TILT_TOLERANCE:
+    if not on_one_line(positions, max(tolerance, min(spacing) / 2)):
+        notes += ("slices are shifted against each other in their plane",)
+    elif tilt > TILT_TOLERANCE:
         notes += (f"slices are sheared by {tilt:.1f} degrees (gantry tilt); kept on their native positions",)
         kind = "tilted" if kind == "regular" else kind
     return Stack(kind, _affine(positions[0], step, orientation, spacing), notes)
+
+
+def on_one_line(positions: NDArray[np.float64], near: float) -> bool:
+    """Whether places ``(n, 3)``, in order, lie within ``near`` mm of the line from the first to the last."""
+    beside = positions - positions[0]
+    length = float(np.linalg.norm(beside[-1]))
+    along = beside[-1] / length if length > 0 else beside[-1]
+    return bool(np.linalg.norm(beside - (beside @ along)[:, None] * along, axis=1).max() <= near)
 
 
 def _kind(

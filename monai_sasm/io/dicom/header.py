@@ -19,7 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.deflated import inflates_beyond, unpacked
 from monai_sasm.io.dicom.format import BARE
-from monai_sasm.io.dicom.values import floats_of, integer_of, scale_of, step_of, text_of, units_of
+from monai_sasm.io.dicom.values import floats_of, identity_of, integer_of, scale_of, step_of, text_of, units_of
 from monai_sasm.io.silence import quiet
 
 _SPLITTERS = [
@@ -57,6 +57,7 @@ TAGS: list[str | int] = [
     "IssuerOfPatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
+    "FrameOfReferenceUID",
     "SeriesNumber",
     "InstanceNumber",
     "ImagePositionPatient",
@@ -118,9 +119,9 @@ class Header:
     owner: str = field(default="", repr=False)
     study: str = ""
     series: str = ""
+    frame_of_reference: str = ""
     series_number: int | None = None
     description: str = ""
-    acquisition: int = 0
     instance: int = 0
     image_type: tuple[str, ...] = ()
     technique: str = ""
@@ -244,7 +245,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
     meta = getattr(dataset, "file_meta", None) or Dataset()
     syntax = text_of(meta, "TransferSyntaxUID") or guessed_syntax(dataset)
     orientation = floats_of(dataset, "ImageOrientationPatient", 6)
-    patient = text_of(dataset, "PatientID")
+    patient = identity_of(dataset, "PatientID")
     return Header(
         path,
         size,
@@ -252,12 +253,12 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         sop_class=text_of(dataset, "SOPClassUID") or text_of(meta, "MediaStorageSOPClassUID"),
         sop_instance=text_of(dataset, "SOPInstanceUID") or text_of(meta, "MediaStorageSOPInstanceUID"),
         modality=text_of(dataset, "Modality"),
-        patient=(patient, text_of(dataset, "IssuerOfPatientID") if patient else ""),
+        patient=(patient, identity_of(dataset, "IssuerOfPatientID") if patient else ""),
         study=text_of(dataset, "StudyInstanceUID"),
         series=text_of(dataset, "SeriesInstanceUID"),
+        frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
         series_number=integer_of(dataset, "SeriesNumber", None),
         description=text_of(dataset, "SeriesDescription"),
-        acquisition=integer_of(dataset, "AcquisitionNumber", 0) or 0,
         instance=integer_of(dataset, "InstanceNumber", 0) or 0,
         image_type=tuple(text_of(dataset, "ImageType").split("\\")) if text_of(dataset, "ImageType") else (),
         technique=text_of(dataset, "VolumeBasedCalculationTechnique"),

@@ -5,28 +5,27 @@ from __future__ import annotations
 import filecmp
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.format import likeness
-from monai_sasm.io.dicom.geometry import ABSOLUTE_TOLERANCE, UNEVEN, normal_of, stack
+from monai_sasm.io.dicom.geometry import UNEVEN, normal_of, stack
 from monai_sasm.io.dicom.header import Header, read_header
 from monai_sasm.io.dicom.multiframe import Slice, lost_parts, slice_of, slices_of
 from monai_sasm.io.dicom.pixels import read_stored
 from monai_sasm.io.dicom.read import load
 from monai_sasm.io.dicom.support import is_damaged, is_enhanced, is_unreadable, modality_of, refusal_of
+from monai_sasm.io.dicom.volumes import at_positions, by_frame_of_reference, by_grid, side_by_side, told_apart
 from monai_sasm.io.entry import Entry, refuse
 
-ORIENTATION_TOLERANCE = 2e-3
-"""Difference of direction cosines within which slices count as parallel (0.1 degrees)."""
 MAX_DUPLICATES = 0.5
-"""Part of the positions that may occur twice and be taken for repeated slices rather than an unknown dimension."""
+"""Part of the positions that may occur twice, with the same attributes, and be taken for repeated slices rather than an
+unknown dimension."""
 
 _DERIVED_NOTE = "already derived by this software: restoring it again smooths twice"
 _INTACT = "get intact copies, or move what is no slice of it out of the folder"
@@ -40,7 +39,7 @@ _NO_OWNER = (
     "Patient ID and its issuer, or restore the files of each patient alone"
 )
 _SHARED_UID = "files of another patient have the same Series Instance UID; they are kept apart by Patient ID"
-_REPEATED = "a duplicate slice: another one at its position, of a higher Acquisition or Instance Number, is taken"
+_REPEATED = "a duplicate slice: another one at its position, of a higher Instance Number, is taken"
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def _series_entries(members: list[Header], beside: _Beside, left_out: dict[Path,
     notes: tuple[str, ...] = (f"{copies} further copies of the same instances ignored",) if copies else ()
     notes += (_SHARED_UID,) if members[0].owner else ()
     notes += lost_parts(slices)
-    for key, group in _groups(slices).items():
+    for key, group in by_grid(slices).items():
         found, repeated = _group_entry(key, group, damaged=damaged, notes=notes, beside=beside)
         entries += found
         used = {path for entry in found for path in entry.paths}
@@ -179,7 +178,7 @@ def _without_copies(members: list[Header]) -> tuple[list[Header], set[Path]]:
 
 def _attributes(header: Header) -> tuple[object, ...]:
     """What tells images of one place apart."""
-    grid = (header.rows, header.columns, header.frames, header.orientation, header.spacing)
+    grid = (header.rows, header.columns, header.frames, header.orientation, header.spacing, header.frame_of_reference)
     return (*grid, header.image_type, header.component, header.temporal, header.echo, header.variants)
 
 
@@ -196,37 +195,6 @@ def _is_copy(header: Header, known: Header) -> bool:
         return np.array_equal(one, other)
     except (RefusedError, OSError):
         return False
-
-
-def _groups(slices: Sequence[Slice]) -> dict[tuple[object, ...], list[Slice]]:
-    """Slices of one grid: parallel, of one size and spacing, of one image type, echo and time point.
-
-    Bits Stored may differ between slices, as some encoders fit it to each; the key, which results are named after,
-    holds the largest.
-    """
-    orientations: list[tuple[float, ...]] = []
-    groups: dict[tuple[object, ...], list[Slice]] = defaultdict(list)
-    for one in slices:
-        close = (
-            known for known in orientations if np.abs(np.subtract(known, one.orientation)).max() < ORIENTATION_TOLERANCE
-        )
-        orientation = next(close, None)
-        if orientation is None:
-            orientation = one.orientation
-            orientations.append(orientation)
-        header = one.header
-        rounded = tuple(round(number, 2) + 0.0 for number in orientation)
-        spacing = tuple(round(number, 4) for number in one.spacing)
-        key: tuple[object, ...] = (modality_of(header), rounded, header.rows, header.columns, spacing, *one.key)
-        if one.doubt:
-            key += (one.doubt,)
-        groups[key].append(one)
-    return {_with_bits(key, max(one.header.bits_stored for one in group)): group for key, group in groups.items()}
-
-
-def _with_bits(key: tuple[object, ...], bits: int) -> tuple[object, ...]:
-    modality, orientation, rows, columns, spacing, *rest = key
-    return (modality, orientation, (rows, columns, bits, spacing), *rest)
 
 
 def _group_entry(
@@ -246,27 +214,38 @@ def _group_entry(
         normal = normal_of(group[0].orientation)
     except ValueError as error:
         return [_refused_entry(headers, f"{error}; correct the header", key, unreadable=True)], []
+    parts = by_frame_of_reference(group) or side_by_side(group, normal)
+    if parts:
+        found: list[Entry] = []
+        left: list[Slice] = []
+        for value, part in parts.of:
+            note = f"one of {len(parts.of)} volumes of this series, told apart by {parts.told_by}"
+            own = (*key, parts.told_by, value)
+            entries, repeated = _group_entry(own, part, damaged=damaged, notes=(*notes, note), beside=beside)
+            found, left = found + entries, left + repeated
+        return found, left
     lost = sum(beside.damaged[folder] for folder in folders)
     notes += (f"{lost} unreadable DICOM file(s) of other series in the same folder",) if lost else ()
     notes += (_DERIVED_NOTE,) if any(header.derived_here for header in headers) else ()
-    placed = _at_positions(group, normal)
+    placed = at_positions(group, normal)
     repeats = [len(at) for at in placed]
     if max(repeats) == 1:
         return [_unless_hole(_entry(key, [at[0] for at in placed], notes), group, lost, key)], []
-    split = _split(group, placed)
+    split = told_apart(group, placed, whole=True) or told_apart(group, placed, whole=False)
     if split:
-        attribute, parts = split
-        note = f"one of {len(parts)} volumes of this series, told apart by {attribute}"
-        return [_entry((*key, attribute, value), part, (*notes, note)) for value, part in parts], []
+        note = f"one of {len(split.of)} volumes of this series, told apart by {split.told_by}"
+        volumes = [(part, _entry((*key, split.told_by, value), part, (*notes, note))) for value, part in split.of]
+        return [_unless_hole(entry, part, lost, key) for part, entry in volumes], []
     doubled = sum(count > 1 for count in repeats)
-    if doubled > MAX_DUPLICATES * len(placed):
-        told = f"{doubled} of {len(placed)} slice positions occur more than once and no attributes tell them apart"
+    differing = sum(any(one.variants != at[0].variants for one in at) for at in placed)
+    if doubled > MAX_DUPLICATES * len(placed) or differing:
+        told = f"{doubled} of {len(placed)} slice positions occur more than once and no attributes tell volumes apart"
         if is_enhanced(headers[0]):  # becomes a NIfTI file, which has one slice at each position
             return [_refused_entry(headers, f"{told}; export the frames of one volume as single slices", key)], []
         note = f"{told}; slices are processed one by one"
         return [_entry(key, [one for at in placed for one in at], (*notes, note))], []
-    kept = [max(at, key=lambda one: (one.header.acquisition, one.header.instance, one.frame)) for at in placed]
-    note = f"{sum(repeats) - len(placed)} duplicate slice(s) left out, the highest Acquisition Number kept"
+    kept = [max(at, key=lambda one: (one.header.instance, one.frame)) for at in placed]
+    note = f"{sum(repeats) - len(placed)} duplicate slice(s) left out, the highest Instance Number kept"
     repeated = [one for at, chosen in zip(placed, kept, strict=True) for one in at if one is not chosen]
     return [_unless_hole(_entry(key, kept, (*notes, note)), group, lost, key)], repeated
 
@@ -288,41 +267,12 @@ def _far_apart(group: list[Slice]) -> bool:
     return apart > 1.5 * step
 
 
-def _at_positions(group: list[Slice], normal: np.ndarray) -> list[list[Slice]]:
-    """Slices in ascending order along the normal, those at one position together."""
-    ordered = sorted(group, key=lambda one: (float(np.dot(one.position, normal)), str(one.header.path), one.frame))
-    placed: list[list[Slice]] = []
-    for one in ordered:
-        if placed and np.dot(one.position, normal) - np.dot(placed[-1][0].position, normal) < ABSOLUTE_TOLERANCE:
-            placed[-1].append(one)
-        else:
-            placed.append([one])
-    return placed
-
-
-def _split(group: list[Slice], placed: list[list[Slice]]) -> tuple[str, list[tuple[str, list[Slice]]]] | None:
-    """An attribute, or a pair, whose values each cover every position exactly once: echoes, b-values, ..."""
-    attributes = dict.fromkeys(key for one in group for key in one.variants)
-    varying = [key for key in attributes if len({one.variants.get(key, "") for one in group}) > 1]
-    for chosen in chain(((key,) for key in varying), combinations(varying, 2)):
-        parts: dict[str, list[Slice]] = defaultdict(list)
-        for at in placed:
-            here = {" x ".join(one.variants.get(key, "") for key in chosen): one for one in at}
-            if len(here) < len(at) or (parts and here.keys() != parts.keys()):
-                break
-            for value, one in here.items():
-                parts[value].append(one)
-        else:
-            return " and ".join(chosen), sorted(parts.items())
-    return None
-
-
 def _entry(key: tuple[object, ...], slices: list[Slice], notes: tuple[str, ...]) -> Entry:
     first = slices[0]
     modality = modality_of(first.header)
     if modality is None:
         raise ValueError("only slices of known modality are grouped")
-    places = [at[0].position for at in _at_positions(slices, normal_of(first.orientation))]
+    places = [at[0].position for at in at_positions(slices, normal_of(first.orientation))]
     lying = stack(np.array(places), first.orientation, first.spacing, first.thickness)
     if len(places) < len(slices):
         lying = replace(lying, geometry="irregular")

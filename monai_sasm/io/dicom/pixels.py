@@ -17,7 +17,7 @@ from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io import apart
 from monai_sasm.io.dicom import jpeg
 from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
-from monai_sasm.io.dicom.values import uid_of
+from monai_sasm.io.dicom.values import number_of, text_of, uid_of
 from monai_sasm.io.memory import refuse_if_too_short
 from monai_sasm.io.silence import quiet
 
@@ -25,6 +25,8 @@ PLUGINS = "pip install imagecodecs pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle py
 
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _J2K_SIZE_MARKER = b"\xff\x4f\xff\x51"
+_AIR = -1000.0  # HU
+_BLOCK = 5  # pixels; as in monai_sasm.restoration.shelter
 _J2K_DEPTH_OFFSET = 42  # from SOC to Ssiz of component 0 (ISO/IEC 15444-1 A.5.1); bit 7 set: signed
 
 
@@ -34,15 +36,18 @@ class StoredPixels:
 
     Args:
         values: int32 ``(frames, rows, columns)``, sign-extended from Bits Stored.
-        padding: bool, same shape: where the Pixel Padding Value (range) says there is no image.
+        padding: bool, same shape: where there is no image. The Pixel Padding Value (range) says so; of a value that
+            tissue has, too, where it fills squares alone.
         padding_range: lowest and highest stored padding value; ``None`` without padding.
         limits: lowest and highest integer that Bits Stored can hold.
+        scattered: int, ``(frames,)``: pixels that have a padding value and are none of ``padding``.
     """
 
     values: NDArray[np.int32]
     padding: NDArray[np.bool_]
     padding_range: tuple[int, int] | None
     limits: tuple[int, int]
+    scattered: NDArray[np.int64]
 
 
 def missing_decoder(transfer_syntax: str) -> str | None:
@@ -215,7 +220,33 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
             raise UnreadableError(
                 f"{int(outside.sum())} stored values do not fit into {bits} Bits Stored; correct the header"
             )
-    return StoredPixels(raw, padding, padding_range, limits)
+    declared = padding
+    if padding_range is not None and not _is_below_air(dataset, padding_range[1]):
+        padding = _regions(raw, padding)
+    return StoredPixels(raw, padding, padding_range, limits, (declared & ~padding).sum((1, 2)))
+
+
+def _is_below_air(dataset: Dataset, value: int) -> bool:
+    """Whether a stored value is of HU that no tissue has; lossy compression scatters others around it."""
+    hu = value * number_of(dataset, "RescaleSlope", 1.0) + number_of(dataset, "RescaleIntercept", 0.0)
+    return text_of(dataset, "Modality") == "CT" and hu <= _AIR
+
+
+def _regions(raw: NDArray[np.int32], padding: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Padding without the pixels that happen to have its value: of a value between those of the image, as 0 HU is.
+
+    In each frame that is so, padding are squares of :data:`_BLOCK` pixels and what is connected with them.
+    """
+    kept = padding.copy()
+    for frame, values, where in zip(kept, raw, padding, strict=True):
+        image, fill = values[~where], values[where]
+        if image.size and fill.size and image.min() < fill.min() and fill.max() < image.max():
+            from scipy import ndimage
+
+            labels, _ = ndimage.label(where, np.ones((3, 3)))
+            squares = ndimage.binary_erosion(where, np.ones((_BLOCK, _BLOCK)))
+            frame &= np.isin(labels, labels[squares])
+    return kept
 
 
 def _is_smoother(one: NDArray[np.int32], other: NDArray[np.int32], where: NDArray[np.bool_]) -> bool:
@@ -267,7 +298,7 @@ def encode(
     saturated = np.isin(limited, [end for end in source.limits if (stored == end).any()])
     clipped = int(((wanted != limited) & ~unchanged & ~saturated).sum())
     result = limited.astype(np.int32)
-    if source.padding_range is not None:
+    if source.padding_range is not None and (padding.any() or not source.scattered[frame]):
         low, high = source.padding_range
         beside = high + 1 if high < source.limits[1] else low - 1
         result[(result >= low) & (result <= high)] = beside

@@ -142,6 +142,7 @@ def load(
     multiframe = is_enhanced(header)
     file = 12 * math.prod(shape if multiframe else shape[2:])  # bytes: what a file is while it is decoded
     array = paged.empty(shape, beside=file)
+    scattered = np.zeros(len(slices), np.int64)
 
     def decode(part: list[int]) -> list[str]:
         dataset, pixels = read_stored(slices[part[0]].header.path)
@@ -149,12 +150,15 @@ def load(
             one = slices[index]
             _check_same(dataset, one, pixels)
             array[0, index] = rescaled(pixels.values[one.frame], one.slope, one.intercept)
+            scattered[index] = pixels.scattered[one.frame]
             _check_plausible(array[0, index], pixels.padding[one.frame], modality)
         return [content_of(pixels, slices[index].frame) for index in part]
 
     files = (list(part) for _, part in groupby(range(len(slices)), lambda index: slices[index].header.path))
     decoded = in_order(decode, files, 1 if multiframe else _AT_ONCE)
     contents = list(chain.from_iterable(paged.paging(decoded)))
+    if scattered.any():
+        notes += (f"{scattered.sum()} pixels have the value of padding within the image; they are restored as tissue",)
     source = DicomSource(
         paths=tuple(one.header.path for one in slices),
         frames=tuple(one.frame for one in slices),

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, overload
 
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -51,6 +52,15 @@ def text_of(dataset: Dataset, keyword: str) -> str:
         return "\\".join(str(part).strip(" \0") for part in value)
     except TypeError:
         return str(value)
+
+
+def identity_of(dataset: Dataset, keyword: str) -> str:
+    """Like :func:`text_of`, but what the character set does not explain stays distinct: read as Latin-1."""
+    raw = dataset.get_item(keyword) if keyword in dataset else None
+    text = text_of(dataset, keyword)
+    if "\ufffd" not in text or not isinstance(raw, RawDataElement) or raw.value is None:
+        return text
+    return raw.value.decode("latin-1").strip(" \0")
 
 
 @overload

@@ -25,6 +25,7 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.io.ahead import in_order
 from monai_sasm.io.commit import guard_target, make_folders, move_file, replacing_folder, sync, sync_each
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom.charset import put_back, source_texts
 from monai_sasm.io.dicom.conform import conform, dicom_profile
 from monai_sasm.io.dicom.header import SOFTWARE, encoding_of, read_header
 from monai_sasm.io.dicom.pixels import encode, read_stored
@@ -40,11 +41,17 @@ from monai_sasm.types import Modality
 
 SERIES_NUMBER_OFFSET = 1000
 SMOOTHING = ("113087", "Smoothing")
-RESAMPLING = ("113085", "Spatial resampling")
+_SHARPENING = ("113086", "Edge enhancement")
+_RESAMPLING = ("113085", "Spatial resampling")
+_OTHER = ("PROCESSING", "Image processing")
+_CODES = {"noise": SMOOTHING, "low-dose": SMOOTHING, "low-resolution": _SHARPENING}
+"""Degradations and what their repair is in CID 7203 (Image Derivation); others get a private code, for it has none."""
 SOURCE_IMAGE = ("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
 
+_MAX_IS = 2**31 - 1  # PS3.5 table 6.2-1
 _AT_ONCE = 4  # files that are encoded, or wait for the disk, at the same time
+_CUT = " ..."
 _MAX_LO, _MAX_ST = 64, 1024  # characters of a Long String and a Short Text, PS3.5 table 6.2-1
 _STALE = [  # statements about the old pixels or the old encoding
     "SmallestImagePixelValue",
@@ -69,10 +76,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SeriesFacts:
-    """What all instances of one derived series share; ``code`` is what was done, ``None`` where nothing was."""
+    """What all instances of one derived series share; ``codes`` say what was done, none where nothing was."""
 
     uid: str
-    code: tuple[str, str] | None
+    codes: tuple[tuple[str, str], ...]
     derivation: Derivation
     now: datetime
     modality: Modality
@@ -169,7 +176,7 @@ def _write_slices(
     others = (_encoded(volume, source, number).changed for number in range(1, len(source.paths)))
     changed = source.thickness is not None or first.changed or any(paging(others))
     series = facts_of(first.dataset, source, derivation if changed else derivation.unchanged, volume.modality)
-    series = replace(series, code=series.code if changed else None, keep_private=keep_private)
+    series = replace(series, codes=series.codes if changed else (), keep_private=keep_private)
     names = [f"IM{number + 1:04d}.dcm" for number in range(len(source.paths))]
 
     def encode_one(number: int) -> tuple[int, Iterable[str]]:
@@ -218,17 +225,20 @@ def facts_of(first: Dataset, source: DicomSource, derivation: Derivation, modali
     origin = text_of(first, "SeriesInstanceUID") or source.instances[0]
     owner = [source.owner] if source.owner else []
     uid = generate_uid(entropy_srcs=["series", origin, derivation.digest, *source.contents, *owner])
-    code = SMOOTHING if source.thickness is None else RESAMPLING
-    return SeriesFacts(uid, code, derivation, _now(first), modality)
+    codes = dict.fromkeys(_CODES.get(one, _OTHER) for one in derivation.repairs or ("",))
+    done = tuple(codes) if source.thickness is None else (_RESAMPLING,)
+    return SeriesFacts(uid, done, derivation, _now(first), modality)
 
 
 def _write_slice(
     dataset: Dataset, series: SeriesFacts, stored: NDArray[np.int32], path: Path, source: DicomSource, number: int
 ) -> Iterable[str]:
     with readable(), quiet():
+        texts = source_texts(dataset)
         mark_lossy(dataset, len(dataset.PixelData))
         _derive(dataset, series, source, number)
         mended = conform(dataset, series.modality)
+        put_back(texts)
         set_pixels(dataset, stored)
         save(dataset, path)
         return mended
@@ -312,14 +322,19 @@ def describe(dataset: Dataset, series: SeriesFacts) -> None:
     kind = text_of(dataset, "ImageType").split("\\")
     rest = [part for part in kind[1:] if part or len(kind) > 2] or ["PRIMARY"]
     dataset.ImageType = ["DERIVED", *rest]
-    dataset.SeriesNumber = (integer_of(dataset, "SeriesNumber", 0)) + SERIES_NUMBER_OFFSET
+    number = integer_of(dataset, "SeriesNumber", 0) + SERIES_NUMBER_OFFSET
+    if number <= _MAX_IS:
+        dataset.SeriesNumber = number
     label = f" [{derivation.label}]"
     dataset.SeriesDescription = (text_of(dataset, "SeriesDescription")[: _MAX_LO - len(label)] + label).strip()
+    done = derivation.description[:_MAX_ST]
     before = text_of(dataset, "DerivationDescription")
-    described = f"{before}; {derivation.description}" if before else derivation.description
-    dataset.DerivationDescription = (described if len(described) <= _MAX_ST else derivation.description)[:_MAX_ST]
-    if series.code is not None:
-        append(dataset, "DerivationCodeSequence", [code_item(*series.code)])
+    room = _MAX_ST - len(done) - len("; ")
+    if len(before) > room:
+        before = before[: max(0, room - len(_CUT))] + _CUT if room > len(_CUT) else ""
+    dataset.DerivationDescription = f"{before}; {done}" if before else done
+    if series.codes:
+        append(dataset, "DerivationCodeSequence", [code_item(*code) for code in series.codes])
     for event in ("Series", "Content", "InstanceCreation"):
         setattr(dataset, f"{event}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{event}Time", now.strftime("%H%M%S"))
@@ -366,9 +381,10 @@ def equipment_item(series: SeriesFacts) -> Dataset:
 
 
 def code_item(value: str, meaning: str) -> Dataset:
-    """A code of the DICOM controlled terminology (PS3.16)."""
+    """A code of the DICOM controlled terminology (PS3.16), or of our own scheme where it is no number."""
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    scheme = "DCM" if value.isdigit() else "99SASM"
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return item
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.dicom.pixels import StoredPixels, read_stored
+from monai_sasm.io.dicom.pixels import StoredPixels, encode, read_stored
 from tests.io.dicom.dicom_cases import SIZE, ct_slice, file_meta_of, save
 
 LOSSLESS_JPEG, JPEG_LS = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80"
@@ -67,3 +67,44 @@ def test_codestreams_know_no_sign(tmp_path: Path, syntax: str) -> None:
     else:
         coded = imagecodecs.ljpeg_encode(within, bitspersample=12)
     np.testing.assert_array_equal(read(tmp_path, SIGNED, (syntax, bytes(coded))).values[0], SIGNED)
+
+
+def test_padding_within_the_range_of_tissue_is_where_it_fills_regions(tmp_path: Path) -> None:
+    """0 HU is water in signed data; some writers declare it as padding. What is outside of the circle is padding."""
+    circle = (ROW - 31.5) ** 2 + (COLUMN - 31.5) ** 2 > 31.9**2  # with slivers of one pixel at the sides
+    pixels = np.where(circle, 0, SIGNED | 1).astype(np.int16)
+    pixels[[20, 30, 31, 40], [30, 30, 30, 12]] = 0
+    stored = read(tmp_path / "both", pixels, PixelPaddingValue=0, RescaleIntercept="0")
+    np.testing.assert_array_equal(stored.padding[0], circle)
+    assert stored.scattered.tolist() == [4]
+    inside = np.where(SIGNED == 1, 0, SIGNED).astype(np.int16)
+    alone = read(tmp_path / "alone", inside, PixelPaddingValue=0, RescaleIntercept="0")
+    assert not alone.padding.any()
+    assert alone.scattered.tolist() == [(inside == 0).sum()]
+    darkest = read(tmp_path / "darkest", np.where(UNSIGNED < 300, 0, UNSIGNED).astype(np.uint16), PixelPaddingValue=0)
+    np.testing.assert_array_equal(darkest.padding[0], UNSIGNED < 300)
+    assert darkest.scattered.tolist() == [0]
+
+
+def test_padding_that_lossy_compression_blurred_is_no_tissue(tmp_path: Path) -> None:
+    pixels = SIGNED.copy()
+    pixels[:9] = -2000 + np.random.default_rng(0).integers(-2, 3, (9, SIZE))
+    stored = read(tmp_path, pixels, PixelPaddingValue=-2000, RescaleIntercept="0")
+    np.testing.assert_array_equal(stored.padding[0], pixels == -2000)
+    assert stored.scattered.tolist() == [0]
+
+
+@pytest.mark.parametrize("regions", [True, False])
+def test_tissue_with_the_value_of_padding_is_restored(regions: bool, tmp_path: Path) -> None:
+    """No speckle stays; beside real padding, nothing else is given its value."""
+    pixels = SIGNED.copy()
+    pixels[20:24, 30] = 0
+    if regions:
+        pixels[:10, :10] = 0
+    stored = read(tmp_path, pixels, PixelPaddingValue=0, RescaleIntercept="0")
+    values = np.where(stored.padding[0], 0, pixels - 3).astype(np.float32)
+    restored, _ = encode(values, stored, 0, 1.0, 0.0)
+    wanted = np.where(stored.padding[0], 0, pixels - 3)
+    assert (restored == 0).sum() == (100 if regions else (wanted == 0).sum())
+    np.testing.assert_array_equal(restored[20:24, 30], -3)
+    np.testing.assert_array_equal(restored, np.where(regions & (wanted == 0) & ~stored.padding[0], 1, wanted))

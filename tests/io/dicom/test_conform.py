@@ -31,6 +31,13 @@ CT_FAULTS = {  # the faults of real series, each in its combination: attributes 
     "no rescale": dict.fromkeys(("RescaleSlope", "RescaleIntercept", "RescaleType", "AcquisitionNumber")),
     "long numbers": {"SliceThickness": "2.4999999999999999999", "WindowCenter": "40,5", "WindowWidth": "400"},
     "old times": {"StudyDate": "2024.01.02", "StudyTime": "10:15:00", "InstanceNumber": "1.0", "PatientSex": "Male"},
+    "large numbers": {
+        "SeriesNumber": "2147483647",
+        "InstanceNumber": "99999999999",
+        "AcquisitionNumber": "-3000000000",
+    },
+    "series of 11 digits": {"SeriesNumber": "99999999999"},
+    "no series number": {"SeriesNumber": None},
     "empty": {"PixelPaddingValue": "", "WindowCenter": "", "WindowWidth": "", "Laterality": "", "Modality": ""},
 }
 MR_FAULTS = {

@@ -158,7 +158,7 @@ def test_ct_without_its_intercept_is_refused_by_its_values(tmp_path: Path) -> No
 
 def test_a_duplicate_slice_is_listed_for_what_it_is(tmp_path: Path) -> None:
     slices = [ct_slice(number) for number in range(6)]
-    again = ct_slice(3, AcquisitionNumber=2, SOPInstanceUID=uid("again"))
+    again = ct_slice(3, InstanceNumber=40, SOPInstanceUID=uid("again"))
     folder = save_all([*slices, again], tmp_path)
     save_file(ct_slice(0), tmp_path / "copy")
     told = [entry for entry in inventory(folder) if entry.refusal]

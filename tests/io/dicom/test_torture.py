@@ -101,14 +101,14 @@ def test_missing_slice_is_a_gap(tmp_path: Path) -> None:
     assert [position[2] for position in volume.source.positions] == [STEP * n for n in range(SLICES) if n != 6]
 
 
-def test_duplicate_position_keeps_the_highest_acquisition(tmp_path: Path) -> None:
+def test_a_repeated_slice_that_nothing_tells_apart_is_left_out(tmp_path: Path) -> None:
     slices = [ct_slice(number) for number in range(SLICES)]
-    again = ct_slice(5, AcquisitionNumber=2, SOPInstanceUID=uid("again"))
+    again = ct_slice(5, InstanceNumber=40, SOPInstanceUID=uid("again"))
     again.PixelData = (stored_values(5) + 77).tobytes()
     entry = the_one(save_all([*slices, again], tmp_path))
     volume = entry.load()
     assert entry.geometry == "regular"
-    assert entry.notes == ("1 duplicate slice(s) left out, the highest Acquisition Number kept",)
+    assert entry.notes == ("1 duplicate slice(s) left out, the highest Instance Number kept",)
     np.testing.assert_array_equal(volume.array[0, 5], stored_values(5).astype(np.float32) + 77 - 1024)
 
 

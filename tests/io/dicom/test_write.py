@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.io.dicom.dicom_cases import (
     PADDING,
     changed,
     ct_slice,
+    enhanced_ct,
     index,
     mr_slice,
     save,
@@ -32,7 +34,9 @@ from tests.io.dicom.dicom_cases import (
 )
 from tests.io.dicom.validators import assert_consistent, errors
 
-DERIVATION = Derivation("monai_sasm", "0.1.0", {"lowdose_ct_unet": "ab" * 32}, {"strength": 0.8}, "noise reduction")
+DERIVATION = Derivation(
+    "monai_sasm", "0.1.0", {"lowdose_ct_unet": "ab" * 32}, {"strength": 0.8}, "noise reduction", repairs=("low-dose",)
+)
 REAL = {
     "L096 quarter dose": "ct_ldct_pairs/L096_dicom/quarter",
     "tilted head": "ct_volumes/ge_head_tilt_varspacing",
@@ -96,6 +100,18 @@ def test_no_tissue_becomes_padding(ct_folder: Path, tmp_path: Path) -> None:
     array[0, 0, 10, 10] = PADDING - 1024  # exactly the value that would read as "no image here"
     stored = derive(volume.with_array(array), tmp_path / "out")[0].pixel_array
     assert stored[10, 10] == PADDING + 1
+
+
+def test_padding_that_tissue_has_too_is_told(tmp_path: Path) -> None:
+    slices = [ct_slice(number, PixelPaddingValue=1100) for number in range(2)]
+    volume = load(save_all(slices, tmp_path / "source"))
+    alike = int((volume.array == 1100 - 1024).sum())
+    assert alike > 10
+    assert volume.notes == (f"{alike} pixels have the value of padding within the image; they are restored as tissue",)
+    new = derive(volume.with_array(volume.array + np.float32(7)), tmp_path / "out")
+    old = [pydicom.dcmread(path).pixel_array for path in volume.source.paths]
+    for one, before in zip(new, old, strict=True):
+        np.testing.assert_array_equal(one.pixel_array, before + 7)
 
 
 def test_per_slice_slopes_are_inverted_per_slice(tmp_path: Path) -> None:
@@ -168,6 +184,53 @@ def test_derivation_block(ct_folder: Path, tmp_path: Path) -> None:
         assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
         assert (equipment.ManufacturerModelName, equipment.SoftwareVersions) == ("monai_sasm", "0.1.0")
         assert new.SeriesDate == new.ContentDate == new.InstanceCreationDate != old.SeriesDate
+
+
+@pytest.mark.parametrize(
+    ("repairs", "codes"),
+    [
+        (("noise",), ["113087 DCM"]),
+        (("low-resolution",), ["113086 DCM"]),
+        (("noise", "low-dose", "low-resolution"), ["113087 DCM", "113086 DCM"]),
+        (("motion",), ["PROCESSING 99SASM"]),
+        ((), ["PROCESSING 99SASM"]),
+    ],
+)
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_codes_say_what_was_repaired(
+    repairs: tuple[str, ...], codes: list[str], enhanced: bool, tmp_path: Path
+) -> None:
+    """Super-resolution is no smoothing, and of an unknown repair nothing is said that it may not be."""
+    source = save(enhanced_ct([0.0, 2.5]) if enhanced else ct_slice(0), tmp_path / "in" / "a")
+    (file,) = write_series(restored(load(source)), tmp_path / "out", replace(DERIVATION, repairs=repairs))
+    new = pydicom.dcmread(file)
+    steps = [group.DerivationImageSequence[-1] for group in new.get("PerFrameFunctionalGroupsSequence", [])]
+    for step in steps or [new]:
+        told = [f"{item.CodeValue} {item.CodingSchemeDesignator}" for item in step.DerivationCodeSequence]
+        assert told == codes
+    if not enhanced:
+        assert errors([file]) == set()
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [("3", 1003), ("2147482647", 2147483647), ("2147483647", 2147483647), ("99999999999", None)]
+)
+def test_series_numbers_stay_within_their_range(number: str, expected: int | None, tmp_path: Path) -> None:
+    source = save(ct_slice(0, SeriesNumber=number), tmp_path / "in" / "a")
+    (new,) = derive(restored(load(source)), tmp_path / "out")
+    assert new.SeriesNumber == expected
+
+
+@pytest.mark.parametrize("length", [0, 40, 900, 1024])
+def test_what_was_done_before_is_kept_as_far_as_it_fits(length: int, tmp_path: Path) -> None:
+    before = ("Filtered by the scanner; " + "n" * 1024)[:length]
+    source = save(ct_slice(0, DerivationDescription=before), tmp_path / "in" / "a")
+    (new,) = derive(restored(load(source)), tmp_path / "out")
+    said = new.DerivationDescription
+    assert len(said) == min(1024, len(before) + 2 * bool(before) + len(DERIVATION.description))
+    assert said.endswith(DERIVATION.description)
+    assert said.startswith(before[:800])
+    assert ("..." in said) is (len(said) == 1024)
 
 
 def test_uids_repeat_with_the_same_derivation_only(ct_folder: Path, tmp_path: Path) -> None:
