@@ -195,6 +195,32 @@ def test_only_allowed_callers(tmp_path: Path, archive: Archive) -> None:
         assert not dicom_in(tmp_path)
 
 
+def test_a_socket_for_both_protocols_knows_callers_by_their_address(tmp_path: Path, archive: Archive) -> None:
+    """It sees ``::ffff:127.0.0.1`` where 127.0.0.1 calls."""
+    allow = ["SCANNER@127.0.0.1", "OTHER@127.0.0.2"]
+    with running(tmp_path, archive, allow=allow, host="::") as (node, _):
+        assert send(node, series(count=1)) == [0]
+        entity = pynetdicom.AE(ae_title="OTHER")
+        entity.add_requested_context("1.2.840.10008.1.1")
+        assert entity.associate("127.0.0.1", node.port, ae_title="SASM").is_rejected
+
+
+@pytest.mark.parametrize(
+    ("allowed", "calling", "admitted"),
+    [
+        ("127.0.0.1", "::ffff:127.0.0.1", True),
+        ("::ffff:10.1.2.3", "10.1.2.3", True),
+        ("::ffff:a01:203", "10.1.2.3", True),
+        ("FD00:0:0::7", "fd00::7", True),
+        ("127.0.0.1", "::1", False),
+        ("10.1.2.3", "::ffff:10.1.2.4", False),
+        ("10.1.2.3", "::10.1.2.3", False),
+    ],
+)
+def test_addresses_are_compared_however_they_are_written(allowed: str, calling: str, admitted: bool) -> None:
+    assert config.Caller("SCANNER", allowed).admits("SCANNER", calling) is admitted
+
+
 def test_reports_and_own_results_are_acknowledged_and_dropped(tmp_path: Path, archive: Archive) -> None:
     own = ct_slice(0)
     item = Dataset()
