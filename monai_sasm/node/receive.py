@@ -1,8 +1,8 @@
 """The receiving side: C-ECHO and C-STORE from callers that are allowed; an object is acknowledged when it is on disk.
 
 What the node has nothing to do with (reports, structure sets, its own results) is acknowledged and dropped: a PACS that
-routes whole studies would take the refusal of one object for a failure of all. What it should restore and cannot is
-acknowledged and kept, and ends in quarantine.
+routes whole studies would take the refusal of one object for a failure of all. What only a look at the whole series
+tells is dropped later (localizers). What it should restore and cannot is acknowledged and kept, and ends in quarantine.
 """
 
 from __future__ import annotations
