@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,18 +13,17 @@ import typer
 
 from monai_sasm.cli.arguments import ModalityOption
 from monai_sasm.cli.output import exit_code, logger, one_line_errors, say, set_up_logging
+from monai_sasm.cli.pairs import earlier_images, plain, write_image, write_record
 from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from torch import Tensor
 
     from monai_sasm.io.entry import Entry
     from monai_sasm.io.volume import Volume
 
 PARTS = ("clean", "noisy", "masks")  # folders of the output
-SMALL = 16  # tensors of at most so many numbers are written out in the record, larger ones as mean and range
 
 
 class Kind(str, Enum):
@@ -146,7 +144,7 @@ def degrade(
         asked = Asked(kind, choices, count, seed, overwrite, source)
         records: list[dict[str, Any]] = []
         place = output / "parameters.json"
-        earlier = _earlier_images(place, overwrite=overwrite)
+        earlier = earlier_images(place, overwrite=overwrite)
         try:
             entries = inventory(source, modality)
             made_on = [entry.modality for entry in entries if _refusal(entry, kind) is None]
@@ -157,7 +155,8 @@ def degrade(
             statuses = _make_pairs(entries, output, asked, records)
         finally:  # of what was made before an interruption, too
             if records:
-                _write_record(place, asked, records, earlier=earlier)
+                run = {"kind": kind.value, "options": choices, "seed": seed}
+                write_record(place, run, records, earlier=earlier)
         if records:
             say(place)
         raise typer.Exit(exit_code(statuses))
@@ -248,7 +247,8 @@ def _make_versions(entry: Entry, file: str, output: Path, asked: Asked, records:
         for version in range(1, asked.count + 1):
             own = file if asked.count == 1 else f"{name}-{version}{file.removeprefix(name)}"
             seed = _seed(entry, version, asked)
-            records.append(_make_pair(volume, own, output, model=model, seed=seed, overwrite=asked.overwrite))
+            how = {"model": model, "kind": asked.kind, "seed": seed, "overwrite": asked.overwrite}
+            records.append(_make_pair(volume, own, output, **how))
     except Exception as error:  # one bad image must not end the data set
         logger.debug("traceback", exc_info=True)
         logger.error("%s: failed: %s", entry.label, reason_of(error))
@@ -265,8 +265,13 @@ def _seed(entry: Entry, version: int, asked: Asked) -> int:
     return seed_of(asked.seed, place, version)
 
 
-def _make_pair(volume: Volume, file: str, output: Path, *, model: Any, seed: int, overwrite: bool) -> dict[str, Any]:
-    """Degrade one image slice by slice, write it, and say what was drawn."""
+def _make_pair(
+    volume: Volume, file: str, output: Path, *, model: Any, kind: Kind, seed: int, overwrite: bool
+) -> dict[str, Any]:
+    """Degrade one image slice by slice, write it, and say what was drawn.
+
+    Padding was never measured and stays; noise of MR scanners fills the background, too.
+    """
     import numpy as np
     import torch
 
@@ -275,6 +280,7 @@ def _make_pair(volume: Volume, file: str, output: Path, *, model: Any, seed: int
     places = {part: output / part / file for part in PARTS}
     for place in places.values():
         guard_target(place, overwrite=overwrite)
+    padded = not volume.modality.profile.is_picture and kind not in (Kind.RICIAN, Kind.KSPACE)
     generator = torch.Generator().manual_seed(seed)
     slices = volume.as_slices()
     noisy, masks = np.empty_like(slices), np.empty((len(slices), *slices.shape[2:]), np.float32)
@@ -282,13 +288,22 @@ def _make_pair(volume: Volume, file: str, output: Path, *, model: Any, seed: int
     for index, clean in enumerate(torch.from_numpy(np.ascontiguousarray(slices))):
         # strength is drawn once, as one scan has one dose; the noise of each slice is its own
         params = model.draw((1, *clean.shape), generator) if index == 0 else replace(params, seed=params.seed + 1)
-        noisy[index] = model.apply(clean[None], params)[0].numpy()
-        masks[index] = params.mask[0, 0].numpy()
+        kept = _padding(clean[None], volume) if padded else torch.zeros_like(clean[None], dtype=torch.bool)
+        noisy[index] = torch.where(kept, clean, model.apply(clean[None], params))[0].numpy()
+        masks[index] = params.mask[0, 0].masked_fill(kept[0].all(0), 0).numpy()
     on_grid = masks if volume.modality.profile.is_picture else volume.from_slices(masks[:, None]).array
     parts = {"clean": volume.array, "noisy": volume.from_slices(noisy).array, "masks": on_grid}
     for part, array in parts.items():
-        _write(volume, array, places[part], overwrite=overwrite)
-    return {"file": file, "seed": seed, "drawn": _plain(params)}
+        write_image(volume, array, places[part], overwrite=overwrite)
+    return {"file": file, "seed": seed, "drawn": plain(params)}
+
+
+def _padding(image: Tensor, volume: Volume) -> Tensor:
+    """Bool, the shape of slices ``(B, C, H, W)``: what was never measured."""
+    from monai_sasm.functional.intensity import scaling_for
+    from monai_sasm.restoration.shelter import sheltered
+
+    return sheltered(scaling_for(volume).forward(image), volume.modality.profile).padding
 
 
 def _model(kind: Kind, choices: dict[str, Any], volume: Volume | None = None) -> Any:
@@ -322,74 +337,3 @@ def _model(kind: Kind, choices: dict[str, Any], volume: Volume | None = None) ->
         sigma = (0.0, 0.0)  # fewer samples only
     noise = KspaceNoise(sigma=sigma, scale=1.0 if volume is None else scaling_for(volume).scale)
     return noise if kind is Kind.RICIAN else LowQualityMr(KspaceTruncation(factor=choices["factor"]), noise)
-
-
-def _write(volume: Volume, array: NDArray[np.float32], path: Path, *, overwrite: bool) -> None:
-    import numpy as np
-
-    from monai_sasm.io.commit import guard_target, replacing
-    from monai_sasm.io.nifti import export as nifti_export
-    from monai_sasm.io.photo import png
-    from monai_sasm.io.photo.photo import to_samples
-
-    if not volume.modality.profile.is_picture:
-        spatial = array if array.shape[0] > 1 else array[0]
-        nifti_export.export(spatial, volume, path, overwrite=overwrite)
-        return
-    guard_target(path, overwrite=overwrite)
-    samples = to_samples(np.moveaxis(array, 0, 2), np.dtype(np.uint8))
-    with replacing(path, overwrite=overwrite) as file:
-        file.write(png.encode_plain(samples[..., 0] if samples.shape[2] == 1 else samples))
-
-
-def _earlier_images(place: Path, *, overwrite: bool) -> list[dict[str, Any]]:
-    """The images of earlier runs, each with all that its record says.
-
-    Raises:
-        FileExistsError: the file is no such record and ``overwrite`` is off.
-    """
-    try:
-        common = json.loads(place.read_text(encoding="utf-8"))
-        return [{**common, **image, "file": str(image["file"])} for image in common.pop("images")]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError, KeyError, AttributeError):
-        if overwrite:
-            return []
-        raise FileExistsError(f"{place} is no record of sasm degrade; choose another output") from None
-
-
-def _write_record(place: Path, asked: Asked, records: list[dict[str, Any]], *, earlier: list[dict[str, Any]]) -> None:
-    """``parameters.json``: what was asked for and what was drawn, enough to make the set again.
-
-    Images of earlier runs that were not made anew keep their records, which say themselves what differs between runs.
-    """
-    from monai_sasm import __version__
-    from monai_sasm.io.commit import replacing
-
-    run = {"kind": asked.kind.value, "options": asked.choices, "seed": asked.seed}
-    made = {record["file"] for record in records}
-    kept = [image for image in earlier if image["file"] not in made]
-    content = {"software": f"monai_sasm {__version__}", **run, "images": [*kept, *records]}
-    with replacing(place) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode())
-
-
-def _plain(value: Any) -> Any:
-    """Parameter records as JSON: small tensors in full, maps as mean and range."""
-    import torch
-
-    if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [_plain(part) for part in value]
-    if not isinstance(value, torch.Tensor):
-        return value
-    if value.numel() <= SMALL:
-        return value.tolist()
-    return {
-        "mean": float(value.mean()),
-        "low": float(value.min()),
-        "high": float(value.max()),
-        "shape": list(value.shape),
-    }

@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.data import ct_small
+from tests.io.dicom.dicom_cases import PADDING, ct_slice, save_all, stored_values
 from tests.photo_folder import photo_folder
 
 
@@ -127,3 +129,22 @@ def test_noise_beyond_white_fails_photos_alone(sasm: Any, photos: Path, tmp_path
     assert err.count("failed: --sigma is a share of white, which is 1, got 25; 25 of 255 is 0.098") == 2
     (noisy,) = (tmp_path / "out" / "noisy").iterdir()
     assert noisy.name.endswith(".nii.gz")
+
+
+@pytest.mark.parametrize("how", [("--dose", "0.1"), ("--kind", "gaussian", "--sigma", "30")])
+def test_padding_gets_no_noise(sasm: Any, tmp_path: Path, how: tuple[str, ...]) -> None:
+    slices = [ct_slice(number, PixelSpacing=[0.8, 0.8]) for number in range(2)]
+    for one in slices:
+        pixels = stored_values(int(one.InstanceNumber))
+        pixels[:, :12] = PADDING
+        one.PixelData = pixels.tobytes()
+    save_all(slices, tmp_path / "in")
+    assert sasm("degrade", tmp_path / "in", "-o", tmp_path / "out", *how)[0] == 0
+    clean, noisy, mask = (
+        nibabel.load(next((tmp_path / "out" / part).iterdir())).get_fdata() for part in ("clean", "noisy", "masks")
+    )
+    padded = clean < -1500
+    assert padded.mean() == 12 / 64
+    np.testing.assert_array_equal(noisy[padded], clean[padded])
+    assert np.std((noisy - clean)[~padded]) > 5
+    np.testing.assert_array_equal(mask, ~padded)
