@@ -43,10 +43,18 @@ class Kernel(str, Enum):
     SHARP = "sharp"
 
 
+class DoseOf(str, Enum):
+    """What the dose of low-dose CT is a share of."""
+
+    OWN = "own"
+    USUAL = "usual"
+
+
 FITS = {
     "sigma": (Kind.GAUSSIAN, Kind.RICIAN, Kind.KSPACE),
     "uneven": (Kind.GAUSSIAN,),
     "dose": (Kind.LOW_DOSE_CT,),
+    "dose_of": (Kind.LOW_DOSE_CT,),
     "kernel": (Kind.LOW_DOSE_CT,),
     "factor": (Kind.KSPACE,),
     "coverage": (Kind.RAINDROP,),
@@ -54,7 +62,8 @@ FITS = {
 """Option -> the kinds that have it."""
 IMPLIED = {"dose": Kind.LOW_DOSE_CT, "factor": Kind.KSPACE, "coverage": Kind.RAINDROP}
 """Option -> the kind that it says alone."""
-DEFAULTS = {"uneven": 0.0, "dose": (0.1, 0.5), "kernel": "soft", "factor": (2.0, 2.0), "coverage": (0.03, 0.7)}
+DEFAULTS: dict[str, Any] = {"uneven": 0.0, "dose": (0.1, 0.5), "dose_of": "own", "kernel": "soft"}
+DEFAULTS |= {"factor": (2.0, 2.0), "coverage": (0.03, 0.7)}
 ONLY_FOR = {
     Kind.RAINDROP: Modality.PHOTO,
     Kind.LOW_DOSE_CT: Modality.CT,
@@ -112,7 +121,14 @@ def degrade(
     uneven: Annotated[
         float | None, typer.Option(min=0, max=1, help="gaussian: share of images whose noise varies; 0 if left out.")
     ] = None,
-    dose: Annotated[Any, _option("low-dose-ct: fraction of a usual abdominal dose; 0.1:0.5 if left out.")] = None,
+    dose: Annotated[Any, _option("low-dose-ct: share of the dose, in (0, 1]; 0.1:0.5 if left out.")] = None,
+    dose_of: Annotated[
+        DoseOf | None,
+        typer.Option(
+            help="low-dose-ct: share of the image's own dose, by the noise of its tissue, or of a usual "
+            "abdominal one; own if left out."
+        ),
+    ] = None,
     kernel: Annotated[Kernel | None, typer.Option(help="low-dose-ct: reconstruction kernel; soft if left out.")] = None,
     factor: Annotated[Any, _option("kspace: how many times fewer samples along both axes; 2 if left out.")] = None,
     coverage: Annotated[Any, _option("raindrop: wet share of the window; 0.03:0.7 if left out.")] = None,
@@ -131,7 +147,7 @@ def degrade(
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
         given: dict[str, Any] = {"sigma": sigma, "uneven": uneven, "dose": dose, "kernel": kernel and kernel.value}
-        given |= {"factor": factor, "coverage": coverage}
+        given |= {"dose_of": dose_of and dose_of.value, "factor": factor, "coverage": coverage}
         kind, choices = _chosen(kind, given)
         from monai_sasm.io.formats import inventory
         from monai_sasm.restoration.targets import check_output
@@ -181,7 +197,8 @@ def _check_kind(kind: Kind, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not None and kind not in FITS[name]:
             kinds = " and ".join(one.value for one in FITS[name])
-            raise ValueError(f"--{name} is for {kinds}, not for {kind.value}; leave it out, or choose another --kind")
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} is for {kinds}, not for {kind.value}; leave it out, or choose another --kind")
 
 
 def _check_share(choices: dict[str, Any]) -> None:
@@ -298,6 +315,16 @@ def _make_pair(
     return {"file": file, "seed": seed, "drawn": plain(params)}
 
 
+def _own_photons(volume: Volume, spacing: float, kernel: str) -> float:
+    """Photons of an image over usual ones; 1 where its noise cannot be measured, which is told."""
+    from monai_sasm.functional.own_dose import own_exposure
+
+    found = own_exposure(volume, spacing, kernel)
+    if found is None:
+        logger.warning("%s: too little uniform tissue to measure noise; --dose is of a usual dose there", volume.name)
+    return found or 1.0
+
+
 def _padding(image: Tensor, volume: Volume) -> Tensor:
     """Bool, the shape of slices ``(B, C, H, W)``: what was never measured."""
     from monai_sasm.functional.intensity import scaling_for
@@ -320,9 +347,11 @@ def _model(kind: Kind, choices: dict[str, Any], volume: Volume | None = None) ->
     if kind is Kind.LOW_DOSE_CT:
         from monai_sasm.degradations.low_dose_ct import LowDoseCt
 
-        return LowDoseCt(
-            1.0 if volume is None else square_spacing(volume), dose=choices["dose"], kernel=choices["kernel"]
-        )
+        if volume is None:
+            return LowDoseCt(1.0, dose=choices["dose"], kernel=choices["kernel"])
+        spacing, usual = square_spacing(volume), choices["dose_of"] == DoseOf.USUAL.value
+        photons = 1.0 if usual else _own_photons(volume, spacing, choices["kernel"])
+        return LowDoseCt(spacing, dose=choices["dose"], kernel=choices["kernel"], exposure=(photons, photons))
     if volume is not None and volume.modality.profile.relative:
         _check_share(choices)
     if kind is Kind.GAUSSIAN:

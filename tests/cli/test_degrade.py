@@ -32,6 +32,8 @@ def test_an_empty_input_is_told(sasm: Any, tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["--kind", "gaussian", "--dose", "0.5"], "--dose is for low-dose-ct, not for gaussian; leave it out"),
+        (["--kind", "gaussian", "--dose-of", "usual"], "--dose-of is for low-dose-ct, not for gaussian"),
+        (["--dose", "0.5", "--dose-of", "mine"], "Invalid value for '--dose-of'"),
         (["--kind", "gaussian", "--kernel", "sharp"], "--kernel is for low-dose-ct, not for gaussian"),
         (["--kind", "rician", "--factor", "2"], "--factor is for kspace, not for rician"),
         (["--kind", "rician", "--uneven", "0"], "--uneven is for gaussian, not for rician"),
@@ -148,3 +150,24 @@ def test_padding_gets_no_noise(sasm: Any, tmp_path: Path, how: tuple[str, ...]) 
     np.testing.assert_array_equal(noisy[padded], clean[padded])
     assert np.std((noisy - clean)[~padded]) > 5
     np.testing.assert_array_equal(mask, ~padded)
+
+
+def test_the_dose_is_a_share_of_the_own_or_of_a_usual_one(sasm: Any, tmp_path: Path) -> None:
+    photons = {}
+    for of in ((), ("--dose-of", "own"), ("--dose-of", "usual")):
+        place = tmp_path / "-".join(("out", *of))
+        assert sasm("degrade", ct_small(), "-o", place, "--dose", "0.25", *of)[0] == 0
+        record = json.loads((place / "parameters.json").read_text())
+        photons[of] = record["images"][0]["drawn"]["exposure"][0], record["options"]["dose_of"]
+    assert photons["--dose-of", "usual"] == (1.0, "usual")
+    assert photons[()] == photons["--dose-of", "own"]
+    assert photons[()][0] != 1.0
+
+
+def test_a_dose_without_tissue_to_measure_is_told(sasm: Any, tmp_path: Path) -> None:
+    save_all(
+        [ct_slice(number, PixelSpacing=[0.8, 0.8], RescaleIntercept="-3000") for number in (0, 1)], tmp_path / "in"
+    )
+    code, _, err = sasm("degrade", tmp_path / "in", "-o", tmp_path / "out", "--dose", "0.25")
+    assert code == 0
+    assert "too little uniform tissue to measure noise; --dose is of a usual dose there" in err
