@@ -153,7 +153,7 @@ def start(options: dict[str, Any]) -> Iterator[Any]:
 
 
 def on_this_machine(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of ``distributed.LocalCluster`` for the same kind of workers; ``cores`` and ``memory`` are none of its."""
+    """The same for ``distributed.LocalCluster``, which knows neither ``cores`` nor ``memory``."""
     wanted: dict[str, Any] = {"threads_per_worker": 1}
     if "memory" in options:
         wanted["memory_limit"] = options["memory"]

@@ -99,7 +99,8 @@ def run(job: BatchJob, tasks: Sequence[Task], engine: Engine, summary: Summary) 
             if any(task.target.name == bids.derived_name(task.entry.paths[0].name) for task in waiting):
                 bids.describe(job.output, job.source)
             outcomes = engine(waiting, job) if waiting else iter(())
-            other = {task.id for task in tasks if task.entry.refusal is not None}  # another input than of an earlier run
+            # another input than that of an earlier result
+            other = {task.id for task in tasks if task.entry.refusal is not None}
             refused = (row_of(task, job) for task in tasks if task.refusal is not None)
             started = time.perf_counter()
             try:

@@ -196,7 +196,8 @@ def push(
             if not files and row["status"] == "ok":
                 row |= {"status": "skipped", "reason": f"{path} holds no DICOM files"}
             statuses.append(row["status"])
-            _tell(row | {"files": len(files), "taken": len(taken)}, str(path) if row["status"] == "ok" else None, as_json)
+            row |= {"files": len(files), "taken": len(taken)}
+            _tell(row, str(path) if row["status"] == "ok" else None, as_json)
         raise typer.Exit(exit_code(statuses))
 
 

@@ -52,7 +52,9 @@ def earlier_images(place: Path, *, overwrite: bool) -> list[dict[str, Any]]:
         raise FileExistsError(f"{place} is no record of sasm degrade; choose another output") from None
 
 
-def write_record(place: Path, run: dict[str, Any], records: list[dict[str, Any]], *, earlier: list[dict[str, Any]]) -> None:
+def write_record(
+    place: Path, run: dict[str, Any], records: list[dict[str, Any]], *, earlier: list[dict[str, Any]]
+) -> None:
     """``parameters.json``: what was asked for, ``run``, and what was drawn, enough to make the set again.
 
     Images of earlier runs that were not made anew keep their records, which say themselves what differs between runs.

@@ -181,7 +181,9 @@ def test_pull_takes_only_what_was_asked_for(
 
 
 @pytest.mark.parametrize(("told", "code"), [({ACCESSION: "A1"}, 0), ({}, 4)])
-def test_what_objects_do_not_say_the_server_must(server: Server, tmp_path: Path, told: dict[str, str], code: int) -> None:
+def test_what_objects_do_not_say_the_server_must(
+    server: Server, tmp_path: Path, told: dict[str, str], code: int
+) -> None:
     bare = [save(ct_slice(number, AccessionNumber=""), tmp_path / f"{number}.dcm") for number in range(SLICES)]
     server.answer = serving(bare, SLICES, **told)
     assert sasm("pull", server.url, "-o", tmp_path / "out", "--accession", "A1") == code

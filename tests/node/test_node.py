@@ -40,7 +40,7 @@ SLICES = 4
 
 
 class Renamer:
-    """Gives each file another SOP Instance UID; ``refuse`` and ``skip`` say of a file why not, ``fail`` of the whole."""
+    """Gives each file another SOP Instance UID; ``refuse`` or ``skip`` say of one why not, ``fail`` of the whole."""
 
     digest = "0" * 64
 
