@@ -186,7 +186,7 @@ def _fetch(parts: Parts, found: SeriesFound, folder: Path, asked: Mapping[str, s
 
 def _check_asked(file: Path, asked: Mapping[str, str], unsaid: frozenset[str]) -> None:
     """Refuse an object that tells something else than was asked for, or does not tell it where the server did not."""
-    dataset = quiet_read(file, stop_before_pixels=True, specific_tags=list(asked)) if asked else None
+    dataset = quiet_read(file, stop_before_pixels=True, specific_tags=list(asked))
     for key, wanted in asked.items():
         value = text_of(dataset, key).strip()
         if not _matches(value, wanted) if value else key in unsaid:
