@@ -3,9 +3,11 @@
 #
 #   docker build -t monai-sasm .                                  CPU
 #   docker build -t monai-sasm:cuda --build-arg TORCH=cu128 .     NVIDIA GPU; run with --gpus all
-#   docker run --rm --network none -v "$PWD/scans:/var/holoscan/input:ro" -v "$PWD/restored:/var/holoscan/output" monai-sasm
+#   mkdir -p restored
+#   docker run --rm --network none --user "$(id -u):$(id -g)" \
+#     -v "$PWD/scans:/var/holoscan/input:ro" -v "$PWD/restored:/var/holoscan/output" monai-sasm
 #
-# The output folder must be writable for user 1000, or for the one given with --user. Folders may also be given by
+# The output folder must be there and writable for the user given with --user, or for user 1000. Folders may also be given by
 # MERCURE_IN_DIR and MERCURE_OUT_DIR or MONAI_INPUTPATH and MONAI_OUTPUTPATH, options by SASM_BATCH_STRENGTH=0.8 and so
 # on; `docker run monai-sasm restore --help` reaches the other commands.
 ARG PYTHON=3.11
@@ -36,7 +38,9 @@ RUN groupadd --gid 1000 sasm \
 COPY --from=build /opt/sasm /opt/sasm
 # MONAI Deploy looks here. Not in /etc/monai as well: mercure would then insist on running the container as root.
 COPY containers/app.json containers/pkg.json /etc/holoscan/
+# any user can be given with --user: one that is not in the passwd file has no home to write into
 ENV PATH="/opt/sasm/bin:${PATH}" \
+    HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     MPLCONFIGDIR=/tmp/matplotlib \
     HOLOSCAN_INPUT_PATH=/var/holoscan/input \

@@ -147,3 +147,14 @@ def test_the_command_of_the_image_restores_a_folder(
     work._restorer.cache_clear()
     assert ended.value.code == 0
     assert [row["status"] for row in read(tmp_path / "output" / "manifest.jsonl")] == ["ok", "ok"]
+
+
+def test_any_user_can_run_it_as_documented() -> None:
+    """A bound folder that is missing is made by root, and users that the image does not know have no home."""
+    assert environment(stages()[-1])["HOME"] == "/tmp"
+    for place in ("docs/install.md", "docs/archive.md", "Dockerfile"):
+        lines = [line.removeprefix("#").strip() for line in (ROOT / place).read_text().splitlines()]
+        for number, line in enumerate(lines):
+            if line.startswith("docker run --rm"):
+                assert lines[number - 1] == "mkdir -p restored", place
+                assert '--user "$(id -u):$(id -g)"' in line, place

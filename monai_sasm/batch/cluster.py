@@ -36,6 +36,7 @@ INSTALL = "pip install 'monai-sasm[cluster]'"
 KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
 SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "sge": "qsub", "lsf": "bsub"}
 CORES, MEMORY = 1, "8GB"  # of one worker, where the cluster file does not say it
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # of the networks
 PATIENCE = 600.0  # seconds without any worker, for a queue to start one or a node to come back
 POLL = 5.0  # seconds between looks at the workers
 ANSWER = 30.0  # seconds within which a scheduler answers a question that needs no work
@@ -110,7 +111,7 @@ def checked(options: dict[str, Any]) -> dict[str, Any]:
     if options["kind"] == "local":  # which hands what it does not know to workers, and those die of it
         dask = require("distributed", "a batch on a cluster", INSTALL)
         known = {name for one in (dask.LocalCluster, dask.Nanny, dask.Worker) for name in signature(one).parameters}
-        unknown = sorted(map(str, set(options) - {"kind", "jobs"} - known))
+        unknown = sorted(map(str, set(options) - {"kind", "jobs", "cores", "memory"} - known))
         if unknown:
             raise ValueError(f"a cluster of kind local has no {', '.join(unknown)}; see distributed.LocalCluster")
     return options
@@ -122,9 +123,9 @@ def start(options: dict[str, Any]) -> Iterator[Any]:
 
     Args:
         options: ``kind`` (``slurm``, ``pbs``, ``sge``, ``lsf``, or ``local`` for worker processes on this machine),
-            ``jobs`` (number of workers) and, for ``kind`` other than ``local``, whatever dask-jobqueue knows:
-            ``queue``, ``account``, ``cores`` (1 if left out) and ``memory`` (8GB) of one worker, ``walltime``,
-            ``job_extra_directives``, ...
+            ``jobs`` (number of workers), ``cores`` (1 if left out) and ``memory`` of one worker (8GB; of ``local`` its
+            share of the machine's), and whatever dask-jobqueue knows: ``queue``, ``account``, ``walltime``,
+            ``job_extra_directives``, ...; of ``local`` ``distributed.LocalCluster``.
 
     Raises:
         ValueError: ``kind``, ``jobs``, ``cores`` or ``memory`` is missing or wrong, or there is no such option.
@@ -133,7 +134,7 @@ def start(options: dict[str, Any]) -> Iterator[Any]:
     kind, jobs = options["kind"], options["jobs"]
     if kind == "local":
         make = require("distributed", "a batch on a cluster", INSTALL).LocalCluster
-        settings = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None} | more
+        settings = {"n_workers": jobs, "dashboard_address": None} | on_this_machine(more)
     else:
         if shutil.which(SUBMIT[kind]) is None:
             raise ValueError(f"{SUBMIT[kind]} is not on this machine; run it where jobs of {kind} are submitted")
@@ -151,6 +152,16 @@ def start(options: dict[str, Any]) -> Iterator[Any]:
         yield cluster
 
 
+def on_this_machine(options: dict[str, Any]) -> dict[str, Any]:
+    """The same for ``distributed.LocalCluster``, which knows neither ``cores`` nor ``memory``."""
+    wanted: dict[str, Any] = {"threads_per_worker": 1}
+    if "memory" in options:
+        wanted["memory_limit"] = options["memory"]
+    if "cores" in options:
+        wanted["env"] = dict.fromkeys(_THREADS, str(options["cores"]))
+    return wanted | {key: value for key, value in options.items() if key not in ("cores", "memory")}
+
+
 def one_task_each(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     """Options of dask-jobqueue for jobs of one worker with one thread for tasks and all cores for the networks."""
     options = {"memory": MEMORY} | options
@@ -158,7 +169,7 @@ def one_task_each(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     wanted: dict[str, Any] = {"job_cpu": cores} if kind == "slurm" else {"ncpus": cores} if kind == "lsf" else {}
     if kind == "pbs" and "resource_spec" not in options:
         wanted["resource_spec"] = f"select=1:ncpus={cores}:mem={options['memory']}"
-    environment = [f"export {name}={cores}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
+    environment = [f"export {name}={cores}" for name in _THREADS]
     prologue = [*options.get("job_script_prologue", ()), *environment]
     return wanted | options | {"cores": 1, "processes": 1, "job_script_prologue": prologue}
 

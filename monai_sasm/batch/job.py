@@ -32,7 +32,8 @@ class BatchJob:
         trust: further folders of bundles.
         ledger: the output is an archive with a ledger and a manifest: a run can be resumed, NIfTI results carry the
             names of BIDS derivatives, and what lies in the output is no input.
-        resume: take over what an earlier run did with the same input, models and parameters.
+        resume: take over what an earlier run did with the same input, models and parameters; what it did otherwise is
+            made anew, unless somebody has changed it since.
         overwrite: replace other results.
         keep_private: keep private DICOM tags.
         identify: write names, paths and UIDs into the rows, which may name patients.

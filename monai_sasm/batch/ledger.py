@@ -137,6 +137,15 @@ class Ledger:
             place for unit, names in record["units"].items() for place in files_of(inside(self.output, unit), names)
         ]
 
+    def changed(self, identity: str) -> list[Path]:
+        """The files of a task's result that are not as it left them; those that are gone do not count.
+
+        Raises:
+            RefusedError: a link stands on the way to one.
+        """
+        record, until = self.record(identity, whole=False) or {"units": {}}, self._recorded(identity)
+        return [file for file in self._files(record) if os.path.lexists(file) and not untouched(file, until)]
+
     def start(self, identity: str) -> int:
         """Note that a task starts; returns how often it has started without reaching an end, this one included."""
         descriptor = open_regular(self.folder / "starts" / _plain(identity), os.O_WRONLY | os.O_CREAT | os.O_APPEND)

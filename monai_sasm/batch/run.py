@@ -99,11 +99,13 @@ def run(job: BatchJob, tasks: Sequence[Task], engine: Engine, summary: Summary) 
             if any(task.target.name == bids.derived_name(task.entry.paths[0].name) for task in waiting):
                 bids.describe(job.output, job.source)
             outcomes = engine(waiting, job) if waiting else iter(())
+            # another input than that of an earlier result
+            other = {task.id for task in tasks if task.entry.refusal is not None}
             refused = (row_of(task, job) for task in tasks if task.refusal is not None)
             started = time.perf_counter()
             try:
                 for row in chain(refused, outcomes):
-                    _write(manifest, row)
+                    _write(manifest, row, stale=row["input"]["id"] in other)
                     summary.add(row, job.run)
                     summary.seconds = time.perf_counter() - started
                     yield row
@@ -113,11 +115,11 @@ def run(job: BatchJob, tasks: Sequence[Task], engine: Engine, summary: Summary) 
                 ledger.recover()
 
 
-def _write(manifest: Manifest, row: Row) -> None:
+def _write(manifest: Manifest, row: Row, *, stale: bool) -> None:
     known = manifest.latest(row["input"]["id"]) or {}
     if all(known.get(key) == row.get(key) for key in ("status", "reason", "commit")):
         return
-    if known.get("status") == "ok" and row["status"] == "skipped":
+    if known.get("status") == "ok" and row["status"] == "skipped" and not stale:
         return  # its result is still in place
     try:
         manifest.append(row)

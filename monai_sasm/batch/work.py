@@ -17,7 +17,7 @@ from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.plan import check_targets
 from monai_sasm.batch.row import SCHEMA, Row, ended_by, row_of
-from monai_sasm.errors import RefusedError, as_flags
+from monai_sasm.errors import NotAnImageError, RefusedError, as_flags
 from monai_sasm.io.apart import decoding_apart
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
@@ -146,27 +146,47 @@ def _restorer_here(job: BatchJob) -> Restorer:
 
 
 def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restorer, progress: Progress | None) -> Row:
-    row, ledger = row_of(task, job), Ledger(job.output)
+    ledger = Ledger(job.output)
     earlier = ledger.record(task.id)
     if earlier is not None and earlier["row"]["run"] == job.run:
         return Row(earlier["row"])  # the scheduler runs it again, for it lost a worker that had finished
     if earlier is not None and not (job.resume or job.overwrite):
         raise FileExistsError("an earlier run has done it; pass resume=True to go on after it, or overwrite=True")
     # of a result of which somebody has removed some: it is made whole
-    rest = ledger.record(task.id, whole=False) if earlier is None else None
-    if earlier is None and rest is None:
+    own = ledger.record(task.id, whole=False) if earlier is None else earlier
+    if own is None:
         check_targets(task, job)  # before the input is read
     content = input_hash(task.entry)
     key = _key(content, made, task=task, job=job)
-    if rest is not None and not (job.overwrite or (job.resume and rest["key"] == key)):
-        check_targets(task, job)
     if earlier is not None and job.resume and earlier["key"] == key:
         return Row(earlier["row"])
-    if earlier is not None and not job.overwrite:
-        raise FileExistsError(
-            "the result there was made from another input, with other models or parameters, or is laid out otherwise; "
-            "pass overwrite=True to replace it"
+    if own is not None and not (job.overwrite or job.resume):
+        check_targets(task, job)
+    if own is not None and not job.overwrite and own["key"] != key and ledger.changed(task.id):
+        raise RefusedError(
+            "the result there was made from another input, with other models or parameters, or is laid out otherwise, "
+            "and was changed since; pass overwrite=True to replace it"
         )
+    try:
+        return _made(task, job, ledger, content=content, key=key, restorer=restorer, progress=progress)
+    except (FileExistsError, NotAnImageError) as error:
+        if own is None:
+            raise
+        raise RefusedError(str(error)) from error  # what is there is out of date or not whole, and stays so: a failure
+
+
+def _made(
+    task: Task,
+    job: BatchJob,
+    ledger: Ledger,
+    *,
+    content: str,
+    key: str,
+    restorer: Restorer,
+    progress: Progress | None,
+) -> Row:
+    """Restore an image and commit the result, which takes the place of an earlier one of this task."""
+    row = row_of(task, job)
     with ledger.staging(job.run, task.id) as folder:
         row |= _written(task, job, folder / task.target, restorer=restorer, progress=progress)
         _arrange(task, job, folder)

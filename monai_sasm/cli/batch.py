@@ -38,10 +38,11 @@ SHOWN_FAILURES = 20
 Input = Annotated[Path, typer.Argument(metavar="IN", envvar=INPUTS, help="Folder of DICOM studies, NIfTI or photos.")]
 Output = Annotated[Path, typer.Argument(metavar="OUT", envvar=OUTPUTS, help="Folder for results and manifest.jsonl.")]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Take over what is done already with this input, models and parameters.")
+    bool,
+    typer.Option("--resume", help="Take over what is done with this input, models and parameters; make the rest anew."),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace other results; with --resume only those that are out of date.")
+    bool, typer.Option("--overwrite", help="Replace any results; with --resume only those that are out of date.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the series with their id and place; write nothing.")]
 Identify = Annotated[

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,18 +13,17 @@ import typer
 
 from monai_sasm.cli.arguments import ModalityOption
 from monai_sasm.cli.output import exit_code, logger, one_line_errors, say, set_up_logging
+from monai_sasm.cli.pairs import earlier_images, plain, write_image, write_record
 from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from torch import Tensor
 
     from monai_sasm.io.entry import Entry
     from monai_sasm.io.volume import Volume
 
 PARTS = ("clean", "noisy", "masks")  # folders of the output
-SMALL = 16  # tensors of at most so many numbers are written out in the record, larger ones as mean and range
 
 
 class Kind(str, Enum):
@@ -45,10 +43,18 @@ class Kernel(str, Enum):
     SHARP = "sharp"
 
 
+class DoseOf(str, Enum):
+    """What the dose of low-dose CT is a share of."""
+
+    OWN = "own"
+    USUAL = "usual"
+
+
 FITS = {
     "sigma": (Kind.GAUSSIAN, Kind.RICIAN, Kind.KSPACE),
     "uneven": (Kind.GAUSSIAN,),
     "dose": (Kind.LOW_DOSE_CT,),
+    "dose_of": (Kind.LOW_DOSE_CT,),
     "kernel": (Kind.LOW_DOSE_CT,),
     "factor": (Kind.KSPACE,),
     "coverage": (Kind.RAINDROP,),
@@ -56,7 +62,8 @@ FITS = {
 """Option -> the kinds that have it."""
 IMPLIED = {"dose": Kind.LOW_DOSE_CT, "factor": Kind.KSPACE, "coverage": Kind.RAINDROP}
 """Option -> the kind that it says alone."""
-DEFAULTS = {"uneven": 0.0, "dose": (0.1, 0.5), "kernel": "soft", "factor": (2.0, 2.0), "coverage": (0.03, 0.7)}
+DEFAULTS: dict[str, Any] = {"uneven": 0.0, "dose": (0.1, 0.5), "dose_of": "own", "kernel": "soft"}
+DEFAULTS |= {"factor": (2.0, 2.0), "coverage": (0.03, 0.7)}
 ONLY_FOR = {
     Kind.RAINDROP: Modality.PHOTO,
     Kind.LOW_DOSE_CT: Modality.CT,
@@ -114,7 +121,14 @@ def degrade(
     uneven: Annotated[
         float | None, typer.Option(min=0, max=1, help="gaussian: share of images whose noise varies; 0 if left out.")
     ] = None,
-    dose: Annotated[Any, _option("low-dose-ct: fraction of a usual abdominal dose; 0.1:0.5 if left out.")] = None,
+    dose: Annotated[Any, _option("low-dose-ct: share of the dose, in (0, 1]; 0.1:0.5 if left out.")] = None,
+    dose_of: Annotated[
+        DoseOf | None,
+        typer.Option(
+            help="low-dose-ct: share of the image's own dose, by the noise of its tissue, or of a usual "
+            "abdominal one; own if left out."
+        ),
+    ] = None,
     kernel: Annotated[Kernel | None, typer.Option(help="low-dose-ct: reconstruction kernel; soft if left out.")] = None,
     factor: Annotated[Any, _option("kspace: how many times fewer samples along both axes; 2 if left out.")] = None,
     coverage: Annotated[Any, _option("raindrop: wet share of the window; 0.03:0.7 if left out.")] = None,
@@ -133,7 +147,7 @@ def degrade(
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
         given: dict[str, Any] = {"sigma": sigma, "uneven": uneven, "dose": dose, "kernel": kernel and kernel.value}
-        given |= {"factor": factor, "coverage": coverage}
+        given |= {"dose_of": dose_of and dose_of.value, "factor": factor, "coverage": coverage}
         kind, choices = _chosen(kind, given)
         from monai_sasm.io.formats import inventory
         from monai_sasm.restoration.targets import check_output
@@ -146,7 +160,7 @@ def degrade(
         asked = Asked(kind, choices, count, seed, overwrite, source)
         records: list[dict[str, Any]] = []
         place = output / "parameters.json"
-        earlier = _earlier_images(place, overwrite=overwrite)
+        earlier = earlier_images(place, overwrite=overwrite)
         try:
             entries = inventory(source, modality)
             made_on = [entry.modality for entry in entries if _refusal(entry, kind) is None]
@@ -157,7 +171,8 @@ def degrade(
             statuses = _make_pairs(entries, output, asked, records)
         finally:  # of what was made before an interruption, too
             if records:
-                _write_record(place, asked, records, earlier=earlier)
+                run = {"kind": kind.value, "options": choices, "seed": seed}
+                write_record(place, run, records, earlier=earlier)
         if records:
             say(place)
         raise typer.Exit(exit_code(statuses))
@@ -182,7 +197,8 @@ def _check_kind(kind: Kind, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not None and kind not in FITS[name]:
             kinds = " and ".join(one.value for one in FITS[name])
-            raise ValueError(f"--{name} is for {kinds}, not for {kind.value}; leave it out, or choose another --kind")
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} is for {kinds}, not for {kind.value}; leave it out, or choose another --kind")
 
 
 def _check_share(choices: dict[str, Any]) -> None:
@@ -248,7 +264,8 @@ def _make_versions(entry: Entry, file: str, output: Path, asked: Asked, records:
         for version in range(1, asked.count + 1):
             own = file if asked.count == 1 else f"{name}-{version}{file.removeprefix(name)}"
             seed = _seed(entry, version, asked)
-            records.append(_make_pair(volume, own, output, model=model, seed=seed, overwrite=asked.overwrite))
+            how = {"model": model, "kind": asked.kind, "seed": seed, "overwrite": asked.overwrite}
+            records.append(_make_pair(volume, own, output, **how))
     except Exception as error:  # one bad image must not end the data set
         logger.debug("traceback", exc_info=True)
         logger.error("%s: failed: %s", entry.label, reason_of(error))
@@ -265,8 +282,13 @@ def _seed(entry: Entry, version: int, asked: Asked) -> int:
     return seed_of(asked.seed, place, version)
 
 
-def _make_pair(volume: Volume, file: str, output: Path, *, model: Any, seed: int, overwrite: bool) -> dict[str, Any]:
-    """Degrade one image slice by slice, write it, and say what was drawn."""
+def _make_pair(
+    volume: Volume, file: str, output: Path, *, model: Any, kind: Kind, seed: int, overwrite: bool
+) -> dict[str, Any]:
+    """Degrade one image slice by slice, write it, and say what was drawn.
+
+    Padding was never measured and stays; noise of MR scanners fills the background, too.
+    """
     import numpy as np
     import torch
 
@@ -275,6 +297,7 @@ def _make_pair(volume: Volume, file: str, output: Path, *, model: Any, seed: int
     places = {part: output / part / file for part in PARTS}
     for place in places.values():
         guard_target(place, overwrite=overwrite)
+    padded = not volume.modality.profile.is_picture and kind not in (Kind.RICIAN, Kind.KSPACE)
     generator = torch.Generator().manual_seed(seed)
     slices = volume.as_slices()
     noisy, masks = np.empty_like(slices), np.empty((len(slices), *slices.shape[2:]), np.float32)
@@ -282,13 +305,32 @@ def _make_pair(volume: Volume, file: str, output: Path, *, model: Any, seed: int
     for index, clean in enumerate(torch.from_numpy(np.ascontiguousarray(slices))):
         # strength is drawn once, as one scan has one dose; the noise of each slice is its own
         params = model.draw((1, *clean.shape), generator) if index == 0 else replace(params, seed=params.seed + 1)
-        noisy[index] = model.apply(clean[None], params)[0].numpy()
-        masks[index] = params.mask[0, 0].numpy()
+        kept = _padding(clean[None], volume) if padded else torch.zeros_like(clean[None], dtype=torch.bool)
+        noisy[index] = torch.where(kept, clean, model.apply(clean[None], params))[0].numpy()
+        masks[index] = params.mask[0, 0].masked_fill(kept[0].all(0), 0).numpy()
     on_grid = masks if volume.modality.profile.is_picture else volume.from_slices(masks[:, None]).array
     parts = {"clean": volume.array, "noisy": volume.from_slices(noisy).array, "masks": on_grid}
     for part, array in parts.items():
-        _write(volume, array, places[part], overwrite=overwrite)
-    return {"file": file, "seed": seed, "drawn": _plain(params)}
+        write_image(volume, array, places[part], overwrite=overwrite)
+    return {"file": file, "seed": seed, "drawn": plain(params)}
+
+
+def _own_photons(volume: Volume, spacing: float, kernel: str) -> float:
+    """Photons of an image over usual ones; 1 where its noise cannot be measured, which is told."""
+    from monai_sasm.functional.own_dose import own_exposure
+
+    found = own_exposure(volume, spacing, kernel)
+    if found is None:
+        logger.warning("%s: too little uniform tissue to measure noise; --dose is of a usual dose there", volume.name)
+    return found or 1.0
+
+
+def _padding(image: Tensor, volume: Volume) -> Tensor:
+    """Bool, the shape of slices ``(B, C, H, W)``: what was never measured."""
+    from monai_sasm.functional.intensity import scaling_for
+    from monai_sasm.restoration.shelter import sheltered
+
+    return sheltered(scaling_for(volume).forward(image), volume.modality.profile).padding
 
 
 def _model(kind: Kind, choices: dict[str, Any], volume: Volume | None = None) -> Any:
@@ -305,9 +347,11 @@ def _model(kind: Kind, choices: dict[str, Any], volume: Volume | None = None) ->
     if kind is Kind.LOW_DOSE_CT:
         from monai_sasm.degradations.low_dose_ct import LowDoseCt
 
-        return LowDoseCt(
-            1.0 if volume is None else square_spacing(volume), dose=choices["dose"], kernel=choices["kernel"]
-        )
+        if volume is None:
+            return LowDoseCt(1.0, dose=choices["dose"], kernel=choices["kernel"])
+        spacing, usual = square_spacing(volume), choices["dose_of"] == DoseOf.USUAL.value
+        photons = 1.0 if usual else _own_photons(volume, spacing, choices["kernel"])
+        return LowDoseCt(spacing, dose=choices["dose"], kernel=choices["kernel"], exposure=(photons, photons))
     if volume is not None and volume.modality.profile.relative:
         _check_share(choices)
     if kind is Kind.GAUSSIAN:
@@ -322,74 +366,3 @@ def _model(kind: Kind, choices: dict[str, Any], volume: Volume | None = None) ->
         sigma = (0.0, 0.0)  # fewer samples only
     noise = KspaceNoise(sigma=sigma, scale=1.0 if volume is None else scaling_for(volume).scale)
     return noise if kind is Kind.RICIAN else LowQualityMr(KspaceTruncation(factor=choices["factor"]), noise)
-
-
-def _write(volume: Volume, array: NDArray[np.float32], path: Path, *, overwrite: bool) -> None:
-    import numpy as np
-
-    from monai_sasm.io.commit import guard_target, replacing
-    from monai_sasm.io.nifti import export as nifti_export
-    from monai_sasm.io.photo import png
-    from monai_sasm.io.photo.photo import to_samples
-
-    if not volume.modality.profile.is_picture:
-        spatial = array if array.shape[0] > 1 else array[0]
-        nifti_export.export(spatial, volume, path, overwrite=overwrite)
-        return
-    guard_target(path, overwrite=overwrite)
-    samples = to_samples(np.moveaxis(array, 0, 2), np.dtype(np.uint8))
-    with replacing(path, overwrite=overwrite) as file:
-        file.write(png.encode_plain(samples[..., 0] if samples.shape[2] == 1 else samples))
-
-
-def _earlier_images(place: Path, *, overwrite: bool) -> list[dict[str, Any]]:
-    """The images of earlier runs, each with all that its record says.
-
-    Raises:
-        FileExistsError: the file is no such record and ``overwrite`` is off.
-    """
-    try:
-        common = json.loads(place.read_text(encoding="utf-8"))
-        return [{**common, **image, "file": str(image["file"])} for image in common.pop("images")]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError, KeyError, AttributeError):
-        if overwrite:
-            return []
-        raise FileExistsError(f"{place} is no record of sasm degrade; choose another output") from None
-
-
-def _write_record(place: Path, asked: Asked, records: list[dict[str, Any]], *, earlier: list[dict[str, Any]]) -> None:
-    """``parameters.json``: what was asked for and what was drawn, enough to make the set again.
-
-    Images of earlier runs that were not made anew keep their records, which say themselves what differs between runs.
-    """
-    from monai_sasm import __version__
-    from monai_sasm.io.commit import replacing
-
-    run = {"kind": asked.kind.value, "options": asked.choices, "seed": asked.seed}
-    made = {record["file"] for record in records}
-    kept = [image for image in earlier if image["file"] not in made]
-    content = {"software": f"monai_sasm {__version__}", **run, "images": [*kept, *records]}
-    with replacing(place) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode())
-
-
-def _plain(value: Any) -> Any:
-    """Parameter records as JSON: small tensors in full, maps as mean and range."""
-    import torch
-
-    if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [_plain(part) for part in value]
-    if not isinstance(value, torch.Tensor):
-        return value
-    if value.numel() <= SMALL:
-        return value.tolist()
-    return {
-        "mean": float(value.mean()),
-        "low": float(value.min()),
-        "high": float(value.max()),
-        "shape": list(value.shape),
-    }

@@ -135,10 +135,11 @@ def pull(
         filters = {key: value for key, value in keys.items() if value}
         if not filters:
             raise ValueError("say what to fetch: --study, --series, --patient or --accession")
+        filters |= {"Modality": modality.upper()} if modality else {}
         check_output(output, named=False)
         web = Web(_web_peer(server, config))
         try:
-            found = find_series(web, filters | ({"Modality": modality.upper()} if modality else {}))
+            found = find_series(web, filters)
         except OSError as error:  # of the server: the command may be right
             logger.debug("traceback", exc_info=True)
             logger.error("%s", reason_of(error))
@@ -149,7 +150,7 @@ def pull(
             row |= {"instances": one.instances, "status": "planned", "path": None, "reason": None}
             if not dry_run:
                 try:
-                    row |= {"path": str(fetch_series(web, one, output)), "status": "ok"}
+                    row |= {"path": str(fetch_series(web, one, output, filters)), "status": "ok"}
                 except FileExistsError as error:
                     row |= {"status": "skipped", "reason": reason_of(error)}
                 except (ValueError, OSError) as error:
@@ -184,17 +185,19 @@ def push(
         peer = _peer(server, config)
         statuses = []
         for path in source:
-            files, taken = list(dicom_files(path)), list[str]()
-            row: dict[str, Any] = {"path": str(path), "files": len(files), "status": "ok", "reason": None}
+            files, taken = list[Path](), list[str]()
+            row: dict[str, Any] = {"path": str(path), "status": "ok", "reason": None}
             try:
+                files += dicom_files(path)
                 deliver(peer, files, ae_title, taken.extend)
             except (UnreachableError, ValueError) as error:
                 row |= {"status": "failed", "reason": reason_of(error)}
                 statuses += ["ok"] if taken else []  # some of it has arrived
-            if not files:
+            if not files and row["status"] == "ok":
                 row |= {"status": "skipped", "reason": f"{path} holds no DICOM files"}
             statuses.append(row["status"])
-            _tell(row | {"taken": len(taken)}, str(path) if row["status"] == "ok" else None, as_json)
+            row |= {"files": len(files), "taken": len(taken)}
+            _tell(row, str(path) if row["status"] == "ok" else None, as_json)
         raise typer.Exit(exit_code(statuses))
 
 

@@ -146,6 +146,15 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def plain_address(host: str) -> str:
+    """An IP address as it is usually written; that of IPv4 also where a socket for both gives it as one of IPv6."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
 Peer = DicomPeer | WebPeer
 
 
@@ -163,7 +172,11 @@ class Caller:
 
     def admits(self, ae_title: str, host: str) -> bool:
         """Whether a calling AE title from an address is this caller."""
-        return self.ae_title in (ANYONE, ae_title) and self.host in (None, host)
+        return self.ae_title in (ANYONE, ae_title) and self.admits_host(host)
+
+    def admits_host(self, host: str) -> bool:
+        """Whether an address is one that this caller may call from."""
+        return self.host is None or plain_address(self.host) == plain_address(host)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ NAMES = {
     "too_large": "objects refused because they are longer than max_object_mb",
     "out_of_resources": "objects refused because the disk is full or cannot be written",
     "repeated": "objects dropped because they were restored and sent before",
+    "passed_over": "objects dropped because there is nothing to restore in them, such as localizers",
     "series": "series found complete",
     "restored": "derived objects written",
     "sent": "derived objects taken by a destination",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_sasm.io.dicom.header import read_header
+from monai_sasm.io.dicom.support import modality_of
 from monai_sasm.io.silence import mute
 from monai_sasm.node.config import INSTALL, DicomPeer, Peer, WebPeer
 from monai_sasm.node.tls import client_context
@@ -65,10 +66,11 @@ def sop_instance(file: Path) -> str:
     """SOP Instance UID of a DICOM file.
 
     Raises:
-        ValueError: it has none, or cannot be read.
+        ValueError: it has none, or cannot be read, or is a CT or MR image that ends before its pixels.
     """
     header = read_header(file)
-    if header is None or header.broken or not header.sop_instance:
+    lost = header is not None and modality_of(header) is not None and not header.has_pixels
+    if header is None or header.broken or not header.sop_instance or lost:
         raise ValueError(f"{file.name} is damaged")
     return header.sop_instance
 

@@ -16,11 +16,13 @@ class Outcome:
 
     Args:
         written: derived files.
-        refused: files that were not restored, with the reason.
+        refused: files that should have been restored and were not, with the reason.
+        passed: files that are rightly passed over (localizers, phase, own results), with the reason.
     """
 
     written: int
     refused: tuple[tuple[tuple[Path, ...], str], ...]
+    passed: tuple[tuple[tuple[Path, ...], str], ...] = ()
 
 
 class Restores(Protocol):

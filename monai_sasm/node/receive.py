@@ -1,8 +1,8 @@
 """The receiving side: C-ECHO and C-STORE from callers that are allowed; an object is acknowledged when it is on disk.
 
 What the node has nothing to do with (reports, structure sets, its own results) is acknowledged and dropped: a PACS that
-routes whole studies would take the refusal of one object for a failure of all. What it should restore and cannot is
-acknowledged and kept, and ends in quarantine.
+routes whole studies would take the refusal of one object for a failure of all. What only a look at the whole series
+tells is dropped later (localizers). What it should restore and cannot is acknowledged and kept, and ends in quarantine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from monai_sasm.io.silence import mute
 from monai_sasm.node.arrivals import Arrivals
 from monai_sasm.node.audit import Audit
 from monai_sasm.node.commitment import SOP_CLASS, Commitments
-from monai_sasm.node.config import ANYONE, INSTALL, DicomPeer, NodeConfig
+from monai_sasm.node.config import ANYONE, INSTALL, DicomPeer, NodeConfig, plain_address
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.spool import Spool
 from monai_sasm.optional import require
@@ -145,8 +145,9 @@ class Receiver:
 
     def _admits_host(self, host: str) -> bool:
         """Whether anybody at an address may send: nobody else is listened to."""
-        if any(allowed.host in (None, host) for allowed in self._config.allow):
+        if any(allowed.admits_host(host) for allowed in self._config.allow):
             return True
+        host = plain_address(host)
         logger.warning("a connection from %s was closed; allow it by allow=['AE@%s']", host, host)
         self._counters.add("not_authorised")
         return False
@@ -168,9 +169,10 @@ class Receiver:
 
     def _rejected(self, event: Any) -> None:
         caller = event.assoc.requestor
-        logger.warning("an association from %s at %s was rejected", str(caller.ae_title).strip(), caller.address)
+        address = plain_address(caller.address)
+        logger.warning("an association from %s at %s was rejected", str(caller.ae_title).strip(), address)
         self._counters.add("not_authorised")
-        self._audit.note("rejected", caller=str(caller.ae_title).strip(), address=caller.address)
+        self._audit.note("rejected", caller=str(caller.ae_title).strip(), address=address)
 
     def _ended(self, event: Any, broken: bool) -> None:
         self._close(id(event.assoc), broken=broken)
@@ -187,7 +189,7 @@ class Receiver:
                     series=key,
                     objects=count,
                     caller=str(caller.ae_title).strip(),
-                    address=caller.address,
+                    address=plain_address(caller.address),
                     broken=broken,
                     uids={"StudyInstanceUID": study, "SeriesInstanceUID": series},
                 )

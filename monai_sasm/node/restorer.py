@@ -75,7 +75,7 @@ class SeriesRestorer:
         """Restore every series in ``source`` into a folder of its own below ``derived``; see :class:`Restores`."""
         job = replace(self._job, source=source, output=derived)
         written = 0
-        refused: list[tuple[tuple[Path, ...], str]] = []
+        left: dict[str, list[tuple[tuple[Path, ...], str]]] = {"failed": [], "skipped": []}
         for task in plan(job):
             with decoding_apart():
                 row = run_at_once(task, job, restorer=self._restorer, progress=progress)
@@ -84,5 +84,5 @@ class SeriesRestorer:
             if row["status"] == "ok":
                 written += row["output"]["files"]
             else:
-                refused.append((task.entry.paths, row["reason"]))
-        return Outcome(written, tuple(refused))
+                left[row["status"]].append((task.entry.paths, row["reason"]))
+        return Outcome(written, tuple(left["failed"]), tuple(left["skipped"]))

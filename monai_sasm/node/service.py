@@ -20,7 +20,7 @@ from monai_sasm.node.commitment import Commitments
 from monai_sasm.node.config import DicomPeer, NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.health import HealthServer
-from monai_sasm.node.outcome import Restores, is_disk_fault, is_disk_full
+from monai_sasm.node.outcome import Outcome, Restores, is_disk_fault, is_disk_full
 from monai_sasm.node.progress import Progress
 from monai_sasm.node.receive import Receiver
 from monai_sasm.node.sender import DestinationQueue, Sender
@@ -42,7 +42,7 @@ class Node:
     Args:
         config: see :class:`NodeConfig`.
         restorer: what turns a received series into a derived one.
-        report: called with one row per series that is sent or set aside; without patient data.
+        report: called with one row per series that is sent, passed over or set aside; without patient data.
 
     Raises:
         LockedError: another process uses the spool.
@@ -225,10 +225,14 @@ class Node:
             self.spool.stop(job)
             raise
         self.spool.stop(job)
+        if outcome.passed and not (outcome.written or outcome.refused):
+            self._pass_over(job, outcome)
+            return
         if not outcome.written:
             reasons = dict.fromkeys(reason for _, reason in outcome.refused)
             self._quarantine(job, "; ".join(reasons) or "nothing in it is an image")
             return
+        self._count_passed(job, outcome)
         for files, reason in outcome.refused:
             logger.warning("%s: %d objects set aside: %s", job.name, len(files), reason)
             self.spool.set_aside(job, files, reason)
@@ -238,6 +242,19 @@ class Node:
         self._audit.note("restored", series=job.key, job=job.name, objects=outcome.written)
         seconds = time.monotonic() - started
         logger.info("%s: %d objects restored in %.1f s", job.name, outcome.written, seconds)
+
+    def _pass_over(self, job: Job, outcome: Outcome) -> None:
+        """Drop a job without anything to restore, which is no fault: its sender has been told that it arrived."""
+        reason = "; ".join(dict.fromkeys(reason for _, reason in outcome.passed))
+        self._count_passed(job, outcome)
+        self.spool.discard(job)
+        self._audit.note("passed over", series=job.key, job=job.name, reason=reason)
+        self._tell(self._row(job) | {"status": "skipped", "reason": reason})
+
+    def _count_passed(self, job: Job, outcome: Outcome) -> None:
+        for files, reason in outcome.passed:
+            logger.info("%s: %d objects passed over: %s", job.name, len(files), reason)
+            self.counters.add("passed_over", len(files))
 
     def _quarantine(self, job: Job, reason: str) -> None:
         shutil.rmtree(job.folder / BUILDING, ignore_errors=True)

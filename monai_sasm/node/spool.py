@@ -12,7 +12,7 @@
 
 A state changes by one rename. Names are hashes of UIDs; the files themselves hold patient data. Files are named after
 their SOP Instance UID and their content, so that an object sent twice is one file, and a corrected one is another; it
-takes the place of the first, unless that is of another patient.
+takes the place of the first where both tell the same image of the same patient: some anonymisers give one UID to all.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ class Spool:
             folder.mkdir(exist_ok=True)
             os.replace(draft.path, folder / draft.name)
             for older in folder.glob(f"{draft.name.partition('-')[0]}-*.dcm"):
-                # the same instance with other content: the later one counts, unless it is another patient's
-                if older.name != draft.name and _patient(older) == draft.header.patient:
+                # the same instance with other content: the later one counts
+                if older.name != draft.name and _image(read_header(older)) == _image(draft.header):
                     older.unlink()
         sync(folder)
         sync(folder.parent)
@@ -211,9 +211,8 @@ class Spool:
     def drop_known(self, job: Job) -> int:
         """Take out of a job in ready what was restored and sent before, or is on its way; how many objects that is."""
         known: set[str] = set()
-        for other in self.jobs(
-            "outgoing"
-        ):  # first these, then the ledger: a job delivered in between is in one of them
+        # first these, then the ledger: a job delivered in between is in one of them
+        for other in self.jobs("outgoing"):
             known |= other.received() if other.key == job.key else set()
         known |= set(_lines(self._ledger / job.key))
         repeated = job.received() & known
@@ -369,9 +368,13 @@ def _series_key(header: Header) -> str:
     return _hash("series", header.study, header.series)
 
 
-def _patient(path: Path) -> tuple[str, str] | None:
-    header = read_header(path)
-    return None if header is None else header.patient
+def _image(header: Header | None) -> tuple[object, ...] | None:
+    """What tells images of one SOP Instance UID apart, of which some anonymisers give all slices the same."""
+    if header is None:
+        return None
+    grid = (header.position, header.orientation, header.spacing, header.rows, header.columns, header.frames)
+    kind = (header.image_type, header.component, header.temporal, header.echo, header.variants)
+    return (header.patient, header.instance, *grid, *kind)
 
 
 def _hash(*parts: str) -> str:

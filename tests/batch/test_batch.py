@@ -30,7 +30,7 @@ from monai_sasm.restoration.options import Thinning
 from tests import command
 from tests.batch.studies import write_studies
 from tests.data import mr_volume
-from tests.io.dicom.dicom_cases import ct_slice, save_all
+from tests.io.dicom.dicom_cases import STEP, ct_slice, save_all
 from tests.rows import check_rows
 
 
@@ -182,29 +182,89 @@ def test_another_layout_is_another_result(sasm: Any, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     save_all([ct_slice(number) for number in range(2)], source)
     assert sasm(source, output)[0] == 0
-    _, _, err = sasm(source, output, "--flat", "--resume")
-    assert "is laid out otherwise" in err
-    assert sasm(source, output, "--flat", "--resume", "--overwrite")[0] == 0
+    assert "1 restored" in sasm(source, output, "--flat", "--resume")[2]
     assert [path.parent for path in output.rglob("*.dcm")] == [output] * 2
     assert "1 done before" in sasm(source, output, "--flat", "--resume")[2]
 
 
-def test_other_input_or_parameters_need_overwrite(sasm: Any, tree: Path, tmp_path: Path) -> None:
+def test_what_is_out_of_date_is_made_again(sasm: Any, tree: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     sasm(tree, output)
     first = hashes(output)
     pixels = np.full((40, 56, 3), 80, dtype=np.uint8)
     Image.fromarray(pixels).save(tree / "Smith_John.png")
+    code, _, err = sasm(tree, output)
+    assert (code, hashes(output)) == (3, first), "not without being told to"
     code, _, err = sasm(tree, output, "--resume")
-    assert code == 0
-    assert "another input" in err
-    assert hashes(output) == first
-    code, _, err = sasm(tree, output, "--resume", "--overwrite")
     assert code == 0
     assert "1 restored, 3 done before" in err
     changed = {name for name, digest in hashes(output).items() if first.get(name) != digest}
     assert changed == {"Smith_John.png", "manifest.jsonl"}
-    assert "4 restored" in sasm(tree, output, "--resume", "--overwrite", "--strength", "0.5")[2]
+    assert "4 restored" in sasm(tree, output, "--resume", "--strength", "0.5")[2]
+    assert len(read(output / "manifest.jsonl")) == 4 + 1 + 4
+
+
+def test_slices_that_come_later_are_in_the_result(sasm: Any, tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    slices = [ct_slice(number) for number in range(4)]
+    save_all(slices[:3], source)
+    assert sasm(source, output)[0] == 0
+    save_all(slices, source)
+    code, _, err = sasm(source, output, "--resume")
+    assert (code, "1 restored" in err) == (0, True)
+    places = sorted(float(pydicom.dcmread(path).ImagePositionPatient[2]) for path in output.rglob("*.dcm"))
+    assert places == [STEP * number for number in range(4)]
+    rows = read(output / "manifest.jsonl")
+    assert [(row["status"], row["output"]["files"]) for row in rows] == [("ok", 3), ("ok", 4)]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_result_that_somebody_changed_is_out_of_date_and_told(
+    sasm: Any, tree: Path, tmp_path: Path, whole: bool
+) -> None:
+    output = tmp_path / "out"
+    sasm(tree, output, "--save-maps")
+    (output / "Smith_John.png").write_bytes(b"mine")
+    if not whole:
+        (output / "Smith_John_change.png").unlink()
+    Image.fromarray(np.full((40, 56, 3), 80, dtype=np.uint8)).save(tree / "Smith_John.png")
+    for _ in range(2):
+        code, _, err = sasm(tree, output, "--resume", "--save-maps")
+        assert code == 8
+        assert "another input, with other models or parameters" in err
+        assert (output / "Smith_John.png").read_bytes() == b"mine"
+        rows = read(output / "manifest.jsonl")
+        check_rows(rows)
+        assert [row["status"] for row in rows] == ["ok"] * 4 + ["failed"], "once"
+    assert "1 restored, 3 done before" in sasm(tree, output, "--resume", "--overwrite", "--save-maps")[2]
+
+
+@pytest.mark.parametrize(("told_by", "status"), [("pixels", "failed"), ("sidecar", "skipped")])
+def test_a_result_whose_source_is_no_image_any_more_is_told(
+    sasm: Any, tree: Path, tmp_path: Path, told_by: str, status: str
+) -> None:
+    output, place = tmp_path / "out", tree / "sub-1" / "anat" / "sub-1_T1w.nii"
+    assert sasm(tree, output)[0] == 0
+    if told_by == "pixels":
+        labels = np.zeros((16, 16, 8), np.int16)
+        labels[4:8] = 1
+        nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), place)
+    else:
+        place.with_suffix(".json").write_text('{"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}')
+    sasm(tree, output, "--resume")
+    row = read(output / "manifest.jsonl")[-1]
+    assert (row["status"], row["output"]) == (status, None)
+    assert ("label" if told_by == "pixels" else "phase") in row["reason"]
+
+
+def test_a_file_in_the_way_of_what_is_made_again_is_told(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert sasm(tree, output)[0] == 0
+    (output / "Smith_John_change.png").write_text("mine")
+    code, _, err = sasm(tree, output, "--save-maps", "--resume")
+    assert (code, "3 restored" in err, "exists" in err) == (8, True, True)
+    assert (output / "Smith_John_change.png").read_text() == "mine"
+    assert [row["status"] for row in read(output / "manifest.jsonl")].count("failed") == 1
 
 
 def test_without_resume_nothing_is_done_twice(sasm: Any, tree: Path, tmp_path: Path) -> None:
@@ -236,7 +296,7 @@ def test_thinning_is_a_job_like_any_other(sasm: Any, tmp_path: Path, toy_restore
     assert result.shape[2] == 2 * nibabel.load(source).shape[2]
     assert run_once(replace(job, run="0" * 12)) == [first]
     (other,) = run_once(replace(job, run="1" * 12, options=Thinning("toy_mr", 3)))
-    assert "other models or parameters" in other["reason"]
+    assert (other["status"], other["parameters"]["factor"]) == ("ok", 3)
 
 
 def test_two_runs_on_one_output(sasm: Any, tree: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,18 @@ def test_a_documented_file_is_enough_for_a_job(tmp_path: Path) -> None:
 def test_workers_on_this_machine_may_be_told_their_memory() -> None:
     options = {"kind": "local", "jobs": 1, "memory_limit": "2GB", "processes": False}
     assert cluster.checked(options) is options
+
+
+def _limits(dask_worker: Any) -> tuple[int, int, str | None]:
+    return dask_worker.memory_manager.memory_limit, dask_worker.state.nthreads, os.environ.get("OMP_NUM_THREADS")
+
+
+def test_memory_and_cores_of_a_file_hold_on_this_machine_too(tmp_path: Path) -> None:
+    (tmp_path / "local.yaml").write_text("kind: local\njobs: 1\ncores: 3\nmemory: 3GB\n")
+    with cluster.connected_client(cluster=tmp_path / "local.yaml") as client:
+        client.wait_for_workers(1, timeout=120)
+        ((memory, tasks, threads),) = client.run(_limits).values()
+    assert (memory, tasks, threads) == (3_000_000_000, 1, "3")
 
 
 def test_where_no_jobs_can_be_submitted_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

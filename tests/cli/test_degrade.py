@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.data import ct_small
+from tests.io.dicom.dicom_cases import PADDING, ct_slice, save_all, stored_values
 from tests.photo_folder import photo_folder
 
 
@@ -30,6 +32,8 @@ def test_an_empty_input_is_told(sasm: Any, tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["--kind", "gaussian", "--dose", "0.5"], "--dose is for low-dose-ct, not for gaussian; leave it out"),
+        (["--kind", "gaussian", "--dose-of", "usual"], "--dose-of is for low-dose-ct, not for gaussian"),
+        (["--dose", "0.5", "--dose-of", "mine"], "Invalid value for '--dose-of'"),
         (["--kind", "gaussian", "--kernel", "sharp"], "--kernel is for low-dose-ct, not for gaussian"),
         (["--kind", "rician", "--factor", "2"], "--factor is for kspace, not for rician"),
         (["--kind", "rician", "--uneven", "0"], "--uneven is for gaussian, not for rician"),
@@ -127,3 +131,43 @@ def test_noise_beyond_white_fails_photos_alone(sasm: Any, photos: Path, tmp_path
     assert err.count("failed: --sigma is a share of white, which is 1, got 25; 25 of 255 is 0.098") == 2
     (noisy,) = (tmp_path / "out" / "noisy").iterdir()
     assert noisy.name.endswith(".nii.gz")
+
+
+@pytest.mark.parametrize("how", [("--dose", "0.1"), ("--kind", "gaussian", "--sigma", "30")])
+def test_padding_gets_no_noise(sasm: Any, tmp_path: Path, how: tuple[str, ...]) -> None:
+    slices = [ct_slice(number, PixelSpacing=[0.8, 0.8]) for number in range(2)]
+    for one in slices:
+        pixels = stored_values(int(one.InstanceNumber))
+        pixels[:, :12] = PADDING
+        one.PixelData = pixels.tobytes()
+    save_all(slices, tmp_path / "in")
+    assert sasm("degrade", tmp_path / "in", "-o", tmp_path / "out", *how)[0] == 0
+    clean, noisy, mask = (
+        nibabel.load(next((tmp_path / "out" / part).iterdir())).get_fdata() for part in ("clean", "noisy", "masks")
+    )
+    padded = clean < -1500
+    assert padded.mean() == 12 / 64
+    np.testing.assert_array_equal(noisy[padded], clean[padded])
+    assert np.std((noisy - clean)[~padded]) > 5
+    np.testing.assert_array_equal(mask, ~padded)
+
+
+def test_the_dose_is_a_share_of_the_own_or_of_a_usual_one(sasm: Any, tmp_path: Path) -> None:
+    photons = {}
+    for of in ((), ("--dose-of", "own"), ("--dose-of", "usual")):
+        place = tmp_path / "-".join(("out", *of))
+        assert sasm("degrade", ct_small(), "-o", place, "--dose", "0.25", *of)[0] == 0
+        record = json.loads((place / "parameters.json").read_text())
+        photons[of] = record["images"][0]["drawn"]["exposure"][0], record["options"]["dose_of"]
+    assert photons["--dose-of", "usual"] == (1.0, "usual")
+    assert photons[()] == photons["--dose-of", "own"]
+    assert photons[()][0] != 1.0
+
+
+def test_a_dose_without_tissue_to_measure_is_told(sasm: Any, tmp_path: Path) -> None:
+    save_all(
+        [ct_slice(number, PixelSpacing=[0.8, 0.8], RescaleIntercept="-3000") for number in (0, 1)], tmp_path / "in"
+    )
+    code, _, err = sasm("degrade", tmp_path / "in", "-o", tmp_path / "out", "--dose", "0.25")
+    assert code == 0
+    assert "too little uniform tissue to measure noise; --dose is of a usual dose there" in err

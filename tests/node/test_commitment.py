@@ -17,7 +17,7 @@ from monai_sasm.node import commitment
 from monai_sasm.node.commitment import SOP_CLASS, SOP_INSTANCE
 from monai_sasm.node.config import config_from
 from tests.data import CHECKOUT
-from tests.io.dicom.dicom_cases import CT, ct_slice, other_object, uid
+from tests.io.dicom.dicom_cases import CT, ct_slice, mr_slice, uid
 from tests.node.orthanc import TITLE, running_orthanc
 from tests.node.test_node import SLICES, Archive, running, send, series
 from tests.node.waiting import dicom_in, wait_for
@@ -230,10 +230,9 @@ def test_a_series_nobody_takes_delays_no_other(tmp_path: Path) -> None:
     """Of a destination that accepts CT only, an MR series must not look like one that is down."""
     archive = Archive()
     archive.start()
-    magnetic = other_object("1.2.840.10008.5.1.4.1.1.4", "MR")
     try:
         with running(tmp_path, archive, retry_seconds=0.3) as (node, rows):
-            send(node, [magnetic])
+            send(node, [mr_slice(0)])
             wait_for(lambda: node.counters.snapshot()["send_failures"])
             send(node, [ct_slice(0, series="taken")])
             wait_for(lambda: archive.taken)

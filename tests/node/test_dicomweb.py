@@ -17,7 +17,7 @@ from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver
 from monai_sasm.node.dicomweb import SeriesFound, fetch_series, find_series
 from monai_sasm.node.web import Web
 from tests.command import sasm
-from tests.io.dicom.dicom_cases import uid
+from tests.io.dicom.dicom_cases import STEP, ct_slice, save, uid
 
 pytest.importorskip("requests")
 
@@ -94,17 +94,20 @@ def stored(body: bytes, failed: dict[str, int] | None = None) -> Answer:
     return 202 if failed else 200, "application/dicom+json; charset=utf-8", json.dumps(said).encode()
 
 
-def series_row(series: str, count: int) -> dict[str, Any]:
+def series_row(series: str, count: int, **tags: str) -> dict[str, Any]:
     values = {"0020000D": uid("study"), "0020000E": series, "00080060": "CT", "00201209": count}
-    return {tag: {"vr": "UI", "Value": [value]} for tag, value in values.items()}
+    values |= {tag.removeprefix("tag"): value for tag, value in tags.items()}
+    return {tag: {"vr": "UI", "Value": [value]} for tag, value in values.items() if value != ""}
 
 
-def serving(files: list[Path], announced: int, series: str = uid("plain")) -> Callable[[str, str, bytes], Answer]:
-    """A server with one series, of which it announces so many objects."""
+def serving(
+    files: list[Path], announced: int, series: str = uid("plain"), **tags: str
+) -> Callable[[str, str, bytes], Answer]:
+    """A server with one series, of which it announces so many objects; it gives that to any question."""
 
     def answer(method: str, path: str, body: bytes) -> Answer:
         if path.split("?")[0].endswith("/series"):
-            return 200, "application/dicom+json", json.dumps([series_row(series, announced)]).encode()
+            return 200, "application/dicom+json", json.dumps([series_row(series, announced, **tags)]).encode()
         return multipart(files)
 
     return answer
@@ -142,6 +145,58 @@ def test_another_series_than_asked_for_is_refused(server: Server, files: list[Pa
     web = Web(WebPeer("server", server.url))
     with pytest.raises(ValueError, match="another series"):
         fetch_series(web, SeriesFound(uid("study"), uid("other"), "CT", None), tmp_path / "out")
+
+
+ID, ACCESSION, MODALITY = "tag00100020", "tag00080050", "tag00080060"
+
+
+@pytest.mark.parametrize(
+    ("question", "told", "code"),
+    [
+        (("--patient", "SECRET-17"), {ID: "SECRET-17"}, 0),
+        (("--patient", "SECRET-17"), {}, 0),
+        (("--patient", "SECRET-*"), {ID: "SECRET-17"}, 0),
+        (("--patient", "SECRET-17"), {ID: "SOMEBODY"}, 2),
+        (("--patient", "SOMEBODY"), {ID: "SOMEBODY"}, 4),
+        (("--patient", "SOMEBODY"), {}, 4),
+        (("--patient", "SOME*"), {ID: "SECRET-17"}, 2),
+        (("--patient", "SECRET-1"), {}, 4),
+        (("--accession", "A1"), {ACCESSION: "A2"}, 2),
+        (("--accession", "A1"), {ACCESSION: "A1"}, 0),
+        (("--accession", "A1"), {}, 0),
+        (("--accession", "A3"), {}, 4),
+        (("--study", uid("study"), "--modality", "mr"), {}, 2),
+        (("--study", uid("study"), "--modality", "mr"), {MODALITY: ""}, 4),
+        (("--study", uid("study"), "--modality", "ct"), {MODALITY: ""}, 0),
+    ],
+)
+def test_pull_takes_only_what_was_asked_for(
+    server: Server, files: list[Path], tmp_path: Path, question: tuple[str, ...], told: dict[str, str], code: int
+) -> None:
+    """The objects are of patient SECRET-17 and order A1, CT; the server says this or that of them."""
+    server.answer = serving(files, SLICES, **told)
+    assert sasm("pull", server.url, "-o", tmp_path / "out", *question) == code
+    assert len(list((tmp_path / "out").glob("*/*.dcm"))) == (0 if code else SLICES)
+    assert {"00100020", "00080050", "00080060"} <= set(server.requests[0][1].replace("=", "&").split("&"))
+
+
+@pytest.mark.parametrize(("told", "code"), [({ACCESSION: "A1"}, 0), ({}, 4)])
+def test_what_objects_do_not_say_the_server_must(
+    server: Server, tmp_path: Path, told: dict[str, str], code: int
+) -> None:
+    bare = [save(ct_slice(number, AccessionNumber=""), tmp_path / f"{number}.dcm") for number in range(SLICES)]
+    server.answer = serving(bare, SLICES, **told)
+    assert sasm("pull", server.url, "-o", tmp_path / "out", "--accession", "A1") == code
+
+
+def test_objects_that_share_a_uid_are_all_fetched(server: Server, tmp_path: Path) -> None:
+    slices = [ct_slice(number, SOPInstanceUID=uid("shared")) for number in range(SLICES)]
+    shared = [save(one, tmp_path / f"{number}.dcm") for number, one in enumerate(slices)]
+    server.answer = serving([*shared, shared[0]], SLICES)
+    found = SeriesFound(uid("study"), uid("plain"), "CT", SLICES)
+    folder = fetch_series(Web(WebPeer("server", server.url)), found, tmp_path / "out")
+    places = sorted(float(pydicom.dcmread(path).ImagePositionPatient[2]) for path in folder.iterdir())
+    assert places == [STEP * number for number in range(SLICES)]
 
 
 def test_pull_without_a_question_or_a_server(tmp_path: Path, capsys: Any) -> None:
@@ -203,6 +258,34 @@ def test_an_outage_is_no_refusal(server: Server, files: list[Path], status: int)
     with pytest.raises(UnreachableError, match=f"HTTP {status}"):
         deliver(WebPeer("web", server.url), files, "SASM", lambda uids: None)
     assert len(server.requests) == 1
+
+
+def test_push_leaves_unfinished_results_alone(server: Server, files: list[Path], capsys: Any) -> None:
+    root = files[0].parent
+    for place in (".sasm-batch/staging/x/half.dcm", ".hidden/old.dcm", "below/.half.dcm"):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_bytes(files[0].read_bytes())
+    (root / "below" / "fourth.dcm").write_bytes(files[2].read_bytes())
+    files[2].unlink()
+    server.answer = lambda method, path, body: stored(body)
+    assert sasm("push", server.url, root, "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["files"], row["taken"]) == (SLICES, SLICES)
+
+
+@pytest.mark.parametrize(("harm", "told"), [("pixels", "1.dcm is damaged"), ("link", "leads nowhere")])
+def test_push_sends_nothing_of_what_is_not_whole(
+    server: Server, files: list[Path], capsys: Any, harm: str, told: str
+) -> None:
+    if harm == "pixels":
+        dataset = pydicom.dcmread(files[1])
+        del dataset.PixelData
+        dataset.save_as(files[1])
+    else:
+        (files[0].parent / "z.dcm").symlink_to(files[0].parent / "gone.dcm")
+    assert sasm("push", server.url, files[0].parent) == 4
+    assert told in capsys.readouterr().err
+    assert server.requests == []
 
 
 def test_push_without_files(server: Server, tmp_path: Path, capsys: Any) -> None:

@@ -19,12 +19,14 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID
 
+from monai_sasm.batch import work
 from monai_sasm.batch.settings import read_settings
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.silence import quiet
 from monai_sasm.node import config
 from monai_sasm.node.config import config_from
 from monai_sasm.node.outcome import Outcome
+from monai_sasm.node.restorer import SeriesRestorer
 from monai_sasm.node.service import Node
 from tests.io.dicom.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
 from tests.node.waiting import dicom_in, wait_for
@@ -38,28 +40,28 @@ SLICES = 4
 
 
 class Renamer:
-    """Gives each file another SOP Instance UID; ``refuse`` says of a file why not, ``fail`` of the whole."""
+    """Gives each file another SOP Instance UID; ``refuse`` or ``skip`` say of one why not, ``fail`` of the whole."""
 
     digest = "0" * 64
 
     def __init__(self) -> None:
         self.refuse: Callable[[Dataset], str | None] = lambda dataset: None
+        self.skip: Callable[[Dataset], str | None] = lambda dataset: None
         self.fail: Exception | None = None
 
     def __call__(self, source: Path, derived: Path, progress: Callable[[int], None]) -> Outcome:
         if self.fail is not None:
             raise self.fail
-        written, refused = 0, []
+        written, refused, passed = 0, [], []
         for file in sorted(source.glob("*.dcm")):
             dataset = pydicom.dcmread(file)
-            reason = self.refuse(dataset)
-            if reason:
-                refused.append(((file,), reason))
+            if reason := self.refuse(dataset) or self.skip(dataset):
+                (refused if self.refuse(dataset) else passed).append(((file,), reason))
                 continue
             dataset.SOPInstanceUID = uid("derived", dataset.SOPInstanceUID)
             save(dataset, derived / "series" / file.name)
             written += 1
-        return Outcome(written, tuple(refused))
+        return Outcome(written, tuple(refused), tuple(passed))
 
 
 class Archive:
@@ -195,6 +197,32 @@ def test_only_allowed_callers(tmp_path: Path, archive: Archive) -> None:
         assert not dicom_in(tmp_path)
 
 
+def test_a_socket_for_both_protocols_knows_callers_by_their_address(tmp_path: Path, archive: Archive) -> None:
+    """It sees ``::ffff:127.0.0.1`` where 127.0.0.1 calls."""
+    allow = ["SCANNER@127.0.0.1", "OTHER@127.0.0.2"]
+    with running(tmp_path, archive, allow=allow, host="::") as (node, _):
+        assert send(node, series(count=1)) == [0]
+        entity = pynetdicom.AE(ae_title="OTHER")
+        entity.add_requested_context("1.2.840.10008.1.1")
+        assert entity.associate("127.0.0.1", node.port, ae_title="SASM").is_rejected
+
+
+@pytest.mark.parametrize(
+    ("allowed", "calling", "admitted"),
+    [
+        ("127.0.0.1", "::ffff:127.0.0.1", True),
+        ("::ffff:10.1.2.3", "10.1.2.3", True),
+        ("::ffff:a01:203", "10.1.2.3", True),
+        ("FD00:0:0::7", "fd00::7", True),
+        ("127.0.0.1", "::1", False),
+        ("10.1.2.3", "::ffff:10.1.2.4", False),
+        ("10.1.2.3", "::10.1.2.3", False),
+    ],
+)
+def test_addresses_are_compared_however_they_are_written(allowed: str, calling: str, admitted: bool) -> None:
+    assert config.Caller("SCANNER", allowed).admits("SCANNER", calling) is admitted
+
+
 def test_reports_and_own_results_are_acknowledged_and_dropped(tmp_path: Path, archive: Archive) -> None:
     own = ct_slice(0)
     item = Dataset()
@@ -239,6 +267,39 @@ def test_part_of_a_series_is_set_aside(tmp_path: Path, archive: Archive) -> None
         (part,) = node.spool.jobs("quarantine")
         (file,) = dicom_in(part.folder)
         assert pydicom.dcmread(file).SOPInstanceUID == uid("plain", 0)
+
+
+def test_what_there_is_nothing_to_restore_in_is_dropped_and_counted(
+    tmp_path: Path, archive: Archive, caplog: pytest.LogCaptureFixture
+) -> None:
+    restorer = Renamer()
+    restorer.skip = lambda dataset: "a localizer" if "LOCALIZER" in dataset.ImageType else None
+    scout = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    with running(tmp_path, archive, restorer) as (node, rows):
+        send(node, [ct_slice(0, series="scout", ImageType=scout)])
+        wait_for(lambda: rows)
+        check_rows(rows)
+        assert (rows[0]["status"], rows[0]["reason"]) == ("skipped", "a localizer")
+        send(node, [*series(count=2), ct_slice(2, ImageType=scout)])
+        wait_for(lambda: len(rows) == 2)
+        assert rows[1]["output"]["files"] == 2
+        counts = node.counters.snapshot()
+        assert (counts["passed_over"], counts["quarantined"]) == (2, 0)
+        wait_for(lambda: not dicom_in(tmp_path))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_batch_and_node_agree_about_what_is_no_fault(tmp_path: Path, toy_restorer: Any) -> None:
+    work._restorer.cache_clear()
+    source = tmp_path / "source"
+    scout = save(ct_slice(0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), source / "scout.dcm")
+    save(ct_slice(0, series="whole"), source / "whole.dcm")
+    lost = save(ct_slice(0, series="lost", PixelData=None), source / "lost.dcm")
+    outcome = SeriesRestorer({"device": "cpu"})(source, tmp_path / "derived")
+    work._restorer.cache_clear()
+    assert outcome.written == 1
+    assert [paths for paths, _ in outcome.passed] == [(scout,)]
+    assert [paths for paths, _ in outcome.refused] == [(lost,)]
 
 
 def test_a_job_put_together_wrongly_by_hand_is_set_aside(tmp_path: Path, archive: Archive) -> None:

@@ -19,7 +19,7 @@ from monai_sasm.node.config import config_from
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.sender import Sender
 from monai_sasm.node.spool import MAX_STARTS, Job, Spool
-from tests.io.dicom.dicom_cases import ct_slice, save, uid
+from tests.io.dicom.dicom_cases import STEP, ct_slice, save, uid
 
 SLICES = 3
 
@@ -69,6 +69,18 @@ class TestSpool:
             key = keep(box, objects(tmp_path / folder, PatientID=patient, SeriesDescription=folder)[0])
         kept = [pydicom.dcmread(path) for path in (box.root / "incoming" / key).glob("*.dcm")]
         assert {(one.PatientID, one.SeriesDescription) for one in kept} == {("ONE", "a"), ("TWO", "c")}
+
+    def test_slices_that_an_anonymiser_gave_one_uid_are_all_kept(self, tmp_path: Path) -> None:
+        box = Spool(tmp_path / "spool", "d")
+        shared = {"SOPInstanceUID": uid("shared")}
+        (key,) = {keep(box, one) for one in objects(tmp_path / "a", **shared)}
+        (other,) = {keep(box, one) for one in objects(tmp_path / "b", **shared, SeriesDescription="OTHER")}
+        echo = save(ct_slice(0, **shared, EchoNumbers="2"), tmp_path / "echo.dcm").read_bytes()
+        assert keep(box, echo) == key == other
+        kept = [pydicom.dcmread(path) for path in (box.root / "incoming" / key).glob("*.dcm")]
+        found = sorted((float(one.ImagePositionPatient[2]), one.SeriesDescription) for one in kept)
+        first = found[0][1]
+        assert found == sorted([(0.0, first), *((STEP * number, "OTHER") for number in range(SLICES))])
 
     def test_a_draft_that_is_not_kept_is_gone(self, tmp_path: Path) -> None:
         box = Spool(tmp_path / "spool", "d")
