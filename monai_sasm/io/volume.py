@@ -59,6 +59,11 @@ class Source:
         """Whether the affine places every slice; slices at uneven steps are written in their own format only."""
         return True
 
+    @property
+    def exif_orientation(self) -> int:
+        """How viewers turn a photo: 1, as it is stored, to 8 (EXIF 2.3, tag 274)."""
+        return 1
+
     def result_name(self, name: str) -> str:
         """Name of the file or folder that a result of the image called ``name`` is written to."""
         return f"{name}.nii.gz"

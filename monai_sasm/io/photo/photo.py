@@ -19,7 +19,7 @@ from monai_sasm.io.entry import Entry, safe_name
 from monai_sasm.io.photo import bmp, jpeg, pillow, png, pnm, tiff
 from monai_sasm.io.photo.pixels import Pixels
 from monai_sasm.io.photo.radiograph import note_on
-from monai_sasm.io.photo.to_png import png_header, straight
+from monai_sasm.io.photo.to_png import exif_orientation, png_header, straight
 from monai_sasm.io.volume import Source, Volume
 from monai_sasm.types import Modality
 
@@ -59,6 +59,11 @@ class RasterSource(Source):
     path: Path | None
     kind: str
     pixels: Pixels
+
+    @property
+    def exif_orientation(self) -> int:
+        """By its EXIF block, or the tag of a TIFF."""
+        return exif_orientation(self.pixels.header)
 
     def result_name(self, name: str) -> str:
         """Its own name."""
