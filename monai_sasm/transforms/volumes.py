@@ -24,10 +24,12 @@ from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.distinct import distinct
 from monai_sasm.io.entry import RESTORED, Entry
 from monai_sasm.io.formats import inventory, output_path, result_place, write
+from monai_sasm.io.same_grid import same_place
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
 log = logging.getLogger(__name__)
+WAY_BACK = "take spatial transforms back before, by MONAI's Invertd, of the network's input and output"
 SOURCE = "_source"  # key suffix under which an image's SourcePath travels
 
 
@@ -173,9 +175,13 @@ class FromWorkingScaled(MapTransform):
     alone keeps its value to the last bit.
 
     Args:
-        keys: keys with network outputs.
+        keys: keys with network outputs, on the grid of the file: spatial transforms in between are taken back before,
+            of input and output (MONAI's ``Invertd``).
         scaling: as in :class:`ToWorkingScaled`.
         source: key of the network's input.
+
+    Raises:
+        RefusedError: input or output lies on another grid.
     """
 
     def __init__(
@@ -193,7 +199,9 @@ class FromWorkingScaled(MapTransform):
         result = dict(data)
         volume, image = _volume(result, self.source), result[self.source]
         original = torch.from_numpy(volume.array)
+        check_on_grid(image, volume, self.source)
         for key in self.key_iterator(result):
+            check_on_grid(result[key], volume, str(key))
             correction = self.scaling(volume).inverse_difference(result[key].cpu() - image.cpu())
             meta = image.meta if isinstance(image, MetaTensor) else {}
             result[key] = MetaTensor(original + torch.as_tensor(correction).float(), meta=meta)
@@ -204,7 +212,7 @@ class SaveVolumed(MapTransform):
     """Write images as the kind of file their source was: header, type, bit depth and DICOM attributes are kept.
 
     Args:
-        keys: keys with images in their own unit.
+        keys: keys with images in their own unit, on the grid of the file, see :class:`FromWorkingScaled`.
         output_dir: folder, made if missing; the folder structure of the input is repeated in it.
         input_dir: folder or file that :func:`find_images` was given.
         bundle_root: bundle that made the images; the hash of its weights goes into headers and sidecars.
@@ -213,6 +221,9 @@ class SaveVolumed(MapTransform):
         weights: file of these weights; ``models/model.pt`` in the bundle when ``None``.
         parameters: options of the run that change pixels (steps, precision, ...), for headers and sidecars.
         derivation: called for the entry of headers and sidecars instead, where more than one bundle made the image.
+
+    Raises:
+        RefusedError: an image lies on another grid than its file.
     """
 
     def __init__(
@@ -239,6 +250,7 @@ class SaveVolumed(MapTransform):
         path, volume = data[f"{self.source}{SOURCE}"], _volume(data, self.source)
         for key in self.key_iterator(dict(data)):
             array = np.asarray(data[key], dtype=np.float32)
+            check_place(data[key] if isinstance(data[key], MetaTensor) else data.get(self.source), volume, str(key))
             restored = volume.with_array(array) if array.shape == volume.array.shape else volume.enlarged(array)
             target = path.target(self.input_dir, self.output_dir)
             files = write(restored, target, self._derivation(), overwrite=self.overwrite)
@@ -253,6 +265,20 @@ class SaveVolumed(MapTransform):
         digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
         name = self.bundle_root.name
         return Derivation("monai_sasm", __version__, {name: digest}, {"expert": name, **self.parameters})
+
+
+def check_on_grid(image: torch.Tensor, volume: Volume, key: str) -> None:
+    """Refuse an image ``(C, *spatial)`` that no longer lies on the grid of the file it was loaded from."""
+    if tuple(image.shape) != volume.array.shape:
+        raise RefusedError(f"{key!r} has the shape {tuple(image.shape)}, its file {volume.array.shape}; {WAY_BACK}")
+    check_place(image, volume, key)
+
+
+def check_place(image: object, volume: Volume, key: str) -> None:
+    """The same, by the affine alone; what has none passes."""
+    loaded = np.eye(4) if volume.affine is None else volume.affine
+    if isinstance(image, MetaTensor) and not same_place(image.affine.double().numpy(), loaded):
+        raise RefusedError(f"{key!r} does not lie where its file does: it was flipped, turned or moved; {WAY_BACK}")
 
 
 def _volume(data: Mapping[Hashable, Any], key: str) -> Volume:

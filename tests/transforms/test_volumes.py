@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, Dataset, decollate_batch
-from monai.transforms import Compose
+from monai.transforms import Compose, Flipd, Invertd, Rotate90d, SpatialCropd
 from PIL import Image
 
 from monai_sasm.errors import RefusedError
@@ -90,6 +90,39 @@ def test_scaling_there_and_back_is_exact(tmp_path: Path, modality: str) -> None:
     assert changed.sum() == data["pred"][0, 40, 40].numel(), "only the touched pixels may change"
     step = 0.01 * scaling_for(volume).scale
     assert float(back["pred"][0, 40, 40].max() - volume.array[0, 40, 40].max()) == pytest.approx(step, rel=1e-2)
+
+
+@pytest.mark.parametrize("modality", ["MR", "PHOTO"])
+def test_what_was_moved_is_not_laid_over_its_file(tmp_path: Path, modality: str) -> None:
+    path = save(clean_image(modality)[..., :100], modality, tmp_path / "in", slices=3)
+    (tmp_path / "bundle" / "models").mkdir(parents=True)
+    (tmp_path / "bundle" / "models" / "model.pt").write_bytes(b"weights")
+    back = FromWorkingScaled("pred", scaling_for)
+    saver = SaveVolumed("pred", str(tmp_path / "out"), str(tmp_path / "in"), str(tmp_path / "bundle"))
+    loading = Compose([LoadVolumed("image", modality), ToWorkingScaled("image", scaling_for)])
+    loaded = loading({"image": str(path)})
+    for moving in (Flipd("image", 0), Rotate90d("image", 2), SpatialCropd("image", roi_slices=[slice(1, 100)])):
+        data = moving(loaded)
+        pred = data["image"].clone()
+        pred[:, :10] = 0
+        with pytest.raises(RefusedError, match=r"'image' .* by MONAI's Invertd"):
+            back({**data, "pred": pred})
+        with pytest.raises(RefusedError, match=r"'pred' .* by MONAI's Invertd"):
+            back({**loaded, "pred": pred})
+        if pred.shape == loaded["image"].shape:
+            for found in (pred, pred.as_tensor()):
+                with pytest.raises(RefusedError, match=r"'pred' .* by MONAI's Invertd"):
+                    saver({**data, "pred": found})
+    flip = Flipd("image", 0)
+    data = flip(loaded)
+    pred = data["image"].clone()
+    pred[:, :10] = 0
+    inverse = Invertd(["pred", "image"], flip, orig_keys="image", nearest_interp=False)
+    restored = saver(back(inverse({**data, "pred": pred})))["pred"]
+    changed = (restored.as_tensor() != torch.from_numpy(loaded["image_source"].volume.array)).flatten(2).any(-1)
+    assert not changed[:, :-10].any(), "what was shown first lies last in the file"
+    assert changed[:, -10:].any()
+    assert len(list((tmp_path / "out").iterdir())) > 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
