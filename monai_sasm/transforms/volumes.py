@@ -19,13 +19,13 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.functional.neighbours import neighbours_of, stack_distance
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.distinct import distinct
 from monai_sasm.io.entry import RESTORED, Entry
 from monai_sasm.io.formats import inventory, output_path, result_place, write
 from monai_sasm.io.same_grid import same_place
 from monai_sasm.io.volume import Volume
+from monai_sasm.transforms.slice_meta import slice_meta
 from monai_sasm.types import Modality
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,9 @@ class LoadVolumed(MapTransform):
 
     The metadata hold ``affine`` and, for volumes, ``slice_axis``, ``slices_close``, whether neighbouring slices tell
     something of each other (:mod:`monai_sasm.functional.neighbours`), and ``slice_distance`` in mm, 0 where slices are
-    not at equal steps; ``<key>_source`` keeps the volume for :class:`FromWorkingScaled` and :class:`SaveVolumed`.
+    not at equal steps: as loaded. After spatial transforms :mod:`monai_sasm.transforms.slice_meta` tells them by
+    ``slice_direction``, a unit vector in RAS. ``<key>_source`` keeps the volume for :class:`FromWorkingScaled` and
+    :class:`SaveVolumed`.
 
     Args:
         keys: keys with paths: an element of :func:`find_images`, or any path to one image.
@@ -127,11 +129,7 @@ class LoadVolumed(MapTransform):
             path = result[key]
             entry = path.entry if isinstance(path, SourcePath) else self._only_entry(Path(path))
             volume = entry.load()
-            meta: dict[str, Any] = {"filename_or_obj": str(entry.paths[0])}
-            if volume.slice_axis is not None:
-                close = bool(neighbours_of(volume, 1))
-                distance = stack_distance(volume) or 0.0
-                meta |= {"slice_axis": volume.slice_axis, "slices_close": close, "slice_distance": distance}
+            meta = {"filename_or_obj": str(entry.paths[0]), **slice_meta(volume)}
             affine = None if volume.affine is None else torch.from_numpy(volume.affine)
             result[key] = MetaTensor(torch.from_numpy(np.ascontiguousarray(volume.array)), affine=affine, meta=meta)
             result[f"{key}{SOURCE}"] = SourcePath(entry, volume, getattr(path, "names", None))

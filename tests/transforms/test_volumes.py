@@ -9,8 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, Dataset, decollate_batch
-from monai.transforms import Compose, Flipd, Invertd, Rotate90d, SpatialCropd
+from monai.data import DataLoader, Dataset, decollate_batch, list_data_collate
+from monai.transforms import Compose, Flipd, Invertd, Orientation, Rotate90d, Spacing, SpatialCropd
 from PIL import Image
 
 from monai_sasm.errors import RefusedError
@@ -18,6 +18,9 @@ from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.distinct import distinct
 from monai_sasm.io.formats import inventory, output_path, write
+from monai_sasm.restoration.inferers import SliceInferer
+from monai_sasm.transforms.slice_meta import slice_distance, slices_close, told_axis
+from monai_sasm.transforms.thick_slices import ThickSlicesd
 from monai_sasm.transforms.volumes import (
     FromWorkingScaled,
     LoadVolumed,
@@ -184,3 +187,28 @@ def test_results_of_one_name_are_told_apart_as_by_restore(tmp_path: Path) -> Non
 def test_a_missing_source_is_named() -> None:
     with pytest.raises(KeyError, match="LoadVolumed"):
         ToWorkingScaled("image", scaling_for)({"image": torch.zeros(1, 4, 4)})
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_slices_are_counted_along_the_stack_however_a_volume_is_turned(tmp_path: Path, batch: bool) -> None:
+    array = np.random.default_rng(0).uniform(1, 900, (10, 12, 14)).astype(np.float32)
+    affine = np.zeros((4, 4))
+    affine[[2, 0, 1, 3], [0, 1, 2, 3]] = -4, 1, -1, 1  # slices come first, 4 mm apart, from head to feet
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "a.nii.gz")
+    loaded = LoadVolumed("image", "MR")({"image": str(tmp_path / "a.nii.gz")})["image"]
+    turned = Orientation("RAS", labels=None)(loaded)
+    fine = Spacing((1, 1, 1))(turned)
+    assert tuple(turned.shape) == (1, 12, 14, 10)
+    assert tuple(ThickSlicesd("image", 2)({"image": turned})["image"].shape) == (1, 12, 14, 5)
+    for image, axis, distance, close in ((loaded, 0, 4, False), (turned, 2, 4, False), (fine, 2, 1, True)):
+        one = list_data_collate([{"image": image}])["image"] if batch else image
+        assert (told_axis(one), slice_distance(one), slices_close(one)) == (axis, pytest.approx(distance), close)
+    shapes = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(slices.shape))
+        return slices[:, [slices.shape[1] // 2]]
+
+    SliceInferer(chunk=20, neighbours=1)(turned[None], network)
+    SliceInferer(chunk=1, neighbours=1)(fine[None], network)
+    assert shapes[:2] == [(10, 1, 12, 14), (1, 3, 12, 14)]
