@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.io.volume import Source, Volume
+from monai_sasm.io.volume import Volume
 
 _ENDS = ("RL", "AP", "SI")  # of the x, y and z axes of RAS: where they point to, and where they come from
 _TURNS = {  # EXIF orientation -> what Orientation takes
@@ -53,11 +53,22 @@ class Orientation:
         image = image[..., ::-1, :] if self.flips[0] else image
         return image.swapaxes(-1, -2) if self.transposed else image
 
+    def stored_box(
+        self, box: tuple[float, float, float, float], size: tuple[int, int]
+    ) -> tuple[float, float, float, float]:
+        """(top, left, bottom, right) of what is shown, ``size`` (height, width) large, in the image as stored."""
+        (top, left, bottom, right), (height, width) = box, size
+        if self.flips[1]:
+            left, right = width - right, width - left
+        if self.flips[0]:
+            top, bottom = height - bottom, height - top
+        return (left, top, right, bottom) if self.transposed else (top, left, bottom, right)
+
 
 def orientation_of(volume: Volume) -> Orientation:
     """The orientation of a photo, or of the slices of a volume; as they are where their place in space is not known."""
     if volume.modality.profile.is_picture:
-        return Orientation(*_TURNS[volume.source.exif_orientation if isinstance(volume.source, Source) else 1])
+        return Orientation(*_TURNS[volume.exif_orientation])
     if volume.affine is None or volume.array.ndim < 3:
         return Orientation()
     axes = [axis for axis in range(volume.array.ndim - 1) if axis != volume.slice_axis]

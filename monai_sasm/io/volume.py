@@ -161,6 +161,11 @@ class Volume:
         return self.modality.profile.unit
 
     @property
+    def exif_orientation(self) -> int:
+        """How viewers turn a photo: 1, as it is stored, to 8; see :class:`monai_sasm.io.orientation.Orientation`."""
+        return self.source.exif_orientation if isinstance(self.source, Source) else 1
+
+    @property
     def is_finite(self) -> bool:
         """Whether no pixel is NaN or infinite."""
         parts = self.array if self.array.ndim < 3 else self.each_slice()

@@ -127,3 +127,18 @@ def test_noise_beyond_white_fails_photos_alone(sasm: Any, photos: Path, tmp_path
     assert err.count("failed: --sigma is a share of white, which is 1, got 25; 25 of 255 is 0.098") == 2
     (noisy,) = (tmp_path / "out" / "noisy").iterdir()
     assert noisy.name.endswith(".nii.gz")
+
+
+def test_pairs_of_a_turned_photo_are_turned_as_it_is(sasm: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif[274] = 8
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in" / "a.png", exif=exif)
+    code, _, err = sasm("degrade", tmp_path / "in", "-o", tmp_path / "out", "--kind", "gaussian")
+    assert code == 0, err
+    for part in ("clean", "noisy", "masks"):
+        with Image.open(tmp_path / "out" / part / "a.png") as image:
+            assert (image.getexif()[274], image.size) == (8, (32, 40))
+    with Image.open(tmp_path / "out" / "clean" / "a.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels)

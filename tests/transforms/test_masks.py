@@ -85,6 +85,16 @@ def test_a_mask_lies_over_the_photo_as_viewers_show_it(tmp_path: Path, orientati
     np.testing.assert_array_equal(known[0].numpy(), expected)
 
 
+def test_pictures_stand_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((6, 8, 3), np.uint8)
+    pixels[0, 0] = 255  # at the top left; shown, at the top right
+    data = LoadVolumed("image", "PHOTO")({"image": str(turned(tmp_path / "a.png", pixels, 6))})
+    SaveComparisond("pred", str(tmp_path / "out"), str(tmp_path / "a.png"))({**data, "pred": data["image"]})
+    picture = np.asarray(Image.open(tmp_path / "out" / "pictures" / "a.png"))[..., 0]
+    assert picture.shape == (8, 12)
+    assert np.argwhere(picture).tolist() == [[0, 5], [0, 11]]
+
+
 def test_pictures_show_input_and_result(tmp_path: Path) -> None:
     source = tmp_path / "in" / "deep" / "a.jpg"
     data = {
