@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from monai_sasm.io.orientation import Orientation, orientation_of
+from monai_sasm.transforms.itk import pixels_of
 from monai_sasm.transforms.volumes import SOURCE, SourcePath
 
 HOLE = 0.5  # grey level in which holes are shown
@@ -50,7 +51,7 @@ class SaveComparisond(MapTransform):
         """Write; the data are returned as they are."""
         from PIL import Image
 
-        before = torch.as_tensor(data[self.source]).float().cpu()
+        before = torch.from_numpy(pixels_of(data[self.source]))
         if self.known in data:
             before = torch.where(torch.as_tensor(data[self.known]).cpu() > 0.5, before, torch.tensor(HOLE))
         source = data[f"{self.source}{SOURCE}"]
@@ -61,7 +62,7 @@ class SaveComparisond(MapTransform):
         target = self.folder / parent / f"{path.stem}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         for key in self.key_iterator(dict(data)):
-            after = torch.as_tensor(data[key]).float().cpu()
+            after = torch.from_numpy(pixels_of(data[key]))
             pair = np.concatenate([show(image.numpy()) for image in (_as_large(before, after), after)], -1)
             grey = np.round(255 * np.broadcast_to(pair.clip(0, 1), (3, *pair.shape[1:]))).astype(np.uint8)
             Image.fromarray(grey.transpose(1, 2, 0)).save(target)

@@ -12,7 +12,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils.enums import TraceKeys
 from numpy.typing import NDArray
 
-from monai_sasm.transforms.itk import like, rigid_search, spacing_of
+from monai_sasm.transforms.itk import like, pixels_of, rigid_search, spacing_of
 from monai_sasm.transforms.slice_meta import told_axis
 
 LEVELS = ((4, 2.0), (2, 1.0), (1, 0.0))  # shrink factor and smoothing in pixels, coarse to fine
@@ -55,7 +55,7 @@ class AlignSlicesd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(result):
             image = result[key]
             axis = slice_axis_of(image, self.slice_axis)
-            stacks = np.moveaxis(np.asarray(image, np.float32), axis + 1, 1)  # (C, n, H, W)
+            stacks = np.moveaxis(pixels_of(image), axis + 1, 1)  # (C, n, H, W)
             spacing = tuple(side for index, side in enumerate(spacing_of(image)) if index != axis)
             moves = self._moves(stacks[0], spacing)
             moved = np.moveaxis(self._moved(stacks, moves, spacing, back=False), 1, axis + 1)
@@ -70,7 +70,7 @@ class AlignSlicesd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(result):
             applied = self.pop_transform(result[key])[TraceKeys.EXTRA_INFO]
             image, axis = result[key], int(applied["slice_axis"])
-            stacks = np.moveaxis(np.asarray(image, np.float32), axis + 1, 1)
+            stacks = np.moveaxis(pixels_of(image), axis + 1, 1)
             spacing = tuple(side for index, side in enumerate(spacing_of(image)) if index != axis)
             moves = np.asarray(applied["moves"], np.float64)
             result[key] = like(np.moveaxis(self._moved(stacks, moves, spacing, back=True), 1, axis + 1), image)

@@ -25,6 +25,7 @@ from monai_sasm.io.entry import RESTORED, Entry
 from monai_sasm.io.formats import inventory, output_path, result_place, write
 from monai_sasm.io.same_grid import same_place
 from monai_sasm.io.volume import Volume
+from monai_sasm.transforms.itk import pixels_of
 from monai_sasm.transforms.slice_meta import slice_meta
 from monai_sasm.types import Modality
 
@@ -200,7 +201,7 @@ class FromWorkingScaled(MapTransform):
         check_on_grid(image, volume, self.source)
         for key in self.key_iterator(result):
             check_on_grid(result[key], volume, str(key))
-            correction = self.scaling(volume).inverse_difference(result[key].cpu() - image.cpu())
+            correction = self.scaling(volume).inverse_difference(result[key].float().cpu() - image.float().cpu())
             meta = image.meta if isinstance(image, MetaTensor) else {}
             result[key] = MetaTensor(original + torch.as_tensor(correction).float(), meta=meta)
         return result
@@ -247,7 +248,7 @@ class SaveVolumed(MapTransform):
         """Write; the data are returned as they are. Photos may have become larger by a whole factor."""
         path, volume = data[f"{self.source}{SOURCE}"], _volume(data, self.source)
         for key in self.key_iterator(dict(data)):
-            array = np.asarray(data[key], dtype=np.float32)
+            array = pixels_of(data[key])
             check_place(data[key] if isinstance(data[key], MetaTensor) else data.get(self.source), volume, str(key))
             restored = volume.with_array(array) if array.shape == volume.array.shape else volume.enlarged(array)
             target = path.target(self.input_dir, self.output_dir)
