@@ -60,7 +60,9 @@ def slice_distance(image: Tensor) -> float:
 
 def _turned(image: Tensor) -> tuple[NDArray[np.float64], int] | None:
     """The affine ``(4, 4)`` and the axis that now lies along the stack; of a batch those of its first image."""
-    direction = image.meta.get(DIRECTION) if isinstance(image, MetaTensor) else None
+    if not isinstance(image, MetaTensor):
+        return None
+    direction = image.meta.get(DIRECTION)
     if direction is None or image.affine.shape[-2:] != (4, 4):
         return None
     affine = image.affine.double().reshape(-1, 4, 4)[0].numpy()
