@@ -20,19 +20,14 @@ def write_image(volume: Volume, array: NDArray[np.float32], path: Path, *, overw
     """A photo as PNG of 8 bits, CT and MR as float32 NIfTI on the grid of ``volume``."""
     import numpy as np
 
-    from monai_sasm.io.commit import guard_target, replacing
     from monai_sasm.io.nifti import export as nifti_export
-    from monai_sasm.io.photo import png
-    from monai_sasm.io.photo.photo import to_samples
+    from monai_sasm.io.photo.photo import write_png
 
     if not volume.modality.profile.is_picture:
         spatial = array if array.shape[0] > 1 else array[0]
         nifti_export.export(spatial, volume, path, overwrite=overwrite)
         return
-    guard_target(path, overwrite=overwrite)
-    samples = to_samples(np.moveaxis(array, 0, 2), np.dtype(np.uint8))
-    with replacing(path, overwrite=overwrite) as file:
-        file.write(png.encode_plain(samples[..., 0] if samples.shape[2] == 1 else samples))
+    write_png(np.moveaxis(array, 0, 2), path, orientation=volume.exif_orientation, overwrite=overwrite)
 
 
 def earlier_images(place: Path, *, overwrite: bool) -> list[dict[str, Any]]:

@@ -75,7 +75,11 @@ def inpaint(
     sources: Inputs,
     output: Output,
     mask: Annotated[
-        Path, typer.Option(exists=True, help="Black and white picture of the size of the photo, or a folder of such.")
+        Path,
+        typer.Option(
+            exists=True,
+            help="Black and white picture that lies over the photo as viewers show it, or a folder of such.",
+        ),
     ],
     known: Annotated[Known, typer.Option(help="Colour of the known pixels in the mask.")] = Known.WHITE,
     steps: Steps = None,
@@ -95,10 +99,12 @@ def inpaint(
     set_up_logging(-1 if quiet else verbose)
 
     def work(volume: Volume, network: Bundle, entry: Entry) -> Volume:
-        from monai_sasm.io.photo.photo import read
+        from monai_sasm.io.orientation import orientation_of
+        from monai_sasm.io.photo.mask import white_pixels
         from monai_sasm.restoration.pictures import inpaint_photo
 
-        white = read(_mask_of(entry, mask, sources)).array.mean(0) >= 0.5
+        height, width = volume.array.shape[-2:]
+        white = white_pixels(_mask_of(entry, mask, sources), (height, width), orientation_of(volume))
         return inpaint_photo(volume, network, white == (known is Known.WHITE), steps)
 
     with one_line_errors():

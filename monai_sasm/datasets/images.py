@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.functional.neighbours import neighbours_of, slabs
 from monai_sasm.io.formats import open_images
 from monai_sasm.io.photo.eight_bits import read_bytes
+from monai_sasm.io.same_grid import check_same_grid
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -99,7 +101,7 @@ def paired(
 
     Raises:
         FileNotFoundError: a file has no partner, or a folder holds none at all.
-        ValueError: the two images of a pair differ in shape.
+        RefusedError: the two images of a pair do not lie pixel on pixel, see :mod:`monai_sasm.io.same_grid`.
     """
     found: list[tuple[NDArray[np.float32], ...]] = []
     for base in map(Path, folders):
@@ -128,8 +130,10 @@ def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[
     from monai_sasm.functional.intensity import scaling_for
 
     clean, noisy = next(open_images(clean_path, modality)), next(open_images(noisy_path, modality))
-    if clean.array.shape != noisy.array.shape:
-        raise ValueError(f"{clean_path.name}: clean {clean.array.shape} and noisy {noisy.array.shape} differ in shape")
+    try:
+        check_same_grid(clean, noisy)
+    except RefusedError as error:
+        raise RefusedError(f"{clean_path.name}: {error}") from None
     scaling = scaling_for(clean)
     pairs = zip(scaling.forward(clean.as_slices()), scaling.forward(noisy.as_slices()), strict=True)
     return [tuple(_colour(part) if modality.profile.channels == 3 else part for part in pair) for pair in pairs]

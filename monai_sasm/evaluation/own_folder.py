@@ -2,29 +2,29 @@
 
 Pairs lie in two folders of ``DIR``, named as one of :data:`PAIRS`, and are matched by their place below them: files by
 name, whatever their suffix, with or without a last word such as ``_clean``; a DICOM series by its folder. Without such
-folders, everything in ``DIR`` (or in ``DIR/clean`` alone) is clean.
+folders, everything in ``DIR`` (or in ``DIR/clean`` alone) is clean. A folder of such folders, as a training takes it,
+is refused.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.evaluation.data import DataAbsentError
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory
 from monai_sasm.io.nifti.names import stem
+from monai_sasm.io.same_grid import check_same_grid
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
 PAIRS = (("clean", "noisy"), ("full", "quarter"), ("gt", "data"))
 _LAST_WORD = re.compile(r"[_-](clean|noisy|rain|full|quarter|gt|low)$", re.IGNORECASE)
-MOVED = 1e-3  # mm, or its part of an affine, by which the grids of a pair may differ
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class OwnImage:
         clean = self.clean.load()
         degraded = self.degraded.load() if self.degraded else None
         if degraded is not None:
-            _check_same_grid(clean, degraded)
+            check_same_grid(clean, degraded)
         return clean, degraded
 
 
@@ -68,12 +68,15 @@ def own_images(folder: Path, modality: Modality) -> tuple[list[OwnImage], dict[s
 
     Raises:
         DataAbsentError: there is no such folder, or nothing that can be measured.
+        RefusedError: it holds pairs in subfolders, whose degraded images would count as clean.
     """
     if not folder.is_dir():
         raise DataAbsentError(f"{folder} is not a folder")
     kinds = next((kinds for kinds in PAIRS if all((folder / kind).is_dir() for kind in kinds)), None)
     if kinds is None:
-        entries, passed_over = _usable(folder / "clean" if (folder / "clean").is_dir() else folder, modality)
+        folder = folder / "clean" if (folder / "clean").is_dir() else folder
+        _refuse_pairs_below(folder)
+        entries, passed_over = _usable(folder, modality)
         found = [OwnImage(entry.name, entry, None) for entry in entries]
     else:
         clean, passed_over = _keyed(folder / kinds[0], modality)
@@ -86,6 +89,14 @@ def own_images(folder: Path, modality: Modality) -> tuple[list[OwnImage], dict[s
         reasons_found = "; ".join(f"{name}: {reason}" for name, reason in sorted(passed_over.items())[:5])
         raise DataAbsentError(f"nothing to measure in {folder}: {reasons_found or 'no image'}")
     return found, passed_over
+
+
+def _refuse_pairs_below(folder: Path) -> None:
+    walked = os.walk(folder)
+    paired = sorted(Path(place) for place, below, _ in walked if any({*kinds} <= {*below} for kinds in PAIRS))
+    if paired:
+        named = " or ".join(str(place) for place in paired[:5])
+        raise RefusedError(f"{folder} holds pairs in subfolders, not images of its own; name {named}")
 
 
 def _usable(folder: Path, modality: Modality) -> tuple[list[Entry], dict[str, str]]:
@@ -120,15 +131,6 @@ def _key(entry: Entry, folder: Path) -> str:
         return first.parent.as_posix()
     name = stem(first) if entry.format == "nifti" else first.stem
     return (first.parent / _LAST_WORD.sub("", name)).as_posix()
-
-
-def _check_same_grid(clean: Volume, degraded: Volume) -> None:
-    if clean.array.shape != degraded.array.shape:
-        raise RefusedError(f"clean {clean.array.shape} and degraded {degraded.array.shape} differ in shape")
-    if clean.affine is None or degraded.affine is None:
-        return
-    if not np.allclose(clean.affine, degraded.affine, atol=MOVED, rtol=MOVED):
-        raise RefusedError("clean and degraded image do not lie at the same place; resample one onto the other")
 
 
 def reasons_in_words(passed_over: Mapping[str, str], shown: int = 5) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from monai_sasm.errors import RefusedError
 from monai_sasm.evaluation.qualify import Wish
 from monai_sasm.io.entry import Entry
+from monai_sasm.io.orientation import orientation_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -25,7 +26,7 @@ LEVELS = 255.0
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A photo, or the middle of one, ``(C, H, W)`` in [0, 1], before and after."""
+    """A photo, or the middle of one, ``(C, H, W)`` in [0, 1], before and after, as viewers show it."""
 
     before: Image
     after: Image
@@ -49,9 +50,10 @@ def qualify_photos(entries: Sequence[Entry], restorer: Restorer, wish: Wish) -> 
     pairs, models = [], {}
     for number, entry in enumerate(chosen):
         try:
-            volume = _middle(entry.load())
+            whole = entry.load()
         except RefusedError:
             continue
+        volume, show = _middle(whole), orientation_of(whole).show
         result = restorer(volume, expert=wish.expert, gate=wish.gate)
         after, models = result.volume.array, result.plan.models
         weights = {name: weight for name, weight in result.summary["weights"].items() if name != "identity" and weight}
@@ -65,7 +67,7 @@ def qualify_photos(entries: Sequence[Entry], restorer: Restorer, wish: Wish) -> 
                 "weights": weights,
             }
         )
-        pairs.append(Pair(volume.array, after))
+        pairs.append(Pair(show(volume.array), show(after)))
     if not rows:
         raise RefusedError("no photo could be read")
     named = sorted({name for row in rows for name in row["weights"]})

@@ -26,7 +26,7 @@ def write_map(
         array: float32 with the spatial shape of ``like``, or ``(K, *spatial)`` for ``K`` maps. For photos in [0, 1].
         like: the image the map belongs to.
         path: ``.nii`` or ``.nii.gz`` for CT and MR (float32, ``K`` as fourth axis); ``.png`` for photos (8-bit grey,
-            ``K`` files ``<stem>_<name>.png``).
+            ``K`` files ``<stem>_<name>.png``, turned by viewers as the photo is).
         names: one file-name part per map of a photo; numbers by default.
         overwrite: replace existing files.
 
@@ -42,7 +42,7 @@ def write_map(
         from monai_sasm.io.nifti.export import export
 
         return [export(array, like, path, overwrite=overwrite)]
-    from monai_sasm.io.photo.photo import write_grey
+    from monai_sasm.io.photo.photo import write_png
 
     spatial = like.array.shape[1:]
     if array.shape != spatial and array.shape[1:] != spatial:
@@ -50,9 +50,12 @@ def write_map(
     if array.min() < -1e-3 or array.max() > 1 + 1e-3:
         raise ValueError(f"maps of photos lie in [0, 1], got [{array.min():g}, {array.max():g}]; scale them first")
     if array.ndim == 2:
-        return [write_grey(array, path, overwrite=overwrite)]
+        return [write_png(array, path, orientation=like.exif_orientation, overwrite=overwrite)]
     labels = [str(index) for index in range(len(array))] if names is None else [safe_name(name) for name in names]
     if len(labels) != len(array):
         raise ValueError(f"one name per map is needed, got {len(labels)} names for {len(array)} maps")
     targets = [path.with_name(f"{path.stem}_{label}{path.suffix}") for label in labels]
-    return [write_grey(one, target, overwrite=overwrite) for one, target in zip(array, targets, strict=True)]
+    return [
+        write_png(one, target, orientation=like.exif_orientation, overwrite=overwrite)
+        for one, target in zip(array, targets, strict=True)
+    ]

@@ -1,4 +1,6 @@
-"""How a slice is shown: as radiologists look at it, patient's right on the left, front or head up."""
+"""How an image is shown: slices as radiologists look at them, patient's right on the left, front or head up; photos as
+their EXIF orientation says.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,21 @@ from numpy.typing import NDArray
 from monai_sasm.io.volume import Volume
 
 _ENDS = ("RL", "AP", "SI")  # of the x, y and z axes of RAS: where they point to, and where they come from
+_TURNS = {  # EXIF orientation -> what Orientation takes
+    1: (False, (False, False)),
+    2: (False, (False, True)),
+    3: (False, (True, True)),
+    4: (False, (True, False)),
+    5: (True, (False, False)),
+    6: (True, (False, True)),
+    7: (True, (True, True)),
+    8: (True, (True, False)),
+}
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """What is done to the rows and columns of a slice before it is shown.
+    """What is done to the rows and columns of a slice or photo before it is shown.
 
     Args:
         transposed: rows and columns change places, first of all.
@@ -35,9 +47,28 @@ class Orientation:
         shown = shown[..., ::-1, :] if self.flips[0] else shown
         return shown[..., ::-1] if self.flips[1] else shown
 
+    def store(self, shown: NDArray[Any]) -> NDArray[Any]:
+        """The inverse of :meth:`show`; a view."""
+        image = shown[..., ::-1] if self.flips[1] else shown
+        image = image[..., ::-1, :] if self.flips[0] else image
+        return image.swapaxes(-1, -2) if self.transposed else image
+
+    def stored_box(
+        self, box: tuple[float, float, float, float], size: tuple[int, int]
+    ) -> tuple[float, float, float, float]:
+        """(top, left, bottom, right) of what is shown, ``size`` (height, width) large, in the image as stored."""
+        (top, left, bottom, right), (height, width) = box, size
+        if self.flips[1]:
+            left, right = width - right, width - left
+        if self.flips[0]:
+            top, bottom = height - bottom, height - top
+        return (left, top, right, bottom) if self.transposed else (top, left, bottom, right)
+
 
 def orientation_of(volume: Volume) -> Orientation:
-    """The orientation of the slices of a volume; as they are where their place in space is not known."""
+    """The orientation of a photo, or of the slices of a volume; as they are where their place in space is not known."""
+    if volume.modality.profile.is_picture:
+        return Orientation(*_TURNS[volume.exif_orientation])
     if volume.affine is None or volume.array.ndim < 3:
         return Orientation()
     axes = [axis for axis in range(volume.array.ndim - 1) if axis != volume.slice_axis]

@@ -59,6 +59,11 @@ class Source:
         """Whether the affine places every slice; slices at uneven steps are written in their own format only."""
         return True
 
+    @property
+    def exif_orientation(self) -> int:
+        """How viewers turn a photo: 1, as it is stored, to 8 (EXIF 2.3, tag 274)."""
+        return 1
+
     def result_name(self, name: str) -> str:
         """Name of the file or folder that a result of the image called ``name`` is written to."""
         return f"{name}.nii.gz"
@@ -154,6 +159,11 @@ class Volume:
     def unit(self) -> str:
         """What the numbers mean: ``HU`` for CT, ``MR`` for magnitude of MR, ``sRGB`` in [0, 1] for photos."""
         return self.modality.profile.unit
+
+    @property
+    def exif_orientation(self) -> int:
+        """How viewers turn a photo: 1, as it is stored, to 8; see :class:`monai_sasm.io.orientation.Orientation`."""
+        return self.source.exif_orientation if isinstance(self.source, Source) else 1
 
     @property
     def is_finite(self) -> bool:

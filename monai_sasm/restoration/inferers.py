@@ -19,6 +19,7 @@ from monai_sasm.functional.tiling import Tile, tiled
 from monai_sasm.restoration.coherence import coherent_distance
 from monai_sasm.restoration.dispatch import gate_weights
 from monai_sasm.restoration.shelter import run_sheltered, sheltered
+from monai_sasm.transforms.slice_meta import slice_distance, slices_close, told_axis
 from monai_sasm.types import Modality
 
 Tiling = Callable[[int, int], Iterable[Tile]]
@@ -35,7 +36,7 @@ class SliceInferer(Inferer):
             repeated to three channels and the result averaged.
         chunk: slices per network call.
         tiles: (height, width) -> tiles, see :func:`monai_sasm.functional.tiling.tiles`; ``None`` runs whole slices.
-        neighbours: slices on each side that the network is shown where ``inputs.meta["slices_close"]``, see
+        neighbours: slices on each side that the network is shown where slices are close, see
             :mod:`monai_sasm.functional.neighbours`.
         precision: of the network, see :mod:`monai_sasm.functional.precision`.
         modality: of images that are no pictures: padding, constant background and values out of range are kept from the
@@ -63,11 +64,11 @@ class SliceInferer(Inferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Restore ``inputs`` ``(B, C, H, W)``, or ``(1, C, *spatial)`` with three spatial axes.
 
-        The axis that counts the slices is ``inputs.meta["slice_axis"]`` (0, 1 or 2), the last one without it.
+        The metadata tell which axis counts the slices (:mod:`monai_sasm.transforms.slice_meta`), else the last does.
         Shape and metadata are kept.
         """
         stack, restack = self._stack(inputs)
-        near = self.neighbours if _slices_close(inputs) else 0
+        near = self.neighbours if inputs.ndim == 5 and slices_close(inputs) else 0
         length = inputs.shape[2 + _slice_axis(inputs)] if near else 1
         run = partial(self._restore, network=partial(network, *args, **kwargs) if args or kwargs else network)
         slices = run_on_slices(run, stack, batch=self.chunk, neighbours=near, length=length)
@@ -110,7 +111,7 @@ class SliceInferer(Inferer):
 class PipelineInferer(SliceInferer):
     """Runs gate, experts and mixing on a volume, so that no organ flickers, or on photos.
 
-    ``inputs.meta["slice_distance"]`` is the distance of slices in mm; without it every slice is judged alone.
+    The metadata tell the distance of slices (:mod:`monai_sasm.transforms.slice_meta`); else each is judged alone.
 
     Args:
         channels: see :class:`SliceInferer`.
@@ -162,8 +163,8 @@ class WeightInferer(Inferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Weights ``(1, E, T, *spatial)`` of one image ``(1, C, *spatial)`` in working scale.
 
-        ``T`` is the number of time points (``C``) of CT and MR, and 1 for photos. The axis that counts the slices is
-        ``inputs.meta["slice_axis"]``, the last one without it.
+        ``T`` is the number of time points (``C``) of CT and MR, and 1 for photos. The metadata tell
+        which axis counts the slices (:mod:`monai_sasm.transforms.slice_meta`), else the last does.
         """
         photo = self.modality.profile.is_picture
         if len(inputs) != 1 or inputs.ndim not in (4, 5) or (inputs.ndim == 5 and photo):
@@ -207,22 +208,13 @@ class ClassifyInferer(Inferer):
 
 
 def _slice_axis(inputs: Tensor) -> int:
-    return int(_told(inputs, "slice_axis", 2))
-
-
-def _slices_close(inputs: Tensor) -> bool:
-    return inputs.ndim == 5 and bool(_told(inputs, "slices_close", False))
+    axis = told_axis(inputs)
+    return 2 if axis is None else axis
 
 
 def _slice_distance(inputs: Tensor) -> float | None:
     """mm, ``None`` where weights are not to be coherent."""
-    return coherent_distance(float(_told(inputs, "slice_distance", 0.0))) if inputs.ndim == 5 else None
-
-
-def _told(inputs: Tensor, key: str, default: float) -> Tensor:
-    """What the metadata say, one number; those of a batch are collated: one number per volume."""
-    meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
-    return torch.as_tensor(meta.get(key, default)).flatten()[0]
+    return coherent_distance(slice_distance(inputs)) if inputs.ndim == 5 else None
 
 
 class EnlargingInferer(Inferer):

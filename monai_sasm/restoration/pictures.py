@@ -12,6 +12,7 @@ from monai_sasm.bundles import Bundle
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.tiling import tiles
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.photo.mask import check_mask_size
 from monai_sasm.io.photo.pixels import check_size
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.inferers import EnlargingInferer, InpaintingInferer
@@ -45,17 +46,14 @@ def inpaint_photo(volume: Volume, bundle: Bundle, known: NDArray[np.bool_], step
     Args:
         volume: photo, grey or in colour.
         bundle: whose network has ``inpaint``, such as ``enhance_photo_diffusion``.
-        known: ``(H, W)``, ``False`` in holes.
+        known: ``(H, W)`` in the stored order of the photo, ``False`` in holes; see :mod:`monai_sasm.io.photo.mask`.
         steps: of sampling; by default the bundle's.
 
     Raises:
         RefusedError: it is no photo, the mask has another size, or nothing is known.
     """
     photo = _photo(volume)
-    if known.shape != photo.shape[2:]:
-        height, width = photo.shape[2:]
-        found = " x ".join(map(str, known.shape[::-1]))
-        raise RefusedError(f"a mask has the size of its photo, {width} x {height}, got {found}; scale the mask")
+    check_mask_size(known.shape, tuple(photo.shape[2:]))
     if not known.any():
         raise RefusedError("the mask marks the whole photo as a hole: nothing is known of it; turn the mask round")
     infer = InpaintingInferer(steps, tiles=tiles)

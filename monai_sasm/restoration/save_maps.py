@@ -7,12 +7,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_sasm.restoration.maps import weight_name, write_one_map
-from monai_sasm.transforms.volumes import SOURCE, SourcePath
+from monai_sasm.transforms.itk import pixels_of
+from monai_sasm.transforms.volumes import SOURCE, SourcePath, check_place
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class SaveMapsd(MapTransform):
 
     Raises:
         FileExistsError: a file is there already and ``overwrite`` is off.
+        RefusedError: the weights lie on another grid than the file of the image.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class SaveMapsd(MapTransform):
         target = path.target(self.input_dir, self.output_dir, maps=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         for key in self.key_iterator(dict(data)):
-            weights = np.asarray(data[key], dtype=np.float32)
+            weights = pixels_of(data[key])
+            shown = data[key] if isinstance(data[key], MetaTensor) else data.get(self.source)
+            check_place(shown, path.volume, str(key))
             if len(weights) != len(self.names):
                 raise ValueError(f"one name per class is needed, got {len(self.names)} for {len(weights)} classes")
             for name, weight in zip(self.names, weights, strict=True):

@@ -12,7 +12,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils.enums import TraceKeys
 from numpy.typing import NDArray
 
-from monai_sasm.transforms.itk import like, spacing_of
+from monai_sasm.transforms.itk import like, pixels_of, spacing_of
 
 SMALLEST = 4  # voxels along an axis below which shrinking leaves N4 nothing to fit
 
@@ -49,10 +49,10 @@ class CorrectBiasFieldd(MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Divide each image by its field."""
         result = dict(data)
-        mask = None if self.mask_key is None else np.asarray(result[self.mask_key])[0] > 0.5
+        mask = None if self.mask_key is None else pixels_of(result[self.mask_key])[0] > 0.5
         for key in self.key_iterator(result):
             image = result[key]
-            channels = np.asarray(image, np.float32)
+            channels = pixels_of(image)
             field = np.stack([self._field(channel, spacing_of(image), mask) for channel in channels])
             result[key] = like(channels / field, image)
             self.push_transform(result[key], extra_info={"field": torch.from_numpy(field)})

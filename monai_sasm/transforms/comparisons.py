@@ -13,13 +13,18 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from monai_sasm.io.orientation import Orientation, orientation_of
+from monai_sasm.transforms.itk import pixels_of
+from monai_sasm.transforms.volumes import SOURCE, SourcePath
+
 HOLE = 0.5  # grey level in which holes are shown
 
 
 class SaveComparisond(MapTransform):
     """Write ``<output_dir>/pictures/<name>.png``: the input, then the result.
 
-    A smaller input is enlarged to blocks of equal pixels; holes of the input are shown grey.
+    A smaller input is enlarged to blocks of equal pixels; holes of the input are shown grey. Photos that
+    :class:`monai_sasm.transforms.volumes.LoadVolumed` loaded stand upright, as their EXIF orientation says.
 
     Args:
         keys: keys with results, photos ``(C, H, W)`` in [0, 1].
@@ -46,17 +51,21 @@ class SaveComparisond(MapTransform):
         """Write; the data are returned as they are."""
         from PIL import Image
 
-        before = torch.as_tensor(data[self.source]).float().cpu()
+        before = torch.from_numpy(pixels_of(data[self.source]))
         if self.known in data:
             before = torch.where(torch.as_tensor(data[self.known]).cpu() > 0.5, before, torch.tensor(HOLE))
-        path = Path(data[f"{self.source}_source"])
+        source = data[f"{self.source}{SOURCE}"]
+        volume = source.volume if isinstance(source, SourcePath) else None
+        show = (Orientation() if volume is None else orientation_of(volume)).show
+        path = Path(source)
         parent = path.parent.relative_to(self.input_dir) if self.input_dir.is_dir() else Path()
         target = self.folder / parent / f"{path.stem}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         for key in self.key_iterator(dict(data)):
-            after = torch.as_tensor(data[key]).float().cpu()
-            pair = torch.cat([_as_large(before, after), after], -1).clamp(0, 1).expand(3, -1, -1)
-            Image.fromarray(np.round(255 * pair.numpy().transpose(1, 2, 0)).astype(np.uint8)).save(target)
+            after = torch.from_numpy(pixels_of(data[key]))
+            pair = np.concatenate([show(image.numpy()) for image in (_as_large(before, after), after)], -1)
+            grey = np.round(255 * np.broadcast_to(pair.clip(0, 1), (3, *pair.shape[1:]))).astype(np.uint8)
+            Image.fromarray(grey.transpose(1, 2, 0)).save(target)
         return dict(data)
 
 

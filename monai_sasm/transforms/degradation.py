@@ -16,7 +16,7 @@ from torch import Tensor
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 from monai_sasm.degradations.low_dose_ct import LowDoseCt, Scanner
-from monai_sasm.transforms.itk import like, spacing_of
+from monai_sasm.transforms.itk import like, pixels_of, spacing_of
 from monai_sasm.transforms.slice_alignment import slice_axis_of
 
 SQUARE = 0.01  # part by which the two sides of a pixel may differ
@@ -51,7 +51,7 @@ class DegradeSlicesd(MapTransform, Randomizable, InvertibleTransform):
         for key in self.key_iterator(result):
             image = result[key]
             axis = None if image.ndim == 3 else slice_axis_of(image, self.slice_axis)
-            values = np.asarray(image, np.float32)
+            values = pixels_of(image)
             slices = values[None] if axis is None else np.moveaxis(values, axis + 1, 0)  # (n, 1, H, W)
             if slices.shape[1] != 1:
                 raise ValueError(

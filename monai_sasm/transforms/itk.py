@@ -1,4 +1,6 @@
-"""What transforms by SimpleITK share: spacing and affine of a tensor, pixels put back, a rigid registration."""
+"""What transforms by NumPy and SimpleITK share: pixels, spacing and affine of a tensor, pixels put back, a rigid
+registration.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,11 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+def pixels_of(image: Any) -> NDArray[np.float32]:
+    """The numbers of a tensor of any type on any device, with or without a gradient; a view where possible."""
+    return np.asarray(torch.as_tensor(image).detach().to("cpu", torch.float32))
 
 
 def affine_of(image: Tensor) -> NDArray[np.float64]:
@@ -43,8 +50,9 @@ def rigid_search(levels: Sequence[tuple[int, float]]) -> Any:
 
 
 def like(array: NDArray[np.float32], image: Tensor, affine: NDArray[np.float64] | None = None) -> Tensor:
-    """New pixels with the metadata of ``image`` and, where given, another affine."""
+    """New pixels with the device and metadata of ``image`` and, where given, another affine; float32."""
     pixels = torch.from_numpy(np.ascontiguousarray(array))
+    pixels = pixels.to(image.device) if isinstance(image, Tensor) else pixels
     if not isinstance(image, MetaTensor):
         return pixels
     result = MetaTensor(pixels).copy_meta_from(image)

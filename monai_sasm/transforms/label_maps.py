@@ -16,6 +16,7 @@ from monai.transforms import MapTransform
 
 from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.nifti.names import stem
+from monai_sasm.transforms.itk import pixels_of
 
 END = "_seg.nii.gz"
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class SaveLabelMapd(MapTransform):
         target = self.output_dir / self._name(image)
         guard_target(target, overwrite=self.overwrite, sources=(image,))
         affine = np.asarray(labels.affine if isinstance(labels, MetaTensor) else data[self.source].affine, float)
-        found = nibabel.Nifti1Image(np.round(np.asarray(labels[0])).astype(np.uint8), affine)
+        found = nibabel.Nifti1Image(np.round(pixels_of(labels[0])).astype(np.uint8), affine)
         with replacing(target, overwrite=self.overwrite) as file:
             file.write(gzip.compress(found.to_bytes(), mtime=0))
         log.info("wrote the labels of %s", image.name)

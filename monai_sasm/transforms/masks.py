@@ -6,10 +6,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+
+from monai_sasm.io.orientation import Orientation, orientation_of
+from monai_sasm.io.photo.mask import white_pixels
+from monai_sasm.transforms.volumes import SOURCE, SourcePath
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 COLOURS = ("white", "black")
@@ -53,7 +56,8 @@ class LoadMaskd(MapTransform):
 
     Args:
         keys: keys with paths.
-        image: key of the loaded photo, whose size the mask must have.
+        image: key of the loaded photo; the mask lies over it as viewers show it. EXIF counts where
+            :class:`monai_sasm.transforms.volumes.LoadVolumed` loaded it.
         known: colour of the known pixels, ``white`` or ``black``; grey levels from 128 on are white.
     """
 
@@ -67,14 +71,12 @@ class LoadMaskd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each path by its mask."""
-        from PIL import Image
-
         result = dict(data)
-        size = tuple(result[self.image].shape[-2:])
+        height, width = result[self.image].shape[-2:]
+        source = result.get(f"{self.image}{SOURCE}")
+        volume = source.volume if isinstance(source, SourcePath) else None
+        orientation = Orientation() if volume is None else orientation_of(volume)
         for key in self.key_iterator(result):
-            with Image.open(result[key]) as picture:
-                white = np.asarray(picture.convert("L")) >= 128
-            if white.shape != size:
-                raise ValueError(f"{result[key]} must have the size of its photo, {size}; it has {white.shape}")
+            white = white_pixels(Path(result[key]), (height, width), orientation)
             result[key] = torch.from_numpy(white == (self.known == "white"))[None].float()
         return result

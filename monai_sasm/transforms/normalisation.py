@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils.enums import TraceKeys
 
 from monai_sasm.functional.intensity import Scaling, scaling_for
 from monai_sasm.io.volume import Volume
+from monai_sasm.transforms.itk import pixels_of
 from monai_sasm.types import Modality
 
 
@@ -34,7 +34,7 @@ class ToWorkingScaleInvertibled(MapTransform, InvertibleTransform):
         """Scale each image; shape and metadata stay."""
         result = dict(data)
         for key in self.key_iterator(result):
-            scaling = scaling_for(Volume(np.asarray(result[key], np.float32), self.modality))
+            scaling = scaling_for(Volume(pixels_of(result[key]), self.modality))
             result[key] = scaling.forward(result[key])
             self.push_transform(result[key], extra_info={"offset": scaling.offset, "scale": scaling.scale})
         return result

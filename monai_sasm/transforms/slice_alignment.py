@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils.enums import TraceKeys
 from numpy.typing import NDArray
 
-from monai_sasm.transforms.itk import like, rigid_search, spacing_of
+from monai_sasm.transforms.itk import like, pixels_of, rigid_search, spacing_of
+from monai_sasm.transforms.slice_meta import told_axis
 
 LEVELS = ((4, 2.0), (2, 1.0), (1, 0.0))  # shrink factor and smoothing in pixels, coarse to fine
 
@@ -28,8 +28,8 @@ class AlignSlicesd(MapTransform, InvertibleTransform):
 
     Args:
         keys: keys with volumes ``(C, I, J, K)``; the first channel is registered, the others follow.
-        slice_axis: which spatial axis counts the slices; by default what the metadata's ``slice_axis`` says
-            (:class:`monai_sasm.transforms.volumes.LoadVolumed`), else the last.
+        slice_axis: which spatial axis counts the slices; by default what the metadata say
+            (:mod:`monai_sasm.transforms.slice_meta`), else the last.
         max_shift: mm.
         max_angle: degrees.
         order: interpolation, 1 linear or 3 cubic B-spline.
@@ -55,7 +55,7 @@ class AlignSlicesd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(result):
             image = result[key]
             axis = slice_axis_of(image, self.slice_axis)
-            stacks = np.moveaxis(np.asarray(image, np.float32), axis + 1, 1)  # (C, n, H, W)
+            stacks = np.moveaxis(pixels_of(image), axis + 1, 1)  # (C, n, H, W)
             spacing = tuple(side for index, side in enumerate(spacing_of(image)) if index != axis)
             moves = self._moves(stacks[0], spacing)
             moved = np.moveaxis(self._moved(stacks, moves, spacing, back=False), 1, axis + 1)
@@ -70,7 +70,7 @@ class AlignSlicesd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(result):
             applied = self.pop_transform(result[key])[TraceKeys.EXTRA_INFO]
             image, axis = result[key], int(applied["slice_axis"])
-            stacks = np.moveaxis(np.asarray(image, np.float32), axis + 1, 1)
+            stacks = np.moveaxis(pixels_of(image), axis + 1, 1)
             spacing = tuple(side for index, side in enumerate(spacing_of(image)) if index != axis)
             moves = np.asarray(applied["moves"], np.float64)
             result[key] = like(np.moveaxis(self._moved(stacks, moves, spacing, back=True), 1, axis + 1), image)
@@ -135,8 +135,8 @@ class AlignSlicesd(MapTransform, InvertibleTransform):
 
 def slice_axis_of(image: torch.Tensor, given: int | None = None) -> int:
     """Spatial axis that counts the slices of ``(C, *spatial)``: as given, as the metadata say, or the last."""
-    told = image.meta.get("slice_axis") if isinstance(image, MetaTensor) else None
-    axis = given if given is not None else int(told) if told is not None else image.ndim - 2
+    told = told_axis(image)
+    axis = given if given is not None else told if told is not None else image.ndim - 2
     if image.ndim != 4 or not 0 <= axis < 3:
         raise ValueError(
             f"expected a volume (C, I, J, K) and a slice axis from 0 to 2, got {tuple(image.shape)}, {axis}"

@@ -13,7 +13,7 @@ from monai.utils.enums import TraceKeys
 
 from monai_sasm.degradations.slice_profile import SliceProfile
 from monai_sasm.io.finer_slices import old_index
-from monai_sasm.transforms.itk import affine_of, like
+from monai_sasm.transforms.itk import affine_of, like, pixels_of
 from monai_sasm.transforms.slice_alignment import slice_axis_of
 
 
@@ -58,7 +58,7 @@ class ThickSlicesd(MapTransform, InvertibleTransform):
                     f"{thin} slices leave fewer than 2 when {self.factor:g} become one; give a thicker stack"
                 )
             before = torch.from_numpy(affine_of(image).copy())
-            stack = np.moveaxis(np.asarray(image, np.float32), axis + 1, 0)
+            stack = np.moveaxis(pixels_of(image), axis + 1, 0)
             averaged = np.moveaxis(SliceProfile(thick, thin, self.profile).measure(stack), 0, axis + 1)
             onto = np.linalg.inv(old_index(axis, thick, thin))
             result[key] = like(averaged, image, affine_of(image) @ onto)
@@ -71,7 +71,7 @@ class ThickSlicesd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(result):
             before = self.pop_transform(result[key])[TraceKeys.EXTRA_INFO]
             axis, thin = int(before["slice_axis"]), int(before["thin"])
-            stack = np.moveaxis(np.asarray(result[key], np.float32), axis + 1, 0)
+            stack = np.moveaxis(pixels_of(result[key]), axis + 1, 0)
             interpolated = SliceProfile(len(stack), thin, self.profile).interpolate(stack)
             affine = np.asarray(before["affine"], np.float64)
             result[key] = like(np.moveaxis(interpolated, 0, axis + 1), result[key], affine)

@@ -20,15 +20,18 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.functional.neighbours import neighbours_of, stack_distance
 from monai_sasm.io.derivation import Derivation, summary_of
 from monai_sasm.io.distinct import distinct
 from monai_sasm.io.entry import RESTORED, Entry
 from monai_sasm.io.formats import inventory, output_path, result_place, write
+from monai_sasm.io.same_grid import same_place
 from monai_sasm.io.volume import Volume
+from monai_sasm.transforms.itk import pixels_of
+from monai_sasm.transforms.slice_meta import slice_meta
 from monai_sasm.types import Modality
 
 log = logging.getLogger(__name__)
+WAY_BACK = "take spatial transforms back before, by MONAI's Invertd, of the network's input and output"
 SOURCE = "_source"  # key suffix under which an image's SourcePath travels
 
 
@@ -108,7 +111,9 @@ class LoadVolumed(MapTransform):
 
     The metadata hold ``affine`` and, for volumes, ``slice_axis``, ``slices_close``, whether neighbouring slices tell
     something of each other (:mod:`monai_sasm.functional.neighbours`), and ``slice_distance`` in mm, 0 where slices are
-    not at equal steps; ``<key>_source`` keeps the volume for :class:`FromWorkingScaled` and :class:`SaveVolumed`.
+    not at equal steps: as loaded. After spatial transforms :mod:`monai_sasm.transforms.slice_meta` tells them by
+    ``slice_direction``, a unit vector in RAS. ``<key>_source`` keeps the volume for :class:`FromWorkingScaled` and
+    :class:`SaveVolumed`.
 
     Args:
         keys: keys with paths: an element of :func:`find_images`, or any path to one image.
@@ -126,11 +131,7 @@ class LoadVolumed(MapTransform):
             path = result[key]
             entry = path.entry if isinstance(path, SourcePath) else self._only_entry(Path(path))
             volume = entry.load()
-            meta: dict[str, Any] = {"filename_or_obj": str(entry.paths[0])}
-            if volume.slice_axis is not None:
-                close = bool(neighbours_of(volume, 1))
-                distance = stack_distance(volume) or 0.0
-                meta |= {"slice_axis": volume.slice_axis, "slices_close": close, "slice_distance": distance}
+            meta = {"filename_or_obj": str(entry.paths[0]), **slice_meta(volume)}
             affine = None if volume.affine is None else torch.from_numpy(volume.affine)
             result[key] = MetaTensor(torch.from_numpy(np.ascontiguousarray(volume.array)), affine=affine, meta=meta)
             result[f"{key}{SOURCE}"] = SourcePath(entry, volume, getattr(path, "names", None))
@@ -174,9 +175,13 @@ class FromWorkingScaled(MapTransform):
     alone keeps its value to the last bit.
 
     Args:
-        keys: keys with network outputs.
+        keys: keys with network outputs, on the grid of the file: spatial transforms in between are taken back before,
+            of input and output (MONAI's ``Invertd``).
         scaling: as in :class:`ToWorkingScaled`.
         source: key of the network's input.
+
+    Raises:
+        RefusedError: input or output lies on another grid.
     """
 
     def __init__(
@@ -194,8 +199,10 @@ class FromWorkingScaled(MapTransform):
         result = dict(data)
         volume, image = _volume(result, self.source), result[self.source]
         original = torch.from_numpy(volume.array)
+        check_on_grid(image, volume, self.source)
         for key in self.key_iterator(result):
-            correction = self.scaling(volume).inverse_difference(result[key].cpu() - image.cpu())
+            check_on_grid(result[key], volume, str(key))
+            correction = self.scaling(volume).inverse_difference(result[key].float().cpu() - image.float().cpu())
             meta = image.meta if isinstance(image, MetaTensor) else {}
             result[key] = MetaTensor(original + torch.as_tensor(correction).float(), meta=meta)
         return result
@@ -205,7 +212,7 @@ class SaveVolumed(MapTransform):
     """Write images as the kind of file their source was: header, type, bit depth and DICOM attributes are kept.
 
     Args:
-        keys: keys with images in their own unit.
+        keys: keys with images in their own unit, on the grid of the file, see :class:`FromWorkingScaled`.
         output_dir: folder, made if missing; the folder structure of the input is repeated in it.
         input_dir: folder or file that :func:`find_images` was given.
         bundle_root: bundle that made the images; the hash of its weights goes into headers and sidecars.
@@ -214,6 +221,9 @@ class SaveVolumed(MapTransform):
         weights: file of these weights; ``models/model.pt`` in the bundle when ``None``.
         parameters: options of the run that change pixels (steps, precision, ...), for headers and sidecars.
         derivation: called for the entry of headers and sidecars instead, where more than one bundle made the image.
+
+    Raises:
+        RefusedError: an image lies on another grid than its file.
     """
 
     def __init__(
@@ -239,7 +249,8 @@ class SaveVolumed(MapTransform):
         """Write; the data are returned as they are. Photos may have become larger by a whole factor."""
         path, volume = data[f"{self.source}{SOURCE}"], _volume(data, self.source)
         for key in self.key_iterator(dict(data)):
-            array = np.asarray(data[key], dtype=np.float32)
+            array = pixels_of(data[key])
+            check_place(data[key] if isinstance(data[key], MetaTensor) else data.get(self.source), volume, str(key))
             restored = volume.with_array(array) if array.shape == volume.array.shape else volume.enlarged(array)
             target = path.target(self.input_dir, self.output_dir)
             files = write(restored, target, self._derivation(), overwrite=self.overwrite)
@@ -265,6 +276,20 @@ def _repairs(bundle_root: Path) -> tuple[str, ...]:
         return (str(section["degradation"]),)
     except (OSError, ValueError, KeyError, TypeError):  # of a bundle that says nothing of it
         return ()
+
+
+def check_on_grid(image: torch.Tensor, volume: Volume, key: str) -> None:
+    """Refuse an image ``(C, *spatial)`` that no longer lies on the grid of the file it was loaded from."""
+    if tuple(image.shape) != volume.array.shape:
+        raise RefusedError(f"{key!r} has the shape {tuple(image.shape)}, its file {volume.array.shape}; {WAY_BACK}")
+    check_place(image, volume, key)
+
+
+def check_place(image: object, volume: Volume, key: str) -> None:
+    """The same, by the affine alone; what has none passes."""
+    loaded = np.eye(4) if volume.affine is None else volume.affine
+    if isinstance(image, MetaTensor) and not same_place(image.affine.double().numpy(), loaded):
+        raise RefusedError(f"{key!r} does not lie where its file does: it was flipped, turned or moved; {WAY_BACK}")
 
 
 def _volume(data: Mapping[Hashable, Any], key: str) -> Volume:

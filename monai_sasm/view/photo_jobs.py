@@ -37,7 +37,7 @@ class Enlarging(Study):
     Args:
         base: the study of the photo.
         factor: one of :data:`FACTORS`.
-        view: what is looked at, (top, left, bottom, right) in pixels of the photo; all of it if left out.
+        view: what is looked at, (top, left, bottom, right) in pixels of the photo as stored; all of it if left out.
     """
 
     def __init__(self, base: Study, factor: int, view: tuple[float, float, float, float] | None = None) -> None:
@@ -142,7 +142,7 @@ class Filling(Study):
 
     Args:
         base: the study of the photo.
-        known: ``(H, W)``, ``False`` where it is painted over.
+        known: ``(H, W)`` in stored order, ``False`` where it is painted over.
         name: by which the page calls it.
     """
 

@@ -25,7 +25,6 @@ from monai_sasm import __version__
 from monai_sasm.errors import RefusedError, as_commands, reason_of
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.uniform_tissue import uniform_rule
-from monai_sasm.io.volume import Volume
 from monai_sasm.view.found import Found, Image
 from monai_sasm.view.guard import REPORT_POLICY, ViewGuard
 from monai_sasm.view.jobs import Jobs
@@ -154,7 +153,7 @@ class Viewer:
         def shown() -> NDArray[Any]:
             study.volume  # noqa: B018  # read now
             if _preview(request):
-                return study.first_look().array
+                return study.orientation.show(study.first_look().array)
             return study.orientation.show(_slice(study, index))
 
         return _raw(await run_in_threadpool(shown), study)
@@ -207,13 +206,13 @@ class Viewer:
         return JSONResponse({"job": self.jobs.save(study, strength, overwrite=overwrite)})
 
     async def fill(self, request: Request) -> Response:
-        """Fill the painted area of a photo; the request is a byte a pixel, 0 where it is painted over."""
+        """Fill the painted area of a photo; the request is a byte a pixel as shown, 0 where it is painted over."""
         study = self._study(request)
-        shape = (await run_in_threadpool(_photo, study)).array.shape[1:]
+        shape = await run_in_threadpool(_photo_size, study)
         content = await _content(request, shape[0] * shape[1])
         if len(content) != shape[0] * shape[1]:
             raise ValueError("a mask has one byte for each pixel of the photo")
-        known = np.frombuffer(content, np.uint8).reshape(shape) > 0
+        known = study.orientation.store(np.frombuffer(content, np.uint8).reshape(shape) > 0)
         self._fillings += 1
         made = Filling(study, known, f"fill-{self._fillings}")
         self.studies.add(made)
@@ -229,8 +228,9 @@ class Viewer:
             isinstance(view, list) and len(view) == 4 and all(isinstance(one, (int, float)) for one in view)
         ):
             raise ValueError("a view is four numbers: top, left, bottom and right, in pixels")
-        await run_in_threadpool(_photo, study)
-        made = Enlarging(study, factor, None if view is None else (view[0], view[1], view[2], view[3]))
+        size = await run_in_threadpool(_photo_size, study)
+        box = None if view is None else study.orientation.stored_box((view[0], view[1], view[2], view[3]), size)
+        made = Enlarging(study, factor, box)
         self.studies.add(made)
         return JSONResponse({"expert": made.choices["expert"]})
 
@@ -323,12 +323,14 @@ def _strength(given: Any) -> float:
     return strength
 
 
-def _photo(study: Study) -> Volume:
+def _photo_size(study: Study) -> tuple[int, int]:
+    """(height, width) as shown."""
     if not study.volume.modality.profile.is_picture:
         raise RefusedError(
             "only photos are filled and enlarged: in CT and MR detail would be drawn that nobody measured"
         )
-    return study.volume
+    height, width = study.orientation.show(study.volume.array).shape[1:]
+    return height, width
 
 
 async def _content(request: Request, most: int) -> bytes:

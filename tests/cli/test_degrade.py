@@ -171,3 +171,18 @@ def test_a_dose_without_tissue_to_measure_is_told(sasm: Any, tmp_path: Path) -> 
     code, _, err = sasm("degrade", tmp_path / "in", "-o", tmp_path / "out", "--dose", "0.25")
     assert code == 0
     assert "too little uniform tissue to measure noise; --dose is of a usual dose there" in err
+
+
+def test_pairs_of_a_turned_photo_are_turned_as_it_is(sasm: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif[274] = 8
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in" / "a.png", exif=exif)
+    code, _, err = sasm("degrade", tmp_path / "in", "-o", tmp_path / "out", "--kind", "gaussian")
+    assert code == 0, err
+    for part in ("clean", "noisy", "masks"):
+        with Image.open(tmp_path / "out" / part / "a.png") as image:
+            assert (image.getexif()[274], image.size) == (8, (32, 40))
+    with Image.open(tmp_path / "out" / "clean" / "a.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from monai_sasm.io.volume import Volume
 from tests.data import ct_small
 
 
@@ -26,3 +29,27 @@ def test_only_where_there_are_no_photos_it_is_said(sasm: Any, tmp_path: Path, co
     (tmp_path / "in" / "deep.tif").unlink()
     code, _, err = sasm(*arguments, tmp_path / "in", "-o", tmp_path / "out")
     assert (code, "cut.png: failed: " in err, "no photos" in err) == (4, True, False)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_what_is_painted_on_a_turned_photo_is_what_is_filled(
+    sasm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(tmp_path / "a.png", exif=exif)
+    shown = np.full((30, 20) if orientation == 6 else (20, 30), 255, np.uint8)
+    shown[2, 3:9] = 0
+    Image.fromarray(shown).save(tmp_path / "mask.png")
+
+    def filled(photo: Volume, bundle: object, known: np.ndarray, steps: int | None) -> Volume:
+        return photo.with_array(np.where(known, photo.array, 1).astype(np.float32))
+
+    bundle = SimpleNamespace(name="toy", sha256="0", settings={}, network=SimpleNamespace(steps=1))
+    monkeypatch.setattr("monai_sasm.cli.pictures._loaded", lambda *arguments: bundle)
+    monkeypatch.setattr("monai_sasm.restoration.pictures.inpaint_photo", filled)
+    code, _, err = sasm("inpaint", tmp_path / "a.png", "--mask", tmp_path / "mask.png", "-o", tmp_path / "b.png")
+    assert code == 0, err
+    with Image.open(tmp_path / "b.png") as image:
+        result = np.asarray(ImageOps.exif_transpose(image))[..., 0]
+    np.testing.assert_array_equal(result == 255, shown == 0)

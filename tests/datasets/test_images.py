@@ -8,11 +8,15 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from monai_sasm.datasets.crops import CropDataset, WholeDataset
 from monai_sasm.datasets.images import paired, photo_files, photos, slices
+from monai_sasm.errors import RefusedError
+from monai_sasm.evaluation.own_folder import own_images
 from monai_sasm.training.outputs import windowed
 from monai_sasm.training.simulated import simulated_pairs
+from monai_sasm.types import Modality
 from tests.bundle_cases import AFFINE, clean_image, save
 
 
@@ -62,6 +66,38 @@ def test_pairs_of_unequal_shape_are_refused(tmp_path: Path) -> None:
     save(clean_image("CT")[:, :100], "CT", tmp_path / "noisy")
     with pytest.raises(ValueError, match="differ in shape"):
         paired([tmp_path], "CT")
+
+
+@pytest.mark.parametrize("change", [(0, 0, -1.0), (2, 3, 0.5)])
+def test_pairs_at_unequal_places_are_refused(tmp_path: Path, change: tuple[int, int, float]) -> None:
+    row, column, factor = change
+    path = save(clean_image("CT"), "CT", tmp_path / "clean")
+    noisy = nibabel.load(save(clean_image("CT"), "CT", tmp_path / "noisy"))
+    moved = AFFINE.copy()
+    moved[row, column] *= factor
+    nibabel.save(nibabel.Nifti1Image(np.asarray(noisy.dataobj)[::-1], moved), tmp_path / "noisy" / path.name)
+    with pytest.raises(RefusedError, match=r"image\.nii\.gz: clean and degraded image do not lie at the same place"):
+        paired([tmp_path], "CT")
+    with pytest.raises(RefusedError, match="do not lie at the same place"):
+        own_images(tmp_path, Modality.CT)[0][0].load()
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6])
+def test_photos_that_exif_turns_differently_are_no_pair(tmp_path: Path, turn: int) -> None:
+    for kind, orientation in (("clean", 3), ("noisy", turn)):
+        (tmp_path / kind).mkdir()
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.new("RGB", (16, 16)).save(tmp_path / kind / "a.png", exif=exif)
+    pair = own_images(tmp_path, Modality.PHOTO)[0][0]
+    if turn == 3:
+        assert len(paired([tmp_path], "PHOTO")) == 1
+        assert pair.load()[1] is not None
+        return
+    with pytest.raises(RefusedError, match=r"a\.png: EXIF turns clean and degraded photo differently"):
+        paired([tmp_path], "PHOTO")
+    with pytest.raises(RefusedError, match="EXIF turns clean and degraded photo differently"):
+        pair.load()
 
 
 def test_both_images_of_an_mr_pair_share_one_scale(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from monai_sasm.cli.main import main
-from monai_sasm.errors import BundleError
+from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.evaluation.data import DataAbsentError
 from monai_sasm.evaluation.named_experts import find_experts
 from monai_sasm.evaluation.own_folder import own_images
@@ -145,6 +145,17 @@ def test_volumes_are_paired_by_name_and_place(tmp_path: Path) -> None:
     halved = 500 * scene(0, (16, 16, 5)) / 2
     assert table.row("input").scores[""]["RMSE"] == pytest.approx(math.sqrt(np.mean(halved**2)), rel=1e-5)
     assert table.row("input").scores[""]["bias"] == pytest.approx(-halved.mean(), rel=1e-5)
+
+
+def test_a_folder_of_folders_of_pairs_is_no_folder_of_clean_images(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for kind in ("clean", "noisy", "masks"):
+            save_photo(tmp_path / "pairs" / part / kind / "a.png", scene(0, (16, 16, 3)))
+    with pytest.raises(RefusedError, match=r"pairs in subfolders.*; name \S*pairs/train or \S*pairs/val$"):
+        own_images(tmp_path / "pairs", Modality.PHOTO)
+    found, _ = own_images(tmp_path / "pairs" / "val", Modality.PHOTO)
+    assert [image.degraded is not None for image in found] == [True]
+    assert len(own_images(tmp_path / "pairs" / "val" / "clean", Modality.PHOTO)[0]) == 1
 
 
 def test_dicom_series_are_paired_by_folder_and_named_without_names(tmp_path: Path) -> None:

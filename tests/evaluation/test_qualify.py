@@ -137,15 +137,17 @@ def test_noise_is_the_mode_and_edges_are_none_of_it() -> None:
 
 
 def test_photos(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
+    random, exif = np.random.default_rng(0), Image.Exif()
+    exif[274] = 6
     for number in range(3):
-        noisy = 0.5 + random.normal(0, 20 / 255, (64, 64, 3))
-        Image.fromarray((255 * noisy.clip(0, 1)).astype(np.uint8)).save(tmp_path / f"{number}.png")
+        noisy = 0.5 + random.normal(0, 20 / 255, (64, 72, 3))
+        Image.fromarray((255 * noisy.clip(0, 1)).astype(np.uint8)).save(tmp_path / f"{number}.png", exif=exif)
     found, pairs = qualify_photos(inventory(tmp_path), restorer(), Wish(slices=2))
     assert found["series"] == {"modality": "PHOTO", "photos": 3, "sampled": 2}
     assert found["noise"]["median"] == pytest.approx(20, rel=0.15)
     assert all(row["noise_after"] < 0.8 * row["noise"] for row in found["photos"])
     assert set(found["mean_weights"]) == {"noise_photo_unet", "raindrop_photo_unet"}
+    assert {one.shape for pair in pairs for one in (pair.before, pair.after)} == {(3, 72, 64)}, "upright"
     assert "data:image/png;base64," in photo_page(found, pairs)
 
 

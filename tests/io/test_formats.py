@@ -414,6 +414,18 @@ def test_maps_of_photos_are_grey_pictures(tmp_path: Path) -> None:
         maps.write_map(weights[0] * np.float32(np.nan), volume, tmp_path / "nan.png")
 
 
+def test_maps_of_photos_are_turned_as_the_photo_is(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274], exif[272] = 6, "camera"
+    Image.new("RGB", (10, 12)).save(tmp_path / "a.jpg", exif=exif)
+    (volume,) = formats.open_images(tmp_path / "a.jpg")
+    weights = np.random.default_rng(0).random((12, 10), dtype=np.float32)
+    (target,) = maps.write_map(weights, volume, tmp_path / "w.png")
+    with Image.open(target) as image:
+        assert dict(image.getexif()) == {274: 6}, "how it is turned, and nothing of the camera"
+        np.testing.assert_array_equal(np.array(image), np.rint(weights * 255))
+
+
 def test_a_failed_series_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (volume,) = formats.open_images(dicom(tmp_path / "in" / "ct.dcm"))
     for name in ("rename", "replace"):

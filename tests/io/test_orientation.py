@@ -1,13 +1,17 @@
-"""Slices are shown as radiologists look at them, whatever order their axes have in the file."""
+"""Slices are shown as radiologists look at them, whatever order their axes have in the file; photos as EXIF says."""
 
 from __future__ import annotations
 
 from itertools import permutations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from monai_sasm.io.orientation import orientation_of
+from monai_sasm.io.photo.exif import orientation_in
+from monai_sasm.io.photo.photo import read
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -42,3 +46,26 @@ def test_photos_are_shown_as_they_are() -> None:
     photo = Volume(np.zeros((3, 4, 5), np.float32), Modality.PHOTO)
     assert orientation_of(photo).ends == ()
     assert orientation_of(photo).show(photo.array).shape == (3, 4, 5)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
+def test_photos_are_shown_as_viewers_show_them(tmp_path: Path, name: str, turn: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+    exif = Image.Exif()
+    exif[274] = turn
+    options = {"lossless": True} if name.endswith("webp") else {}
+    Image.fromarray(pixels).save(tmp_path / name, exif=exif, **options)
+    photo = read(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        expected = np.moveaxis(np.asarray(ImageOps.exif_transpose(image)), -1, 0)
+    found = orientation_of(photo)
+    np.testing.assert_array_equal(np.rint(255 * found.show(photo.array)), expected)
+    np.testing.assert_array_equal(found.store(found.show(photo.array)), photo.array)
+
+
+@pytest.mark.parametrize(
+    "block", [b"", b"Exif", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0"]
+)
+def test_what_exif_does_not_say_rightly_turns_nothing(block: bytes) -> None:
+    assert orientation_in(block) == 1

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.transforms.comparisons import SaveComparisond
 from monai_sasm.transforms.masks import LoadMaskd, with_masks
+from monai_sasm.transforms.volumes import LoadVolumed
 
 
 def mask(path: Path, height: int = 6, width: int = 8) -> Path:
@@ -53,10 +55,44 @@ def test_polarity_says_what_is_known(tmp_path: Path, known: str, left: float) ->
 
 def test_a_mask_of_another_size_or_polarity_is_refused(tmp_path: Path) -> None:
     data = {"image": torch.zeros(3, 6, 9), "known": str(mask(tmp_path / "a.png"))}
-    with pytest.raises(ValueError, match=r"size of its photo, \(6, 9\); it has \(6, 8\)"):
+    with pytest.raises(RefusedError, match="size of its photo, 9 x 6, got 8 x 6; scale the mask"):
         LoadMaskd("known")(data)
+    with pytest.raises(RefusedError, match="size of its photo, 6 x 8, got 8 x 6; turn the mask by a quarter"):
+        LoadMaskd("known")(data | {"image": torch.zeros(3, 8, 6)})
     with pytest.raises(ValueError, match="colour of known pixels"):
         LoadMaskd("known", known="grey")
+
+
+def turned(path: Path, pixels: np.ndarray, orientation: int) -> Path:
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("own", [1, 6])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_lies_over_the_photo_as_viewers_show_it(tmp_path: Path, orientation: int, own: int) -> None:
+    photo = turned(tmp_path / "a.jpg", np.full((6, 8, 3), 90, np.uint8), orientation)
+    expected = np.ones((6, 8), np.uint8)
+    expected[1, 2:5] = 0  # the hole, in stored order
+    told = turned(tmp_path / "told.png", 255 * expected, orientation)
+    with Image.open(told) as image:
+        shown = np.asarray(ImageOps.exif_transpose(image))
+    painted = turned(tmp_path / "a.png", np.rot90(shown) if own == 6 else shown, own)
+    data = LoadVolumed("image", "PHOTO")({"image": str(photo)})
+    known = LoadMaskd("known")({**data, "known": str(painted)})["known"]
+    np.testing.assert_array_equal(known[0].numpy(), expected)
+
+
+def test_pictures_stand_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((6, 8, 3), np.uint8)
+    pixels[0, 0] = 255  # at the top left; shown, at the top right
+    data = LoadVolumed("image", "PHOTO")({"image": str(turned(tmp_path / "a.png", pixels, 6))})
+    SaveComparisond("pred", str(tmp_path / "out"), str(tmp_path / "a.png"))({**data, "pred": data["image"]})
+    picture = np.asarray(Image.open(tmp_path / "out" / "pictures" / "a.png"))[..., 0]
+    assert picture.shape == (8, 12)
+    assert np.argwhere(picture).tolist() == [[0, 5], [0, 11]]
 
 
 def test_pictures_show_input_and_result(tmp_path: Path) -> None:

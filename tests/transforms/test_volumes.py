@@ -10,8 +10,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, Dataset, decollate_batch
-from monai.transforms import Compose
+from monai.data import DataLoader, Dataset, decollate_batch, list_data_collate
+from monai.transforms import Compose, Flipd, Invertd, Orientation, Rotate90d, Spacing, SpatialCropd
 from PIL import Image
 
 from monai_sasm.errors import RefusedError
@@ -19,6 +19,9 @@ from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.distinct import distinct
 from monai_sasm.io.formats import inventory, output_path, write
+from monai_sasm.restoration.inferers import SliceInferer
+from monai_sasm.transforms.slice_meta import slice_distance, slices_close, told_axis
+from monai_sasm.transforms.thick_slices import ThickSlicesd
 from monai_sasm.transforms.volumes import (
     FromWorkingScaled,
     LoadVolumed,
@@ -91,6 +94,39 @@ def test_scaling_there_and_back_is_exact(tmp_path: Path, modality: str) -> None:
     assert changed.sum() == data["pred"][0, 40, 40].numel(), "only the touched pixels may change"
     step = 0.01 * scaling_for(volume).scale
     assert float(back["pred"][0, 40, 40].max() - volume.array[0, 40, 40].max()) == pytest.approx(step, rel=1e-2)
+
+
+@pytest.mark.parametrize("modality", ["MR", "PHOTO"])
+def test_what_was_moved_is_not_laid_over_its_file(tmp_path: Path, modality: str) -> None:
+    path = save(clean_image(modality)[..., :100], modality, tmp_path / "in", slices=3)
+    (tmp_path / "bundle" / "models").mkdir(parents=True)
+    (tmp_path / "bundle" / "models" / "model.pt").write_bytes(b"weights")
+    back = FromWorkingScaled("pred", scaling_for)
+    saver = SaveVolumed("pred", str(tmp_path / "out"), str(tmp_path / "in"), str(tmp_path / "bundle"))
+    loading = Compose([LoadVolumed("image", modality), ToWorkingScaled("image", scaling_for)])
+    loaded = loading({"image": str(path)})
+    for moving in (Flipd("image", 0), Rotate90d("image", 2), SpatialCropd("image", roi_slices=[slice(1, 100)])):
+        data = moving(loaded)
+        pred = data["image"].clone()
+        pred[:, :10] = 0
+        with pytest.raises(RefusedError, match=r"'image' .* by MONAI's Invertd"):
+            back({**data, "pred": pred})
+        with pytest.raises(RefusedError, match=r"'pred' .* by MONAI's Invertd"):
+            back({**loaded, "pred": pred})
+        if pred.shape == loaded["image"].shape:
+            for found in (pred, pred.as_tensor()):
+                with pytest.raises(RefusedError, match=r"'pred' .* by MONAI's Invertd"):
+                    saver({**data, "pred": found})
+    flip = Flipd("image", 0)
+    data = flip(loaded)
+    pred = data["image"].clone()
+    pred[:, :10] = 0
+    inverse = Invertd(["pred", "image"], flip, orig_keys="image", nearest_interp=False)
+    restored = saver(back(inverse({**data, "pred": pred})))["pred"]
+    changed = (restored.as_tensor() != torch.from_numpy(loaded["image_source"].volume.array)).flatten(2).any(-1)
+    assert not changed[:, :-10].any(), "what was shown first lies last in the file"
+    assert changed[:, -10:].any()
+    assert len(list((tmp_path / "out").iterdir())) > 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -173,3 +209,28 @@ def test_results_of_one_name_are_told_apart_as_by_restore(tmp_path: Path) -> Non
 def test_a_missing_source_is_named() -> None:
     with pytest.raises(KeyError, match="LoadVolumed"):
         ToWorkingScaled("image", scaling_for)({"image": torch.zeros(1, 4, 4)})
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_slices_are_counted_along_the_stack_however_a_volume_is_turned(tmp_path: Path, batch: bool) -> None:
+    array = np.random.default_rng(0).uniform(1, 900, (10, 12, 14)).astype(np.float32)
+    affine = np.zeros((4, 4))
+    affine[[2, 0, 1, 3], [0, 1, 2, 3]] = -4, 1, -1, 1  # slices come first, 4 mm apart, from head to feet
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "a.nii.gz")
+    loaded = LoadVolumed("image", "MR")({"image": str(tmp_path / "a.nii.gz")})["image"]
+    turned = Orientation("RAS", labels=None)(loaded)
+    fine = Spacing((1, 1, 1))(turned)
+    assert tuple(turned.shape) == (1, 12, 14, 10)
+    assert tuple(ThickSlicesd("image", 2)({"image": turned})["image"].shape) == (1, 12, 14, 5)
+    for image, axis, distance, close in ((loaded, 0, 4, False), (turned, 2, 4, False), (fine, 2, 1, True)):
+        one = list_data_collate([{"image": image}])["image"] if batch else image
+        assert (told_axis(one), slice_distance(one), slices_close(one)) == (axis, pytest.approx(distance), close)
+    shapes = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(slices.shape))
+        return slices[:, [slices.shape[1] // 2]]
+
+    SliceInferer(chunk=20, neighbours=1)(turned[None], network)
+    SliceInferer(chunk=1, neighbours=1)(fine[None], network)
+    assert shapes[:2] == [(10, 1, 12, 14), (1, 3, 12, 14)]

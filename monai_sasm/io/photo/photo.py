@@ -17,9 +17,10 @@ from monai_sasm.io.commit import guard_target, replacing
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry, safe_name
 from monai_sasm.io.photo import bmp, jpeg, pillow, png, pnm, tiff
+from monai_sasm.io.photo.exif import orientation_block
 from monai_sasm.io.photo.pixels import Pixels
 from monai_sasm.io.photo.radiograph import note_on
-from monai_sasm.io.photo.to_png import png_header, straight
+from monai_sasm.io.photo.to_png import exif_orientation, png_header, straight
 from monai_sasm.io.volume import Source, Volume
 from monai_sasm.types import Modality
 
@@ -59,6 +60,11 @@ class RasterSource(Source):
     path: Path | None
     kind: str
     pixels: Pixels
+
+    @property
+    def exif_orientation(self) -> int:
+        """By its EXIF block, or the tag of a TIFF."""
+        return exif_orientation(self.pixels.header)
 
     def result_name(self, name: str) -> str:
         """Its own name."""
@@ -203,13 +209,18 @@ def _new_source(volume: Volume, path: Path) -> RasterSource:
     return RasterSource(None, "PNG", Pixels(none, None, png.PngHeader(())))
 
 
-def write_grey(values: NDArray[np.float32], path: Path, *, overwrite: bool = False) -> Path:
-    """Write ``(H, W)`` in [0, 1] as 8-bit grey PNG: weight maps and change maps of photos."""
+def write_png(values: NDArray[np.float32], path: Path, *, orientation: int = 1, overwrite: bool = False) -> Path:
+    """Write ``(H, W)`` or ``(H, W, 3)`` in [0, 1] as 8-bit PNG: maps that belong to a photo, and pairs made of it.
+
+    ``orientation`` is that of the photo (:attr:`Volume.exif_orientation`); of its metadata it alone is written.
+    """
     if path.suffix.lower() != ".png":
         raise ValueError(f"a map of a photo is written as .png, got {path.name}; change the suffix")
     guard_target(path, overwrite=overwrite)
+    turned = () if orientation == 1 else ((b"eXIf", orientation_block(orientation)),)
+    samples = to_samples(values.reshape(*values.shape[:2], -1), np.dtype(np.uint8))
     with replacing(path, overwrite=overwrite) as file:
-        file.write(png.encode_plain(to_samples(values, np.dtype(np.uint8))))
+        file.write(png.encode(Pixels(samples, None, png.PngHeader(turned))))
     return path
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.io.photo.exif import orientation_block, orientation_in
 from monai_sasm.io.photo.jpeg import JpegHeader
 from monai_sasm.io.photo.png import PngHeader
 from monai_sasm.io.photo.tiff import TiffHeader
@@ -31,6 +32,11 @@ def png_header(header: Any) -> PngHeader:
     if isinstance(header, TiffHeader):
         return PngHeader(tuple(_of_tiff(header)))
     return PngHeader(() if header is None else (_resolution(header, 2),))
+
+
+def exif_orientation(header: Any) -> int:
+    """How viewers turn a photo with the header of any codec: 1, as it is stored, to 8 (EXIF 2.3, tag 274)."""
+    return next((orientation_in(body) for kind, body in png_header(header).chunks if kind == b"eXIf"), 1)
 
 
 def straight(values: NDArray[np.float32], alpha: NDArray[Any] | None, header: Any) -> NDArray[np.float32]:
@@ -61,17 +67,13 @@ def _of_jpeg(header: JpegHeader) -> list[tuple[bytes, bytes]]:
 
 
 def _of_tiff(header: TiffHeader) -> list[tuple[bytes, bytes]]:
-    from PIL import Image
-
     values = {code: value for code, _, _, value in header.tags}
     chunks = [_profile(bytes(values[_PROFILE]))] if values.get(_PROFILE) else []
     if header.resolution is not None and header.resolution_unit in _METRE:
         sides = [part / whole for part, whole in header.resolution]
         chunks.append(_resolution(sides, header.resolution_unit))
     if values.get(_ORIENTATION, 1) != 1:
-        exif = Image.Exif()
-        exif[_ORIENTATION] = int(values[_ORIENTATION])
-        chunks.append((b"eXIf", exif.tobytes().removeprefix(_EXIF)))
+        chunks.append((b"eXIf", orientation_block(int(values[_ORIENTATION]))))
     return chunks
 
 
