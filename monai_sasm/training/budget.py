@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import Any
@@ -12,6 +13,8 @@ from torch import distributed
 from torch.optim import Optimizer
 
 from monai_sasm.datasets.draws import processes
+
+logger = logging.getLogger(__name__)
 
 
 class TimeBudget:
@@ -71,6 +74,8 @@ class TimeBudget:
 
     def _stop(self) -> None:
         self.spent, self.started = self.passed, None
+        if self.spent < (self.minutes or 0):
+            logger.warning("ended after %.1f of %g minutes, before the learning rate was 0", self.spent, self.minutes)
 
     def _first_passed(self) -> float:
         """``passed`` of the first process: one that ended alone would leave the others waiting for its gradients."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -187,6 +188,29 @@ def test_training_starts_afresh_without_resume(tmp_path: Path) -> None:
         workflow = training("noise_photo_unet", data, tmp_path / "run")
         workflow.run()
         assert workflow.parser.get_parsed_content("train::trainer").state.iteration == 4
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("bundles/*/configs/train.yaml")), ids=lambda path: path.parts[-3])
+def test_every_training_knows_minutes(path: Path) -> None:
+    recipe = yaml.safe_load(path.read_text())
+    assert recipe["budget"]["minutes"] == "@minutes"
+    assert recipe["train"]["trainer"]["budget"] == "@budget"
+    assert "minutes" in recipe
+
+
+@pytest.mark.parametrize("overlays", [(), ("train_cpu.yaml",)], ids=["train", "train_cpu"])
+@pytest.mark.parametrize("name", EXPERTS)
+def test_minutes_end_a_training(name: str, overlays: tuple[str, ...], tmp_path: Path) -> None:
+    """And set the learning rate from that of the config on, whatever schedule there is without them."""
+    workflow = training(name, dataset(name, tmp_path), tmp_path / "run", *overlays, minutes=60, lr=0.01)
+    get = workflow.parser.get_parsed_content
+    trainer, budget = get("train::trainer"), get("budget")
+    budget.spent = 30.6  # half of what follows the warm-up
+    rates: list[float] = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: rates.append(get("optimizer").param_groups[0]["lr"]))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: setattr(budget, "spent", 60.0))
+    workflow.run()
+    assert rates == pytest.approx([0.005, 0.005, 0.0], abs=2e-4)
 
 
 @pytest.mark.slow
