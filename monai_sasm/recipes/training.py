@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from monai_sasm.bundles.running import warn_of_unused
 from monai_sasm.datasets.draws import process, processes
 from monai_sasm.recipes.processes import spread
 from monai_sasm.training.adversarial import GeneratorLoss, JudgeInferer, JudgeLoss, RestorationRules
@@ -194,6 +195,7 @@ def handlers(
     if evaluator is not None:
         attached.append(ValidationHandler(val_interval, evaluator, epoch_level=True))
     if process() == 0:
+        warn_of_unused()
         attached += [
             ExportWeights(averaged, Path(output_dir) / "model.pt", interval=checkpoint_interval),
             LogMeanLoss(),

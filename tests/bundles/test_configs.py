@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +17,10 @@ import pytest
 import torch
 import yaml
 from ignite.engine import Events
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from monai_sasm.bundles.running import unused
 from monai_sasm.training.checkpoints import latest_checkpoint
 from tests.bundle_cases import BUNDLES, ROOT, clean_image, paired_folder, save
 
@@ -164,6 +168,38 @@ def test_defaults_are_the_classic_recipe() -> None:
         assert recipe["loss"]["_target_"] == "torch.nn.L1Loss"
 
 
+def run_with(path: Path) -> list[str]:
+    """The config files of the command in the head of an overlay, or the overlay on the recipe that it goes with."""
+    if path.name in ("train.yaml", "inference.yaml"):
+        return [str(path)]
+    head = re.search(r"\[('[^]]+\.yaml')\]", re.sub(r"\\\n#\s*", "", path.read_text()))
+    names = [path.name, "train.yaml"][::-1] if head is None else re.findall(r"'(.+?)'", head[1])
+    return [str(path.with_name(name)) for name in names]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("bundles/*/configs/*.yaml")), ids=lambda path: f"{path.parts[-3]}-{path.stem}"
+)
+def test_every_setting_has_an_effect(path: Path) -> None:
+    """Those of another recipe are set to null."""
+    parser = ConfigParser()
+    parser.read_config(run_with(path))
+    assert unused(parser.get()) == []
+
+
+def test_settings_without_effect_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = dataset("noise_photo_unet", tmp_path)
+    with caplog.at_level(logging.WARNING):
+        wrong = {"epochs": 3, "all_planes": True, "logging_file": False}
+        size = {"validate::dataset::size": "@val_crop_size", "val_crop_size": 64}
+        workflow = training("noise_photo_unet", data, tmp_path / "run", uneven=0.5, **size, **wrong)
+        workflow.run()
+    told = [line for line in caplog.messages if "no effect" in line]
+    assert told == [
+        f"nothing in this configuration refers to {key}: it has no effect" for key in ("epochs", "all_planes")
+    ]
+
+
 @pytest.mark.parametrize("overlays", [(), ("train_cpu.yaml",)], ids=["train", "train_cpu"])
 def test_training_resumes_where_it_stopped(overlays: tuple[str, ...], tmp_path: Path) -> None:
     data = dataset("noise_photo_unet", tmp_path)
@@ -257,6 +293,22 @@ def test_evaluation_counts_rightly(name: str, tmp_path: Path) -> None:
     assert table["val_psnr"] == pytest.approx(float(expected), abs=0.01)
     assert 0 < table["val_ssim"] < 1
     assert (tmp_path / "result" / "val_psnr_raw.csv").is_file()
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_evaluation_of_some_images(name: str, tmp_path: Path) -> None:
+    """Measured pairs, too."""
+    modality = SECTIONS[name]["modality"]
+    data = paired_folder(tmp_path, modality, SECTIONS[name]["degradation"])
+    for kind in ("clean", "noisy"):
+        (scan,) = (data / "val" / kind).iterdir()
+        shutil.copy(scan, scan.with_name(f"second_{scan.name}"))
+    settings = {"dataset_dir": str(data), "output_dir": str(tmp_path / "result")}
+    files = config(name, "train.yaml", "evaluate.yaml")
+    for limit, count in ((None, 2), (1, 1)):
+        workflow = ConfigWorkflow(config_file=files, workflow_type="train", **settings, val_limit=limit)
+        workflow.initialize()
+        assert len(workflow.parser.get_parsed_content("validate::dataset")) == count
 
 
 def test_evaluation_degrades_clean_images(tmp_path: Path) -> None:
