@@ -96,12 +96,14 @@ def clean_slices(
     """Clean MR slices of ``folders``, or the ``measured`` pairs of the folder ``pairs``.
 
     Args:
-        folders, min_std, all_planes, neighbours: see :func:`monai_sasm.datasets.images.slices`.
+        folders: see :func:`monai_sasm.datasets.images.slices`.
+        min_std, all_planes, neighbours: see there; for pairs, too.
         pairs, exclude: see :func:`monai_sasm.datasets.images.paired`.
         measured: which of the two.
     """
     if measured:
-        return paired([pairs], "MR", exclude=exclude)
+        further: dict[str, Any] = {"min_std": min_std, "all_planes": all_planes, "neighbours": neighbours}
+        return paired([pairs], "MR", exclude=exclude, **further)
     return slices(folders, "MR", min_std=min_std, all_planes=all_planes, neighbours=neighbours)
 
 

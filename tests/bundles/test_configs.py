@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import logging
 import os
@@ -13,11 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow
+from scipy.ndimage import gaussian_filter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monai_sasm.bundles.running import unused
@@ -144,6 +148,22 @@ def test_measured_pairs_are_used_when_they_are_there(name: str, tmp_path: Path) 
     used = "train" if name in ON_PAIRS or name not in DIFFUSION else "validate"
     assert set(get(f"{used}::dataset")[0]) == {"clean", "noisy"}
     assert latest_checkpoint(tmp_path / "run") is not None
+
+
+@pytest.mark.parametrize("name", ["superres_mri_unet", "superres_mri_dit", "superres_mri_sit"])
+def test_measured_pairs_come_with_neighbours(name: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for split, kind in itertools.product(("train", "val"), ("clean", "noisy")):
+        (tmp_path / split / kind).mkdir(parents=True)
+        array = 100 + 800 * gaussian_filter(random.random((64, 64, 4)), 2)
+        scan = nibabel.Nifti1Image(array.astype(np.int16), np.eye(4))
+        nibabel.save(scan, tmp_path / split / kind / "head.nii.gz")
+    workflow = training(name, tmp_path, tmp_path / "run", batch_size=2, alone=0.0, min_std=0.0)
+    batch = next(iter(workflow.parser.get_parsed_content("train::dataloader")))
+    validated = workflow.parser.get_parsed_content("validate::dataset")[0]["noisy"]
+    for noisy in (*batch["noisy"], validated):
+        assert len(noisy) == 5
+        assert not torch.equal(noisy[0], noisy[4])
 
 
 @pytest.mark.parametrize("overlay", ["train_cpu.yaml", "train_gpu.yaml", "evaluate.yaml", "multi_gpu_train.yaml"])
