@@ -238,10 +238,10 @@ def test_training_resumes_where_it_stopped(overlays: tuple[str, ...], tmp_path: 
     assert {int(state["step"]) for state in get("optimizer").state.values()} == {8}
 
 
-def test_training_starts_afresh_without_resume(tmp_path: Path) -> None:
+def test_training_starts_afresh_where_it_is_told_to(tmp_path: Path) -> None:
     data = dataset("noise_photo_unet", tmp_path)
-    for _ in range(2):
-        workflow = training("noise_photo_unet", data, tmp_path / "run")
+    for overwrite in (False, True):
+        workflow = training("noise_photo_unet", data, tmp_path / "run", overwrite=overwrite)
         workflow.run()
         assert workflow.parser.get_parsed_content("train::trainer").state.iteration == 4
 
@@ -252,6 +252,14 @@ def test_every_training_knows_minutes(path: Path) -> None:
     assert recipe["budget"]["minutes"] == "@minutes"
     assert recipe["train"]["trainer"]["budget"] == "@budget"
     assert "minutes" in recipe
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("bundles/*/configs/train.yaml")), ids=lambda path: path.parts[-3])
+def test_every_training_can_be_resumed_or_replaced(path: Path) -> None:
+    recipe = yaml.safe_load(path.read_text())
+    assert (recipe["resume"], recipe["overwrite"]) == (False, False)
+    assert recipe["train"]["trainer"]["resume"] == "@resume"
+    assert recipe["train"]["trainer"]["overwrite"] == "@overwrite"
 
 
 @pytest.mark.parametrize("overlays", [(), ("train_cpu.yaml",)], ids=["train", "train_cpu"])

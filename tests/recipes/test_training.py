@@ -13,6 +13,7 @@ from monai.inferers import SimpleInferer
 from torch import distributed, nn
 
 from monai_sasm.datasets import draws
+from monai_sasm.errors import RefusedError
 from monai_sasm.recipes import processes, training
 from monai_sasm.training.batches import PreparePaired
 from monai_sasm.training.checkpoints import latest_checkpoint
@@ -59,6 +60,21 @@ def test_the_average_is_what_is_exported(tmp_path: Path) -> None:
     run(tmp_path, ema=ema)
     exported = torch.load(tmp_path / "model.pt", weights_only=True)
     torch.testing.assert_close(exported["bias"].float(), ema.ema_model.bias.detach(), atol=1e-3, rtol=0)
+
+
+def test_an_earlier_training_is_kept(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = (tmp_path / "model.pt").read_bytes()
+    with pytest.raises(RefusedError, match=r"holds checkpoint_2\.pt .* resume it .* \(--overwrite True\)"):
+        run(tmp_path)
+    for checkpoint in tmp_path.glob("checkpoint_*.pt"):
+        checkpoint.unlink()
+    for resume in (False, True):  # there is nothing to go on from
+        with pytest.raises(RefusedError, match=r"holds model\.pt of an earlier training: .* output_dir, or replace it"):
+            run(tmp_path, resume=resume)
+    assert (tmp_path / "model.pt").read_bytes() == before
+    run(tmp_path, overwrite=True)
+    run(tmp_path, resume=True)
 
 
 def test_other_processes_write_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
