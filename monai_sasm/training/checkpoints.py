@@ -168,7 +168,7 @@ def keep_earlier(weights: Path, resume: bool) -> None:
     if (newest is None or not resume) and (newest is not None or weights.exists()):
         raise RefusedError(
             f"{weights.parent} holds {newest.name if newest else weights.name} of an earlier training: choose another "
-            f"output_dir, {'' if newest is None else 'resume it (--resume True), '}or replace it (--overwrite True)"
+            f"output_dir, {'' if newest is None else 'resume it (resume=True), '}or replace it (overwrite=True)"
         )
 
 

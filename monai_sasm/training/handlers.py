@@ -87,7 +87,9 @@ class BestMetric:
 
 
 class ExportWeights:
-    """Write the network's state dict as a bundle's ``model.pt``, every ``interval`` epochs and at the end, once trained.
+    """Write the network's state dict as a bundle's ``model.pt``, every ``interval`` epochs and at the end.
+
+    Nothing is written before the first iteration.
 
     Args:
         network: the module to export, for example the averaged network of ignite's ``EMAHandler``.

@@ -65,7 +65,7 @@ def test_the_average_is_what_is_exported(tmp_path: Path) -> None:
 def test_an_earlier_training_is_kept(tmp_path: Path) -> None:
     run(tmp_path)
     before = (tmp_path / "model.pt").read_bytes()
-    with pytest.raises(RefusedError, match=r"holds checkpoint_2\.pt .* resume it .* \(--overwrite True\)"):
+    with pytest.raises(RefusedError, match=r"holds checkpoint_2\.pt .* resume it .* \(overwrite=True\)"):
         run(tmp_path)
     for checkpoint in tmp_path.glob("checkpoint_*.pt"):
         checkpoint.unlink()

@@ -94,9 +94,10 @@ def test_time_before_an_interruption_counts_and_time_between_does_not(clock: Clo
 
 def test_it_is_said_that_the_epochs_were_too_few(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     train(TimeBudget(optimizer(), minutes=3), clock, epochs=3)
-    assert caplog.messages == []
+    assert [line for line in caplog.messages if "ended" in line] == []
     train(TimeBudget(optimizer(), minutes=3), clock, epochs=2)
-    assert caplog.messages == ["ended after 2.0 of 3 minutes, before the learning rate was 0"]
+    told = [line for line in caplog.messages if "ended" in line]
+    assert told == ["ended after 2.0 of 3 minutes, before the learning rate was 0"]
 
 
 def test_a_second_run_goes_on(clock: Clock) -> None:
