@@ -58,12 +58,6 @@ CASES = {
     "raindrop": Case(
         Raindrop(coverage=(0.1, 0.1), blur=(0.004, 0.01)), Raindrop(coverage=(0.0, 0.0)), channels=3, noisy=False
     ),
-    "raindrop on a crop": Case(
-        Raindrop(coverage=(0.1, 0.1), reference=400),
-        Raindrop(coverage=(0.0, 0.0), reference=400),
-        channels=3,
-        noisy=False,
-    ),
     "filtered MR noise": Case(
         FilteredNoise((0.05, 0.05), factor=(1.5, 1.5)), FilteredNoise((0.0, 0.0), (1.0, 1.0), (0.0, 0.0))
     ),
@@ -71,6 +65,12 @@ CASES = {
         InRegions([GaussianNoise((0.1, 0.1)), Raindrop(coverage=(0.1, 0.1), blur=(0.004, 0.01))]),
         InRegions([GaussianNoise((0.0, 0.0)), Raindrop(coverage=(0.0, 0.0))]),
         channels=3,
+    ),
+    "raindrop on a crop": Case(
+        Raindrop(coverage=(0.1, 0.1), reference=400),
+        Raindrop(coverage=(0.0, 0.0), reference=400),
+        channels=3,
+        noisy=False,
     ),
     "defocus": Case(Defocus((2.0, 5.0)), Defocus((0.0, 0.0)), channels=3, noisy=False),
     "holes": Case(Holes((0.2, 0.4)), Holes((0.0, 0.0)), channels=3, noisy=False),
