@@ -1,4 +1,4 @@
-"""The folder of the bundle whose configuration is being run, so that a copy of a bundle runs its own weights.
+"""The configuration that is being run: the folder of its bundle, and settings of it that change nothing.
 
 MONAI hands a configuration no path of its own; of its parsers only the running workflow knows the file. It is therefore
 looked for among the callers, and has to own the very parser that asks.
@@ -7,10 +7,17 @@ looked for among the callers, and has to own the very parser that asks.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from monai_sasm.errors import BundleError
+
+logger = logging.getLogger(__name__)
+_OF_MONAI = {"initialize", "run", "finalize", "imports"}
 
 
 def bundle_root() -> str:
@@ -22,6 +29,54 @@ def bundle_root() -> str:
     Raises:
         BundleError: no workflow runs this configuration, or its file is not in the ``configs`` folder of a bundle.
     """
+    workflow = _workflow()
+    if workflow is not None:
+        return _bundle_of(Path(os.path.abspath(workflow.config_root_path)))
+    raise BundleError(
+        "bundle_root is the folder of the configuration that is run, and here no workflow runs one: set bundle_root to "
+        "the bundle's folder (bundle_root=DIR of the run, or parser['bundle_root'] = DIR before anything is resolved)"
+    )
+
+
+def warn_of_unused() -> None:
+    """Say which settings of the configuration that is run have no effect: misspelt ones, and those of another recipe.
+
+    Where no workflow runs it, nothing is said.
+    """
+    workflow = _workflow()
+    for key in unused(workflow.parser.get()) if workflow is not None else ():
+        logger.warning("nothing in this configuration refers to %s: it has no effect", key)
+
+
+def unused(config: Mapping[str, Any]) -> list[str]:
+    """Settings, plain values at the top, that no part of ``config`` refers to; ``null`` and empty ones are none."""
+    references = "\n".join(text for part in config.values() for text in _texts(part))
+    return [
+        key
+        for key, value in config.items()
+        if key not in _OF_MONAI | {"_meta_"}
+        and value not in (None, "", [], {})
+        and _plain(value)
+        and not re.search(rf"@{re.escape(key)}(?!\w)", references)
+    ]
+
+
+def _texts(part: Any) -> Iterator[str]:
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, Mapping | list):
+        for inner in part.values() if isinstance(part, Mapping) else part:
+            yield from _texts(inner)
+
+
+def _plain(value: Any) -> bool:
+    """Whether nothing in it is made or computed."""
+    made = isinstance(value, Mapping) and "_target_" in value
+    return not made and not any(text.startswith(("$", "@")) for text in _texts(value))
+
+
+def _workflow() -> Any:
+    """The ``ConfigWorkflow`` among the callers that owns the parser among them; ``None`` without."""
     from monai.bundle import ConfigParser, ConfigWorkflow
 
     parser = None
@@ -31,12 +86,9 @@ def bundle_root() -> str:
         if parser is None and isinstance(caller, ConfigParser):
             parser = caller
         elif isinstance(caller, ConfigWorkflow) and caller.__dict__.get("parser") is parser is not None:
-            return _bundle_of(Path(os.path.abspath(caller.config_root_path)))
+            return caller
         frame = frame.f_back
-    raise BundleError(
-        "bundle_root is the folder of the configuration that is run, and here no workflow runs one: set bundle_root to "
-        "the bundle's folder (bundle_root=DIR of the run, or parser['bundle_root'] = DIR before anything is resolved)"
-    )
+    return None
 
 
 def _bundle_of(configs: Path) -> str:

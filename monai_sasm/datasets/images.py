@@ -72,10 +72,9 @@ def slices(
     found = []
     for path in paths:
         for volume in (cut for whole in open_images(path, modality) for cut in _cuts(whole, all_planes)):
-            stack, count = _working_scale(volume), neighbours_of(volume, neighbours)
-            for around in slabs(stack, count, len(stack) // len(volume.array)):
-                if float(around[count].std()) >= min_std:
-                    found.append(np.concatenate(around))
+            stack = _working_scale(volume)
+            around = _between(volume, stack, neighbours)
+            found += [slab for slice_, slab in zip(stack, around, strict=True) if float(slice_.std()) >= min_std]
     if not found:
         raise FileNotFoundError(f"no {modality} slices in {[str(path) for path in paths]}")
     return found
@@ -88,6 +87,9 @@ def paired(
     noisy_name: str = "noisy",
     stems: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    min_std: float = 0.0,
+    all_planes: bool = False,
+    neighbours: int = 0,
 ) -> list[tuple[NDArray[np.float32], ...]]:
     """Aligned pairs ``(clean, noisy)`` from ``<folder>/{clean,noisy}``, matched by file name; hidden files are ignored.
 
@@ -98,6 +100,9 @@ def paired(
         noisy_name: subfolder of the degraded images, for example ``quarter``.
         stems: keep only files whose name starts with one of these; all when empty.
         exclude: leave out files whose name starts with one of these.
+        min_std: leave out pairs whose clean slice varies less, see :func:`slices`.
+        all_planes: likewise.
+        neighbours: given with the degraded slice, ``(2 n + 1, H, W)``; the clean one is ``(1, H, W)``.
 
     Raises:
         FileNotFoundError: a file has no partner, or a folder holds none at all.
@@ -113,8 +118,9 @@ def paired(
             )
         for name in sorted(names[0]):
             if name.startswith(tuple(stems) or "") and not name.startswith(tuple(exclude)):
-                found += _pair(base / clean_name / name, base / noisy_name / name, Modality(modality))
-    return found
+                files = (base / clean_name / name, base / noisy_name / name)
+                found += _pair(*files, Modality(modality), all_planes, neighbours)
+    return [pair for pair in found if float(pair[0].std()) >= min_std] if min_std > 0 else found
 
 
 def _names(folder: Path) -> set[str]:
@@ -126,7 +132,9 @@ def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[NDArray[np.float32], ...]]:
+def _pair(
+    clean_path: Path, noisy_path: Path, modality: Modality, all_planes: bool, neighbours: int
+) -> list[tuple[NDArray[np.float32], ...]]:
     from monai_sasm.functional.intensity import scaling_for
 
     clean, noisy = next(open_images(clean_path, modality)), next(open_images(noisy_path, modality))
@@ -135,7 +143,11 @@ def _pair(clean_path: Path, noisy_path: Path, modality: Modality) -> list[tuple[
     except RefusedError as error:
         raise RefusedError(f"{clean_path.name}: {error}") from None
     scaling = scaling_for(clean)
-    pairs = zip(scaling.forward(clean.as_slices()), scaling.forward(noisy.as_slices()), strict=True)
+    pairs: list[tuple[NDArray[np.float32], ...]] = []
+    for target in _cuts(clean, all_planes):
+        given = replace(noisy, slice_axis=target.slice_axis)
+        around = _between(given, scaling.forward(given.as_slices()), neighbours)
+        pairs += zip(scaling.forward(target.as_slices()), around, strict=True)
     return [tuple(_colour(part) if modality.profile.channels == 3 else part for part in pair) for pair in pairs]
 
 
@@ -149,6 +161,14 @@ def _cuts(volume: Volume, all_planes: bool) -> list[Volume]:
     sides = np.linalg.norm(volume.affine[:3, :3], axis=0)
     cubic = sides.max() < ISOTROPIC * sides.min()
     return [replace(volume, slice_axis=axis) for axis in range(3)] if cubic else [volume]
+
+
+def _between(volume: Volume, stack: NDArray[np.float32], neighbours: int) -> list[NDArray[np.float32]]:
+    """Each slice of ``stack``, those of ``volume``, with its neighbours where they are close."""
+    count = neighbours_of(volume, neighbours)
+    if not count:
+        return list(stack)
+    return [np.concatenate(around) for around in slabs(stack, count, len(stack) // len(volume.array))]
 
 
 def _working_scale(volume: Volume) -> NDArray[np.float32]:

@@ -106,7 +106,7 @@ class Raindrop:
             raise ValueError(f"streaks and second_layer are probabilities in [0, 1], got {streaks} and {second_layer}")
         self.coverage, self.size, self.blur, self.opacity, self.sky = coverage, size, blur, opacity, sky
         self.streaks, self.second_layer = streaks, second_layer
-        self.reference, self.size_range = reference, size_range
+        self.picture_side, self.size_range = reference, size_range
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> RaindropParams:
         """Draw one pane per image of a batch ``(B, 3, H, W)``."""
@@ -131,7 +131,7 @@ class Raindrop:
         return torch.where(mask > 0, torch.stack(wet).clamp(0, 1).to(clean.dtype), clean)
 
     def _pane(self, height: int, width: int, generator: torch.Generator) -> Pane:
-        reference = self.reference or min(height, width)
+        reference = self.picture_side or min(height, width)
         coverage = _uniform(self.coverage, generator)
         number = 2 if _uniform((0, 1), generator) < self.second_layer else 1
         share = [1.0] if number == 1 else [0.6, 0.4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,29 @@ from torch import nn
 from monai_sasm.datasets.images import paired, photos, slices
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
+from monai_sasm.errors import RefusedError
 from monai_sasm.losses.restoration import RestorationLoss
 from monai_sasm.training.batches import Prepared, PrepareDegraded, PreparePaired
 from monai_sasm.training.simulated import simulated_pairs
 from monai_sasm.types import ImageBatch, NoiseMap
 
+logger = logging.getLogger(__name__)
 Images = Sequence[NDArray[Any] | tuple[NDArray[Any], ...]]
 
 
 def has_pairs(folder: str | Path) -> bool:
     """Whether measured degraded images, ``<folder>/noisy``, lie beside the clean ones."""
     return (Path(folder) / "noisy").is_dir()
+
+
+def _instead_of(folders: Sequence[str | Path], pairs: str | Path) -> None:
+    """Say that measured pairs take the place of clean images, and refuse clean images that somebody chose."""
+    if [Path(folder) for folder in folders] != [Path(pairs) / "clean"]:
+        raise RefusedError(
+            f"{pairs} holds measured pairs, which are used instead of {', '.join(map(str, folders))}: pass "
+            "paired=False to degrade the clean images of those, or leave them out"
+        )
+    logger.info("measured pairs of %s are used: nothing is degraded, and the settings of that have no effect", pairs)
 
 
 def low_dose_pairs(
@@ -58,8 +71,12 @@ def clean_photos(
         folders, exclude, limit: see :func:`monai_sasm.datasets.images.photo_files`.
         pairs: see :func:`monai_sasm.datasets.images.paired`.
         measured: which of the two.
+
+    Raises:
+        RefusedError: pairs are used, and ``folders`` are others than their clean images.
     """
     if measured:
+        _instead_of(folders, pairs)
         return paired([pairs], "PHOTO", exclude=tuple(exclude))
     return photos(folders, exclude, limit)
 
@@ -96,12 +113,18 @@ def clean_slices(
     """Clean MR slices of ``folders``, or the ``measured`` pairs of the folder ``pairs``.
 
     Args:
-        folders, min_std, all_planes, neighbours: see :func:`monai_sasm.datasets.images.slices`.
+        folders: see :func:`monai_sasm.datasets.images.slices`.
+        min_std, all_planes, neighbours: see there; for pairs, too.
         pairs, exclude: see :func:`monai_sasm.datasets.images.paired`.
         measured: which of the two.
+
+    Raises:
+        RefusedError: pairs are used, and ``folders`` are others than their clean images.
     """
     if measured:
-        return paired([pairs], "MR", exclude=exclude)
+        _instead_of(folders, pairs)
+        further: dict[str, Any] = {"min_std": min_std, "all_planes": all_planes, "neighbours": neighbours}
+        return paired([pairs], "MR", exclude=exclude, **further)
     return slices(folders, "MR", min_std=min_std, all_planes=all_planes, neighbours=neighbours)
 
 

@@ -15,6 +15,7 @@ from monai.inferers import Inferer
 from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapTransform, Transform
 from torch import nn
 
+from monai_sasm.bundles.running import warn_of_unused
 from monai_sasm.errors import RefusedError, as_flags
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
@@ -150,6 +151,7 @@ def evaluator(
     Raises:
         RefusedError: there is no image.
     """
+    warn_of_unused()
     if not len(dataset):
         raise RefusedError("there is no image to work on; check dataset_dir")
     writers = saving if isinstance(saving, Sequence) else [saving]

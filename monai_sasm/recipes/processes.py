@@ -19,18 +19,19 @@ def default_device() -> torch.device:
     return torch.device("cuda" if number is None else f"cuda:{number}")
 
 
-def join(device: torch.device, seed: int) -> None:
+def join(device: torch.device | str, seed: int) -> None:
     """Begin a distributed run: NCCL between GPUs, Gloo between CPUs.
 
     Networks start the same everywhere; what is drawn differs between processes, see :mod:`monai_sasm.datasets.draws`.
 
     Args:
-        device: of this process.
+        device: of this process; ``cuda`` without a number is the GPU of its place under ``torchrun``.
         seed: of the networks.
     """
+    device = torch.device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) if device.index is None else device)
     set_determinism(seed)
 
 

@@ -17,11 +17,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from monai_sasm.bundles.running import warn_of_unused
 from monai_sasm.datasets.draws import process, processes
 from monai_sasm.recipes.processes import spread
 from monai_sasm.training.adversarial import GeneratorLoss, JudgeInferer, JudgeLoss, RestorationRules
 from monai_sasm.training.budget import TimeBudget
-from monai_sasm.training.checkpoints import Checkpoints
+from monai_sasm.training.checkpoints import Checkpoints, keep_earlier
 from monai_sasm.training.handlers import (
     Attach,
     AverageWeights,
@@ -151,6 +152,7 @@ def handlers(
     ema: EMAHandler | None = None,
     checkpoint_interval: int = 1,
     resume: bool = False,
+    overwrite: bool = False,
     evaluator: Any = None,
     val_interval: int = 1,
     saved: Mapping[str, Any] | None = None,
@@ -167,10 +169,17 @@ def handlers(
         ema: running average of the weights: what is validated and exported; the weights themselves without.
         checkpoint_interval: epochs between checkpoints, and between exports.
         resume: go on from the newest checkpoint, see :class:`~monai_sasm.training.checkpoints.Checkpoints`.
+        overwrite: start afresh in a folder that holds an earlier training.
         evaluator: runs every ``val_interval`` epochs; no validation without.
         val_interval: epochs.
         saved: name -> what else a checkpoint holds.
+
+    Raises:
+        RefusedError: ``output_dir`` holds an earlier training that is neither resumed nor to be overwritten.
     """
+    weights = Path(output_dir) / "model.pt"
+    if not overwrite:
+        keep_earlier(weights, resume)
     model = network if model is None else model
     averaged = model if ema is None else ema.ema_model
     objects = {
@@ -194,8 +203,9 @@ def handlers(
     if evaluator is not None:
         attached.append(ValidationHandler(val_interval, evaluator, epoch_level=True))
     if process() == 0:
+        warn_of_unused()
         attached += [
-            ExportWeights(averaged, Path(output_dir) / "model.pt", interval=checkpoint_interval),
+            ExportWeights(averaged, weights, interval=checkpoint_interval),
             LogMeanLoss(),
             TensorBoardStatsHandler(
                 log_dir=str(output_dir), tag_name="train_loss", output_transform=itemgetter("loss")

@@ -24,6 +24,7 @@ from monai.metrics import SSIMMetric
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from monai_sasm.bundles.running import warn_of_unused
 from monai_sasm.datasets.draws import process
 from monai_sasm.training.outputs import windowed
 from monai_sasm.training.pictures import LogPictures
@@ -129,6 +130,7 @@ def evaluation(
         names: key under which a batch holds each image's name, or the image whose metadata hold it.
         window, pictures: taken so that an overlay need only exchange the ``_target_``; they do nothing.
     """
+    warn_of_unused()
     details = None if names is None else "*"
     measured = [
         CheckpointLoader(str(weights), {"model": network}),

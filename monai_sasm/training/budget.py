@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
+from torch import distributed
 from torch.optim import Optimizer
+
+from monai_sasm.datasets.draws import processes
+
+logger = logging.getLogger(__name__)
 
 
 class TimeBudget:
     """Ends training after ``minutes`` and sets the learning rate by the share of them that has passed.
 
     The rate rises over the first ``warmup`` of the time and then follows half a cosine to zero. Time spent before an
-    interruption counts: put the handler among the checkpoint's objects. Without ``minutes`` it does nothing.
+    interruption counts: put the handler among the checkpoint's objects. Without ``minutes`` it does nothing. In a
+    distributed run the clock of the first process is that of all.
 
     Args:
         optimizer: whose learning rates are set, each relative to the value it starts with.
@@ -66,12 +74,23 @@ class TimeBudget:
 
     def _stop(self) -> None:
         self.spent, self.started = self.passed, None
+        if self.spent < (self.minutes or 0):
+            logger.warning("ended after %.1f of %g minutes, before the learning rate was 0", self.spent, self.minutes)
+
+    def _first_passed(self) -> float:
+        """``passed`` of the first process: one that ended alone would leave the others waiting for its gradients."""
+        if processes() == 1:
+            return self.passed
+        device = self.optimizer.param_groups[0]["params"][0].device
+        passed = torch.tensor(self.passed, dtype=torch.float64, device=device)
+        distributed.broadcast(passed, 0)
+        return float(passed)
 
     def _set_rates(self) -> None:
-        share = self.passed / (self.minutes or 1)
+        share = self._first_passed() / (self.minutes or 1)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.rate(share)
 
     def _end(self, engine: Engine) -> None:
-        if self.passed >= (self.minutes or 0):
+        if self._first_passed() >= (self.minutes or 0):
             engine.terminate()

@@ -154,6 +154,24 @@ def _first(error: Exception) -> str:
     return lines[min(1, len(lines) - 1)] if lines else type(error).__name__
 
 
+def keep_earlier(weights: Path, resume: bool) -> None:
+    """Refuse to begin a training where another one left something.
+
+    Args:
+        weights: file that the training will write, beside its checkpoints.
+        resume: whether the newest checkpoint, if there is one, is gone on from.
+
+    Raises:
+        RefusedError: the file exists, or checkpoints beside it.
+    """
+    newest = latest_checkpoint(weights.parent)
+    if (newest is None or not resume) and (newest is not None or weights.exists()):
+        raise RefusedError(
+            f"{weights.parent} holds {newest.name if newest else weights.name} of an earlier training: choose another "
+            f"output_dir, {'' if newest is None else 'resume it (resume=True), '}or replace it (overwrite=True)"
+        )
+
+
 def latest_checkpoint(folder: str | Path) -> Path | None:
     """The newest ``checkpoint_EPOCH.pt`` in ``folder``, or ``None``."""
     return max((path for _, path in _checkpoints(Path(folder))), key=lambda path: path.stat().st_mtime, default=None)

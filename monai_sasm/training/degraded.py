@@ -31,7 +31,7 @@ def degraded_pairs(
     For what acts on a slice as a whole: a crop of a truncated k-space is not the truncated k-space of a crop.
 
     Args:
-        slices: in working scale; pairs ``(clean, degraded)`` that were measured are given back as they are.
+        slices: in working scale; pairs ``(clean, degraded)`` that were measured are given back, with ``neighbours``.
         degradations: with their strength, for example truncation by 2 and by 4.
         min_size: leave out slices narrower than this, in pixels.
         seed: of the draws.
@@ -43,7 +43,7 @@ def degraded_pairs(
         ValueError: no slice is large enough.
     """
     generator = torch.Generator().manual_seed(seed)
-    pairs = [entry for entry in slices if isinstance(entry, tuple)]
+    pairs = [_fitted(entry, neighbours) for entry in slices if isinstance(entry, tuple)]
     for clean in (entry for entry in slices if not isinstance(entry, tuple) and min(entry.shape[-2:]) >= min_size):
         batch = torch.from_numpy(np.ascontiguousarray(clean))[None]
         channels, height, width = clean.shape
@@ -60,6 +60,13 @@ def degraded_pairs(
     return pairs
 
 
+def _fitted(pair: tuple[Slice, ...], neighbours: int) -> tuple[Slice, ...]:
+    clean, degraded = pair
+    if neighbours:
+        degraded = fit_neighbours(torch.from_numpy(degraded)[None], neighbours)[0].numpy()
+    return clean, degraded
+
+
 class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
     """Batches ``clean`` ``(B, 1, H, W)`` and ``noisy`` ``(B, 2 n + 1, H, W)`` of slices of one shape, for a loader that
     does not batch (``batch_size=None``).
@@ -70,7 +77,7 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
 
     Args:
         images: clean slices ``(1, H, W)``, or between their neighbours ``(2 n + 1, H, W)``, in working scale; or pairs
-            ``(clean, noisy)`` that were measured.
+            ``(clean, noisy)`` that were measured, with neighbours or without them.
         degradations: of which one is drawn for each batch; ``None`` for pairs.
         batch: slices per batch, fewer where a shape has fewer.
         length: slices per epoch, over all processes of a distributed run.
@@ -109,9 +116,9 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
             )
         if degradations is None and lesions is not None:
             raise ValueError("lesions are put into clean images before they are degraded; measured pairs take none")
-        groups: dict[tuple[int, ...], list[tuple[Slice, ...]]] = {}
+        groups: dict[tuple[tuple[int, ...], ...], list[tuple[Slice, ...]]] = {}
         for entry in entries:
-            groups.setdefault(entry[0].shape, []).append(entry)
+            groups.setdefault(tuple(image.shape for image in entry), []).append(entry)
         self.groups = list(groups.values())
         sizes = np.array([len(group) for group in self.groups], float)
         self.shares = sizes / sizes.sum()

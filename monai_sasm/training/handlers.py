@@ -89,6 +89,8 @@ class BestMetric:
 class ExportWeights:
     """Write the network's state dict as a bundle's ``model.pt``, every ``interval`` epochs and at the end.
 
+    Nothing is written before the first iteration.
+
     Args:
         network: the module to export, for example the averaged network of ignite's ``EMAHandler``.
         path: target file; replaced atomically, parent folders are made.
@@ -106,6 +108,8 @@ class ExportWeights:
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval) | Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        if not engine.state.iteration:
+            return
         state = {
             key: (value.to(self.dtype) if value.is_floating_point() else value).contiguous().cpu()
             for key, value in self.network.state_dict().items()

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 import yaml
-from monai.bundle import ConfigWorkflow
+from ignite.engine import Events
+from monai.bundle import ConfigParser, ConfigWorkflow
+from scipy.ndimage import gaussian_filter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from monai_sasm.bundles.running import unused
 from monai_sasm.training.checkpoints import latest_checkpoint
 from tests.bundle_cases import BUNDLES, ROOT, clean_image, paired_folder, save
 
@@ -141,6 +150,22 @@ def test_measured_pairs_are_used_when_they_are_there(name: str, tmp_path: Path) 
     assert latest_checkpoint(tmp_path / "run") is not None
 
 
+@pytest.mark.parametrize("name", ["superres_mri_unet", "superres_mri_dit", "superres_mri_sit"])
+def test_measured_pairs_come_with_neighbours(name: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for split, kind in itertools.product(("train", "val"), ("clean", "noisy")):
+        (tmp_path / split / kind).mkdir(parents=True)
+        array = 100 + 800 * gaussian_filter(random.random((64, 64, 4)), 2)
+        scan = nibabel.Nifti1Image(array.astype(np.int16), np.eye(4))
+        nibabel.save(scan, tmp_path / split / kind / "head.nii.gz")
+    workflow = training(name, tmp_path, tmp_path / "run", batch_size=2, alone=0.0, min_std=0.0)
+    batch = next(iter(workflow.parser.get_parsed_content("train::dataloader")))
+    validated = workflow.parser.get_parsed_content("validate::dataset")[0]["noisy"]
+    for noisy in (*batch["noisy"], validated):
+        assert len(noisy) == 5
+        assert not torch.equal(noisy[0], noisy[4])
+
+
 @pytest.mark.parametrize("overlay", ["train_cpu.yaml", "train_gpu.yaml", "evaluate.yaml", "multi_gpu_train.yaml"])
 @pytest.mark.parametrize("name", EXPERTS)
 def test_overlay_changes_what_is_there(name: str, overlay: str) -> None:
@@ -163,6 +188,38 @@ def test_defaults_are_the_classic_recipe() -> None:
         assert recipe["loss"]["_target_"] == "torch.nn.L1Loss"
 
 
+def run_with(path: Path) -> list[str]:
+    """The config files of the command in the head of an overlay, or the overlay on the recipe that it goes with."""
+    if path.name in ("train.yaml", "inference.yaml"):
+        return [str(path)]
+    head = re.search(r"\[('[^]]+\.yaml')\]", re.sub(r"\\\n#\s*", "", path.read_text()))
+    names = [path.name, "train.yaml"][::-1] if head is None else re.findall(r"'(.+?)'", head[1])
+    return [str(path.with_name(name)) for name in names]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("bundles/*/configs/*.yaml")), ids=lambda path: f"{path.parts[-3]}-{path.stem}"
+)
+def test_every_setting_has_an_effect(path: Path) -> None:
+    """Those of another recipe are set to null."""
+    parser = ConfigParser()
+    parser.read_config(run_with(path))
+    assert unused(parser.get()) == []
+
+
+def test_settings_without_effect_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = dataset("noise_photo_unet", tmp_path)
+    with caplog.at_level(logging.WARNING):
+        wrong = {"epochs": 3, "all_planes": True, "logging_file": False}
+        size = {"validate::dataset::size": "@val_crop_size", "val_crop_size": 64}
+        workflow = training("noise_photo_unet", data, tmp_path / "run", uneven=0.5, **size, **wrong)
+        workflow.run()
+    told = [line for line in caplog.messages if "no effect" in line]
+    assert told == [
+        f"nothing in this configuration refers to {key}: it has no effect" for key in ("epochs", "all_planes")
+    ]
+
+
 @pytest.mark.parametrize("overlays", [(), ("train_cpu.yaml",)], ids=["train", "train_cpu"])
 def test_training_resumes_where_it_stopped(overlays: tuple[str, ...], tmp_path: Path) -> None:
     data = dataset("noise_photo_unet", tmp_path)
@@ -181,12 +238,43 @@ def test_training_resumes_where_it_stopped(overlays: tuple[str, ...], tmp_path: 
     assert {int(state["step"]) for state in get("optimizer").state.values()} == {8}
 
 
-def test_training_starts_afresh_without_resume(tmp_path: Path) -> None:
+def test_training_starts_afresh_where_it_is_told_to(tmp_path: Path) -> None:
     data = dataset("noise_photo_unet", tmp_path)
-    for _ in range(2):
-        workflow = training("noise_photo_unet", data, tmp_path / "run")
+    for overwrite in (False, True):
+        workflow = training("noise_photo_unet", data, tmp_path / "run", overwrite=overwrite)
         workflow.run()
         assert workflow.parser.get_parsed_content("train::trainer").state.iteration == 4
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("bundles/*/configs/train.yaml")), ids=lambda path: path.parts[-3])
+def test_every_training_knows_minutes(path: Path) -> None:
+    recipe = yaml.safe_load(path.read_text())
+    assert recipe["budget"]["minutes"] == "@minutes"
+    assert recipe["train"]["trainer"]["budget"] == "@budget"
+    assert "minutes" in recipe
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("bundles/*/configs/train.yaml")), ids=lambda path: path.parts[-3])
+def test_every_training_can_be_resumed_or_replaced(path: Path) -> None:
+    recipe = yaml.safe_load(path.read_text())
+    assert (recipe["resume"], recipe["overwrite"]) == (False, False)
+    assert recipe["train"]["trainer"]["resume"] == "@resume"
+    assert recipe["train"]["trainer"]["overwrite"] == "@overwrite"
+
+
+@pytest.mark.parametrize("overlays", [(), ("train_cpu.yaml",)], ids=["train", "train_cpu"])
+@pytest.mark.parametrize("name", EXPERTS)
+def test_minutes_end_a_training(name: str, overlays: tuple[str, ...], tmp_path: Path) -> None:
+    """And set the learning rate from that of the config on, whatever schedule there is without them."""
+    workflow = training(name, dataset(name, tmp_path), tmp_path / "run", *overlays, minutes=60, lr=0.01)
+    get = workflow.parser.get_parsed_content
+    trainer, budget = get("train::trainer"), get("budget")
+    budget.spent = 30.6  # half of what follows the warm-up
+    rates: list[float] = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: rates.append(get("optimizer").param_groups[0]["lr"]))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: setattr(budget, "spent", 60.0))
+    workflow.run()
+    assert rates == pytest.approx([0.005, 0.005, 0.0], abs=2e-4)
 
 
 @pytest.mark.slow
@@ -233,6 +321,22 @@ def test_evaluation_counts_rightly(name: str, tmp_path: Path) -> None:
     assert table["val_psnr"] == pytest.approx(float(expected), abs=0.01)
     assert 0 < table["val_ssim"] < 1
     assert (tmp_path / "result" / "val_psnr_raw.csv").is_file()
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_evaluation_of_some_images(name: str, tmp_path: Path) -> None:
+    """Measured pairs, too."""
+    modality = SECTIONS[name]["modality"]
+    data = paired_folder(tmp_path, modality, SECTIONS[name]["degradation"])
+    for kind in ("clean", "noisy"):
+        (scan,) = (data / "val" / kind).iterdir()
+        shutil.copy(scan, scan.with_name(f"second_{scan.name}"))
+    settings = {"dataset_dir": str(data), "output_dir": str(tmp_path / "result")}
+    files = config(name, "train.yaml", "evaluate.yaml")
+    for limit, count in ((None, 2), (1, 1)):
+        workflow = ConfigWorkflow(config_file=files, workflow_type="train", **settings, val_limit=limit)
+        workflow.initialize()
+        assert len(workflow.parser.get_parsed_content("validate::dataset")) == count
 
 
 def test_evaluation_degrades_clean_images(tmp_path: Path) -> None:

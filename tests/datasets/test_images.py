@@ -108,6 +108,36 @@ def test_both_images_of_an_mr_pair_share_one_scale(tmp_path: Path) -> None:
     np.testing.assert_allclose(second, first * 2, atol=0.01)
 
 
+def cube(root: Path, sides: tuple[float, float, float] = (1, 1, 1)) -> None:
+    """A pair of MR volumes of 6 x 8 x 5 voxels whose first slice is flat: noisy is half of clean."""
+    clean = 400 + np.random.default_rng(0).integers(0, 400, (6, 8, 5)).astype(np.int16) // 2 * 2
+    clean[..., 0] = 400
+    for kind, volume in (("clean", clean), ("noisy", clean // 2)):
+        (root / kind).mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(volume, np.diag([*sides, 1.0])), root / kind / "a.nii.gz")
+
+
+def test_degraded_slices_of_pairs_come_between_their_neighbours(tmp_path: Path) -> None:
+    cube(tmp_path / "close")
+    cube(tmp_path / "far", (1, 1, 4))
+    found = paired([tmp_path / "close"], "MR", neighbours=1)
+    assert [tuple(part.shape for part in pair) for pair in found] == [((1, 6, 8), (3, 6, 8))] * 5
+    clean = np.concatenate([pair[0] for pair in found])
+    for number, (_, noisy) in enumerate(found):
+        np.testing.assert_allclose(noisy, clean[np.clip([number - 1, number, number + 1], 0, 4)] / 2, rtol=1e-6)
+    assert {pair[1].shape for pair in paired([tmp_path / "far"], "MR", neighbours=1)} == {(1, 6, 8)}
+
+
+def test_pairs_are_cut_and_chosen_as_clean_slices_are(tmp_path: Path) -> None:
+    cube(tmp_path)
+    assert len(paired([tmp_path], "MR", min_std=0.01)) == 4
+    shapes = [pair[0].shape for pair in paired([tmp_path], "MR", min_std=0.01, all_planes=True)]
+    assert shapes == [(1, 8, 5)] * 6 + [(1, 6, 5)] * 8 + [(1, 6, 8)] * 4
+    found = paired([tmp_path], "MR", all_planes=True, neighbours=2)
+    assert {noisy.shape[0] for _, noisy in found} == {5}
+    assert all(np.allclose(noisy[2], clean[0] / 2) for clean, noisy in found)
+
+
 def test_photos_and_slices_read_what_is_there(tmp_path: Path) -> None:
     save(clean_image("PHOTO"), "PHOTO", tmp_path / "photos", "one")
     save(clean_image("PHOTO"), "PHOTO", tmp_path / "photos", "two")

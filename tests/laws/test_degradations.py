@@ -9,7 +9,7 @@ import torch
 
 from monai_sasm.degradations.camera_noise import CameraNoise
 from monai_sasm.degradations.defocus import Defocus
-from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.degradation import DegradationModel, reference
 from monai_sasm.degradations.filtered_noise import FilteredNoise
 from monai_sasm.degradations.gaussian import GaussianNoise
 from monai_sasm.degradations.holes import Holes
@@ -70,6 +70,12 @@ CASES = {
         InRegions([GaussianNoise((0.0, 0.0)), Raindrop(coverage=(0.0, 0.0))]),
         channels=3,
     ),
+    "raindrop on a crop": Case(
+        Raindrop(coverage=(0.1, 0.1), reference=400),
+        Raindrop(coverage=(0.0, 0.0), reference=400),
+        channels=3,
+        noisy=False,
+    ),
     "defocus": Case(Defocus((2.0, 5.0)), Defocus((0.0, 0.0)), channels=3, noisy=False),
     "holes": Case(Holes((0.2, 0.4)), Holes((0.0, 0.0)), channels=3, noisy=False),
     "low-dose CT": Case(
@@ -107,6 +113,7 @@ def test_zero_strength_is_the_identity(case: Case) -> None:
     image = clean(case)
     params = case.idle.draw(tuple(image.shape), generator())
     assert torch.equal(case.idle.apply(image, params), image)
+    assert torch.equal(reference(case.idle, image, params), image)
     assert not params.mask.any()
     assert not params.sigma.any()
 

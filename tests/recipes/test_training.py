@@ -10,12 +10,15 @@ import torch
 from ignite.handlers import EMAHandler
 from monai.bundle import ConfigWorkflow
 from monai.inferers import SimpleInferer
-from torch import nn
+from torch import distributed, nn
 
+from monai_sasm.datasets import draws
+from monai_sasm.errors import RefusedError
 from monai_sasm.recipes import processes, training
 from monai_sasm.training.batches import PreparePaired
 from monai_sasm.training.checkpoints import latest_checkpoint
 from tests.bundle_cases import BUNDLES
+from tests.ports import free_port
 
 TRAINED = [bundle for bundle in BUNDLES if (bundle / "configs" / "train.yaml").is_file()]
 
@@ -59,6 +62,21 @@ def test_the_average_is_what_is_exported(tmp_path: Path) -> None:
     torch.testing.assert_close(exported["bias"].float(), ema.ema_model.bias.detach(), atol=1e-3, rtol=0)
 
 
+def test_an_earlier_training_is_kept(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = (tmp_path / "model.pt").read_bytes()
+    with pytest.raises(RefusedError, match=r"holds checkpoint_2\.pt .* resume it .* \(overwrite=True\)"):
+        run(tmp_path)
+    for checkpoint in tmp_path.glob("checkpoint_*.pt"):
+        checkpoint.unlink()
+    for resume in (False, True):  # there is nothing to go on from
+        with pytest.raises(RefusedError, match=r"holds model\.pt of an earlier training: .* output_dir, or replace it"):
+            run(tmp_path, resume=resume)
+    assert (tmp_path / "model.pt").read_bytes() == before
+    run(tmp_path, overwrite=True)
+    run(tmp_path, resume=True)
+
+
 def test_other_processes_write_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "process", lambda: 1)
     run(tmp_path)
@@ -70,6 +88,31 @@ def test_one_process_needs_no_wrapping() -> None:
     network = nn.Identity()
     assert processes.spread(network, "cpu") is network
     assert processes.default_device().type in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")], ids=["name", "device"])
+def test_processes_join_and_leave(device: torch.device | str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device of the command line is a name."""
+    place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    processes.join(device, seed=0)
+    try:
+        assert distributed.get_backend() == "gloo"
+        assert (draws.process(), draws.processes()) == (0, 1)
+    finally:
+        processes.leave()
+
+
+@pytest.mark.parametrize(("device", "number"), [("cuda", 3), ("cuda:1", torch.device("cuda:1"))])
+def test_each_process_has_a_gpu(device: str, number: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one: NCCL and CUDA are stand-ins."""
+    chosen: list[Any] = []
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(distributed, "init_process_group", chosen.append)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    processes.join(device, seed=0)
+    assert chosen == ["nccl", number]
 
 
 @pytest.mark.parametrize("bundle", TRAINED, ids=lambda path: path.name)

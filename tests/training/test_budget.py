@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 import torch
 from ignite.engine import Engine
+from torch import distributed, multiprocessing
 
 from monai_sasm.training import budget
 from monai_sasm.training.budget import TimeBudget
@@ -87,6 +92,14 @@ def test_time_before_an_interruption_counts_and_time_between_does_not(clock: Clo
     assert len(train(second, clock)) == 20
 
 
+def test_it_is_said_that_the_epochs_were_too_few(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    train(TimeBudget(optimizer(), minutes=3), clock, epochs=3)
+    assert [line for line in caplog.messages if "ended" in line] == []
+    train(TimeBudget(optimizer(), minutes=3), clock, epochs=2)
+    told = [line for line in caplog.messages if "ended" in line]
+    assert told == ["ended after 2.0 of 3 minutes, before the learning rate was 0"]
+
+
 def test_a_second_run_goes_on(clock: Clock) -> None:
     handler = TimeBudget(optimizer(), minutes=3)
     assert len(train(handler, clock, epochs=1)) == 10
@@ -98,3 +111,33 @@ def test_a_second_run_goes_on(clock: Clock) -> None:
 def test_senseless_budgets_are_refused(minutes: float, warmup: float) -> None:
     with pytest.raises(ValueError, match=r"must be positive|share of the time"):
         TimeBudget(optimizer(), minutes, warmup)
+
+
+def train_together(process: int, folder: str) -> None:
+    """One of two processes whose clocks differ: 10 or 11 iterations of 6 s or 5.5 s in a minute."""
+    store = distributed.FileStore(f"{folder}/store", 2)
+    patience = timedelta(seconds=20)
+    distributed.init_process_group("gloo", store=store, rank=process, world_size=2, timeout=patience)
+    clock = Clock()
+    clock.now += 100 * process
+    budget.time = clock  # type: ignore[attr-defined]
+    handler, rates = TimeBudget(optimizer(), minutes=1), []
+
+    def step(engine: Engine, _: int) -> None:
+        clock.now += 5.5 if process else 6.0
+        distributed.all_reduce(torch.zeros(1))  # as gradients are
+        rates.append(handler.optimizer.param_groups[0]["lr"])
+
+    engine = Engine(step)
+    handler.attach(engine)
+    engine.run(range(10), max_epochs=1000)
+    Path(folder, f"{process}.json").write_text(json.dumps(rates))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_all_processes_go_by_one_clock(tmp_path: Path) -> None:
+    multiprocessing.spawn(train_together, (str(tmp_path),), nprocs=2)
+    first, second = (json.loads((tmp_path / f"{process}.json").read_text()) for process in range(2))
+    assert len(first) == 10
+    assert first == second

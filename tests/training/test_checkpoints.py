@@ -150,6 +150,7 @@ def test_a_budget_that_is_used_up_trains_no_further(tmp_path: Path) -> None:
     assert len(first.inputs) <= 1
     again = Run(tmp_path, 1000, minutes=1e-9, resume=True).go()
     assert again.inputs == []
+    assert (tmp_path / "model.pt").exists() == bool(first.inputs)
     assert Run(tmp_path, 1, minutes=5, resume=True).go().inputs, "more minutes go on"
 
 

@@ -8,7 +8,7 @@ import torch
 
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr, to_kspace
 from monai_sasm.degradations.lesion_balls import LesionBalls
-from monai_sasm.training.degraded import DegradedBatches
+from monai_sasm.training.degraded import DegradedBatches, degraded_pairs
 
 RANDOM = np.random.default_rng(0)
 VOLUMES = [RANDOM.uniform(0, 1, (9, *size)).astype(np.float32) for size in ((20, 24), (16, 30))]
@@ -98,6 +98,19 @@ def test_pairs_are_taken_as_they_are() -> None:
         batches(images=pairs)
     with pytest.raises(ValueError, match="got 0 images"):
         batches(images=[])
+
+
+def test_pairs_keep_the_neighbours_that_they_have() -> None:
+    """Some volumes have close slices, others none."""
+    pairs = [(slab[1:2], slab) for slab in SLABS[:4]] + [(slab[1:2], slab[1:2]) for slab in SLABS[4:7]]
+    data = batches(images=pairs, degradations=None, neighbours=1, alone=0.0)
+    shown = [bool((batch["noisy"][:, 0] != batch["noisy"][:, 1]).any()) for batch in (data[n] for n in range(5))]
+    assert set(shown) == {True, False}
+    assert {data[n]["noisy"].shape[1] for n in range(5)} == {3}
+    fitted = degraded_pairs(pairs, [], neighbours=1)
+    assert [(clean.shape[0], noisy.shape[0]) for clean, noisy in fitted] == [(1, 3)] * 7
+    np.testing.assert_array_equal(fitted[0][1], SLABS[0])
+    np.testing.assert_array_equal(fitted[4][1], np.repeat(SLABS[4][1:2], 3, 0))
 
 
 def test_flat_batches_are_passed_over() -> None:
