@@ -90,18 +90,17 @@ class FilteredNoise:
         window = _window(params, clean)
         # the window takes noise away: so much more is added
         sigma = params.sigma[..., :1, :1].to(clean.device) / (window**2).mean((-2, -1), keepdim=True).sqrt()
-        return self._through(window, clean, params, sigma * torch.complex(real, imaginary))
+        kspace = to_kspace(clean.float()) + sigma * torch.complex(real, imaginary)
+        return _reconstructed(window * kspace, clean, params.mask[..., :1, :1] > 0)
 
     def reference(self, clean: ImageBatch, params: FilteredNoiseParams) -> ImageBatch:
         """The same without noise: what a perfect denoiser returns."""
-        return self._through(_window(params, clean), clean, params)
+        return _reconstructed(_window(params, clean) * to_kspace(clean.float()), clean, params.filtered)
 
-    def _through(
-        self, window: Tensor, clean: ImageBatch, params: FilteredNoiseParams, noise: Tensor | float = 0.0
-    ) -> ImageBatch:
-        image = to_image(window * (to_kspace(clean.float()) + noise)).abs().to(clean.dtype)
-        touched = params.filtered if isinstance(noise, float) else params.mask[..., :1, :1] > 0
-        return torch.where(touched.to(clean.device), image, clean)
+
+def _reconstructed(kspace: Tensor, clean: ImageBatch, touched: Tensor) -> ImageBatch:
+    """Magnitude images; the clean ones where nothing was ``touched`` ``(B, 1, 1, 1)``."""
+    return torch.where(touched.to(clean.device), to_image(kspace).abs().to(clean.dtype), clean)
 
 
 def _window(params: FilteredNoiseParams, image: ImageBatch) -> Tensor:

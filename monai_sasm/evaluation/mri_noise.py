@@ -29,9 +29,16 @@ def percent(level: float) -> str:
 def central_slices(path: Path) -> list[tuple[str, Image]]:
     """Named slices ``(1, H, W)`` around the middle of a volume, in working scale."""
     scaled, _ = scaled_slices(path)
-    middle = len(scaled) // 2
-    chosen = [middle + STEP * k for k in range(-(SLICES // 2), SLICES - SLICES // 2)]
-    return [(f"{path.name.split('.')[0]}_{index}", np.ascontiguousarray(scaled[index][None])) for index in chosen]
+    return [
+        (f"{path.name.split('.')[0]}_{index}", np.ascontiguousarray(scaled[index][None]))
+        for index in central_indices(len(scaled))
+    ]
+
+
+def central_indices(count: int) -> list[int]:
+    """Which of ``count`` slices are looked at: :data:`SLICES` around the middle, :data:`STEP` apart."""
+    middle = count // 2
+    return [middle + STEP * k for k in range(-(SLICES // 2), SLICES - SLICES // 2)]
 
 
 def noisy_cases(

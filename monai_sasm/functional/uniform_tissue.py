@@ -89,15 +89,15 @@ def uniform_noise(
     squares = squares[tissue(squares, squares.mean(1), profile)]
     if len(squares) < FEWEST:
         return None
+    if profile.rician and (filtered := filtered_noise(squares)) is not None:
+        return UniformNoise(filtered, _reading_of_slices(images, estimator) / filtered)
     variance = (flattened(squares) ** 2).sum(1) / freedom(COARSE.side)
     calm = variance <= np.quantile(variance, COARSE.share)
-    reading, deviation = _reading(squares[calm], estimator), float(np.sqrt(variance[calm].mean()))
-    if not profile.rician:
-        return UniformNoise(deviation, reading / deviation)
-    filtered = filtered_noise(squares)
-    if filtered is None:
+    reading = _reading(squares[calm], estimator)
+    if profile.rician:
         return UniformNoise(reading / WHITE, WHITE)
-    return UniformNoise(filtered, _reading_of_slices(images, estimator) / filtered)
+    deviation = float(np.sqrt(variance[calm].mean()))
+    return UniformNoise(deviation, reading / deviation)
 
 
 def _reading(squares: NDArray[np.float64], estimator: NoiseEstimator) -> float:

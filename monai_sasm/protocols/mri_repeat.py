@@ -18,8 +18,8 @@ from scipy.ndimage import gaussian_filter
 from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_hash, load
-from monai_sasm.evaluation.metrics import gradient_ratio
-from monai_sasm.evaluation.mri_noise import SLICES, STEP
+from monai_sasm.evaluation.metrics import gradient_ratio, psnr
+from monai_sasm.evaluation.mri_noise import SLICES, STEP, central_indices
 from monai_sasm.evaluation.registration import registered
 from monai_sasm.evaluation.restoring import our_methods
 from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, score
@@ -81,8 +81,7 @@ def cases_of(scan: Path, other: Path) -> list[Case]:
 
     first, second, tissue = registered(scan, other)
     white = scaling_for(load(scan, Modality.MR)).scale
-    middle = len(first) // 2
-    chosen = [middle + STEP * k for k in range(-(SLICES // 2), SLICES - SLICES // 2)]
+    chosen = central_indices(len(first))
     noise = uniform_noise(first[chosen][:, None] / white, Modality.MR.profile, NoiseEstimator())
     return [
         Case(
@@ -115,7 +114,8 @@ def _error(case: Case, image: Image) -> float:
 
 
 def _psnr(case: Case, image: Image) -> float:
-    return -10 * math.log10(_error(case, image))
+    tissue = case.facts["tissue"]
+    return psnr(case.clean[tissue], image[tissue], 1.0)
 
 
 def _blurring(width: float) -> Callable[[Case], Image]:
