@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -15,6 +16,8 @@ class ContrastGainLoss(nn.Module):
     The last term is a finite difference of the network's Jacobian along lesion-like directions. It holds no noise: the
     answer to ``s`` is compared with ``s`` itself, however noisy ``y`` and ``x`` are. Absolute error alone settles on
     erasing what is small and faint, because noise of that size is more frequent than lesions are.
+
+    Where the target is NaN it is not known, and no error is counted; the means are over all pixels.
 
     Args:
         gain: lambda; 0 is the absolute error over both halves.
@@ -36,6 +39,7 @@ class ContrastGainLoss(nn.Module):
                 "expected the same images without and with lesions, (2 B, C, H, W), "
                 f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
             )
+        target = torch.where(target.isnan(), prediction.detach(), target)
         answers, asked = ((half[1] - half[0]) for half in (prediction.chunk(2), target.chunk(2)))
         error = prediction - target
         plain = error.abs().mean() + (self.l2 * error.square().mean() if self.l2 else 0.0)

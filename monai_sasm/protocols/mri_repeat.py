@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from monai_sasm.datasets.registration import registered
 from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.data import DataAbsentError, data_hash, load
 from monai_sasm.evaluation.metrics import gradient_ratio, psnr
 from monai_sasm.evaluation.mri_noise import SLICES, STEP, central_indices
-from monai_sasm.evaluation.registration import registered
 from monai_sasm.evaluation.restoring import our_methods
 from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, score
 from monai_sasm.evaluation.table import Table

@@ -77,8 +77,10 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
 
     Args:
         images: clean slices ``(1, H, W)``, or between their neighbours ``(2 n + 1, H, W)``, in working scale; or pairs
-            ``(clean, noisy)`` that were measured, with neighbours or without them.
-        degradations: of which one is drawn for each batch; ``None`` for pairs.
+            ``(clean, noisy)`` that were measured, with neighbours or without them. The clean one may be NaN where it is
+            not known.
+        degradations: of which one is drawn for each batch; of pairs the noisy image is degraded further, the clean one
+            stays. ``None`` for pairs as they are.
         batch: slices per batch, fewer where a shape has fewer.
         length: slices per epoch, over all processes of a distributed run.
         size: largest side in pixels.
@@ -88,10 +90,10 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
             degraded, and then cut: what larger slices show, where nothing comes round from the opposite side.
         min_std: leave out cuts of which the clean one varies less, at most ten times in a row.
         seed: of all draws, see :class:`~monai_sasm.datasets.draws.Draws`.
-        lesions: put into the slices before they are degraded; ``None`` for none, and for pairs.
+        lesions: put into the slices before they are degraded, into both images of a pair; ``None`` for none.
 
     Raises:
-        ValueError: there are no images, degradations and pairs, or lesions for pairs.
+        ValueError: there are no images, pairs beside single images, or single images and no degradation.
     """
 
     def __init__(
@@ -109,13 +111,12 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         lesions: LesionBalls | None = None,
     ) -> None:
         entries = aligned(images)
-        wanted = 2 if degradations is None else 1
-        if not entries or any(len(entry) != wanted for entry in entries):
+        kinds = {len(entry) for entry in entries}
+        if kinds not in ({1}, {2}) or (kinds == {1} and not degradations):
             raise ValueError(
-                f"expected {'pairs (clean, noisy)' if wanted == 2 else 'clean images'}, got {len(entries)} images"
+                "expected clean images and degradations, or pairs (clean, noisy), "
+                f"got {len(entries)} images and {len(degradations or ())} degradations"
             )
-        if degradations is None and lesions is not None:
-            raise ValueError("lesions are put into clean images before they are degraded; measured pairs take none")
         groups: dict[tuple[tuple[int, ...], ...], list[tuple[Slice, ...]]] = {}
         for entry in entries:
             groups.setdefault(tuple(image.shape for image in entry), []).append(entry)
@@ -135,7 +136,7 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
             raise IndexError(index)
         for _ in range(10):
             clean, noisy = self._cut()
-            if float(clean.std()) >= self.min_std:
+            if _spread(clean) >= self.min_std:
                 break
         turns, flips = int(self.draws.random.integers(4)), [-1] if self.draws.random.integers(2) else []
         clean, noisy = (torch.rot90(image, turns, (2, 3)).flip(flips).contiguous() for image in (clean, noisy))
@@ -144,18 +145,13 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
     def _cut(self) -> tuple[torch.Tensor, torch.Tensor]:
         group = self.groups[int(self.draws.random.choice(len(self.groups), p=self.shares))]
         chosen = self.draws.random.choice(len(group), min(self.batch, len(group)), replace=False)
-        clean, *given = (
-            torch.from_numpy(np.stack(kind)) for kind in zip(*(group[index] for index in chosen), strict=True)
-        )
+        stacks = [torch.from_numpy(np.stack(kind)) for kind in zip(*(group[index] for index in chosen), strict=True)]
         size = self.size
-        if self.degradations is not None:
-            if self.draws.random.random() < self.mirrored:
-                size = min(size, *clean.shape[2:])
-                for axis in (2, 3):
-                    clean = torch.cat([clean, clean.flip(axis)], axis)
-            clean, noisy = self._degraded(clean, self.degradations)
-            given = [noisy]
-        (noisy,) = given
+        if self.degradations is not None and self.draws.random.random() < self.mirrored:
+            size = min(size, *stacks[0].shape[2:])
+            for axis in (2, 3):
+                stacks = [torch.cat([stack, stack.flip(axis)], axis) for stack in stacks]
+        clean, noisy = self._degraded(*stacks)
         if self.draws.random.random() < self.alone:
             noisy = fit_neighbours(noisy, 0)
         corner = [int(self.draws.random.integers(max(side - size, 0) + 1)) for side in clean.shape[2:]]
@@ -163,16 +159,26 @@ class DegradedBatches(Dataset[dict[str, torch.Tensor]]):
         clean, noisy = fit_neighbours(clean, 0), fit_neighbours(noisy, self.neighbours)
         return clean[..., rows, columns], noisy[..., rows, columns]
 
-    def _degraded(
-        self, clean: torch.Tensor, degradations: Sequence[DegradationModel]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Clean and degraded; with lesions, once more with them."""
-        degradation = degradations[int(self.draws.random.integers(len(degradations)))]
-        count, channels, height, width = clean.shape
-        params = degradation.draw((count, channels, height, width), self.draws.generator)
-        halves = [clean]
+    def _degraded(self, clean: torch.Tensor, noisy: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Clean and degraded; with lesions, once more with them. What is ``noisy`` already is degraded further."""
+        given, degradation, params = clean if noisy is None else noisy, None, None
+        if self.degradations:
+            degradation = self.degradations[int(self.draws.random.integers(len(self.degradations)))]
+            count, channels, height, width = given.shape
+            params = degradation.draw((count, channels, height, width), self.draws.generator)
+        fields = [torch.zeros_like(given)]
         if self.lesions is not None:
-            fields = [self.lesions.draw(stack, self.draws.generator) for stack in clean]
-            halves.append(clean + torch.stack(fields))
-        degraded = torch.cat([degradation.apply(half, params) for half in halves])
-        return torch.cat([reference(degradation, half, params) for half in halves]), degraded
+            fields.append(torch.stack([self.lesions.draw(stack, self.draws.generator) for stack in given]))
+        halves = [given + field for field in fields]
+        degraded = halves if degradation is None else [degradation.apply(half, params) for half in halves]
+        if noisy is not None or degradation is None:
+            wanted = [clean + fit_neighbours(field, 0) for field in fields]
+        else:
+            wanted = [reference(degradation, half, params) for half in halves]
+        return torch.cat(wanted), torch.cat(degraded)
+
+
+def _spread(clean: torch.Tensor) -> float:
+    """Standard deviation of what is known of a cut; below all others where nothing is."""
+    known = clean[~clean.isnan()]
+    return float(known.std()) if len(known) > 1 else -1.0

@@ -31,6 +31,19 @@ def test_an_erased_lesion_costs_its_contrast() -> None:
     assert shifted == pytest.approx(0.1), "an error that both share costs no contrast"
 
 
+def test_what_is_not_known_costs_nothing() -> None:
+    x, s = torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 0.25)
+    target = torch.cat([x, x + s])
+    target[..., :2] = torch.nan
+    prediction = torch.zeros(4, 1, 4, 4, requires_grad=True)
+    loss = ContrastGainLoss(4.0, l2=1.0)(prediction, target)
+    assert float(loss.detach()) == pytest.approx(0.5 * (0.5 * 0.25 + 0.5 * 0.25**2 + 4 * 0.25))
+    loss.backward()
+    assert prediction.grad is not None
+    assert torch.equal(prediction.grad[..., :2], torch.zeros(4, 1, 4, 2))
+    assert bool((prediction.grad[2:, ..., 2:] < 0).all())
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="weights must not be negative, got gain=-1"):
         ContrastGainLoss(-1)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
+from monai_sasm.datasets.registration import registered
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.registration import registered
 from monai_sasm.protocols import mri_repeat
 from monai_sasm.protocols.evaluate import evaluate_in
 from tests.evaluation.networks import blurring

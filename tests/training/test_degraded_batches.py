@@ -75,8 +75,6 @@ def test_slices_come_without_and_with_the_same_lesions() -> None:
     torch.testing.assert_close(batch["noisy"][:, 1:2], batch["clean"])
     added = batch["noisy"][4:] - batch["noisy"][:4]
     assert 0.005 < float((added.abs() > 0.1).float().mean()) < 0.4
-    with pytest.raises(ValueError, match="measured pairs take none"):
-        batches(images=[(slab, slab) for slab in SLABS], degradations=None, lesions=lesions)
 
 
 def test_neighbours_are_withheld_from_a_share() -> None:
@@ -92,12 +90,35 @@ def test_pairs_are_taken_as_they_are() -> None:
     pairs = [(image, image + 1) for image in clean]
     batch = batches(images=pairs, degradations=None, neighbours=2)[0]
     torch.testing.assert_close(batch["noisy"], (batch["clean"] + 1).expand(-1, 5, -1, -1))
-    with pytest.raises(ValueError, match=r"pairs \(clean, noisy\), got 14 images"):
+    with pytest.raises(ValueError, match=r"pairs \(clean, noisy\), got 14 images and 0 degradations"):
         batches(degradations=None)
-    with pytest.raises(ValueError, match="clean images, got 6 images"):
-        batches(images=pairs)
+    with pytest.raises(ValueError, match="got 7 images and 1 degradations"):
+        batches(images=[*pairs, clean[0]])
     with pytest.raises(ValueError, match="got 0 images"):
         batches(images=[])
+
+
+def test_the_noisy_image_of_a_pair_is_degraded_further() -> None:
+    """The clean one stays, NaN where it is not known; lesions are in both."""
+    clean = [RANDOM.uniform(0.4, 0.8, (1, 32, 32)).astype(np.float32) for _ in range(6)]
+    known = np.where(np.arange(32) < 20, 1, np.nan).astype(np.float32)
+    lesions = LesionBalls((0.2, 0.4), tissue=(0.0, 2.0), density=5e-3)
+    settings = {
+        "images": [(image * known, image + 1) for image in clean],
+        "neighbours": 1,
+        "size": 32,
+        "lesions": lesions,
+    }
+    batch = batches(degradations=[KspaceNoise(sigma=(0.3, 0.3))], **settings)[0]
+    missing = batch["clean"].isnan()
+    assert float(missing.float().mean()) == 12 / 32
+    apart = (batch["noisy"][:, 1:2] - batch["clean"])[~missing]
+    assert float(apart.mean()) == pytest.approx(1, abs=0.05)
+    assert float(apart.std()) == pytest.approx(0.3, rel=0.1)
+    half = len(batch["clean"]) // 2
+    (added, asked) = (one[half:] - one[:half] for one in (batch["noisy"][:, 1:2], batch["clean"]))
+    torch.testing.assert_close(added[~missing[:half]], asked[~missing[:half]], atol=0.05, rtol=0)
+    assert 0.005 < float((asked.abs() > 0.1).float().mean()) < 0.4
 
 
 def test_pairs_keep_the_neighbours_that_they_have() -> None:
