@@ -42,12 +42,12 @@ def data_root(given: Path | None = None) -> Path:
 
 
 def files(folder: Path, pattern: str = "*", limit: int | None = None) -> list[Path]:
-    """Sorted files of a folder.
+    """Sorted files of a folder, without hidden ones.
 
     Raises:
         DataAbsentError: there are none.
     """
-    found = sorted(path for path in folder.glob(pattern) if path.is_file())[:limit]
+    found = sorted(path for path in folder.glob(pattern) if path.is_file() and not path.name.startswith("."))[:limit]
     if not found:
         raise DataAbsentError(folder / pattern)
     return found

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.evaluation.contrast_gain import contrast_gains, mean_and_error, strength_of
+from monai_sasm.evaluation.contrast_gain import contrast_gains, mean_and_error
 from monai_sasm.evaluation.ct_denoising import spectral_mean
 from monai_sasm.evaluation.metrics import noise_power_spectrum
 from monai_sasm.evaluation.qualify_sample import LESIONS, Sample, sampled
@@ -22,6 +22,7 @@ from monai_sasm.evaluation.tissues import TISSUES, local_deviation, noise_index
 from monai_sasm.io.acquisition import Acquisition
 from monai_sasm.io.volume import Source, Volume
 from monai_sasm.restoration.operating_range import outside, pixel_sides
+from monai_sasm.restoration.target_noise import noise_curve
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ RAYLEIGH = 0.8493  # standard deviation of complex noise over the median of its 
 BINS = 10  # rings of the noise power spectrum
 QUANTILES = (10, 25, 50, 75, 90)
 MIDDLE = {Modality.CT: "soft tissue", Modality.MR: "middle"}
-"""Where noise is measured for the recommended strength, if there are no uniform squares."""
+"""Where noise is measured if there are no uniform squares."""
 
 
 @dataclass(frozen=True)
@@ -199,31 +200,33 @@ def _range(volume: Volume, restored: Restored, acquired: Acquisition, *, white: 
 
 
 def _recommended(sample: Sample, wish: Wish, *, weight: float, last: dict[str, Any]) -> dict[str, Any]:
-    """The strength for the wanted noise, and what it costs; or why nothing is recommended."""
+    """The strength for the wanted noise, and what it costs; or why nothing is recommended.
 
-    def noise(strength: float) -> float:
-        patches = sample.patches(sample.at(strength))
-        if len(patches):
-            return float(patches.std(axis=(1, 2)).mean())
-        return noise_in(sample, sample.at(strength), MIDDLE[sample.modality])
-
-    now = noise(0.0)
+    Noise is read as ``sasm restore --target-noise`` reads it, so that both choose one strength.
+    """
+    try:
+        added = sample.after - sample.before
+        curve = noise_curve(sample.before[:, None], added[:, None], sample.modality, sample.scale)
+    except RefusedError:
+        now = noise_in(sample, sample.before, MIDDLE[sample.modality])
+        return {"strength": None, "noise_now": now, "reason": "no uniform tissue was found to measure noise in"}
+    now = curve.at(0)
     if weight < UNTOUCHED:
         return {"strength": None, "noise_now": now, "reason": f"the series is left alone (mean weight {weight:.2g})"}
-    if not math.isfinite(now):
-        return {"strength": None, "noise_now": now, "reason": "no uniform tissue was found to measure noise in"}
     if wish.target_noise is None and sample.modality is Modality.MR:
         strength, wanted = _keeping(last), None
         reason = f"every lesion keeps {KEPT:.0%} of its contrast"
     elif wish.target_noise is None:
         wanted = now * math.sqrt(wish.dose)
-        strength, reason = strength_of(noise, wanted), f"noise as at full dose, if this is {wish.dose:g} of it"
+        strength, reason = curve.strength_for(wanted), f"noise as at full dose, if this is {wish.dose:g} of it"
     else:
         wanted = wish.target_noise
-        strength, reason = strength_of(noise, wanted), "noise as asked for"
-    reached = noise(strength)
-    if wanted is not None and strength in (0.0, 1.0) and abs(reached - wanted) > 0.02 * wanted:
-        reason += "; the series has less already" if strength == 0 else "; the whole restoration leaves more"
+        strength, reason = curve.strength_for(wanted), "noise as asked for"
+    reached = curve.at(strength)
+    if wanted is not None and wanted > 1.02 * reached:
+        reason += "; the series has less already"
+    elif wanted is not None and reached > 1.02 * wanted:
+        reason += "; the whole restoration leaves more"
     gains = {label: 1 - strength * (1 - one["gain"]) for label, one in last["gain"].items() if one["places"]}
     return {
         "strength": round(strength, 3),

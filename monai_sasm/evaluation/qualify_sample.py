@@ -95,6 +95,12 @@ class Sample:
         return self.lesions + np.float32(strength) * (self.with_lesions - self.after - self.lesions)
 
     @property
+    def scale(self) -> float:
+        """The unit of the slices over the working scale of the networks."""
+        profile = self.modality.profile
+        return 100.0 if profile.relative else profile.scale
+
+    @property
     def window(self) -> int:
         """Side of the windows that noise is measured in, pixels."""
         return window_side(self.spacing)
