@@ -18,15 +18,17 @@ from monai_sasm.evaluation.contrast_gain import contrast_gains, mean_and_error
 from monai_sasm.evaluation.ct_denoising import spectral_mean
 from monai_sasm.evaluation.metrics import noise_power_spectrum
 from monai_sasm.evaluation.qualify_sample import LESIONS, Sample, sampled
+from monai_sasm.evaluation.some_slices import by_plan
 from monai_sasm.evaluation.tissues import TISSUES, local_deviation, noise_index
 from monai_sasm.io.acquisition import Acquisition
 from monai_sasm.io.volume import Source, Volume
 from monai_sasm.restoration.operating_range import outside, pixel_sides
+from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.target_noise import noise_curve
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
-    from monai_sasm.restoration.restored import Restored
+    from monai_sasm.restoration.plan import Plan
     from monai_sasm.restoration.restorer import Restorer
 
 Image = NDArray[np.float32]
@@ -78,7 +80,8 @@ def qualify(volume: Volume, restorer: Restorer, wish: Wish) -> tuple[dict[str, A
     """
     if volume.modality not in TISSUES:
         raise RefusedError(f"qualify knows CT, MR and photos, this is {volume.modality.value}")
-    sample, restored = sampled(volume, restorer, wish.slices, expert=wish.expert, gate=wish.gate)
+    plan = restorer.plan(volume.modality, Options(expert=wish.expert, gate=wish.gate))
+    sample = sampled(volume, by_plan(plan), wish.slices)
     acquired = volume.source.acquisition() if isinstance(volume.source, Source) else Acquisition()
     count, _, height, width = volume.slices_shape
     rows = [_at_strength(sample, strength) for strength in STRENGTHS]
@@ -98,7 +101,7 @@ def qualify(volume: Volume, restorer: Restorer, wish: Wish) -> tuple[dict[str, A
         },
         "unit": "HU" if volume.modality is Modality.CT else "% of white",
         "by": wish.expert or wish.gate or "gate",
-        "models": restored.plan.models,
+        "models": plan.models,
         "measured_in": {
             "pixels": {
                 tissue.name: len(sample.within(sample.after, tissue.name)) for tissue in TISSUES[sample.modality]
@@ -108,7 +111,7 @@ def qualify(volume: Volume, restorer: Restorer, wish: Wish) -> tuple[dict[str, A
         },
         "strengths": rows,
         "weights": gate,
-        "range": _range(volume, restored, acquired, white=sample.white),
+        "range": _range(volume, plan, acquired, noise=sample.noise),
         "recommended": best,
     }, sample
 
@@ -187,10 +190,10 @@ def _weights(sample: Sample) -> dict[str, Any]:
     return found
 
 
-def _range(volume: Volume, restored: Restored, acquired: Acquisition, *, white: float) -> dict[str, Any]:
+def _range(volume: Volume, plan: Plan, acquired: Acquisition, *, noise: float) -> dict[str, Any]:
     """Expert -> what it was trained and measured for, and why this series is no such; no reason: inside."""
-    found, noise = {}, restored.summary["noise"] / white
-    for expert in restored.plan.experts.values():
+    found = {}
+    for expert in plan.experts.values():
         allowed = expert.metadata["sasm"].get("range")
         if allowed:
             unit = " of white" if volume.modality.profile.relative else f" {volume.unit}"

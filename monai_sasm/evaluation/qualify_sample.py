@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +14,18 @@ from numpy.typing import NDArray
 from monai_sasm.errors import RefusedError
 from monai_sasm.evaluation.contrast_gain import Disc, disc_signal, uniform_places
 from monai_sasm.evaluation.ct_denoising import uniform_regions
+from monai_sasm.evaluation.some_slices import RestoreSome
 from monai_sasm.evaluation.tissues import BODY, TISSUES, Mask, body_of, kinds, window_side
 from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.neighbours import neighbours_of, stack_distance
 from monai_sasm.io.orientation import Orientation, orientation_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.operating_range import pixel_sides
 from monai_sasm.types import Modality
 
-if TYPE_CHECKING:
-    from monai_sasm.restoration.restored import Restored
-
 Image = NDArray[np.float32]
 Place = tuple[int, int]
+REACH = 2  # slices on each side that networks look at
 FILLED = 0.05  # share of a slice that is patient, below which it is not sampled
 
 
@@ -67,7 +68,7 @@ class Sample:
         lesions: what was pasted.
         with_lesions: restored with them.
         orientation: how a slice is turned to be shown.
-        white: what the networks took for 1 in the slices as they came, in the unit of the series; CT: 1.
+        noise: of tissue, as the networks read it in the slices as they came, in working scale.
     """
 
     modality: Modality
@@ -80,7 +81,7 @@ class Sample:
     lesions: Image
     with_lesions: Image
     orientation: Orientation = field(default_factory=Orientation)
-    white: float = 1.0
+    noise: float = 0.0
 
     def shown(self, plane: Image) -> Image:
         """A slice as radiologists look at it: patient's right on the left, front or top up."""
@@ -136,51 +137,51 @@ class Sample:
         return np.concatenate([one[body] for one, body in zip(images, self.bodies, strict=True)])
 
 
-def sampled(
-    volume: Volume,
-    restorer: Callable[..., Restored],
-    count: int,
-    *,
-    expert: str | None = None,
-    gate: str | None = None,
-) -> tuple[Sample, Restored]:
-    """At most ``count`` slices of a series, restored by the gate or a named expert.
+def sampled(volume: Volume, restore: RestoreSome, count: int) -> Sample:
+    """At most ``count`` slices of a series, restored.
+
+    Where slices lie as close as pixels, lesions are as thick as they are wide, and seen in neighbouring slices, too.
 
     Args:
         volume: CT or MR.
-        restorer: a :class:`~monai_sasm.restoration.restorer.Restorer`, or what is called like one.
+        restore: see :mod:`monai_sasm.evaluation.some_slices`.
         count: slices, evenly over the series.
-        expert: without the gate.
-        gate: another one than the default.
 
     Raises:
         RefusedError: no slice holds enough of a patient.
-        BundleError: an expert or the gate is missing.
     """
-    modality, stack = volume.modality, volume.as_slices()[:, 0]
-    unit = _unit(volume)
-    indices = _indices(stack / unit, BODY[modality], count)
+    modality, stack = volume.modality, volume.as_slices()
+    settings, unit = LESIONS[modality], _unit(volume)
+    indices = _indices(stack[:, 0] / unit, BODY[modality], count)
     spacing = float(np.mean(pixel_sides(volume) or [1.0]))
-    chosen = np.ascontiguousarray(stack[list(indices)])
-    taken = _stack(volume, chosen, indices)
-    result = restorer(taken, expert=expert, gate=gate, keep_maps=True)
-    after = result.volume.as_slices()[:, 0] / unit
-    places = _places(after, LESIONS[modality], spacing)
-    lesions = np.stack([_signal(one, after.shape[1:], LESIONS[modality].blur, spacing=spacing) for one in places])
-    second = restorer(_stack(volume, chosen + unit * lesions, indices), expert=expert, gate=gate)
+    outcome = restore(volume, indices)
+    after = outcome.after[:, 0] / unit
+    places = _places(after, settings, spacing)
+    apart = min((later - earlier for earlier, later in pairwise(indices)), default=len(stack))
+    reach = min(neighbours_of(volume, REACH), (apart - 1) // 2)  # lesions of one slice are not seen in another
+    step = stack_distance(volume) or spacing
+    with_lesions, lesions = stack.copy(), np.zeros_like(after)
+    for number, (index, here) in enumerate(zip(indices, places, strict=True)):
+        for offset in range(-reach, reach + 1):
+            if 0 <= index + offset < len(stack):
+                signal = _signal(here, after.shape[1:], settings.blur, spacing=spacing, height=offset * step)
+                with_lesions[index + offset, 0] += unit * signal
+                if offset == 0:
+                    lesions[number] = signal
+    second = restore(volume.from_slices(with_lesions), indices)
     return Sample(
         modality,
         indices,
         spacing,
-        before=chosen / unit,
+        before=np.ascontiguousarray(stack[list(indices), 0]) / unit,
         after=after,
-        weights={name: maps for name, maps in result.weights.items() if name != "identity"},
+        weights={name: maps for name, maps in outcome.weights.items() if name != "identity"},
         places=places,
         lesions=lesions,
-        with_lesions=second.volume.as_slices()[:, 0] / unit,
+        with_lesions=second.after[:, 0] / unit,
         orientation=orientation_of(volume),
-        white=scaling_for(taken).scale if modality.profile.relative else 1.0,
-    ), result
+        noise=outcome.noise,
+    )
 
 
 def usable_slices(volume: Volume) -> int:
@@ -208,17 +209,6 @@ def _indices(stack: Image, above: float, count: int) -> tuple[int, ...]:
     return tuple(int(inner[k]) for k in places)
 
 
-def _stack(volume: Volume, slices: Image, indices: Sequence[int]) -> Volume:
-    """The slices as a volume of their own, as far from one another as they lie in the series."""
-    across, down = pixel_sides(volume) or [1.0, 1.0]
-    step = 1.0
-    if volume.affine is not None and volume.slice_axis is not None:
-        step = float(np.linalg.norm(volume.affine[:3, volume.slice_axis]))
-    apart = step * max(1.0, (indices[-1] - indices[0]) / max(len(indices) - 1, 1))
-    affine = np.array([[0, 0, down, 0], [0, across, 0, 0], [apart, 0, 0, 0], [0, 0, 0, 1]], np.float64)
-    return Volume(np.ascontiguousarray(slices[None], np.float32), volume.modality, affine, slice_axis=0)
-
-
 def _places(clean: Image, settings: Lesions, spacing: float) -> tuple[tuple[tuple[Disc, Place], ...], ...]:
     number, found = 0, []
     for one in clean:
@@ -231,8 +221,14 @@ def _places(clean: Image, settings: Lesions, spacing: float) -> tuple[tuple[tupl
     return tuple(found)
 
 
-def _signal(places: Sequence[tuple[Disc, Place]], shape: tuple[int, ...], blur: float, *, spacing: float) -> Image:
+def _signal(
+    places: Sequence[tuple[Disc, Place]], shape: tuple[int, ...], blur: float, *, spacing: float, height: float = 0.0
+) -> Image:
+    """The lesions in the plane ``height`` mm above their middle, where a ball is narrower."""
     total = np.zeros(shape, np.float32)
     for disc, centre in places:
-        total += disc_signal((shape[0], shape[1]), [centre], disc, spacing=spacing, blur=blur)
+        squared = disc.diameter**2 - 4 * height**2
+        if squared > 0:
+            cut = replace(disc, diameter=math.sqrt(squared))
+            total += disc_signal((shape[0], shape[1]), [centre], cut, spacing=spacing, blur=blur)
     return total

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from monai_sasm.evaluation.data import DataAbsentError, data_hash
 from monai_sasm.evaluation.qualify_sample import Image, Sample, sampled, usable_slices
 from monai_sasm.evaluation.restoring import DEFAULT
 from monai_sasm.evaluation.scoring import Case
+from monai_sasm.evaluation.some_slices import Outcome, RestoreSome, by_plan
 from monai_sasm.evaluation.statistics import CONFIDENCE, conformal_bound
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.io.entry import Entry
@@ -184,39 +185,37 @@ def _length(entry: Entry) -> int:
         return 0
 
 
-Restore = Callable[..., Any]
-"""Volume -> an object with ``volume`` and ``weights``, as a restorer gives it."""
-
-
-def _methods(context: Context, modality: Modality) -> list[tuple[str, Restore, str]]:
-    found: list[tuple[str, Restore, str]] = []
+def _methods(context: Context, modality: Modality) -> list[tuple[str, RestoreSome, str]]:
+    found: list[tuple[str, RestoreSome, str]] = []
     if context.peers:
         scale = {Modality.CT: 1000.0}.get(modality, 1.0)
         method = peers.methods(("NLM fast",), [], context.cache, scale=scale, strengths={"NLM fast": (0.8,)})[0]
-        found.append(("NLM fast", lambda volume, **_: _by_peer(context, method, volume), method.note))
-    return [*found, (DEFAULT, context.restorer, "gate and experts, as `sasm restore` runs them")]
+        found.append(("NLM fast", partial(_by_peer, context, method), method.note))
+    return [
+        *found,
+        (DEFAULT, by_plan(context.restorer.plan(modality)), "gate and experts, as `sasm restore` runs them"),
+    ]
 
 
-def _by_peer(context: Context, method: Any, volume: Volume) -> Any:
+def _by_peer(context: Context, method: Any, volume: Volume, indices: Sequence[int]) -> Outcome:
     import torch
 
     from monai_sasm.functional.intensity import scaling_for
     from monai_sasm.functional.noise import noise_level
 
-    restored = []
+    restored, levels = [], []
     unit = scaling_for(volume).scale if volume.modality is Modality.MR else 1.0
-    for one in volume.as_slices() / np.float32(unit):
-        noise = context.restorer.noise_estimator(torch.from_numpy(np.ascontiguousarray(one[None])))
-        restored.append(method.restore(Case("", "", clean=one, degraded=one, sigma=noise_level(noise)[0])))
-    slices = np.stack(restored).astype(np.float32) * np.float32(unit)
-    return SimpleNamespace(volume=volume.from_slices(slices), weights={})
+    for one in volume.as_slices()[list(indices)] / np.float32(unit):
+        levels += noise_level(context.restorer.noise_estimator(torch.from_numpy(np.ascontiguousarray(one[None]))))
+        restored.append(method.restore(Case("", "", clean=one, degraded=one, sigma=levels[-1])))
+    return Outcome(np.stack(restored).astype(np.float32) * np.float32(unit), {}, float(np.median(levels)))
 
 
-def _harms(clean: Clean, restore: Restore, count: int) -> list[Harm]:
+def _harms(clean: Clean, restore: RestoreSome, count: int) -> list[Harm]:
     volume = clean.entry.load()
     if volume.modality.profile.is_picture:
         return [_photo(volume, restore, clean.unit)]
-    sample, _ = sampled(volume, restore, count)
+    sample = sampled(volume, restore, count)
     return [_slice(sample, number, clean.unit) for number in range(len(sample.before))]
 
 
@@ -230,7 +229,7 @@ def _slice(sample: Sample, number: int, unit: str) -> Harm:
     return _harm(unit, sample.after[number] - sample.before[number], gains)
 
 
-def _photo(volume: Volume, restore: Restore, unit: str) -> Harm:
+def _photo(volume: Volume, restore: RestoreSome, unit: str) -> Harm:
     """Photos in levels of 255; spots of grey in their most uniform places."""
     grey = 255 * volume.array.mean(0)
     places = uniform_places(grey, 1.0, span=(15, 240), spread=SPOT_SPREAD, radius=6.0, gap=SPOT_GAP, count=SPOTS_EACH)
@@ -238,8 +237,8 @@ def _photo(volume: Volume, restore: Restore, unit: str) -> Harm:
     signal = np.zeros_like(grey)
     for disc, centre in kinds:
         signal += disc_signal((grey.shape[0], grey.shape[1]), [centre], disc, spacing=1.0, blur=SPOT_BLUR)
-    plain = restore(volume).volume.array
-    with_spots = restore(volume.with_array(volume.array + signal / 255)).volume.array
+    plain = restore(volume, [0]).after[0]
+    with_spots = restore(volume.with_array(volume.array + signal / 255), [0]).after[0]
     response = 255 * (with_spots - plain).mean(0)
     gains: list[float] = []
     for disc, centre in kinds:

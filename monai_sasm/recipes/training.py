@@ -31,6 +31,7 @@ from monai_sasm.training.handlers import (
     ExportWeights,
     LogMeanLoss,
     SeedEpochs,
+    StopWithoutLoss,
 )
 from monai_sasm.training.precision import Autocast
 
@@ -191,7 +192,7 @@ def handlers(
         "validation": evaluator and BestMetric(evaluator),
         **(saved or {}),
     }
-    attached: list[Any] = [SeedEpochs()]
+    attached: list[Any] = [SeedEpochs(), StopWithoutLoss()]
     if lr_scheduler is not None:
         attached.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False))
     if budget is not None:

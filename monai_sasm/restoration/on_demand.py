@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.neighbours import neighbours_of
+from monai_sasm.functional.noise import volume_noise_level
 from monai_sasm.io import paged
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
-from monai_sasm.restoration.restore import at_strength, coherent_weights, concluded, restore_fully
+from monai_sasm.restoration.restore import at_strength, coherent_weights, concluded, noise_of_slice, restore_fully
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.restoration.threads import as_one_of
@@ -96,7 +97,7 @@ class OnDemand:
         kept = {name: maps[0] for name, maps in statistics.kept.items() if name in self.plan.classes}
         self._done[index] = _Slice(
             full=full.cpu(),
-            noise=statistics.sigmas[0] * self.scaling.scale,
+            noise=noise_of_slice(self.natives[index], self.plan, self.scaling),
             weights={name: np.rint(255 * one).astype(np.uint8) for name, one in kept.items() if one.any()},
             spread=statistics.spreads[0] * np.float32(self.scaling.scale) if statistics.spreads else None,
         )
@@ -116,6 +117,10 @@ class OnDemand:
         """Class -> ``(H, W)`` weight of the first pass times 255, of classes that act, where maps are kept."""
         return self._done[index].weights
 
+    def noise(self, index: int) -> float:
+        """Noise of the tissue of a slice as it came, as the networks read it, in working scale."""
+        return self._done[index].noise
+
     def uncertainty(self, index: int) -> NDArray[np.float32] | None:
         """``(H, W)`` in the unit of the volume at strength 1, where an expert draws samples and maps are kept."""
         return self._done[index].spread
@@ -126,7 +131,7 @@ class OnDemand:
         names = {name for one in slices for name in one.weights}
         means = {name: sum(float(one.weights[name].mean()) for one in slices if name in one.weights) for name in names}
         weights = {name: total / 255 / len(slices) for name, total in means.items()}
-        noise = float(np.median([one.noise for one in slices])) / self.scaling.scale
+        noise = volume_noise_level([one.noise for one in slices])
         return range_notes(self.volume, list(self.plan.experts.values()), weights, noise)
 
     def restored(self, strength: float) -> Restored:

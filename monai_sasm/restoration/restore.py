@@ -97,7 +97,7 @@ def restore_volume(
             start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
             tissue.see(index, native)
             measured = index % (1 + count // _MEASURED) == 0
-            before = _noise_of(native, plan, scaling) if measured else 0.0
+            before = noise_of_slice(native, plan, scaling) if measured else 0.0
             for rows in bands(*start.shape[1:]):
                 correction = scaling.scale * change[:, rows].numpy()
                 changed = changed or bool(correction.any())
@@ -107,7 +107,7 @@ def restore_volume(
                 place[:, rows] = restored
             tissue.see_restored(index, place)
             if measured:
-                noises.append((before, _noise_of(place, plan, scaling)))
+                noises.append((before, noise_of_slice(place, plan, scaling)))
             if index % _TRIM_EVERY == 0:
                 give_back()
     give_back()
@@ -367,7 +367,7 @@ def _correction(
     return result.sub_(enlarge(image, plan.scale)).cpu(), statistics
 
 
-def _noise_of(image: NDArray[np.float32], plan: Plan, scaling: Scaling) -> float:
+def noise_of_slice(image: NDArray[np.float32], plan: Plan, scaling: Scaling) -> float:
     """Median noise of the middle of a slice ``(c, H, W)``, in working scale; of its tissue, where there is enough.
 
     A restored background is all but flat, and would make the noise that is left in the body look smaller than it is.

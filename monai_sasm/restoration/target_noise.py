@@ -14,17 +14,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.functional.neighbours import neighbours_of
 from monai_sasm.functional.squares import flattened, freedom, squares_of
 from monai_sasm.functional.uniform_tissue import FEWEST, SLICES, middle, spread_evenly, tissue, uniformity
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.plan import Plan
-from monai_sasm.restoration.told_noise import told_noise
 from monai_sasm.types import Modality
 
 MET = 1.01  # noise over the wanted one that is as good
@@ -155,25 +152,13 @@ def _restored_slices(
     volume: Volume, plan: Plan, slices: int = SLICES
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Some slices ``(N, c, H, W)``, spread evenly, and what the plan adds to them, in the unit of the volume."""
-    from monai_sasm.restoration.restore import coherent_weights, restore_slices, to_working_scale
+    from monai_sasm.restoration.on_demand import OnDemand
 
-    scaling, count = scaling_for(volume), volume.slices_shape[0]
-    whole = replace(plan, options=replace(plan.options, strength=1.0, keep_maps=False))
-    given = told_noise(volume, plan.options.sigma, plan.noise_estimator)
-    near, coherent = neighbours_of(volume, plan.neighbours), coherent_weights(volume, plan, scaling, given=given)
-    length = count if volume.modality.profile.is_picture else count // len(volume.array)
-    images, changes = [], []
-    for index in spread_evenly(count, slices):
-        first = index - index % length
-        around = np.clip(np.arange(index - near, index + near + 1), first, first + length - 1)
-        slab = torch.cat([to_working_scale(volume.slice_at(int(one)), scaling, plan) for one in around])[None]
-        image = to_working_scale(volume.slice_at(index), scaling, plan)[None]
-        weights = None if coherent is None else coherent(index, image)
-        restored = restore_slices(image, whole, given=given, weights=weights, slab=slab if near else None)
-        images.append(image.cpu().numpy())
-        changes.append((restored - image).cpu().numpy())
-    unit = np.float32(scaling.scale)
-    return unit * np.concatenate(images), unit * np.concatenate(changes)
+    some = OnDemand(volume, replace(plan, options=replace(plan.options, keep_maps=False)))
+    indices = spread_evenly(len(some), slices)
+    for index in indices:
+        some.restore(index)
+    return np.stack([some.natives[index] for index in indices]), np.stack([some.change(index) for index in indices])
 
 
 @dataclass(frozen=True)

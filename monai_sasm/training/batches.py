@@ -190,7 +190,7 @@ class PreparePaired:
         low, high = self.rescale_range
         factor = low + (high - low) * torch.rand(len(clean), 1, 1, 1, generator=self.draws.generator)
         keep = torch.rand(len(clean), 1, 1, 1, generator=self.draws.generator) >= self.rescale
-        noisy = clean + torch.where(keep, torch.ones_like(factor), factor) * (noisy - clean)
+        noisy = torch.where(keep, noisy, clean + factor * (noisy - clean))  # clean may be NaN where it is not known
         target = _weighted(clean, noisy, self.change_weight, self.threshold)
         arguments = (self.noise_estimator(noisy),) if self.noise_estimator is not None else ()
         return _to(noisy, target, arguments, device, non_blocking)

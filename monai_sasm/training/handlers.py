@@ -1,8 +1,9 @@
-"""Ignite handlers that neither MONAI nor ignite has: gradient clipping, weight export, draws of each epoch."""
+"""Ignite handlers that neither MONAI nor ignite has: gradient clipping, weight export, draws of each epoch, loss."""
 
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,36 @@ class LogMeanLoss:
         mean = sum(self.losses) / max(len(self.losses), 1)
         logging.getLogger(__name__).info("epoch %d: mean training loss %.5f", engine.state.epoch, mean)
         self.losses.clear()
+
+
+class StopWithoutLoss:
+    """End a training whose loss is no number, before its weights take the place of good ones.
+
+    In half precision a single batch may overflow, which the gradient scaler passes over: a row of them does not.
+
+    Args:
+        row: how many batches one after the other.
+    """
+
+    def __init__(self, row: int = 10) -> None:
+        self.row, self.seen = row, 0
+
+    def attach(self, engine: Engine) -> None:
+        """Register on a MONAI trainer."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Count.
+
+        Raises:
+            FloatingPointError: the loss was no number in ``row`` batches one after the other.
+        """
+        self.seen = 0 if math.isfinite(loss_of(engine)) else self.seen + 1
+        if self.seen >= self.row:
+            raise FloatingPointError(
+                f"the loss was no finite number in the last {self.row} batches, up to the {engine.state.iteration}th: "
+                "look for NaN and infinite values in the images, or take a lower learning rate (--lr)"
+            )
 
 
 class Attach:

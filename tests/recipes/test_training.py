@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,21 +19,24 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.recipes import processes, training
 from monai_sasm.training.batches import PreparePaired
 from monai_sasm.training.checkpoints import latest_checkpoint
+from monai_sasm.training.handlers import StopWithoutLoss
 from tests.bundle_cases import BUNDLES
 from tests.ports import free_port
 
 TRAINED = [bundle for bundle in BUNDLES if (bundle / "configs" / "train.yaml").is_file()]
 
 
-def run(folder: Path, **settings: Any) -> nn.Module:
-    """Two epochs of one batch with a convolution."""
+BATCH = {"clean": torch.zeros(2, 1, 8, 8), "noisy": torch.ones(2, 1, 8, 8)}
+
+
+def run(folder: Path, batches: Sequence[Any] = (BATCH,), **settings: Any) -> nn.Module:
+    """Two epochs with a convolution."""
     torch.manual_seed(0)
     network = nn.Conv2d(1, 1, 3, padding=1)
-    batch = {"clean": torch.zeros(2, 1, 8, 8), "noisy": torch.ones(2, 1, 8, 8)}
     trainer = training.trainer(
         device="cpu",
         max_epochs=2,
-        train_data_loader=[batch],
+        train_data_loader=list(batches),
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), 0.1),
         loss_function=nn.MSELoss(),
@@ -60,6 +65,24 @@ def test_the_average_is_what_is_exported(tmp_path: Path) -> None:
     run(tmp_path, ema=ema)
     exported = torch.load(tmp_path / "model.pt", weights_only=True)
     torch.testing.assert_close(exported["bias"].float(), ema.ema_model.bias.detach(), atol=1e-3, rtol=0)
+
+
+def test_a_training_without_a_loss_ends_and_exports_nothing(tmp_path: Path) -> None:
+    lost = {"clean": torch.zeros(2, 1, 8, 8), "noisy": torch.full((2, 1, 8, 8), torch.nan)}
+    with pytest.raises(FloatingPointError, match=r"no finite number in the last 10 batches, up to the 15th.*--lr"):
+        run(tmp_path, batches=[BATCH] * 5 + [lost] * 20)
+    assert not (tmp_path / "model.pt").exists()
+    assert latest_checkpoint(tmp_path) is None
+
+
+def test_one_batch_without_a_loss_is_passed_over(tmp_path: Path) -> None:
+    handler = StopWithoutLoss()
+    engine = SimpleNamespace(state=SimpleNamespace(iteration=1, output=None))
+    for value in (torch.inf, torch.nan, *[torch.inf] * 7, 1.0, *[torch.nan] * 9):
+        engine.state.output = {"loss": torch.tensor(value)}
+        handler(engine)
+    with pytest.raises(FloatingPointError):
+        handler(engine)
 
 
 def test_an_earlier_training_is_kept(tmp_path: Path) -> None:

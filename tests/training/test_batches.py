@@ -129,3 +129,10 @@ def test_pairs_teach_a_range_of_doses() -> None:
     rescaled = level[level != 1]
     assert float(rescaled.min()) >= 0.4
     assert float(rescaled.max()) <= 0.8
+
+
+def test_a_pair_keeps_its_noisy_image_where_the_clean_one_is_not_known() -> None:
+    clean, noisy = torch.full((2, 1, 4, 4), torch.nan), torch.rand(2, 5, 4, 4)
+    given, target, *_ = PreparePaired()({"clean": clean, "noisy": noisy})
+    assert torch.equal(given, noisy)
+    assert target.isnan().all()
