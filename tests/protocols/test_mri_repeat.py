@@ -31,7 +31,7 @@ def anatomy() -> np.ndarray:
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
     """Two scans of one head, the second moved and brighter on one side, noise in both."""
-    folder = tmp_path / "mri_repeat" / "patient01"
+    folder = tmp_path / "mri_repeat" / "patient12"
     folder.mkdir(parents=True)
     random, moved = np.random.default_rng(1), shift(anatomy(), MOVED, order=3)
     coil = 1 + 0.3 * np.linspace(-1, 1, 64)
@@ -45,7 +45,7 @@ def context(tmp_path: Path) -> Context:
 
 
 def test_the_second_scan_lies_on_the_first(context: Context) -> None:
-    one, two = sorted((context.data / "mri_repeat" / "patient01").iterdir())
+    one, two = sorted((context.data / "mri_repeat" / "patient12").iterdir())
     first, second, tissue = registered(one, two)
     assert first.shape == second.shape == tissue.shape == (24, 64, 64)
     inner = (slice(6, 18), slice(16, 48), slice(18, 46))
@@ -74,7 +74,7 @@ def test_what_is_measured_is_the_noise_that_went(context: Context) -> None:
 
 
 def test_truth_takes_all_noise_away_and_damage_counts_against_it(context: Context) -> None:
-    one, two = sorted((context.data / "mri_repeat" / "patient01").iterdir())
+    one, two = sorted((context.data / "mri_repeat" / "patient12").iterdir())
     case = mri_repeat.cases_of(one, two)[0]
     index = int(case.name.rsplit("_", 1)[1])
     white = float(case.facts["white"])
@@ -83,6 +83,12 @@ def test_truth_takes_all_noise_away_and_damage_counts_against_it(context: Contex
     flat = np.full_like(case.degraded, case.degraded[case.facts["tissue"]].mean())
     assert mri_repeat.measure(case, flat)["noise removed"] < -5
     assert case.sigma == pytest.approx(NOISE / white, rel=0.4)
+
+
+def test_patients_that_were_trained_on_are_left_out(context: Context) -> None:
+    folder = context.data / "mri_repeat"
+    (folder / "patient12").rename(folder / "patient03")
+    assert "mri_repeat" in str(evaluate_in(context, "mri-repeat").skipped)
 
 
 def test_without_data_it_is_skipped(tmp_path: Path) -> None:
