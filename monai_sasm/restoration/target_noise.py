@@ -135,7 +135,7 @@ class TissueNoise:
             curve = noise_curve(np.stack(self._before), np.stack(self._added), self.modality, self._scales)
         except RefusedError:
             return {}
-        return {"tissue_noise": {"input": round(curve.at(0), 4), "result": round(curve.at(1), 4)}}
+        return {"tissue_noise": {"input": _rounded(curve.at(0)), "result": _rounded(curve.at(1))}}
 
 
 def measure_noise(volume: Volume, plan: Plan, slices: int = SLICES) -> NoiseCurve:
@@ -212,9 +212,14 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     notes += _missed(curve, strength, target, volume)
     told = {
         "strength": strength,
-        "tissue_noise": {"input": round(curve.at(0), 4), "result": round(curve.at(strength), 4), "target": target},
+        "tissue_noise": {"input": _rounded(curve.at(0)), "result": _rounded(curve.at(strength)), "target": target},
     }
     return Aim(replace(plan, options=replace(plan.options, strength=strength)), told, notes)
+
+
+def _rounded(noise: float) -> float:
+    """To five significant digits: some images are of small numbers throughout."""
+    return float(f"{noise:.5g}")
 
 
 def _missed(curve: NoiseCurve, strength: float, target: float, volume: Volume) -> tuple[str, ...]:

@@ -59,6 +59,16 @@ def test_a_modality_with_a_unit_of_its_own_is_told_noise_in_it(monkeypatch: pyte
     np.testing.assert_allclose(result.volume.array[0][uniform].std(0).mean(), 12.0, rtol=0.05)
 
 
+def test_small_numbers_keep_their_digits() -> None:
+    """A white of 0.0008 and a noise of 0.00002."""
+    volume, _ = phantom(Modality.MR, 20.0)
+    small = volume.with_array(volume.array * np.float32(1e-6))
+    for options in (Options(expert="smooth"), Options(expert="smooth", target_noise=1.0)):
+        told, tiny = (restorer(Modality.MR)(one, options).summary["tissue_noise"] for one in (volume, small))
+        assert tiny["input"] == pytest.approx(1e-6 * told["input"], rel=1e-3)
+        assert tiny["result"] == pytest.approx(1e-6 * told["result"], rel=1e-3)
+
+
 def test_tissue_of_a_dark_time_point_counts_too() -> None:
     volume, _ = phantom(Modality.MR, 20.0)
     image = volume.as_slices()
