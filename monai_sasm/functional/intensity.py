@@ -70,6 +70,15 @@ def scaling_for(volume: Volume) -> Scaling:
     return Scaling(0.0, profile.scale)
 
 
+def scalings_for(volume: Volume) -> list[Scaling]:
+    """The scaling of each slice of :meth:`Volume.each_slice`: that of its time point.
+
+    Time points may differ in brightness: diffusion at b = 3000 is a tenth as bright as without. Each is shown to
+    networks as it would be alone.
+    """
+    return [one for stack in map(scaling_for, volume.stacks()) for one in [stack] * volume.stack_length]
+
+
 def _robust_white(array: NDArray[np.float32], percentile: float) -> float:
     step = max(1, int(np.ceil((array.size / _SAMPLES) ** (1 / (array.ndim - 1)))))
     grid = (slice(None), *(slice(None, None, step if size > step else 1) for size in array.shape[1:]))

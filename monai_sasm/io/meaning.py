@@ -26,6 +26,7 @@ IMAGE_TYPES = {  # what it is -> values of Image Type (PS3.3 C.7.6.1.1.2, C.8.13
         "a subtraction": r"SUB(TRACT(ION|ED)?)?",
         "a parameter map": (
             r"E?ADC|FA|RA|COL ?FA|.*MAP|B[01]|EXP ?ADC|TENSOR|R[12]|R2 ?(STAR|\*)|T2 ?STAR ?MAP|STIFFNESS|ELASTOGRAM"
+            r"|UNI([ -].+)?"  # of MP2RAGE, a ratio of two images
             r"|FAT FRACTION|FF|PDFF|STD ?DEV(IATION)?|METABOLITE MAP|" + _PERFUSION
         ),
     },
@@ -60,7 +61,7 @@ _TEXTS = {  # in descriptions, whatever the rest of the header says
     "phase": r"\bphase (map|image)s?\b|\b(relative|unwrapped) phase\b",
     "a parameter map": (
         r"\bapparent diffusion coeff|\bfractional anisotropy\b|\bmm2/s\b|\biodine (map|density|concentration)\b"
-        r"|\b(adc|b0|b1) ?map\b|\beffective (z|atomic)\b"
+        r"|\buni (den|images?)\b|\bmp2rage\b.* uni\b|\b(adc|b0|b1) ?map\b|\beffective (z|atomic)\b"
     ),
 }
 _DERIVED_TEXTS = {  # in descriptions of derived images; elsewhere the same letters are techniques, such as flip angles

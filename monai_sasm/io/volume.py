@@ -215,6 +215,14 @@ class Volume:
         """Slices of one time point, of the N of :meth:`as_slices`; 1 of a photo."""
         return self.slices_shape[0] // (1 if self.modality.profile.is_picture else len(self.array))
 
+    def stacks(self) -> list[Volume]:
+        """The time points as volumes of their own, views, in the order of :meth:`each_slice`; the image itself where
+        there is but one, and of a photo.
+        """
+        if self.modality.profile.is_picture or len(self.array) == 1:
+            return [self]
+        return [replace(self, array=self.array[index : index + 1]) for index in range(len(self.array))]
+
     def each_slice(self) -> Iterator[NDArray[np.float32]]:
         """The slices of :meth:`as_slices` one after the other, ``(c, H, W)``, each a view: nothing is ever copied."""
         if self.array.ndim < 3:

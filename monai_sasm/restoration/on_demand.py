@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.intensity import scalings_for
 from monai_sasm.functional.neighbours import neighbours_of
 from monai_sasm.functional.noise import volume_noise_level
 from monai_sasm.io import paged
@@ -21,7 +21,7 @@ from monai_sasm.restoration.restore import at_strength, coherent_weights, conclu
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.restoration.threads import as_one_of
-from monai_sasm.restoration.told_noise import told_noise
+from monai_sasm.restoration.told_noise import told_slices
 from monai_sasm.types import ImageBatch
 
 
@@ -54,12 +54,12 @@ class OnDemand:
         if plan.scale != 1:
             raise ValueError("slices are restored on demand in their own size; leave upscale off")
         self.volume, self.plan = volume, plan
-        self.scaling = scaling_for(volume)
+        self.scalings = scalings_for(volume)  # of each slice
         self.natives = list(volume.each_slice())  # (c, H, W) each, views
         self._near = neighbours_of(volume, plan.neighbours)
         self._stack = volume.stack_length
-        self._given = told_noise(volume, plan.options.sigma, plan.noise_estimator)
-        self._coherent = coherent_weights(volume, plan, self.scaling, given=self._given, behind=len(self.natives))
+        self._given = told_slices(volume, plan.options.sigma, plan.noise_estimator)
+        self._coherent = coherent_weights(volume, plan, self.scalings, given=self._given, behind=len(self.natives))
         self._done: dict[int, _Slice] = {}
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class OnDemand:
             _, full = restore_fully(
                 image,
                 self.plan,
-                given=self._given,
+                given=None if self._given is None else self._given[index : index + 1],
                 statistics=statistics,
                 progress=progress,
                 slab=slab if slab.shape[1] > count else None,
@@ -97,9 +97,9 @@ class OnDemand:
         kept = {name: maps[0] for name, maps in statistics.kept.items() if name in self.plan.classes}
         self._done[index] = _Slice(
             full=full.cpu(),
-            noise=noise_of_slice(self.natives[index], self.plan, self.scaling),
+            noise=noise_of_slice(self.natives[index], self.plan, self.scalings[index]),
             weights={name: np.rint(255 * one).astype(np.uint8) for name, one in kept.items() if one.any()},
-            spread=statistics.spreads[0] * np.float32(self.scaling.scale) if statistics.spreads else None,
+            spread=statistics.spreads[0] * np.float32(self.scalings[index].scale) if statistics.spreads else None,
         )
 
     def change(self, index: int, strength: float = 1.0) -> NDArray[np.float32]:
@@ -111,7 +111,7 @@ class OnDemand:
         one, channels = self._done[index], len(self.natives[index])
         working = self._working(index).cpu()
         change = at_strength(working.expand_as(one.full), one.full, strength, channels=channels) - working
-        return np.asarray(self.scaling.scale * change[0].numpy(), np.float32)
+        return np.asarray(self.scalings[index].scale * change[0].numpy(), np.float32)
 
     def weights(self, index: int) -> dict[str, NDArray[np.uint8]]:
         """Class -> ``(H, W)`` weight of the first pass times 255, of classes that act, where maps are kept."""
@@ -156,5 +156,5 @@ class OnDemand:
 
     def _working(self, index: int) -> ImageBatch:
         """A slice in working scale, ``(1, c, H, W)``."""
-        array = self.scaling.forward(np.array(self.natives[index]))
+        array = self.scalings[index].forward(np.array(self.natives[index]))
         return torch.from_numpy(array)[None].to(self.plan.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.functional.grey import to_grey
-from monai_sasm.functional.intensity import Scaling, scaling_for
+from monai_sasm.functional.intensity import Scaling, scalings_for
 from monai_sasm.functional.mixing import blend
 from monai_sasm.functional.neighbours import batches, fit_neighbours, neighbours_of
 from monai_sasm.functional.noise import noise_level, volume_noise_level
@@ -39,7 +39,7 @@ from monai_sasm.restoration.shelter import above_darkest, neighbours_for_experts
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.restoration.target_noise import TissueNoise, aimed
 from monai_sasm.restoration.threads import AT_ONCE, in_threads
-from monai_sasm.restoration.told_noise import ToldNoise, told_noise
+from monai_sasm.restoration.told_noise import ToldNoise, noise_maps, told_slices
 from monai_sasm.types import ExpertWeights, ImageBatch, NoiseMap
 
 WEIGHT_FLOOR = 0.05  # below this an expert leaves the pixel alone
@@ -66,32 +66,33 @@ def restore_volume(
     keep_freed(not volume.modality.profile.is_picture)
     aim = aimed(volume, plan)
     plan = aim.plan
-    options, factor, scaling = plan.options, plan.scale, scaling_for(volume)
+    options, factor, scalings = plan.options, plan.scale, scalings_for(volume)
+    whites = np.array([one.scale for one in scalings])
     count, channels, height, width = volume.slices_shape
     done = _output(volume, factor, in_place)
     changes = np.empty((count, factor * height, factor * width), np.float32) if options.keep_maps else None
     statistics = SliceStatistics(plan.classes, options.keep_maps, count)
     near = neighbours_of(volume, plan.neighbours)
-    noises: list[tuple[float, float]] = []
-    tissue = TissueNoise(volume, scaling.scale, wanted=not (aim.told or volume.modality.profile.is_picture))
+    noises: list[tuple[float, float, float]] = []  # before and after in the unit of the volume, before in working scale
+    tissue = TissueNoise(volume, whites, wanted=not (aim.told or volume.modality.profile.is_picture))
     size = plan.batch(factor * height, factor * width)
-    given = told_noise(volume, options.sigma, plan.noise_estimator)
+    given = told_slices(volume, options.sigma, plan.noise_estimator)
     run = partial(
         _correction,
         plan=plan,
         channels=channels,
         given=given,
         count=count,
-        coherent=coherent_weights(volume, plan, scaling, given=given, behind=size * (AT_ONCE + 1)),
+        coherent=coherent_weights(volume, plan, scalings, given=given, behind=size * (AT_ONCE + 1)),
     )
     # read a few slices ahead, so that a slice is restored between neighbours that are not
-    images = (_in_working_scale(native, scaling, plan) for native in volume.each_slice())
+    images = (_in_working_scale(*one, plan) for one in zip(volume.each_slice(), scalings, strict=True))
     slabs = batches(images, batch=size, neighbours=near, length=volume.stack_length)
     corrections = in_threads(run, slabs, size, plan=plan, count=count, statistics=statistics, progress=progress)
     changed = factor > 1
     with closing(corrections):
-        for index, (native, place, change) in enumerate(
-            zip(volume.each_slice(), paging(done.each_slice()), corrections, strict=True)
+        for index, (native, place, change, scaling) in enumerate(
+            zip(volume.each_slice(), paging(done.each_slice()), corrections, scalings, strict=True)
         ):
             # adding the correction in native units leaves an untouched pixel untouched to the last bit
             start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
@@ -107,21 +108,22 @@ def restore_volume(
                 place[:, rows] = restored
             tissue.see_restored(index, place)
             if measured:
-                noises.append((before, noise_of_slice(place, plan, scaling)))
+                after = noise_of_slice(place, plan, scaling)
+                noises.append((scaling.scale * before, scaling.scale * after, before))
             if index % _TRIM_EVERY == 0:
                 give_back()
     give_back()
-    before, after = (volume_noise_level(levels) * scaling.scale for levels in zip(*noises, strict=True))
+    before, after, read = (volume_noise_level(levels) for levels in zip(*noises, strict=True))
     summary = (
         statistics.summary()
         | dict(aim.told or tissue.summary())
         | {"noise": before, "noise_after": after, "seconds": time.perf_counter() - started}
     )
     weights = {name: maps.repeat(factor, 1).repeat(factor, 2) for name, maps in statistics.maps().items()}
-    unsure = statistics.uncertainty(options.strength * scaling.scale)
+    unsure = statistics.uncertainty(options.strength * whites)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
     acting = list(plan.experts.values()) if changed else []
-    told = range_notes(done, acting, summary["weights"], summary["noise"] / scaling.scale)
+    told = range_notes(done, acting, summary["weights"], read)
     if options.keep_maps and not have_maps(done):
         told.append("there are no maps: slices at uneven steps have no affine, which NIfTI needs")
     done = concluded(replace(done, notes=(*done.notes, *aim.notes, *told)), plan, changed)
@@ -141,7 +143,7 @@ def restore_slices(
     image: ImageBatch,
     plan: Plan,
     *,
-    given: ToldNoise | None = None,
+    given: Sequence[ToldNoise] | None = None,
     statistics: SliceStatistics | None = None,
     progress: Callable[[int], None] | None = None,
     slab: ImageBatch | None = None,
@@ -152,7 +154,7 @@ def restore_slices(
     Args:
         image: the slices.
         plan: what to do.
-        given: noise that the user tells; estimated if ``None``, and in later passes.
+        given: noise that the user tells, of each slice; estimated if ``None``, and in later passes.
         statistics: notes weights, noise and trust.
         progress: called with the number of slices after each tile of each pass.
         slab: the slices between their neighbours, see :mod:`monai_sasm.functional.neighbours`. They are as they came,
@@ -186,7 +188,7 @@ def restore_fully(
     image: ImageBatch,
     plan: Plan,
     *,
-    given: ToldNoise | None = None,
+    given: Sequence[ToldNoise] | None = None,
     statistics: SliceStatistics | None = None,
     progress: Callable[[int], None] | None = None,
     slab: ImageBatch | None = None,
@@ -206,7 +208,7 @@ def restore_fully(
     earlier = EarlierPasses()
     for number in range(plan.passes):
         first = number == 0
-        sigma = plan.noise_estimator(current) if given is None or not first else given.map(current)
+        sigma = plan.noise_estimator(current) if given is None or not first else noise_maps(given, current)
         maps = PixelWeights.of(weights) if weights is not None and first else _weights_of(current, sigma, plan)
         if plan.passes > 1:
             maps = earlier.allow(maps)
@@ -262,16 +264,17 @@ def _weights_of(image: ImageBatch, sigma: NoiseMap, plan: Plan) -> PixelWeights:
 
 
 def coherent_weights(
-    volume: Volume, plan: Plan, scaling: Scaling, *, given: ToldNoise | None = None, behind: int = 0
+    volume: Volume, plan: Plan, scalings: list[Scaling], *, given: list[ToldNoise] | None = None, behind: int = 0
 ) -> CoherentWeights | None:
     """The gate's weights of the slices of a volume; ``None`` where each slice stands alone, or no gate decides.
 
-    A slice must not be overwritten before its weights were asked for. ``given`` see :func:`coherent_slices`, ``behind``
+    A slice must not be overwritten before its weights were asked for. ``scalings`` see
+    :func:`monai_sasm.functional.intensity.scalings_for`, ``given`` :func:`coherent_slices`, ``behind``
     :class:`CoherentWeights`.
     """
     _, _, height, width = volume.slices_shape
     return coherent_slices(
-        lambda index: to_working_scale(volume.slice_at(index), scaling, plan),
+        lambda index: _in_working_scale(volume.slice_at(index), scalings[index], plan).to(plan.device),
         plan,
         count=volume.stack_length,
         distance=slice_distance(volume),
@@ -288,7 +291,7 @@ def coherent_slices(
     count: int,
     distance: float | None,
     size: tuple[int, int],
-    given: ToldNoise | None = None,
+    given: Sequence[ToldNoise] | None = None,
     behind: int = 0,
 ) -> CoherentWeights | None:
     """:func:`coherent_weights` of slices that are in working scale already.
@@ -299,7 +302,7 @@ def coherent_slices(
         count: slices per stack.
         distance: see :func:`monai_sasm.restoration.coherence.slice_distance`.
         size: height and width of the slices.
-        given: noise that the user tells; estimated if ``None``.
+        given: noise that the user tells, of each slice; estimated if ``None``.
         behind: see :class:`CoherentWeights`.
     """
     gate = plan.gate
@@ -308,7 +311,7 @@ def coherent_slices(
 
     def judge(index: int) -> ExpertWeights:
         image = sheltered(slice_at(index)[None], plan.modality.profile).seen
-        sigma = plan.noise_estimator(image) if given is None else given.map(image)
+        sigma = plan.noise_estimator(image) if given is None else given[index].map(image)
         blocks = gate_blocks(
             image, sigma, gate.network, modality=plan.modality, precision=gate.precision, **_gate_settings(plan)
         )
@@ -319,12 +322,8 @@ def coherent_slices(
     )
 
 
-def to_working_scale(native: NDArray[np.float32], scaling: Scaling, plan: Plan) -> torch.Tensor:
-    """A slice ``(c, H, W)`` as the networks take it, on their device; a photo that is in their scale is not copied."""
-    return _in_working_scale(native, scaling, plan).to(plan.device)
-
-
 def _in_working_scale(native: NDArray[np.float32], scaling: Scaling, plan: Plan) -> torch.Tensor:
+    """A slice ``(c, H, W)`` as the networks take it; a photo that is in their scale is not copied."""
     if plan.modality.profile.is_picture and scaling == Scaling() and native.flags.writeable:
         return torch.from_numpy(native)
     return torch.from_numpy(scaling.forward(np.array(native)))
@@ -343,7 +342,7 @@ def _correction(
     slab: ImageBatch,
     plan: Plan,
     channels: int,
-    given: ToldNoise | None,
+    given: Sequence[ToldNoise] | None,
     count: int,
     coherent: CoherentWeights | None,
     progress: Callable[[int], None] | None,
@@ -362,7 +361,13 @@ def _correction(
     if coherent is not None:
         weights = torch.cat([coherent(first + index, image[index : index + 1]) for index in range(len(image))])
     result = restore_slices(
-        image, plan, given=given, statistics=statistics, progress=progress, slab=around, weights=weights
+        image,
+        plan,
+        given=None if given is None else given[first : first + len(image)],
+        statistics=statistics,
+        progress=progress,
+        slab=around,
+        weights=weights,
     )
     return result.sub_(enlarge(image, plan.scale)).cpu(), statistics
 

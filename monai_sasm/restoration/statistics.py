@@ -74,9 +74,9 @@ class SliceStatistics:
         """Standard deviation ``(B, 1, H, W)`` of what the expert might have made of the next slices, working scale."""
         self.spreads += [one[0].float().cpu().numpy() for one in spread]
 
-    def uncertainty(self, scale: float) -> NDArray[np.float32] | None:
-        """``(N, H, W)``, times ``scale``; ``None`` where no expert draws samples."""
-        return np.float32(scale) * np.stack(self.spreads) if self.spreads else None
+    def uncertainty(self, scales: NDArray[np.float64]) -> NDArray[np.float32] | None:
+        """``(N, H, W)``, times ``scales`` ``(N,)``; ``None`` where no expert draws samples."""
+        return scales.astype(np.float32)[:, None, None] * np.stack(self.spreads) if self.spreads else None
 
     def trust(self) -> NDArray[np.float32] | None:
         """``(N, H, W)``; ``None`` where nothing was refined."""

@@ -66,7 +66,7 @@ def noise_curve(
     image: NDArray[np.float32],
     change: NDArray[np.float32],
     modality: Modality,
-    scale: float = 1.0,
+    scale: float | NDArray[np.float64] = 1.0,
     smoother: NDArray[np.float32] | None = None,
 ) -> NoiseCurve:
     """Measure on slices and what a restoration adds to them at strength 1.
@@ -75,7 +75,7 @@ def noise_curve(
         image: ``(N, c, H, W)``, in the unit of the image.
         change: same shape, restored minus image.
         modality: says which values are tissue.
-        scale: unit of the image over the working scale.
+        scale: unit of the image over the working scale, of all slices or of each, ``(N,)``.
         smoother: a change that lowers the noise everywhere, same shape: shows which squares are uniform where
             ``change`` leaves some of them alone.
 
@@ -85,7 +85,8 @@ def noise_curve(
     changes = (change, change if smoother is None else smoother)
     rule = uniformity(modality.profile)
     x, d, smooth = (squares_of(np.asarray(one, np.float64), rule.side) for one in (image, *changes))  # (n, side^2)
-    found = tissue(x / scale, (x + smooth).mean(1) / scale, modality.profile)
+    scales = np.repeat(np.broadcast_to(scale, len(image)), len(x) // len(image))  # of each square
+    found = tissue(x / scales[:, None], (x + smooth).mean(1) / scales, modality.profile)
     if found.sum() < FEWEST:
         raise RefusedError("there is too little uniform tissue to measure noise on; give a strength instead of a noise")
     x, d, smooth = (flattened(one[found]) for one in (x, d, smooth))
@@ -103,13 +104,14 @@ class TissueNoise:
 
     Args:
         volume: that is restored.
-        scale: its unit over the working scale.
+        scales: its unit over the working scale, of each slice.
         wanted: whether it is measured at all.
     """
 
-    def __init__(self, volume: Volume, scale: float, *, wanted: bool = True) -> None:
-        self.modality, self.scale = volume.modality, scale
-        self._indices = set(spread_evenly(volume.slices_shape[0])) if wanted else set()
+    def __init__(self, volume: Volume, scales: NDArray[np.float64], *, wanted: bool = True) -> None:
+        self.modality = volume.modality
+        self._indices = spread_evenly(volume.slices_shape[0]) if wanted else []
+        self._scales = scales[self._indices]
         self._before: list[NDArray[np.float32]] = []
         self._added: list[NDArray[np.float32]] = []
 
@@ -130,10 +132,10 @@ class TissueNoise:
         if not self._added:
             return {}
         try:
-            curve = noise_curve(np.stack(self._before), np.stack(self._added), self.modality, self.scale)
+            curve = noise_curve(np.stack(self._before), np.stack(self._added), self.modality, self._scales)
         except RefusedError:
             return {}
-        return {"tissue_noise": {"input": round(curve.at(0), 4), "result": round(curve.at(1), 4)}}
+        return {"tissue_noise": {"input": _rounded(curve.at(0)), "result": _rounded(curve.at(1))}}
 
 
 def measure_noise(volume: Volume, plan: Plan, slices: int = SLICES) -> NoiseCurve:
@@ -144,21 +146,24 @@ def measure_noise(volume: Volume, plan: Plan, slices: int = SLICES) -> NoiseCurv
         plan: its strength does not matter.
         slices: how many are restored at most.
     """
-    image, change = _restored_slices(volume, plan, slices)
-    return noise_curve(image, change, plan.modality, scaling_for(volume).scale)
+    image, change, scales = _restored_slices(volume, plan, slices)
+    return noise_curve(image, change, plan.modality, scales)
 
 
 def _restored_slices(
     volume: Volume, plan: Plan, slices: int = SLICES
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Some slices ``(N, c, H, W)``, spread evenly, and what the plan adds to them, in the unit of the volume."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+    """Some slices ``(N, c, H, W)``, spread evenly, what the plan adds to them, in the unit of the volume, and that over
+    the working scale, ``(N,)``.
+    """
     from monai_sasm.restoration.on_demand import OnDemand
 
     some = OnDemand(volume, replace(plan, options=replace(plan.options, keep_maps=False)))
     indices = spread_evenly(len(some), slices)
     for index in indices:
         some.restore(index)
-    return np.stack([some.natives[index] for index in indices]), np.stack([some.change(index) for index in indices])
+    natives, changes = ([one(index) for index in indices] for one in (some.natives.__getitem__, some.change))
+    return np.stack(natives), np.stack(changes), np.array([some.scalings[index].scale for index in indices])
 
 
 @dataclass(frozen=True)
@@ -195,8 +200,8 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     if alone is None:
         curve = measure_noise(volume, plan)
     else:
-        image, change = _restored_slices(volume, plan)
-        measured = partial(noise_curve, image, modality=plan.modality, scale=scaling_for(volume).scale)
+        image, change, scales = _restored_slices(volume, plan)
+        measured = partial(noise_curve, image, modality=plan.modality, scale=scales)
         everything = _restored_slices(volume, alone)[1]
         curve, everywhere = measured(change, smoother=everything), measured(everything)
         least = curve.at(curve.strength_for(target, most))
@@ -207,9 +212,14 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     notes += _missed(curve, strength, target, volume)
     told = {
         "strength": strength,
-        "tissue_noise": {"input": round(curve.at(0), 4), "result": round(curve.at(strength), 4), "target": target},
+        "tissue_noise": {"input": _rounded(curve.at(0)), "result": _rounded(curve.at(strength)), "target": target},
     }
     return Aim(replace(plan, options=replace(plan.options, strength=strength)), told, notes)
+
+
+def _rounded(noise: float) -> float:
+    """To five significant digits: some images are of small numbers throughout."""
+    return float(f"{noise:.5g}")
 
 
 def _missed(curve: NoiseCurve, strength: float, target: float, volume: Volume) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from monai_sasm.restoration.installed import check_thinning
 from monai_sasm.restoration.options import LARGEST_FACTOR, Thinning
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.shelter import sheltered
-from monai_sasm.restoration.told_noise import told_noise
+from monai_sasm.restoration.told_noise import told_slices
 from monai_sasm.types import ImageBatch, Modality
 
 _EDGE = 1e-6  # of a slice by which rounding may move the edge of a thin one
@@ -88,18 +88,18 @@ def thin_volume(
     stacks = np.moveaxis(volume.array, axis + 1, 1)  # (C, n, H, W)
     check_size(max(count, stacks.shape[3]), max(count, stacks.shape[2]))
     profile = SliceProfile(stacks.shape[1], count, options.profile)
-    scaling = scaling_for(volume)
     sides = _thin_sides(volume, axis, count)
-    told = told_noise(volume, options.sigma, restorer.noise_estimator)
-    lowest, fine = float(volume.array.min()), np.empty((len(stacks), count, *stacks.shape[2:]), np.float32)
+    told = told_slices(volume, options.sigma, restorer.noise_estimator)
+    fine = np.empty((len(stacks), count, *stacks.shape[2:]), np.float32)
     for index, thick in enumerate(stacks):
+        scaling = scaling_for(volume.stacks()[index])
         start = scaling.forward(profile.interpolate(thick))
-        sigma = _noise(scaling.forward(thick), restorer) if told is None else told.reading
+        sigma = _noise(scaling.forward(thick), restorer) if told is None else told[index * len(thick)].reading
         end = profile.consistent(
             _restored_planes(start, sides, sigma, expert, restorer, progress), scaling.forward(thick)
         )
         fine[index] = scaling.inverse(start + options.strength * (end - start))
-        np.maximum(fine[index], lowest, out=fine[index])  # magnitudes do not become negative beside an edge
+        np.maximum(fine[index], thick.min(), out=fine[index])  # magnitudes do not become negative beside an edge
         _keep_background(fine[index], thick, volume.modality)
     return finer_slices(volume, np.ascontiguousarray(np.moveaxis(fine, 1, axis + 1)))
 

@@ -8,6 +8,7 @@ into what the estimate reads of noise of that grain, see :mod:`monai_sasm.functi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,30 @@ class ToldNoise:
         return (self.reading * part).to(image.dtype)
 
 
-def told_noise(volume: Volume, sigma: float | None, estimator: NoiseEstimator) -> ToldNoise | None:
-    """Translate what is told of a volume; ``None`` where nothing is.
+def noise_maps(told: Sequence[ToldNoise], image: ImageBatch) -> NoiseMap:
+    """Noise maps ``(B, 1, H, W)`` of images ``(B, C, H, W)``, working scale, each with what is told of it."""
+    if all(one is told[0] for one in told):
+        return told[0].map(image)
+    return torch.cat([one.map(image[index : index + 1]) for index, one in enumerate(told)])
+
+
+def told_slices(volume: Volume, sigma: float | None, estimator: NoiseEstimator) -> list[ToldNoise] | None:
+    """:func:`told_noise` of each slice of :meth:`Volume.each_slice`: that of its time point.
+
+    Args and errors as there. Of a time point that is too dark for so much, as much as there can be is told.
+    """
+    if sigma is None:
+        return None
+    stacks, found = volume.stacks(), []
+    limits = [MOST * scaling_for(one).scale for one in stacks]
+    for stack, limit in zip(stacks, limits, strict=True):
+        told = told_noise(stack, min(sigma, limit) if sigma <= max(limits) else sigma, estimator)
+        found += [told] * volume.stack_length
+    return found
+
+
+def told_noise(volume: Volume, sigma: float, estimator: NoiseEstimator) -> ToldNoise:
+    """Translate what is told of a volume.
 
     Args:
         volume: as it came.
@@ -64,8 +87,6 @@ def told_noise(volume: Volume, sigma: float | None, estimator: NoiseEstimator) -
     Raises:
         RefusedError: there cannot be so much.
     """
-    if sigma is None:
-        return None
     profile, scaling = volume.modality.profile, scaling_for(volume)
     count = volume.slices_shape[0]
     seen = [scaling.forward(np.array(middle(volume.slice_at(index)))) for index in spread_evenly(count)]

@@ -4,7 +4,7 @@ registration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,13 @@ from torch import Tensor
 def pixels_of(image: Any) -> NDArray[np.float32]:
     """The numbers of a tensor of any type on any device, with or without a gradient; a view where possible."""
     return np.asarray(torch.as_tensor(image).detach().to("cpu", torch.float32))
+
+
+def of_each_stack(steps: Sequence[Callable[[Tensor], Tensor]], image: Tensor) -> Tensor:
+    """An image ``(C, *spatial)`` after one step, or after one for each of its time points, which ``C`` counts."""
+    if len(steps) == 1:
+        return steps[0](image)
+    return torch.cat([step(part) for step, part in zip(steps, image.split(1), strict=True)])
 
 
 def affine_of(image: Tensor) -> NDArray[np.float64]:

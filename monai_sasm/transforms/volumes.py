@@ -26,7 +26,7 @@ from monai_sasm.io.entry import RESTORED, Entry
 from monai_sasm.io.formats import inventory, output_path, result_place, write
 from monai_sasm.io.same_grid import same_place
 from monai_sasm.io.volume import Volume
-from monai_sasm.transforms.itk import pixels_of
+from monai_sasm.transforms.itk import of_each_stack, pixels_of
 from monai_sasm.transforms.slice_meta import slice_meta
 from monai_sasm.types import Modality
 
@@ -151,7 +151,8 @@ class ToWorkingScaled(MapTransform):
 
     Args:
         keys: keys loaded by :class:`LoadVolumed`.
-        scaling: volume -> scaling, normally :func:`monai_sasm.functional.intensity.scaling_for`.
+        scaling: volume -> scaling, normally :func:`monai_sasm.functional.intensity.scaling_for`; asked of each time
+            point of a volume, so that each is shown to networks as it would be alone.
     """
 
     def __init__(
@@ -164,7 +165,8 @@ class ToWorkingScaled(MapTransform):
         """Scale each image; shape and metadata stay."""
         result = dict(data)
         for key in self.key_iterator(result):
-            result[key] = self.scaling(_volume(result, str(key))).forward(result[key])
+            scalings = [self.scaling(one) for one in _volume(result, str(key)).stacks()]
+            result[key] = of_each_stack([one.forward for one in scalings], result[key])
         return result
 
 
@@ -202,7 +204,8 @@ class FromWorkingScaled(MapTransform):
         check_on_grid(image, volume, self.source)
         for key in self.key_iterator(result):
             check_on_grid(result[key], volume, str(key))
-            correction = self.scaling(volume).inverse_difference(result[key].float().cpu() - image.float().cpu())
+            back = [self.scaling(one).inverse_difference for one in volume.stacks()]
+            correction = of_each_stack(back, result[key].float().cpu() - image.float().cpu())
             meta = image.meta if isinstance(image, MetaTensor) else {}
             result[key] = MetaTensor(original + torch.as_tensor(correction).float(), meta=meta)
         return result

@@ -7,7 +7,6 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory
@@ -36,7 +35,7 @@ def look(entry: Entry, estimator: NoiseEstimator | None = None) -> dict[str, Any
     slices = list(volume.each_slice())
     middle = slices[len(slices) // 2]
     shown = orientation_of(volume).show(middle)
-    noise = None if estimator is None else _noise(middle, volume, estimator)
+    noise = None if estimator is None else _noise(len(slices) // 2, volume, estimator)
     return {
         "thumbnail": _thumbnail(shown, volume),
         "shape": list(shown.shape[1:]),
@@ -46,16 +45,16 @@ def look(entry: Entry, estimator: NoiseEstimator | None = None) -> dict[str, Any
     }
 
 
-def _noise(image: NDArray[np.float32], volume: Volume, estimator: NoiseEstimator) -> float:
-    """Of a slice ``(c, H, W)``, in its unit: in uniform tissue, and as estimated where there is too little."""
+def _noise(index: int, volume: Volume, estimator: NoiseEstimator) -> float:
+    """Of a slice, in its unit: in uniform tissue, and as estimated where there is too little."""
     import torch
 
     from monai_sasm.functional.intensity import scaling_for
     from monai_sasm.functional.noise import noise_level
     from monai_sasm.functional.uniform_tissue import middle, uniform_noise
 
-    scaling, profile = scaling_for(volume), volume.modality.profile
-    shown = scaling.forward(np.array(middle(image)))
+    scaling, profile = scaling_for(volume.stacks()[index // volume.stack_length]), volume.modality.profile
+    shown = scaling.forward(np.array(middle(volume.slice_at(index))))
     found = None if profile.is_picture else uniform_noise(shown[None], profile, estimator)
     if found is not None:
         return scaling.scale * found.deviation

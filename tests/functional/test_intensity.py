@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from monai_sasm.functional.intensity import Scaling, scaling_for
+from monai_sasm.functional.intensity import Scaling, scaling_for, scalings_for
 from monai_sasm.io.volume import Volume
 from monai_sasm.types import Modality
 
@@ -61,3 +63,18 @@ def test_large_mr_is_sampled_without_losing_thin_axes() -> None:
     array[:, :, 400:1200, 400:1200] = np.linspace(100, 900, 800, dtype=np.float32)
     white = scaling_for(Volume(array, Modality.MR, np.eye(4), 0)).scale
     assert white == pytest.approx(896, rel=0.01)
+
+
+def test_each_time_point_has_its_own_white() -> None:
+    """Diffusion: the image at b = 3000 is a tenth as bright as the one without."""
+    bright = np.random.default_rng(0).uniform(0, 900, (1, 12, 20, 3)).astype(np.float32)
+    volume = Volume(np.concatenate([bright, 0 * bright, bright / 16]), Modality.MR, np.eye(4), slice_axis=2)
+    alone = scaling_for(Volume(bright, Modality.MR, np.eye(4), slice_axis=2))
+    whites = [one.scale for one in scalings_for(volume)]
+    assert whites == [alone.scale] * 3 + [1.0] * 3 + [alone.scale / 16] * 3
+    photo = Volume(np.zeros((3, 8, 8), np.float32), Modality.PHOTO)
+    assert scalings_for(photo) == [Scaling()]
+    assert scalings_for(replace(volume, modality=Modality.CT)) == [Scaling(0.0, 1000.0)] * 9
+    assert [one.scale for one in scalings_for(Volume(volume.array[..., 0], Modality.MR))] == pytest.approx(
+        [alone.scale, 1.0, alone.scale / 16], rel=0.05
+    )

@@ -48,6 +48,8 @@ MR_TYPES = {
     r"DERIVED\SECONDARY\PROCESSED": MAP,
     r"DERIVED\PRIMARY\PERFUSION\RELCBV": MAP,
     r"DERIVED\PRIMARY\PERFUSION_ASL\CBF": MAP,
+    r"DERIVED\PRIMARY\M\ND\UNI": MAP,  # MP2RAGE
+    r"DERIVED\PRIMARY\M\ND\UNI-DEN": MAP,
     r"DERIVED\PRIMARY\M\SUB\NORM": SUBTRACTION,
     r"ORIGINAL\PRIMARY\M\ND\MOSAIC": meaning.MOSAIC,
     r"ORIGINAL\PRIMARY\M\VFRAME": meaning.MOSAIC,
@@ -120,6 +122,9 @@ def test_components_and_units() -> None:
         ("t1_fl3d_FA", False, None),
         ("DTI_FA", True, MAP),
         ("T1_map", True, MAP),
+        ("mp2rage_UNI_Images", False, MAP),
+        ("t1_mp2rage_sag_p3_iso_UNI-DEN", False, MAP),
+        ("t1_mp2rage_sag_p3_iso_INV2", False, None),
         ("gre_field_mapping", False, None),  # its magnitude has the same name
         ("Abdomen arterial phase", False, None),
         ("Arterial phase images 1.0", False, None),
@@ -145,6 +150,7 @@ def test_descriptions_tell_where_nothing_else_does(text: str, derived: bool, wha
         ("sub-1_part-real_MESE", REAL), ("sub-1_part-imag_MESE", IMAGINARY), ("scan_imaginary", IMAGINARY),
         ("sub-1_T1map", MAP), ("sub-1_TB1map", MAP), ("sub-1_UNIT1", MAP), ("sub-1_fieldmap", MAP), ("dwi_ADC", MAP),
         ("dti_FA", MAP), ("sub-1_cbf", MAP), ("FA", MAP),
+        ("mp2rage_UNI", MAP), ("t1_mp2rage_UNI_Images", MAP), ("x_UNI-DEN", MAP), ("sub-1_inv-2_MP2RAGE", None),
         ("sub-1_dseg", meaning.LABELS), ("BraTS_0001_seg", meaning.LABELS), ("BraTS-GLI-0001-seg", meaning.LABELS),
         ("x_label", meaning.LABELS), ("aparc+aseg", meaning.LABELS), ("aseg", meaning.LABELS), ("mask", meaning.LABELS),
         ("sub-1_space-T1w_desc-brain_mask", meaning.LABELS), ("sub-1_probseg", meaning.LABELS),

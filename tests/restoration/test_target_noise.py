@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from monai_sasm import types
 from monai_sasm.bundles import Bundle
 from monai_sasm.errors import RefusedError
+from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
@@ -56,6 +57,29 @@ def test_a_modality_with_a_unit_of_its_own_is_told_noise_in_it(monkeypatch: pyte
     volume, uniform = phantom(Modality.CT, 20.0)
     result = restorer(own)(replace(volume, modality=own), Options(expert="smooth", target_noise=12.0))
     np.testing.assert_allclose(result.volume.array[0][uniform].std(0).mean(), 12.0, rtol=0.05)
+
+
+def test_small_numbers_keep_their_digits() -> None:
+    """A white of 0.0008 and a noise of 0.00002."""
+    volume, _ = phantom(Modality.MR, 20.0)
+    small = volume.with_array(volume.array * np.float32(1e-6))
+    for options in (Options(expert="smooth"), Options(expert="smooth", target_noise=1.0)):
+        told, tiny = (restorer(Modality.MR)(one, options).summary["tissue_noise"] for one in (volume, small))
+        assert tiny["input"] == pytest.approx(1e-6 * told["input"], rel=1e-3)
+        assert tiny["result"] == pytest.approx(1e-6 * told["result"], rel=1e-3)
+
+
+def test_tissue_of_a_dark_time_point_counts_too() -> None:
+    volume, _ = phantom(Modality.MR, 20.0)
+    image = volume.as_slices()
+    both, change = np.concatenate([image, image / 20]), np.concatenate([-0.5 * image, -0.5 * image / 20])
+    white = scaling_for(volume).scale
+    bright = noise_curve(both, change, Modality.MR, white)
+    each = noise_curve(both, change, Modality.MR, np.repeat([white, white / 20], len(image)))
+    assert each.squares > 1.9 * bright.squares > 100
+    whole = replace(volume, array=np.concatenate([volume.array, volume.array / 20]))
+    plan = restorer(Modality.MR).plan(Modality.MR, Options(expert="smooth"))
+    assert measure_noise(whole, plan).squares > 0.9 * measure_noise(volume, plan).squares > 50
 
 
 @pytest.mark.parametrize(("modality", "noise", "target"), [(Modality.CT, 20.0, 12.0), (Modality.CT, 40.0, 15.0)])

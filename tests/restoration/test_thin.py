@@ -74,6 +74,15 @@ def error(volume: Volume) -> float:
     return float(np.sqrt(((volume.array[0] - phantom()) ** 2).mean()))
 
 
+def test_time_points_become_thin_each_as_it_would_alone() -> None:
+    volume = thick()
+    both = replace(volume, array=np.concatenate([volume.array, volume.array / 64]))
+    house, options = restorer(shift=Shift(), sharpen=Sharpen()), Thinning("sharpen", 4, sigma=10.0)
+    thin = thin_volume(both, house, options)
+    np.testing.assert_array_equal(thin.array[:1], thin_volume(volume, house, options).array)
+    np.testing.assert_allclose(64 * thin.array[1], thin.array[0], rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["slab", "sinc"])
 def test_acquired_slices_come_back_whatever_the_expert_does(kind: str) -> None:
     volume = thick(kind=kind)

@@ -19,7 +19,7 @@ from monai_sasm.restoration.installed import Installed
 from monai_sasm.restoration.options import Options, Thinning
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.thin import thin_volume
-from monai_sasm.restoration.told_noise import told_noise
+from monai_sasm.restoration.told_noise import told_noise, told_slices
 from monai_sasm.types import Modality
 
 ESTIMATOR = NoiseEstimator()
@@ -114,7 +114,7 @@ def test_without_tissue_it_is_taken_for_white() -> None:
     told = told_noise(Volume(np.zeros((1, 64, 64), np.float32), Modality.CT), 20.0, ESTIMATOR)
     assert told is not None
     assert (told.sigma, told.reading) == pytest.approx((0.02, WHITE * 0.02))
-    assert told_noise(ct(0.0), None, ESTIMATOR) is None
+    assert told_slices(ct(0.0), None, ESTIMATOR) is None
 
 
 def test_thinning_is_told_the_reading_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,15 +16,17 @@ from pydicom.data import get_testdata_file
 from monai_sasm import bundles
 from monai_sasm.bundles import Bundle
 from monai_sasm.cli.main import main
+from monai_sasm.errors import RefusedError
 from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.tiling import tiled, tiles
 from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.maps import write_maps
+from monai_sasm.restoration.on_demand import OnDemand
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
-from monai_sasm.restoration.told_noise import told_noise
+from monai_sasm.restoration.told_noise import noise_maps, told_noise, told_slices
 from monai_sasm.types import Modality
 
 EXPERT = "superres_mri_sit"
@@ -92,6 +95,38 @@ def test_tiles_join() -> None:
     image = torch.rand(1, 1, 100, 70, generator=torch.Generator().manual_seed(0))
     spread = tiled(Unsure().uncertainty, image, torch.zeros_like(image), tiling=partial(tiles, tile=32, halo=32))
     torch.testing.assert_close(spread, image / 10)
+
+
+@pytest.mark.parametrize("sigma", [None, 1.5])
+def test_time_points_are_restored_each_as_it_would_be_alone(volume: Volume, sigma: float | None) -> None:
+    """One white for all, and one told noise over it, would make the darker of them look like background."""
+    both = replace(volume, array=np.concatenate([volume.array, volume.array[:, ::-1] / 50]))
+    options = Options(expert="one", keep_maps=True, sigma=sigma)
+    whole, alone = (restorer(Modality.MR)(one, options) for one in (both, both.stacks()[0]))
+    dark = restorer(Modality.MR)(both.stacks()[1], options)
+    assert np.abs(dark.volume.array - both.array[1:]).max() > 0.5, "a tenth of the white of 10"
+    np.testing.assert_array_equal(whole.volume.array, np.concatenate([alone.volume.array, dark.volume.array]))
+    for name in ("uncertainty", "change"):
+        parts = [getattr(one, name) for one in (alone, dark)]
+        np.testing.assert_array_equal(getattr(whole, name), np.concatenate(parts))
+    one = OnDemand(both, restorer(Modality.MR).plan(Modality.MR, options))
+    for index in reversed(range(len(one))):
+        one.restore(index)
+    np.testing.assert_array_equal(one.restored(1.0).volume.array, whole.volume.array)
+    np.testing.assert_array_equal(np.stack([one.uncertainty(i) for i in range(len(one))]), whole.uncertainty)
+
+
+def test_a_time_point_too_dark_for_the_told_noise_is_told_what_there_can_be(volume: Volume) -> None:
+    """A dark or empty time point is no reason to refuse the others."""
+    both = replace(volume, array=np.concatenate([volume.array, volume.array / 50, 0 * volume.array]))
+    told = told_slices(both, 25.0, NoiseEstimator())
+    assert told is not None
+    assert [one.sigma for one in told] == pytest.approx([25 / scaling_for(volume).scale] * 3 + [0.5] * 6)
+    with pytest.raises(RefusedError, match="a noise of 400 would leave nothing"):
+        told_slices(both, 400.0, NoiseEstimator())
+    maps = noise_maps(told[2:4], torch.ones(2, 1, 16, 16))
+    torch.testing.assert_close(maps, torch.cat([one.map(torch.ones(1, 1, 16, 16)) for one in told[2:4]]))
+    assert float(maps[1].mean()) > 5 * float(maps[0].mean())
 
 
 def test_photos_show_it_ten_times_as_large(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_what_a_network_made_is_scaled_back_by_the_input() -> None:
     np.testing.assert_allclose(restored[0].numpy(), 2 * head(), rtol=1e-5, atol=1e-3)
 
 
+def test_channels_are_normalised_each_by_itself_and_come_back() -> None:
+    image = MetaTensor(torch.stack([torch.as_tensor(head()), torch.as_tensor(head()) / 32]), oblique((2, 2, 4)))
+    step = Compose([ToWorkingScaleInvertibled("image", "MR")])
+    data = step({"image": image})
+    np.testing.assert_allclose(data["image"][0].numpy(), data["image"][1].numpy(), rtol=1e-6)
+    data["pred"] = MetaTensor(data["image"].as_tensor())
+    restored = Invertd("pred", step, orig_keys="image", nearest_interp=False)(data)["pred"]
+    np.testing.assert_allclose(restored.numpy(), image.numpy(), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_n4_evens_the_tissue(masked: bool) -> None:
     clean = tissues()

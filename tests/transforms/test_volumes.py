@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, Dataset, decollate_batch, list_data_collate
+from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose, Flipd, Invertd, Orientation, Rotate90d, Spacing, SpatialCropd
 from PIL import Image
 
@@ -94,6 +94,22 @@ def test_scaling_there_and_back_is_exact(tmp_path: Path, modality: str) -> None:
     assert changed.sum() == data["pred"][0, 40, 40].numel(), "only the touched pixels may change"
     step = 0.01 * scaling_for(volume).scale
     assert float(back["pred"][0, 40, 40].max() - volume.array[0, 40, 40].max()) == pytest.approx(step, rel=1e-2)
+
+
+def test_time_points_enter_and_leave_by_their_own_white(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(160, 900, (16, 20, 5, 1)) * [1.0, 0.125]
+    nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.diag([1.0, 1, 2, 1])), tmp_path / "a.nii.gz")
+    data = Compose([LoadVolumed("image", "MR"), ToWorkingScaled("image", scaling_for)])(
+        {"image": str(tmp_path / "a.nii.gz")}
+    )
+    assert isinstance(data["image"], MetaTensor)
+    assert data["image"].meta["filename_or_obj"] == str(tmp_path / "a.nii.gz")
+    assert data["image"][0].equal(data["image"][1])
+    data["pred"] = data["image"] + 0.25
+    change = FromWorkingScaled("pred", scaling_for)(data)["pred"].numpy() - np.moveaxis(array, 3, 0)
+    white = scaling_for(data["image_source"].volume.stacks()[0]).scale
+    np.testing.assert_allclose(change[0], 0.25 * white, rtol=1e-4)
+    np.testing.assert_allclose(change[1], 0.25 * white / 8, rtol=1e-4)
 
 
 @pytest.mark.parametrize("modality", ["MR", "PHOTO"])

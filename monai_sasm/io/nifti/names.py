@@ -27,7 +27,7 @@ _MEANINGS = {  # what it is -> BIDS entities and suffixes, and the suffixes of d
     "the imaginary part of a complex image": r"_part-imag(_|$)|_imaginary$",
     "a parameter map": (
         r"_(adc|fa|md|rd|cb[fv]|mtt|ttp|tmax|fieldmap|unit1|mtsat|mtr|\w*map|stat-\w+|defacemask)$"
-        r"|^(adc|fa|md|cb[fv])$"
+        r"|^(adc|fa|md|cb[fv])$|_uni([_-](den|images))*$"
     ),
     "a map that lay beside a result": r"_(weight-[\w-]+|trust|uncertainty|change)$",  # as --save-maps names them
 }
