@@ -37,7 +37,7 @@ def available(extra: Sequence[str | Path] = ()) -> dict[str, Path]:
 
 
 def is_downloaded(model: str, revision: str | None = None) -> bool:
-    """Whether a model of the Hugging Face hub, ``owner/name``, is in the hub's cache, at a commit where one is named."""
+    """Whether a model of the Hugging Face hub, ``owner/name``, is in the hub's cache, at a commit if one is named."""
     from monai_sasm.optional import MissingExtraError, require
 
     try:

@@ -165,9 +165,7 @@ def listen(
             data = item.presentation_data_value or b"\x01"
             command, last = data[0] & 1, data[0] & 2  # PS3.8 annex E.2
             commands += len(data) if command else 0
-            if commands > MAX_COMMAND_BYTES or not (
-                command or limits.add(id(event.assoc), len(data), last=bool(last))
-            ):
+            if commands > MAX_COMMAND_BYTES or not (command or limits.add(id(event.assoc), len(data), last=bool(last))):
                 limits.forget(id(event.assoc))
                 too_long()
                 _hang_up(event.assoc)

@@ -54,7 +54,8 @@ def test_of_two_that_open_it_together_none_is_refused(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other opens it after this one has looked for the mark, or while this one writes it."""
-    ours, other, met = Ledger(tmp_path / "out"), Ledger(tmp_path / "out"), []
+    ours, other = Ledger(tmp_path / "out"), Ledger(tmp_path / "out")
+    met: list[int] = []
     before: dict[str, Callable[..., Any]] = {"mark": Ledger._mark, "replacing": room.replacing}
 
     def meeting(*arguments: Any) -> Any:

@@ -225,7 +225,9 @@ def test_weights_are_named_with_their_commit(folder: Path, tmp_path: Path, monke
     """The hash of the bundle's empty ``model.pt`` would say nothing."""
     assert upscaler_at(folder).source() == folder.name
     index = tmp_path / "snapshots" / "abc123" / "model_index.json"
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **asked: {REVISION: str(index)}.get(asked["revision"]))
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda *_, **asked: {REVISION: str(index)}.get(asked["revision"])
+    )
     assert SdUpscaler().source() == "stabilityai/stable-diffusion-x4-upscaler@abc123"
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **asked: None)
     assert SdUpscaler().source() == "stabilityai/stable-diffusion-x4-upscaler"
