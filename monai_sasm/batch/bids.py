@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def describe(output: Path, source: Path) -> None:
     with replacing(output / DESCRIPTION) as file:
         file.write(json.dumps(description, indent=2).encode() + b"\n")
     for name, text in ((".bidsignore", _IGNORED), ("README", _README.format(version=__version__))):
-        if not (output / name).exists():
-            (output / name).write_text(text, encoding="utf-8")
+        with suppress(FileExistsError), open(output / name, "x", encoding="utf-8") as file:  # through no link
+            file.write(text)
 
 
 def complete_sidecar(sidecar: Path, image: Path, root: Path) -> None:

@@ -34,7 +34,7 @@ from typing import Any
 
 from monai_sasm.batch.moving import changed, files_of, guard_file, move, move_to_free, move_whole, removed, untouched
 from monai_sasm.errors import RefusedError
-from monai_sasm.io.commit import guard_folder, make_folders, replacing, sync, sync_all, sync_each
+from monai_sasm.io.commit import WORKING, guard_folder, make_folders, replacing, sync, sync_all, sync_each
 from monai_sasm.io.nofollow import (
     inside,
     is_folder,
@@ -86,7 +86,9 @@ class Ledger:
             raise RefusedError(f"another user owns {self.folder}; let that user go on, or choose another output folder")
         mark = json.dumps({"program": "monai_sasm", "folder": self.folder.lstat().st_ino}).encode()
         if self._mark() != mark:
-            if not adopt and any(self.folder.iterdir()):
+            # the mark comes first of all: what another run does at this moment is not foreign
+            there = [one.name for one in self.folder.iterdir() if not one.name.startswith(WORKING)]
+            if there and not adopt and self._mark() != mark:
                 raise RefusedError(
                     f"{self.folder} was not made here by this program: it came with the data, or was copied. Remove "
                     "it, choose another output folder, or pass adopt=True if you know where it comes from"

@@ -36,12 +36,12 @@ def available(extra: Sequence[str | Path] = ()) -> dict[str, Path]:
     return found
 
 
-def is_downloaded(model: str) -> bool:
-    """Whether a model of the Hugging Face hub, ``owner/name``, is in the hub's cache."""
+def is_downloaded(model: str, revision: str | None = None) -> bool:
+    """Whether a model of the Hugging Face hub, ``owner/name``, is in the hub's cache, at a commit if one is named."""
     from monai_sasm.optional import MissingExtraError, require
 
     try:
         hub = require("huggingface_hub", "a model of the hub", "pip install 'monai-sasm[diffusion]'")
     except MissingExtraError:
         return False
-    return isinstance(hub.try_to_load_from_cache(model, "model_index.json"), str)
+    return isinstance(hub.try_to_load_from_cache(model, "model_index.json", revision=revision), str)

@@ -355,7 +355,7 @@ def _weights(folder: Path, section: dict[str, Any]) -> str:
     if "hub" in section:
         from monai_sasm.bundles.finding import is_downloaded
 
-        return "downloaded" if is_downloaded(section["hub"]) else "not downloaded"
+        return "downloaded" if is_downloaded(section["hub"], section.get("revision")) else "not downloaded"
     return "yes" if (folder / "models" / "model.pt").is_file() else "not needed" if _owns_none(section) else "missing"
 
 

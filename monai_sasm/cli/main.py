@@ -49,6 +49,8 @@ app.add_typer(bundles, name="bundles")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``sasm``; ends the process with one of the exit codes of :mod:`monai_sasm.cli.output`."""
     signal.signal(signal.SIGTERM, _terminate)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is what nohup wants
+        signal.signal(signal.SIGHUP, _hang_up)
     set_up_streams()
     app(args=None if arguments is None else list(arguments), prog_name="sasm")
 
@@ -73,6 +75,12 @@ def options(
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     sys.exit(TERMINATED)  # as an exception, so that half-written files are removed on the way out
+
+
+def _hang_up(number: int, frame: FrameType | None) -> None:
+    """The terminal was closed: whatever SIGTERM does at the moment, a server's own way out included."""
+    signal.signal(number, signal.SIG_IGN)  # shell and system both send it, and cleaning up must come to its end
+    signal.raise_signal(signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -157,8 +157,8 @@ def _tell_missing_weights(job: BatchJob) -> None:
 
     name = getattr(job.options, "refiner", None)
     root = None if name is None else available(job.trust).get(name)
-    hub = None if root is None else read_metadata(root)["sasm"].get("hub")
-    if hub is not None and not is_downloaded(hub):
+    section = {} if root is None else read_metadata(root)["sasm"]
+    if "hub" in section and not is_downloaded(section["hub"], section.get("revision")):
         logger.warning("the weights of %s are not on this machine: `sasm bundles download %s` gets them", name, name)
 
 

@@ -22,6 +22,8 @@ IDLE_SECONDS = 60.0
 """So long an association may be silent."""
 MAX_PDU_BYTES = 1 << 17
 """Of one PDU, which pynetdicom reads whole; we offer 16 KiB for data, and requests for associations are short."""
+MAX_COMMAND_BYTES = 1 << 16
+"""Of one command, PS3.7 section 6.3: a few UIDs and numbers, well below 1 kB."""
 MAX_TOGETHER = 4
 """All objects that are coming in may take so many times the largest one."""
 
@@ -142,7 +144,7 @@ def listen(
         address: host and port; port 0 picks a free one.
         handlers: as for ``pynetdicom.AE.start_server``.
         admits: whether anything from an IP address is listened to.
-        max_object_bytes: a longer object ends its association before it is held in memory.
+        max_object_bytes: a longer object ends its association before it is held in memory, as does a long command.
         too_long: called when that happens.
         tls: speak TLS, and nothing else.
 
@@ -157,10 +159,13 @@ def listen(
     def received(event: Any) -> None:
         if not isinstance(event.pdu, P_DATA_TF):
             return
+        begun = event.assoc.dimse.message  # "last" alone ends no command: more of it could follow until its object ends
+        commands = len(begun.encoded_command_set.getbuffer()) if begun is not None else 0
         for item in event.pdu.presentation_data_value_items:
             data = item.presentation_data_value or b"\x01"
-            command, last = data[0] & 1, data[0] & 2  # PS3.8 annex E.2; commands are short
-            if not command and not limits.add(id(event.assoc), len(data), last=bool(last)):
+            command, last = data[0] & 1, data[0] & 2  # PS3.8 annex E.2
+            commands += len(data) if command else 0
+            if commands > MAX_COMMAND_BYTES or not (command or limits.add(id(event.assoc), len(data), last=bool(last))):
                 limits.forget(id(event.assoc))
                 too_long()
                 _hang_up(event.assoc)

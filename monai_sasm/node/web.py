@@ -70,8 +70,7 @@ class Web:
             session.auth = (peer.secret(peer.user_env), peer.secret(peer.password_env))
         else:
             session.auth = lambda request: request  # or requests would send those of ~/.netrc, also over http
-        if peer.ca_bundle:
-            session.verify = peer.ca_bundle
+        self._verify = peer.ca_bundle or None  # given with each request: the environment comes before the session's
 
     def get_json(self, path: str, query: Mapping[str, Any]) -> Any:
         """The JSON of an answer; ``None`` where it has no content.
@@ -116,8 +115,9 @@ class Web:
 
     def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Any:
         answer = self._session.request(
-            method, self._root + path, headers=headers, data=body, timeout=TIMEOUT, stream=True, allow_redirects=False
-        )
+            method, self._root + path, headers=headers, data=body, timeout=TIMEOUT, stream=True, allow_redirects=False,
+            verify=self._verify,
+        )  # fmt: skip
         if 300 <= answer.status_code < 400:
             answer.close()
             raise HttpError(

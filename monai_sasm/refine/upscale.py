@@ -22,6 +22,9 @@ from monai_sasm.refine.refiner import Refined
 from monai_sasm.types import ImageBatch
 
 SCALE = 4  # pixels of the result per latent pixel, which is a pixel of the anchor
+MODEL = "stabilityai/stable-diffusion-x4-upscaler"
+REVISION = "572c99286543a273bfd17fac263db5a77be12c4c"
+"""The commit of :data:`MODEL` on the hub: what is uploaded there later is not read."""
 MULTIPLE = 8  # the U-Net halves the latent image three times
 
 
@@ -49,11 +52,12 @@ class SdUpscaler(nn.Module):
         overlap: pixels over which tiles fade into each other.
         pin: standard deviation in pixels of the low-pass pinned to the anchor; 0 is off.
         seed: of all noise.
+        revision: commit of the model on the hub; empty for the newest. Another model needs its own, or an empty one.
     """
 
     def __init__(
         self,
-        model: str = "stabilityai/stable-diffusion-x4-upscaler",
+        model: str = MODEL,
         variant: str = "fp16",
         download: bool = False,
         size: str = "1.7 GB",
@@ -66,6 +70,7 @@ class SdUpscaler(nn.Module):
         overlap: int = 32,
         pin: float = 4.0,
         seed: int = 0,
+        revision: str = REVISION,
     ) -> None:
         super().__init__()
         if steps < 1 or noise_level < 0 or pin < 0 or tile < MULTIPLE or tile % MULTIPLE or not 0 <= overlap < tile:
@@ -74,6 +79,7 @@ class SdUpscaler(nn.Module):
                 f"below it; got {steps}, {noise_level}, {pin}, {tile} and {overlap}"
             )
         self.model, self.variant, self.download, self.size = model, variant, download, size
+        self.revision = revision or None
         self.prompt, self.negative_prompt, self.guidance = prompt, negative_prompt, guidance
         self.steps, self.noise_level, self.seed = steps, noise_level, seed
         self.tile, self.overlap, self.pin = tile, overlap, pin
@@ -109,7 +115,8 @@ class SdUpscaler(nn.Module):
         hub = optional.require("huggingface_hub", "the x4 upscaler", "pip install 'monai-sasm[diffusion]'")
         if Path(self.model).is_dir():
             return Path(self.model).name
-        cached = hub.try_to_load_from_cache(self.model, "model_index.json")  # .../snapshots/<commit>/model_index.json
+        cached = hub.try_to_load_from_cache(self.model, "model_index.json", revision=self.revision)
+        # .../snapshots/<commit>/model_index.json
         return f"{self.model}@{Path(cached).parent.name}" if isinstance(cached, str) else self.model
 
     def _load(self) -> Any:
@@ -121,6 +128,8 @@ class SdUpscaler(nn.Module):
             pipeline = diffusers.StableDiffusionUpscalePipeline.from_pretrained(
                 self.model,
                 variant=self.variant or None,
+                revision=self.revision,
+                use_safetensors=True,  # which hold no code, unlike pickles
                 local_files_only=not self.download,
                 low_cpu_mem_usage=False,  # its other way needs accelerate
             )
@@ -131,7 +140,7 @@ class SdUpscaler(nn.Module):
                     f"reached, or has none; see to the network (HF_ENDPOINT, HF_HUB_OFFLINE) ({type(error).__name__})"
                 ) from error
             raise NotDownloadedError(
-                f"the weights of {self.model} (about {self.size}) are not on this machine: "
+                f"the weights of {self.model} (about {self.size}) are not on this machine as safetensors: "
                 "`sasm bundles download upscale_photo_sd4x` gets them into the Hugging Face cache, as does "
                 f"download=True with the bundle's inference.yaml ({type(error).__name__})"
             ) from error

@@ -56,7 +56,7 @@ class ViewGuard(Guard):
             await self._answering(scope, receive, send)
         elif scope["type"] != "http":
             raise RefusedError("only HTTP is answered")
-        elif refusal := self.refusal(self._from_a_frame(scope)):
+        elif refusal := self.refusal(self._led_here(scope)):
             await answer(guarded, *refusal)
         elif scope["path"].startswith("/api/") and not self.has_token(scope):
             await answer(
@@ -67,11 +67,14 @@ class ViewGuard(Guard):
         else:
             await self._answering(scope, receive, guarded)
 
-    def _from_a_frame(self, scope: Scope) -> Scope:
-        """The page, which holds no data, may be asked for by a notebook's page: without the header that tells on it."""
-        if not (self._framed and scope["path"] == "/"):
+    def _led_here(self, scope: Scope) -> Scope:
+        """The page, which holds no data, may be led to, as by the file that `sasm view` opens in the browser, and a
+        notebook's page may ask for it: without the header that tells on them."""
+        headers = scope["headers"]
+        led = {(b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document")} <= {*map(tuple, headers)}
+        if scope["path"] != "/" or not (self._framed or (led and scope["method"] == "GET")):
             return scope
-        return {**scope, "headers": [one for one in scope["headers"] if one[0] != b"sec-fetch-site"]}
+        return {**scope, "headers": [one for one in headers if one[0] != b"sec-fetch-site"]}
 
 
 def new_token() -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import socket
+import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -69,14 +72,17 @@ def serve(
         found.looking = True
         threading.Thread(target=found.look, args=(source,), daemon=True, name="looking").start()
     announce(address)
-    if open_page:
-        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    leading = _leading_to(address) if open_page else None
+    if leading is not None:
+        threading.Thread(target=webbrowser.open, args=(leading.as_uri(),), daemon=True).start()
     try:
         _Server(config, studies).run([listening])
     finally:
         studies.close()
         found.close()
         listening.close()
+        if leading is not None:
+            shutil.rmtree(leading.parent, ignore_errors=True)
 
 
 class _Server(uvicorn.Server):
@@ -104,6 +110,20 @@ def _listen(port: int) -> socket.socket:
         raise
     one.listen(64)
     return one
+
+
+def _leading_to(address: str) -> Path:
+    """A page that leads on to an address, in a folder of its own, both for their owner only.
+
+    All users of the machine can read the command line that a browser is started with, and the address has the token.
+    """
+    page = Path(tempfile.mkdtemp(prefix="sasm-view-")).resolve() / "open.html"
+    with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(
+            f'<!doctype html><title>sasm view</title><meta http-equiv="refresh" content="0;url={address}">'
+            f'<a href="{address}">sasm view</a>\n'
+        )
+    return page
 
 
 def _restorer(device: str, precision: str, trust: Sequence[Path], gate: str | None) -> Restorer:

@@ -49,6 +49,44 @@ def test_files_and_series_folders_arrive_with_their_record(ledger: Ledger) -> No
     assert not list((ledger.folder / "ready").iterdir())
 
 
+@pytest.mark.parametrize("moment", ["mark", "replacing"])
+def test_of_two_that_open_it_together_none_is_refused(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other opens it after this one has looked for the mark, or while this one writes it."""
+    ours, other = Ledger(tmp_path / "out"), Ledger(tmp_path / "out")
+    met: list[int] = []
+    before: dict[str, Callable[..., Any]] = {"mark": Ledger._mark, "replacing": room.replacing}
+
+    def meeting(*arguments: Any) -> Any:
+        found = before[moment](*arguments)
+        if not met:
+            met.append(1)
+            if moment == "mark":
+                other.open()
+            else:
+                with found as file:
+                    other.open()
+                    file.write(b"cut off")
+                return before[moment](*arguments)
+        return found
+
+    if moment == "mark":
+        monkeypatch.setattr(Ledger, "_mark", meeting)
+    else:
+        monkeypatch.setattr(room, "replacing", meeting)
+    ours.open()
+    assert met
+    assert {one.name for one in ours.folder.iterdir()} == {"made-here", "starts", "staging", "ready", "done"}
+
+
+def test_what_a_crash_left_of_the_mark_is_not_foreign(tmp_path: Path) -> None:
+    (tmp_path / "out" / ".sasm-batch").mkdir(parents=True)
+    (tmp_path / "out" / ".sasm-batch" / ".sasm-0123456789abcdef.tmp").touch()
+    Ledger(tmp_path / "out").open()
+    assert (tmp_path / "out" / ".sasm-batch" / "made-here").exists()
+
+
 def test_an_error_while_writing_leaves_nothing(ledger: Ledger) -> None:
     def half() -> None:
         with ledger.staging("run", "id") as staged:

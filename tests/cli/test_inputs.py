@@ -91,7 +91,7 @@ def test_uneven_series_have_no_maps_and_no_nifti(sasm: Any, tmp_path: Path) -> N
 def test_a_dry_run_tells_weights_that_are_not_downloaded(
     sasm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
-    monkeypatch.setattr("monai_sasm.bundles.finding.is_downloaded", lambda model: there)
+    monkeypatch.setattr("monai_sasm.bundles.finding.is_downloaded", lambda *asked: there)
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photo.png")
     named = ("--refine", 1, "--refiner", "upscale_photo_sd4x", "--dry-run")
     code, out, err = sasm("restore", tmp_path / "photo.png", "-o", tmp_path / "out.png", *named)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from monai_sasm.batch import bids
 from monai_sasm.batch.ledger import FOLDER, Ledger
 from monai_sasm.batch.lock import exclusive
 from monai_sasm.batch.manifest import NAME, Manifest, read
@@ -253,3 +254,14 @@ def test_lines_of_the_wrong_shape_do_not_end_a_batch(dataset: Path, tmp_path: Pa
     (output / NAME).write_bytes(whole + b"\n")
     assert run(dataset, output, trust, "--resume") == 0
     assert len(read(output / NAME)) == 1
+
+
+@pytest.mark.parametrize("name", ["README", ".bidsignore", "dataset_description.json"])
+def test_what_describes_the_derivatives_is_written_through_no_link(name: str, tmp_path: Path, outside: Path) -> None:
+    output, goal = tmp_path / "out", outside / "planted"
+    output.mkdir()
+    (output / name).symlink_to(goal)
+    bids.describe(output, tmp_path)
+    assert not goal.exists()
+    assert {path.name for path in output.iterdir()} == {"README", ".bidsignore", "dataset_description.json"}
+    assert json.loads((output / "dataset_description.json").read_text())["DatasetType"] == "derivative"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -114,6 +115,41 @@ def test_objects_that_are_too_long_are_refused_before_they_are_held(tmp_path: Pa
         wait_for(lambda: node.counters.snapshot()["too_large"] == 1)
         assert send(node, series("after")) == [0] * SLICES
         assert node.counters.snapshot()["received"] == SLICES
+
+
+@pytest.mark.parametrize("flags", [1, 3], ids=["never ends", "ends again and again"])
+def test_a_command_that_is_too_long_is_not_held(flags: int, tmp_path: Path, archive: Archive) -> None:
+    """After a whole C-STORE-RQ, whose object does not come."""
+    head = b"".join(
+        struct.pack("<HHL", 0, element, len(value)) + value
+        for element, value in (
+            (0x0002, CT.encode() + b"\0"), (0x0100, b"\1\0"), (0x0110, b"\1\0"),
+            (0x0700, b"\0\0"), (0x0800, b"\1\0"), (0x1000, b"1.2.3.4\0"),
+        )
+    )  # fmt: skip
+    with running(tmp_path, archive) as (node, _):
+        entity = pynetdicom.AE(ae_title="SCANNER")
+        entity.add_requested_context(CT, pydicom.uid.ImplicitVRLittleEndian)
+        association = entity.associate("127.0.0.1", node.port, ae_title="SASM")
+        assert association.is_established
+        connection = association.dul.socket.socket
+        number = association.accepted_contexts[0].context_id
+
+        def item(data: bytes, flags: int) -> bytes:
+            value = struct.pack(">LBB", len(data) + 2, number, flags) + data
+            return struct.pack(">BBL", 4, 0, len(value)) + value
+
+        connection.sendall(item(head, 3))
+        more = struct.pack("<HHL", 0, 0x5110, 8000) + bytes(8000)
+        sent = 0
+        with suppress(OSError):
+            while sent < 32 << 20:
+                connection.sendall(item(more, flags))
+                sent += len(more)
+        association.abort()
+        assert sent < 32 << 20
+        wait_for(lambda: node.counters.snapshot()["too_large"] == 1)
+        assert send(node, series(count=1)) == [0]
 
 
 def test_all_objects_that_come_in_at_once_are_bounded() -> None:

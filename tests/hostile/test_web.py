@@ -80,6 +80,33 @@ def test_what_a_server_is_silent_about_is_sent_again(server: Server, files: list
     assert taken == [uid("plain", 1)]
 
 
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificates_of_a_destination_come_before_those_of_the_environment(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import requests
+
+    used: list[Any] = []
+
+    def send(self: Any, request: Any, **given: Any) -> Any:
+        used.append((given["verify"], given["proxies"].get("https")))
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path / "everybody.pem"))
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    own = str(tmp_path / "own.pem")
+    for bundle in (own, None):
+        one = Web(WebPeer("pacs", "https://pacs.example/dicom-web", ca_bundle=bundle))
+        for ask in (lambda one=one: one.get_json("/series", {}), lambda one=one: one.post("/studies", "x/y", b"")):
+            with pytest.raises(OSError, match="does not answer"):
+                ask()
+    proxy = "http://proxy.example:3128"
+    assert used == [(own, proxy)] * 2 + [(str(tmp_path / "everybody.pem"), proxy)] * 2
+
+
 def test_a_refusal_of_all_is_a_refusal(server: Server, files: list[Path]) -> None:
     server.answer = lambda method, path, body: (415, "text/html", LOGIN)
     with pytest.raises(NotTakenError, match="3 of 3"):

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from monai_sasm import optional
 from monai_sasm.bundles import load
+from monai_sasm.bundles.finding import is_downloaded
 from monai_sasm.cli.main import main
 from monai_sasm.diffusion.pinning import lowpass
-from monai_sasm.refine.upscale import NotDownloadedError, SdUpscaler, shrunk
+from monai_sasm.refine.upscale import REVISION, NotDownloadedError, SdUpscaler, shrunk
 from tests.bundle_cases import ROOT, clean_image, save
 from tests.tiny_upscaler import write_pipeline
 
@@ -176,12 +178,26 @@ def test_without_weights_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPat
         network.prepare()
     for part in ("stabilityai/stable-diffusion-x4-upscaler", "1.7 GB", "sasm bundles download upscale_photo_sd4x"):
         assert part in str(caught.value)
-    assert [options["local_files_only"] for options in asked] == [True]
+    commit = "572c99286543a273bfd17fac263db5a77be12c4c"
+    told = [(one["local_files_only"], one["revision"], one["use_safetensors"]) for one in asked]
+    assert told == [(True, commit, True)]
     network.download = True
     monkeypatch.setattr(pipeline, "from_pretrained", offline)
     with pytest.raises(NotDownloadedError, match="did not come: the Hugging Face hub was not reached") as caught:
         network.prepare()
     assert "sasm bundles download" not in str(caught.value), "that is what was done"
+
+
+def test_weights_that_may_hold_code_are_not_read(folder: Path, tmp_path: Path) -> None:
+    """Pickles are refused, also in a folder of the user's."""
+    place = shutil.copytree(folder, tmp_path / "pipeline")
+    for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"):
+        weights = place / f"{part}.safetensors"
+        pickled = weights.with_name({"text_encoder/model": "pytorch_model"}.get(part, weights.stem) + ".bin")
+        torch.save(load_file(weights), pickled)
+        weights.unlink()
+    with pytest.raises(NotDownloadedError, match="as safetensors"):
+        upscaler_at(place).prepare()
 
 
 def test_the_bundle_is_an_opt_in_refiner_without_weights() -> None:
@@ -190,15 +206,30 @@ def test_the_bundle_is_an_opt_in_refiner_without_weights() -> None:
     assert bundle.metadata["sasm"]["opt_in"]
     assert "default" not in bundle.metadata["sasm"]
     assert bundle.network.model == bundle.metadata["sasm"]["hub"]
+    assert bundle.network.revision == bundle.metadata["sasm"]["revision"] == REVISION
+
+
+def test_a_download_of_one_commit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client notes no branch where a commit was asked for."""
+    cached = tmp_path / "models--stabilityai--stable-diffusion-x4-upscaler" / "snapshots" / REVISION
+    cached.mkdir(parents=True)
+    (cached / "model_index.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    hub = load("upscale_photo_sd4x").metadata["sasm"]
+    assert not is_downloaded(hub["hub"])
+    assert is_downloaded(hub["hub"], hub["revision"])
+    assert SdUpscaler().source() == f"{hub['hub']}@{REVISION}"
 
 
 def test_weights_are_named_with_their_commit(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hash of the bundle's empty ``model.pt`` would say nothing."""
     assert upscaler_at(folder).source() == folder.name
     index = tmp_path / "snapshots" / "abc123" / "model_index.json"
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(index))
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda *_, **asked: {REVISION: str(index)}.get(asked["revision"])
+    )
     assert SdUpscaler().source() == "stabilityai/stable-diffusion-x4-upscaler@abc123"
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **asked: None)
     assert SdUpscaler().source() == "stabilityai/stable-diffusion-x4-upscaler"
 
 

@@ -80,6 +80,17 @@ def test_other_pages_and_names_are_not_answered_even_with_the_token(
         assert b"images" not in content
 
 
+def test_the_page_alone_may_be_led_to(viewer: Running) -> None:
+    """By the file that is opened in the browser; the page is empty without the token, which no request brings."""
+    led = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
+    assert ask(viewer, "/", sec_fetch_dest="document", **led)[0] == 200
+    assert ask(viewer, "/", sec_fetch_dest="iframe", **led)[0] == 403
+    assert ask(viewer, "/", "POST", sec_fetch_dest="document", **led)[0] == 403
+    assert ask(viewer, "/", sec_fetch_dest="document", origin="http://evil.example", **led)[0] == 403
+    for path in ("/api/state", "/static/app.js"):
+        assert ask(viewer, path, sec_fetch_dest="document", **led)[0] == 403
+
+
 def test_the_page_may_load_nothing_from_elsewhere(viewer: Running) -> None:
     for path in ("/", "/static/app.js", "/api/state"):
         status, headers, content = ask(viewer, path, origin=viewer.base)
