@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -9,12 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io import meaning
 from monai_sasm.io.dicom.header import Header, read_header
+from monai_sasm.io.formats import inventory
 from monai_sasm.io.meaning import LONGEST_TEXT
 from monai_sasm.io.volumes import nrrd
 from monai_sasm.node.dicomweb import find_series
@@ -148,3 +152,31 @@ def test_wild_cards(value: str, asked: str, same: bool) -> None:
     else:
         with pytest.raises(ValueError, match="not asked for"):
             find_series(web, {"PatientID": asked})
+
+
+OWN = {"GeneratedBy": [{"Name": "monai_sasm"}], "Models": {"a": "0"}}
+DEEP = json.loads("[" * 400 + "]" * 400)
+
+
+@pytest.mark.parametrize(
+    ("told", "is_own"),
+    [
+        ({"Sources": 5}, True),
+        ({"Sources": True}, True),
+        ({"Sources": "of ct.nii, ct.nrrd"}, True),  # a text that holds the name
+        ({"Sources": {"ct.nii": 1}}, True),
+        ({"Sources": [5, None, ["ct.nii"]]}, True),
+        ({"Sources": ["ct.nii"]}, False),
+        ({"GeneratedBy": 5}, False),
+        ({"GeneratedBy": [5, {"Name": ["monai_sasm"]}]}, False),
+        ({"ImageType": [DEEP, 1, None], "SeriesDescription": DEEP, "Units": DEEP, "ImageComments": 5}, True),
+        ({"ImageType": ["P"] * 500_000, "Units": {"a": 1}, "ComplexImageComponent": ["PHASE"]}, True),
+    ],
+)
+def test_sidecars_of_any_types(tmp_path: Path, told: dict[str, Any], is_own: bool) -> None:
+    image = nibabel.Nifti1Image(np.arange(512, dtype=np.int16).reshape(8, 8, 8), np.eye(4))
+    nibabel.save(image, tmp_path / "ct.nii")
+    (tmp_path / "ct.nrrd").write_bytes(b"another one")
+    (tmp_path / "ct.json").write_text(json.dumps(OWN | told))
+    (entry,) = inventory(tmp_path / "ct.nii", Modality.CT)
+    assert entry.is_result is is_own

@@ -66,7 +66,8 @@ def is_result(path: Path) -> bool:
     if "monai_sasm" not in names or not told.get("Models"):
         return False
     others = (path.with_name(stem(path) + end) for end in _VOLUMES if not path.name.lower().endswith(end))
-    return not (path.name in (told.get("Sources") or ()) and any(other.exists() for other in others))
+    sources = told.get("Sources")
+    return not (isinstance(sources, list) and path.name in sources and any(other.exists() for other in others))
 
 
 def voxels_of(path: Path) -> Path:
