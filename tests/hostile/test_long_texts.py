@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
+from monai_sasm.cli.demo import MARK, run
+from monai_sasm.cli.pairs import earlier_images
 from monai_sasm.errors import RefusedError
+from monai_sasm.evaluation.scoring import ResultCache
 from monai_sasm.io import meaning
 from monai_sasm.io.dicom.header import Header, read_header
 from monai_sasm.io.formats import inventory
@@ -180,3 +183,15 @@ def test_sidecars_of_any_types(tmp_path: Path, told: dict[str, Any], is_own: boo
     (tmp_path / "ct.json").write_text(json.dumps(OWN | told))
     (entry,) = inventory(tmp_path / "ct.nii", Modality.CT)
     assert entry.is_result is is_own
+
+
+def test_records_nested_without_end_are_no_records(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    record.write_text("[" * 100_000)
+    with pytest.raises(FileExistsError, match="no record of sasm degrade"):
+        earlier_images(record, overwrite=False)
+    with pytest.raises(ValueError, match="no results of peers"):
+        ResultCache(record)
+    (tmp_path / MARK).write_text("[" * 100_000)
+    with pytest.raises(FileExistsError, match="no demonstration made"):
+        run(tmp_path, None)  # type: ignore[arg-type]
