@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_sasm.io.commit import replacing
+from monai_sasm.io.nifti.names import read_object
 
 BIDS_VERSION = "1.10.0"
 DESCRIPTION = "dataset_description.json"
@@ -53,7 +54,7 @@ def describe(output: Path, source: Path) -> None:
 
     if (output / DESCRIPTION).exists():
         return
-    origin = _read(source / DESCRIPTION) if is_root(source) else {}
+    origin = _handed_on(source)
     description: dict[str, Any] = {
         "Name": f"{origin.get('Name', 'Images')}, restored",
         "BIDSVersion": BIDS_VERSION,
@@ -81,7 +82,7 @@ def complete_sidecar(sidecar: Path, image: Path, root: Path) -> None:
         image: the source.
         root: of the source's data set, or the folder that was given.
     """
-    record = _read(sidecar)
+    record = read_object(sidecar)
     if is_root(root):
         record["Sources"] = [f"bids:raw:{image.relative_to(root).as_posix()}"]
         if "_desc-" not in image.name and image.parent.name == "anat":
@@ -95,9 +96,10 @@ def _link(source: Path, output: Path) -> str:
     return os.path.relpath(source, output) if output.is_relative_to(source) else source.as_uri()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+def _handed_on(source: Path) -> dict[str, Any]:
+    """What the description of a data set says that its derivatives say as well, where it is of the type BIDS wants."""
+    origin = read_object(source / DESCRIPTION)
+    texts = {key: origin[key] for key in ("Name", "DatasetDOI") if isinstance(origin.get(key), str)}
+    authors = origin.get("Authors")
+    known = isinstance(authors, list) and all(isinstance(one, str) for one in authors)
+    return texts | ({"Authors": authors} if known else {})

@@ -116,7 +116,7 @@ def _clear(output: Path) -> None:
     """Remove what an earlier demonstration made, by its own record: name and content of each file."""
     try:
         made = dict(json.loads((output / MARK).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         made = {}
     found = _files(output)
     foreign = [path for path in found if not _is(path, made.get(path.relative_to(output).as_posix()))]

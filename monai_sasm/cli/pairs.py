@@ -41,7 +41,7 @@ def earlier_images(place: Path, *, overwrite: bool) -> list[dict[str, Any]]:
         return [{**common, **image, "file": str(image["file"])} for image in common.pop("images")]
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         if overwrite:
             return []
         raise FileExistsError(f"{place} is no record of sasm degrade; choose another output") from None

@@ -81,7 +81,7 @@ class ResultCache:
         if path is not None and path.is_file():
             try:
                 self.results = dict(json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise ValueError(
                     f"{path} holds no results of peers ({error}); delete it, and they are measured again"
                 ) from error

@@ -11,6 +11,10 @@ from collections.abc import Sequence
 
 from monai_sasm.types import Modality
 
+LONGEST_TEXT = 10_240
+"""Characters of a text of a header or a sidecar that are looked through: as many as Long Text has (PS3.5 6.2)."""
+_MOST_VALUES = 64  # of Image Type that are looked at; scanners write a dozen
+
 MOSAIC = "a mosaic of slices"
 LABELS = "a label map or mask"
 
@@ -82,9 +86,19 @@ _PROJECTION_TEXTS = (
 )
 
 
+def _token(value: str) -> str:
+    """A value of Image Type for the patterns above, on one line: over several they would take squares of its length."""
+    return " ".join(value[:LONGEST_TEXT].upper().replace("_", " ").split())
+
+
+def _plain(text: str) -> str:
+    """A description in lower case, with spaces for its punctuation."""
+    return re.sub(r"[_\-.,;:()]+", " ", text[:LONGEST_TEXT].lower())
+
+
 def by_image_type(values: Sequence[str], modality: Modality | None) -> str | None:
     """What an Image Type or Frame Type says that its pixels are; ``None`` for an image."""
-    tokens = [value.strip().upper().replace("_", " ") for value in values]
+    tokens = [_token(value) for value in values[:_MOST_VALUES]]
     derived = tokens[:1] == ["DERIVED"]
     for place, token in enumerate(tokens[2:], 2):
         if re.fullmatch(_MOSAICS, token):
@@ -99,12 +113,12 @@ def by_image_type(values: Sequence[str], modality: Modality | None) -> str | Non
 
 def by_component(component: str) -> str | None:
     """What a Complex Image Component says that the pixels are; ``None`` for magnitude, or a mixture."""
-    return _COMPONENTS.get(component.strip().upper())
+    return _COMPONENTS.get(component[:LONGEST_TEXT].strip().upper())
 
 
 def by_unit(unit: str) -> str | None:
     """The same by the unit (UCUM) that values are mapped to; magnitude and HU need no mapping."""
-    text = unit.strip().lower()
+    text = unit[:LONGEST_TEXT].strip().lower()
     if re.fullmatch(_PLAIN_UNITS, text):
         return None
     return "phase" if text in ("rad", "radian", "radians", "deg") else "a parameter map"
@@ -112,7 +126,7 @@ def by_unit(unit: str) -> str | None:
 
 def by_text(text: str, derived: bool) -> str | None:
     """The same by a free description."""
-    plain = _OTHER_PHASES.sub(" ", re.sub(r"[_\-.,;:()]+", " ", text.lower()))
+    plain = _OTHER_PHASES.sub(" ", _plain(text))
     tables = (_TEXTS, _DERIVED_TEXTS) if derived else (_TEXTS,)
     found = (what for table in tables for what, pattern in table.items() if re.search(pattern, plain))
     return next(found, None)
@@ -126,9 +140,9 @@ def projection_note(values: Sequence[str], technique: str = "", text: str = "") 
         technique: Volume Based Calculation Technique.
         text: free description; original images, thin ones "for MIP", are not told by it.
     """
-    tokens = [value.strip().upper().replace("_", " ") for value in values]
-    plain = re.sub(r"[_\-.,;:()]+", " ", text.lower())
-    if any(re.fullmatch(_PROJECTIONS, token) for token in (*tokens[2:], technique.strip().upper().replace("_", " "))):
+    tokens = [_token(value) for value in values[:_MOST_VALUES]]
+    plain = _plain(text)
+    if any(re.fullmatch(_PROJECTIONS, token) for token in (*tokens[2:], _token(technique))):
         by = "Image Type"
     elif any(tokens) and tokens[:2] != ["ORIGINAL", "PRIMARY"] and re.search(_PROJECTION_TEXTS, plain):
         by = "description"

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,7 @@ def _series_found(row: Any, filters: Mapping[str, str]) -> SeriesFound:
 
 def _matches(value: str, asked: str) -> bool:
     """Whether a value is what was asked for, PS3.4 C.2.2.2.4 (wild card matching)."""
-    pattern = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in asked.strip())
-    return re.fullmatch(pattern, value, re.DOTALL) is not None
+    return fnmatchcase(value, asked.strip().replace("[", "[[]"))  # goes back to no star that has found its place
 
 
 def fetch_series(web: Web, found: SeriesFound, output: Path, filters: Mapping[str, str] | None = None) -> Path:

@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from monai_sasm.batch.bids import describe
 from monai_sasm.cli.main import main
 
 
@@ -93,3 +94,48 @@ def test_another_folder_is_no_data_set(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "raw").mkdir()
     assert run(tmp_path / "raw", tmp_path / "derived", "participant") == 2
     assert "no BIDS data set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ("[" * 100_000, "Images"),
+        ('{"Name": ' + "[" * 100_000, "Images"),
+        ("{" + '"Name": {' * 400 + '"a": 1' + "}" * 401, "Images"),
+        ('{"Name": "Heads", "Authors": ' + "[" * 400 + "]" * 400 + "}", "Heads"),
+        ('{"Name": "Heads", "Authors": ["A", 5], "DatasetDOI": {"a": 1}}', "Heads"),
+        ('{"Name": ["Heads"], "Authors": "A. Author", "DatasetDOI": 7}', "Images"),
+        ('{"Name": "Heads"}' + " " * (5 << 20), "Images"),
+        ("\ud800", "Images"),
+        ("5", "Images"),
+    ],
+    ids=range(9),
+)
+def test_a_description_of_any_kind_ends_no_run(tmp_path: Path, content: str, name: str) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "derived").mkdir()
+    (tmp_path / "raw" / "dataset_description.json").write_bytes(content.encode(errors="surrogatepass"))
+    describe(tmp_path / "derived", tmp_path / "raw")
+    described = json.loads((tmp_path / "derived" / "dataset_description.json").read_text())
+    assert described["Name"] == f"{name}, restored"
+    assert "Authors" not in described
+    assert described["SourceDatasets"] == [{"URL": "bids:raw:"}]
+
+
+def test_a_good_description_is_handed_on(data_set: Path, tmp_path: Path) -> None:
+    facts = {"Name": "K\u00f6pfe", "Authors": ["A. Author", "B. Author"], "DatasetDOI": "doi:10.1/2"}
+    (data_set / "dataset_description.json").write_text(json.dumps(facts))
+    (tmp_path / "derived").mkdir()
+    describe(tmp_path / "derived", data_set)
+    described = json.loads((tmp_path / "derived" / "dataset_description.json").read_text())
+    assert (described["Name"], described["Authors"]) == ("K\u00f6pfe, restored", facts["Authors"])
+    assert described["SourceDatasets"] == [{"DOI": "doi:10.1/2"}]
+
+
+def test_a_description_behind_a_link_is_not_read(data_set: Path, tmp_path: Path) -> None:
+    """What lies outside of the data set is not handed on with its derivatives."""
+    (data_set / "dataset_description.json").rename(tmp_path / "secret.json")
+    (data_set / "dataset_description.json").symlink_to(tmp_path / "secret.json")
+    (tmp_path / "derived").mkdir()
+    describe(tmp_path / "derived", data_set)
+    assert "Heads" not in (tmp_path / "derived" / "dataset_description.json").read_text()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader, BytesIO, FileIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -85,6 +85,7 @@ TAGS: list[str | int] = [
 ]
 SOFTWARE = "sasm"
 """Part of the names, in lower case, under which this program notes itself as contributing equipment."""
+_MODELS = " models: "  # begins the part of a description that names them
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _EXPLICIT = [vr + b"\0\0" for vr in (b"OB", b"OW", b"OF", b"OD", b"UN")]
 """What follows the tag of pixel data in explicit VR, whatever the transfer syntax says; as a length it would be odd."""
@@ -385,5 +386,6 @@ def _derived_by(dataset: Dataset) -> frozenset[str]:
 
 def _by_network(description: str) -> bool:
     """See :attr:`Derivation.description <monai_sasm.io.derivation.Derivation.description>`; archives may drop it."""
-    models = re.findall(r"by monai_sasm [^;]*; models: ([^;]*)", description)
-    return not models or any(one.strip() != "no model" for one in models)
+    parts = description.split(";")
+    models = [then for one, then in pairwise(parts) if "by monai_sasm " in one and then.startswith(_MODELS)]
+    return not models or any(one.removeprefix(_MODELS).strip() != "no model" for one in models)

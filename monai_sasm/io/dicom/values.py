@@ -15,6 +15,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from monai_sasm.io.meaning import LONGEST_TEXT
 from monai_sasm.io.silence import quiet
 
 LARGEST_LENGTH = 1e7
@@ -42,7 +43,14 @@ def uid_of(text: str) -> UID:
 
 
 def text_of(dataset: Dataset, keyword: str) -> str:
-    """The value as text, parts of a multi-valued attribute joined by a backslash; ``""`` when absent."""
+    """The value as text, parts of a multi-valued attribute joined by a backslash; ``""`` when absent.
+
+    Cut after :data:`~monai_sasm.io.meaning.LONGEST_TEXT` characters: no value that DICOM allows here is longer.
+    """
+    return _whole_text(dataset, keyword)[:LONGEST_TEXT]
+
+
+def _whole_text(dataset: Dataset, keyword: str) -> str:
     value = _value(dataset, keyword)
     if value is None:
         return ""
@@ -55,9 +63,9 @@ def text_of(dataset: Dataset, keyword: str) -> str:
 
 
 def identity_of(dataset: Dataset, keyword: str) -> str:
-    """Like :func:`text_of`, but what the character set does not explain stays distinct: read as Latin-1."""
+    """Like :func:`text_of`, but what differs stays distinct: whole, and what no character set explains as Latin-1."""
     raw = dataset.get_item(keyword) if keyword in dataset else None
-    text = text_of(dataset, keyword)
+    text = _whole_text(dataset, keyword)
     if "\ufffd" not in text or not isinstance(raw, RawDataElement) or raw.value is None:
         return text
     return raw.value.decode("latin-1").strip(" \0")

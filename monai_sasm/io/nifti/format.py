@@ -107,15 +107,19 @@ def doubt_of(path: Path, header: Any, modality: Modality | None) -> str | None:
     return next((meaning.refusal(what, by, modality) for what, by in told if what), None)
 
 
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def sidecar_meaning(path: Path, modality: Modality | None) -> str | None:
     """What the JSON file beside an image, as BIDS and dcm2niix have it, says that it is; ``None`` for an image."""
     told = names.read_sidecar(path)
     kinds = told.get("ImageType")
-    kinds = [str(kind) for kind in kinds] if isinstance(kinds, list) else []
-    texts = " | ".join(str(told.get(key) or "") for key in ("SeriesDescription", "ImageComments"))
+    kinds = [_text(kind) for kind in kinds] if isinstance(kinds, list) else []
+    texts = " | ".join(_text(told.get(key)) for key in ("SeriesDescription", "ImageComments"))
     return (
         meaning.by_image_type(kinds, modality)
-        or meaning.by_component(str(told.get("ComplexImageComponent") or ""))
-        or meaning.by_unit(str(told.get("Units") or ""))
+        or meaning.by_component(_text(told.get("ComplexImageComponent")))
+        or meaning.by_unit(_text(told.get("Units")))
         or meaning.by_text(texts, derived=kinds[:1] == ["DERIVED"])
     )

@@ -15,7 +15,7 @@ SUFFIXES = (".nii.gz", ".nii")
 PAIR_SUFFIXES = (".hdr", ".hdr.gz")
 """Of headers whose voxels lie in ``.img`` or ``.img.gz`` beside them."""
 _VOLUMES = (*SUFFIXES, ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")  # whose sidecar is named alike
-_LARGEST_SIDECAR = 1 << 22  # bytes
+_LARGEST_JSON = 1 << 22  # bytes
 _LABELS = re.compile(
     r"(^|[_.-])(d?seg|probseg|mask|labels?|segmentations?|parcellation|aseg|aparc[\w.+-]*|wmparc|ribbon)$",
     re.IGNORECASE,
@@ -45,9 +45,13 @@ def sidecar_of(path: Path) -> Path:
 
 def read_sidecar(path: Path) -> dict[str, Any]:
     """What the JSON file beside a volume holds; nothing where it is none."""
-    file = sidecar_of(path)
+    return read_object(sidecar_of(path))
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; nothing where it holds none, is a link, or is too large for such a file."""
     try:
-        if not file.is_file() or file.is_symlink() or file.stat().st_size > _LARGEST_SIDECAR:
+        if not file.is_file() or file.is_symlink() or file.stat().st_size > _LARGEST_JSON:
             return {}
         told = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -66,7 +70,8 @@ def is_result(path: Path) -> bool:
     if "monai_sasm" not in names or not told.get("Models"):
         return False
     others = (path.with_name(stem(path) + end) for end in _VOLUMES if not path.name.lower().endswith(end))
-    return not (path.name in (told.get("Sources") or ()) and any(other.exists() for other in others))
+    sources = told.get("Sources")
+    return not (isinstance(sources, list) and path.name in sources and any(other.exists() for other in others))
 
 
 def voxels_of(path: Path) -> Path:

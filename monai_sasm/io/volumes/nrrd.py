@@ -46,6 +46,7 @@ _SPACES = {  # -> signs that make LPS of it
 }  # fmt: skip
 _UNORIENTED = ("", "scanner-xyz", "3d-right-handed", "3d-left-handed")
 _SPATIAL_KINDS = ("domain", "space", "???", "none", "")
+_LONGEST_DIRECTIONS = 1000  # characters; four vectors take a third. Looking for brackets takes squares of it
 _COUNTING_KINDS = ("list", "time", "point")
 _UNITS = {
     **{"": 1.0, "mm": 1.0, "cm": 10.0, "m": 1e3},
@@ -156,6 +157,8 @@ def _layout(path: Path, head: bytes, fields: dict[str, str], whole: bool) -> Lay
 def _directions(fields: dict[str, str], count: int) -> list[list[float] | None] | None:
     if "space directions" not in fields:
         return None
+    if len(fields["space directions"]) > _LONGEST_DIRECTIONS:
+        raise UnreadableError("the space directions of the NRRD are longer than those of any volume: repair the header")
     words = re.findall(r"none|\([^)]*\)", fields["space directions"])
     found = [None if word == "none" else [float(part) for part in word[1:-1].split(",")] for word in words]
     if len(found) != count or any(one is not None and len(one) not in (2, 3) for one in found):

@@ -120,7 +120,7 @@ class Server:
         """An answer in JSON."""
         try:
             report = json.loads(self._ask(path, body, content_type, timeout))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ServerError("its answer is not JSON") from error
         if not isinstance(report, dict):
             raise ServerError("its answer is no JSON object")
@@ -175,5 +175,5 @@ def _multipart(fields: dict[str, str], volume: bytes, boundary: str) -> bytes:
 def _reason(error: HTTPError) -> str:
     try:
         return str(json.loads(error.read())["detail"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"its answer is code {error.code} without a reason"
