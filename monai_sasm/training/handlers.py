@@ -171,7 +171,7 @@ class StopWithoutLoss:
         if self.seen >= self.row:
             raise FloatingPointError(
                 f"the loss was no finite number in the last {self.row} batches, up to the {engine.state.iteration}th: "
-                "look for NaN and infinite values in the images, or take a lower learning rate (--lr)"
+                "look for NaN and infinite values in the images, or take a lower learning rate (lr)"
             )
 
 
