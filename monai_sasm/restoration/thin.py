@@ -90,7 +90,7 @@ def thin_volume(
     profile = SliceProfile(stacks.shape[1], count, options.profile)
     scaling = scaling_for(volume)
     sides = _thin_sides(volume, axis, count)
-    told = told_noise(volume, options.sigma, restorer.noise_estimator)
+    told = told_noise(volume, options.sigma, restorer.noise_estimator, [expert])
     lowest, fine = float(volume.array.min()), np.empty((len(stacks), count, *stacks.shape[2:]), np.float32)
     for index, thick in enumerate(stacks):
         start = scaling.forward(profile.interpolate(thick))
