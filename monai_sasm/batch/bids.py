@@ -1,7 +1,9 @@
 """BIDS derivatives: names, sidecars and the description of the data set.
 
 BIDS 1.10, "Derivatives dataset and pipeline description" and "Common data types and metadata": a derivative keeps the
-entities of its source, adds ``desc-``, keeps the suffix, and says in its sidecar what it was made from.
+entities of its source, adds ``desc-``, keeps the suffix, and says in its sidecar what it was made from. Sidecars and
+tables of directions, labels and events hold for all files below whose names have their entities ("The Inheritance
+Principle"); a derivative lies in another data set, so that it takes along what holds for its source.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_sasm.io.commit import replacing
-from monai_sasm.io.nifti.names import read_object
+from monai_sasm.io.nifti.names import read_object, stem
 
 BIDS_VERSION = "1.10.0"
 DESCRIPTION = "dataset_description.json"
@@ -23,6 +25,8 @@ NOT_RAW = ("derivatives", "sourcedata", "code")  # folders of a data set that ho
 _NAME = re.compile(r"(?P<entities>sub-[A-Za-z0-9+]+(?:_[A-Za-z0-9]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)")
 _IGNORED = "manifest.jsonl\n*_change*\n*_weight-*\n*_trust*\n*_uncertainty*\n"
 """Maps of `--save-maps` have no names in BIDS. A star and an ending like ``.nii.gz`` match nothing in its validator."""
+_TABLES = {"asl": ("aslcontext", ".tsv"), "bold": ("events", ".tsv")}  # suffix -> suffix and ending of its table
+_OF_THICK_SLICES = ("SliceTiming", "SliceThickness", "SpacingBetweenSlices")
 _README = "Restored by monai_sasm {version}: dataset_description.json names the source, each sidecar its image.\n"
 
 
@@ -75,20 +79,82 @@ def describe(output: Path, source: Path) -> None:
 
 
 def complete_sidecar(sidecar: Path, image: Path, root: Path) -> None:
-    """Let a result's sidecar name its source as a BIDS URI, and say that nothing was stripped from a raw image.
+    """Let a result's sidecar say what those of its source say, name its source as a BIDS URI, and say that nothing was
+    stripped from a raw image; the tables of a raw image are laid beside it.
 
     Args:
         sidecar: the JSON file beside the result.
         image: the source.
         root: of the source's data set, or the folder that was given.
     """
-    record = read_object(sidecar)
+    own = read_object(sidecar)
+    record = _inherited(image, root) | own
+    if "factor" in own.get("Parameters", {}):
+        record = {key: value for key, value in record.items() if key not in _OF_THICK_SLICES}
     if is_root(root):
-        record["Sources"] = [f"bids:raw:{image.relative_to(root).as_posix()}"]
-        if "_desc-" not in image.name and image.parent.name == "anat":
+        place = image.relative_to(root)
+        if "IntendedFor" in record:
+            record["IntendedFor"] = _in_raw(record["IntendedFor"], place.parts[0])
+        record["Sources"] = [f"bids:raw:{place.as_posix()}"]
+        if "_desc-" not in image.name:
             record["SkullStripped"] = False
+            _copy_tables(image, root, sidecar.parent)
     with replacing(sidecar) as file:
         file.write(json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def _inherited(image: Path, root: Path) -> dict[str, Any]:
+    """What the sidecars say that hold for an image; of two, the nearer one."""
+    match = _NAME.fullmatch(stem(image))
+    told: dict[str, Any] = {}
+    for file in _holding(image, root, match["suffix"], ".json") if match else ():
+        told |= read_object(file)
+    return told
+
+
+def _copy_tables(image: Path, root: Path, folder: Path) -> None:
+    """Lay directions, labels or events of a raw image into ``folder``.
+
+    They get the name of the image without ``desc-``, which its derivatives inherit from; validators know no other.
+    """
+    match = _NAME.fullmatch(stem(image))
+    if match is None:
+        return
+    suffix = match["suffix"]
+    for kind, ending in ((suffix, ".bval"), (suffix, ".bvec"), *([_TABLES[suffix]] if suffix in _TABLES else [])):
+        entities = match["entities"]
+        if kind == "events":  # of all echoes, whose tables would be the same
+            if re.search(r"_echo-(?!0*1(_|$))|_part-(?!mag(_|$))", entities):
+                continue
+            entities = re.sub(r"_(echo|part)-[A-Za-z0-9+]+", "", entities)
+        found = _holding(image, root, kind, ending)
+        if found:
+            with replacing(folder / f"{entities}_{kind}{ending}") as file:
+                file.write(found[-1].read_bytes())
+
+
+def _holding(image: Path, root: Path, suffix: str, ending: str) -> list[Path]:
+    """Files of that suffix and ending that hold for an image, the nearest last: from the root down to its folder."""
+    folders = [one for one in image.parents if one.is_relative_to(root)] or [image.parent]
+    entities = set(stem(image).split("_"))
+    found: list[Path] = []
+    for folder in reversed(folders):
+        here = [one for one in folder.glob(f"*{suffix}{ending}") if one.is_file()]
+        names = {one: one.name.removesuffix(ending).split("_") for one in here}
+        fit = [one for one in here if names[one][-1] == suffix and entities >= {*names[one][:-1]}]
+        found += sorted(fit, key=lambda one: (len(names[one]), one.name))
+    return found
+
+
+def _in_raw(intended: Any, participant: str) -> Any:
+    """Paths of ``IntendedFor``, which begin below the participant, or URIs, as URIs that hold in the derivatives."""
+    if isinstance(intended, list):
+        return [_in_raw(one, participant) for one in intended]
+    if not isinstance(intended, str):
+        return intended
+    if intended.startswith("bids::"):
+        return f"bids:raw:{intended.removeprefix('bids::')}"
+    return intended if intended.startswith("bids:") else f"bids:raw:{participant}/{intended}"
 
 
 def _link(source: Path, output: Path) -> str:

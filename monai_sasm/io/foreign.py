@@ -47,6 +47,8 @@ def reason_for(file: Path, promised: bool = False) -> str | None:
     if found is None:
         return None
     what, way = found
+    if name.endswith(".mat") and file.with_suffix(".hdr").is_file():
+        return "the place of the voxels of the .hdr header beside it, as SPM keeps it: give that one"
     if what == "numbers without a header":
         stem = file.name[: -len(".img.gz" if name.endswith(".img.gz") else file.suffix)]
         header = next((stem + end for end in _HEADERS if file.with_name(stem + end).is_file()), None)

@@ -58,7 +58,7 @@ class OnDemand:
         self.natives = list(volume.each_slice())  # (c, H, W) each, views
         self._near = neighbours_of(volume, plan.neighbours)
         self._stack = volume.stack_length
-        self._given = told_slices(volume, plan.options.sigma, plan.noise_estimator)
+        self._given = told_slices(volume, plan.options.sigma, plan.noise_estimator, plan.experts.values())
         self._coherent = coherent_weights(volume, plan, self.scalings, given=self._given, behind=len(self.natives))
         self._done: dict[int, _Slice] = {}
 
@@ -132,7 +132,9 @@ class OnDemand:
         means = {name: sum(float(one.weights[name].mean()) for one in slices if name in one.weights) for name in names}
         weights = {name: total / 255 / len(slices) for name, total in means.items()}
         noise = volume_noise_level([one.noise for one in slices])
-        return range_notes(self.volume, list(self.plan.experts.values()), weights, noise)
+        return range_notes(
+            self.volume, list(self.plan.experts.values()), weights, noise, self._given and self._given[0]
+        )
 
     def restored(self, strength: float) -> Restored:
         """The whole volume at a strength, as ``restorer(volume, strength=strength)`` gives it, without maps.

@@ -4,7 +4,7 @@ It stands in a bundle's ``metadata.json`` as ``sasm.range``; every entry may be 
 
 - ``noise``: lowest and highest noise level as :class:`monai_sasm.functional.noise.NoiseEstimator` reads it, median over
   an image: HU for CT, share of white (the 99.5th percentile of the foreground) for MR. Below the range there is little
-  to repair, and that is no reason for a note;
+  to repair, and that is no reason for a note; a noise that the user tells is brought within, with a note;
 - ``pixel_mm``: smallest and largest pixel;
 - ``kernels``: reconstruction kernels, ``body_parts``: as DICOM spells them.
 
@@ -21,37 +21,58 @@ import numpy as np
 from monai_sasm.bundles import Bundle
 from monai_sasm.io.acquisition import Acquisition
 from monai_sasm.io.volume import Source, Volume
+from monai_sasm.restoration.told_noise import ToldNoise
 
 OUTSIDE = "outside the range"
 """How such a note begins."""
 ACTED = 0.01  # mean weight from which an expert counts as having acted
 TOLERANCE = 0.02  # part by which a pixel may be smaller or larger
+FAR = 3.0  # times that a told noise may be above or below what is read
 
 
-def range_notes(volume: Volume, experts: Sequence[Bundle], weights: Mapping[str, float], noise: float) -> list[str]:
-    """What of an image lies outside the range of the experts that acted, one sentence per expert.
+def range_notes(
+    volume: Volume, experts: Sequence[Bundle], weights: Mapping[str, float], noise: float, told: ToldNoise | None = None
+) -> list[str]:
+    """What of an image lies outside the range of the experts that acted, one sentence per expert; and whether what was
+    told of its noise is far from what it shows.
 
     Args:
         volume: the image; only its geometry, unit and source are looked at.
         experts: of its modality.
         weights: name -> mean weight.
         noise: median estimate in working scale.
+        told: what the user told of it.
     """
-    acting = [one for one in experts if weights.get(one.name, 0.0) >= ACTED and one.metadata["sasm"].get("range")]
+    acting = [one for one in experts if weights.get(one.name, 0.0) >= ACTED]
     if not acting or volume.modality.profile.is_picture:
         return []
     acquired = volume.source.acquisition() if isinstance(volume.source, Source) else Acquisition()
-    level, pixels = noise * volume.modality.profile.scale, pixel_sides(volume)
+    scale, unit, pixels = volume.modality.profile.scale, _unit(volume), pixel_sides(volume)
+    level, heard = noise * scale, None if told is None else (told.asked * scale, told.reading * scale)
     found = []
     for expert in acting:
-        reasons = outside(expert.metadata["sasm"]["range"], acquired, noise=level, unit=_unit(volume), pixels=pixels)
+        allowed = expert.metadata["sasm"].get("range", {})
+        reasons = outside(
+            allowed, acquired, noise=level, unit=unit, pixels=pixels, told=heard if expert.noise_map else None
+        )
         if reasons:
             found.append(f"{OUTSIDE} that {expert.name} was trained and measured for: {', '.join(reasons)}")
+    if heard is not None and level > 0 and not level / FAR <= heard[0] <= level * FAR:
+        found.append(
+            f"the noise that was told reads as {heard[0]:.3g}{unit}, that of the image as {level:.3g}{unit}; to keep "
+            "more or less of the image, change the strength instead"
+        )
     return found
 
 
 def outside(
-    allowed: Mapping[str, Any], acquired: Acquisition, *, noise: float, unit: str, pixels: Sequence[float]
+    allowed: Mapping[str, Any],
+    acquired: Acquisition,
+    *,
+    noise: float,
+    unit: str,
+    pixels: Sequence[float],
+    told: tuple[float, float] | None = None,
 ) -> list[str]:
     """The reasons, each with the value and the range.
 
@@ -61,8 +82,13 @@ def outside(
         noise: in ``unit``.
         unit: of the noise, as printed.
         pixels: sides of a pixel, mm; none where they are not known.
+        told: reading of the noise that the user told, and what of it the expert was told, both in ``unit``.
     """
     reasons = []
+    if "noise" in allowed and told is not None and not allowed["noise"][0] <= told[0] <= allowed["noise"][1]:
+        (low, high), (asked, taken) = allowed["noise"], told
+        raised = "" if asked == taken else f"; {taken:.3g} was taken"
+        reasons.append(f"told noise that reads as {asked:.3g}{unit} ({low:g} to {high:g}{unit}{raised})")
     if "noise" in allowed and noise > allowed["noise"][1]:
         low, high = allowed["noise"]
         reasons.append(f"noise estimate {noise:.3g}{unit} (up to {high:g}{unit})")

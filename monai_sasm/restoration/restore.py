@@ -76,7 +76,7 @@ def restore_volume(
     noises: list[tuple[float, float, float]] = []  # before and after in the unit of the volume, before in working scale
     tissue = TissueNoise(volume, whites, wanted=not (aim.told or volume.modality.profile.is_picture))
     size = plan.batch(factor * height, factor * width)
-    given = told_slices(volume, options.sigma, plan.noise_estimator)
+    given = told_slices(volume, options.sigma, plan.noise_estimator, plan.experts.values())
     run = partial(
         _correction,
         plan=plan,
@@ -123,7 +123,7 @@ def restore_volume(
     unsure = statistics.uncertainty(options.strength * whites)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
     acting = list(plan.experts.values()) if changed else []
-    told = range_notes(done, acting, summary["weights"], read)
+    told = range_notes(done, acting, summary["weights"], read, given and given[0])
     if options.keep_maps and not have_maps(done):
         told.append("there are no maps: slices at uneven steps have no affine, which NIfTI needs")
     done = concluded(replace(done, notes=(*done.notes, *aim.notes, *told)), plan, changed)

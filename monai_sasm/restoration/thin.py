@@ -89,7 +89,7 @@ def thin_volume(
     check_size(max(count, stacks.shape[3]), max(count, stacks.shape[2]))
     profile = SliceProfile(stacks.shape[1], count, options.profile)
     sides = _thin_sides(volume, axis, count)
-    told = told_slices(volume, options.sigma, restorer.noise_estimator)
+    told = told_slices(volume, options.sigma, restorer.noise_estimator, [expert])
     fine = np.empty((len(stacks), count, *stacks.shape[2:]), np.float32)
     for index, thick in enumerate(stacks):
         scaling = scaling_for(volume.stacks()[index])

@@ -67,6 +67,77 @@ def test_the_validator_accepts_the_derivatives(data_set: Path, tmp_path: Path, t
     assert any("nonsense" in problem for problem in problems(output))
 
 
+@pytest.fixture
+def scanned(data_set: Path) -> Path:
+    """With diffusion, functional, perfusion and field map images, whose facts stand at all levels."""
+    draw = np.random.default_rng(0)
+
+    def add(name: str, facts: dict[str, Any], shape: tuple[int, ...] = (32, 32, 3, 3)) -> None:
+        path = data_set / "sub-01" / name
+        path.parent.mkdir(exist_ok=True)
+        array = (400 + 30 * draw.standard_normal(shape)).astype(np.int16)
+        image = nibabel.Nifti1Image(array, np.diag([1.0, 1, 2, 1]))
+        image.header.set_xyzt_units("mm", "sec")
+        image.header.set_zooms((1, 1, 2, 2.0)[: array.ndim])
+        nibabel.save(image, path)
+        if facts:
+            path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(facts))
+
+    add("dwi/sub-01_dir-AP_dwi.nii.gz", {"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05})
+    (data_set / "dwi.bval").write_text("0 1000 1000\n")
+    (data_set / "sub-01/dwi/sub-01_dir-AP_dwi.bvec").write_text("0 1 0\n0 0 1\n0 0 0\n")
+    add("func/sub-01_task-rest_bold.nii.gz", {"EchoTime": 0.03})
+    for echo in (1, 2):
+        add(f"func/sub-01_task-blink_echo-{echo}_bold.nii.gz", {"EchoTime": 0.01 * echo, "RepetitionTime": 2.0})
+    (data_set / "task-rest_bold.json").write_text(
+        json.dumps({"RepetitionTime": 9.0, "TaskName": "rest", "SliceTiming": [0, 0.5, 1], "EchoTime": 9.0})
+    )
+    (data_set / "sub-01/sub-01_task-rest_bold.json").write_text(json.dumps({"RepetitionTime": 2.0}))
+    (data_set / "task-blink_bold.json").write_text(json.dumps({"TaskName": "blink"}))
+    (data_set / "task-blink_events.tsv").write_text("onset\tduration\n1\t2\n")
+    add("perf/sub-01_asl.nii.gz", {"RepetitionTimePreparation": 4.0, "MagneticFieldStrength": 3.0})
+    (data_set / "sub-01/perf/sub-01_aslcontext.tsv").write_text("volume_type\ncontrol\nlabel\ndeltam\n")
+    reversed_ = {"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05}
+    intended = {"IntendedFor": ["func/sub-01_task-rest_bold.nii.gz", "bids::sub-01/dwi/sub-01_dir-AP_dwi.nii.gz"]}
+    add("fmap/sub-01_dir-PA_epi.nii.gz", reversed_ | intended, (32, 32, 3))
+    return data_set
+
+
+def test_derivatives_take_along_what_the_data_set_says_of_their_sources(
+    scanned: Path, tmp_path: Path, toy_restorer: Any
+) -> None:
+    """A modelling tool finds repetition times, directions and events; the nearest sidecar counts."""
+    output = tmp_path / "derived"
+    assert run(scanned, output, "participant", "--modality", "MR") == 0
+
+    def told(name: str) -> dict[str, Any]:
+        return dict(json.loads((output / "sub-01" / f"{name}.json").read_text()))
+
+    rest = told("func/sub-01_task-rest_desc-denoised_bold")
+    facts = {"RepetitionTime": 2.0, "TaskName": "rest", "SliceTiming": [0, 0.5, 1], "EchoTime": 0.03}
+    assert {key: rest[key] for key in facts} == facts
+    assert rest["Sources"] == ["bids:raw:sub-01/func/sub-01_task-rest_bold.nii.gz"]
+    assert rest["SkullStripped"] is False
+    blink = told("func/sub-01_task-blink_echo-2_desc-denoised_bold")
+    assert (blink["TaskName"], blink["EchoTime"]) == ("blink", 0.02)
+    assert "SliceTiming" not in blink
+    assert told("fmap/sub-01_dir-PA_desc-denoised_epi")["IntendedFor"] == [
+        "bids:raw:sub-01/func/sub-01_task-rest_bold.nii.gz",
+        "bids:raw:sub-01/dwi/sub-01_dir-AP_dwi.nii.gz",
+    ]
+    assert "RepetitionTime" not in told("anat/sub-01_desc-denoised_T1w")
+    tables = {
+        "dwi/sub-01_dir-AP_dwi.bval": "0 1000 1000\n",
+        "dwi/sub-01_dir-AP_dwi.bvec": "0 1 0\n0 0 1\n0 0 0\n",
+        "func/sub-01_task-blink_events.tsv": "onset\tduration\n1\t2\n",
+        "perf/sub-01_aslcontext.tsv": "volume_type\ncontrol\nlabel\ndeltam\n",
+    }
+    assert {name: (output / "sub-01" / name).read_text() for name in tables} == tables
+    assert len([*output.glob("sub-*/*/*.[bt][vs]*")]) == len(tables)
+    assert run(scanned, output, "participant", "--modality", "MR", "--resume") in (0, 3)
+    assert problems(output) == []
+
+
 def test_one_participant_is_restored(data_set: Path, tmp_path: Path, toy_restorer: Any) -> None:
     output = tmp_path / "derived"
     assert run(data_set, output, "participant", "--participant-label", "02", "--modality", "MR") == 0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from nibabel.freesurfer.mghformat import MGHImage
+from scipy.io import savemat
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io import formats
@@ -89,7 +90,7 @@ def test_read_and_written_back_as_others_see_it(name: str, tmp_path: Path) -> No
     volume = entry.load()
     np.testing.assert_array_equal(volume.array[0], before.astype(np.float32))
     oriented = not any("orientation" in note for note in volume.notes)
-    assert oriented == (name not in ("analyze.hdr", "scaled.hdr"))
+    assert oriented == (name != "analyze.hdr")
     if oriented:
         np.testing.assert_allclose(volume.affine, affine, atol=1e-5)
     else:
@@ -108,6 +109,29 @@ def test_read_and_written_back_as_others_see_it(name: str, tmp_path: Path) -> No
     brighter = volume.with_array(volume.array + np.float32(3))
     formats.write(brighter, target, DERIVATION, overwrite=True)
     np.testing.assert_allclose(seen(target)[0], before + 3, atol=0.6 if name == "scaled.hdr" else 0)
+
+
+def test_spm_places_analyze_by_a_mat_file(tmp_path: Path) -> None:
+    """Turned and shifted, as after coregistration; ``mat`` goes before ``M``, and a damaged file is no orientation."""
+    source = pair(tmp_path / "head.hdr", nibabel.Spm99AnalyzeImage)
+    turned = np.eye(4)
+    turned[:3, :3], turned[:3, 3] = TURNED * (0.7, 0.8, 2.5), (-10.0, 20.0, 30.5)
+    from_one = turned @ np.linalg.inv([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]])
+    for version in ("4", "5"):
+        for held in ({"M": np.diag([-1.0, 1, 1, 1]) @ from_one}, {"M": np.eye(4), "mat": from_one}):
+            savemat(tmp_path / "head.mat", held, format=version)
+            read = next(one for one in formats.inventory(tmp_path, Modality.MR) if one.paths[0] == source).load()
+            np.testing.assert_allclose(read.affine, turned, atol=1e-5)
+            assert not any("orientation" in note for note in read.notes)
+    written = formats.write(read, tmp_path / "out" / "head.hdr", DERIVATION)
+    np.testing.assert_allclose(nibabel.load(written[0]).affine, turned, atol=1e-5)
+    for damaged in (b"", (tmp_path / "head.mat").read_bytes()[:-40], bytes(2**17)):
+        (tmp_path / "head.mat").write_bytes(damaged)
+        entry = next(one for one in formats.inventory(tmp_path, Modality.MR) if one.paths[0] == source)
+        assert any("orientation, and the .mat file of SPM" in note for note in entry.load().notes)
+    savemat(tmp_path / "head.mat", {"mat": from_one})
+    told = [one.refusal for one in formats.inventory(tmp_path, Modality.MR) if one.paths[0].suffix == ".mat"]
+    assert told == ["the place of the voxels of the .hdr header beside it, as SPM keeps it: give that one"]
 
 
 @pytest.mark.parametrize("name", ["x.mha", "x.mhd", "x.nrrd", "x.nhdr", "x.mgz", "x.mgh", "x.hdr", "x.nii.gz"])

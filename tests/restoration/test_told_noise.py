@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.uniform_tissue import WHITE
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.installed import Installed
+from monai_sasm.restoration.on_demand import OnDemand
+from monai_sasm.restoration.operating_range import OUTSIDE
 from monai_sasm.restoration.options import Options, Thinning
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.thin import thin_volume
@@ -152,14 +156,58 @@ def test_texture_is_not_taken_for_coarse_noise() -> None:
         assert told.reading == pytest.approx(reading, rel=0.15)
 
 
-def test_the_range_is_judged_by_what_the_image_has() -> None:
-    volume = ct(0.0)
+def ranged(low: float, high: float, modality: Modality = Modality.CT) -> tuple[Restorer, Told]:
+    """Its expert was trained for this noise, HU or share of white."""
     network = Told()
-    metadata = {"sasm": {"degradation": "noise", "range": {"noise": [2, 40]}}}
-    bundle = Bundle("told", Path(), "expert", Modality.CT, "noise", True, "1", "5" * 8, network, metadata)
-    result = Restorer.of({"told": bundle})(volume, Options(expert="told", sigma=90.0))
-    assert not [note for note in result.volume.notes if "range" in note]
+    metadata = {"sasm": {"degradation": "noise", "range": {"noise": [low, high]}}}
+    bundle = Bundle("told", Path(), "expert", modality, "noise", True, "1", "5" * 8, network, metadata)
+    return Restorer.of({"told": bundle}), network
+
+
+def level_of(network: Told) -> float:
+    """The one reading that was told, HU."""
+    (level,) = {round(1000 * float(one), 2) for sigma in network.maps for one in sigma.unique()}
+    return level
+
+
+@pytest.mark.parametrize(
+    ("sigma", "level", "told"),
+    [
+        (1.0, 5.0, "told noise that reads as 0.9[0-9]* HU \\(5 to 60 HU; 5 was taken\\)"),
+        (30.0, 28.0, None),
+        (90.0, 60.0, "told noise that reads as 8[0-9.]* HU \\(5 to 60 HU; 60 was taken\\)"),
+    ],
+)
+def test_what_is_told_stays_within_the_range_of_the_expert(sigma: float, level: float, told: str | None) -> None:
+    """Told a hundredth of the noise, a network smoothed more than told what there is, and nothing was said."""
+    house, network = ranged(5, 60)
+    result = house(ct(0.0), Options(expert="told", sigma=sigma))
     assert result.summary["noise"] == pytest.approx(0.93 * 30, rel=0.05)
+    assert level_of(network) == pytest.approx(level, rel=0.05)
+    notes = [note for note in result.volume.notes if note.startswith(OUTSIDE)]
+    assert len(notes) == (told is not None)
+    if told is not None:
+        assert re.search(told, notes[0])
+    seen = OnDemand(ct(0.0), replace(result.plan, options=replace(result.plan.options, keep_maps=True)))
+    seen.restore(1)
+    assert [note for note in seen.notes(1) if note.startswith(OUTSIDE)] == notes
+
+
+@pytest.mark.parametrize(("limits", "sigma"), [((60, 90), 30.0), ((2, 10), 30.0)])
+def test_an_image_beyond_the_range_is_told_what_it_has(limits: tuple[float, float], sigma: float) -> None:
+    """As it is where nothing is told."""
+    house, network = ranged(*limits)
+    house(ct(0.0), Options(expert="told", sigma=sigma))
+    assert level_of(network) == pytest.approx(0.93 * 30, rel=0.05)
+
+
+@pytest.mark.parametrize(("sigma", "told"), [(5.0, "4.68"), (15.0, None), (60.0, None), (150.0, "14[0-9]")])
+def test_noise_far_from_what_the_image_shows_is_noted(sigma: float, told: str | None) -> None:
+    house, _ = ranged(2, 300)
+    notes = house(ct(0.0), Options(expert="told", sigma=sigma)).volume.notes
+    assert len(notes) == (told is not None)
+    if told is not None:
+        assert re.match(f"the noise that was told reads as {told} HU, that of the image as 2[0-9.]+ HU; to", notes[0])
 
 
 def test_an_expert_that_takes_no_noise_map_is_told_none(tmp_path: Path) -> None:

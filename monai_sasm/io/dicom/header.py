@@ -47,6 +47,7 @@ TAGS: list[str | int] = [
     "ComplexImageComponent",
     "ImageComments",
     "SeriesDescription",
+    "ProtocolName",
     "RealWorldValueMappingSequence",
     *(0x00190000 + part for part in (0x10, 0x11, 0x100A, 0x110A)),  # Siemens: images in a mosaic
     *(0x00430000 + part for part in (0x10, 0x11, 0x102F, 0x112F)),  # GE: magnitude, phase, real, imaginary
@@ -104,6 +105,7 @@ class Header:
         component: Complex Image Component; of GE from its private attribute; ``MOSAIC`` where Siemens' says so.
         units: of Real World Value Mapping.
         texts: descriptions; free text that may hold patient data.
+        protocol: Protocol Name; such text, too.
         derived_by: names, in lower case, of the software that has processed it; :data:`SOFTWARE` for this program.
         by_network: whether a network may have changed it where this program has: not only a simulation or arithmetic.
         variants: attributes that tell repeated acquisitions of one position apart, by keyword.
@@ -149,6 +151,7 @@ class Header:
     component: str = ""
     units: tuple[str, ...] = ()
     texts: str = field(default="", repr=False)
+    protocol: str = field(default="", repr=False)
     derived_by: frozenset[str] = frozenset()
     by_network: bool = True
     variants: dict[str, str] = field(default_factory=dict)
@@ -284,6 +287,7 @@ def _header(dataset: Dataset, path: Path, size: int) -> Header:
         component=_vendor_component(dataset) or text_of(dataset, "ComplexImageComponent"),
         units=units_of(dataset),
         texts=" | ".join(text_of(dataset, key) for key in ("SeriesDescription", "ImageComments")),
+        protocol=text_of(dataset, "ProtocolName"),
         derived_by=_derived_by(dataset),
         by_network=_by_network(text_of(dataset, "DerivationDescription")),
         variants={

@@ -19,7 +19,7 @@ from monai_sasm.io.dicom.header import Header, read_header
 from monai_sasm.io.dicom.multiframe import Slice, lost_parts, slice_of, slices_of
 from monai_sasm.io.dicom.pixels import read_stored
 from monai_sasm.io.dicom.read import load
-from monai_sasm.io.dicom.support import is_damaged, is_enhanced, is_unreadable, modality_of, refusal_of
+from monai_sasm.io.dicom.support import is_damaged, is_enhanced, is_unreadable, modality_of, refusal_of, scout_refusal
 from monai_sasm.io.dicom.volumes import at_positions, by_frame_of_reference, by_grid, side_by_side, told_apart
 from monai_sasm.io.entry import Entry, refuse
 
@@ -141,6 +141,10 @@ def _series_entries(members: list[Header], beside: _Beside, left_out: dict[Path,
             slices.append(slice_of(header))
         if reason is not None:
             refused[reason, unreadable].append(header)
+    scout = scout_refusal(slices[0].header, [one.orientation for one in slices]) if slices else None
+    if scout is not None:
+        refused[scout, False] = [one.header for one in slices]
+        slices = []
     entries = [_refused_entry(headers, why, unreadable=unread) for (why, unread), headers in refused.items()]
     damaged = sum(map(is_damaged, unique)) + len(contradicting)
     taken = {header.path for header in unique}

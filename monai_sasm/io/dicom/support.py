@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import isfinite
+
+import numpy as np
 
 from monai_sasm.io import meaning
 from monai_sasm.io.dicom.header import Header, pixel_bytes
@@ -13,6 +16,9 @@ from monai_sasm.types import DicomProfile, Modality
 
 MAX_COMPRESSION = 1000
 """Announced pixel bytes per byte of file above which a compressed file is taken for a decompression bomb."""
+
+_SCOUT = re.compile(r"lo[ck]ali[sz]|scout|survey|(\b|_)(3|three|tri)[ _-]?pl(anes?)?(\b|_)", re.IGNORECASE)
+_PARALLEL = 0.9  # cosine between normals of slices of one stack, and more
 
 _LARGEST = 1e12  # slope or intercept, beyond which float32 holds no values
 _NO_PIXELS = "the file holds no pixel data; get a complete copy of the file"
@@ -118,6 +124,24 @@ def _wrong_meaning(header: Header) -> str | None:
     if min(header.spacing or (0,)) <= 0:
         return _NO_STEP
     return rescale_refusal(header.slope, header.intercept)
+
+
+def scout_refusal(header: Header, orientations: Sequence[Sequence[float]]) -> str | None:
+    """Why a series is left as it is that plans other scans by its description and protocol, and shows several planes.
+
+    Scanners seldom say so of MR in its Image Type.
+
+    Args:
+        header: of any file of the series.
+        orientations: direction cosines of the rows and columns of all slices.
+    """
+    if not (_SCOUT.search(header.description) or _SCOUT.search(header.protocol)):
+        return None
+    cosines = np.array(orientations, np.float64).reshape(-1, 2, 3)
+    normals = np.cross(cosines[:, 0], cosines[:, 1])
+    if not (np.abs(normals @ normals[0]) < _PARALLEL).any():
+        return None
+    return "a localizer (scout) by its description, with slices in several planes; it is left as it is"
 
 
 def doubt_of(

@@ -82,7 +82,7 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
         if not header.is_single:
             paths = (path, names.paired(path))
         shape = checked_shape(header, paths[-1])
-        notes = notes_on(header)
+        notes = notes_on(header, path)
         geometry = "single" if slice_count(shape, slice_axis_of(header, shape)) == 1 else "regular"
         doubt = doubt_of(path, header, known)
         if known is None or known.profile.is_picture:

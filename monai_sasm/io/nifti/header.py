@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError, UnreadableError
 from monai_sasm.io.meaning import LABELS
+from monai_sasm.io.nifti.names import stem
 from monai_sasm.io.nifti.stored_values import StoredScaling
 from monai_sasm.io.silence import quiet
 from monai_sasm.io.volume import thickest_axis
 
 _GZIP_RATIO = 1032  # no deflate stream expands further (zlib technical details)
 _MAX_EXTENSIONS = 2**24  # bytes; DICOM headers and processing histories inside of NIfTI stay far below
+_MAX_MAT = 2**16  # bytes; SPM writes some hundred, and packed ones unpack to a thousand times as many at most
 _LABEL_INTENTS = (1002, 1003)  # NIFTI_INTENT_LABEL, NIFTI_INTENT_NEURONAME
 _STATISTICS = range(2, 25)  # NIFTI_INTENT_CORREL to NIFTI_INTENT_LOG10PVAL
 
@@ -38,7 +40,7 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def read_header(path: Path) -> Any:
-    """The nibabel header of a NIfTI file or pair, with its extensions; one like it for Analyze.
+    """The nibabel header of a NIfTI file or pair, with its extensions; one like it for Analyze, placed by a ``.mat``.
 
     Raises:
         RefusedError: it is damaged.
@@ -61,7 +63,7 @@ def read_header(path: Path) -> Any:
                 pair = type(as_kind(getattr(nibabel, kind)(check=False), single=False))
                 return pair.from_fileobj(io.BytesIO(file.read(_MAX_EXTENSIONS)), check=False)
             if magic not in (b"n+1", b"n+2"):
-                return _from_analyze(head[:348])
+                return _from_analyze(head[:348], _spm_affine(path))
             bare = getattr(nibabel, kind)
             offset = bare(head[: bare.sizeof_hdr], check=False).get_data_offset()
             _check_offset(offset)
@@ -90,8 +92,11 @@ def as_kind(header: Any, single: bool) -> Any:
     return other
 
 
-def _from_analyze(head: bytes) -> Any:
-    """A NIfTI header that says what an Analyze 7.5 header does, with the scaling of SPM; it knows no orientation."""
+def _from_analyze(head: bytes, affine: NDArray[np.float64] | None) -> Any:
+    """A NIfTI header that says what an Analyze 7.5 header does, with the scaling of SPM.
+
+    It knows no orientation itself; ``affine`` is from :func:`_spm_affine`.
+    """
     import nibabel
 
     old = nibabel.spm99analyze.Spm99AnalyzeHeader(head, check=False)
@@ -106,7 +111,30 @@ def _from_analyze(head: bytes) -> Any:
     slope = float(old["scl_slope"])
     if slope not in (0, 1) and math.isfinite(slope):
         new.set_slope_inter(slope, 0)
+    if affine is not None:
+        new.set_sform(affine, code="aligned")
     return new
+
+
+def _spm_affine(path: Path) -> NDArray[np.float64] | None:
+    """``(4, 4)`` voxel index from 0 to RAS mm, of the ``.mat`` file that SPM keeps beside an Analyze header.
+
+    ``mat`` is to the space of SPM, which is RAS; ``M``, of SPM 99, before a flip of x. Both count voxels from 1.
+    """
+    place = path.with_name(f"{stem(path)}.mat")
+    try:
+        from scipy.io import loadmat  # of the extras; without it there is a note
+
+        if place.stat().st_size > _MAX_MAT:
+            return None
+        held = loadmat(io.BytesIO(place.read_bytes()), variable_names=("mat", "M"))
+        known = held["mat"] if "mat" in held else np.diag([-1.0, 1, 1, 1]) @ held["M"]
+        first = np.asarray(known, np.float64).reshape(4, 4, -1)[:, :, 0]  # of a series one for each time point
+    except Exception:  # scipy raises whatever the damage provokes; no file, no orientation
+        return None
+    first = first @ [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]]
+    usable = np.isfinite(first).all() and np.linalg.matrix_rank(first) == 4 and (first[3] == [0, 0, 0, 1]).all()
+    return first if usable else None
 
 
 def _check_offset(offset: int) -> None:
@@ -216,8 +244,14 @@ def intended(header: Any) -> str | None:
     return "a parameter map" if intent in _STATISTICS else None
 
 
-def notes_on(header: Any) -> tuple[str, ...]:
-    """What a user should know about it."""
+def notes_on(header: Any, path: Path) -> tuple[str, ...]:
+    """What a user should know about the header of a file."""
     if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
+        beside = path.with_name(f"{stem(path)}.mat")
+        if not header.is_single and beside.is_file():
+            return (
+                "the header gives no orientation, and the .mat file of SPM beside it was not read (it needs SciPy); "
+                "left and right are not known",
+            )
         return ("the header gives no orientation; left and right are not known",)
     return ()

@@ -88,7 +88,7 @@ def read(path: Path, modality: Modality | None, name: str | None = None) -> Volu
     voxels = path if header.is_single else paired(path)
     shape = checked_shape(header, voxels)
     decoder = _decode(voxels, header, shape)
-    notes = notes_on(header)
+    notes = notes_on(header, path)
     if decoder.unreadable:
         if decoder.unreadable == math.prod(shape):
             raise UnreadableError("all voxels are NaN or infinite: nothing to restore")

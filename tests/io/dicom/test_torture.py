@@ -123,6 +123,40 @@ def test_localizer_in_the_same_series_is_set_aside(tmp_path: Path) -> None:
     assert "localizer" in str(entries[1].refusal)
 
 
+PLANES = ([1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1])
+
+
+@pytest.mark.parametrize(
+    ("description", "protocol"),
+    [
+        ("localizer", ""),
+        ("AAHScout_MPR", ""),
+        ("3-Plane Loc SSFSE", ""),
+        ("3PL_T2", ""),
+        ("MRT", "Survey_SHC"),
+        ("", "Lokalisator"),
+    ],
+)
+def test_mr_slices_in_several_planes_are_a_localizer_by_their_description(
+    tmp_path: Path, description: str, protocol: str
+) -> None:
+    """Its Image Type says nothing: ORIGINAL, PRIMARY, M, ND."""
+    names = {"SeriesDescription": description, "ProtocolName": protocol}
+    slices = [mr_slice(number, ImageOrientationPatient=PLANES[number % 3], **names) for number in range(6)]
+    entry = the_one(save_all(slices, tmp_path))
+    assert entry.refusal == "a localizer (scout) by its description, with slices in several planes; it is left as it is"
+    assert (len(entry.paths), entry.unreadable, entry.forced) == (6, False, None)
+
+
+def test_planes_or_a_name_alone_make_no_localizer(tmp_path: Path) -> None:
+    for place, name, planes in (("named", "localizer", 1), ("planes", "knee pd explained", 3)):
+        slices = [
+            mr_slice(number, SeriesDescription=name, ImageOrientationPatient=PLANES[number % planes])
+            for number in range(6)
+        ]
+        assert {entry.refusal for entry in index(save_all(slices, tmp_path / place))} == {None}
+
+
 @pytest.mark.parametrize(
     "attribute", ["TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "EchoNumbers", "EchoTime"]
 )
