@@ -132,9 +132,8 @@ class OnDemand:
         means = {name: sum(float(one.weights[name].mean()) for one in slices if name in one.weights) for name in names}
         weights = {name: total / 255 / len(slices) for name, total in means.items()}
         noise = volume_noise_level([one.noise for one in slices])
-        return range_notes(
-            self.volume, list(self.plan.experts.values()), weights, noise, self._given and self._given[0]
-        )
+        given = self._given[0] if self._given else None
+        return range_notes(self.volume, list(self.plan.experts.values()), weights, noise, given)
 
     def restored(self, strength: float) -> Restored:
         """The whole volume at a strength, as ``restorer(volume, strength=strength)`` gives it, without maps.

@@ -123,7 +123,7 @@ def restore_volume(
     unsure = statistics.uncertainty(options.strength * whites)
     unsure = None if unsure is None else unsure.repeat(factor, 1).repeat(factor, 2)
     acting = list(plan.experts.values()) if changed else []
-    told = range_notes(done, acting, summary["weights"], read, given and given[0])
+    told = range_notes(done, acting, summary["weights"], read, given[0] if given else None)
     if options.keep_maps and not have_maps(done):
         told.append("there are no maps: slices at uneven steps have no affine, which NIfTI needs")
     done = concluded(replace(done, notes=(*done.notes, *aim.notes, *told)), plan, changed)
