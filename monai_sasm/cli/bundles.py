@@ -84,7 +84,8 @@ def new(
 
         root = new_bundle(name, origin, output, extra=trust or ())
         say(root)
-        say(_next_steps(root, origin), sys.stderr)
+        for line in _next_steps(root, origin).split("\n"):
+            say(line, sys.stderr)
 
 
 @bundles.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_sasm.cli.arguments import Cluster, Scheduler, Trust
-from monai_sasm.cli.output import SOME_FAILED, exit_code, logger, one_line_errors, say, set_up_logging
+from monai_sasm.cli.output import SOME_FAILED, exit_code, logger, one_line_errors, say_lines, set_up_logging
 from monai_sasm.errors import as_flags
 from monai_sasm.evaluation.report import PROTOCOLS
 
@@ -97,7 +97,7 @@ def evaluate(
             if data is None:
                 raise ValueError("--bundle compares experts on images of your own; name their folder with --data")
             table = compare(bundles, data, output or OWN_OUTPUT, device=device, limit=limit, trust=trust or [])
-            say(table.markdown())
+            say_lines(table.markdown())
             raise typer.Exit(exit_code(["ok"]))
         if not wanted:
             raise ValueError(f"name a protocol, or experts with --bundle; protocols: {NAMES}")
@@ -115,7 +115,7 @@ def evaluate(
                     resume=resume,
                     engine=engine,
                 )
-            say(table.markdown())
+            say_lines(table.markdown())
             raise typer.Exit(exit_code(["skipped" if table.skipped else "ok"]))
         if root or resume or scheduler or cluster:
             raise ValueError("--root, --resume, --scheduler and --cluster are for brats alone: sasm evaluate brats ...")
@@ -133,7 +133,7 @@ def evaluate(
                 name, data, output or PROTOCOL_OUTPUT, device=device, limit=limit, peers=peers, weights=own_weights
             )
             statuses.append("skipped" if table.skipped else "ok")
-            say(as_flags(table.markdown()))
+            say_lines(as_flags(table.markdown()))
         raise typer.Exit(exit_code(statuses))
 
 

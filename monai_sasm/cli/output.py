@@ -6,6 +6,7 @@ import codecs
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ TERMINATED = 143  # 128 + SIGTERM
 
 NOTICE = 25
 """Level of messages about results, between those of what is done and warnings."""
+
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, ends of lines and paragraphs, and what turns the direction of writing."""
 
 logger = logging.getLogger("monai_sasm")
 
@@ -59,6 +63,16 @@ def _escaped(error: UnicodeError) -> tuple[bytes, int]:
         return lost.encode("ascii", "backslashreplace"), after
 
 
+def visible(text: str) -> str:
+    """One line that commands no terminal, whatever names of files are in it: ``\\x1b`` stands for an escape."""
+    return _HIDDEN.sub(_code, text)
+
+
+def _code(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
 def set_up_logging(verbosity: int) -> None:
     """Messages of this package to stderr: -1 errors only, 0 results and warnings, 1 what is done, 2 everything with
     tracebacks.
@@ -83,14 +97,21 @@ class _Saying(logging.StreamHandler):  # that tqdm's redirection knows
     """Messages as :func:`say` has them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(self.format(record), self.stream)
+        say_lines(self.format(record), self.stream)
 
 
 class _Flags(logging.Formatter):
-    """What the package says, with flags where it names choices as Python has them."""
+    """What the package says on one line, with flags where it names choices as Python has them.
+
+    Tracebacks and warnings of other libraries keep their lines.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(visible, super().format(record).split("\n")))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (of logging)
-        return as_flags(super().formatMessage(record))
+        message = as_flags(super().formatMessage(record))
+        return message if record.name == "py.warnings" else visible(message)
 
 
 @contextmanager
@@ -111,18 +132,18 @@ def one_line_errors() -> Iterator[None]:
 
 def print_row(row: Mapping[str, Any]) -> None:
     """One JSON object on one line of stdout, at once."""
-    say(json.dumps(row, default=str))
+    say(json.dumps(row, default=str).replace("\x7f", "\\u007f"))
 
 
 def say(text: object, stream: TextIO | None = None) -> None:
-    """A line of stdout or of another stream, at once.
+    """A line of stdout or of another stream, at once, as :func:`visible` has it.
 
     Results are files: where nobody reads the stream any more (``sasm restore ... | head -1``), the work goes on, and
     what follows is printed nowhere.
     """
     stream = sys.stdout if stream is None else stream
     try:
-        print(text, file=stream, flush=True)
+        print(visible(str(text)), file=stream, flush=True)
     except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())  # also for what the interpreter flushes at its end
@@ -131,10 +152,17 @@ def say(text: object, stream: TextIO | None = None) -> None:
             logger.warning("%s cannot be written (%s); the work goes on", stream.name, error.strerror)
 
 
+def say_lines(text: str, stream: TextIO | None = None) -> None:
+    """A text of several lines, each as by :func:`say`."""
+    for line in text.split("\n"):
+        say(line, stream)
+
+
 def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Columns aligned with spaces, the last one as long as it is."""
-    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
-    for line in [head, *rows]:
+    lines = [tuple(map(visible, line)) for line in [head, *rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
@@ -151,7 +179,7 @@ class Bar:
     def begin(self, name: str, slices: int) -> None:
         """Work on the pixels of an image begins."""
         self._slices, self._done = slices, 0.0
-        self._bar.set_description_str(name[:40])
+        self._bar.set_description_str(visible(name)[:40])
         self._count()
 
     def update(self, part: float) -> None:

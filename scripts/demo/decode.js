@@ -38,7 +38,7 @@ function dicomSlice(bytes, meanings) {
   need(modality, `this kind of DICOM object ${HERE}, or is no CT or MR image`);
   need(SYNTAXES.includes(text("x00020010")), `compressed DICOM ${HERE}`);
   need(text("x00280004") === "MONOCHROME2" && allocated === 16 && high === stored - 1, `this kind of pixels ${HERE}`);
-  const kinds = text("x00080008").toUpperCase().replaceAll("_", " ").split("\\"), what = Object.keys(meanings[modality]).find((name) => kinds.slice(2).some((kind) => new RegExp(`^(${meanings[modality][name]})$`).test(kind.trim())));
+  const kinds = text("x00080008").toUpperCase().replace(/[_\s]+/g, " ").split("\\"), what = Object.keys(meanings[modality]).find((name) => kinds.slice(2).some((kind) => new RegExp(`^(${meanings[modality][name]})$`).test(kind.trim())));
   need(!what && !kinds.includes("LOCALIZER"), `${what ?? "a localizer"} by its Image Type: not to be restored`);
   const position = numbers("x00200032"), orientation = numbers("x00200037"), spacing = numbers("x00280030"), slope = text("x00281053"), element = data.elements.x7fe00010;
   need(position.length === 3 && orientation.length === 6 && spacing.length === 2 && [...position, ...orientation, ...spacing].every(Number.isFinite), "its place in space is not known: no position, orientation or pixel spacing");

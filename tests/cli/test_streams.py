@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -11,12 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TextIO
 
 import pytest
 
 from monai_sasm.cli.main import main
-from monai_sasm.cli.output import one_line_errors, say, set_up_logging
+from monai_sasm.cli.output import Bar, one_line_errors, print_row, print_table, say, say_lines, set_up_logging
 from tests.data import CHECKOUT
 from tests.photo_folder import photo_folder
 
@@ -117,3 +119,77 @@ def test_names_that_stdout_cannot_encode(tmp_path: Path, toy_restorer: Any, monk
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == sorted(names)
     told = {line.rpartition(b"/")[2] for line in out.read_bytes().splitlines()}
     assert told == {rb"a\u6f22.png", b"b.png"} | ({b"c\xff.png"} if len(names) > 2 else set())
+
+
+HOSTILE = "\x1b]0;owned\x07a\nsasm: all is well\r\x9b2J\u202egpj.exe\u2028b\x7f"
+HARMLESS = r"\x1b]0;owned\x07a\x0asasm: all is well\x0d\x9b2J\u202egpj.exe\u2028b\x7f"
+
+
+def test_a_name_commands_no_terminal_and_forges_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging(0)
+    say(HOSTILE)
+    print_table(("name", "what"), [(HOSTILE, "x"), ("short", "y")])
+    logging.getLogger("monai_sasm").error("%s: failed", HOSTILE)
+    out, err = capsys.readouterr()
+    width = len(HARMLESS)
+    assert out.split("\n") == [
+        HARMLESS,
+        f"{'name'.ljust(width)}  what",
+        f"{HARMLESS}  x",
+        f"{'short'.ljust(width)}  y",
+        "",
+    ]
+    assert err == f"sasm: {HARMLESS}: failed\n"
+
+
+def test_what_has_several_lines_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging(2)
+    say_lines("| a |\n| \x1b[1m |\n")
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logging.getLogger("monai_sasm").error("bad", exc_info=True)
+    logging.getLogger("py.warnings").warning("%s", "file.py:1: UserWarning: \x1b[1m\n  line\n")
+    out, err = capsys.readouterr()
+    assert out == "| a |\n| \\x1b[1m |\n\n"
+    assert err.startswith("sasm: bad\nTraceback (most recent call last):\n")
+    assert err.endswith("sasm: file.py:1: UserWarning: \\x1b[1m\n  line\n\n")
+    assert all(letter == "\n" or letter.isprintable() for letter in err)
+
+
+def test_letters_of_any_script_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "K\u00f6pfe \u6f22 \u05d0\u05d1 \u0646\u200c\u0627 \U0001f9e0"  # with what Persian needs between letters
+    say(name)
+    assert capsys.readouterr().out == f"{name}\n"
+
+
+def test_rows_stay_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_row({"name": HOSTILE})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"name": HOSTILE}
+    assert out[:-1].isprintable()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_the_bar_shows_a_harmless_name() -> None:
+    shown: list[str] = []
+    bar = SimpleNamespace(set_description_str=shown.append, set_postfix_str=lambda *_, **__: None)
+    Bar(bar).begin("a\x1b[2J", 1)
+    assert shown == ["a\\x1b[2J"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--json"]])
+def test_files_with_hostile_names(tmp_path: Path, toy_restorer: Any, capsys: Any, more: list[str]) -> None:
+    folder = photo_folder(tmp_path / "photos", "ab")
+    (folder / "a.png").rename(folder / f"{HOSTILE}.png")
+    (folder / "b.png").rename(folder / "c\x1b[2J.png")
+    (folder / "c\x1b[2J.png").write_bytes(b"none")
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", str(folder), "-o", str(tmp_path / "out"), "-vv", *more])
+    assert ended.value.code == 8
+    assert (tmp_path / "out" / f"{HOSTILE}.png").exists() is ("--dry-run" not in more)
+    out, err = capsys.readouterr()
+    assert "owned" in out
+    assert all(letter == "\n" or letter.isprintable() for letter in out + err)
+    assert not any(line.startswith("sasm: all is well") for line in (out + err).splitlines())

@@ -40,7 +40,7 @@ def soon() -> Iterator[None]:
     assert time.process_time() - begin < SOON
 
 
-def header_with(path: Path, **texts: str) -> Header:
+def header_with(path: Path, **texts: object) -> Header:
     """The header of a file in implicit VR, in which any text may be of any length."""
     dataset = ct_slice(0)
     with warnings.catch_warnings():
