@@ -70,8 +70,8 @@ def run(context: Context) -> Table:
             *context.limited(),
             f"{SLICES} slices around the middle of each scan, {STEP} apart; only the other scan is resampled, which "
             "smooths it: methods that blur are favoured a little",
-            "other patients of the same scanner were trained on with both of their scans; these patients' scans, with "
-            "their noise for clean, in earlier rounds of training, from whose weights the last one started",
+            "T1 and T2 of the same patients were trained on; their FLAIR, with its noise for clean, in earlier rounds "
+            "of training, from whose weights the last one started",
             "peers and 'sigma given' are told the noise of uniform tissue; peers are tuned on the first slice against "
             "the other scan",
         ),
