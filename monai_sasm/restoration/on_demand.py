@@ -17,8 +17,15 @@ from monai_sasm.io import paged
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
-from monai_sasm.restoration.restore import at_strength, coherent_weights, concluded, noise_of_slice, restore_fully
+from monai_sasm.restoration.restore import (
+    at_strength,
+    coherent_weights,
+    concluded,
+    noise_of_slice,
+    restore_fully,
+)
 from monai_sasm.restoration.restored import Restored
+from monai_sasm.restoration.shelter import darkest, with_change
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.restoration.threads import as_one_of
 from monai_sasm.restoration.told_noise import told_slices
@@ -147,7 +154,7 @@ class OnDemand:
         for index, (native, place) in enumerate(zip(self.natives, paged.paging(result.each_slice()), strict=True)):
             change = self.change(index, strength)
             changed = changed or bool(change.any())
-            place[...] = native + change
+            place[...] = with_change(native, change, darkest(native, self.plan.modality.profile))
         noted = replace(result, notes=(*result.notes, *self.notes(*range(len(self)))))
         return Restored(concluded(noted, plan, changed), plan, {}, None, {}, changed=changed)
 

@@ -35,7 +35,7 @@ from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
 from monai_sasm.restoration.refinement import enlarge, enlarge_and_refine, refine
 from monai_sasm.restoration.restored import Restored
-from monai_sasm.restoration.shelter import above_darkest, neighbours_for_experts, sheltered
+from monai_sasm.restoration.shelter import above_darkest, darkest, neighbours_for_experts, sheltered, with_change
 from monai_sasm.restoration.statistics import SliceStatistics
 from monai_sasm.restoration.target_noise import TissueNoise, aimed
 from monai_sasm.restoration.threads import AT_ONCE, in_threads
@@ -96,13 +96,14 @@ def restore_volume(
         ):
             # adding the correction in native units leaves an untouched pixel untouched to the last bit
             start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
+            floor = darkest(native, plan.modality.profile)
             tissue.see(index, native)
             measured = index % (1 + count // _MEASURED) == 0
             before = noise_of_slice(native, plan, scaling) if measured else 0.0
             for rows in bands(*start.shape[1:]):
                 correction = scaling.scale * change[:, rows].numpy()
                 changed = changed or bool(correction.any())
-                restored = start[:, rows] + correction
+                restored = with_change(start[:, rows], correction, floor)
                 if changes is not None:
                     changes[index, rows] = (restored - start[:, rows]).mean(0)
                 place[:, rows] = restored

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_sasm.functional.neighbours import fit_neighbours
@@ -110,6 +112,19 @@ def above_darkest(restored: ImageBatch, start: ImageBatch, profile: ModalityProf
     if not profile.nonnegative:
         return restored
     return torch.maximum(restored, start.amin((1, 2, 3), keepdim=True).clamp_max(0))
+
+
+def darkest(native: NDArray[np.float32], profile: ModalityProfile) -> float | None:
+    """What a restored slice does not fall below, in the unit of the image; ``None`` where there is no such value."""
+    return min(0.0, float(native.min())) if profile.nonnegative else None
+
+
+def with_change(
+    native: NDArray[np.float32], change: NDArray[np.floating], floor: float | None = None
+) -> NDArray[np.float32]:
+    """Their sum, but no less than :func:`darkest`: rounding takes a magnitude that is all but 0 below it."""
+    restored: NDArray[np.float32] = native + change
+    return restored if floor is None else np.maximum(restored, np.float32(floor), out=restored)
 
 
 def neighbours_for_experts(slab: ImageBatch, modality: Modality) -> ImageBatch:

@@ -15,6 +15,7 @@ from monai_sasm.errors import BundleError
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
+from monai_sasm.restoration.shelter import darkest, with_change
 from monai_sasm.types import Modality
 from tests.toy_bundles import bundle, write_bundle, write_gain_expert
 
@@ -282,3 +283,11 @@ def test_an_incomplete_bundle_is_explained(tmp_path: Path, spoil, message: str) 
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(BundleError, match=r"no bundle named 'nothing'; available: .*noise_photo_unet"):
         bundles.load("nothing")
+
+
+def test_rounding_takes_no_magnitude_below_zero() -> None:
+    native = np.array([[1e-3, 5.0], [-2.0, 3.0]], np.float32)
+    change = np.array([[-1.0000001e-3, -9.0], [-1.0, 1.0]], np.float32)
+    assert with_change(native[:1], change[:1], darkest(native[:1], Modality.MR.profile)).min() == 0
+    assert with_change(native, change, darkest(native, Modality.MR.profile)).min() == -2, "the darkest of the input"
+    np.testing.assert_array_equal(with_change(native, change, darkest(native, Modality.CT.profile)), native + change)

@@ -71,13 +71,14 @@ def inspect(path: Path, modality: Modality | None = None) -> Entry:
 
     Args:
         path: a NIfTI file.
-        modality: what made it; without it, only a BIDS suffix in the file name decides, nothing is guessed.
+        modality: what made it, unless the file says it itself, by a BIDS suffix or its sidecar; nothing is guessed.
     """
     refusal, unreadable, doubt, geometry = None, False, None, "unknown"
     notes: tuple[str, ...] = ()
     paths: tuple[Path, ...] = (path,)
-    known = modality or names.bids_modality(path)
+    known = modality
     try:
+        known = names.said_modality(path) or modality
         header = read_header(path)
         if not header.is_single:
             paths = (path, names.paired(path))

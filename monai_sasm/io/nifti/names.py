@@ -32,6 +32,8 @@ _MEANINGS = {  # what it is -> BIDS entities and suffixes, and the suffixes of d
     "a map that lay beside a result": r"_(weight-[\w-]+|trust|uncertainty|change)$",  # as --save-maps names them
 }
 
+_OTHERS = re.compile(r"_(pet|meg|eeg|ieeg|nirs|spect|us)$", re.IGNORECASE)  # BIDS, and what people write
+
 
 def is_nifti_name(path: Path) -> bool:
     """Whether a file name ends like that of a NIfTI file."""
@@ -117,11 +119,27 @@ def meaning(path: Path) -> str | None:
     return next((what for what, ends in _MEANINGS.items() if re.search(ends, name, re.IGNORECASE)), None)
 
 
-def bids_modality(path: Path) -> Modality | None:
-    """What made an image, by a BIDS suffix such as ``_T1w`` or ``_ct``; ``None`` without one."""
-    known = ((modality, modality.profile.bids_suffixes) for modality in Modality.known())
-    fits = (one for one, ends in known if ends and re.search(f"_(?:{ends})$", stem(path), re.IGNORECASE))
-    return next(fits, None)
+def said_modality(path: Path) -> Modality | None:
+    """What made an image, by a BIDS suffix such as ``_T1w`` or ``_ct``, or by ``Modality`` in the sidecar, as dcm2niix
+    writes it; ``None`` where neither says it.
+
+    Raises:
+        RefusedError: it is of another kind, such as PET.
+    """
+    known = [(modality, modality.profile.bids_suffixes) for modality in Modality.known()]
+    name, told = stem(path), read_sidecar(path).get("Modality")
+    for modality, ends in known:
+        if ends and re.search(f"_(?:{ends})$", name, re.IGNORECASE):
+            return modality
+    other = _OTHERS.search(name)
+    if other:
+        raise RefusedError(f"its name says that it is {other[1].upper()}, for which there is no expert")
+    if not isinstance(told, str) or not told:
+        return None
+    for modality, _ in known:
+        if told.upper() == modality.value and not modality.profile.is_picture:
+            return modality
+    raise RefusedError(f"its sidecar says that its modality is {told[:16]!r}, for which there is no expert")
 
 
 def stem(path: Path) -> str:

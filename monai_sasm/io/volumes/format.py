@@ -257,7 +257,7 @@ def _voxels(target: Path) -> Path:
 def _modality(path: Path, layout: Layout, given: Modality | None) -> Modality:
     if given is not None and layout.modality not in (None, given):
         raise RefusedError(f"the file says that it is {layout.modality}, not {given}: leave modality='{given}' out")
-    known = layout.modality or given or names.bids_modality(path)
+    known = layout.modality or names.said_modality(path) or given
     if known is None or known.profile.is_picture:
         raise RefusedError(unknown_modality())
     return known
