@@ -132,7 +132,7 @@ def run(context: Context) -> Table:
             "while weights were chosen",
             *_few(counts),
             "clean: as published, no fault added; full dose has noise of its own, and a gate may rightly lower it",
-            "slices are taken evenly from each series, and restored between their neighbours as in the whole series; photos whole",
+            "slices are taken evenly from each series and restored as in the whole series; photos whole",
             f"{DEFAULT}: the gate decides; peers are told the noise that the pipeline's estimator reads, and not tuned",
         ),
         details={"images": counts},
