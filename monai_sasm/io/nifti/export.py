@@ -78,6 +78,7 @@ def _encoded(array: NDArray[np.float32], like: Volume, path: Path) -> tuple[Any,
     code = _orientation_code(like)
     header.set_sform(affine, code)
     header.set_qform(affine, code if np.allclose(header.get_qform(), affine, atol=1e-3) else 0)  # no shear in a qform
+    _keep_qform(header, like)
     _set_time(header, like)
     header.set_slope_inter(1, 0)
     return header, paging(values[..., index] for index in range(values.shape[-1]))
@@ -118,6 +119,14 @@ def _orientation_code(like: Volume) -> int:
         return _SCANNER
     header = like.source.header
     return int(header["sform_code"]) or int(header["qform_code"]) or _ALIGNED
+
+
+def _keep_qform(header: Any, like: Volume) -> None:
+    """The qform of a NIfTI file that has both, for viewers that go by it: it may be another one than the sform."""
+    if isinstance(like.source, NiftiSource) and like.source.header.get_xyzt_units()[0] in ("mm", "unknown"):
+        source = like.source.header
+        if source["qform_code"] > 0 and source["sform_code"] > 0:
+            header.set_qform(source.get_qform(), int(source["qform_code"]))
 
 
 def _set_time(header: Any, like: Volume) -> None:

@@ -328,3 +328,19 @@ def test_maps_of_time_points_keep_their_time(unit: str, step: float, tmp_path: P
     plain = replace(volume, source=None)
     made = nibabel.load(export(plain.array, plain, tmp_path / "array.nii")).header
     assert made.get_xyzt_units() == ("mm", "unknown")
+
+
+def test_a_map_keeps_a_qform_that_differs_from_the_sform(tmp_path: Path) -> None:
+    """Viewers that go by the qform show the map where they show its image."""
+    image = nibabel.Nifti1Image(np.ones((6, 5, 4), np.float32), np.diag([1.0, 1, 2, 1]))
+    oblique = np.diag([1.0, 1, 2, 1])
+    oblique[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    oblique[:3, 3] = [5, -3, 2]
+    image.set_sform(np.diag([1.0, 1, 2, 1]), 2)
+    image.set_qform(oblique, 1)
+    nibabel.save(image, tmp_path / "image.nii.gz")
+    volume = read(tmp_path / "image.nii.gz", Modality.MR)
+    written = nibabel.load(export(volume.array[0], volume, tmp_path / "map.nii.gz"))
+    np.testing.assert_allclose(written.header.get_qform(), oblique, atol=1e-5)
+    np.testing.assert_allclose(written.header.get_sform(), np.diag([1.0, 1, 2, 1]))
+    assert int(written.header["qform_code"]) == 1
