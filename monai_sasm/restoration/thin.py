@@ -94,7 +94,7 @@ def thin_volume(
     for index, thick in enumerate(stacks):
         scaling = scaling_for(volume.stacks()[index])
         start = scaling.forward(profile.interpolate(thick))
-        sigma = _noise(scaling.forward(thick), restorer) if told is None else told[index * len(thick)].reading
+        sigma = _noise(scaling.forward(thick), restorer) if told is None else told[index * volume.stack_length].reading
         end = profile.consistent(
             _restored_planes(start, sides, sigma, expert, restorer, progress), scaling.forward(thick)
         )
