@@ -44,7 +44,7 @@ def stripped_brain() -> NDArray[np.int16]:
 def test_a_bundle_run_restores_as_the_command_does(
     tmp_path: Path, name: str, modality: str, image: NDArray[np.int16], background: int
 ) -> None:
-    source = tmp_path / "in" / "image_T1w.nii.gz"
+    source = tmp_path / "in" / "image.nii.gz"
     source.parent.mkdir()
     stack = np.stack([image, image[::-1], image], 2)
     nibabel.save(nibabel.Nifti1Image(stack, np.diag([0.9, 0.9, 5.0, 1.0])), source)

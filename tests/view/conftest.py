@@ -62,9 +62,9 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert not list(place.glob("sasm-view-*")), "uploads are deleted on the way out"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser for all tests of this folder."""
+    """One browser for the tests of a file: others run asyncio, which Playwright does not bear beside it."""
     with chromium_running() as browser:
         yield browser
 
