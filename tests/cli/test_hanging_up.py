@@ -61,7 +61,11 @@ def test_uploads_are_deleted(tmp_path: Path) -> None:
     from tests.view.test_server import ask
 
     (tmp_path / "scans").mkdir()
-    viewer = started(tmp_path / "scans", tmp_path / "out")
+    outer = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests themselves run under nohup
+    try:
+        viewer = started(tmp_path / "scans", tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGHUP, outer)
     assert ask(viewer, "/api/files/photo.png", "PUT", b"pixels", origin=viewer.base)[0] == 200
     assert len(list(tmp_path.glob("sasm-view-*"))) == 1
     viewer.process.send_signal(signal.SIGHUP)
