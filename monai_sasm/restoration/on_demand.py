@@ -17,13 +17,7 @@ from monai_sasm.io import paged
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.operating_range import range_notes
 from monai_sasm.restoration.plan import Plan
-from monai_sasm.restoration.restore import (
-    at_strength,
-    coherent_weights,
-    concluded,
-    noise_of_slice,
-    restore_fully,
-)
+from monai_sasm.restoration.restore import at_strength, coherent_weights, concluded, noise_of_slice, restore_fully
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.restoration.shelter import darkest, with_change
 from monai_sasm.restoration.statistics import SliceStatistics

@@ -162,8 +162,8 @@ def _restored_slices(
     indices = spread_evenly(len(some), slices)
     for index in indices:
         some.restore(index)
-    natives, changes = ([one(index) for index in indices] for one in (some.natives.__getitem__, some.change))
-    return np.stack(natives), np.stack(changes), np.array([some.scalings[index].scale for index in indices])
+    natives, changes = np.stack([some.natives[index] for index in indices]), np.stack(list(map(some.change, indices)))
+    return natives, changes, np.array([some.scalings[index].scale for index in indices])
 
 
 @dataclass(frozen=True)

@@ -127,13 +127,14 @@ def said_modality(path: Path) -> Modality | None:
         RefusedError: it is of another kind, such as PET.
     """
     known = [(modality, modality.profile.bids_suffixes) for modality in Modality.known()]
-    name, told = stem(path), read_sidecar(path).get("Modality")
+    name = stem(path)
     for modality, ends in known:
         if ends and re.search(f"_(?:{ends})$", name, re.IGNORECASE):
             return modality
     other = _OTHERS.search(name)
     if other:
         raise RefusedError(f"its name says that it is {other[1].upper()}, for which there is no expert")
+    told = read_sidecar(path).get("Modality")
     if not isinstance(told, str) or not told:
         return None
     for modality, _ in known:
