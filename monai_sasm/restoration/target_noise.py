@@ -3,7 +3,7 @@
 With the full correction ``d`` of an image ``x``, the noise of ``x + s d`` in a uniform region is
 ``sqrt(var(x) + 2 s cov(x, d) + s^2 var(d))``. The three numbers are measured in small uniform squares of some slices,
 and their means taken; one strength then holds for the whole volume, so that slices keep their noise relative to each
-other.
+other. Slices of time points that differ in brightness are measured each in percent of its own white.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.errors import RefusedError
-from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.functional.squares import flattened, freedom, squares_of
 from monai_sasm.functional.uniform_tissue import FEWEST, SLICES, middle, spread_evenly, tissue, uniformity
 from monai_sasm.io.volume import Volume
@@ -75,7 +74,8 @@ def noise_curve(
         image: ``(N, c, H, W)``, in the unit of the image.
         change: same shape, restored minus image.
         modality: says which values are tissue.
-        scale: unit of the image over the working scale, of all slices or of each, ``(N,)``.
+        scale: unit of the image over the working scale, of all slices or of each, ``(N,)``. Where they differ, as
+            whites of time points do, each slice counts in its own, and the curve is in the unit of their mean.
         smoother: a change that lowers the noise everywhere, same shape: shows which squares are uniform where
             ``change`` leaves some of them alone.
 
@@ -84,9 +84,10 @@ def noise_curve(
     """
     changes = (change, change if smoother is None else smoother)
     rule = uniformity(modality.profile)
-    x, d, smooth = (squares_of(np.asarray(one, np.float64), rule.side) for one in (image, *changes))  # (n, side^2)
-    scales = np.repeat(np.broadcast_to(scale, len(image)), len(x) // len(image))  # of each square
-    found = tissue(x / scales[:, None], (x + smooth).mean(1) / scales, modality.profile)
+    white = float(np.mean(scale))
+    alike = white / np.broadcast_to(np.asarray(scale, np.float64), len(image))[:, None, None, None]
+    x, d, smooth = (squares_of(alike * one, rule.side) for one in (image, *changes))  # (n, side^2)
+    found = tissue(x / white, (x + smooth).mean(1) / white, modality.profile)
     if found.sum() < FEWEST:
         raise RefusedError("there is too little uniform tissue to measure noise on; give a strength instead of a noise")
     x, d, smooth = (flattened(one[found]) for one in (x, d, smooth))
@@ -193,15 +194,15 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     target, most = plan.options.target_noise, plan.options.strength
     if target is None:
         return Aim(plan)
+    image, change, scales = _restored_slices(volume, plan)
+    measured = partial(noise_curve, image, modality=plan.modality, scale=scales)
     if plan.modality.profile.relative:
-        target = target / 100 * scaling_for(volume).scale
+        target = target / 100 * float(np.mean(scales))  # the white that the curve is in the unit of
     alone = _denoiser_alone(plan)
     notes: tuple[str, ...] = ()
     if alone is None:
-        curve = measure_noise(volume, plan)
+        curve = measured(change)
     else:
-        image, change, scales = _restored_slices(volume, plan)
-        measured = partial(noise_curve, image, modality=plan.modality, scale=scales)
         everything = _restored_slices(volume, alone)[1]
         curve, everywhere = measured(change, smoother=everything), measured(everything)
         least = curve.at(curve.strength_for(target, most))

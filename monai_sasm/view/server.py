@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from monai_sasm import __version__
 from monai_sasm.errors import RefusedError, as_commands, reason_of
-from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.intensity import scalings_for
 from monai_sasm.functional.uniform_tissue import uniform_rule
 from monai_sasm.view.found import Found, Image
 from monai_sasm.view.guard import REPORT_POLICY, ViewGuard
@@ -281,7 +281,8 @@ class Viewer:
             "reduction": study.reduction,
             "percentiles": spread,
             "flips": list(place.flips),
-            "tissue": [scaling_for(volume).scale * end for end in profile.tissue],
+            "tissue": list(profile.tissue),
+            "whites": [one.scale for one in scalings_for(volume)],
             "uniform": uniform_rule(profile),
             "enlarges": profile.is_picture and not isinstance(study, (Enlarging, Filling)),
             "notes": list(volume.notes),

@@ -201,7 +201,7 @@ function limits({ profile }, data) {
 function about(study) {
   const { card, modality, profile, slices, orientation, notes } = study, { data, shape: [height, width, count] } = shown(study, slices[slices.length >> 1]);
   return { name: card.name, place: card.place, modality, unit: profile.unit, picture: profile.picture, slices: slices.length, shape: [count, height, width], spacing: orientation.spacing, ends: orientation.ends,
-    reduction: 1, percentiles: limits(study, data), flips: orientation.flips, tissue: profile.tissue.map((end) => end * study.scale), uniform: profile.uniform, enlarges: false, notes, target: "" };
+    reduction: 1, percentiles: limits(study, data), flips: orientation.flips, tissue: profile.tissue, whites: slices.map(() => study.scale), uniform: profile.uniform, enlarges: false, notes, target: "" };
 }
 
 async function answer(path, body) {

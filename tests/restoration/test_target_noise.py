@@ -125,6 +125,20 @@ def test_mr_counts_in_percent_of_white() -> None:
     np.testing.assert_allclose(result.volume.array[0][uniform].std(0).mean(), 0.02 * white, rtol=0.08)
 
 
+def test_time_points_count_in_percent_each_of_its_own_white() -> None:
+    volume, uniform = phantom(Modality.MR, 30.0)
+    both = replace(volume, array=np.concatenate([volume.array, volume.array / 20]))
+    options = Options(expert="smooth", target_noise=2.0)
+    alone, whole = (restorer(Modality.MR)(one, options) for one in (volume, both))
+    assert 0 < whole.summary["strength"] == pytest.approx(alone.summary["strength"], rel=0.05)
+    white = scaling_for(volume).scale
+    for array, own in zip(whole.volume.array, (white, white / 20), strict=True):
+        np.testing.assert_allclose(array[uniform].std(0).mean(), 0.02 * own, rtol=0.1)
+    told = whole.summary["tissue_noise"]
+    assert told["result"] == pytest.approx(told["target"], rel=0.01)
+    assert not any("noise" in note for note in whole.volume.notes)
+
+
 def test_anatomy_is_not_taken_for_the_noise_of_mr() -> None:
     """In the squares that CT is measured in, three times as much seems to be left, of anatomy."""
     y, x = np.mgrid[:200, :200] / 200 - 0.5

@@ -211,7 +211,9 @@ def test_the_target_noise_is_that_of_the_command_line(tab: Tab, ct: sasm.Volume,
 
 @pytest.mark.parametrize("modality", [sasm.Modality.CT, sasm.Modality.MR])
 @pytest.mark.parametrize("flips", [(False, False), (True, False), (True, True)])
-def test_noise_curves_of_slices(tab: Tab, flips: tuple[bool, bool], modality: sasm.Modality) -> None:
+@pytest.mark.parametrize("darker", [1, 20])
+def test_noise_curves_of_slices(tab: Tab, flips: tuple[bool, bool], modality: sasm.Modality, darker: int) -> None:
+    """Also of time points that differ in brightness."""
     draw = np.random.default_rng(2)
     x = draw.normal(40, 20, (3, 1, 101, 83)).astype(np.float32)
     x[:, :, 30:60, 20:50] += 60 * (np.mgrid[:30, :30].sum(0) % 7)
@@ -219,24 +221,27 @@ def test_noise_curves_of_slices(tab: Tab, flips: tuple[bool, bool], modality: sa
     if modality is sasm.Modality.MR:  # bright tissue beside noise alone, both dark and not
         x, scale = np.abs(x + np.where(np.arange(83) < 60, 60, -40)).astype(np.float32), 200.0
     d = (-0.7 * (x - gaussian_filter(x, (0, 0, 1, 1)))).astype(np.float32)
-    curve = noise_curve(x, d, modality, scale)
+    scales = np.array([scale, scale, scale / darker])
+    x[2], d[2] = x[2] / darker, d[2] / darker
+    curve = noise_curve(x, d, modality, scales)
     step = [-1 if flipped else 1 for flipped in flips]
     shown = [one[:, 0, :: step[0], :: step[1]].reshape(3, -1).tolist() for one in (x, d)]
     rule, profile = uniformity(modality.profile), modality.profile
     about = {
         "flips": list(flips),
-        "tissue": [scale * end for end in profile.tissue],
+        "tissue": list(profile.tissue),
         "uniform": uniform_rule(profile),
     }
     found = tab.page.evaluate(
-        """async ([x, d, about]) => {
+        """async ([x, d, whites, about]) => {
             const { noiseCurve, strengthFor } = await import("/static/measure.js");
             const read = (all) => (index) => all[index];
-            const slices = x.map((one, i) => ({ shape: [101, 83], before: read(one), change: read(d[i]) }));
+            const shape = [101, 83], of = (i) => ({ before: read(x[i]), change: read(d[i]), white: whites[i] });
+            const slices = x.map((_, i) => ({ shape, ...of(i) }));
             const curve = noiseCurve(slices, about);
             return [curve, [0.1, 4, 12, 18, 40].map((target) => strengthFor(curve, target))];
         }""",
-        [*shown, about],
+        [*shown, scales.tolist(), about],
     )
     wanted = {"n": rule.side**2 * curve.squares, "vb": curve.before, "cov": curve.shared, "vc": curve.removed}
     assert found[0] == pytest.approx(wanted, rel=1e-6)

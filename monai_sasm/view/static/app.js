@@ -150,7 +150,7 @@ async function measureVolume(study) {
   if (study.picture || study.measured || some.some((index) => view.done[index] !== "1")) return;
   study.measured = true;
   const slices = await Promise.all(some.map((index) => fetched(study, index)));
-  if (view.study === study) measuring.volume(slices);
+  if (view.study === study) measuring.volume(slices, some);
 }
 
 function strip({ done, part, failure, ready }) {

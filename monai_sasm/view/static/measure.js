@@ -42,14 +42,14 @@ export function strengthFor(m, target) {
   return sdAt(m, lowest) >= target ? lowest : (-m.cov - Math.sqrt(root)) / m.vc;
 }
 
-// Noise of uniform tissue in slices [{before, change}]: the function noise_curve of restoration/target_noise.py. Null
-// where too few squares have a mean after within `tissue`; `flips` of rows and columns: squares are counted in the file;
+// Noise of uniform tissue in slices [{before, change, white}]: the function noise_curve of restoration/target_noise.py. Null
+// where too few squares have a mean after within `tissue`, of white; `flips` of rows and columns: squares are counted in the file;
 // `uniform`: the rule Uniformity of functional/uniform_tissue.py, and mean over deviation that tissue has at least.
 export function noiseCurve(slices, { tissue, flips, uniform }) {
-  const { side } = uniform, part = side / 4, found = [], [height, width] = slices[0].shape, start = [height, width].map((length, axis) => (flips[axis] ? length % side : 0));
-  for (const { before, change } of slices) for (let top = start[0]; top + side <= height; top += side) for (let left = start[1]; left + side <= width; left += side) {
-    const [x, d] = [before, change].map((read) => square(read, side, width, top, left)), mean = x.reduce((sum, one, i) => sum + one + d[i], 0) / x.length;
-    if (!(mean > tissue[0] && mean < tissue[1] && x.some((one) => one !== x[0]))) continue;
+  const { side } = uniform, part = side / 4, found = [], [height, width] = slices[0].shape, whole = slices.reduce((sum, { white }) => sum + white, 0) / slices.length, start = [height, width].map((length, axis) => (flips[axis] ? length % side : 0));
+  for (const { before, change, white } of slices) for (let top = start[0]; top + side <= height; top += side) for (let left = start[1]; left + side <= width; left += side) {
+    const [x, d] = [before, change].map((read) => square((index) => (whole / white) * read(index), side, width, top, left)), mean = x.reduce((sum, one, i) => sum + one + d[i], 0) / x.length;
+    if (!(mean > whole * tissue[0] && mean < whole * tissue[1] && x.some((one) => one !== x[0]))) continue;
     const flat = withoutPlane(x, side);
     if (!uniform.dependence || mean > uniform.dependence * Math.sqrt(product(flat, flat) / x.length)) found.push([flat, withoutPlane(d, side)]);
   }

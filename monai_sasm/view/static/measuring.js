@@ -27,9 +27,9 @@ export class Measuring {
     this.look();
   }
 
-  // The slices of a volume that `sasm restore --target-noise` measures.
-  volume(slices) {
-    this.whole = noiseCurve(slices.map(readable), this.about);
+  // The slices of a volume that `sasm restore --target-noise` measures, and their numbers.
+  volume(slices, numbers) {
+    this.whole = noiseCurve(slices.map((one, i) => ({ ...readable(one), white: this.about.whites[numbers[i]] })), this.about);
     this.look();
   }
 
