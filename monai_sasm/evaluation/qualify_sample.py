@@ -16,7 +16,7 @@ from monai_sasm.evaluation.contrast_gain import Disc, disc_signal, uniform_place
 from monai_sasm.evaluation.ct_denoising import uniform_regions
 from monai_sasm.evaluation.some_slices import RestoreSome
 from monai_sasm.evaluation.tissues import BODY, TISSUES, Mask, body_of, kinds, window_side
-from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.intensity import scalings_for
 from monai_sasm.functional.neighbours import neighbours_of, stack_distance
 from monai_sasm.io.orientation import Orientation, orientation_of
 from monai_sasm.io.volume import Volume
@@ -151,8 +151,9 @@ def sampled(volume: Volume, restore: RestoreSome, count: int) -> Sample:
         RefusedError: no slice holds enough of a patient.
     """
     modality, stack = volume.modality, volume.as_slices()
-    settings, unit = LESIONS[modality], _unit(volume)
-    indices = _indices(stack[:, 0] / unit, BODY[modality], count)
+    settings, units = LESIONS[modality], _units(volume)
+    indices = _indices(stack[:, 0] / units, BODY[modality], count)
+    unit = units[list(indices)]
     spacing = float(np.mean(pixel_sides(volume) or [1.0]))
     outcome = restore(volume, indices)
     after = outcome.after[:, 0] / unit
@@ -165,7 +166,7 @@ def sampled(volume: Volume, restore: RestoreSome, count: int) -> Sample:
         for offset in range(-reach, reach + 1):
             if 0 <= index + offset < len(stack):
                 signal = _signal(here, after.shape[1:], settings.blur, spacing=spacing, height=offset * step)
-                with_lesions[index + offset, 0] += unit * signal
+                with_lesions[index + offset, 0] += units[index + offset] * signal
                 if offset == 0:
                     lesions[number] = signal
     second = restore(volume.from_slices(with_lesions), indices)
@@ -186,12 +187,14 @@ def sampled(volume: Volume, restore: RestoreSome, count: int) -> Sample:
 
 def usable_slices(volume: Volume) -> int:
     """How many slices of a series :func:`sampled` can take at most."""
-    return len(_inner(volume.as_slices()[:, 0] / _unit(volume), BODY[volume.modality]))
+    return len(_inner(volume.as_slices()[:, 0] / _units(volume), BODY[volume.modality]))
 
 
-def _unit(volume: Volume) -> float:
-    """What a step of HU or of one percent of white is in the unit of a series."""
-    return scaling_for(volume).scale / 100 if volume.modality.profile.relative else 1.0
+def _units(volume: Volume) -> NDArray[np.float32]:
+    """What a step of HU or of one percent of white is in the unit of a series, of each slice ``(N, 1, 1)``."""
+    relative = volume.modality.profile.relative
+    steps = [one.scale / 100 if relative else 1.0 for one in scalings_for(volume)]
+    return np.array(steps, np.float32)[:, None, None]
 
 
 def _inner(stack: Image, above: float) -> NDArray[np.int64]:

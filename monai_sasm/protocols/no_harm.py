@@ -200,15 +200,18 @@ def _methods(context: Context, modality: Modality) -> list[tuple[str, RestoreSom
 def _by_peer(context: Context, method: Any, volume: Volume, indices: Sequence[int]) -> Outcome:
     import torch
 
-    from monai_sasm.functional.intensity import scaling_for
+    from monai_sasm.functional.intensity import scalings_for
     from monai_sasm.functional.noise import noise_level
 
     restored, levels = [], []
-    unit = scaling_for(volume).scale if volume.modality is Modality.MR else 1.0
-    for one in volume.as_slices()[list(indices)] / np.float32(unit):
+    whites = np.array(
+        [one.scale if volume.modality is Modality.MR else 1.0 for one in scalings_for(volume)], np.float32
+    )
+    units = whites[list(indices), None, None, None]
+    for one in volume.as_slices()[list(indices)] / units:
         levels += noise_level(context.restorer.noise_estimator(torch.from_numpy(np.ascontiguousarray(one[None]))))
         restored.append(method.restore(Case("", "", clean=one, degraded=one, sigma=levels[-1])))
-    return Outcome(np.stack(restored).astype(np.float32) * np.float32(unit), {}, float(np.median(levels)))
+    return Outcome(np.stack(restored).astype(np.float32) * units, {}, float(np.median(levels)))
 
 
 def _harms(clean: Clean, restore: RestoreSome, count: int) -> list[Harm]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -117,6 +118,21 @@ def test_magnitude_images_have_background_noise_and_quantiles() -> None:
     page = series_page(found, sample)
     assert page.count("data:image/png;base64,") == 3
     assert "Histogram" in page
+
+
+def test_time_points_are_measured_each_in_its_own_white() -> None:
+    volume = body(30.0, Modality.MR)
+    both = replace(volume, array=np.concatenate([volume.array, volume.array / 20]))
+    alone, whole = (qualify(one, restorer(), Wish(slices=count))[0] for one, count in ((volume, 4), (both, 8)))
+    assert whole["series"]["sampled"] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert whole["weights"]["noise_mri_unet"]["slices"] == pytest.approx(
+        2 * alone["weights"]["noise_mri_unet"]["slices"], abs=0.01
+    )
+    for one, other in zip(alone["strengths"][::4], whole["strengths"][::4], strict=True):
+        assert other["noise"]["middle"] == pytest.approx(one["noise"]["middle"], rel=0.05)
+        assert other["quantiles"] == pytest.approx(one["quantiles"], rel=0.02)
+        assert other["gain"]["3 mm/15"]["gain"] == pytest.approx(one["gain"]["3 mm/15"]["gain"], rel=0.02)
+        assert other["gain"]["3 mm/15"]["places"] > one["gain"]["3 mm/15"]["places"]
 
 
 def test_other_modalities_and_empty_series_are_refused() -> None:

@@ -6,6 +6,8 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -18,6 +20,8 @@ from monai_sasm.evaluation import mri_noise
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.mri_lesions import BALLS, invented, place
 from monai_sasm.evaluation.table import Row
+from monai_sasm.functional.noise import NoiseEstimator
+from monai_sasm.io.volume import Volume
 from monai_sasm.protocols import coherence, ct_phantom, mri_lesions, no_harm
 from monai_sasm.protocols.evaluate import evaluate_in
 from monai_sasm.types import Modality
@@ -251,6 +255,22 @@ def test_no_harm_counts_slices_that_can_be_measured(tmp_path: Path) -> None:
     found = no_harm._clean_images(tmp_path, Modality.CT, None)
     assert [no_harm._length(one.entry) for one in found] == [18, 10]  # without the outermost at both ends
     assert no_harm._share(found, Modality.CT, None) == 18
+
+
+def test_another_method_is_shown_time_points_each_in_its_own_white() -> None:
+    array = np.random.default_rng(0).uniform(100, 900, (1, 16, 16, 2)).astype(np.float32)
+    series = Volume(np.concatenate([array, array / 64]), Modality.MR, np.eye(4), slice_axis=2)
+    seen: list[np.ndarray] = []
+
+    def halved(case: Any) -> np.ndarray:
+        seen.append(case.degraded)
+        return case.degraded / 2
+
+    method = SimpleNamespace(restore=halved)
+    house = SimpleNamespace(restorer=SimpleNamespace(noise_estimator=NoiseEstimator()))
+    outcome = no_harm._by_peer(house, method, series, [1, 3])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(seen[0], seen[1])
+    np.testing.assert_allclose(outcome.after, series.as_slices()[[1, 3]] / 2, rtol=1e-6)
 
 
 def test_the_units_of_no_harm_are_patients(brains: Path) -> None:
