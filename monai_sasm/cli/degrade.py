@@ -18,8 +18,6 @@ from monai_sasm.errors import reason_of
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from monai_sasm.io.entry import Entry
     from monai_sasm.io.volume import Volume
 
@@ -260,11 +258,13 @@ def _make_versions(entry: Entry, file: str, output: Path, asked: Asked, records:
     name = stem(Path(file))
     try:
         volume = entry.load()
-        model = _model(asked.kind, asked.choices, volume)
+        # each time point by its own white, as it would be alone; CT has one scale, and one dose for all
+        stacks = volume.stacks() if volume.modality.profile.relative else [volume]
+        models = [_model(asked.kind, asked.choices, one) for one in stacks]
         for version in range(1, asked.count + 1):
             own = file if asked.count == 1 else f"{name}-{version}{file.removeprefix(name)}"
             seed = _seed(entry, version, asked)
-            how = {"model": model, "kind": asked.kind, "seed": seed, "overwrite": asked.overwrite}
+            how: dict[str, Any] = {"models": models, "kind": asked.kind, "seed": seed, "overwrite": asked.overwrite}
             records.append(_make_pair(volume, own, output, **how))
     except Exception as error:  # one bad image must not end the data set
         logger.debug("traceback", exc_info=True)
@@ -283,36 +283,42 @@ def _seed(entry: Entry, version: int, asked: Asked) -> int:
 
 
 def _make_pair(
-    volume: Volume, file: str, output: Path, *, model: Any, kind: Kind, seed: int, overwrite: bool
+    volume: Volume, file: str, output: Path, *, models: Sequence[Any], kind: Kind, seed: int, overwrite: bool
 ) -> dict[str, Any]:
     """Degrade one image slice by slice, write it, and say what was drawn.
 
-    Padding was never measured and stays; noise of MR scanners fills the background, too.
+    There is one model for all slices, or one for each time point; they draw the same shares of their whites. Padding
+    was never measured and stays; noise of MR scanners fills the background, too.
     """
     import numpy as np
     import torch
 
+    from monai_sasm.functional.intensity import scalings_for
     from monai_sasm.io.commit import guard_target
+    from monai_sasm.restoration.shelter import sheltered
 
     places = {part: output / part / file for part in PARTS}
     for place in places.values():
         guard_target(place, overwrite=overwrite)
     padded = not volume.modality.profile.is_picture and kind not in (Kind.RICIAN, Kind.KSPACE)
-    generator = torch.Generator().manual_seed(seed)
-    slices = volume.as_slices()
+    slices, scalings = volume.as_slices(), scalings_for(volume)
     noisy, masks = np.empty_like(slices), np.empty((len(slices), *slices.shape[2:]), np.float32)
-    params: Any = None
+    drawn = [model.draw((1, *slices.shape[1:]), torch.Generator().manual_seed(seed)) for model in models]
     for index, clean in enumerate(torch.from_numpy(np.ascontiguousarray(slices))):
         # strength is drawn once, as one scan has one dose; the noise of each slice is its own
-        params = model.draw((1, *clean.shape), generator) if index == 0 else replace(params, seed=params.seed + 1)
-        kept = _padding(clean[None], volume) if padded else torch.zeros_like(clean[None], dtype=torch.bool)
-        noisy[index] = torch.where(kept, clean, model.apply(clean[None], params))[0].numpy()
+        stack = index * len(models) // len(slices)
+        params = replace(drawn[stack], seed=drawn[stack].seed + index)
+        kept = torch.zeros_like(clean[None], dtype=torch.bool)
+        if padded:
+            kept = sheltered(scalings[index].forward(clean[None]), volume.modality.profile).padding
+        noisy[index] = torch.where(kept, clean, models[stack].apply(clean[None], params))[0].numpy()
         masks[index] = params.mask[0, 0].masked_fill(kept[0].all(0), 0).numpy()
     on_grid = masks if volume.modality.profile.is_picture else volume.from_slices(masks[:, None]).array
     parts = {"clean": volume.array, "noisy": volume.from_slices(noisy).array, "masks": on_grid}
     for part, array in parts.items():
         write_image(volume, array, places[part], overwrite=overwrite)
-    return {"file": file, "seed": seed, "drawn": plain(params)}
+    said = [plain(replace(one, seed=params.seed)) for one in drawn]
+    return {"file": file, "seed": seed, "drawn": said[0] if len(said) == 1 else said}
 
 
 def _own_photons(volume: Volume, spacing: float, kernel: str) -> float:
@@ -323,14 +329,6 @@ def _own_photons(volume: Volume, spacing: float, kernel: str) -> float:
     if found is None:
         logger.warning("%s: too little uniform tissue to measure noise; --dose is of a usual dose there", volume.name)
     return found or 1.0
-
-
-def _padding(image: Tensor, volume: Volume) -> Tensor:
-    """Bool, the shape of slices ``(B, C, H, W)``: what was never measured."""
-    from monai_sasm.functional.intensity import scaling_for
-    from monai_sasm.restoration.shelter import sheltered
-
-    return sheltered(scaling_for(volume).forward(image), volume.modality.profile).padding
 
 
 def _model(kind: Kind, choices: dict[str, Any], volume: Volume | None = None) -> Any:

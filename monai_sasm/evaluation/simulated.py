@@ -113,13 +113,12 @@ class Simulation:
         """
         import torch
 
-        model = SIMULATED[self.modality, self.degradation][1](clean)
-        generator = torch.Generator().manual_seed(seed)
         slices = np.ascontiguousarray(clean.as_slices())
-        params: Any = None
         degraded = np.empty_like(slices)
-        for index, one in enumerate(torch.from_numpy(slices)):
-            shape = (1, *one.shape)
-            params = model.draw(shape, generator) if params is None else replace(params, seed=params.seed + 1)
-            degraded[index] = model.apply(one[None], params)[0].numpy()
+        for number, stack in enumerate(clean.stacks()):  # each time point has as much of its own white
+            model = SIMULATED[self.modality, self.degradation][1](stack)
+            params: Any = model.draw((1, *slices.shape[1:]), torch.Generator().manual_seed(seed))
+            for index in range(number * clean.stack_length, (number + 1) * clean.stack_length):
+                own = replace(params, seed=params.seed + index)
+                degraded[index] = model.apply(torch.from_numpy(slices[index])[None], own)[0].numpy()
         return clean.from_slices(degraded)

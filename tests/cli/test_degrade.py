@@ -152,6 +152,30 @@ def test_padding_gets_no_noise(sasm: Any, tmp_path: Path, how: tuple[str, ...]) 
     np.testing.assert_array_equal(mask, ~padded)
 
 
+@pytest.mark.parametrize("kind", ["rician", "gaussian", "kspace"])
+def test_time_points_get_noise_each_of_its_own_white(sasm: Any, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "in").mkdir()
+    bright = np.random.default_rng(0).uniform(900, 1000, (48, 40, 3)).astype(np.float32)
+    bright[:24] /= 2
+    for name, array in (("alone", bright), ("series", np.stack([bright, bright / 20], -1))):
+        nibabel.save(nibabel.Nifti1Image(array, np.diag([1, 1, 3.0, 1])), tmp_path / "in" / f"{name}_bold.nii.gz")
+    options = ("--kind", kind, "--sigma", "0.1:0.2", *(("--factor", "1") if kind == "kspace" else ()))
+    code, _, err = sasm("degrade", tmp_path / "in", "-o", tmp_path / "out", *options)
+    assert code == 0, err
+    noise = {
+        name: nibabel.load(tmp_path / "out" / "noisy" / f"{name}_bold.nii.gz").get_fdata() - array
+        for name, array in (("alone", bright), ("series", np.stack([bright, bright / 20], -1)))
+    }
+    first, second = (noise["series"][..., time][24:] for time in (0, 1))
+    assert 95 < first.std() < 205
+    assert 20 * second.std() == pytest.approx(first.std(), rel=0.05)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.1
+    alone, series = json.loads((tmp_path / "out" / "parameters.json").read_text())["images"]
+    assert isinstance(alone["drawn"], dict)
+    whites = [one["sigma"]["mean"] for one in series["drawn"]]
+    assert whites[0] == pytest.approx(20 * whites[1])
+
+
 def test_the_dose_is_a_share_of_the_own_or_of_a_usual_one(sasm: Any, tmp_path: Path) -> None:
     photons = {}
     for of in ((), ("--dose-of", "own"), ("--dose-of", "usual")):

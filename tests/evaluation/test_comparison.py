@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,9 @@ def test_simulated_strength() -> None:
     assert (noisy.array - clean.array)[tissue].std() == pytest.approx(0.06 * white, rel=0.1)
     assert np.array_equal(noisy.array, Simulation(Modality.MR, "noise")(clean, 7).array)
     assert not np.array_equal(noisy.array[0, 0] - clean.array[0, 0], noisy.array[0, 1] - clean.array[0, 1])
+    times = Simulation(Modality.MR, "noise")(replace(clean, array=np.concatenate([array, array / 20])), 7)
+    np.testing.assert_array_equal(times.array[:1], noisy.array)
+    assert (20 * times.array[1:] - array)[tissue].std() == pytest.approx(0.06 * white, rel=0.1)
     body = Volume(1000 * scene(6, (32, 32, 1)).transpose(2, 0, 1)[None] - 500, Modality.CT, clean.affine, 0)
     low = Simulation(Modality.CT, "low-dose")(body, 1)
     assert 0 < float(np.abs(low.array - body.array).mean()) < 500
