@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from monai_sasm.functional.noise import volume_noise_level
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.plan import Plan
+from monai_sasm.restoration.shelter import darkest, with_change
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +42,15 @@ def by_plan(plan: Plan) -> RestoreSome:
         for index in indices:
             slices.restore(index)
         maps = [slices.weights(index) for index in indices]
+        natives = [slices.natives[index] for index in indices]
         none = np.zeros(slices.natives[0].shape[1:], np.uint8)
         return Outcome(
-            after=np.stack([slices.natives[index] + slices.change(index) for index in indices]),
+            after=np.stack(
+                [
+                    with_change(native, slices.change(index), darkest(native, plan.modality.profile))
+                    for native, index in zip(natives, indices, strict=True)
+                ]
+            ),
             weights={
                 name: np.stack([one.get(name, none) for one in maps]).astype(np.float32) / np.float32(255)
                 for name in plan.classes

@@ -11,6 +11,7 @@ import pytest
 from monai_sasm.evaluation.qualify_sample import sampled
 from monai_sasm.evaluation.some_slices import Outcome, by_plan
 from monai_sasm.io.volume import Volume
+from monai_sasm.restoration.on_demand import OnDemand
 from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
 from tests.evaluation.test_qualify import EXPERT, body, restorer
@@ -23,6 +24,13 @@ def test_they_are_those_of_the_whole_volume() -> None:
     np.testing.assert_allclose(some.after, whole.volume.as_slices()[[1, 4]], atol=1e-3)
     np.testing.assert_allclose(some.weights[EXPERT], whole.weights[EXPERT][[1, 4]], atol=0.5 / 255 + 1e-6)
     assert some.noise == pytest.approx(whole.summary["noise"] / 1000, rel=0.05)
+
+
+def test_no_magnitude_falls_below_zero_by_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = body(30.0, Modality.MR, slices=2)
+    monkeypatch.setattr(OnDemand, "change", lambda self, index: np.float32(-1.000001) * self.natives[index])
+    some = by_plan(restorer().plan(Modality.MR, Options()))(volume, [0, 1])
+    assert some.after.min() == some.after.max() == 0
 
 
 def close(volume: Volume, distance: float) -> Volume:
