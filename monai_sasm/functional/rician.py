@@ -22,17 +22,16 @@ RAYLEIGH = 2 - math.pi / 2
 _STRONG = 400.0  # (A / sigma)^2 from which the formula is a difference of large numbers, and within 0.2 % of 1
 
 
-def magnitude_variance(mean_square: Tensor, sigma: float) -> Tensor:
-    r"""Variance of a magnitude whose mean square is :math:`A^2 + 2 \sigma^2`.
+def magnitude_variance(mean_square: Tensor) -> Tensor:
+    r"""Variance :math:`\xi` of a magnitude whose mean square is :math:`\theta^2 + 2`, for a noise variance of 1.
 
     Args:
-        mean_square: any shape, squared unit of the image; below :math:`2 \sigma^2` it is taken for background.
-        sigma: standard deviation of the noise of both parts, above 0, unit of the image.
+        mean_square: any shape, over :math:`\sigma^2`; below 2 it is taken for background.
 
     Returns:
-        Same shape, between :data:`RAYLEIGH` and 1 times :math:`\sigma^2`.
+        Same shape, between :data:`RAYLEIGH` and 1, over :math:`\sigma^2`.
     """
-    squared = (mean_square / sigma**2 - 2).clamp(0, _STRONG)  # theta^2
+    squared = (mean_square - 2).clamp(0, _STRONG)  # theta^2
     quarter = squared / 4
     bessel = (2 + squared) * torch.special.i0e(quarter) + squared * torch.special.i1e(quarter)
-    return sigma**2 * (2 + squared - math.pi / 8 * bessel**2).clamp(RAYLEIGH, 1)
+    return (2 + squared - math.pi / 8 * bessel**2).clamp(RAYLEIGH, 1)

@@ -55,8 +55,8 @@ class ToldNoise:
         height, width = image.shape[-2:]
         block = self.estimator.block
         whole = F.pad(image.float().mean(1, keepdim=True), (0, -width % block, 0, -height % block), mode="replicate")
-        variance = magnitude_variance(F.avg_pool2d(whole**2, block), self.sigma)  # (B, 1, h, w)
-        part = self.estimator.spread((variance / self.sigma**2).sqrt(), (height, width))
+        variance = magnitude_variance(F.avg_pool2d(whole**2, block) / self.sigma**2)  # (B, 1, h, w)
+        part = self.estimator.spread(variance.sqrt(), (height, width))
         return (self.reading * part).to(image.dtype)
 
 
