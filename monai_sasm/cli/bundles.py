@@ -10,7 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from monai_sasm.cli.arguments import Overwrite
-from monai_sasm.cli.output import exit_code, logger, one_line_errors, print_row, print_table, say, set_up_logging
+from monai_sasm.cli.output import (
+    exit_code,
+    logger,
+    one_line_errors,
+    print_row,
+    print_table,
+    say,
+    say_lines,
+    set_up_logging,
+)
 from monai_sasm.errors import reason_of
 
 _COLUMNS = ("name", "role", "modality", "degradation", "weights", "called", "gain", "description")
@@ -84,8 +93,7 @@ def new(
 
         root = new_bundle(name, origin, output, extra=trust or ())
         say(root)
-        for line in _next_steps(root, origin).split("\n"):
-            say(line, sys.stderr)
+        say_lines(_next_steps(root, origin), sys.stderr)
 
 
 @bundles.command()
