@@ -15,6 +15,7 @@ from monai_sasm.io.formats import open_images
 from monai_sasm.io.photo.eight_bits import read_bytes
 from monai_sasm.io.same_grid import check_same_grid
 from monai_sasm.io.volume import Volume
+from monai_sasm.io.walk import is_hidden
 from monai_sasm.types import Modality
 
 PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
@@ -46,7 +47,7 @@ def photo_files(
         path
         for folder in folders
         for path in sorted(Path(folder).rglob("*") if recursive else Path(folder).glob("*"))
-        if path.suffix.lower() in PHOTO_SUFFIXES and path.stem not in excluded and not _is_hidden(path)
+        if path.suffix.lower() in PHOTO_SUFFIXES and path.stem not in excluded and not is_hidden(path)
     ][:limit]
     if not paths:
         raise FileNotFoundError(f"no photos ({', '.join(sorted(PHOTO_SUFFIXES))}) in {[str(f) for f in folders]}")
@@ -72,7 +73,7 @@ def slices(
     found = []
     for path in paths:
         for volume in (cut for whole in open_images(path, modality) for cut in _cuts(whole, all_planes)):
-            stack = _working_scale(volume)
+            stack = _working_scale(volume, volume)
             around = _between(volume, stack, neighbours)
             found += [slab for slice_, slab in zip(stack, around, strict=True) if float(slice_.std()) >= min_std]
     if not found:
@@ -95,7 +96,8 @@ def paired(
 
     Args:
         folders: one or more folders.
-        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; both images of a pair share the clean image's scaling.
+        modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; both images of a pair share the clean image's scaling, and
+            those of each of its time points.
         clean_name: subfolder of the targets, for example ``full`` for full dose.
         noisy_name: subfolder of the degraded images, for example ``quarter``.
         stems: keep only files whose name starts with one of these; all when empty.
@@ -124,30 +126,22 @@ def paired(
 
 
 def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*") if not _is_hidden(path)}
-
-
-def _is_hidden(path: Path) -> bool:
-    """Of files that file managers leave behind: ``.DS_Store``, ``._scan.nii.gz``."""
-    return path.name.startswith(".")
+    return {path.name for path in folder.glob("*") if not is_hidden(path)}
 
 
 def _pair(
     clean_path: Path, noisy_path: Path, modality: Modality, all_planes: bool, neighbours: int
 ) -> list[tuple[NDArray[np.float32], ...]]:
-    from monai_sasm.functional.intensity import scaling_for
-
     clean, noisy = next(open_images(clean_path, modality)), next(open_images(noisy_path, modality))
     try:
         check_same_grid(clean, noisy)
     except RefusedError as error:
         raise RefusedError(f"{clean_path.name}: {error}") from None
-    scaling = scaling_for(clean)
     pairs: list[tuple[NDArray[np.float32], ...]] = []
     for target in _cuts(clean, all_planes):
         given = replace(noisy, slice_axis=target.slice_axis)
-        around = _between(given, scaling.forward(given.as_slices()), neighbours)
-        pairs += zip(scaling.forward(target.as_slices()), around, strict=True)
+        around = _between(given, _working_scale(given, target), neighbours)
+        pairs += zip(_working_scale(target, target), around, strict=True)
     return [tuple(_colour(part) if modality.profile.channels == 3 else part for part in pair) for pair in pairs]
 
 
@@ -171,7 +165,9 @@ def _between(volume: Volume, stack: NDArray[np.float32], neighbours: int) -> lis
     return [np.concatenate(around) for around in slabs(stack, count, len(stack) // len(volume.array))]
 
 
-def _working_scale(volume: Volume) -> NDArray[np.float32]:
-    from monai_sasm.functional.intensity import scaling_for
+def _working_scale(volume: Volume, clean: Volume) -> NDArray[np.float32]:
+    """Its slices ``(N, c, H, W)``, each in the scaling of the time point of ``clean`` that it lies in."""
+    from monai_sasm.functional.intensity import scalings_for
 
-    return scaling_for(volume).forward(volume.as_slices())
+    scalings = scalings_for(clean)
+    return np.stack([scale.forward(one) for scale, one in zip(scalings, volume.as_slices(), strict=True)])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.functional.intensity import square_spacing
+from monai_sasm.io.walk import is_hidden
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def files(folder: Path, pattern: str = "*", limit: int | None = None) -> list[Pa
     Raises:
         DataAbsentError: there are none.
     """
-    found = sorted(path for path in folder.glob(pattern) if path.is_file() and not path.name.startswith("."))[:limit]
+    found = sorted(path for path in folder.glob(pattern) if path.is_file() and not is_hidden(path))[:limit]
     if not found:
         raise DataAbsentError(folder / pattern)
     return found

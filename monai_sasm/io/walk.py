@@ -41,6 +41,11 @@ def files_below(path: Path) -> Iterator[tuple[Path, str | None]]:
         yield place, LOCKED
 
 
+def is_hidden(path: Path) -> bool:
+    """Of files that file managers leave behind: ``.DS_Store``, ``._scan.nii.gz``."""
+    return path.name.startswith(".")
+
+
 def _astray(link: Path, root: Path) -> str | None:
     try:
         goal = link.resolve()

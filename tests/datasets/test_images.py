@@ -138,6 +138,24 @@ def test_pairs_are_cut_and_chosen_as_clean_slices_are(tmp_path: Path) -> None:
     assert all(np.allclose(noisy[2], clean[0] / 2) for clean, noisy in found)
 
 
+def test_time_points_come_each_in_its_own_scale(tmp_path: Path) -> None:
+    """Diffusion at b = 3000, a tenth as bright as without, would be all but black."""
+    bright = np.random.default_rng(0).integers(40, 80, (12, 16, 3)).astype(np.float32)
+    series = np.stack([10 * bright, bright], -1)
+    for kind, share in (("clean", 1), ("noisy", 0.5)):
+        (tmp_path / kind).mkdir()
+        nibabel.save(nibabel.Nifti1Image(share * series, np.eye(4)), tmp_path / kind / "a.nii.gz")
+    alone = np.stack(slices([tmp_path / "clean" / "a.nii.gz"], "MR"))
+    np.testing.assert_allclose(alone[3:], alone[:3], rtol=1e-5)
+    assert 0.9 < alone.max() < 1.1
+    for planes, count in ((False, 6), (True, 2 * (12 + 16 + 3))):
+        pairs = paired([tmp_path], "MR", all_planes=planes)
+        assert len(pairs) == count
+        for clean, noisy in pairs:
+            np.testing.assert_allclose(noisy, clean / 2, rtol=1e-5)
+            assert clean.max() > 0.7
+
+
 def test_photos_and_slices_read_what_is_there(tmp_path: Path) -> None:
     save(clean_image("PHOTO"), "PHOTO", tmp_path / "photos", "one")
     save(clean_image("PHOTO"), "PHOTO", tmp_path / "photos", "two")
