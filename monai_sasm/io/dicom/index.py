@@ -39,6 +39,10 @@ _NO_OWNER = (
     "Patient ID and its issuer, or restore the files of each patient alone"
 )
 _SHARED_UID = "files of another patient have the same Series Instance UID; they are kept apart by Patient ID"
+_ONE_WHITE = (
+    ", all by one white: if they are of several times, echoes or b-values, the dark ones are smoothed too much; "
+    "restore the files of each of them alone"
+)
 _REPEATED = "a duplicate slice: another one at its position, of a higher Instance Number, is taken"
 
 
@@ -247,6 +251,8 @@ def _group_entry(
         if is_enhanced(headers[0]):  # becomes a NIfTI file, which has one slice at each position
             return [_refused_entry(headers, f"{told}; export the frames of one volume as single slices", key)], []
         note = f"{told}; slices are processed one by one"
+        modality = modality_of(headers[0])
+        note += _ONE_WHITE if modality is not None and modality.profile.relative else ""
         return [_entry(key, [one for at in placed for one in at], (*notes, note))], []
     kept = [max(at, key=lambda one: (one.header.instance, one.frame)) for at in placed]
     note = f"{sum(repeats) - len(placed)} duplicate slice(s) left out, the highest Instance Number kept"

@@ -180,6 +180,9 @@ def test_repeats_that_nothing_tells_apart_are_taken_slice_by_slice(tmp_path: Pat
     entry = the_one(save_all(slices, tmp_path))
     assert (entry.refusal, entry.geometry) == (None, "irregular")
     assert "8 of 8 slice positions occur more than once" in entry.notes[0]
+    assert "all by one white: if they are of several times, echoes or b-values, the dark ones" in entry.notes[0]
+    assert entry.notes[0].endswith("restore the files of each of them alone")
+    assert entry.notes[0] in entry.load().notes
     volume = entry.load()
     assert volume.array.shape[1] == 16
     assert [position[2] for position in volume.source.positions] == [STEP * (n // 2) for n in range(16)]

@@ -106,7 +106,8 @@ def test_repeats_whose_times_differ_are_all_kept(tmp_path: Path) -> None:
     again = [ct_slice(2, AcquisitionTime="102000", SOPInstanceUID=uid("again"))]
     (entry,) = index(save_all(slices + again, tmp_path))
     assert (entry.geometry, len(entry.paths), entry.refusal) == ("irregular", 7, None)
-    assert entry.notes[0].startswith("1 of 6 slice positions occur more than once and no attributes tell volumes apart")
+    told = "1 of 6 slice positions occur more than once and no attributes tell volumes apart"
+    assert entry.notes[0] == f"{told}; slices are processed one by one", "CT has one white for all"
     assert [position[2] / STEP for position in entry.load().source.positions] == [0, 1, 2, 2, 3, 4, 5]
 
 
