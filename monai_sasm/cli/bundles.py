@@ -70,8 +70,7 @@ def path(
         if name not in found and name != CONFIGS:
             raise ValueError(f"no bundle named {name}; available: {', '.join(sorted(found)) or 'none'}")
         folder = _configs() if name == CONFIGS else found[name] / "configs"
-        file = folder / config
-        if not file.is_file():
+        if not (file := folder / config).is_file():
             there = ", ".join(sorted(one.name for one in folder.glob("*.yaml")))
             raise ValueError(f"{name} has no {config}; it has {there}")
         say(file)
@@ -234,10 +233,10 @@ def check(
         if unknown:
             raise ValueError(f"no bundle named {', '.join(unknown)}; available: {', '.join(sorted(found)) or 'none'}")
         rows = [_check(name, found[name]) for name in names or found]
-        for row in rows:
-            if as_json:
+        if as_json:
+            for row in rows:
                 print_row(row)
-        if not as_json:
+        else:
             print_table(("name", "status", "reason"), [(r["name"], r["status"], r["reason"] or "") for r in rows])
         raise typer.Exit(exit_code(row["status"] for row in rows))
 
@@ -378,8 +377,7 @@ def _check(name: str, folder: Path) -> dict[str, Any]:
     from monai_sasm.refine.upscale import NotDownloadedError
 
     try:
-        section = read_metadata(folder)["sasm"]
-        if not _owns_none(section):
+        if not _owns_none(read_metadata(folder)["sasm"]):
             bundle = load(folder)
             if bundle.role in ("expert", "refiner"):
                 _run(bundle)
