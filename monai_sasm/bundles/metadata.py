@@ -42,6 +42,11 @@ def read_metadata(root: Path) -> dict[str, Any]:
         raise BundleError(
             f"{path}: sasm.degradation must say what the expert repairs, such as 'noise', got {degradation!r}"
         )
+    if "thinning" in section and not _is_word(section["thinning"]):
+        raise BundleError(
+            f"{path}: sasm.thinning names the variant for planes across thick slices, configs/NAME.yaml without its "
+            f"ending, got {section['thinning']!r}"
+        )
     if not _is_range(section.get("range", {})):
         raise BundleError(
             f"{path}: sasm.range takes noise and pixel_mm as [lowest, highest], kernels and body_parts as lists of "

@@ -113,7 +113,7 @@ def as_file_order(stack: Image) -> Image:
 
 
 def with_weights(bundle: Bundle, path: Path) -> Bundle:
-    """The bundle with other weights of the same network; the given one is left as it is.
+    """The bundle with other weights of the same network, for thin slices, too; the given one is left as it is.
 
     Raises:
         BundleError: the file holds no weights, or those of another network.
@@ -131,7 +131,9 @@ def with_weights(bundle: Bundle, path: Path) -> Bundle:
     except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"{path} does not fit {bundle.name}: {reason[:REASON]}") from error
-    return replace(bundle, network=network, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    section = {key: value for key, value in bundle.metadata.get("sasm", {}).items() if key != "thinning"}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return replace(bundle, network=network, sha256=digest, metadata={**bundle.metadata, "sasm": section})
 
 
 def with_settings(bundle: Bundle, **settings: Any) -> Bundle:

@@ -25,6 +25,7 @@ from monai_sasm.restoration.restored import Restored
 from monai_sasm.types import Modality
 
 _NOTHING: Mapping[str, dict[str, Any]] = {}
+Load = Callable[[str, str | None], Bundle]
 
 
 class LazyBundles(Mapping[str, Bundle]):
@@ -32,15 +33,13 @@ class LazyBundles(Mapping[str, Bundle]):
 
     Args:
         sections: name -> ``sasm`` section of its metadata, which can be read without loading anything.
-        load: name -> bundle.
+        load: name and variant, ``None`` for the bundle itself -> bundle.
     """
 
-    def __init__(
-        self, sections: Mapping[str, dict[str, Any]] = _NOTHING, load: Callable[[str], Bundle] = bundles.load
-    ) -> None:
+    def __init__(self, sections: Mapping[str, dict[str, Any]] = _NOTHING, load: Load | None = None) -> None:
         self.sections = dict(sections)
-        self._load = load
-        self._loaded: dict[str, Bundle] = {}
+        self._load = load or (lambda name, variant: bundles.load(name, overlay=variant))
+        self._loaded: dict[tuple[str, str | None], Bundle] = {}
 
     @classmethod
     def of(cls, loaded: Mapping[str, Bundle]) -> LazyBundles:
@@ -54,14 +53,26 @@ class LazyBundles(Mapping[str, Bundle]):
             }
             for name, bundle in loaded.items()
         }
-        return cls(sections, dict(loaded).__getitem__)
+        held = dict(loaded)
+
+        def load(name: str, variant: str | None) -> Bundle:
+            bundle = held[name]
+            if variant is None:
+                return bundle
+            return bundles.load(bundle.root, bundle.device, precision=bundle.precision, overlay=variant)
+
+        return cls(sections, load)
 
     def __getitem__(self, name: str) -> Bundle:
+        return self.variant(name, None)
+
+    def variant(self, name: str, overlay: str | None) -> Bundle:
+        """A bundle with other weights of its own, see :func:`monai_sasm.bundles.load`; ``None``: the bundle itself."""
         if name not in self.sections:
             raise KeyError(name)
-        if name not in self._loaded:
-            self._loaded[name] = self._load(name)
-        return self._loaded[name]
+        if (name, overlay) not in self._loaded:
+            self._loaded[name, overlay] = self._load(name, overlay)
+        return self._loaded[name, overlay]
 
     def __contains__(self, name: object) -> bool:
         return name in self.sections
@@ -98,8 +109,8 @@ class Restorer:
         resolve_precision(precision, place)  # raises, if there is no such
         sections = bundles.readable_sections(found)
 
-        def load(name: str) -> Bundle:
-            return bundles.load(found[name], place, precision=precision)
+        def load(name: str, variant: str | None) -> Bundle:
+            return bundles.load(found[name], place, precision=precision, overlay=variant)
 
         def of_role(role: str) -> LazyBundles:
             return LazyBundles({name: s for name, s in sections.items() if s["role"] == role}, load)
@@ -135,7 +146,7 @@ class Restorer:
         added = LazyBundles.of(experts)
         merged = LazyBundles(
             {**self.experts.sections, **added.sections},
-            lambda name: added[name] if name in added else self.experts[name],
+            lambda name, variant: (added if name in added else self.experts).variant(name, variant),
         )
         other = copy.copy(self)
         other.experts = merged
@@ -244,8 +255,12 @@ class Restorer:
             raise bundles.no_gate(wanted, self.gates)
         return self.gates[wanted]
 
-    def expert(self, name: str) -> Bundle:
+    def expert(self, name: str, *, thinning: bool = False) -> Bundle:
         """The expert of that name, loaded.
+
+        Args:
+            name: of its bundle.
+            thinning: its variant for planes across thick slices, where it has one: ``sasm.thinning`` of its metadata.
 
         Raises:
             BundleError: there is none, or it is incomplete.
@@ -254,7 +269,7 @@ class Restorer:
             bundles.read_metadata(self._broken[name])  # says what is wrong with it
         if name not in self.experts:
             raise no_such("expert", name, self.experts.sections)
-        return self.experts[name]
+        return self.experts.variant(name, self.experts.sections[name].get("thinning") if thinning else None)
 
     def refiner(self, name: str) -> Bundle:
         """The refiner of that name, loaded.
@@ -293,7 +308,7 @@ class Restorer:
             BundleError: a bundle is missing or incomplete.
         """
         if options.expert is not None:
-            self.expert(options.expert)
+            self.expert(options.expert, thinning=isinstance(options, Thinning))
             check_sigma(options, self.experts.sections)
         else:
             self.require_gate(options.gate)

@@ -148,7 +148,7 @@ def thin_derivation(restorer: Restorer, options: Thinning) -> Derivation:
 
 
 def _expert(restorer: Restorer, name: str) -> Bundle:
-    expert = restorer.expert(name)
+    expert = restorer.expert(name, thinning=True)
     check_thinning(name, restorer.experts.sections)
     return expert
 

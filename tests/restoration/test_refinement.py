@@ -73,7 +73,7 @@ def restorer() -> Restorer:
         f"same_{m.value}": bundle(f"same_{m.value}", {"role": "expert", "modality": m}, _Same())
         for m in Modality.known()
     }
-    refiners = LazyBundles(SECTIONS, lambda n: bundle(n, SECTIONS[n], _Brighten()))
+    refiners = LazyBundles(SECTIONS, lambda n, _: bundle(n, SECTIONS[n], _Brighten()))
     return Restorer.of(experts, refiners=refiners)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from monai_sasm.bundles import Bundle
+from monai_sasm.bundles import Bundle, load
 from monai_sasm.cli.main import app
 from monai_sasm.degradations.slice_profile import SliceProfile
 from monai_sasm.errors import BundleError, RefusedError
+from monai_sasm.evaluation.restoring import with_weights
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.thin import Thinning, thin_count, thin_derivation, thin_volume, work_units
 from monai_sasm.types import Modality
 from tests.data import mr_volume
 from tests.rows import check_rows
+from tests.toy_bundles import write_gain_expert
 
 
 class Sharpen(torch.nn.Module):
@@ -184,6 +187,32 @@ def test_an_expert_for_noise_makes_no_thin_slices() -> None:
     noise = replace(restorer(noise=Sharpen()).experts["noise"], degradation="noise")
     with pytest.raises(BundleError, match=r"noise is for MR and noise; thin slices need .*: none$"):
         thin_volume(thick(), Restorer.of({"noise": noise}), Thinning("noise"))
+
+
+def test_an_expert_may_have_other_weights_for_thick_slices(tmp_path: Path) -> None:
+    folder = write_gain_expert(tmp_path / "mine", 0.6, "MR", "low-resolution")
+    described = folder / "configs" / "metadata.json"
+    metadata = json.loads(described.read_text())
+    described.write_text(json.dumps({**metadata, "sasm": {**metadata["sasm"], "thinning": "across"}}))
+    with pytest.raises(BundleError, match=r"across.yaml is missing; the bundle has no variant 'across'"):
+        Restorer(trust=[folder]).check(Thinning("mine"))
+    (folder / "configs" / "across.yaml").write_text("weights: $@bundle_root + '/models/across_model.pt'\n")
+    weights = folder / "models" / "across_model.pt"
+    torch.save({"weight": 0.8 * torch.eye(1)[..., None, None], "bias": torch.zeros(1)}, weights)
+    house = Restorer(trust=[folder])
+    alone = Restorer.of({"mine": load(folder)})
+    for one in (house, alone, house.including({"other": load(folder)}), alone.including({"mine": load(folder)})):
+        assert [float(one.expert("mine", thinning=thinning).network.weight) for thinning in (False, True)] == [  # type: ignore[arg-type]
+            pytest.approx(0.6),
+            pytest.approx(0.8),
+        ]
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert thin_derivation(house, Thinning("mine")).models == {"mine": digest}
+    other = alone.including({"mine": with_weights(load(folder), weights)})  # compared in the place of both
+    assert float(other.expert("mine", thinning=True).network.weight) == pytest.approx(0.8)  # type: ignore[arg-type]
+    described.write_text(json.dumps({**metadata, "sasm": {**metadata["sasm"], "thinning": 1}}))
+    with pytest.raises(BundleError, match=r"sasm.thinning names the variant .*, got 1"):
+        load(folder)
 
 
 def test_the_derivation_tells_expert_and_options() -> None:
