@@ -99,7 +99,7 @@ def complete_sidecar(sidecar: Path, image: Path, root: Path) -> None:
         if "_desc-" not in image.name:
             record["SkullStripped"] = False
             _copy_tables(image, root, sidecar.parent)
-    with replacing(sidecar) as file:
+    with replacing(sidecar, sources=[sidecar]) as file:
         file.write(json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
 
 
@@ -129,7 +129,7 @@ def _copy_tables(image: Path, root: Path, folder: Path) -> None:
             entities = re.sub(r"_(echo|part)-[A-Za-z0-9+]+", "", entities)
         found = _holding(image, root, kind, ending)
         if found:
-            with replacing(folder / f"{entities}_{kind}{ending}") as file:
+            with replacing(folder / f"{entities}_{kind}{ending}", sources=found[-1:]) as file:
                 file.write(found[-1].read_bytes())
 
 

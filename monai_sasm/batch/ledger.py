@@ -26,7 +26,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,7 @@ from monai_sasm.io.nofollow import (
     read_regular,
     refuse_links_inside,
 )
+from monai_sasm.io.permissions import folder_mode
 from monai_sasm.io.placing import whole_parts
 from monai_sasm.restoration.targets import is_result
 
@@ -70,17 +71,18 @@ class Ledger:
         """Where the ledger lies."""
         return self.output / FOLDER
 
-    def open(self, *, adopt: bool = False) -> None:
+    def open(self, sources: Collection[Path] = (), *, adopt: bool = False) -> None:
         """Create what is missing.
 
         Args:
+            sources: files and folders of images; an output that is made is open to nobody to whom theirs are not.
             adopt: take over a ledger that was not made in this place, such as one that was copied with its results.
 
         Raises:
             RefusedError: the ledger belongs to another user, was not made here, or holds links.
             OSError: the output cannot be written to.
         """
-        self.output.mkdir(parents=True, exist_ok=True)
+        make_folders(self.output, folder_mode(sources))
         make_folder(self.folder)
         if self.folder.lstat().st_uid != owner_here(self.output):
             raise RefusedError(f"another user owns {self.folder}; let that user go on, or choose another output folder")
@@ -252,7 +254,7 @@ class Ledger:
         named: set[Path] = set()
         try:
             for source, target, unit in moves:
-                named.update(make_folders(target.parent))
+                named.update(make_folders(target.parent, folder_mode([source.parent])))
                 if unit in new:
                     move_to_free(source, target)
                 elif units[unit] and unit not in mine:

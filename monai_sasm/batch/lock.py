@@ -6,11 +6,11 @@ import errno
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from monai_sasm.io.lock import lock
 from monai_sasm.io.nofollow import open_regular
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def exclusive(folder: Path, path: Path) -> Iterator[None]:
     """
     with os.fdopen(open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+b") as file:
         try:
-            _lock(file.fileno())
+            lock(file.fileno())
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
                 file.seek(0)
@@ -46,17 +46,3 @@ def exclusive(folder: Path, path: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         file.flush()
         yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # far behind the text, which others may then read
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

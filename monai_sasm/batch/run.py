@@ -91,7 +91,7 @@ def run(job: BatchJob, tasks: Sequence[Task], engine: Engine, summary: Summary) 
         StoppedError: the disk is full, or the cluster is gone.
     """
     ledger = Ledger(job.output)
-    ledger.open(adopt=job.adopt)
+    ledger.open(job.sources, adopt=job.adopt)
     with exclusive(job.output, ledger.folder / "lock"):
         ledger.recover()
         with closing(Manifest(job.output / NAME)) as manifest:

@@ -100,7 +100,7 @@ def run_at_once(
         if unsuitable:
             return row | {"status": "skipped", "reason": as_flags(unsuitable)}
         root = job.output if target != job.output else target.parent
-        with staged(root) as folder:
+        with staged(root, (job.root_of(task.entry), *task.entry.paths)) as folder:
             written = folder / target.relative_to(root)
             done = _written(task, job, written, restorer=restorer, progress=progress, begin=begin)
             place(folder, root, overwrite=job.overwrite, ours=is_result)

@@ -22,12 +22,14 @@ def write_image(volume: Volume, array: NDArray[np.float32], path: Path, *, overw
 
     from monai_sasm.io.nifti import export as nifti_export
     from monai_sasm.io.photo.photo import write_png
+    from monai_sasm.io.volume import files_of
 
     if not volume.modality.profile.is_picture:
         spatial = array if array.shape[0] > 1 else array[0]
         nifti_export.export(spatial, volume, path, overwrite=overwrite)
         return
-    write_png(np.moveaxis(array, 0, 2), path, orientation=volume.exif_orientation, overwrite=overwrite)
+    turned, files = volume.exif_orientation, files_of(volume)
+    write_png(np.moveaxis(array, 0, 2), path, orientation=turned, overwrite=overwrite, sources=files)
 
 
 def earlier_images(place: Path, *, overwrite: bool) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ def qualify(
         entries = inventory(source, modality)
         _guard(output, entries, overwrite=overwrite)
         page, found = _measured(_one_kind(entries, modality), wish, device, trust=tuple(trust or ()))
-        _write(output, page, found)
+        _write(output, page, found, [path for entry in entries for path in entry.paths])
         say(output)
 
 
@@ -126,12 +126,11 @@ def _measured(entries: list[Entry], wish: Any, device: str, *, trust: tuple[Path
     return qualify_page.series_page(found, sample), found
 
 
-def _write(output: Path, page: str, found: dict[str, Any]) -> None:
+def _write(output: Path, page: str, found: dict[str, Any], sources: list[Path]) -> None:
     from monai_sasm.evaluation.table import finite
     from monai_sasm.io.commit import replacing
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output) as file:
+    with replacing(output, sources=sources) as file:  # it shows the images
         file.write(page.encode())
     with replacing(output.with_suffix(".json")) as file:
         file.write((json.dumps(finite(found), indent=1) + "\n").encode())

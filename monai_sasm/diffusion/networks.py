@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
@@ -43,14 +44,17 @@ class DiffusersUNet(nn.Module):
 
     Args:
         pretrained: name or folder of a published model, such as ``google/ddpm-celebahq-256``, loaded through the normal
-            hub cache; empty builds one with random weights from ``config``.
+            hub cache; empty builds one with random weights from ``config``. Safetensors only, which hold no code.
+        revision: commit of the model on the hub, so that nothing is read that is uploaded there later. A folder has
+            none.
         config: arguments of ``UNet2DModel``.
 
     Raises:
         FileNotFoundError: ``pretrained`` is neither in the cache, nor to be had from the hub, nor such a folder.
+        ValueError: it is a name on the hub without ``revision``, or ``config`` is given with it.
     """
 
-    def __init__(self, pretrained: str = "", **config: Any) -> None:
+    def __init__(self, pretrained: str = "", revision: str = "", **config: Any) -> None:
         super().__init__()
         from monai_sasm.optional import diffusers
 
@@ -58,8 +62,13 @@ class DiffusersUNet(nn.Module):
             raise ValueError(
                 f"a pretrained model brings its own config; drop {sorted(config)} or pretrained={pretrained!r}"
             )
+        if pretrained and not (revision or Path(pretrained).is_absolute() or Path(pretrained).is_dir()):
+            raise ValueError(
+                f"{pretrained!r} is no folder, and a model of the hub is read at one commit: say which by revision=, "
+                "as its page there lists them, or name a folder written by UNet2DModel.save_pretrained"
+            )
         model = diffusers().UNet2DModel
-        self.unet: nn.Module = _published(model, pretrained) if pretrained else model(**config)
+        self.unet: nn.Module = _published(model, pretrained, revision) if pretrained else model(**config)
 
     def forward(
         self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, class_labels: Tensor | None = None
@@ -71,12 +80,13 @@ class DiffusersUNet(nn.Module):
         return predicted
 
 
-def _published(model: Any, name: str) -> nn.Module:
+def _published(model: Any, name: str, revision: str) -> nn.Module:
     try:
-        network: nn.Module = model.from_pretrained(name)
+        network: nn.Module = model.from_pretrained(name, revision=revision or None, use_safetensors=True)
     except (OSError, ValueError) as error:  # what diffusers and the hub's client raise, offline as online
         raise FileNotFoundError(
-            f"no UNet2DModel {name!r} here: fetch it into the hub's cache on a machine with internet access "
-            f"(hf download {name}), or name a folder written by UNet2DModel.save_pretrained"
+            f"no UNet2DModel {name!r} here as safetensors: fetch it into the hub's cache on a machine with internet "
+            f"access (hf download {name}{f' --revision {revision}' if revision else ''}), or name a folder written by "
+            "UNet2DModel.save_pretrained"
         ) from error
     return network

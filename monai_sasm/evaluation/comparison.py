@@ -26,7 +26,7 @@ from monai_sasm.evaluation.simulated import Simulation
 from monai_sasm.evaluation.statistics import losses
 from monai_sasm.evaluation.table import FEW, Row, Table
 from monai_sasm.functional.intensity import scaling_for
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.volume import Volume, files_of
 from monai_sasm.types import Modality
 
 PROTOCOL = "compare"
@@ -133,6 +133,7 @@ class _Measured:
         self.results: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
         self.images: list[dict[str, str | float]] = []
         self.shown: dict[str, tuple[Case, dict[str, Image], float]] = {}  # level -> example, results, white
+        self.files: dict[str, tuple[Path, ...]] = {}  # level -> those of the example
 
     def add(self, pair: Pair, method: str, image: Volume, seconds: float | None) -> None:
         """Measure one result; the first method of each image must be the input."""
@@ -152,6 +153,7 @@ class _Measured:
         middle = len(clean) // 2
         if method == INPUT and pair.level not in self.shown:
             seen = self._clipped(clean[middle], white).copy()
+            self.files[pair.level] = (*files_of(pair.clean), *files_of(image))
             self.shown[pair.level] = (Case(pair.name, pair.level or pair.name, seen, degraded=_NOTHING), {}, white)
         example, results, _ = self.shown[pair.level]
         if example.name == pair.name:
@@ -244,12 +246,15 @@ class _Measured:
             window = self._window(white)
             methods = [Method(name, _always(results[name])) for name in order if name in results]
             suffix = f"-{level}" if level else ""
-            path = folder / f"{PROTOCOL}{suffix}.png"
-            names.append(figures.comparison(path, case, methods, quality=self._psnr(white), window=window, error=0.2))
+            path, quality = folder / f"{PROTOCOL}{suffix}.png", self._psnr(white)
+            made_of = self.files[level]
+            names.append(
+                figures.comparison(path, case, methods, quality=quality, window=window, error=0.2, sources=made_of)
+            )
         names.append(differences(folder / f"{PROTOCOL}-images.png", self.cases, self.results))
-        quality = [name for name in ("PSNR", "SSIM") if name in rows[0].scores[self.cases[0].level]]
+        metrics = [name for name in ("PSNR", "SSIM") if name in rows[0].scores[self.cases[0].level]]
         names.append(
-            quality_against_time(folder / f"{PROTOCOL}-time.png", rows, metrics=quality, before=INPUT, per="image")
+            quality_against_time(folder / f"{PROTOCOL}-time.png", rows, metrics=metrics, before=INPUT, per="image")
         )
         return tuple(names)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.evaluation.scoring import Case, Image, Method
+from monai_sasm.io.commit import replacing
 
 CROP = 160  # pixels shown of each side
 DPI = 80
@@ -28,6 +29,7 @@ def comparison(
     window: tuple[float, float] = (0.0, 1.0),
     error: float = 0.1,
     crop: int | None = CROP,
+    sources: Collection[Path] = (),
 ) -> str:
     """Clean, degraded, and each method's result as equal crops, error maps below; returns the file's name.
 
@@ -39,6 +41,7 @@ def comparison(
         window: values shown as black and white.
         error: absolute error shown as full colour, as a share of the window.
         crop: side of the crop with the most structure, pixels; ``None`` shows the whole image.
+        sources: see :func:`save`.
     """
     images = {method.name: method.restore(case) for method in methods}
     box = busiest_crop(case.clean, crop) if crop else (slice(None),) * 3
@@ -51,7 +54,7 @@ def comparison(
         label(image_axis, _title(name, quality(case, image)))
         difference = np.abs(image - case.clean)[box].mean(0) / (window[1] - window[0])
         error_axis.imshow(difference, cmap="inferno", vmin=0, vmax=error)
-    return save(plot, path)
+    return save(plot, path, sources)
 
 
 def curves(
@@ -201,14 +204,17 @@ def busiest_crop(image: Image, crop: int) -> tuple[slice, slice, slice]:
     return slice(None), slice(y, y + side), slice(x, x + side)
 
 
-def save(plot: Any, path: Path) -> str:
-    """Write a PNG in true colour, since a palette hides noise and makes bands; returns its name."""
+def save(plot: Any, path: Path, sources: Collection[Path] = ()) -> str:
+    """Write a PNG in true colour, since a palette hides noise and makes bands; returns its name.
+
+    ``sources`` are the files of a user's images that it shows, see :func:`monai_sasm.io.commit.replacing`.
+    """
     from PIL import Image as PillowImage
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     plot.canvas.draw()
     picture = PillowImage.fromarray(np.asarray(plot.canvas.buffer_rgba())[..., :3].copy())
-    picture.save(path, optimize=True)
+    with replacing(path, sources=sources) as file:
+        picture.save(file, "PNG", optimize=True)
     return path.name
 
 

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all, and survive a power cut once they are there.
 
-Unfinished ones lie beside their target under names that begin with :data:`WORKING`; no reader takes these for images.
+Unfinished ones lie beside their target in folders whose names begin with :data:`WORKING`; no reader takes these for
+images, and the next writer in the same place removes what a killed process left there.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ import os
 import secrets
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from monai_sasm.io.nofollow import is_folder
+from monai_sasm.io.owned_folder import OwnedFolder
+from monai_sasm.io.permissions import file_mode, folder_mode
 
 WORKING = ".sasm-"
 """Begin of the names of files and folders that are this program's own bookkeeping, never input and never a result."""
 
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # left by file browsers
 _SYNCED = 8  # files at a time, since each waits for the disk
-_STALE = 24 * 3600  # seconds after which nobody works on an unfinished folder any more
 _UNSYNCED = (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 _HERE = {"linux": -100, "darwin": -2}  # AT_FDCWD
@@ -78,27 +79,37 @@ def guard_folder(folder: Path, *, overwrite: bool, ours: Callable[[Path], bool],
 
 
 @contextmanager
-def replacing(target: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
+def replacing(target: Path, *, overwrite: bool = True, sources: Collection[Path] = ()) -> Iterator[BinaryIO]:
     """A binary file that becomes ``target`` when the block ends, and vanishes when the block raises.
 
-    It lives in the folder of ``target`` (created when missing), so that the final rename is atomic.
+    It lies on the disk of ``target``, whose folder is created when missing, so that the final rename is atomic.
+
+    Args:
+        target: the file.
+        overwrite: see :func:`move_file`.
+        sources: the files it was made of; nobody may read it who may not read them.
 
     Raises:
         FileExistsError: see :func:`move_file`.
     """
-    named = make_folders(target.parent)
-    temporary = target.parent / f"{WORKING}{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        move_file(temporary, target, overwrite=overwrite)
-        if not any(part.startswith(WORKING) for part in target.parts):  # else whoever moves it on sees to that
-            sync_each(named)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    named = make_folders(target.parent, folder_mode(sources))
+    with _working(target.parent) as aside:
+        temporary = aside / f"{WORKING}{secrets.token_hex(8)}.tmp"
+        try:
+            with create(temporary, sources) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            move_file(temporary, target, overwrite=overwrite)
+        finally:
+            temporary.unlink(missing_ok=True)
+    if not _is_working(target):  # else whoever moves it on sees to that
+        sync_each(named)
+
+
+def create(path: Path, sources: Iterable[Path]) -> BinaryIO:
+    """A new binary file with the permissions that its sources allow, see :func:`file_mode`."""
+    return open(path, "xb", opener=partial(os.open, mode=file_mode(sources)))
 
 
 def move_file(source: Path, target: Path, *, overwrite: bool) -> None:
@@ -144,21 +155,19 @@ def replacing_folder(
 
     A ``folder`` that is there goes as a whole, so that files of the old never lie among the new. See
     :func:`guard_folder` for arguments and errors, :func:`move_folder` for what a crash leaves; ``mode`` are the
-    permissions, less the umask.
+    permissions, less the umask, also of the folders above it that are missing.
     """
     real = Path(os.path.realpath(folder))
-    named = make_folders(real.parent)
+    named = make_folders(real.parent, mode)
     _recover(real)
     guard_folder(folder, overwrite=overwrite, ours=ours)
-    building = real.parent / f"{_mark(real)}-{secrets.token_hex(4)}.tmp"
-    building.mkdir(mode)
-    try:
+    with closing(OwnedFolder(real.parent, WORKING)) as aside:
+        building = aside.path / "new"
+        building.mkdir(mode)
         yield building
         sync_all(building)
         move_folder(building, real, guard=partial(guard_folder, folder, overwrite=overwrite, ours=ours))
         sync_each(named[1:])
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def move_folder(source: Path, folder: Path, *, guard: Callable[..., None]) -> None:
@@ -208,14 +217,16 @@ def move_folder(source: Path, folder: Path, *, guard: Callable[..., None]) -> No
     shutil.rmtree(old, ignore_errors=True)
 
 
-def make_folders(folder: Path) -> tuple[Path, ...]:
-    """Create a folder with those above it, where they are missing.
+def make_folders(folder: Path, mode: int = 0o777) -> tuple[Path, ...]:
+    """Create a folder with those above it, where they are missing; ``mode`` are the permissions, less the umask.
 
     Returns:
         The folders to sync once something is in it: ``folder`` first, and those that got a new one.
     """
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    for one in reversed(missing):
+        one.mkdir(mode, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # raises where it is no folder
     return (folder, *(one.parent for one in missing))
 
 
@@ -248,13 +259,23 @@ def sync_all(folder: Path) -> None:
         list(pool.map(sync, paths))
 
 
-def _mark(folder: Path) -> str:
-    """Begin of the working names of one folder; a hash, for the name itself may fill what a file system allows."""
-    return f"{WORKING}{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]}"
+@contextmanager
+def _working(folder: Path) -> Iterator[Path]:
+    """A place for an unfinished file on the disk of a folder; the folder itself where it has an owner already."""
+    if _is_working(folder):
+        yield folder
+        return
+    with closing(OwnedFolder(folder, WORKING)) as aside:
+        yield aside.path
+
+
+def _is_working(path: Path) -> bool:
+    return any(part.startswith(WORKING) for part in path.parts)
 
 
 def _aside(folder: Path) -> Path:
-    return folder.with_name(f"{_mark(folder)}.old")
+    """Where an old folder is put aside; a hash, for the name itself may fill what a file system allows."""
+    return folder.with_name(f"{WORKING}{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]}.old")
 
 
 def _recover(folder: Path) -> None:
@@ -265,10 +286,6 @@ def _recover(folder: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             os.replace(aside, folder)
-    for left in folder.parent.glob(f"{_mark(folder)}-*.tmp"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE:
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def _exchange(left: Path, right: Path) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.io.entry import safe_name
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.volume import Volume, files_of
 
 
 def write_map(
@@ -50,12 +50,12 @@ def write_map(
     if array.min() < -1e-3 or array.max() > 1 + 1e-3:
         raise ValueError(f"maps of photos lie in [0, 1], got [{array.min():g}, {array.max():g}]; scale them first")
     if array.ndim == 2:
-        return [write_png(array, path, orientation=like.exif_orientation, overwrite=overwrite)]
+        return [write_png(array, path, orientation=like.exif_orientation, overwrite=overwrite, sources=files_of(like))]
     labels = [str(index) for index in range(len(array))] if names is None else [safe_name(name) for name in names]
     if len(labels) != len(array):
         raise ValueError(f"one name per map is needed, got {len(labels)} names for {len(array)} maps")
     targets = [path.with_name(f"{path.stem}_{label}{path.suffix}") for label in labels]
     return [
-        write_png(one, target, orientation=like.exif_orientation, overwrite=overwrite)
+        write_png(one, target, orientation=like.exif_orientation, overwrite=overwrite, sources=files_of(like))
         for one, target in zip(array, targets, strict=True)
     ]

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from monai_sasm.io.commit import WORKING, guard_folder, make_folders, move_file, move_folder, sync_each
 from monai_sasm.io.nofollow import inside
+from monai_sasm.io.owned_folder import OwnedFolder
+from monai_sasm.io.permissions import folder_mode
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Path]:
-    """An empty folder whose content goes to ``folder`` by :func:`place`; on the same disk, gone after the block."""
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f"{WORKING}{secrets.token_hex(8)}.tmp"
-    (aside / "new").mkdir(parents=True)
+def staged(folder: Path, like: Collection[Path] = ()) -> Iterator[Path]:
+    """An empty folder whose content goes to ``folder`` by :func:`place`; on the same disk, gone after the block.
+
+    Where ``folder`` is missing it is made, open to nobody to whom those are not that it is ``like``.
+    """
+    make_folders(folder, folder_mode(like))
+    aside = OwnedFolder(folder, WORKING)
+    (aside.path / "new").mkdir()
     try:
-        yield aside / "new"
+        yield aside.path / "new"
     finally:
-        shutil.rmtree(aside / "new", ignore_errors=True)
+        shutil.rmtree(aside.path / "new", ignore_errors=True)
+        aside.disown()
         with suppress(OSError):  # should moving back have failed, too, what was replaced is kept there
-            aside.rmdir()
+            aside.path.rmdir()
 
 
 def whole_parts(folder: Path) -> Iterator[Path]:
@@ -65,7 +70,7 @@ def place(staging: Path, folder: Path, *, overwrite: bool, ours: Callable[[Path]
     named: set[Path] = set()
     try:
         for number, (path, target) in enumerate(moves):
-            named.update(make_folders(target.parent))
+            named.update(make_folders(target.parent, folder_mode([path.parent])))
             if path.is_dir():
                 move_folder(path, target, guard=partial(guard_folder, target, overwrite=overwrite, ours=ours))
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,11 @@ class Source:
 
     states_meaning: bool = False
     """Whether headers say what the pixels are (magnitude, phase, a map, ...), so that their values need not."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it was read from; nothing for what came from no file."""
+        return ()
 
     @property
     def states_unit(self) -> bool:
@@ -252,6 +258,11 @@ class Volume:
             return self.with_array(slices[:, 0])
         moved = np.moveaxis(self.array, self.slice_axis + 1, 1)
         return self.with_array(np.moveaxis(slices.reshape(moved.shape), 1, self.slice_axis + 1))
+
+
+def files_of(volume: Volume) -> tuple[Path, ...]:
+    """The files that an image was read from, whose permissions hold for what is made of it."""
+    return volume.source.files if isinstance(volume.source, Source) else ()
 
 
 def thickest_axis(affine: NDArray[np.float64]) -> int:

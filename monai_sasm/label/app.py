@@ -13,8 +13,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from fastapi import HTTPException
@@ -57,6 +60,7 @@ class SasmApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.jobs, self.uploads = Jobs(), Uploads()
+        _end_as_by_ctrl_c(self.jobs)
         _put_up_guard(Path(app_dir), _names(conf.get("hosts")), _names(conf.get("origins")))
         logging.getLogger("monailabel").setLevel(logging.ERROR)  # below, it logs names of files and whole requests
         mute("pydicom")  # MONAI Label reads headers, too, in threads of its own
@@ -154,6 +158,23 @@ class SasmApp(MONAILabelApp):
         except KeyError as error:
             raise HTTPException(NOT_FOUND, f"no job named {name}; it was collected, or forgotten") from error
         return {"label": str(path), "file": str(path), "params": report}
+
+
+def _end_as_by_ctrl_c(jobs: Jobs) -> None:
+    """On SIGTERM, and when the terminal is closed, too, so that uploads and results are deleted.
+
+    The server ends its work on SIGTERM, but then has the system end the process at once; Ctrl-C it hands to Python.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        jobs.close()  # Python waits for their thread
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, end)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is what nohup wants
+        signal.signal(signal.SIGHUP, end)
 
 
 def _put_up_guard(app_dir: Path, hosts: list[str], origins: list[str]) -> None:

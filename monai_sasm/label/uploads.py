@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import shutil
 import tempfile
 from pathlib import Path
+
+from monai_sasm.io.owned_folder import OwnedFolder
 
 
 class Uploads:
@@ -16,9 +17,14 @@ class Uploads:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="sasm-label-")).resolve()  # for its owner only
+        self._own = OwnedFolder(Path(tempfile.gettempdir()).resolve(), "sasm-label-")
+        self.folder = self._own.path
         tempfile.tempdir = str(self.folder)
-        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Delete them, with all that is temporary."""
+        self._own.close()
 
     def __contains__(self, path: object) -> bool:
         """Whether a resolved path is an upload; results, which lie there until they are sent, are none."""

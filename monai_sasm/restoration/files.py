@@ -13,9 +13,11 @@ import numpy as np
 
 from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.io.apart import decoding_apart
+from monai_sasm.io.commit import make_folders
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.entry import Entry
 from monai_sasm.io.formats import inventory, write
+from monai_sasm.io.permissions import folder_mode
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options, Thinning
 from monai_sasm.restoration.planning import one_image, plan_results, visible
@@ -81,7 +83,11 @@ def restore(
             reason = one.reason
             if reason is None and one.target is not None:
                 try:
-                    restorer(one.entry.load(), options, in_place=True).save_as(one.target, overwrite=overwrite)
+                    result = restorer(one.entry.load(), options, in_place=True)
+                    if one.target != target:
+                        make_folders(target, folder_mode([source, *one.entry.paths]))
+                    result.save_as(one.target, overwrite=overwrite)
+                    del result  # before the next one is read
                     done.append(one.target)
                 except (ValueError, FileExistsError) as error:
                     reason = error

@@ -13,7 +13,7 @@ from monai_sasm.io.commit import guard_target
 from monai_sasm.io.derivation import Derivation
 from monai_sasm.io.formats import target_for, write
 from monai_sasm.io.placing import place, staged
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.volume import Volume, files_of
 from monai_sasm.restoration.maps import write_maps
 from monai_sasm.restoration.plan import Plan
 
@@ -78,7 +78,7 @@ class Restored:
 
         The maps are written aside first: one that cannot be written, or would replace something, leaves no half result.
         """
-        with staged(target.parent) as aside:
+        with staged(target.parent, files_of(self.volume)) as aside:
             maps = [target.with_name(path.name) for path in write_maps(self, aside / target.name)]
             for path in maps:
                 guard_target(path, overwrite=overwrite)

@@ -54,7 +54,6 @@ class SaveMapsd(MapTransform):
         if not isinstance(path, SourcePath) or path.volume is None:
             raise KeyError(f"{self.source}{SOURCE} is missing; load {self.source!r} with LoadVolumed first")
         target = path.target(self.input_dir, self.output_dir, maps=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
         for key in self.key_iterator(dict(data)):
             weights = pixels_of(data[key])
             shown = data[key] if isinstance(data[key], MetaTensor) else data.get(self.source)

@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt, ReconstructionKernel
+from monai_sasm.io.commit import replacing
 from monai_sasm.io.formats import open_images
+from monai_sasm.io.walk import files_below
 from monai_sasm.training.ellipse_phantoms import ellipse_phantoms
 from monai_sasm.training.simulated import as_int16, in_plane_spacing, working_scale
 from monai_sasm.types import Modality
@@ -70,11 +72,10 @@ def simulated_doses(sources: Sequence[DoseSource], cache: str | Path, seed: int 
     if not cache.is_file():
         generator = torch.Generator().manual_seed(seed)
         pairs = [pair for source in sources for pair in _simulate(source, generator)]
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(".tmp.npz")
         arrays = {f"{kind}_{i}": pair[k] for i, pair in enumerate(pairs) for k, kind in enumerate(("clean", "noisy"))}
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
-        temporary.replace(cache)
+        paths = [Path(path) for source in sources for path in source.paths]
+        with replacing(cache, sources=[file for path in paths for file, _ in files_below(path)]) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
     with np.load(cache) as stored:
         names = [(f"clean_{i}", f"noisy_{i}") for i in range(len(stored) // 2)]
         return [(working_scale(stored[clean]), working_scale(stored[noisy])) for clean, noisy in names]

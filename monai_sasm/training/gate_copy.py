@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from monai_sasm.bundles import (
 from monai_sasm.errors import BundleError
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.io.commit import WORKING, move_folder
+from monai_sasm.io.owned_folder import OwnedFolder
 
 REHEARSAL_FILE = "rehearsal_features.pt"  # longer than model.pt: MONAI Label loads the shortest name in models/
 
@@ -109,8 +109,8 @@ def write_gate(head: GateHead, root: Path, folder: Path) -> None:
 def workshop(destination: Path) -> Iterator[Path]:
     """A folder on the disk of ``destination`` in which bundles are put together; it vanishes with the block."""
     destination.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination, prefix=WORKING) as temporary:
-        yield Path(temporary)
+    with closing(OwnedFolder(destination, WORKING)) as own:
+        yield own.path
 
 
 def put(made: Path, place: Path) -> None:

@@ -15,6 +15,7 @@ from monai_sasm.functional.intensity import HU_PER_UNIT
 from monai_sasm.io.commit import replacing
 from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
+from monai_sasm.io.walk import files_below
 from monai_sasm.types import Modality
 
 
@@ -57,7 +58,7 @@ def simulated_pairs(
         arrays: dict[str, Any] = {}
         for number, (clean, noisy) in enumerate(pairs):
             arrays |= {f"clean_{number}": clean, f"noisy_{number}": noisy}
-        with replacing(cache) as file:
+        with replacing(cache, sources=[file for path in paths for file, _ in files_below(Path(path))]) as file:
             np.savez(file, **arrays)
     with np.load(cache) as stored:
         names = [(f"clean_{i}", f"noisy_{i}") for i in range(len(stored) // 2)]

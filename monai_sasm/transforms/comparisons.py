@@ -13,7 +13,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from monai_sasm.io.commit import replacing
 from monai_sasm.io.orientation import Orientation, orientation_of
+from monai_sasm.io.volume import files_of
 from monai_sasm.transforms.itk import pixels_of
 from monai_sasm.transforms.volumes import SOURCE, SourcePath
 
@@ -59,13 +61,14 @@ class SaveComparisond(MapTransform):
         show = (Orientation() if volume is None else orientation_of(volume)).show
         path = Path(source)
         parent = path.parent.relative_to(self.input_dir) if self.input_dir.is_dir() else Path()
+        files = [path] if volume is None else files_of(volume)
         target = self.folder / parent / f"{path.stem}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
         for key in self.key_iterator(dict(data)):
             after = torch.from_numpy(pixels_of(data[key]))
             pair = np.concatenate([show(image.numpy()) for image in (_as_large(before, after), after)], -1)
             grey = np.round(255 * np.broadcast_to(pair.clip(0, 1), (3, *pair.shape[1:]))).astype(np.uint8)
-            Image.fromarray(grey.transpose(1, 2, 0)).save(target)
+            with replacing(target, sources=files) as file:
+                Image.fromarray(grey.transpose(1, 2, 0)).save(file, "PNG")
         return dict(data)
 
 

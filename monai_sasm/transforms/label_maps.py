@@ -66,7 +66,7 @@ class SaveLabelMapd(MapTransform):
         guard_target(target, overwrite=self.overwrite, sources=(image,))
         affine = np.asarray(labels.affine if isinstance(labels, MetaTensor) else data[self.source].affine, float)
         found = nibabel.Nifti1Image(np.round(pixels_of(labels[0])).astype(np.uint8), affine)
-        with replacing(target, overwrite=self.overwrite) as file:
+        with replacing(target, overwrite=self.overwrite, sources=[image]) as file:
             file.write(gzip.compress(found.to_bytes(), mtime=0))
         log.info("wrote the labels of %s", image.name)
         return dict(data)

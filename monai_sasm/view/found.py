@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,8 +13,11 @@ from typing import Any
 from monai_sasm.errors import RefusedError, as_commands, reason_of
 from monai_sasm.io.entry import Entry, safe_name
 from monai_sasm.io.formats import inventory, output_path
+from monai_sasm.io.owned_folder import OwnedFolder
 from monai_sasm.types import Modality
 
+TEMPORARY = "sasm-view-"
+"""Begin of the names of temporary folders."""
 MAX_UPLOAD = 2 << 30  # bytes, all uploads of a run together
 MAX_FILES = 20_000
 _LONGEST_NAME = 120
@@ -97,7 +99,7 @@ class Found:
         self.trouble: str | None = None
         self._images: dict[str, Image] = {}
         self._lock = threading.Lock()
-        self._uploads: Path | None = None
+        self._uploads: OwnedFolder | None = None
         self._batch = self._received = self._files = self._count = 0
 
     def __iter__(self) -> Iterator[Image]:
@@ -140,8 +142,8 @@ class Found:
             if self._files > MAX_FILES:
                 raise RefusedError(f"at most {MAX_FILES} files can be dropped; give the folder to sasm view instead")
             if self._uploads is None:
-                self._uploads = Path(tempfile.mkdtemp(prefix="sasm-view-")).resolve()  # for its owner only
-            folder = self._uploads / str(self._batch)
+                self._uploads = OwnedFolder(Path(tempfile.gettempdir()).resolve(), TEMPORARY)
+            folder = self._uploads.path / str(self._batch)
             safe = safe_name(name)[-_LONGEST_NAME:]
             path = folder / safe
             if path.exists():
@@ -167,7 +169,7 @@ class Found:
     def look_at_uploads(self) -> None:
         """Add what came since the last time."""
         with self._lock:
-            folder = None if self._uploads is None else self._uploads / str(self._batch)
+            folder = None if self._uploads is None else self._uploads.path / str(self._batch)
             self._batch += 1
         if folder is not None and folder.is_dir():
             self.look(folder, uploaded=True)
@@ -175,7 +177,7 @@ class Found:
     def close(self) -> None:
         """Delete what was uploaded."""
         if self._uploads is not None:
-            shutil.rmtree(self._uploads, ignore_errors=True)
+            self._uploads.close()
 
     def _add(self, entries: list[Entry], root: Path, *, uploaded: bool) -> None:
         with self._lock:

@@ -46,7 +46,6 @@ class Jobs:
         def work(state: State) -> None:
             one = self._studies.wait(study)
             state["state"] = "working"
-            target.parent.mkdir(parents=True, exist_ok=True)
             one.save(target, strength, overwrite=overwrite)
 
         return self._start(work, path=str(target))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 import tempfile
 import threading
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from monai_sasm.io.owned_folder import OwnedFolder, remove_abandoned
 from monai_sasm.types import Modality
-from monai_sasm.view.found import Found
+from monai_sasm.view.found import TEMPORARY, Found
 from monai_sasm.view.guard import new_token
 from monai_sasm.view.server import Viewer
 from monai_sasm.view.studies import Studies
@@ -67,22 +67,24 @@ def serve(
     studies = Studies(lambda: _restorer(device, precision, trust, gate), {} if gate is None else {"gate": gate}, words)
     app = Viewer(found, studies, output).app(token, framed=framed)
     config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=5, ws="none")
+    remove_abandoned(_temporary(), TEMPORARY)
     address = f"http://{HOST}:{listening.getsockname()[1]}/#{token}"
     if source is not None:
         found.looking = True
         threading.Thread(target=found.look, args=(source,), daemon=True, name="looking").start()
     announce(address)
-    leading = _leading_to(address) if open_page else None
-    if leading is not None:
-        threading.Thread(target=webbrowser.open, args=(leading.as_uri(),), daemon=True).start()
+    leading = OwnedFolder(_temporary(), TEMPORARY) if open_page else None
     try:
+        if leading is not None:
+            page = _leading_to(address, leading.path)
+            threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
         _Server(config, studies).run([listening])
     finally:
         studies.close()
         found.close()
         listening.close()
         if leading is not None:
-            shutil.rmtree(leading.parent, ignore_errors=True)
+            leading.close()
 
 
 class _Server(uvicorn.Server):
@@ -112,12 +114,16 @@ def _listen(port: int) -> socket.socket:
     return one
 
 
-def _leading_to(address: str) -> Path:
-    """A page that leads on to an address, in a folder of its own, both for their owner only.
+def _temporary() -> Path:
+    return Path(tempfile.gettempdir()).resolve()
+
+
+def _leading_to(address: str, folder: Path) -> Path:
+    """A page that leads on to an address, in a folder for its owner only.
 
     All users of the machine can read the command line that a browser is started with, and the address has the token.
     """
-    page = Path(tempfile.mkdtemp(prefix="sasm-view-")).resolve() / "open.html"
+    page = folder / "open.html"
     with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(
             f'<!doctype html><title>sasm view</title><meta http-equiv="refresh" content="0;url={address}">'

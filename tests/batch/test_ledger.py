@@ -379,3 +379,10 @@ def test_a_series_that_lost_slices_is_made_whole(ledger: Ledger, lost: list[str]
     stage(ledger, DICOM)
     assert files_in(ledger.output) == DICOM | {"CT/notes.txt": "mine"}
     assert ledger.record("id") is not None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+def test_an_output_is_open_to_nobody_to_whom_the_input_is_not(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir(0o700)
+    Ledger(tmp_path / "out").open([tmp_path / "in"])
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700

@@ -65,7 +65,7 @@ def test_a_file_system_without_locks_is_warned_about(
     def refuse(descriptor: int) -> None:
         raise OSError(errno.ENOSYS, "not implemented")
 
-    monkeypatch.setattr("monai_sasm.batch.lock._lock", refuse)
+    monkeypatch.setattr("monai_sasm.batch.lock.lock", refuse)
     with exclusive(tmp_path, tmp_path / "lock"):
         assert "knows no locks" in caplog.text
 

@@ -55,7 +55,8 @@ def test_under_nohup_the_work_goes_on(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
 
 
-def test_uploads_are_deleted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_uploads_are_deleted_by_the_next_start_at_the_latest(number: signal.Signals, tmp_path: Path) -> None:
     needed("starlette"), needed("uvicorn")
     from tests.view.conftest import started
     from tests.view.test_server import ask
@@ -68,6 +69,13 @@ def test_uploads_are_deleted(tmp_path: Path) -> None:
         signal.signal(signal.SIGHUP, outer)
     assert ask(viewer, "/api/files/photo.png", "PUT", b"pixels", origin=viewer.base)[0] == 200
     assert len(list(tmp_path.glob("sasm-view-*"))) == 1
-    viewer.process.send_signal(signal.SIGHUP)
-    assert viewer.process.wait(60) == 143
+    viewer.process.send_signal(number)
+    if number == signal.SIGKILL:
+        assert viewer.process.wait(60) == -number
+        assert len(list(tmp_path.glob("sasm-view-*"))) == 1
+        later = started(tmp_path / "scans", tmp_path / "out")
+        later.process.kill()
+        later.process.wait()
+    else:
+        assert viewer.process.wait(60) == 143
     assert not list(tmp_path.glob("sasm-view-*"))

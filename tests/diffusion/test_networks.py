@@ -114,6 +114,28 @@ def test_a_published_model_brings_its_own_config() -> None:
         DiffusersUNet("some/model", in_channels=3)
 
 
+def test_a_model_of_the_hub_is_read_at_one_commit_and_as_safetensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, asked = pytest.importorskip("diffusers").UNet2DModel, []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(model, "from_pretrained", lambda name, **how: asked.append((name, how)) or nn.Identity())
+    with pytest.raises(ValueError, match="'some/model' is no folder, and a model of the hub is read at one commit"):
+        DiffusersUNet("some/model")
+    assert asked == []
+    DiffusersUNet("some/model", revision="0123abc")
+    (tmp_path / "some" / "model").mkdir(parents=True)
+    DiffusersUNet("some/model")
+    assert asked == [("some/model", {"revision": commit, "use_safetensors": True}) for commit in ("0123abc", None)]
+
+
+def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+    network = small_unet()
+    network.unet.save_pretrained(tmp_path / "model", safe_serialization=False)  # type: ignore[operator]
+    with pytest.raises(FileNotFoundError, match="here as safetensors"):
+        DiffusersUNet(str(tmp_path / "model"))
+
+
 def test_without_diffusers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(MissingExtraError, match=r"needs 'diffusers'.*pip install 'monai-sasm\[diffusion\]'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def test_a_result_that_exists_stops_no_other(photos: Path, tmp_path: Path, resto
     assert restored == ["a", "c"], "what cannot be written is not worked on"
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "c.png"]
     assert (out / "b.png").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+def test_what_lies_behind_a_locked_folder_stays_so(photos: Path, tmp_path: Path) -> None:
+    (photos / "sub").mkdir()
+    (photos / "a.png").rename(photos / "sub" / "a.png")
+    photos.chmod(0o700)
+    sasm.restore(photos, tmp_path / "out", strength=0.0)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "c.png", "sub"]
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_damaged_image_and_a_result_that_exists_are_told_together(

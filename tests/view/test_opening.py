@@ -56,14 +56,11 @@ def test_the_token_is_in_no_command_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.glob("sasm-*")), "it is gone when the server is"
 
 
-def test_a_browser_comes_from_the_file_to_the_page(viewer: Any, chromium: Any) -> None:
+def test_a_browser_comes_from_the_file_to_the_page(viewer: Any, chromium: Any, tmp_path: Path) -> None:
     from monai_sasm.view.serving import _leading_to
 
     page = chromium.new_page()
-    leading = _leading_to(viewer.address)
-    page.goto(leading.as_uri())
+    page.goto(_leading_to(viewer.address, tmp_path).as_uri())
     page.wait_for_selector("body[data-state=ready]", timeout=120_000)
     assert page.url == viewer.address
     page.close()
-    leading.unlink()
-    leading.parent.rmdir()

@@ -105,7 +105,7 @@ def write_objects(
             put_back(texts)
             set_pixels(dataset, one.stored)
             names.append(f"IM{len(names) + 1:04d}.dcm")
-            save(dataset, building / names[-1])
+            save(dataset, building / names[-1], source.files)
         clipped += one.clipped
     tell(volume.name, mended, clipped)
     return names

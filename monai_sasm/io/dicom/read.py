@@ -78,6 +78,11 @@ class DicomSource(Source):
         return frozenset(instance for instance, slices in Counter(self.instances).items() if slices > 1)
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Each once."""
+        return tuple(dict.fromkeys(self.paths))
+
+    @property
     def states_unit(self) -> bool:
         """Of CT, whether an intercept makes Hounsfield units of its numbers; without one they may have lost theirs."""
         return min(self.intercepts) < 0

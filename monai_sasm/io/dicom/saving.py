@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from monai_sasm.io.commit import create
 from monai_sasm.io.dicom.values import text_of
 
 _SIZES = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated")
@@ -44,16 +46,17 @@ def set_pixels(dataset: Dataset, stored: NDArray[np.int32]) -> None:
     dataset["PixelData"].is_undefined_length = False
 
 
-def save(dataset: Dataset, path: Path) -> None:
-    """A file in Explicit VR Little Endian."""
+def save(dataset: Dataset, path: Path, sources: Iterable[Path]) -> None:
+    """A new file in Explicit VR Little Endian, with the permissions of what it was made of."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta = meta
     dataset.preamble = b"\0" * 128
-    if hasattr(dataset, "original_encoding"):
-        dcmwrite(path, dataset, enforce_file_format=True)  # save_as would refuse big endian sources
-    else:  # pydicom 2.4
-        dataset.is_little_endian, dataset.is_implicit_VR = True, False
-        dataset.save_as(path, write_like_original=False)
+    with create(path, sources) as file:
+        if hasattr(dataset, "original_encoding"):
+            dcmwrite(file, dataset, enforce_file_format=True)  # save_as would refuse big endian sources
+        else:  # pydicom 2.4
+            dataset.is_little_endian, dataset.is_implicit_VR = True, False
+            dataset.save_as(file, write_like_original=False)

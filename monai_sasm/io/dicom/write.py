@@ -34,6 +34,7 @@ from monai_sasm.io.dicom.read import DicomSource, content_of, instance_uid
 from monai_sasm.io.dicom.saving import mark_lossy, save, set_pixels
 from monai_sasm.io.dicom.values import integer_of, text_of
 from monai_sasm.io.paged import paging
+from monai_sasm.io.permissions import folder_mode
 from monai_sasm.io.placing import staged
 from monai_sasm.io.silence import quiet
 from monai_sasm.io.volume import Volume
@@ -122,7 +123,8 @@ def write_series(
     parents = {path.resolve().parent for path in source.paths}
     if folder.resolve() in parents:
         raise ValueError(f"a series never goes into the folder of its source, got {folder.name}; choose another")
-    with replacing_folder(folder, overwrite=overwrite, ours=partial(_is_result, software=derivation.software)) as new:
+    ours, mode = partial(_is_result, software=derivation.software), folder_mode(source.files)
+    with replacing_folder(folder, overwrite=overwrite, ours=ours, mode=mode) as new:
         if any(folder.resolve().is_relative_to(parent) for parent in parents):
             logger.warning("%s: the derived series is written inside the folder of its source", volume.name)
         names = _write_slices(volume, source, new, derivation, keep_private)
@@ -141,7 +143,7 @@ def write_file(
     if len(set(source.paths)) != 1 or (len(source.paths) != 1 and not source.multiframe):
         raise ValueError(f"a series of {len(source.paths)} slices goes into a folder, got {path.name}; name a folder")
     guard_target(path, overwrite=overwrite, sources=source.paths)
-    named = make_folders(path.parent)
+    named = make_folders(path.parent, folder_mode(source.files))
     with staged(path.parent) as aside:
         (name,) = _write_slices(volume, source, aside, derivation, keep_private)
         sync(aside / name)
@@ -240,7 +242,7 @@ def _write_slice(
         mended = conform(dataset, series.modality)
         put_back(texts)
         set_pixels(dataset, stored)
-        save(dataset, path)
+        save(dataset, path, [source.paths[number]])
         return mended
 
 

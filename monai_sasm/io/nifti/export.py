@@ -16,7 +16,7 @@ from monai_sasm.io.nifti.names import is_nifti_name, sidecar_of, voxels_of
 from monai_sasm.io.nifti.read import NiftiSource
 from monai_sasm.io.nifti.write import write_stream, write_with_sidecar
 from monai_sasm.io.paged import paging
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.volume import Volume, files_of
 
 _ALIGNED = 2  # NIFTI_XFORM_ALIGNED_ANAT
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
@@ -41,7 +41,7 @@ def export(array: NDArray[np.float32], like: Volume, path: Path, *, overwrite: b
     """
     header, parts = _encoded(array, like, path)
     guard_target(path, overwrite=overwrite)
-    with replacing(path, overwrite=overwrite) as file:
+    with replacing(path, overwrite=overwrite, sources=files_of(like)) as file:
         write_stream(file, header, parts, compressed=path.name.lower().endswith(".gz"))
     return path
 
@@ -64,7 +64,7 @@ def export_image(volume: Volume, path: Path, derivation: Derivation, *, overwrit
     for target in {path, voxels_of(path), sidecar_of(path)}:
         guard_target(target, overwrite=overwrite, sources=() if own is None else (own,))
     record = {} if own is None else {"Sources": [own.name]}
-    return write_with_sidecar(path, header, parts, derivation, record, overwrite=overwrite)
+    return write_with_sidecar(path, header, parts, derivation, record, overwrite=overwrite, files=files_of(volume))
 
 
 def _encoded(array: NDArray[np.float32], like: Volume, path: Path) -> tuple[Any, Iterator[NDArray[np.float32]]]:

@@ -21,7 +21,7 @@ from monai_sasm.io.nifti.header import (
     slice_axis_of,
     slice_count,
 )
-from monai_sasm.io.nifti.names import paired, result_name, stem
+from monai_sasm.io.nifti.names import paired, result_name, stem, voxels_of
 from monai_sasm.io.nifti.stored_values import Decoder, StoredValues, slabs
 from monai_sasm.io.volume import FinerSlices, Source, Volume
 from monai_sasm.types import Modality
@@ -43,6 +43,11 @@ class NiftiSource(Source):
     path: Path
     header: Any
     stored: StoredValues
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, and that of its voxels."""
+        return tuple(dict.fromkeys((self.path, voxels_of(self.path))))
 
     def result_name(self, name: str) -> str:
         """Its own name."""

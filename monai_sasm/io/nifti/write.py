@@ -40,7 +40,7 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     source: NiftiSource = volume.source
     if not is_nifti_name(path):
         raise ValueError(f"a NIfTI volume is written as .nii or .nii.gz, got {path.name}")
-    sources = (source.path, voxels_of(source.path), sidecar_of(source.path))
+    sources = (*source.files, sidecar_of(source.path))
     for target in {path, voxels_of(path), sidecar_of(path)}:
         guard_target(target, overwrite=overwrite, sources=sources)
     array = np.moveaxis(volume.array, 0, 3) if volume.array.shape[0] > 1 else volume.array[0]
@@ -51,7 +51,7 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
         header.set_slope_inter(scaling.slope, scaling.intercept)
     parts = numbers(array, source.stored, scaling)
     record = {"Sources": [source.path.name], "ClippedVoxels": clipped}
-    return write_with_sidecar(path, header, parts, derivation, record, overwrite=overwrite)
+    return write_with_sidecar(path, header, parts, derivation, record, overwrite=overwrite, files=source.files)
 
 
 def write_with_sidecar(
@@ -62,6 +62,7 @@ def write_with_sidecar(
     record: dict[str, Any],
     *,
     overwrite: bool,
+    files: tuple[Path, ...],
 ) -> list[Path]:
     """Write a NIfTI file and the JSON file beside it, which says what was done; both appear when both are whole.
 
@@ -72,6 +73,7 @@ def write_with_sidecar(
         derivation: what was done.
         record: further entries of the sidecar.
         overwrite: replace files that are there.
+        files: that the image was made of.
 
     Returns:
         The image and the sidecar.
@@ -79,7 +81,7 @@ def write_with_sidecar(
     voxels = voxels_of(path)
     header = as_kind(header, single=voxels == path)
     compressed = path.name.lower().endswith(".gz")
-    made = partial(replacing, overwrite=overwrite)
+    made = partial(replacing, overwrite=overwrite, sources=files)
     with made(sidecar_of(path)) as beside, made(path) as file:
         beside.write(record_of(derivation, record))
         if voxels == path:

@@ -62,6 +62,11 @@ class RasterSource(Source):
     pixels: Pixels
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, if there was one."""
+        return () if self.path is None else (self.path,)
+
+    @property
     def exif_orientation(self) -> int:
         """By its EXIF block, or the tag of a TIFF."""
         return exif_orientation(self.pixels.header)
@@ -141,7 +146,7 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     source = volume.source if isinstance(volume.source, RasterSource) else _new_source(volume, path)
     check_suffix(source.kind, path)
     kind = kind_named(path.name)
-    guard_target(path, overwrite=overwrite, sources=(source.path,) if source.path else ())
+    guard_target(path, overwrite=overwrite, sources=source.files)
     if not volume.is_finite:
         raise ValueError("a photo to be written must be finite, got NaN or infinite pixels; check the restoration")
     values, dtype = np.moveaxis(volume.array, 0, 2), source.pixels.values.dtype
@@ -156,7 +161,7 @@ def write(volume: Volume, path: Path, derivation: Derivation, *, overwrite: bool
     if derivation.warning and kind == "PNG":
         header = png.with_warning(header, derivation.warning)
     encoded = _CODECS[kind].encode(Pixels(to_samples(values, dtype), alpha, header))
-    with replacing(path, overwrite=overwrite) as file:
+    with replacing(path, overwrite=overwrite, sources=source.files) as file:
         file.write(encoded)
     return [path]
 
@@ -209,17 +214,25 @@ def _new_source(volume: Volume, path: Path) -> RasterSource:
     return RasterSource(None, "PNG", Pixels(none, None, png.PngHeader(())))
 
 
-def write_png(values: NDArray[np.float32], path: Path, *, orientation: int = 1, overwrite: bool = False) -> Path:
+def write_png(
+    values: NDArray[np.float32],
+    path: Path,
+    *,
+    orientation: int = 1,
+    overwrite: bool = False,
+    sources: tuple[Path, ...] = (),
+) -> Path:
     """Write ``(H, W)`` or ``(H, W, 3)`` in [0, 1] as 8-bit PNG: maps that belong to a photo, and pairs made of it.
 
     ``orientation`` is that of the photo (:attr:`Volume.exif_orientation`); of its metadata it alone is written.
+    ``sources`` are the files it was made of, see :func:`~monai_sasm.io.commit.replacing`.
     """
     if path.suffix.lower() != ".png":
         raise ValueError(f"a map of a photo is written as .png, got {path.name}; change the suffix")
     guard_target(path, overwrite=overwrite)
     turned = () if orientation == 1 else ((b"eXIf", orientation_block(orientation)),)
     samples = to_samples(values.reshape(*values.shape[:2], -1), np.dtype(np.uint8))
-    with replacing(path, overwrite=overwrite) as file:
+    with replacing(path, overwrite=overwrite, sources=sources) as file:
         file.write(png.encode(Pixels(samples, None, png.PngHeader(turned))))
     return path
 

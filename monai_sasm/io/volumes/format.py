@@ -32,7 +32,7 @@ from monai_sasm.io.nifti.stored_values import (
     slabs,
 )
 from monai_sasm.io.nifti.write import record_of
-from monai_sasm.io.volume import Source, Volume, thickest_axis
+from monai_sasm.io.volume import Source, Volume, files_of, thickest_axis
 from monai_sasm.io.volumes.layout import Codec, Layout
 from monai_sasm.types import Modality
 
@@ -59,6 +59,11 @@ class LayoutSource(Source):
     layout: Layout
     stored: StoredValues
     tail: bytes
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, and that of its voxels."""
+        return tuple(dict.fromkeys((self.path, self.layout.data)))
 
     def result_name(self, name: str) -> str:
         """Its own name."""
@@ -165,7 +170,7 @@ class LayoutFormat:
         record: dict[str, Any] = {}
         if isinstance(source, LayoutSource) and source.format == self.name:
             layout, tail = source.layout, source.tail
-            sources = tuple(dict.fromkeys((source.path, layout.data)))
+            sources = source.files
             array = volume.array[0] if layout.channel is None else np.moveaxis(volume.array, 0, layout.channel)
             record = {"Sources": [source.path.name], "ClippedVoxels": clipped_by(array, source.stored)}
             parts: Iterable[NDArray[Any]] = numbers(array, source.stored, source.stored.scaling)
@@ -176,7 +181,8 @@ class LayoutFormat:
         layout = self._packed_for(path, layout)
         for target in (path, *self.companions(path)):
             guard_target(target, overwrite=overwrite, sources=sources)
-        made, text = partial(replacing, overwrite=overwrite), record_of(derivation, record)
+        made = partial(replacing, overwrite=overwrite, sources=files_of(volume))
+        text = record_of(derivation, record)
         self._save(path, layout, parts, tail=tail, record=text, made=made)
         return [path, *self.companions(path)]
 
