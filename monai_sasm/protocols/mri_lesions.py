@@ -14,6 +14,7 @@ from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.contrast_gain import mean_and_error
 from monai_sasm.evaluation.data import DataAbsentError, data_hash, seed_of
+from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.mri_lesions import BALLS, ERASED, INVENTED, Ball, Placed, invented, place
 from monai_sasm.evaluation.mri_noise import tuned_peers
 from monai_sasm.evaluation.restoring import DEFAULT, as_file_order, our_methods, pipeline_methods, restoring, retrained
@@ -33,6 +34,7 @@ TRUNCATION_NOISE = 0.01
 INTERPOLATED = "cubic along slices"  # what makes slices thin without a network
 DENOISER, SHARPENER = "noise_mri_unet", "superres_mri_unet"
 WEIGHTS = (DENOISER, SHARPENER)  # experts whose further weights are compared
+HEAD = 0.1  # working scale; below it lies air
 DEPTH, REACH = 8, 2  # slices of a block, and on each side of where lesions lie
 THIN_SLICES = 45  # of the part of a volume that is made thick: 9 of 5, 15 of 3
 PEERS = ("NLM fast", "BM3D")
@@ -43,6 +45,10 @@ DEFINITIONS = {
     "is kept; [mean - standard error, mean + standard error] over lesions",
     "signal gain": f"of thick slices: mean over lesions of that share less that of '{INTERPOLATED}', lesion by lesion; "
     "[low, high] is its 95 % bootstrap interval, whole volumes drawn",
+    "PSNR": "dB, thick slices made thin, without lesions, range 1 = white, where the clean volume is above "
+    f"{HEAD:g} of it; mean over volumes",
+    "PSNR gain": f"mean over volumes of PSNR less that of '{INTERPOLATED}' on the same; [low, high] is its 95 % "
+    "bootstrap interval",
     "erased": f"share of all lesions with less than {ERASED:.0%} of their signal",
     "invented": f"blobs of at least {100 * INVENTED:g} % of white per volume in flat tissue that neither the clean "
     "volume nor what was restored has, without lesions",
@@ -68,6 +74,7 @@ class Counts:
 
     shares: dict[Ball, list[list[float]]] = field(default_factory=dict)  # a list for each stack
     invented: list[float] = field(default_factory=list)
+    psnr: list[float] = field(default_factory=list)  # of thick slices
 
     def add(self, balls: Sequence[Ball], found: dict[str, float]) -> None:
         """Note one stack, see :func:`_measured`."""
@@ -75,6 +82,8 @@ class Counts:
             shares = [found[str(number)] for number, ball in enumerate(balls) if ball == kind]
             self.shares.setdefault(kind, []).append(shares)
         self.invented.append(found["invented"])
+        if "psnr" in found:
+            self.psnr.append(found["psnr"])
 
     def scores(self) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
         """Metrics, and their means minus and plus a standard error."""
@@ -88,10 +97,12 @@ class Counts:
         together = [share for stacks in self.shares.values() for share in chain(*stacks)]
         values["erased"] = float(np.mean(np.array(together) < ERASED)) if together else float("nan")
         values["invented"] = float(np.mean(self.invented))
+        if self.psnr:
+            values["PSNR"] = float(np.mean(self.psnr))
         return values, limits
 
     def gains(self, before: Counts) -> tuple[dict[str, float], dict[str, Interval]]:
-        """What each kind of lesion has more than before, lesion by lesion, and its 95 % interval over stacks."""
+        """What each kind of lesion has more than before, lesion by lesion, the PSNR, and 95 % intervals over stacks."""
         values, intervals = {}, {}
         for ball, stacks in self.shares.items():
             pairs = zip(stacks, before.shares[ball], strict=True)
@@ -100,6 +111,9 @@ class Counts:
                 name = Gain(f"signal {ball.label}").name
                 values[name] = float(np.mean(list(chain(*differences))))
                 intervals[name] = grouped_interval(differences)
+        if self.psnr:
+            name, gained = Gain("PSNR").name, [a - b for a, b in zip(self.psnr, before.psnr, strict=True)]
+            values[name], intervals[name] = float(np.mean(gained)), grouped_interval([[one] for one in gained])
         return values, intervals
 
 
@@ -242,6 +256,9 @@ def _measured(context: Context, method: Method, pair: Pair) -> dict[str, float]:
         shares = pair.placed.shares(method.restore(pair.with_lesions) - plain)
         found = {str(number): share for number, share in enumerate(shares)}
         found["invented"] = float(invented(pair.clean, pair.start, plain, sides=pair.sides))
+        if pair.level in THICK:
+            head = pair.clean > HEAD
+            found["psnr"] = psnr(pair.clean[head], plain[head], 1.0)
         if method.settings:
             context.cache.put(key, found)
     return found

@@ -64,6 +64,8 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
         min_std: draw a cut anew where the clean one varies less, at most ten times in a row.
         seed: of all draws, see :class:`~monai_sasm.datasets.draws.Draws`.
         lesions: put into the volumes before they are degraded; ``None`` for none.
+        turned: whether cuts are turned by quarters, too; not where the degradation is along rows and a network need not
+            find out which way.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
         min_std: float = 0.05,
         seed: int = 0,
         lesions: LesionBalls | None = None,
+        turned: bool = True,
     ) -> None:
         least = max(size, depth + 2 * neighbours)
         self.images = [image for image in images if image.ndim == 3 and min(image.shape) >= least]
@@ -88,7 +91,7 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
                 f"volumes of at least {least} voxels along each axis and a degradation are needed, got "
                 f"{[image.shape for image in images][:5]} and {len(degradations)} degradations"
             )
-        self.degradations, self.size, self.lesions = list(degradations), size, lesions
+        self.degradations, self.size, self.lesions, self.turned = list(degradations), size, lesions, turned
         self.blocks, self.depth, self.cuts = blocks, depth, cuts
         self.length, self.neighbours, self.alone, self.min_std = share(length), neighbours, alone, min_std
         self.draws = Draws(seed)
@@ -134,6 +137,8 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
             slabs = slabs[:, :, self.neighbours : self.neighbours + 1].expand_as(slabs)
         target = clean[place][:, self.neighbours : deep - self.neighbours, None]
         turns, flips = int(self.draws.random.integers(4)), [-1] if self.draws.random.integers(2) else []
+        if not self.turned:
+            turns &= 2  # upside down at most
         target, slabs = (torch.rot90(image, turns, (3, 4)).flip(flips).contiguous() for image in (target, slabs))
         return target, slabs
 

@@ -87,14 +87,19 @@ def test_only_an_interval_of_the_gain_itself_is_printed() -> None:
 def test_a_standard_error_is_no_interval() -> None:
     level, signal = "slices of 3", "signal 3 mm/20 %"
     rows = (
-        Row("cubic along slices", {level: {signal: 0.72}}, {level: 7}),
-        Row("expert superres_mri_unet", {level: {signal: 0.723}}, {level: 7}, spreads={level: {signal: (0.70, 0.74)}}),
+        Row("cubic along slices", {level: {"PSNR": 30.2, signal: 0.72}}, {level: 7}),
+        Row(
+            "expert superres_mri_unet",
+            {level: {"PSNR": 30.7, signal: 0.723}},
+            {level: 7},
+            spreads={level: {"PSNR": (30.4, 31.0)}},
+        ),
     )
     page = summary({"mri-lesions": Table("mri-lesions", rows=rows)}, {})
-    assert "| +0.3 points | - |" in page
-    paired = {level: {f"{signal} gain": (0.001, 0.005)}}
-    rows = (rows[0], replace(rows[1], intervals=paired))
-    assert "| +0.3 points [+0.1, +0.5] | - |" in summary({"mri-lesions": Table("mri-lesions", rows=rows)}, {})
+    assert "| +0.50 dB | - | 3 mm lesion 72% -> 72% |" in page
+    rows = (rows[0], replace(rows[1], intervals={level: {"PSNR gain": (0.3, 0.6)}}))
+    page = summary({"mri-lesions": Table("mri-lesions", rows=rows)}, {})
+    assert "| +0.50 dB [+0.30, +0.60] | - |" in page
 
 
 def test_what_says_nothing_alone_is_printed_with_what_it_was() -> None:

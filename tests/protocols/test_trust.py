@@ -150,6 +150,10 @@ def test_lesions_in_magnetic_resonance(brains: Path) -> None:
     assert thick["slices of 3"][small] == pytest.approx(cubic[small], abs=0.02), "it adds nothing to the interpolation"
     assert thick["slices of 3"][f"{small} gain"] == pytest.approx(thick["slices of 3"][small] - cubic[small])
     assert not any("gain" in name for name in [*cubic, *clean]), "of what is made thin alone"
+    assert 15 < cubic["PSNR"] < 50
+    assert thick["slices of 3"]["PSNR gain"] == pytest.approx(thick["slices of 3"]["PSNR"] - cubic["PSNR"])
+    assert thick["slices of 3"]["PSNR"] == pytest.approx(cubic["PSNR"], abs=0.01)
+    assert "PSNR" not in clean, "of what is made thin alone"
     low, high = table.row("input").spreads["noise 1 %"][small]
     assert low < clean[small] < high
 
@@ -158,16 +162,18 @@ def test_gains_of_lesions_are_paired_and_drawn_by_volume() -> None:
     kinds, before, after = (BALLS[0], BALLS[0], BALLS[2]), mri_lesions.Counts(), mri_lesions.Counts()
     shares = np.linspace(0.2, 0.9, 7)
     for volume, share in enumerate(shares):
-        given = {str(k): float(share) for k in range(3)} | {"invented": 0.0}
+        given = {str(k): float(share) for k in range(3)} | {"invented": 0.0, "psnr": 30.0 + share}
         before.add(kinds, given)
         lift = 0.01 * (1 + volume % 2)
-        after.add(kinds, {**{name: value + lift for name, value in given.items()}, "invented": 0.0})
+        after.add(kinds, {**{name: value + lift for name, value in given.items()}, "invented": 0.0})  # PSNR, too
     gains, intervals = after.gains(before)
     name = f"signal {BALLS[0].label} gain"
     assert gains[name] == pytest.approx(0.01 * 10 / 7)
     low, high = intervals[name]
     assert 0.01 <= low < gains[name] < high <= 0.02
-    assert set(gains) == {name, f"signal {BALLS[2].label} gain"}
+    assert set(gains) == {name, f"signal {BALLS[2].label} gain", "PSNR gain"}
+    assert gains["PSNR gain"] == pytest.approx(gains[name])
+    assert 0.01 <= intervals["PSNR gain"][0] < gains["PSNR gain"] < intervals["PSNR gain"][1] <= 0.02
     values, spreads = after.scores()
     assert values[f"signal {BALLS[0].label}"] == pytest.approx(shares.mean() + 0.01 * 10 / 7)
     low, high = spreads[f"signal {BALLS[0].label}"]

@@ -12,6 +12,7 @@ import torch
 
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 from monai_sasm.degradations.lesion_balls import LesionBalls
+from monai_sasm.degradations.thick_slices import ThickSlices
 from monai_sasm.training.volume_blocks import MARGIN, VolumeBlocks, volumes
 
 NONE = LowQualityMr(KspaceTruncation((1.0, 1.0)), KspaceNoise((0.0, 0.0)))
@@ -48,6 +49,15 @@ def test_batches_have_slabs_and_their_middle_slices() -> None:
     assert torch.equal(batch["noisy"][1, 1], batch["noisy"][0, 2])
     with pytest.raises(IndexError):
         data[4]
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_blocks_that_are_not_turned_are_degraded_along_their_rows(turned: bool) -> None:
+    data = blocks(ThickSlices((4.0, 4.0)), turned=turned)  # type: ignore[arg-type]
+    seen = torch.cat([data[index]["noisy"][:, 2] for index in range(4)])
+    smooth = seen.diff(dim=1).abs().mean((1, 2)) < seen.diff(dim=2).abs().mean((1, 2))
+    assert bool(smooth.all()) != turned
+    assert bool(smooth.any())
 
 
 def test_the_degraded_slices_differ_and_are_drawn_anew() -> None:
