@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
@@ -32,23 +33,44 @@ def test_contrast_gain_on_measured_and_simulated_pairs(tmp_path: Path) -> None:
     assert 0 < get("budget").passed < 50
 
 
-def test_whole_heads(tmp_path: Path) -> None:
+@pytest.fixture
+def heads(tmp_path: Path) -> dict[str, list[str]]:
+    """Folders with a head each, to train on and to validate on."""
     random = np.random.default_rng(0)
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
         array = 100 + 800 * gaussian_filter(random.random((56, 60, 64)), 2)
         image = nibabel.Nifti1Image(array.astype(np.int16), np.eye(4))
         nibabel.save(image, tmp_path / split / "sub-01_T1w.nii.gz")
+    return {"train_folders": [str(tmp_path / "train")], "val_folders": [str(tmp_path / "val")]}
+
+
+def test_whole_heads(tmp_path: Path, heads: dict[str, list[str]]) -> None:
     workflow = training(
         "superres_mri_unet", tmp_path, tmp_path / "run", "train_cpu.yaml", "train_whole_head.yaml",
-        initial_weights="", train_folders=[str(tmp_path / "train")], val_folders=[str(tmp_path / "val")],
-        small_folders=[str(tmp_path / "train")], batches_per_epoch=2,
-        min_std=0.0, **{"network_def::zero_init": False},
+        initial_weights="", small_folders=heads["train_folders"], batches_per_epoch=2, min_std=0.0, **heads,
+        **{"network_def::zero_init": False},
     )  # fmt: skip
     get = workflow.parser.get_parsed_content
     batch = get("heads")[0]
     assert batch["clean"].shape == (32, 1, 48, 48)
     assert batch["noisy"].shape == (32, 5, 48, 48)
+    workflow.run()
+    assert get("validate::evaluator").state.metrics["val_psnr"] > 0
+    assert (tmp_path / "run" / "model.pt").is_file()
+
+
+def test_planes_across_thick_slices(tmp_path: Path, heads: dict[str, list[str]]) -> None:
+    workflow = training(
+        "superres_mri_unet", tmp_path, tmp_path / "run", "train_cpu.yaml", "train_thick_slices.yaml",
+        initial_weights="", batches_per_epoch=2, min_std=0.0, **heads, **{"network_def::zero_init": False},
+    )  # fmt: skip
+    get = workflow.parser.get_parsed_content
+    planes = get("planes")
+    assert planes[0]["noisy"].shape == (32, 5, 48, 48)
+    assert not planes.turned
+    clean, thick = get("validate::images")[0]
+    assert float(np.abs(np.diff(thick[2], axis=0)).mean()) < float(np.abs(np.diff(clean[0], axis=0)).mean())
     workflow.run()
     assert get("validate::evaluator").state.metrics["val_psnr"] > 0
     assert (tmp_path / "run" / "model.pt").is_file()
