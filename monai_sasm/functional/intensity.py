@@ -42,7 +42,9 @@ class Scaling:
 
     def forward(self, array: Array) -> Array:
         """Unit of the image -> working scale; NumPy array or torch tensor of any shape."""
-        return (array - self.offset) / self.scale
+        shifted = array - self.offset
+        shifted /= self.scale  # where it is: fresh memory costs more than the division
+        return shifted
 
     def inverse(self, array: Array) -> Array:
         """Working scale -> unit of the image."""

@@ -327,7 +327,7 @@ def _in_working_scale(native: NDArray[np.float32], scaling: Scaling, plan: Plan)
     """A slice ``(c, H, W)`` as the networks take it; a photo that is in their scale is not copied."""
     if plan.modality.profile.is_picture and scaling == Scaling() and native.flags.writeable:
         return torch.from_numpy(native)
-    return torch.from_numpy(scaling.forward(np.array(native)))
+    return torch.from_numpy(scaling.forward(np.asarray(native)))
 
 
 def _gate_settings(plan: Plan) -> dict[str, Any]:
