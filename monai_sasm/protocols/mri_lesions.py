@@ -228,14 +228,14 @@ def _named(restorer: Any, modality: Modality, expert: str) -> list[Method]:
 
 
 def _thinning(restorer: Any, modality: Modality, expert: str) -> list[Method]:
-    return [Method(f"expert {expert}", lambda case: _thinned(case, restorer, expert, 1.0), note="without the gate")]
+    return [Method(f"expert {expert}", lambda case: _thinned(case, restorer, expert), note="without the gate")]
 
 
 def _thin(context: Context, name: str, strength: float) -> Method:
     return Method(name, lambda case: _thinned(case, context.restorer, SHARPENER, strength))
 
 
-def _thinned(case: Case, restorer: Any, expert: str, strength: float) -> Image:
+def _thinned(case: Case, restorer: Any, expert: str, strength: float | None = None) -> Image:
     from monai_sasm.io.volume import Volume
     from monai_sasm.restoration.options import Thinning
     from monai_sasm.restoration.thin import thin_volume

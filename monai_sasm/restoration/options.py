@@ -82,7 +82,8 @@ class Thinning:
         expert: name of an MR super-resolution expert.
         factor: thin slices for each acquired one, above 1, not necessarily whole; ``None`` for slices as thin as pixels
             are wide (isotropic voxels).
-        strength: 0 for the interpolation, 1 for all that the expert adds.
+        strength: 0 for the interpolation, 1 for all that the expert adds; ``None`` by the thickness, see
+            :func:`monai_sasm.restoration.thin.usual_strength`.
         sigma: noise standard deviation in the unit of the image, above 0; estimated on the acquired slices if
             ``None``.
         profile: ``slab`` for 2-D acquisitions, ``sinc`` for 3-D ones (phase encoding along the slices).
@@ -90,14 +91,14 @@ class Thinning:
 
     expert: str
     factor: float | None = None
-    strength: float = 1.0
+    strength: float | None = None
     sigma: float | None = None
     profile: str = "slab"
 
     def __post_init__(self) -> None:
         if self.factor is not None and not 1 < self.factor <= LARGEST_FACTOR:
             raise ValueError(f"factor must be above 1 and at most {LARGEST_FACTOR:g}, got {self.factor}")
-        if not 0 <= self.strength <= 1:
+        if self.strength is not None and not 0 <= self.strength <= 1:
             raise ValueError(f"strength must be between 0 and 1, got {self.strength}")
         _check_sigma(self.sigma)
         if self.profile not in PROFILES:

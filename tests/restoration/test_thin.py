@@ -21,7 +21,7 @@ from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.evaluation.restoring import with_weights
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.restorer import Restorer
-from monai_sasm.restoration.thin import Thinning, thin_count, thin_derivation, thin_volume, work_units
+from monai_sasm.restoration.thin import Thinning, thin_count, thin_derivation, thin_volume, usual_strength, work_units
 from monai_sasm.types import Modality
 from tests.data import mr_volume
 from tests.rows import check_rows
@@ -100,7 +100,7 @@ def test_acquired_slices_come_back_whatever_the_expert_does(kind: str) -> None:
 def test_an_expert_that_sharpens_comes_nearer_to_the_truth() -> None:
     volume, experts = thick(), restorer(sharpen=Sharpen())
     plain = thin_volume(volume, experts, Thinning("sharpen", 4, strength=0))
-    restored = thin_volume(volume, experts, Thinning("sharpen", 4))
+    restored = thin_volume(volume, experts, Thinning("sharpen", 4, strength=1))
     half = thin_volume(volume, experts, Thinning("sharpen", 4, strength=0.5))
     nearest = np.repeat(volume.array[0], 4, axis=0)
     assert error(plain) < 0.8 * float(np.sqrt(((nearest - phantom()) ** 2).mean()))
@@ -108,6 +108,15 @@ def test_an_expert_that_sharpens_comes_nearer_to_the_truth() -> None:
     assert not np.array_equal(half.array, plain.array)
     inside = (restored.array > volume.array.min()) & (plain.array > volume.array.min())
     np.testing.assert_allclose(half.array[inside], ((restored.array + plain.array) / 2)[inside], atol=0.5)
+
+
+def test_the_thicker_slices_are_the_less_is_added() -> None:
+    assert [usual_strength(factor) for factor in (1.5, 3, 4, 5, 12)] == pytest.approx([1, 1, 0.7, 0.4, 0.4])
+    volume, experts = thick(), restorer(sharpen=Sharpen())
+    usual, told = (thin_volume(volume, experts, Thinning("sharpen", 4, strength=one)).array for one in (None, 0.7))
+    np.testing.assert_allclose(usual, told, rtol=1e-5)
+    derivations = [thin_derivation(experts, Thinning("sharpen", 4, strength=one)) for one in (None, 0.7)]
+    assert [one.parameters["strength"] for one in derivations] == ["by thickness", 0.7]
 
 
 def test_both_families_of_planes_are_restored() -> None:
