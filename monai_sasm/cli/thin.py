@@ -30,7 +30,7 @@ Strength = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="0 interpolates, 1 adds all that the expert finds; by default 0.6 up to 3 thin slices for one, 0.4 from 5.",
+        help="0 interpolates, 1 adds all that the expert finds; by default 0.6 up to 3 thin slices for one, 0.4 at 5.",
     ),
 ]
 Sigma = Annotated[float | None, typer.Option(min=0, help="Noise level above 0, MR magnitude; estimated if left out.")]

@@ -66,8 +66,8 @@ def thin_count(volume: Volume, factor: float | None) -> int:
 def usual_strength(factor: float) -> float:
     """How much of what an expert finds is added by default to slices ``factor`` times as thick as the thin ones.
 
-    An expert is right on average, and puts some edges in wrong places, the more the thicker slices are. This is the most
-    at which three heads for validation have no blob of 8 % of white that is not there (protocol ``mri-lesions``).
+    An expert is right on average, and puts some edges in wrong places, the more the thicker slices are. This is the
+    most at which three heads for validation have no blob of 8 % of white that is not there (protocol ``mri-lesions``).
     """
     (thin, most), (thick, least) = USUAL
     share = min(max((factor - thin) / (thick - thin), 0.0), 1.0)
