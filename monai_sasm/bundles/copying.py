@@ -119,7 +119,8 @@ def _rename_outputs(root: Path, origin: str) -> None:
 def _start_metadata(root: Path, origin: str) -> None:
     metadata = read_metadata(root)
     version = str(metadata.get("version", "0"))
-    section = {key: value for key, value in metadata["sasm"].items() if key not in ("default", "range")}
+    # the copy is to be trained: neither the range nor the weights for thin slices of the other bundle will be its own
+    section = {key: value for key, value in metadata["sasm"].items() if key not in ("default", "range", "thinning")}
     metadata |= {
         "version": FIRST_VERSION,
         "changelog": {FIRST_VERSION: f"Copy of {origin} {version}, not trained yet"},

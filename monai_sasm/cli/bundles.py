@@ -25,7 +25,6 @@ from monai_sasm.errors import reason_of
 _COLUMNS = ("name", "role", "modality", "degradation", "weights", "called", "gain", "description")
 _HEADS = {"called": "gate calls it", "gain": "gain, dB PSNR", "description": "what it is"}
 CONFIGS = "configs"
-CHECK_SIZE = 64  # pixels along each side of the image that `check` sends through a network
 
 bundles = typer.Typer(no_args_is_help=True, help="List, add, download or check bundles: experts, gate, refiners, ...")
 
@@ -372,29 +371,15 @@ def _owns_none(section: dict[str, Any]) -> bool:
 
 
 def _check(name: str, folder: Path) -> dict[str, Any]:
-    from monai_sasm.bundles import load, read_metadata
+    from monai_sasm.bundles.checking import check_runs
     from monai_sasm.optional import MissingExtraError
     from monai_sasm.refine.upscale import NotDownloadedError
 
     try:
-        if not _owns_none(read_metadata(folder)["sasm"]):
-            bundle = load(folder)
-            if bundle.role in ("expert", "refiner"):
-                _run(bundle)
+        check_runs(folder)
     except (MissingExtraError, NotDownloadedError) as error:
         return {"name": name, "status": "skipped", "reason": reason_of(error)}
     except Exception as error:  # a foreign config may fail in any way; the others are still checked
         logger.debug("traceback", exc_info=True)
         return {"name": name, "status": "failed", "reason": reason_of(error)}
     return {"name": name, "status": "ok", "reason": None}
-
-
-def _run(bundle: Any) -> None:
-    """An image of zeros must come back finite and in its shape."""
-    import torch
-
-    channels = 1 if bundle.modality is None else bundle.modality.profile.channels
-    image = torch.zeros(1, channels, CHECK_SIZE, CHECK_SIZE)
-    result = bundle.restore(image, torch.full_like(image[:, :1], 0.05))
-    if result.shape != image.shape or not torch.isfinite(result).all():
-        raise ValueError(f"{tuple(image.shape)} must come back finite and in its shape, got {tuple(result.shape)}")

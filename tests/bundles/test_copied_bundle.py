@@ -171,6 +171,13 @@ def test_a_new_bundle_is_complete_and_claims_nothing(tmp_path: Path) -> None:
     assert "lowdose_ct_unet" not in "".join(path.read_text() for path in (root / "configs").glob("*.yaml"))
 
 
+def test_thin_slices_of_a_copy_are_made_by_its_own_weights(tmp_path: Path) -> None:
+    root = new_bundle("my_mri", "superres_mri_unet", tmp_path)
+    house = Restorer(trust=[root])
+    weights = [house.expert("my_mri", thinning=thinning).sha256 for thinning in (False, True)]
+    assert weights[0] == weights[1] != house.expert("superres_mri_unet", thinning=True).sha256
+
+
 @pytest.mark.parametrize(
     "name",
     ["", ".", "..", "a/b", "../a", "/a", "a.b", "-a", "_a", "a b", "ä", "a\n", "clean", "Gate", "input", "x" * 65],

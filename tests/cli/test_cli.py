@@ -501,6 +501,13 @@ def test_bundles_check_names_what_is_wrong(sasm: Any, tmp_path: Path) -> None:
     assert "role" in out
     assert "Traceback" not in err
     assert sasm("bundles", "check", "no_such_bundle")[0] == 2
+    mine = write_gain_expert(tmp_path / "mine", 0.9, "MR", "low-resolution")
+    assert sasm("bundles", "check", "mine", "--trust", mine)[0] == 0
+    described = mine / "configs" / "metadata.json"
+    metadata = json.loads(described.read_text())
+    described.write_text(json.dumps(metadata | {"sasm": metadata["sasm"] | {"thinning": "across"}}))
+    code, out, _ = sasm("bundles", "check", "mine", "--trust", mine)
+    assert (code, "the bundle has no variant 'across'" in out) == (4, True)
 
 
 def test_weights_that_are_elsewhere_are_skipped_with_the_way_to_get_them(
