@@ -86,7 +86,7 @@ def _published(model: Any, name: str, revision: str) -> nn.Module:
     except (OSError, ValueError) as error:  # what diffusers and the hub's client raise, offline as online
         raise FileNotFoundError(
             f"no UNet2DModel {name!r} here as safetensors: fetch it into the hub's cache on a machine with internet "
-            f"access (hf download {name}{f' --revision {revision}' if revision else ''}), or name a folder written by "
+            f"access (hf download {name}{f', revision {revision}' if revision else ''}), or name a folder written by "
             "UNet2DModel.save_pretrained"
         ) from error
     return network
