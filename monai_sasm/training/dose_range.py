@@ -12,11 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt, ReconstructionKernel
-from monai_sasm.io.commit import replacing
 from monai_sasm.io.formats import open_images
-from monai_sasm.io.walk import files_below
 from monai_sasm.training.ellipse_phantoms import ellipse_phantoms
-from monai_sasm.training.simulated import as_int16, in_plane_spacing, working_scale
+from monai_sasm.training.simulated import as_int16, in_plane_spacing, kept_pairs
 from monai_sasm.types import Modality
 
 Pair = tuple[NDArray[np.float32], ...]
@@ -68,17 +66,9 @@ def simulated_doses(sources: Sequence[DoseSource], cache: str | Path, seed: int 
         cache: ``.npz`` file.
         seed: of all draws.
     """
-    cache = Path(cache)
-    if not cache.is_file():
-        generator = torch.Generator().manual_seed(seed)
-        pairs = [pair for source in sources for pair in _simulate(source, generator)]
-        arrays = {f"{kind}_{i}": pair[k] for i, pair in enumerate(pairs) for k, kind in enumerate(("clean", "noisy"))}
-        paths = [Path(path) for source in sources for path in source.paths]
-        with replacing(cache, sources=[file for path in paths for file, _ in files_below(path)]) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    with np.load(cache) as stored:
-        names = [(f"clean_{i}", f"noisy_{i}") for i in range(len(stored) // 2)]
-        return [(working_scale(stored[clean]), working_scale(stored[noisy])) for clean, noisy in names]
+    generator = torch.Generator().manual_seed(seed)
+    paths = [path for source in sources for path in source.paths]
+    return kept_pairs(Path(cache), paths, lambda: [pair for source in sources for pair in _simulate(source, generator)])
 
 
 def _simulate(source: DoseSource, generator: torch.Generator) -> list[tuple[NDArray[np.int16], NDArray[np.int16]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,22 @@ def simulated_pairs(
     unknown = set(kernels) - set(KERNELS)
     if unknown or not kernels:
         raise ValueError(f"kernels must be some of {sorted(KERNELS)}, got {list(kernels)}")
-    cache = Path(cache)
+    return kept_pairs(Path(cache), paths, lambda: _simulate(paths, count, dose, exposure, kernels, min_size, seed))
+
+
+def kept_pairs(
+    cache: Path, paths: Sequence[str | Path], simulate: Callable[[], Sequence[tuple[NDArray[np.int16], ...]]]
+) -> list[tuple[NDArray[np.float32], ...]]:
+    """Pairs ``(clean, low dose)`` in HU / 1000 from a file; where it is missing it is made of what ``simulate`` gives.
+
+    Args:
+        cache: ``.npz`` file.
+        paths: images, or folders of them, that the pairs are made of.
+        simulate: makes pairs of slices ``(1, H, W)`` in HU.
+    """
     if not cache.is_file():
-        pairs = _simulate(paths, count, dose, exposure, kernels, min_size, seed)
         arrays: dict[str, Any] = {}
-        for number, (clean, noisy) in enumerate(pairs):
+        for number, (clean, noisy) in enumerate(simulate()):
             arrays |= {f"clean_{number}": clean, f"noisy_{number}": noisy}
         with replacing(cache, sources=[file for path in paths for file, _ in files_below(Path(path))]) as file:
             np.savez(file, **arrays)
