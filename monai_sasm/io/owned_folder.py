@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import socket
+import tempfile
 import uuid
 from contextlib import suppress
 from functools import cache, lru_cache
@@ -54,6 +55,11 @@ class OwnedFolder:
         self._owner.close()
         with suppress(OSError):
             (self.path / _OWNER).unlink(missing_ok=True)
+
+
+def temporary() -> Path:
+    """The system's folder for temporary files, without links."""
+    return Path(tempfile.gettempdir()).resolve()
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:

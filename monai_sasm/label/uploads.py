@@ -6,7 +6,7 @@ import atexit
 import tempfile
 from pathlib import Path
 
-from monai_sasm.io.owned_folder import OwnedFolder
+from monai_sasm.io.owned_folder import OwnedFolder, temporary
 
 
 class Uploads:
@@ -17,7 +17,7 @@ class Uploads:
     """
 
     def __init__(self) -> None:
-        self._own = OwnedFolder(Path(tempfile.gettempdir()).resolve(), "sasm-label-")
+        self._own = OwnedFolder(temporary(), "sasm-label-")
         self.folder = self._own.path
         tempfile.tempdir = str(self.folder)
         atexit.register(self.close)

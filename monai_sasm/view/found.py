@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from monai_sasm.errors import RefusedError, as_commands, reason_of
 from monai_sasm.io.entry import Entry, safe_name
 from monai_sasm.io.formats import inventory, output_path
-from monai_sasm.io.owned_folder import OwnedFolder
+from monai_sasm.io.owned_folder import OwnedFolder, temporary
 from monai_sasm.types import Modality
 
 TEMPORARY = "sasm-view-"
@@ -142,7 +141,7 @@ class Found:
             if self._files > MAX_FILES:
                 raise RefusedError(f"at most {MAX_FILES} files can be dropped; give the folder to sasm view instead")
             if self._uploads is None:
-                self._uploads = OwnedFolder(Path(tempfile.gettempdir()).resolve(), TEMPORARY)
+                self._uploads = OwnedFolder(temporary(), TEMPORARY)
             folder = self._uploads.path / str(self._batch)
             safe = safe_name(name)[-_LONGEST_NAME:]
             path = folder / safe

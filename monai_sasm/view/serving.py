@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from monai_sasm.io.owned_folder import OwnedFolder, remove_abandoned
+from monai_sasm.io.owned_folder import OwnedFolder, remove_abandoned, temporary
 from monai_sasm.types import Modality
 from monai_sasm.view.found import TEMPORARY, Found
 from monai_sasm.view.guard import new_token
@@ -67,13 +66,13 @@ def serve(
     studies = Studies(lambda: _restorer(device, precision, trust, gate), {} if gate is None else {"gate": gate}, words)
     app = Viewer(found, studies, output).app(token, framed=framed)
     config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=5, ws="none")
-    remove_abandoned(_temporary(), TEMPORARY)
+    remove_abandoned(temporary(), TEMPORARY)
     address = f"http://{HOST}:{listening.getsockname()[1]}/#{token}"
     if source is not None:
         found.looking = True
         threading.Thread(target=found.look, args=(source,), daemon=True, name="looking").start()
     announce(address)
-    leading = OwnedFolder(_temporary(), TEMPORARY) if open_page else None
+    leading = OwnedFolder(temporary(), TEMPORARY) if open_page else None
     try:
         if leading is not None:
             page = _leading_to(address, leading.path)
@@ -112,10 +111,6 @@ def _listen(port: int) -> socket.socket:
         raise
     one.listen(64)
     return one
-
-
-def _temporary() -> Path:
-    return Path(tempfile.gettempdir()).resolve()
 
 
 def _leading_to(address: str, folder: Path) -> Path:
