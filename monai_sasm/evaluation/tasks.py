@@ -78,6 +78,11 @@ def _ct_rival(name: str, row: str) -> Line:
     )
 
 
+def _sharpened_lesion(level: str, before: str) -> Figure:
+    metric, text = "signal 3 mm/20 %", "3 mm lesion {:.0%} -> {:.0%}"
+    return Figure("mri-lesions", ("expert superres_mri_unet",), metric, text, (level,), before)
+
+
 def _mr_rival(name: str, row: str) -> Line:
     return Line(
         "MR, coarse x4 (hippocampus)",
@@ -148,16 +153,7 @@ LINES = (
         ("cubic",),
         f"k-space was cut; {_BY_NAME}",
         "interpolated images; detail decides a diagnosis",
-        keeps=(
-            Figure(
-                "mri-lesions",
-                ("expert superres_mri_unet",),
-                "signal 3 mm/20 %",
-                "3 mm lesion {:.0%} -> {:.0%}",
-                ("truncated x2",),
-                "input",
-            ),
-        ),
+        keeps=(_sharpened_lesion("truncated x2", "input"),),
         gate=False,
     ),
     Line(
@@ -178,16 +174,7 @@ LINES = (
         (),
         "`sasm thin`, for views across slices",
         "slices have gaps or unequal steps; small lesions: they stay as wide across slices as before",
-        keeps=(
-            Figure(
-                "mri-lesions",
-                ("expert superres_mri_unet",),
-                "signal 3 mm/20 %",
-                "3 mm lesion {:.0%} -> {:.0%}",
-                ("slices of 3",),
-                "cubic along slices",
-            ),
-        ),
+        keeps=(_sharpened_lesion("slices of 3", "cubic along slices"),),
         gate=False,
     ),
     _mr_rival("superres_mri_esrgan", "ESRGAN"),

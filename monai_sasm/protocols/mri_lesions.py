@@ -171,7 +171,7 @@ def _pairs(path: Path, level: str) -> Iterator[Pair]:
 
     clean, sides = stack_across(*scaled_volume(path))
     depth = THIN_SLICES if level in THICK else DEPTH
-    filled = np.flatnonzero((clean > 0.1).mean((1, 2)) > 0.05)
+    filled = np.flatnonzero((clean > HEAD).mean((1, 2)) > 0.05)
     first = int(filled[0] + filled[-1] - depth) // 2
     if first < 0 or first + depth > len(clean) or (level in THICK and sides[0] > 1.5):
         return
