@@ -24,7 +24,6 @@ from monai_sasm.restoration.restore import restore_volume
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.types import Modality
 
-_NOTHING: Mapping[str, dict[str, Any]] = {}
 Load = Callable[[str, str | None], Bundle]
 
 
@@ -36,9 +35,9 @@ class LazyBundles(Mapping[str, Bundle]):
         load: name and variant, ``None`` for the bundle itself -> bundle.
     """
 
-    def __init__(self, sections: Mapping[str, dict[str, Any]] = _NOTHING, load: Load | None = None) -> None:
+    def __init__(self, sections: Mapping[str, dict[str, Any]], load: Load) -> None:
         self.sections = dict(sections)
-        self._load = load or (lambda name, variant: bundles.load(name, overlay=variant))
+        self._load = load
         self._loaded: dict[tuple[str, str | None], Bundle] = {}
 
     @classmethod

@@ -36,7 +36,7 @@ from monai_sasm.types import ImageBatch, Modality
 
 _EDGE = 1e-6  # of a slice by which rounding may move the edge of a thin one
 BATCH = 4  # planes that an expert restores at once
-USUAL = (3.0, 0.6), (5.0, 0.4)  # thin slices in a thick one, and strength
+USUAL = (3.0, 5.0), (0.6, 0.4)  # thin slices in a thick one, and strength; between them it falls evenly
 
 
 def thin_count(volume: Volume, factor: float | None) -> int:
@@ -69,9 +69,7 @@ def usual_strength(factor: float) -> float:
     An expert is right on average, and puts some edges in wrong places, the more the thicker slices are. This is the
     most at which three heads for validation have no blob of 8 % of white that is not there (protocol ``mri-lesions``).
     """
-    (thin, most), (thick, least) = USUAL
-    share = min(max((factor - thin) / (thick - thin), 0.0), 1.0)
-    return most + share * (least - most)
+    return float(np.interp(factor, *USUAL))
 
 
 def thin_volume(
