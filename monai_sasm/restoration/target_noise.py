@@ -139,23 +139,16 @@ class TissueNoise:
         return {"tissue_noise": {"input": _rounded(curve.at(0)), "result": _rounded(curve.at(1))}}
 
 
-def measure_noise(volume: Volume, plan: Plan, slices: int = SLICES) -> NoiseCurve:
-    """The noise curve of a volume under a plan, in the unit of the volume; some slices are restored for it.
+def restored_slices(
+    volume: Volume, plan: Plan, slices: int = SLICES
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+    """What :func:`noise_curve` measures: some slices ``(N, c, H, W)``, spread evenly, what the plan adds to them at
+    strength 1, both in the unit of the volume, and that unit over the working scale, ``(N,)``.
 
     Args:
         volume: of the plan's modality.
         plan: its strength does not matter.
         slices: how many are restored at most.
-    """
-    image, change, scales = _restored_slices(volume, plan, slices)
-    return noise_curve(image, change, plan.modality, scales)
-
-
-def _restored_slices(
-    volume: Volume, plan: Plan, slices: int = SLICES
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
-    """Some slices ``(N, c, H, W)``, spread evenly, what the plan adds to them, in the unit of the volume, and that over
-    the working scale, ``(N,)``.
     """
     from monai_sasm.restoration.on_demand import OnDemand
 
@@ -194,7 +187,7 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     target, most = plan.options.target_noise, plan.options.strength
     if target is None:
         return Aim(plan)
-    image, change, scales = _restored_slices(volume, plan)
+    image, change, scales = restored_slices(volume, plan)
     measured = partial(noise_curve, image, modality=plan.modality, scale=scales)
     if plan.modality.profile.relative:
         target = target / 100 * float(np.mean(scales))  # the white that the curve is in the unit of
@@ -203,7 +196,7 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     if alone is None:
         curve = measured(change)
     else:
-        everything = _restored_slices(volume, alone)[1]
+        everything = restored_slices(volume, alone)[1]
         curve, everywhere = measured(change, smoother=everything), measured(everything)
         least = curve.at(curve.strength_for(target, most))
         if least > MET * target and everywhere.at(everywhere.strength_for(target, most)) < least:

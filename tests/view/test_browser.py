@@ -19,7 +19,7 @@ import monai_sasm as sasm
 from monai_sasm.cli.main import main
 from monai_sasm.evaluation.metrics import noise_power_spectrum
 from monai_sasm.functional.uniform_tissue import COARSE, uniform_rule, uniformity
-from monai_sasm.restoration.target_noise import measure_noise, noise_curve
+from monai_sasm.restoration.target_noise import noise_curve, restored_slices
 from tests.view.conftest import PATIENCE, Running, Tab
 from tests.view.scans import SIDE, SLICES
 
@@ -197,7 +197,8 @@ def test_the_target_noise_is_that_of_the_command_line(tab: Tab, ct: sasm.Volume,
     """Curve and strength are those of `sasm restore --target-noise`; wherever slices are flipped to be shown."""
     tab.open("abdomen", EXPERT)
     tab.page.wait_for_selector("#noise-where:has-text('all slices')", timeout=PATIENCE)
-    curve = measure_noise(ct, restorer.plan(ct.modality, sasm.Options(expert=EXPERT)))
+    image, change, scales = restored_slices(ct, restorer.plan(ct.modality, sasm.Options(expert=EXPERT)))
+    curve = noise_curve(image, change, ct.modality, scales)
     shown = tab.page.evaluate("() => sasmView.measuring.noise")
     assert [shown[key] for key in ("vb", "cov", "vc")] == pytest.approx(
         [curve.before, curve.shared, curve.removed], rel=1e-5
