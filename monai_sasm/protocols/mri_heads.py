@@ -22,6 +22,7 @@ from monai_sasm.types import Modality
 PROTOCOL = "mri-heads"
 FAMILY = "superres_mri"
 WEIGHTS = ("superres_mri_unet",)  # experts whose further weights are compared
+NETWORKS = ("unet", "esrgan", "dit", "sit")
 FOLDER = "mri_whole_head"
 GROUPS = {  # pattern of files; subjects that are trained on by nobody
     "brains": "ds002748/*sub-6[1-6]*_T1w*.nii.gz",
@@ -83,10 +84,11 @@ def run(context: Context) -> Table:
 
 
 def _methods(context: Context) -> tuple[list[Method], tuple[str, ...]]:
-    networks, missing = contenders(context, FAMILY, ("unet",))
+    networks, missing = contenders(context, FAMILY, NETWORKS, steps=(1,))
     retrained = [
         Contender(f"{one.name} {label}", with_weights(one.bundle, path))
         for one in networks
+        if one.bundle.name in WEIGHTS
         for label, path in context.weights_of(one.bundle.name).items()
     ]
     methods = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -45,16 +46,26 @@ def heads(tmp_path: Path) -> dict[str, list[str]]:
     return {"train_folders": [str(tmp_path / "train")], "val_folders": [str(tmp_path / "val")]}
 
 
-def test_whole_heads(tmp_path: Path, heads: dict[str, list[str]]) -> None:
+@pytest.mark.parametrize(
+    ("bundle", "further", "shape"),
+    [
+        ("superres_mri_unet", {"network_def::zero_init": False}, (32, 5, 48, 48)),
+        ("superres_mri_dit", {"validate::dataset::size": 32}, (64, 5, 32, 32)),
+        ("superres_mri_esrgan", {"validate::dataset::size": 32}, (32, 1, 48, 48)),
+    ],
+)
+def test_whole_heads(
+    tmp_path: Path, heads: dict[str, list[str]], bundle: str, further: dict[str, Any], shape: tuple[int, ...]
+) -> None:
     workflow = training(
-        "superres_mri_unet", tmp_path, tmp_path / "run", "train_cpu.yaml", "train_whole_head.yaml",
-        initial_weights="", small_folders=heads["train_folders"], batches_per_epoch=2, min_std=0.0, **heads,
-        **{"network_def::zero_init": False},
+        bundle, tmp_path, tmp_path / "run", "train_cpu.yaml", "train_whole_head.yaml", initial_weights="",
+        small_folders=heads["train_folders"], batches_per_epoch=2, min_std=0.0, crop_size=shape[-1], **heads, **further,
     )  # fmt: skip
     get = workflow.parser.get_parsed_content
-    batch = get("heads")[0]
-    assert batch["clean"].shape == (32, 1, 48, 48)
-    assert batch["noisy"].shape == (32, 5, 48, 48)
+    whole, small = get("train::dataset").parts
+    assert whole[0]["clean"].shape == (shape[0], 1, *shape[2:])
+    assert whole[0]["noisy"].shape == shape
+    assert small[0]["noisy"].shape[1:] == shape[1:]
     workflow.run()
     assert get("validate::evaluator").state.metrics["val_psnr"] > 0
     assert (tmp_path / "run" / "model.pt").is_file()
