@@ -106,6 +106,11 @@ _MR_COLUMNS = (
     Column("Dice x4", "Dice", ".3f", "x4"),
     Column("recovered x4", "recovered", level="x4"),
 )
+_HEAD_COLUMNS = tuple(
+    Column(level, "gain", "+.2f", level) for level in ("brains x2", "brains x4", "heads x2", "heads x4")
+)
+_HEADS = "Protocol `mri-heads`: whole brains (ds002748) and a noisy head (ds000011) that were not trained on:"
+_ON_HEADS = ("U-Net", "ESRGAN", "DiT, 1 step", "SiT, 1 step")
 _NOTHING_TO_RECOVER = (
     "At x2 the Dice of the zero-filled volumes already equals that of the clean ones: there is nothing to recover."
 )
@@ -124,7 +129,11 @@ def _lowdose(methods: Mapping[str, str]) -> tuple[Numbers, ...]:
 
 def _superres(methods: Mapping[str, str]) -> tuple[Numbers, ...]:
     lines = _lines("mri-superres", {"x4": ""}, {**_same("zero-filled", "cubic"), **methods})
-    return (Numbers(("volumes",), lines, _MR_COLUMNS, after=_NOTHING_TO_RECOVER),)
+    heads = {**_same("cubic"), **{method: label for method, label in methods.items() if method in _ON_HEADS}}
+    return (
+        Numbers(("volumes",), lines, _MR_COLUMNS, after=_NOTHING_TO_RECOVER),
+        Numbers(("dB over zero-filled",), _lines("mri-heads", {"brains x2": ""}, heads), _HEAD_COLUMNS, _HEADS),
+    )
 
 
 def _experts(bundle: str, *others: str) -> dict[str, str]:

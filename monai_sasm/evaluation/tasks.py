@@ -85,14 +85,14 @@ def _sharpened_lesion(level: str, before: str) -> Figure:
 
 def _mr_rival(name: str, row: str) -> Line:
     return Line(
-        "MR, coarse x4 (hippocampus)",
+        "MR, coarse x4 (brains)",
         name,
-        Figure("mri-superres", (row,), "PSNR inside", "", ("x4",)),
+        Figure("mri-heads", (row,), "gain", "", ("brains x4",)),
         "zero-filled",
         ("cubic", "U-Net"),
         "networks are compared",
         "anything else: the U-Net is better and faster",
-        keeps=(Figure("mri-superres", (row,), "Dice", "Dice {:.3f} -> {:.3f}", ("x4",), "zero-filled"),),
+        keeps=(Figure("mri-superres", (row,), "Dice", "hippocampus Dice {:.3f} -> {:.3f}", ("x4",), "zero-filled"),),
         gate=False,
     )
 
