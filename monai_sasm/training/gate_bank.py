@@ -102,6 +102,7 @@ class DegradedSource:
             clean = clean.mean(0, keepdim=True).expand_as(clean)
         if self.tolerated is not None:
             clean = _spoil(self.tolerated, clean[None] * self.scale, generator)[0][0] / self.scale
+            clean = clean[:1].expand_as(clean) if grey else clean
         masks = {name: torch.zeros(1, self.size, self.size) for name in self.faults}
         if float(torch.rand(1, generator=generator)) < self.clean_share:
             return Example(clean, clean, masks, self.modality)

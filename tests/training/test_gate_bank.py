@@ -205,7 +205,11 @@ def test_grey_examples_have_grey_faults() -> None:
     assert torch.equal(example.clean, example.clean[:1].expand(3, -1, -1))
     assert torch.equal(example.degraded, example.degraded[:1].expand(3, -1, -1))
     assert float((example.degraded - example.clean)[0].std()) == pytest.approx(0.1, rel=0.1)
-    source.grey = 0.5
+    source.tolerated = noise
+    example = source.draw(generator)
+    assert torch.equal(example.clean, example.clean[:1].expand(3, -1, -1)), "with a tolerated noise, too"
+    assert torch.equal(example.degraded, example.degraded[:1].expand(3, -1, -1))
+    source.grey, source.tolerated = 0.5, None
     drawn = [source.draw(generator).clean for _ in range(20)]
     assert 4 <= sum(torch.equal(clean[0], clean[1]) for clean in drawn) <= 16
 
