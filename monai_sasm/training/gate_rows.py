@@ -96,7 +96,9 @@ class RowFit:
             head.bias[rows] = offset[rows]
         state = self.gate.state_dict()
         with replacing(self.path) as file:
-            torch.save({key: value.half() if value.is_floating_point() else value for key, value in state.items()}, file)
+            torch.save(
+                {key: value.half() if value.is_floating_point() else value for key, value in state.items()}, file
+            )
 
 
 def fit_rows(

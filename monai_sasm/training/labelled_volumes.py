@@ -34,8 +34,8 @@ def labelled_volumes(folder: str | Path, first: int = 0, last: int | None = None
             pairs.append({"image": str(image), "label": str(label)})
     if not pairs:
         raise FileNotFoundError(
-            f"no cases {first} to {'the last' if last is None else last} with image and label in {base}; expected images/NAME.nii.gz and "
-            "labels/NAME.nii.gz there"
+            f"no cases {first} to {'the last' if last is None else last} with image and label in {base}; expected "
+            "images/NAME.nii.gz and labels/NAME.nii.gz there"
         )
     return pairs
 
