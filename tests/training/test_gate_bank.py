@@ -111,6 +111,17 @@ def test_a_flip_turns_everything_alike() -> None:
     assert seen == {True, False}
 
 
+def test_sides_that_are_no_whole_blocks_are_not_flipped() -> None:
+    left, clean = torch.zeros(1, SIZE, SIZE - 4), torch.linspace(-0.2, 0.3, SIZE - 4).expand(1, SIZE, SIZE - 4)
+    left[..., : (SIZE - 4) // 2] = 1
+    bank = GateBank(
+        [Given(Example(clean, clean + 0.1 * left, {"late": left}, Modality.CT))], [1], CLASSES, {}, NoiseEstimator()
+    )
+    for example in (bank[0] for _ in range(16)):
+        shares = torch.nn.functional.avg_pool2d((example["error"][:1] != 0).float(), 8, ceil_mode=True)
+        torch.testing.assert_close(example["target"][2], shares[0])
+
+
 def test_the_same_seed_gives_the_same_bank() -> None:
     def bank(seed: int) -> GateBank:
         source = DegradedSource(photos(), "PHOTO", {"late": GaussianNoise(sigma=(0.05, 0.2))}, size=SIZE, seed=seed)
