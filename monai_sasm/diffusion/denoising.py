@@ -82,7 +82,7 @@ def start_time(sigma: Tensor, schedule: Tensor) -> Tensor:
         ``y`` is then ``x_t = sqrt(alpha_bar_t) y``, and denoising starts there instead of at pure noise.
     """
     levels = torch.cat([torch.zeros(1, dtype=torch.double), noise_to_signal(schedule.cpu())])
-    wanted = sigma.detach().double().cpu()
+    wanted = sigma.detach().cpu().double()  # devices of Apple have no float64
     return ((levels[None] - wanted[:, None]).abs().argmin(1) - 1).to(sigma.device)
 
 

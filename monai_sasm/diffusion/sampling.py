@@ -24,8 +24,9 @@ def spaced_times(start: Tensor, steps: int) -> Tensor:
     """
     if steps < 1:
         raise ValueError(f"sampling needs at least 1 step, got {steps}")
-    share = 1 - torch.arange(steps, dtype=torch.double, device=start.device) / steps
-    return torch.where(start < 0, -1, (share[:, None] * (start + 1)).round() - 1).long().clamp_min(-1)
+    share = (1 - torch.arange(steps, dtype=torch.double) / steps)[:, None]
+    first = start.cpu()  # devices of Apple have no float64
+    return torch.where(first < 0, -1, (share * (first + 1)).round() - 1).long().clamp_min(-1).to(start.device)
 
 
 def ddim(

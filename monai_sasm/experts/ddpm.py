@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from monai_sasm.diffusion.denoising import Denoiser, level, start_time
 from monai_sasm.diffusion.pinning import pin_low_frequencies
 from monai_sasm.diffusion.sampling import ddim, spaced_times
+from monai_sasm.functional.precision import widest
 from monai_sasm.functional.recorded import Recorded, refuse_recording
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -76,7 +77,7 @@ class DdpmExpert(Recorded):
         _check(steps, eta, pin)
         image = image - self.mean
         noise = self.noise_estimator(image) if sigma is None else sigma
-        t = start_time(2 * noise.double().square().mean((1, 2, 3)).sqrt(), self.denoiser.schedule)
+        t = start_time(2 * noise.to(widest(noise.device)).square().mean((1, 2, 3)).sqrt(), self.denoiser.schedule)
         x = (level(self.denoiser.schedule, t, image).sqrt() * (2 * image - 1)).to(image.dtype)
         if eta:
             refuse_recording("a network that draws noise")

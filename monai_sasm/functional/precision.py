@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 import torch
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+_WITHOUT_FLOAT64 = ("mps",)  # kinds of devices
 
 
 def resolve_precision(precision: str, device: torch.device | str) -> str:
@@ -42,3 +43,8 @@ def reduced_precision(precision: str, device: torch.device | str) -> AbstractCon
     kind = torch.device(device).type
     enabled = resolve_precision(precision, device) != "float32"
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
+
+
+def widest(device: torch.device | str) -> torch.dtype:
+    """float64; float32 on devices of Apple, which have nothing wider."""
+    return torch.float32 if torch.device(device).type in _WITHOUT_FLOAT64 else torch.float64

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from monai_sasm.functional.precision import widest
 from monai_sasm.functional.tiling import bands, cut
 from monai_sasm.gate.mobilenet import STRIDE
 from monai_sasm.gate.occupied import confine, flat, occupied
@@ -83,5 +84,6 @@ class PixelWeights:
         return [bool(one > least) for one in lowest]
 
     def _share(self, what: Callable[[ExpertWeights], Tensor]) -> Tensor:
-        total = sum(what(band).sum((2, 3), dtype=torch.float64) for band in self.bands())
+        shares = map(what, self.bands())
+        total = sum(share.sum((2, 3), dtype=widest(share.device)) for share in shares)
         return (total / (self.shape[2] * self.shape[3])).float()  # type: ignore[union-attr]

@@ -95,7 +95,9 @@ def restore_volume(
             zip(volume.each_slice(), paging(done.each_slice()), corrections, scalings, strict=True)
         ):
             # adding the correction in native units leaves an untouched pixel untouched to the last bit
-            start = native if factor == 1 else enlarge(torch.from_numpy(native)[None], factor)[0].numpy()
+            start = native
+            if factor > 1:
+                start = enlarge(_in_working_scale(native, scaling, plan)[None], factor)[0].numpy()
             floor = darkest(native, plan.modality.profile)
             tissue.see(index, native)
             measured = index % (1 + count // _MEASURED) == 0
@@ -324,9 +326,9 @@ def coherent_slices(
 
 
 def _in_working_scale(native: NDArray[np.float32], scaling: Scaling, plan: Plan) -> torch.Tensor:
-    """A slice ``(c, H, W)`` as the networks take it; a photo that is in their scale is not copied."""
-    if plan.modality.profile.is_picture and scaling == Scaling() and native.flags.writeable:
-        return torch.from_numpy(native)
+    """A slice ``(c, H, W)`` as the networks take it; a photo in their scale is not copied, where torch takes it."""
+    if plan.modality.profile.is_picture and scaling == Scaling():
+        return torch.from_numpy(native if native.flags.writeable and min(native.strides) >= 0 else np.array(native))
     return torch.from_numpy(scaling.forward(np.asarray(native)))
 
 

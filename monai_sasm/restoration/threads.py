@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from itertools import count as count_from
-from threading import get_ident
+from threading import Lock, get_ident
 
 import torch
 
@@ -43,35 +43,32 @@ def in_threads(
         statistics: gets what was noted, in the order of the slices.
         progress: called in this thread.
     """
-    cores, together = torch.get_num_threads(), _together(plan, -(-count // size))
     here, cuda = plan.device.type == "cpu", plan.device.type == "cuda"
     streams: dict[int, torch.cuda.Stream] = {}  # by thread: memory is kept for each
+    with _all_cores(plan) as cores:
+        together = _together(plan, -(-count // size), cores)
 
-    def work(numbered: tuple[int, ImageBatch]) -> tuple[ImageBatch, SliceStatistics, list[int]]:
-        units: list[int] = []
-        if together == 1:
-            return *run(*numbered, progress=progress), units
-        if here and torch.get_num_threads() != cores // together:
-            torch.set_num_threads(cores // together)  # of this thread
-        if cuda and get_ident() not in streams:
-            streams[get_ident()] = torch.cuda.Stream(plan.device)
-        with torch.cuda.stream(streams[get_ident()]) if cuda else nullcontext():
-            return *run(*numbered, progress=units.append), units
+        def work(numbered: tuple[int, ImageBatch]) -> tuple[ImageBatch, SliceStatistics, list[int]]:
+            units: list[int] = []
+            if together == 1:
+                return *run(*numbered, progress=progress), units
+            if here and torch.get_num_threads() != cores // together:
+                torch.set_num_threads(cores // together)  # of this thread
+            if cuda and get_ident() not in streams:
+                streams[get_ident()] = torch.cuda.Stream(plan.device)
+            with torch.cuda.stream(streams[get_ident()]) if cuda else nullcontext():
+                return *run(*numbered, progress=units.append), units
 
-    if here and together > 1:
-        torch.set_num_threads(cores // together)  # it has little to do: to share that out costs more than it saves
-    begun = in_order(work, zip(count_from(0, size), slabs, strict=False), together)
-    try:
-        for change, noted, units in begun:
-            statistics.extend(noted)
-            for unit in units:
-                if progress is not None:
-                    progress(unit)
-            yield from change
-    finally:
-        begun.close()
         if here:
-            torch.set_num_threads(cores)
+            torch.set_num_threads(cores // together)  # it has little to do: to share that out costs more than it saves
+        begun = in_order(work, zip(count_from(0, size), slabs, strict=False), together)
+        with closing(begun):
+            for change, noted, units in begun:
+                statistics.extend(noted)
+                for unit in units:
+                    if progress is not None:
+                        progress(unit)
+                yield from change
 
 
 @contextmanager
@@ -80,19 +77,38 @@ def as_one_of(plan: Plan, count: int) -> Iterator[None]:
 
     The last bits of a convolution depend on how many threads share it.
     """
-    cores, together = torch.get_num_threads(), _together(plan, count)
-    if plan.device.type != "cpu" or together == 1:
+    with _all_cores(plan) as cores:
+        if plan.device.type == "cpu":
+            torch.set_num_threads(cores // _together(plan, count, cores))
         yield
+
+
+_sharing: list[int] = []  # threads of torch before any was shared out, once for each restoration at work on a CPU
+_changing = Lock()
+
+
+@contextmanager
+def _all_cores(plan: Plan) -> Iterator[int]:
+    """How many threads torch has where no restoration shares them out; on a CPU it has as many again at the end.
+
+    What one restoration sets holds for threads that begin meanwhile, too: another one there must not take it for all.
+    """
+    if plan.device.type != "cpu":
+        yield torch.get_num_threads()
         return
-    torch.set_num_threads(cores // together)
+    with _changing:
+        cores = _sharing[0] if _sharing else torch.get_num_threads()
+        _sharing.append(cores)
     try:
-        yield
+        yield cores
     finally:
-        torch.set_num_threads(cores)
+        with _changing:
+            torch.set_num_threads(cores)
+            _sharing.pop()
 
 
-def _together(plan: Plan, slabs: int) -> int:
+def _together(plan: Plan, slabs: int, cores: int) -> int:
     """How many of some slabs are at work at the same time."""
     if plan.refiner is not None or any(expert.samples for expert in plan.experts.values()):
         return 1
-    return min({"cpu": torch.get_num_threads(), "cuda": AT_ONCE}.get(plan.device.type, 1), slabs, AT_ONCE)
+    return min({"cpu": cores, "cuda": AT_ONCE}.get(plan.device.type, 1), slabs, AT_ONCE)

@@ -155,7 +155,8 @@ class PreparePaired:
     """Use measured pairs: input ``noisy``, target ``clean``, the *estimated* noise map as second argument.
 
     With probability ``rescale`` a pair's noise ``noisy - clean`` is multiplied by a factor drawn from
-    ``rescale_range``, so that one set of pairs teaches a range of doses.
+    ``rescale_range``, so that one set of pairs teaches a range of doses. Where the clean image is NaN it is not known,
+    and the noise stays.
 
     Args:
         noise_estimator: image -> noise map, the same one the network uses on images without a given map.
@@ -187,10 +188,16 @@ class PreparePaired:
         **_: Any,
     ) -> Prepared:
         clean, noisy = batch["clean"], batch["noisy"]
+        if self.rescale and clean.shape != noisy.shape:
+            raise ValueError(
+                "noise is rescaled where the clean image is known, that of neighbours is not; leave rescale at 0, or "
+                f"neighbours out; got {tuple(clean.shape)} and {tuple(noisy.shape)}"
+            )
         low, high = self.rescale_range
         factor = low + (high - low) * torch.rand(len(clean), 1, 1, 1, generator=self.draws.generator)
         keep = torch.rand(len(clean), 1, 1, 1, generator=self.draws.generator) >= self.rescale
-        noisy = torch.where(keep, noisy, clean + factor * (noisy - clean))  # clean may be NaN where it is not known
+        unknown = clean.isnan()  # where its noise cannot be told
+        noisy = torch.where(keep | unknown, noisy, clean + factor * (noisy - clean))
         target = _weighted(clean, noisy, self.change_weight, self.threshold)
         arguments = (self.noise_estimator(noisy),) if self.noise_estimator is not None else ()
         return _to(noisy, target, arguments, device, non_blocking)

@@ -22,6 +22,7 @@ from monai_sasm.datasets.draws import Draws, share
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.mask import region_labels
 from monai_sasm.gate.display import to_display
+from monai_sasm.gate.mobilenet import STRIDE
 from monai_sasm.types import Modality
 
 FAINT = 0.05  # a fault whose mask is at most this is none
@@ -102,6 +103,7 @@ class DegradedSource:
             clean = clean.mean(0, keepdim=True).expand_as(clean)
         if self.tolerated is not None:
             clean = _spoil(self.tolerated, clean[None] * self.scale, generator)[0][0] / self.scale
+            clean = clean[:1].expand_as(clean) if grey else clean
         masks = {name: torch.zeros(1, self.size, self.size) for name in self.faults}
         if float(torch.rand(1, generator=generator)) < self.clean_share:
             return Example(clean, clean, masks, self.modality)
@@ -243,7 +245,8 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
         }
         if self.augment:
             dims = [dim for dim in (-2, -1) if float(torch.rand(1, generator=self.draws.generator)) < 0.5]
-            full = {key: value.flip(dims) for key, value in full.items()}
+            whole = [dim for dim in dims if full["display"].shape[dim] % STRIDE == 0]  # else blocks would be cut anew
+            full = {key: value.flip(whole) for key, value in full.items()}
         return full | {"allowed": item["allowed"]}
 
     def _prepare(self, example: Example) -> dict[str, torch.Tensor]:
@@ -293,7 +296,7 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
             target[self.classes.index(name)] = share
             rest = rest - share
         target[0] = rest
-        return F.avg_pool2d(target[None], 8, ceil_mode=True)[0]
+        return F.avg_pool2d(target[None], STRIDE, ceil_mode=True)[0]
 
 
 def frozen_experts(classes: Sequence[str], device: str = "cpu") -> dict[str, Bundle]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from monai_sasm.gate.mobilenet import SpatialGate
+from monai_sasm.io.commit import replacing
 from monai_sasm.training.gate_bank import GateBank, Source
 from monai_sasm.training.gate_head import collect
 from monai_sasm.training.logistic import minimise
@@ -93,8 +94,11 @@ class RowFit:
         with torch.no_grad():
             head.weight[rows] = fitted[rows].view_as(head.weight[rows])
             head.bias[rows] = offset[rows]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({key: value.half() for key, value in self.gate.state_dict().items()}, self.path)
+        state = self.gate.state_dict()
+        with replacing(self.path) as file:
+            torch.save(
+                {key: value.half() if value.is_floating_point() else value for key, value in state.items()}, file
+            )
 
 
 def fit_rows(

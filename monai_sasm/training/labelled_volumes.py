@@ -27,12 +27,15 @@ def labelled_volumes(folder: str | Path, first: int = 0, last: int | None = None
     for image in sorted((base / f"images{suffix}").glob("*.nii*")):
         label = base / f"labels{suffix}" / image.name
         numbers = re.findall(r"\d+", image.name)
-        if label.is_file() and numbers and first <= int(numbers[-1]) <= (last or int(numbers[-1])):
+        if not (label.is_file() and numbers):
+            continue
+        number = int(numbers[-1])
+        if first <= number and (last is None or number <= last):
             pairs.append({"image": str(image), "label": str(label)})
     if not pairs:
         raise FileNotFoundError(
-            f"no cases {first} to {last or 'the last'} with image and label in {base}; expected images/NAME.nii.gz and "
-            "labels/NAME.nii.gz there"
+            f"no cases {first} to {'the last' if last is None else last} with image and label in {base}; expected "
+            "images/NAME.nii.gz and labels/NAME.nii.gz there"
         )
     return pairs
 

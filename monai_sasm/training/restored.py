@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,14 @@ def restored_pairs(
                 generator = torch.Generator().manual_seed((seed * len(clean) + number) * draws + draw)
                 degraded = _degraded(image, degradation, generator)
                 if not part.is_file():
-                    np.save(part, _restored(degraded, restore))
+                    with replacing(part) as file:
+                        np.save(file, _restored(degraded, restore))
                 arrays[f"restored_{number}_{draw}"] = np.load(part)
                 if sources:
                     arrays[f"source_{number}_{draw}"] = degraded[0].numpy().astype(np.float16)
         with replacing(cache) as file:
             np.savez(file, draws=draws, **arrays)
+        shutil.rmtree(parts, ignore_errors=True)  # else it would be found again once the cache is deleted
     with np.load(cache) as stored:
         kept = int(stored["draws"])
         count = sum(name.startswith("clean_") for name in stored.files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -78,9 +78,17 @@ class DegradeSlicesd(MapTransform, Randomizable, InvertibleTransform):
         result = np.empty_like(slices)
         params: Any = None
         for index, one in enumerate(torch.from_numpy(np.ascontiguousarray(slices))):
-            params = model.draw((1, *one.shape), generator) if index == 0 else replace(params, seed=params.seed + 1)
+            params = model.draw((1, *one.shape), generator) if index == 0 else _with_next_seed(params)
             result[index] = model.apply(one[None], params)[0].numpy()
         return result
+
+
+def _with_next_seed(params: Any) -> Any:
+    """The same draw with other noise, also that of a model within another; what has no noise is the same."""
+    has = {field.name for field in fields(params)}
+    if "seed" in has:
+        return replace(params, seed=params.seed + 1)
+    return replace(params, chosen=_with_next_seed(params.chosen)) if "chosen" in has else params
 
 
 class LowResolutionMrd(DegradeSlicesd):

@@ -113,7 +113,7 @@ class LoadVolumed(MapTransform):
     something of each other (:mod:`monai_sasm.functional.neighbours`), and ``slice_distance`` in mm, 0 where slices are
     not at equal steps: as loaded. After spatial transforms :mod:`monai_sasm.transforms.slice_meta` tells them by
     ``slice_direction``, a unit vector in RAS. ``<key>_source`` keeps the volume for :class:`FromWorkingScaled` and
-    :class:`SaveVolumed`.
+    :class:`SaveVolumed`; its pixels are its own, so that transforms may work in place.
 
     Args:
         keys: keys with paths: an element of :func:`find_images`, or any path to one image.
@@ -133,7 +133,7 @@ class LoadVolumed(MapTransform):
             volume = entry.load()
             meta = {"filename_or_obj": str(entry.paths[0]), **slice_meta(volume)}
             affine = None if volume.affine is None else torch.from_numpy(volume.affine)
-            result[key] = MetaTensor(torch.from_numpy(np.ascontiguousarray(volume.array)), affine=affine, meta=meta)
+            result[key] = MetaTensor(torch.from_numpy(np.array(volume.array, order="C")), affine=affine, meta=meta)
             result[f"{key}{SOURCE}"] = SourcePath(entry, volume, getattr(path, "names", None))
         return result
 

@@ -154,6 +154,9 @@ def test_an_enlarged_photo_keeps_its_size_only_on_request(restorer: Restorer) ->
     assert {maps.shape for maps in kept.weights.values()} == {(1, 32, 48)}
     assert kept.change is not None
     np.testing.assert_allclose(kept.change, np.full((1, 32, 48), 0.1), atol=1e-6)
+    backwards = PHOTO.with_array(PHOTO.array[:, ::-1])
+    same = restorer(backwards, options(Modality.PHOTO, refine=0.5, refiner="large", upscale=True))
+    np.testing.assert_allclose(same.volume.array, kept.volume.array, atol=1e-6)
     half = restorer(PHOTO, options(Modality.PHOTO, refine=0.5, strength=0.5, refiner="large", upscale=True))
     np.testing.assert_allclose(half.volume.array, 0.55, atol=1e-6)
 

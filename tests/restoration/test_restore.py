@@ -138,6 +138,15 @@ def test_photos_get_a_second_pass_and_grey_ones_stay_grey() -> None:
     np.testing.assert_allclose(result.volume.array, 0.5, atol=1e-5)  # a tenth more, then a tenth less
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_photo_may_be_a_view_that_runs_backwards(in_place: bool) -> None:
+    pixels = np.random.default_rng(0).random((3, 16, 32), dtype=np.float32)
+    backwards = Volume(pixels[:, ::-1, ::-1], Modality.PHOTO, geometry="single")
+    expected = restorer(Modality.PHOTO)(backwards.with_array(np.ascontiguousarray(backwards.array)))
+    result = restorer(Modality.PHOTO)(backwards, in_place=in_place)
+    assert np.array_equal(result.volume.array, expected.volume.array)
+
+
 def test_no_pass_repeats_what_an_earlier_one_did() -> None:
     photo = Volume(np.full((1, 24, 24), 0.5, np.float32), Modality.PHOTO)
     result = restorer(Modality.PHOTO)(photo, Options(keep_maps=True))

@@ -136,3 +136,40 @@ def test_an_error_in_a_thread_is_told() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         restorer(Modality.CT, _Broken())(volume(Modality.CT), Options(expert="smooth"))
     assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("threads")
+def test_restorations_in_threads_leave_torch_all_of_its_own() -> None:
+    """Whoever begins while another one is at work finds torch with fewer threads, and must not leave it so."""
+    torch.set_num_threads(4)
+    alone = restorer(Modality.CT)(volume(Modality.CT))
+    begun, ended = threading.Event(), threading.Event()
+    results: list[Restored] = []
+    told: list[int] = []
+
+    def first(_units: int) -> None:
+        if not begun.is_set():
+            begun.set()
+            later = threading.Thread(target=second)  # knows only what torch has by now
+            later.start()
+            told.append(torch.get_num_threads())
+            waiting.append(later)
+
+    def second() -> None:
+        def wait(_units: int) -> None:
+            ended.wait(60)  # until the first one is done
+
+        results.append(restorer(Modality.CT)(volume(Modality.CT), progress=wait))
+
+    waiting: list[threading.Thread] = []
+    results.append(restorer(Modality.CT)(volume(Modality.CT), progress=first))
+    ended.set()
+    waiting[0].join()
+    assert told == [1], "the first one shared the threads out"
+    for result in results:
+        np.testing.assert_array_equal(result.volume.array, alone.volume.array)
+    found: list[int] = []
+    new = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    new.start()
+    new.join()
+    assert found == [torch.get_num_threads()] == [4]

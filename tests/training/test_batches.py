@@ -136,3 +136,15 @@ def test_a_pair_keeps_its_noisy_image_where_the_clean_one_is_not_known() -> None
     given, target, *_ = PreparePaired()({"clean": clean, "noisy": noisy})
     assert torch.equal(given, noisy)
     assert target.isnan().all()
+
+
+def test_noise_is_rescaled_only_where_it_is_known() -> None:
+    clean = torch.zeros(4, 1, 8, 8)
+    clean[..., :4] = torch.nan
+    noisy = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    halved = PreparePaired(rescale=1.0, rescale_range=(0.5, 0.5))
+    given, *_ = halved({"clean": clean, "noisy": noisy})
+    assert torch.equal(given[..., :4], noisy[..., :4])
+    assert torch.equal(given[..., 4:], noisy[..., 4:] / 2)
+    with pytest.raises(ValueError, match="that of neighbours is not"):
+        halved({"clean": clean, "noisy": noisy.repeat(1, 5, 1, 1)})

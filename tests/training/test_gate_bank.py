@@ -111,6 +111,17 @@ def test_a_flip_turns_everything_alike() -> None:
     assert seen == {True, False}
 
 
+def test_sides_that_are_no_whole_blocks_are_not_flipped() -> None:
+    left, clean = torch.zeros(1, SIZE, SIZE - 4), torch.linspace(-0.2, 0.3, SIZE - 4).expand(1, SIZE, SIZE - 4)
+    left[..., : (SIZE - 4) // 2] = 1
+    bank = GateBank(
+        [Given(Example(clean, clean + 0.1 * left, {"late": left}, Modality.CT))], [1], CLASSES, {}, NoiseEstimator()
+    )
+    for example in (bank[0] for _ in range(16)):
+        shares = torch.nn.functional.avg_pool2d((example["error"][:1] != 0).float(), 8, ceil_mode=True)
+        torch.testing.assert_close(example["target"][2], shares[0])
+
+
 def test_the_same_seed_gives_the_same_bank() -> None:
     def bank(seed: int) -> GateBank:
         source = DegradedSource(photos(), "PHOTO", {"late": GaussianNoise(sigma=(0.05, 0.2))}, size=SIZE, seed=seed)
@@ -205,7 +216,11 @@ def test_grey_examples_have_grey_faults() -> None:
     assert torch.equal(example.clean, example.clean[:1].expand(3, -1, -1))
     assert torch.equal(example.degraded, example.degraded[:1].expand(3, -1, -1))
     assert float((example.degraded - example.clean)[0].std()) == pytest.approx(0.1, rel=0.1)
-    source.grey = 0.5
+    source.tolerated = noise
+    example = source.draw(generator)
+    assert torch.equal(example.clean, example.clean[:1].expand(3, -1, -1)), "with a tolerated noise, too"
+    assert torch.equal(example.degraded, example.degraded[:1].expand(3, -1, -1))
+    source.grey, source.tolerated = 0.5, None
     drawn = [source.draw(generator).clean for _ in range(20)]
     assert 4 <= sum(torch.equal(clean[0], clean[1]) for clean in drawn) <= 16
 

@@ -58,5 +58,7 @@ def test_a_gate_is_fitted_and_written(tmp_path: Path) -> None:
     assert torch.equal(after["head.weight"][[0, 1, 3]], before["head.weight"][[0, 1, 3]])
     written = torch.load(tmp_path / "out" / "model.pt", weights_only=True)
     assert torch.equal(written["head.weight"], after["head.weight"].half())
+    wanted = {key: torch.float16 if value.is_floating_point() else value.dtype for key, value in after.items()}
+    assert {key: value.dtype for key, value in written.items()} == wanted, "counts of batches stay whole numbers"
     with pytest.raises(ValueError, match="haze"):
         RowFit(gate, ["haze"], [source], [4], NoiseEstimator(), tmp_path / "model.pt")

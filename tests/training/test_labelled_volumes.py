@@ -27,6 +27,8 @@ def test_cases_are_split_by_number_and_need_a_label(tmp_path: Path, suffix: str)
     assert [Path(pair["image"]).name for pair in pairs] == ["hippocampus_003.nii.gz", "hippocampus_210.nii.gz"]
     assert all(Path(pair["label"]).parent.name == f"labels{suffix}" for pair in pairs)
     assert len(labelled_volumes(folder)) == 4
+    with pytest.raises(FileNotFoundError, match="no cases 0 to 0 "):
+        labelled_volumes(folder, 0, 0)
 
 
 def test_an_empty_range_names_the_layout(tmp_path: Path) -> None:

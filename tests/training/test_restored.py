@@ -63,6 +63,30 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pair[1], other[1])
 
 
+def test_a_photo_that_was_cut_off_while_it_was_kept_is_restored_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(file: object, _array: np.ndarray) -> None:
+        if isinstance(file, Path):
+            file.write_bytes(b"\x93NUMPY")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr(np, "save", half)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path, Halved())
+    rest = Halved()
+    assert len(make(tmp_path, rest)) == rest.calls == 4
+
+
+def test_without_the_file_all_is_restored_anew(tmp_path: Path) -> None:
+    make(tmp_path, Halved(), sigma=0.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.npz"]
+    (tmp_path / "pairs.npz").unlink()
+    again = restored_pairs(lambda: PHOTOS, torch.zeros_like, GaussianNoise((0.0, 0.0)), tmp_path / "pairs.npz")
+    assert not any(restored.any() for _, restored in again)
+
+
 def test_the_degraded_photo_comes_along(tmp_path: Path) -> None:
     noise = GaussianNoise((0.1, 0.1))
     triples = restored_pairs(lambda: PHOTOS, Halved(), noise, tmp_path / "triples.npz", sources=True)

@@ -10,8 +10,10 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged
 
 from monai_sasm.degradations.gaussian import GaussianNoise
-from monai_sasm.degradations.kspace import KspaceTruncation
+from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation
+from monai_sasm.degradations.lesions import Lesions
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
+from monai_sasm.degradations.masked_background import MaskedBackground
 from monai_sasm.degradations.slice_profile import SliceProfile
 from monai_sasm.transforms.degradation import DegradeSlicesd, LowDoseCtd, LowResolutionMrd
 from monai_sasm.transforms.thick_slices import ThickSlicesd
@@ -53,6 +55,18 @@ def test_any_model_fits_and_the_record_is_taken_back() -> None:
         assert not step.inverse(data)["image"].applied_operations
     with pytest.raises(ValueError, match="expected one channel, got 2"):
         step({"image": MetaTensor(torch.zeros(2, 20, 24))})
+
+
+def test_a_model_within_another_and_one_without_noise_fit() -> None:
+    clean = np.where(np.mgrid[:32, :32].min(0) > 4, np.float32(1), np.float32(0))[None, ..., None].repeat(3, -1)
+    masked = DegradeSlicesd("image", MaskedBackground(KspaceNoise((0.1, 0.1)), share=1.0))
+    noise = (masked({"image": MetaTensor(torch.from_numpy(clean))})["image"].numpy() - clean)[0]
+    assert noise[16:].std() == pytest.approx(0.1, rel=0.1)
+    assert abs(np.corrcoef(noise[16:, 8:, 0].ravel(), noise[16:, 8:, 1].ravel())[0, 1]) < 0.2
+    lesions = DegradeSlicesd("image", Lesions(contrast=(0.1, 0.1)))({"image": MetaTensor(torch.from_numpy(clean))})
+    field = (lesions["image"].numpy() - clean)[0]
+    np.testing.assert_array_equal(field[..., 0], field[..., 2])
+    assert np.abs(field).max() > 0.05
 
 
 def test_low_dose_knows_the_size_of_a_pixel() -> None:

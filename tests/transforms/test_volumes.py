@@ -96,6 +96,16 @@ def test_scaling_there_and_back_is_exact(tmp_path: Path, modality: str) -> None:
     assert float(back["pred"][0, 40, 40].max() - volume.array[0, 40, 40].max()) == pytest.approx(step, rel=1e-2)
 
 
+@pytest.mark.parametrize("modality", ["MR", "CT", "PHOTO"])
+def test_a_transform_may_work_in_place(tmp_path: Path, modality: str) -> None:
+    path = save(clean_image(modality), modality, tmp_path)
+    data = LoadVolumed("image", modality)({"image": str(path)})
+    native = data["image_source"].volume.array.copy()
+    data["image"].zero_()
+    data["pred"] = data["image"].clone()
+    np.testing.assert_array_equal(FromWorkingScaled("pred", scaling_for)(data)["pred"].numpy(), native)
+
+
 def test_time_points_enter_and_leave_by_their_own_white(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(160, 900, (16, 20, 5, 1)) * [1.0, 0.125]
     nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.diag([1.0, 1, 2, 1])), tmp_path / "a.nii.gz")

@@ -32,6 +32,7 @@ from monai_sasm.io.dicom.write import (
     SeriesFacts,
     append,
     code_item,
+    derived_type,
     describe,
     drop_stale,
     equipment_item,
@@ -151,7 +152,7 @@ def _derive(dataset: Dataset, frames: Items[int], series: SeriesFacts, contents:
     for holder in holders:
         for keyword in _FRAME_TYPES:
             for item in holder.get(keyword) or []:
-                item.FrameType = ["DERIVED", *list(item.FrameType)[1:]]
+                item.FrameType = derived_type(text_of(item, "FrameType"))
     dataset.pop("MRAcquisitionType", None)  # of original images only, PS3.3 C.8.13.4
     if series.codes:  # of a copy nothing is said, for the macro needs a code of what was done
         _tell_sources(dataset, frames, said, instance_item(sop_class, instance))

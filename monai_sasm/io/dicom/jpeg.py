@@ -7,6 +7,7 @@ decoders differ.
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ PLUGIN = "imagecodecs"  # pydicom 3 calls the plugin so
 HANDLER_NAME = "imagecodecs"  # the names below are those that pydicom 2 and 3 ask for
 DEPENDENCIES = {"imagecodecs": ("https://pypi.org/project/imagecodecs/", "imagecodecs")}
 DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("imagecodecs>=2023.9",))
+_registering = Lock()
 
 
 def decoded(frame: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -77,7 +79,7 @@ def get_pixeldata(dataset: Dataset) -> NDArray[Any]:
 
 
 def register() -> None:
-    """Let pydicom decode :data:`SYNTAXES` by this module; a second call changes nothing."""
+    """Let pydicom decode :data:`SYNTAXES` by this module; a second call, in any thread, changes nothing."""
     try:
         from pydicom.pixels import get_decoder
     except ImportError:  # pydicom 2.4
@@ -86,7 +88,8 @@ def register() -> None:
         if modules[__name__] not in config.pixel_data_handlers:
             config.pixel_data_handlers.insert(0, modules[__name__])
         return
-    for syntax in SYNTAXES:
-        decoder = get_decoder(UID(syntax))
-        if PLUGIN not in (*decoder.available_plugins, *decoder._unavailable):
-            decoder.add_plugin(PLUGIN, (__name__, "decode_frame"))
+    with _registering:  # pydicom refuses a second plugin of one name
+        for syntax in SYNTAXES:
+            decoder = get_decoder(UID(syntax))
+            if PLUGIN not in (*decoder.available_plugins, *decoder._unavailable):
+                decoder.add_plugin(PLUGIN, (__name__, "decode_frame"))

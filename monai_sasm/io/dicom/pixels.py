@@ -203,10 +203,7 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     limits = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     padding_range = _padding_range(dataset, signed)
-    if padding_range is None:
-        padding = np.zeros(raw.shape, bool)
-    else:
-        padding = (raw >= padding_range[0]) & (raw <= padding_range[1])
+    padding = _in_range(raw, padding_range)
     outside = ((raw < limits[0]) | (raw > limits[1])) & ~padding
     if outside.any():
         half = 1 << bits - 1
@@ -214,6 +211,7 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
         within = (masked ^ half) - half if signed else masked
         if foreign_bits or (signed and raw[~padding].min() >= 0 and _is_smoother(within, raw, ~padding)):
             raw = np.where(padding, raw, within)
+            padding |= _in_range(raw, padding_range)  # which other bits had hidden
         elif np.ptp(raw[outside]) == 0:
             padding |= outside
         else:
@@ -224,6 +222,10 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
     if padding_range is not None and not _is_below_air(dataset, padding_range[1]):
         padding = _regions(raw, padding)
     return StoredPixels(raw, padding, padding_range, limits, (declared & ~padding).sum((1, 2)))
+
+
+def _in_range(raw: NDArray[np.int32], ends: tuple[int, int] | None) -> NDArray[np.bool_]:
+    return np.zeros(raw.shape, bool) if ends is None else (raw >= ends[0]) & (raw <= ends[1])
 
 
 def _is_below_air(dataset: Dataset, value: int) -> bool:

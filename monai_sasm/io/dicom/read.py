@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,9 @@ def load(
     array = paged.empty(shape, beside=file)
     scattered = np.zeros(len(slices), np.int64)
 
-    def decode(part: list[int]) -> list[str]:
+    contents = [""] * len(slices)
+
+    def decode(part: list[int]) -> None:
         dataset, pixels = read_stored(slices[part[0]].header.path)
         for index in part:
             one = slices[index]
@@ -157,11 +158,13 @@ def load(
             array[0, index] = rescaled(pixels.values[one.frame], one.slope, one.intercept)
             scattered[index] = pixels.scattered[one.frame]
             _check_plausible(array[0, index], pixels.padding[one.frame], modality)
-        return [content_of(pixels, slices[index].frame) for index in part]
+            contents[index] = content_of(pixels, one.frame)
 
-    files = (list(part) for _, part in groupby(range(len(slices)), lambda index: slices[index].header.path))
-    decoded = in_order(decode, files, 1 if multiframe else _AT_ONCE)
-    contents = list(chain.from_iterable(paged.paging(decoded)))
+    parts: dict[Path, list[int]] = defaultdict(list)
+    for index, one in enumerate(slices):
+        parts[one.header.path].append(index)
+    for _ in paged.paging(in_order(decode, parts.values(), 1 if multiframe else _AT_ONCE)):
+        pass
     if scattered.any():
         notes += (f"{scattered.sum()} pixels have the value of padding within the image; they are restored as tissue",)
     source = DicomSource(

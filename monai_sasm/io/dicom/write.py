@@ -321,9 +321,7 @@ def _drop_private(dataset: Dataset) -> None:
 def describe(dataset: Dataset, series: SeriesFacts) -> None:
     """Image type, series and derivation of a derived object, and when it was made."""
     derivation, now = series.derivation, series.now
-    kind = text_of(dataset, "ImageType").split("\\")
-    rest = [part for part in kind[1:] if part or len(kind) > 2] or ["PRIMARY"]
-    dataset.ImageType = ["DERIVED", *rest]
+    dataset.ImageType = derived_type(text_of(dataset, "ImageType"))
     number = integer_of(dataset, "SeriesNumber", 0) + SERIES_NUMBER_OFFSET
     if number <= _MAX_IS:
         dataset.SeriesNumber = number
@@ -340,6 +338,12 @@ def describe(dataset: Dataset, series: SeriesFacts) -> None:
     for event in ("Series", "Content", "InstanceCreation"):
         setattr(dataset, f"{event}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{event}Time", now.strftime("%H%M%S"))
+
+
+def derived_type(text: str) -> list[str]:
+    """Values of Image Type or Frame Type of what was made of an image with this one, joined by backslashes."""
+    kind = text.split("\\")
+    return ["DERIVED", *([part for part in kind[1:] if part or len(kind) > 2] or ["PRIMARY"])]
 
 
 def _reference(dataset: Dataset, sop_class: str, instances: Items[str], series: str, in_place: bool) -> None:

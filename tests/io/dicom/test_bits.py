@@ -12,7 +12,7 @@ from pydicom.encaps import encapsulate
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.pixels import StoredPixels, encode, read_stored
-from tests.io.dicom.dicom_cases import SIZE, ct_slice, file_meta_of, save
+from tests.io.dicom.dicom_cases import PADDING, SIZE, ct_slice, file_meta_of, save
 
 LOSSLESS_JPEG, JPEG_LS = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80"
 ROW, COLUMN = np.mgrid[:SIZE, :SIZE]
@@ -49,6 +49,27 @@ def test_padding_beyond_bits_stored_stays(
 def test_a_sign_within_bits_stored_is_taken(tmp_path: Path) -> None:
     within = (SIGNED & 0xFFF).astype(np.int16)
     np.testing.assert_array_equal(read(tmp_path, within).values[0], SIGNED)
+
+
+def test_padding_below_other_bits_stays(tmp_path: Path) -> None:
+    """Two's complement in 12 bits and drawings in the bits above: the padding is known once these are gone."""
+    pixels = SIGNED.copy()
+    pixels[:7] = PADDING
+    stored = read(tmp_path / "sign", (pixels & 0xFFF).astype(np.int16), PixelPaddingValue=PADDING)
+    np.testing.assert_array_equal(stored.values[0], pixels)
+    np.testing.assert_array_equal(stored.padding[0], pixels == PADDING)
+    np.testing.assert_array_equal(encode(np.full(pixels.shape, 30.0, np.float32), stored, 0, 1.0, 0.0)[0][:7], PADDING)
+    pixels = np.where(UNSIGNED > 4000, 4000, UNSIGNED + 1).astype(np.uint16)
+    pixels[:7] = 0
+    drawn = pixels.copy()
+    drawn[3:12, 10:20] |= 0x8000
+    dataset = ct_slice(0, BitsStored=12, HighBit=11, PixelPaddingValue=0, PixelRepresentation=0)
+    dataset.add_new((0x6000, 0x0010), "US", SIZE)
+    dataset.add_new((0x6000, 0x0100), "US", 16)
+    dataset.PixelData = drawn.tobytes()
+    _, stored = read_stored(save(dataset, tmp_path / "overlay"))
+    np.testing.assert_array_equal(stored.values[0], pixels)
+    np.testing.assert_array_equal(stored.padding[0], pixels == 0)
 
 
 def test_values_that_a_wrong_header_would_turn_into_others_are_refused(tmp_path: Path) -> None:

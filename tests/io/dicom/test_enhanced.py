@@ -13,6 +13,8 @@ from pydicom.uid import JPEG2000
 from monai_sasm.errors import RefusedError
 from monai_sasm.io import formats
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom.pixels import StoredPixels, read_stored
+from monai_sasm.io.dicom.read import content_of
 from monai_sasm.io.dicom.saving import mark_lossy
 from tests.data import shared
 from tests.io.dicom import validators
@@ -147,6 +149,49 @@ def test_what_all_frames_shared_of_their_derivation_is_said_by_each(tmp_path: Pa
         assert "toy" in second.DerivationDescription
     (file,) = formats.write(volume, tmp_path / "copy", DERIVATION)
     assert pydicom.dcmread(file).SharedFunctionalGroupsSequence[0].DerivationImageSequence == [step]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], ["DERIVED", "PRIMARY", "VOLUME", "NONE"]),
+        ("ORIGINAL", ["DERIVED", "PRIMARY"]),
+        (None, ["DERIVED", "PRIMARY"]),
+    ],
+)
+def test_frame_type_says_derived(before: object, after: list[str], tmp_path: Path) -> None:
+    dataset, kind = enhanced_ct([0.0, STEP]), Dataset()
+    if before is not None:
+        kind.FrameType = before
+    dataset.SharedFunctionalGroupsSequence[0].CTImageFrameTypeSequence = [kind]
+    save(dataset, tmp_path / "in" / "enhanced")
+    (file,) = formats.write(formats.inventory(tmp_path / "in")[0].load(), tmp_path / "out", DERIVATION)
+    said = pydicom.dcmread(file).SharedFunctionalGroupsSequence[0].CTImageFrameTypeSequence[0].FrameType
+    assert list(said) == after
+
+
+def test_a_file_is_decoded_once_whose_frames_lie_between_those_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heights = [STEP * number for number in range(6)]
+    for part in (0, 1):
+        dataset = enhanced_ct(heights[part::2])
+        dataset.SOPInstanceUID, dataset.ConcatenationUID = uid("part", part), uid("whole")
+        save(dataset, tmp_path / "in" / f"{part}.dcm")
+    decoded: list[str] = []
+
+    def counting(path: Path) -> tuple[Dataset, StoredPixels]:
+        decoded.append(path.name)
+        return read_stored(path)
+
+    monkeypatch.setattr("monai_sasm.io.dicom.read.read_stored", counting)
+    (entry,) = formats.inventory(tmp_path / "in")
+    volume = entry.load()
+    assert sorted(decoded) == ["0.dcm", "1.dcm"]
+    for number, height in enumerate(heights):
+        np.testing.assert_array_equal(volume.array[0, number], stored_values(round(height / STEP)) - 1024)
+    assert volume.source.contents[0] == content_of(read_stored(tmp_path / "in" / "0.dcm")[1], 0)
+    assert volume.source.contents[5] == content_of(read_stored(tmp_path / "in" / "1.dcm")[1], 2)
 
 
 def test_the_ratio_of_a_lossy_source_counts_all_frames() -> None:

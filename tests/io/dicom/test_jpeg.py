@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imagecodecs
@@ -124,3 +126,31 @@ def test_real_lossless_files_equal_two_other_decoders(name: str) -> None:
     np.testing.assert_array_equal(samples, imagecodecs.jpegsof3_decode(frame))
     _, stored = read_stored(path)
     np.testing.assert_array_equal(stored.values[0].astype(np.uint16), samples)
+
+
+def test_threads_register_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = pytest.importorskip("pydicom.pixels")
+
+    class Slow:
+        """A decoder of pydicom between whose answer and whose refusal another thread has its turn."""
+
+        def __init__(self) -> None:
+            self.plugins: list[str] = []
+            self._unavailable: tuple[str, ...] = ()
+
+        @property
+        def available_plugins(self) -> tuple[str, ...]:
+            known = tuple(self.plugins)
+            time.sleep(0.02)
+            return known
+
+        def add_plugin(self, label: str, _path: tuple[str, str]) -> None:
+            if label in self.plugins:
+                raise ValueError(f"already has a plugin named {label!r}")
+            self.plugins.append(label)
+
+    decoders = {syntax: Slow() for syntax in jpeg.SYNTAXES}
+    monkeypatch.setattr(pixels, "get_decoder", decoders.__getitem__)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: jpeg.register(), range(3)))
+    assert all(decoder.plugins == [jpeg.PLUGIN] for decoder in decoders.values())
