@@ -27,7 +27,7 @@ MEASURED = {
     "mri-noise": _MR,
     "mri-repeat": _MR,
     "mri-superres": ("segment_hippocampus_unet", *(f"superres_mri_{kind}" for kind in _RIVALS)),
-    "mri-heads": (*_MR, "superres_mri_unet"),
+    "mri-heads": (*_MR, *(f"superres_mri_{kind}" for kind in _RIVALS)),
     "mri-lesions": (*_MR, "superres_mri_unet"),
     "no-harm": (*_PHOTO, *_CT, *_MR),
     "coherence": _CT,
