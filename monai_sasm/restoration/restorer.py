@@ -11,7 +11,7 @@ import torch
 
 from monai_sasm import bundles
 from monai_sasm.bundles import Bundle
-from monai_sasm.errors import BundleError
+from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.precision import resolve_precision
 from monai_sasm.gate.mobilenet import SpatialGate
@@ -185,10 +185,13 @@ class Restorer:
 
         Raises:
             BundleError: an expert, the gate or a refiner that the options need is not there or does not fit.
+            RefusedError: pixels are NaN or infinite, which networks would spread.
             TypeError: both ``options`` and its fields were given.
         """
         if options is not None and choices:
             raise TypeError(f"give options, or its fields by name, not both; got options and {sorted(choices)}")
+        if not volume.is_finite:
+            raise RefusedError("an image is of finite pixels, got NaN or infinite ones; fill them first")
         plan = self.plan(volume.modality, options or Options(**choices))
         return restore_volume(volume, plan, progress, in_place=in_place)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from monai_sasm import bundles
-from monai_sasm.errors import BundleError
+from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
@@ -115,6 +115,14 @@ def test_an_expert_of_another_modality_is_never_used(volume: Volume) -> None:
 def test_naming_an_expert_of_another_modality_is_refused(volume: Volume) -> None:
     with pytest.raises(BundleError, match=r"plus is for .*CT.*this image is MR"):
         restorer(Modality.CT)(volume, Options(expert="plus"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_numbers_are_refused(volume: Volume, value: float) -> None:
+    array = volume.array.copy()
+    array.flat[5] = value
+    with pytest.raises(RefusedError, match="finite pixels, got NaN or infinite ones; fill them first"):
+        restorer()(replace(volume, array=array))
 
 
 def test_a_named_expert_acts_everywhere(volume: Volume) -> None:
