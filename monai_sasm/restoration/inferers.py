@@ -105,7 +105,10 @@ class SliceInferer(Inferer):
 
     def _tiled(self, network: Callable[..., Tensor], *images: Tensor) -> Tensor:
         with reduced_precision(self.precision, images[0].device):
-            return tiled(network, *images, tiling=self.tiles).float()
+            result = tiled(network, *images, tiling=self.tiles).float()
+        if result.shape[1] != self.channels:
+            raise ValueError(f"the network must give images of {self.channels} channels, got {result.shape[1]}")
+        return result
 
 
 class PipelineInferer(SliceInferer):
