@@ -57,8 +57,9 @@ def running_section() -> dict[str, Any]:
 
 
 def check_modality(modality: str) -> None:
-    """Refuse to read images of a modality in the configuration of an expert for another one: it would be shown, or learn
-    from, values in another scale than those it is applied to.
+    """Refuse to read images of a modality in the configuration of an expert for another one.
+
+    It would be shown, or learn from, values in another scale than those it is applied to.
 
     Raises:
         BundleError: the metadata of the bundle that is run name another modality.
