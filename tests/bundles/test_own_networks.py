@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,3 +112,14 @@ def test_it_is_not_exported(name: str, tmp_path: Path) -> None:
 def test_monais_way_refuses_it(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"the network must give .*, got "):
         slice_inferer("CT")(torch.rand(shape), own(name).network)
+
+
+@pytest.mark.parametrize("flag", ["noise_map", "bfloat16", "label", "default"])
+def test_a_word_is_no_flag_of_the_metadata(flag: str, tmp_path: Path) -> None:
+    folder = write_gain_expert(tmp_path / "own", 0.5)
+    path = folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["sasm"][flag] = "no"
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(BundleError, match=rf"sasm\.{flag} must be true or false, got 'no'"):
+        load(folder)
