@@ -151,6 +151,11 @@ class Bundle:
             raise BundleError(
                 f"{self.name} must give an image back in its shape {wanted}, got {came}; mend its network_def"
             )
+        if result.dtype != torch.float32 and self.metadata["sasm"].get("bfloat16"):
+            raise BundleError(
+                f"{self.name} gives its image back in {result.dtype}, which rounds it to three digits: let its network "
+                "add a correction to the image in float32, or make sasm.bfloat16 of its metadata false"
+            )
         if not torch.isfinite(result).all() and torch.isfinite(image).all():
             raise BundleError(f"{self.name} makes NaN or infinite values of a finite image; train its weights anew")
         return result.float()

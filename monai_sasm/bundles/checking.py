@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from monai_sasm.bundles.bundle import Bundle
@@ -30,10 +31,12 @@ def check_runs(folder: Path) -> None:
 
 
 def _run(bundle: Bundle) -> None:
-    """Images of zeros must come back finite and in their shape, see :meth:`Bundle.restore`."""
+    """Images of zeros must come back finite and in their shape, see :meth:`Bundle.restore`; in bfloat16, too, where the
+    metadata allow it."""
     import torch
 
     channels = 1 if bundle.modality is None else bundle.modality.profile.channels
-    for size in SIZES:
+    reduced = "bfloat16" if bundle.metadata["sasm"].get("bfloat16") else "float32"
+    for size, precision in zip(SIZES, ("float32", reduced), strict=True):
         image = torch.zeros(1, channels, *size)
-        bundle.restore(image, torch.full_like(image[:, :1], 0.05))
+        replace(bundle, precision=precision).restore(image, torch.full_like(image[:, :1], 0.05))

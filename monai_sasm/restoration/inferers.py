@@ -110,10 +110,15 @@ class SliceInferer(Inferer):
 
     def _tiled(self, network: Callable[..., Tensor], *images: Tensor) -> Tensor:
         with reduced_precision(self.precision, images[0].device):
-            result = tiled(network, *images, tiling=self.tiles).float()
+            result = tiled(network, *images, tiling=self.tiles)
+        if result.dtype in (torch.bfloat16, torch.float16) and self.modality is not None:
+            raise ValueError(
+                f"the network gives images back in {result.dtype}, which rounds them to three digits: let it add a "
+                "correction to the image in float32, or set precision to float32"
+            )
         if result.shape[1] != self.channels:
             raise ValueError(f"the network must give images of {self.channels} channels, got {result.shape[1]}")
-        return result
+        return result.float()
 
 
 class PipelineInferer(SliceInferer):

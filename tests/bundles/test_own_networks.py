@@ -123,3 +123,16 @@ def test_a_word_is_no_flag_of_the_metadata(flag: str, tmp_path: Path) -> None:
     path.write_text(json.dumps(metadata))
     with pytest.raises(BundleError, match=rf"sasm\.{flag} must be true or false, got 'no'"):
         load(folder)
+
+
+def test_an_image_that_is_rounded_itself_is_refused() -> None:
+    network = nn.Conv2d(1, 1, 1).eval()
+    image = torch.rand(1, 1, 64, 72)
+    one = replace(own("larger"), network=network, precision="bfloat16", metadata={"sasm": {"bfloat16": True}})
+    with pytest.raises(BundleError, match=r"^own gives its image back in torch\.bfloat16, which rounds it"):
+        one.restore(image)
+    with pytest.raises(ValueError, match=r"back in torch\.bfloat16, .* set precision to float32"):
+        slice_inferer("CT", precision="bfloat16")(image, network)
+    residual = Doing(lambda image: image + network(image)).eval()
+    assert replace(one, network=residual).restore(image).dtype == torch.float32
+    assert slice_inferer("CT", precision="bfloat16")(image, residual).dtype == torch.float32
