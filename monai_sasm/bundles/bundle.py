@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ class Bundle:
         """Restore ``image`` ``(B, C, H, W)`` in working scale; the contract of :class:`experts.expert.Expert`.
 
         A slice of CT or MR may come with more neighbours than the network looks at, see
-        :mod:`monai_sasm.functional.neighbours`."""
+        :mod:`monai_sasm.functional.neighbours`.
+
+        Raises:
+            BundleError: the network fails, or gives back something else than an image of that shape, or values that are
+                not finite.
+        """
         from monai_sasm.functional.neighbours import fit_neighbours
 
         if self.modality is not None and self.modality.profile.channels == 1 and image.shape[1] > 1:
@@ -74,7 +80,7 @@ class Bundle:
         arguments = (sigma,) if self.noise_map else ()
         keywords = {"label": label} if label is not None and self.metadata["sasm"].get("label") else {}
         with self._running(image) as laid_out:
-            return self.network(laid_out, *arguments, **keywords).float()
+            return self._result(laid_out, *arguments, **keywords)
 
     @property
     def device(self) -> torch.device:
@@ -120,6 +126,39 @@ class Bundle:
         prepare = getattr(self.network, "prepare", None)
         if prepare is not None:
             prepare()
+
+    def _result(self, image: ImageBatch, *arguments: Any, **keywords: Any) -> ImageBatch:
+        """What the network makes of an image, in float32. A network may be anybody's: a larger or another result must
+        not be cut or broadcast to the image further on."""
+        import torch
+
+        try:
+            result = self.network(image, *arguments, **keywords)
+        except (BundleError, RefusedError):
+            raise
+        except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if "memory" in str(error):  # no fault of the network
+                raise
+            given = "(image, sigma)" if self.noise_map else "(image), for sasm.noise_map of its metadata is not true"
+            raise BundleError(
+                f"{self.name} fails on an image {tuple(image.shape)} ({type(error).__name__}): {error}; its "
+                f"network_def is called with {given}"
+            ) from error
+        grey = self.modality is not None and self.modality.profile.channels == 1
+        wanted = (len(image), 1 if grey else image.shape[1], *image.shape[-2:])
+        if not isinstance(result, torch.Tensor) or result.shape != wanted:
+            came = tuple(result.shape) if isinstance(result, torch.Tensor) else f"a {type(result).__name__}"
+            raise BundleError(
+                f"{self.name} must give an image back in its shape {wanted}, got {came}; mend its network_def"
+            )
+        if result.dtype != torch.float32 and self.metadata["sasm"].get("bfloat16"):
+            raise BundleError(
+                f"{self.name} gives its image back in {result.dtype}, which rounds it to three digits: let its network "
+                "add a correction to the image in float32, or make sasm.bfloat16 of its metadata false"
+            )
+        if not torch.isfinite(result).all() and torch.isfinite(image).all():
+            raise BundleError(f"{self.name} makes NaN or infinite values of a finite image; train its weights anew")
+        return result.float()
 
     @contextmanager
     def _running(self, image: ImageBatch, precision: str | None = None) -> Iterator[ImageBatch]:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monai_sasm.bundles.finding import available
@@ -73,11 +73,11 @@ def new_bundle(name: str, origin: str | Path, folder: Path, extra: Sequence[Path
         FileExistsError: there is a bundle of that name, or something else in its place. Nothing is ever replaced.
     """
     found = available(extra)
-    _check_name(name)
+    check_name(name)
     target = folder.resolve() / name
     if os.path.lexists(target):
         raise FileExistsError(f"{target} exists already; remove it or choose another name")
-    taken = {one.lower(): path for one, path in found.items()}.get(name.lower())
+    taken = namesake(name, found)
     if taken is not None:
         raise FileExistsError(f"a bundle of that name exists already, {taken}; choose another name")
     source = found.get(str(origin)) or Path(origin).resolve()
@@ -95,12 +95,22 @@ def new_bundle(name: str, origin: str | Path, folder: Path, extra: Sequence[Path
     return target
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a bundle.
+
+    Raises:
+        ValueError: other characters, too many, or a word that means something else.
+    """
     if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_NAME - 1}}}", name) or name.lower() in RESERVED:
         raise ValueError(
             f"a bundle's name has at most {MAX_NAME} letters, digits, '_' and '-', begins with a letter or digit, and "
             f"is none of {', '.join(sorted(RESERVED))}, got {name!r}"
         )
+
+
+def namesake(name: str, found: Mapping[str, Path]) -> Path | None:
+    """Folder of the bundle of that name, in capitals or not: some disks do not tell them apart."""
+    return {one.lower(): path for one, path in found.items()}.get(name.lower())
 
 
 def _rename_outputs(root: Path, origin: str) -> None:

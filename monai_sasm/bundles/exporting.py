@@ -62,6 +62,8 @@ def export(bundle: Bundle, path: Path, *, kind: str = "onnx", overwrite: bool = 
         FileExistsError: the file is there already.
         MissingExtraError: ONNX or its runtime is not installed.
     """
+    import torch
+
     if bundle.role not in ("expert", "gate"):
         raise BundleError(f"{bundle.name} is a {bundle.role}; experts and gates are exported")
     if hasattr(bundle.network, "seed"):
@@ -72,6 +74,7 @@ def export(bundle: Bundle, path: Path, *, kind: str = "onnx", overwrite: bool = 
     gate = bundle.role == "gate"
     channels = 3 if gate else cast(Any, bundle.modality).profile.channels * (2 * bundle.neighbours + 1)
     multiple = LEAST if gate else int(getattr(network, "multiple", LEAST))
+    shortest = multiple * -(-_SHORTEST // multiple)
     facts = {
         "name": bundle.name,
         "version": bundle.version,
@@ -79,7 +82,7 @@ def export(bundle: Bundle, path: Path, *, kind: str = "onnx", overwrite: bool = 
         "role": bundle.role,
         "channels": channels,
         "multiple": multiple,
-        "shortest": multiple * -(-_SHORTEST // multiple),
+        "shortest": shortest,
     }
     if gate:
         facts |= {"classes": list(network.classes), "temperature": bundle.metadata["sasm"].get("temperature", 1.0)}
@@ -91,6 +94,8 @@ def export(bundle: Bundle, path: Path, *, kind: str = "onnx", overwrite: bool = 
             "noise_map": bundle.noise_map,
             "neighbours": bundle.neighbours,
         }
+        blank = torch.zeros(1, channels, shortest, shortest)
+        bundle.restore(blank, blank[:, :1] + 0.05)  # what gives back no image is not exported as one that does
     wrapped = _wrapped(network, gate or bundle.noise_map)
     return _export(wrapped, facts, path, kind=kind, outputs="logits" if gate else "restored", overwrite=overwrite)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
+from monai_sasm.errors import BundleError
+
+log = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -22,18 +27,57 @@ def user_folder() -> Path:
 
 
 def available(extra: Sequence[str | Path] = ()) -> dict[str, Path]:
-    """Name -> folder of every bundle: shipped, then added by the user, then ``extra``; a later one replaces.
+    """Name -> folder of every bundle: shipped, then added by the user, then ``extra``.
+
+    A later one takes the place of an earlier one of its name, and a warning says so.
 
     Args:
         extra: further trusted folders, each a bundle or a folder of bundles.
+
+    Raises:
+        BundleError: two different bundles of ``extra`` have one name.
     """
     if isinstance(extra, (str, Path)):  # a string would be taken for a sequence of letters
         raise TypeError(f"further folders come as a list, [{str(extra)!r}], got one alone")
     found: dict[str, Path] = {}
-    for folder in (shipped_folder(), user_folder(), *map(Path, extra)):
-        candidates = [folder] if (folder / "configs").is_dir() else sorted(folder.glob("*")) if folder.is_dir() else []
-        found |= {path.name: path for path in candidates if (path / "configs" / "metadata.json").is_file()}
-    return found
+    for folder in (shipped_folder(), user_folder()):
+        found |= _replacing(found, _bundles(folder))
+    trusted: dict[str, Path] = {}
+    for folder in map(Path, extra):
+        here = _bundles(folder)
+        for name in trusted.keys() & here.keys():
+            if not _same(trusted[name], here[name]):
+                raise BundleError(
+                    f"two of the trusted bundles are named {name!r}, {trusted[name]} and {here[name]}; rename one, or "
+                    "trust one alone"
+                )
+        trusted |= here
+    return found | _replacing(found, trusted)
+
+
+def _bundles(folder: Path) -> dict[str, Path]:
+    """Name -> folder of the bundle, or of those in it."""
+    candidates = [folder] if (folder / "configs").is_dir() else sorted(folder.glob("*")) if folder.is_dir() else []
+    there = [path for path in candidates if (path / "configs" / "metadata.json").is_file()]
+    return {path.absolute().resolve().name if path.name in ("", "..") else path.name: path for path in there}
+
+
+def _replacing(found: dict[str, Path], later: dict[str, Path]) -> dict[str, Path]:
+    """``later``, having said which of ``found`` it takes the place of."""
+    for name in found.keys() & later.keys():
+        if not _same(found[name], later[name]):
+            _tell_replaced(name, found[name], later[name])
+    return later
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+@cache
+def _tell_replaced(name: str, earlier: Path, later: Path) -> None:
+    """Once per process; bundles are looked for again and again."""
+    log.warning("%s is the bundle %s, in place of %s of that name", name, later, earlier)
 
 
 def is_downloaded(model: str, revision: str | None = None) -> bool:

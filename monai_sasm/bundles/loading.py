@@ -151,6 +151,8 @@ def _numbers(weights: Path) -> dict[str, Any]:
         raise BundleError(f"{weights} holds more than numbers, or is damaged; nothing of it was run") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise BundleError(f"{weights} cannot be read ({type(error).__name__}): get it again") from error
+    if not isinstance(state, dict):
+        raise BundleError(f"{weights} must hold a network's state_dict, got a {type(state).__name__}")
     return state
 
 

@@ -42,6 +42,9 @@ def read_metadata(root: Path) -> dict[str, Any]:
         raise BundleError(
             f"{path}: sasm.degradation must say what the expert repairs, such as 'noise', got {degradation!r}"
         )
+    for flag in ("noise_map", "bfloat16", "label", "default"):
+        if not isinstance(section.get(flag, False), bool):
+            raise BundleError(f"{path}: sasm.{flag} must be true or false, got {section[flag]!r}")
     if "thinning" in section and not _is_word(section["thinning"]):
         raise BundleError(
             f"{path}: sasm.thinning names the variant for planes across thick slices, configs/NAME.yaml without its "

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from monai_sasm.bundles.metadata import read_metadata
 from monai_sasm.errors import BundleError
 
 logger = logging.getLogger(__name__)
@@ -31,11 +32,45 @@ def bundle_root() -> str:
     """
     workflow = _workflow()
     if workflow is not None:
-        return _bundle_of(Path(os.path.abspath(workflow.config_root_path)))
+        return _bundle_of(_configs(workflow))
     raise BundleError(
         "bundle_root is the folder of the configuration that is run, and here no workflow runs one: set bundle_root to "
         "the bundle's folder (bundle_root=DIR of the run, or parser['bundle_root'] = DIR before anything is resolved)"
     )
+
+
+def running_section() -> dict[str, Any]:
+    """The ``sasm`` section of the metadata of the bundle whose configuration is run.
+
+    Empty where no workflow runs one, or where its folder or its metadata are of another kind.
+    """
+    workflow = _workflow()
+    if workflow is None:
+        return {}
+    given = workflow.parser.get("bundle_root")
+    chosen = isinstance(given, str) and not given.startswith(("$", "@"))
+    try:
+        section: dict[str, Any] = read_metadata(Path(given if chosen else _bundle_of(_configs(workflow))))["sasm"]
+    except BundleError:
+        return {}
+    return section
+
+
+def check_modality(modality: str) -> None:
+    """Refuse to read images of a modality in the configuration of an expert for another one.
+
+    It would be shown, or learn from, values in another scale than those it is applied to.
+
+    Raises:
+        BundleError: the metadata of the bundle that is run name another modality.
+    """
+    section = running_section()
+    if section.get("role") == "expert" and section["modality"] != modality:
+        raise BundleError(
+            f"this configuration reads {modality}, and sasm.modality of the bundle's metadata is "
+            f"{section['modality']}: name that modality in the configuration, too; pairs of any are read by "
+            "monai_sasm.datasets.images.paired"
+        )
 
 
 def warn_of_unused() -> None:
@@ -89,6 +124,10 @@ def _workflow() -> Any:
             return caller
         frame = frame.f_back
     return None
+
+
+def _configs(workflow: Any) -> Path:
+    return Path(os.path.abspath(workflow.config_root_path))
 
 
 def _bundle_of(configs: Path) -> str:

@@ -82,13 +82,19 @@ def find_experts(names: Sequence[str], trust: Sequence[str | Path] = ()) -> list
         trust: further folders of bundles, whose configuration may run code.
 
     Raises:
-        BundleError: there is no such expert, its weights are missing, nobody vouched for its folder, or the experts are
-            for different modalities.
+        BundleError: there is no such expert, its weights are missing, nobody vouched for its folder, two names mean one
+            bundle, or the experts are for different modalities.
     """
     known = available(trust)
     found: list[NamedExpert] = []
+    meant: dict[tuple[Path, str | None], str] = {}
     for name in names:
         one = _find(name, known, trust)
+        if (earlier := meant.setdefault((one.root, one.overlay), name)) != name:
+            raise BundleError(
+                f"{earlier} and {name} are one bundle, {one.root}: what is trusted takes the place of what is "
+                "installed under its name; rename it to compare the two"
+            )
         role = one.section["role"]
         if role != "expert":
             raise BundleError(f"{name} is a {role}; only bundles with role 'expert' restore images")

@@ -71,6 +71,9 @@ def tiled(
 
     Returns:
         ``(B, C', ceil(scale * H / stride), ceil(scale * W / stride))``.
+
+    Raises:
+        ValueError: ``run`` gives something of another size; a larger result would be cut as if it were right.
     """
 
     def place(where: tuple[slice, slice]) -> tuple[slice, slice]:
@@ -79,16 +82,27 @@ def tiled(
 
     height, width = images[0].shape[-2:]
     if tiling is None:
-        return run(*images)
+        return _fitting(run(*images), images[0], scale, stride)
     result: Tensor | None = None
     for part in tiling(height, width):
-        window = run(*(cut(image, part.window) for image in images))
+        shown = [cut(image, part.window) for image in images]
+        window = _fitting(run(*shown), shown[0], scale, stride)
         if result is None:
             size = -(-height * scale // stride), -(-width * scale // stride)
             result = window.new_empty(*window.shape[:2], *size)
         cut(result, place(part.core)).copy_(cut(window, place(part.inner)))
     if result is None:
         raise ValueError(f"an image needs at least one pixel, got shape {tuple(images[0].shape)}")
+    return result
+
+
+def _fitting(result: Tensor, image: Tensor, scale: int, stride: int) -> Tensor:
+    wanted = (len(image), *(-(-side * scale // stride) for side in image.shape[-2:]))
+    if result.ndim != 4 or (len(result), *result.shape[-2:]) != wanted:
+        count, height, width = wanted
+        raise ValueError(
+            f"the network must give ({count}, C, {height}, {width}) for {tuple(image.shape)}, got {tuple(result.shape)}"
+        )
     return result
 
 

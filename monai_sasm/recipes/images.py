@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import nn
 
+from monai_sasm.bundles.running import check_modality
 from monai_sasm.datasets.images import paired, photos, slices
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
@@ -53,7 +54,11 @@ def low_dose_pairs(
         folders, clean_name, noisy_name, stems, exclude: see :func:`monai_sasm.datasets.images.paired`.
         simulated: clean CT, see :func:`monai_sasm.training.simulated.simulated_pairs`.
         simulation: further arguments of it.
+
+    Raises:
+        BundleError: the bundle whose configuration is run is for another modality.
     """
+    check_modality("CT")
     measured = paired(folders, "CT", clean_name=clean_name, noisy_name=noisy_name, stems=stems, exclude=exclude)
     return [*measured, *simulated_pairs(simulated, **simulation)] if simulated else measured
 
@@ -74,7 +79,9 @@ def clean_photos(
 
     Raises:
         RefusedError: pairs are used, and ``folders`` are others than their clean images.
+        BundleError: the bundle whose configuration is run is for another modality.
     """
+    check_modality("PHOTO")
     if measured:
         _instead_of(folders, pairs)
         return paired([pairs], "PHOTO", exclude=tuple(exclude))
@@ -120,7 +127,9 @@ def clean_slices(
 
     Raises:
         RefusedError: pairs are used, and ``folders`` are others than their clean images.
+        BundleError: the bundle whose configuration is run is for another modality.
     """
+    check_modality("MR")
     if measured:
         _instead_of(folders, pairs)
         further: dict[str, Any] = {"min_std": min_std, "all_planes": all_planes, "neighbours": neighbours}

@@ -15,9 +15,10 @@ from monai.inferers import Inferer
 from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapTransform, Transform
 from torch import nn
 
-from monai_sasm.bundles.running import warn_of_unused
+from monai_sasm.bundles.running import check_modality, running_section, warn_of_unused
 from monai_sasm.errors import RefusedError, as_flags
 from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
 from monai_sasm.io.formats import inventory
 from monai_sasm.restoration.inferers import PipelineInferer, SliceInferer
@@ -58,7 +59,11 @@ def preprocessing(modality: str, further: Sequence[Transform] = ()) -> Compose:
     Args:
         modality: ``"CT"``, ``"MR"`` or ``"PHOTO"``; others are refused.
         further: what comes after.
+
+    Raises:
+        BundleError: the bundle whose configuration is run is for another one.
     """
+    check_modality(modality)
     return Compose([LoadVolumed("image", modality), ToWorkingScaled("image", scaling_for), *further])
 
 
@@ -85,7 +90,13 @@ def slice_inferer(
         tiled: cut large slices into tiles; ``False`` for a network that does so itself.
         precision: see :mod:`monai_sasm.functional.precision`; not float32 only where the network adds its correction to
             the image in float32.
+
+    A network of one's own that estimates no noise is given the estimate, if the bundle that is run says ``noise_map``.
+
+    Raises:
+        BundleError: the bundle whose configuration is run is for another modality.
     """
+    check_modality(modality)
     return SliceInferer(
         Modality(modality).profile.channels,
         chunk,
@@ -93,6 +104,7 @@ def slice_inferer(
         neighbours=neighbours,
         precision=precision,
         modality=Modality(modality),
+        noise_estimator=NoiseEstimator() if running_section().get("noise_map") else None,
     )
 
 

@@ -41,6 +41,7 @@ class SliceInferer(Inferer):
         precision: of the network, see :mod:`monai_sasm.functional.precision`.
         modality: of images that are no pictures: padding, constant background and values out of range are kept from the
             network and come back as they were, see :mod:`monai_sasm.restoration.shelter`. ``None`` shows all there is.
+        noise_estimator: image -> noise map, for a network that takes one and has no ``noise_estimator`` of its own.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class SliceInferer(Inferer):
         neighbours: int = 0,
         precision: str = "float32",
         modality: Modality | None = None,
+        noise_estimator: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         if channels not in (1, 3) or chunk < 1 or neighbours < 0:
@@ -59,7 +61,7 @@ class SliceInferer(Inferer):
                 f"got channels={channels}, chunk={chunk}, neighbours={neighbours}"
             )
         self.channels, self.chunk, self.tiles, self.neighbours = channels, chunk, tiles, neighbours
-        self.precision, self.modality = precision, modality
+        self.precision, self.modality, self.noise_estimator = precision, modality, noise_estimator
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Restore ``inputs`` ``(B, C, H, W)``, or ``(1, C, *spatial)`` with three spatial axes.
@@ -92,20 +94,31 @@ class SliceInferer(Inferer):
         return slices, lambda result: result.reshape(moved.shape).movedim(2, axis)
 
     def _restore(self, images: Tensor, network: Callable[..., Tensor]) -> Tensor:
+        own = getattr(network, "noise_estimator", None)
         if self.modality is not None and not self.modality.profile.is_picture:
-            estimator = getattr(network, "noise_estimator", None)
+            estimator = self.noise_estimator if own is None else own
 
             def run(shown: Tensor, seen: Tensor) -> Tensor:
                 return self._tiled(network, shown, *(() if estimator is None else (estimator(seen),)))
 
             return run_sheltered(images, self.modality, run)
         grey = self.channels == 3 and images.shape[1] == 1
-        restored = self._tiled(network, images.expand(-1, 3, -1, -1) if grey else images)
+        shown = images.expand(-1, 3, -1, -1) if grey else images
+        given = () if self.noise_estimator is None or own is not None else (self.noise_estimator(shown),)
+        restored = self._tiled(network, shown, *given)
         return to_grey(restored) if grey else restored
 
     def _tiled(self, network: Callable[..., Tensor], *images: Tensor) -> Tensor:
         with reduced_precision(self.precision, images[0].device):
-            return tiled(network, *images, tiling=self.tiles).float()
+            result = tiled(network, *images, tiling=self.tiles)
+        if result.dtype in (torch.bfloat16, torch.float16) and self.modality is not None:
+            raise ValueError(
+                f"the network gives images back in {result.dtype}, which rounds them to three digits: let it add a "
+                "correction to the image in float32, or set precision to float32"
+            )
+        if result.shape[1] != self.channels:
+            raise ValueError(f"the network must give images of {self.channels} channels, got {result.shape[1]}")
+        return result.float()
 
 
 class PipelineInferer(SliceInferer):

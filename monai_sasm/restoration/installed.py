@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,9 @@ def check_sigma(options: Options | Thinning, experts: Sections) -> None:
 
 def no_such(role: str, name: str, sections: Sections) -> BundleError:
     """What to raise where a named expert or refiner is not among the installed ones."""
-    return BundleError(f"no {role} named {name!r}; available: {', '.join(sorted(sections)) or 'none'}")
+    there = ", ".join(sorted(sections)) or "none"
+    own = f"; trust the folder of one of your own and name it: trust=['{name}']" if os.sep in name else ""
+    return BundleError(f"no {role} named {name!r}; available: {there}{own}")
 
 
 def mismatch(

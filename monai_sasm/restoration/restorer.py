@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,7 @@ from monai_sasm.restoration.restore import restore_volume
 from monai_sasm.restoration.restored import Restored
 from monai_sasm.types import Modality
 
+logger = logging.getLogger(__name__)
 Load = Callable[[str, str | None], Bundle]
 
 
@@ -163,6 +165,7 @@ class Restorer:
         self.experts, self.gates, self.refiners = experts, gates, refiners
         self.device, self.noise_estimator = device, NoiseEstimator()
         self._broken = {} if broken is None else broken
+        self._missed: set[tuple[str, str]] = set()
         self._default_gate = next(iter(gates), bundles.DEFAULT_GATE)
 
     def __call__(
@@ -318,9 +321,19 @@ class Restorer:
             self.refiner(options.refiner)
 
     def _called(self, gate: Bundle, modality: Modality) -> dict[int, Bundle]:
-        """Class index -> expert, of those a gate may call for a modality; one that is not installed is left out."""
+        """Class index -> expert, of those a gate may call for a modality; one that is not there is left out."""
         experts: dict[int, Bundle] = {}
         for index, name in enumerate(classes_of(gate)):
+            gone = index and name not in self.experts and name not in self._broken
+            if gone and (gate.name, name) not in self._missed:
+                self._missed.add((gate.name, name))  # told once, not for each image
+                logger.warning(
+                    "%s calls %s, which is not there: where that should act, others do or none; put it back, or "
+                    "let the gate forget it by `sasm bundles remove %s`",
+                    gate.name,
+                    name,
+                    name,
+                )
             if index and name in self.experts and self.experts.modality(name) is modality:
                 try:
                     experts[index] = self.experts[name]

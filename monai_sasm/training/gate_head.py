@@ -24,10 +24,11 @@ from monai_sasm.bundles import (
     classes_for,
     default_gate,
     find_gate,
-    load,
     read_metadata,
     user_folder,
 )
+from monai_sasm.bundles.checking import check_runs
+from monai_sasm.bundles.copying import check_name, namesake
 from monai_sasm.datasets.draws import process
 from monai_sasm.datasets.images import paired
 from monai_sasm.errors import BundleError
@@ -149,8 +150,9 @@ def add_bundle(
         Folder of the extended gate.
 
     Raises:
-        BundleError: the folder is no expert, or the gate lacks its rehearsal file, or had a class of that name from
-            its training.
+        BundleError: the folder is no expert, or does not run, or the gate lacks its rehearsal file, or had a class of
+            that name from its training.
+        ValueError: a name that no bundle may have.
         FileExistsError: a bundle of that name is already there, or another extension of that gate.
     """
     folder, destination = Path(folder).resolve(), destination or user_folder()
@@ -172,12 +174,11 @@ def add_bundle(
         if not came_later(gate_root, folder.name):
             raise BundleError(f"{base} was trained with a class {folder.name!r}; give the new expert another name")
         old = without(old, folder.name)
-    expert = load(folder)
-    if expert.modality is None:
-        raise BundleError(f"{folder.name} must name its modality")
+    check_runs(folder)  # once added, it would fail in every image that the gate calls it for
+    modality = Modality(read_metadata(folder)["sasm"]["modality"])
     classes = (*old.classes, folder.name)
-    same_modality = torch.tensor(classes_for(old.classes, expert.modality.value, (destination,)))
-    source = _Examples(paired([examples], expert.modality.value), expert.modality, folder.name)
+    same_modality = torch.tensor(classes_for(old.classes, modality.value, (destination,)))
+    source = _Examples(paired([examples], modality.value), modality, folder.name)
     bank = GateBank(
         [source], [len(source)], classes, {}, old.network.noise_estimator or NoiseEstimator(), augment=False
     )
@@ -198,9 +199,11 @@ def add_bundle(
 
 def _check_free(place: Path, *, overwrite: bool) -> None:
     """Refuse the name of a bundle that is there already; one in ``place`` may be replaced."""
-    known = available().get(place.name)
-    if known is not None and known.resolve() != place.resolve():
-        raise FileExistsError(f"a bundle named {place.name!r} exists already, {known}; rename the new one")
+    check_name(place.name)
+    for found in (available(), available((place.parent,))):
+        known = namesake(place.name, found)
+        if known is not None and known.resolve() != place.resolve():
+            raise FileExistsError(f"a bundle named {known.name!r} exists already, {known}; rename the new one")
     if os.path.lexists(place) and not overwrite:
         raise FileExistsError(
             f"a bundle named {place.name!r} exists already; replace it by overwrite=True, or rename the new one"

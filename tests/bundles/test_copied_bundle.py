@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -315,3 +316,58 @@ def _first(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+class Smoothing(torch.nn.Module):
+    """A network of somebody's own: blends with the mean around each pixel as far as the noise it is told; 0 if none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(5.0))
+
+    def forward(self, image: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
+        share = (self.gain * sigma).clamp(max=1) if sigma is not None else 0
+        return image + share * (torch.nn.functional.avg_pool2d(image, 3, 1, 1, count_include_pad=False) - image)
+
+
+@pytest.fixture
+def own_network(tmp_path: Path) -> Path:
+    """A copy with another network under ``network_def``."""
+    root = new_bundle("own_ct", "lowdose_ct_unet", tmp_path)
+    config = root / "configs" / "inference.yaml"
+    text = re.sub(
+        r"network_def: \{.*?\n(?=network:)",
+        "network_def: {_target_: tests.bundles.test_copied_bundle.Smoothing}\n",
+        config.read_text(),
+        flags=re.DOTALL,
+    )
+    config.write_text(text)
+    torch.save(Smoothing().state_dict(), root / "models" / "model.pt")
+    return root
+
+
+def test_a_network_of_ones_own_is_told_the_noise_by_monai_too(own_network: Path, source: Path, tmp_path: Path) -> None:
+    assert changed(str(own_network / "configs" / "inference.yaml"), source, tmp_path / "monai", precision="float32")
+    (volume,) = open_images(source, "CT")
+    restorer = Restorer("cpu", trust=[own_network], precision="float32")
+    restorer(volume, expert="own_ct").save(tmp_path / "sasm")
+    assert np.abs(load_image(tmp_path / "sasm" / source.name) - load_image(tmp_path / "monai" / source.name)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("origin", "config"),
+    [("lowdose_ct_unet", "inference"), ("lowdose_ct_unet", "train"), ("noise_photo_unet", "train")],
+)
+def test_another_modality_in_the_metadata_alone_is_refused(
+    origin: str, config: str, source: Path, tmp_path: Path
+) -> None:
+    root = new_bundle("own_mr", origin, tmp_path)
+    path = root / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["sasm"]["modality"] = "MR"
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(RuntimeError) as caught:
+        run(config_file=str(root / "configs" / f"{config}.yaml"), dataset_dir=str(source.parent), output_dir="out")
+    reads = "PHOTO" if "photo" in origin else "CT"
+    assert f"reads {reads}, and sasm.modality of the bundle's metadata is MR" in str(_first(caught.value))
+    assert not Path("out").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from monai_sasm.bundles import available
 from monai_sasm.cli.main import main
 from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.evaluation.data import DataAbsentError
@@ -251,6 +253,14 @@ def test_what_is_no_expert_is_refused(names: list[str], message: str, tmp_path: 
     write_trusting_gate(trust / "gate", ["double"])
     with pytest.raises(BundleError, match=message):
         find_experts(names, [trust])
+
+
+def test_one_bundle_under_two_names_is_not_compared_with_itself(tmp_path: Path) -> None:
+    shutil.copytree(available()["lowdose_ct_unet"], tmp_path / "lowdose_ct_unet")
+    names = ["lowdose_ct_unet", str(tmp_path / "lowdose_ct_unet")]
+    with pytest.raises(BundleError, match=r"^lowdose_ct_unet and .*/lowdose_ct_unet are one bundle, .*; rename it"):
+        find_experts(names, [tmp_path / "lowdose_ct_unet"])
+    assert len(find_experts(names[:1] * 2, [tmp_path / "lowdose_ct_unet"])) == 2
 
 
 def test_what_cannot_be_simulated_is_refused(tmp_path: Path) -> None:

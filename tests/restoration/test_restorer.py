@@ -196,3 +196,23 @@ def test_the_shipped_gate_finds_its_experts(tmp_path: Path, monkeypatch: pytest.
     classes = json.loads((shipped_folder() / DEFAULT_GATE / "configs" / "classes.json").read_text())
     called = [expert.name for modality in Modality.known() for expert in restorer.plan(modality).experts.values()]
     assert sorted(called) == sorted(classes[1:])
+
+
+def test_a_called_expert_that_is_gone_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SASM_BUNDLES", str(tmp_path / "user"))
+    write_gain_expert(tmp_path / "user" / "here", 0.5)
+    write_trusting_gate(tmp_path / "user" / "own_gate", ["here", "gone"])
+    restorer = Restorer("cpu")
+    for _ in range(2):
+        assert list(restorer.plan(Modality.PHOTO, Options(gate="own_gate")).experts) == [1]
+    assert [record.getMessage() for record in caplog.records] == [
+        "own_gate calls gone, which is not there: where that should act, others do or none; put it back, or let "
+        "the gate forget it by `sasm bundles remove gone`"
+    ]
+
+
+def test_a_folder_for_a_name_is_told_the_way() -> None:
+    with pytest.raises(BundleError, match=r"no expert named '/my/own'; .*name it: trust=\['/my/own'\]$"):
+        Restorer("cpu").expert("/my/own")

@@ -288,6 +288,57 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         add_bundle(gate, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("input", "none of clean, gate, input, got 'input'"),
+        ("gate", "none of clean, gate, input, got 'gate'"),
+        ("my expert; v2", "letters, digits, '_' and '-'"),
+        ("Lowdose_CT_unet", "a bundle named 'lowdose_ct_unet' exists already"),
+    ],
+)
+def test_only_what_new_would_name_so_is_added(user: Path, tmp_path: Path, name: str, reason: str) -> None:
+    expert = write_gain_expert(tmp_path / name, gain=1 / DIM)
+    with pytest.raises((ValueError, FileExistsError), match=reason):
+        add_bundle(expert, example_folder(tmp_path / "examples"))
+    assert not (user / name).exists()
+    assert name not in gate_classes(user / "gate_mobilenet_extended")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"weight": torch.full((3, 3, 1, 1), float("nan")), "bias": torch.zeros(3)}, "makes NaN or infinite values"),
+        ({"weight": torch.ones(1, 1, 1, 1), "bias": torch.zeros(1)}, "does not fit the network"),
+    ],
+)
+def test_what_does_not_run_is_not_added(
+    user: Path, tmp_path: Path, state: dict[str, torch.Tensor], reason: str
+) -> None:
+    expert = write_gain_expert(tmp_path / "broken", gain=1 / DIM)
+    torch.save(state, expert / "models" / "model.pt")
+    with pytest.raises(BundleError, match=reason):
+        add_bundle(expert, example_folder(tmp_path / "examples"))
+    assert not (user / "broken").exists()
+    assert "broken" not in gate_classes(user / "gate_mobilenet_extended")
+
+
+def test_what_takes_only_some_sizes_is_not_added(user: Path, tmp_path: Path) -> None:
+    expert = write_gain_expert(tmp_path / "blocks", gain=1.0)
+    config = "network_def:\n  _target_: tests.training.test_gate_head.Blocks\n"
+    (expert / "configs" / "inference.yaml").write_text(config)
+    torch.save(Blocks().state_dict(), expert / "models" / "model.pt")
+    with pytest.raises(BundleError, match=r"its shape \(1, 3, 61, 75\), got \(1, 3, 56, 72\)"):
+        add_bundle(expert, example_folder(tmp_path / "examples"))
+
+
+class Blocks(torch.nn.Sequential):
+    """Gives back whole blocks of 8 x 8 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Conv2d(3, 8, 8, 8), torch.nn.ConvTranspose2d(8, 3, 8, 8))
+
+
 def _shipped() -> Path:
     return ROOT / "bundles" / "gate_mobilenet"
 
