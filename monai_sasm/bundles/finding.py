@@ -35,7 +35,7 @@ def available(extra: Sequence[str | Path] = ()) -> dict[str, Path]:
         extra: further trusted folders, each a bundle or a folder of bundles.
 
     Raises:
-        BundleError: two different bundles of ``extra`` have one name.
+        BundleError: two different bundles of ``extra`` have one name, or a folder holds none.
     """
     if isinstance(extra, (str, Path)):  # a string would be taken for a sequence of letters
         raise TypeError(f"further folders come as a list, [{str(extra)!r}], got one alone")
@@ -45,6 +45,11 @@ def available(extra: Sequence[str | Path] = ()) -> dict[str, Path]:
     trusted: dict[str, Path] = {}
     for folder in map(Path, extra):
         here = _bundles(folder)
+        if not here:
+            raise BundleError(
+                f"no bundle is in the trusted folder {folder}: name one, a folder that holds configs/metadata.json, or "
+                "a folder of such"
+            )
         for name in trusted.keys() & here.keys():
             if not _same(trusted[name], here[name]):
                 raise BundleError(
@@ -53,6 +58,11 @@ def available(extra: Sequence[str | Path] = ()) -> dict[str, Path]:
                 )
         trusted |= here
     return found | _replacing(found, trusted)
+
+
+def beside(folder: Path) -> tuple[Path, ...]:
+    """The folder, as ``extra`` of :func:`available`, where bundles are put; nothing while it holds none."""
+    return (folder,) if _bundles(folder) else ()
 
 
 def _bundles(folder: Path) -> dict[str, Path]:

@@ -158,11 +158,13 @@ def remove(
     """Delete a bundle that was added, and let the gates beside it forget it. What it was copied from stays."""
     set_up_logging(0)
     with one_line_errors():
+        from monai_sasm.bundles import user_folder
+        from monai_sasm.bundles.finding import beside
         from monai_sasm.training.gate_copy import remove_bundle
 
         for changed in remove_bundle(name, output):
             say(f"{changed} no longer calls {name}", sys.stderr)
-        _tell_gate(_available(None if output is None else [output]))
+        _tell_gate(_available(list(beside(output or user_folder()))))
 
 
 @bundles.command()

@@ -23,6 +23,7 @@ from monai_sasm.bundles import (
     readable_sections,
     user_folder,
 )
+from monai_sasm.bundles.finding import beside
 from monai_sasm.errors import BundleError
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.io.commit import WORKING, move_folder
@@ -141,7 +142,7 @@ def remove_bundle(name: str, destination: Path | None = None) -> list[str]:
         BundleError: there is no such bundle, and no gate knows it.
     """
     destination = destination or user_folder()
-    here = {path.name: path for path in available((destination,)).values() if path.parent == destination}
+    here = {path.name: path for path in available(beside(destination)).values() if path.parent == destination}
     gates = [one for one, section in readable_sections(here).items() if section["role"] == "gate" and one != name]
     extended = [one for one in gates if came_later(here[one], name)]
     if name not in here and not extended:

@@ -29,6 +29,7 @@ from monai_sasm.bundles import (
 )
 from monai_sasm.bundles.checking import check_runs
 from monai_sasm.bundles.copying import check_name, namesake
+from monai_sasm.bundles.finding import beside
 from monai_sasm.datasets.draws import process
 from monai_sasm.datasets.images import paired
 from monai_sasm.errors import BundleError
@@ -160,7 +161,7 @@ def add_bundle(
     if role != "expert":
         raise BundleError(f"{folder} has role {role!r}; only bundles with role 'expert' can be added")
     _check_free(destination / folder.name, overwrite=overwrite)
-    installed = available((destination,))
+    installed = available(beside(destination))
     base = find_gate(installed, gate_name)
     if base is None:
         raise BundleError("no gate bundle is installed; name one by gate_name='NAME'")
@@ -177,7 +178,7 @@ def add_bundle(
     check_runs(folder)  # once added, it would fail in every image that the gate calls it for
     modality = Modality(read_metadata(folder)["sasm"]["modality"])
     classes = (*old.classes, folder.name)
-    same_modality = torch.tensor(classes_for(old.classes, modality.value, (destination,)))
+    same_modality = torch.tensor(classes_for(old.classes, modality.value, beside(destination)))
     source = _Examples(paired([examples], modality.value), modality, folder.name)
     bank = GateBank(
         [source], [len(source)], classes, {}, old.network.noise_estimator or NoiseEstimator(), augment=False
@@ -200,7 +201,7 @@ def add_bundle(
 def _check_free(place: Path, *, overwrite: bool) -> None:
     """Refuse the name of a bundle that is there already; one in ``place`` may be replaced."""
     check_name(place.name)
-    for found in (available(), available((place.parent,))):
+    for found in (available(), available(beside(place.parent))):
         known = namesake(place.name, found)
         if known is not None and known.resolve() != place.resolve():
             raise FileExistsError(f"a bundle named {known.name!r} exists already, {known}; rename the new one")

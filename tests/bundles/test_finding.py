@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from monai_sasm.bundles import available, shipped_folder
+from monai_sasm.bundles.finding import beside
 from monai_sasm.errors import BundleError
 from tests.toy_bundles import write_gain_expert
 
@@ -49,3 +50,15 @@ def test_a_bundle_is_named_from_within(tmp_path: Path, monkeypatch: pytest.Monke
     assert available(["."])["own"].resolve() == own
     monkeypatch.chdir(own / "configs")
     assert available([".."])["own"].resolve() == own
+
+
+def test_a_trusted_folder_without_a_bundle_is_told(tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    for name in ("pairs", "nowhere"):
+        with pytest.raises(
+            BundleError, match=rf"no bundle is in the trusted folder .*{name}: name one, a folder that holds"
+        ):
+            available([tmp_path / name])
+        assert beside(tmp_path / name) == ()
+    write_gain_expert(tmp_path / "pairs" / "own", 0.5)
+    assert available(beside(tmp_path / "pairs"))["own"] == tmp_path / "pairs" / "own"
