@@ -72,7 +72,7 @@ def _ct_rival(name: str, row: str) -> Line:
         "input",
         (*_CT, "expert lowdose_ct_unet"),
         "its texture is preferred",
-        "fidelity or speed count: the U-Net is better",
+        "small lesions or speed count: the U-Net is better",
         keeps=(Figure("ct-lowdose", (row,), "bias", "HU {:+.1f}", _L096),),
         gate=False,
     )

@@ -116,11 +116,11 @@ def test_what_says_nothing_alone_is_printed_with_what_it_was() -> None:
 
 def test_an_older_peer_is_marked() -> None:
     rows = tuple(
-        Row(name, {"x4": {"PSNR inside": value}}, {"x4": 16})
-        for name, value in (("zero-filled", 21.2), ("U-Net", 22.7), ("ESRGAN", 22.3))
+        Row(name, {"brains x4": {"gain": value}}, {"brains x4": 6})
+        for name, value in (("zero-filled", 0.0), ("U-Net", 1.5), ("ESRGAN", 1.1))
     )
-    table = Table("mri-superres", rows=rows, versions={"superres_mri_unet": "0.1.0", "superres_mri_esrgan": "0.1.0"})
-    page = summary({"mri-superres": table}, {"superres_mri_unet": "0.2.0", "superres_mri_esrgan": "0.1.0"})
+    table = Table("mri-heads", rows=rows, versions={"superres_mri_unet": "0.1.0", "superres_mri_esrgan": "0.1.0"})
+    page = summary({"mri-heads": table}, {"superres_mri_unet": "0.2.0", "superres_mri_esrgan": "0.1.0"})
     assert "| `superres_mri_esrgan` | +1.10 dB | U-Net (0.1.0) +1.50 dB |" in page
 
 
