@@ -275,7 +275,11 @@ BUNDLES = {
             _lines(
                 "photo-ddpm",
                 {"CBSD68 25": ""},
-                {**_same("input", "NLM fast", "noise_photo_unet"), "ours, 1 step": "this bundle, 1 step"},
+                {
+                    **_same("input", "NLM fast"),
+                    "expert noise_photo_unet": "noise_photo_unet",
+                    "ours, 1 step": "this bundle, 1 step",
+                },
             ),
             (
                 *_columns(".2f", "PSNR", "PSNR 8-bit"),
@@ -290,7 +294,8 @@ BUNDLES = {
                 "photo-ddpm",
                 {"CBSD68 25, 10 crops": ""},
                 {
-                    **_same("input", "NLM fast", "noise_photo_unet"),
+                    **_same("input", "NLM fast"),
+                    "expert noise_photo_unet": "noise_photo_unet",
                     "ours, 1 step": "this bundle, 1 step",
                     "ours, 1 step, sigma estimated": "this bundle, 1 step, sigma estimated",
                     **{f"ours, {count} steps": f"this bundle, {count} steps" for count in (2, 4, 10, 25, 50)},
