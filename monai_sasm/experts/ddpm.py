@@ -77,7 +77,7 @@ class DdpmExpert(Recorded):
         _check(steps, eta, pin)
         image = image - self.mean
         noise = self.noise_estimator(image) if sigma is None else sigma
-        t = start_time(2 * noise.to(widest(noise.device)).square().mean((1, 2, 3)).sqrt(), self.denoiser.schedule)
+        t = start_time(schedule_sigma(noise), self.denoiser.schedule)
         x = (level(self.denoiser.schedule, t, image).sqrt() * (2 * image - 1)).to(image.dtype)
         if eta:
             refuse_recording("a network that draws noise")
@@ -87,6 +87,11 @@ class DdpmExpert(Recorded):
         pinned = pin_low_frequencies(clean, image, pin) if pin else clean
         noisy: Tensor = (t >= 0).view(-1, 1, 1, 1).to(image.device)
         return torch.where(noisy, pinned, image)
+
+
+def schedule_sigma(noise: NoiseMap) -> Tensor:
+    """RMS of noise maps of images in [0, 1], in [-1, 1] where the schedule is at home, ``(B,)``."""
+    return 2 * noise.to(widest(noise.device)).square().mean((1, 2, 3)).sqrt()
 
 
 def _check(steps: int, eta: float, pin: float) -> None:

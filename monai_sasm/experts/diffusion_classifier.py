@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from monai_sasm.diffusion.denoising import level, noise_to_signal
 from monai_sasm.diffusion.guidance import OptionalLabel, guided
 from monai_sasm.diffusion.sampling import ddim, spaced_times
-from monai_sasm.experts.ddpm import DdpmExpert
-from monai_sasm.functional.precision import widest
+from monai_sasm.experts.ddpm import DdpmExpert, schedule_sigma
 from monai_sasm.types import ImageBatch, NoiseMap
 
 GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, fill the unit interval evenly however many are taken
@@ -102,8 +101,7 @@ class DiffusionClassifier(DdpmExpert):
             ``(B, classes)``: minus the mean excess error over the best label, on the pairs both have seen. The best
             has 0; no label that was dropped is above one that was kept.
         """
-        told = self.noise_estimator(image) if sigma is None else sigma
-        own = 2 * told.to(widest(told.device)).square().mean((1, 2, 3)).sqrt()
+        own = schedule_sigma(self.noise_estimator(image) if sigma is None else sigma)
         draw = torch.Generator(image.device).manual_seed(self.seed) if generator is None else generator
         kept = torch.arange(self.classes, device=image.device).expand(len(image), -1)
         errors = torch.full((len(image), self.classes, sum(pairs for _, pairs in self.rounds)), torch.nan)
