@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_sasm.experts.consistency import Guard, apply_guard
+from monai_sasm.experts.widening import widened
 from monai_sasm.functional.neighbours import fit_neighbours
 from monai_sasm.functional.recorded import Recorded
 from monai_sasm.functional.tiling import pad_to_multiple
@@ -79,15 +80,22 @@ class ResidualUNet(Recorded):
             nn.init.zeros_(cast(Tensor, self.tail.bias))
 
     def adopted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``state``, of a network without neighbours, for this one with them, whose further inputs begin at zero.
+        """``state``, of a network that is narrower or has no neighbours, for this one: both give the same at first.
 
-        The weights of the image go to the middle slice of the slab, those of the noise map behind its last one, so
-        that both networks give the same at first.
+        Channels that ``state`` lacks keep the values that they were made with, and what they feed into its own begins
+        at zero, see :func:`~monai_sasm.experts.widening.widened`. Of a network without neighbours the weights of the
+        image go to the middle slice of the slab, those of the noise map behind its last one.
         """
+        bias = state.get("tail.bias")
+        if bias is None or bias.shape != cast(Tensor, self.tail.bias).shape:  # of images with other channels
+            return dict(state)
+        return widened(self._with_neighbours(state), self.state_dict(), transposed="up.")
+
+    def _with_neighbours(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         head = state.get("head.weight")
         own, around = self.head.weight, self.neighbours * self.image_channels * UNSHUFFLE**2
         if not self.neighbours or head is None or own.shape[1] - head.shape[1] != 2 * around:
-            return dict(state)
+            return state
         middle = self.image_channels * UNSHUFFLE**2
         wide = head.new_zeros(head.shape[0], own.shape[1], *head.shape[2:])
         wide[:, around : around + middle] = head[:, :middle]

@@ -194,7 +194,12 @@ def starting_from(network: torch.nn.Module, weights: str | Path, device: str | t
         state = torch.load(weights, map_location="cpu", weights_only=True)
         adopt = getattr(network, "adopted", None)
         if callable(adopt):
-            state = adopt(state)
+            given, state = state, adopt(state)
+            wider = [name for name in given if state[name].shape != given[name].shape]
+            if wider:
+                logger.warning(
+                    "%s is of a narrower network: %d of its %d weights are widened", weights, len(wider), len(given)
+                )
         wanted = {name: value.shape for name, value in network.state_dict().items()}
         network.load_state_dict({name: _widened(value, wanted.get(name)) for name, value in state.items()})
     return network.to(device)

@@ -291,7 +291,7 @@ def test_a_network_with_neighbours_starts_as_the_one_without(tmp_path: Path, noi
     slab = torch.rand(1, 5, 16, 16)
     torch.testing.assert_close(between(slab), alone(slab[:, 2:3]))
     with pytest.raises(RuntimeError, match="size mismatch"):
-        starting_from(ResidualUNet(1, [8, 24]), tmp_path / "alone.pt", "cpu")
+        starting_from(ResidualUNet(1, [8, 12]), tmp_path / "alone.pt", "cpu")
     plain = torch.nn.Conv2d(3, 4, 3)
     torch.save(plain.state_dict(), tmp_path / "plain.pt")
     wide = starting_from(torch.nn.Conv2d(7, 4, 3), tmp_path / "plain.pt", "cpu")
