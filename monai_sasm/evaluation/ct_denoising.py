@@ -32,6 +32,8 @@ from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.types import Modality
 
 EXPERT = "lowdose_ct_unet"
+FAMILY = "lowdose_ct"
+RIVALS = ("esrgan", "dit", "sit")  # beside the U-Net, which is the expert of the pipeline
 OWN_ROW = f"expert {EXPERT}"
 REFERENCE_ROW = "full dose (reference)"
 SHOWN_STEPS = (0, 1)  # of the contenders in the figure of slices

@@ -73,7 +73,10 @@ def _ct_rival(name: str, row: str) -> Line:
         (*_CT, "expert lowdose_ct_unet"),
         "its texture is preferred",
         "small lesions or speed count: the U-Net is better",
-        keeps=(Figure("ct-lowdose", (row,), "bias", "HU {:+.1f}", _L096),),
+        keeps=(
+            Figure("ct-lesions", (row,), _LESION, "3 mm/14 HU {:.0%}", ("quarter",)),
+            Figure("ct-lowdose", (row,), "bias", "HU {:+.1f}", _L096),
+        ),
         gate=False,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_sasm.evaluation import peers
+from monai_sasm.evaluation.contenders import contender_methods, contenders
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.contrast_gain import (
     Disc,
@@ -21,7 +22,9 @@ from monai_sasm.evaluation.contrast_gain import (
 )
 from monai_sasm.evaluation.ct_denoising import (
     EXPERT,
+    FAMILY,
     HU_SCALE,
+    RIVALS,
     STRENGTHS,
     region_patches,
     spectral_mean,
@@ -89,13 +92,16 @@ def run(context: Context) -> Table:
     noisy = _simulated([case for case in cases if case.level == "full"])
     before = Method("input", lambda case: case.degraded)
     ours = retrained(context, Modality.CT, EXPERT, our_methods)
+    found, missing = contenders(context, FAMILY, RIVALS, steps=(1,))
+    rivals = contender_methods(context.restorer, Modality.CT, found)
     rows = [_observed(_row("input", cases, inputs, strength=0.0), noisy, before)]
     if context.peers:
         rows += _peer_rows(context, root, cases)
     quarter = [case for case in cases if case.level == "quarter"]
-    for method in ours:
+    for method in (*ours, *rivals):
         outputs = {_key(case): _restored(case, method.restore) for case in cases}
-        rows.append(_observed(_row(method.name, cases, outputs, strength=1.0), noisy, method))
+        row = _row(method.name, cases, outputs, strength=1.0)
+        rows.append(row if method in rivals else _observed(row, noisy, method))
         strength = strength_of(partial(_mean_noise, quarter, inputs, outputs), aim)
         blended = {_key(case): outputs[_key(case)].blended(inputs[_key(case)], strength) for case in quarter}
         rows.append(_row(f"{method.name}, noise as full dose", quarter, blended, strength=strength))
@@ -117,6 +123,7 @@ def run(context: Context) -> Table:
             f"noise as full dose: one strength for all slices, at which their mean noise is {aim:.1f} HU",
             f"peers are told the noise measured at the places and tuned for PSNR on {TUNING}; BM3D runs on the first "
             f"{BM3D_SLICES} slices of each dose",
+            *missing,
         ),
     )
 

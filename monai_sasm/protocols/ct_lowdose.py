@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from monai_sasm.evaluation.contenders import contenders
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.ct_denoising import BODY, CtStudy, ct_case, ct_table
+from monai_sasm.evaluation.ct_denoising import BODY, FAMILY, RIVALS, CtStudy, ct_case, ct_table
 from monai_sasm.evaluation.data import CtPair, ct_pairs
 from monai_sasm.evaluation.scoring import Case
 from monai_sasm.evaluation.table import Table
 
 PROTOCOL = "ct-lowdose"
-FAMILY = "lowdose_ct"
-CONTENDERS = ("esrgan", "dit", "sit")  # beside the U-Net, which is the expert of the pipeline
 VALIDATION = ("L192_B30f_i078", "L192_B30f_i142", "L192_D45f_i076")  # held out of training
 TUNING = {"B30f": "L143_B30f_i115", "D45f": "L143_D45f_i106"}  # peers are tuned here
 
@@ -25,7 +23,7 @@ def run(context: Context) -> Table:
     cases += [pair_case(f"L192 {pair.kernel} (validation)", pair) for pair in validation]
     tuning = {pair.kernel: pair for pair in ct_pairs(root / "L143_nifti", names=tuple(TUNING.values()))}
     levels = {case.level: pair.kernel for case, pair in zip(cases, [*test, *validation], strict=True)}
-    rivals, missing = contenders(context, FAMILY, CONTENDERS)
+    rivals, missing = contenders(context, FAMILY, RIVALS)
     study = CtStudy(
         PROTOCOL,
         cases,

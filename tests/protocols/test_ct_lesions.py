@@ -17,7 +17,8 @@ from monai_sasm.evaluation.table import Row
 from monai_sasm.protocols import ct_lesions
 from monai_sasm.protocols.ct_lesions import DISCS
 from monai_sasm.protocols.evaluate import evaluate_in
-from tests.evaluation.networks import blurring
+from monai_sasm.types import Modality
+from tests.evaluation.networks import Blur, blurring, bundle
 
 GAINS = [f"gain {disc.label}" for disc in DISCS]
 
@@ -62,6 +63,17 @@ def test_gains_of_a_blur(context: Context, monkeypatch: pytest.MonkeyPatch) -> N
     assert blend.scores["quarter"][GAINS[0]] == pytest.approx(1 - strength * (1 - gains[GAINS[0]]), abs=1e-3)
     low, high = blurred.spreads["quarter"][GAINS[0]]
     assert low < gains[GAINS[0]] < high
+
+
+def test_rivals_of_the_expert_are_measured_beside_it(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ct_lesions, "REALISATIONS", 1)
+    rival = bundle("lowdose_ct_esrgan", Blur(3.0), "expert", Modality.CT, "low-dose")
+    table = evaluate_in(replace(context, bundles={**blurring(2.0), rival.name: rival}), "ct-lesions")
+    rows = {row.method: row.scores for row in table.rows}
+    assert list(rows)[-2:] == ["ESRGAN", "ESRGAN, noise as full dose"]
+    assert rows["ESRGAN"]["quarter"][GAINS[0]] < rows[OWN_ROW]["quarter"][GAINS[0]] - 0.1  # the stronger blur
+    assert ct_lesions.OBSERVED not in rows["ESRGAN"]
+    assert "DiT, SiT left out: no bundle lowdose_ct_* with trained weights" in table.flags
 
 
 def test_the_observer_sees_a_strong_disc_and_not_a_weak_one() -> None:
