@@ -152,6 +152,7 @@ class Studies:
         self._make, self._choices, self._words = make, choices or {}, tuple(words)
         self._studies: OrderedDict[tuple[str, str | None], Study] = OrderedDict()
         self._asked: list[tuple[Study, int, bool]] = []
+        self._waited: list[Study] = []  # for all of them; one may have been closed, or made anew, since
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="restoring")
@@ -164,11 +165,11 @@ class Studies:
             study = self._studies.get(key) or Study(image, self._chosen(expert), self._words)
             self._studies[key] = study
             self._studies.move_to_end(key)
-            while len(self._studies) > KEPT or (len(self._studies) > 1 and self._bytes() > KEPT_BYTES):
-                oldest = next(iter(self._studies))
-                if self._studies[oldest].wanted:
+            for old in list(self._studies)[:-1]:
+                if len(self._studies) <= KEPT and self._bytes() <= KEPT_BYTES:
                     break
-                del self._studies[oldest]
+                if not self._studies[old].wanted:
+                    del self._studies[old]
             self._changed.notify_all()
         return study
 
@@ -219,11 +220,13 @@ class Studies:
         study.volume  # noqa: B018  # read now, so that what is missing is known
         with self._changed:
             study.wanted += 1
+            self._waited.append(study)
             self._changed.notify_all()
             try:
                 self._changed.wait_for(lambda: bool(self.failure or self._closed) or study.missing() is None)
             finally:
                 study.wanted -= 1
+                self._waited.remove(study)
         if self.failure or study.failure or study.one is None:
             raise ValueError(self.failure or study.failure or "the server is stopping")
         return study.one
@@ -284,7 +287,7 @@ class Studies:
             study, index, preview = self._asked.pop()  # the last one asked for is on the screen
             if study.failure is None:
                 return lambda: self._restore(study, index, preview=preview)
-        recent = list(self._studies.values())[::-1]
+        recent = [*self._waited, *reversed(self._studies.values())]
         for study in sorted(recent, key=lambda one: -one.wanted):
             if study._volume is not None and (missing := study.missing()) is not None:
                 found, place = study, missing
