@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import reason_of
+from monai_sasm.errors import RefusedError, reason_of
 from monai_sasm.io.orientation import Orientation, orientation_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.view.found import Image
@@ -27,6 +27,8 @@ NICER = 5  # than the server and, mostly, the browser
 KEPT = 4  # studies in memory at once, and fewer of large ones
 ASKED = 4  # slices that may be waited for; who scrolls past others does not want them any more
 KEPT_BYTES = 3 << 30
+KEPT_MADE = 2  # of KEPT, the last ones that were made by hand are closed for nothing but such
+MADE = ("fill-", "enlarge-")  # begin of their names, which are no experts
 LARGE = 1_000_000  # pixels of a photo that gets a preview
 PREVIEW = 512  # pixels, longest side of the preview of a photo
 log = logging.getLogger(__name__)
@@ -159,27 +161,39 @@ class Studies:
         self._thread.start()
 
     def __call__(self, image: Image, expert: str | None = None) -> Study:
-        """The study of an image; the ones that were looked at least recently are closed for it."""
+        """The study of an image; the ones that were looked at least recently are closed for it.
+
+        Raises:
+            RefusedError: it was made by hand, see :meth:`add`, and is closed.
+        """
         with self._changed:
             key = (image.id, expert)
+            if expert is not None and expert.startswith(MADE) and key not in self._studies:
+                raise RefusedError("this has been closed for others that were looked at since; make it again")
             study = self._studies.get(key) or Study(image, self._chosen(expert), self._words)
             self._studies[key] = study
             self._studies.move_to_end(key)
-            for old in list(self._studies)[:-1]:
-                if len(self._studies) <= KEPT and self._bytes() <= KEPT_BYTES:
-                    break
-                if not self._studies[old].wanted:
-                    del self._studies[old]
+            self._close_others(key)
             self._changed.notify_all()
         return study
+
+    def _close_others(self, key: tuple[str, str | None]) -> None:
+        made = [old for old in self._studies if (old[1] or "").startswith(MADE)]
+        for old in list(self._studies):
+            if len(self._studies) <= KEPT and self._bytes() <= KEPT_BYTES:
+                break
+            if old != key and old not in made[-KEPT_MADE:] and not self._studies[old].wanted:
+                del self._studies[old]
 
     def _chosen(self, expert: str | None) -> dict[str, Any]:
         return {**self._choices, "expert": expert} | ({"gate": None} if expert else {})
 
     def add(self, study: Study) -> None:
-        """Keep a study that was made otherwise."""
+        """Keep a study that was made by hand, in the place of one of the same name."""
         with self._changed:
-            self._studies[(study.image.id, study.choices["expert"])] = study
+            key = (study.image.id, study.choices["expert"])
+            self._studies[key] = study
+            self._studies.move_to_end(key)
             self._changed.notify_all()
 
     def forget(self, image: Image) -> None:

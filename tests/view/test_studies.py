@@ -14,10 +14,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
-from monai_sasm.view.studies import KEPT, LARGE, NICER, Studies, Study
+from monai_sasm.view.studies import KEPT, KEPT_MADE, LARGE, NICER, Studies, Study
 
 
 class Recorded:
@@ -107,6 +108,21 @@ def test_while_one_is_saved_the_others_are_closed_all_the_same() -> None:
     saving.join(10)
     assert not saving.is_alive()
     studies.close()
+
+
+def test_what_was_painted_is_not_closed_for_images_that_are_pointed_at() -> None:
+    studies = Studies(cast(Any, threading.Event().wait))
+    painted = [Photo(64) for _ in range(3 * KEPT)]
+    for number, photo in enumerate(painted):
+        photo.choices["expert"] = f"fill-{number}"
+        studies.add(photo)
+    for number in range(3 * KEPT):
+        studies(cast(Any, SimpleNamespace(id=f"other {number}")))
+    assert len(studies._studies) == KEPT
+    for number in range(3 * KEPT - KEPT_MADE, 3 * KEPT):
+        assert studies(painted[number].image, f"fill-{number}") is painted[number]
+    with pytest.raises(RefusedError, match="make it again"):
+        studies(painted[0].image, "fill-0")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
