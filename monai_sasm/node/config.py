@@ -281,10 +281,13 @@ def config_from(settings: Mapping[str, Any]) -> NodeConfig:
     if unknown:
         raise ValueError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     peers = peers_from(settings)
-    wanted = as_list("send_to", settings.get("send_to")) or list(peers)
+    wanted = list(dict.fromkeys(as_list("send_to", settings.get("send_to")))) or list(peers)
     absent = [name for name in wanted if name not in peers]
     if absent:
-        raise ValueError(f"send_to names {', '.join(absent)}, destinations has {', '.join(peers) or 'none'}")
+        raise ValueError(
+            f"send_to names {', '.join(absent)}, destinations has {', '.join(peers) or 'none'}; name it with its address: "
+            "destinations={'NAME': 'AE@HOST:PORT'}"
+        )
     if not settings.get("spool"):
         raise ValueError("a node needs a folder for what is in flight: spool='DIR'")
     rest = {key: value for key, value in settings.items() if key not in _NOT_PLAIN}

@@ -456,6 +456,7 @@ def test_a_destination_that_refuses_for_good_blocks_nobody(tmp_path: Path, archi
         ({"allow": []}, "who may send"),
         ({"destinations": {}}, "needs a destination"),
         ({"send_to": ["nowhere"]}, "nowhere"),
+        ({"destinations": {}, "send_to": ["PACS@host:104"]}, "destinations={'NAME': 'AE@HOST:PORT'}"),
         ({"destinations": {"pacs": "somewhere"}}, "AE@HOST:PORT"),
         ({"destinations": {"pacs": {"ae_title": "A"}}}, "destination has"),
         ({"ae_title": "LONGER THAN SIXTEEN"}, "16 ASCII"),
@@ -504,6 +505,7 @@ def test_peers_are_read_in_every_spelling() -> None:
     first, second = config_from(settings).destinations
     assert (first.name, getattr(first, "token_env", None)) == ("c", "TOKEN")
     assert (second.name, getattr(second, "host", None), getattr(second, "port", None)) == ("a", "::1", 104)
+    assert config_from({**settings, "send_to": ["a", "c", "a"]}).destinations == (second, first), "once each"
 
 
 def test_no_thread_logs_what_callers_send(
