@@ -67,7 +67,7 @@ def test_files_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_trail_that_cannot_be_written_is_named_and_the_spool_let_go(tmp_path: Path, archive: Archive) -> None:
     trail = str(tmp_path / "missing" / "audit.log")
-    with pytest.raises(OSError, match="audit: .*No such file or directory; make its folder") as told:  # noqa: SIM117
+    with pytest.raises(OSError, match=r"audit: .*No such file or directory; make its folder") as told:  # noqa: SIM117
         with running(tmp_path, archive, audit=trail):
             pass
     with running(tmp_path, archive):
