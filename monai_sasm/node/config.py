@@ -86,8 +86,8 @@ class WebPeer:
         plain_http: send credentials over http without TLS to another machine, for networks that protect them otherwise.
 
     Raises:
-        ValueError: credentials would be sent in the clear, are part of the address, or are given by half or twice; or it
-            is no http(s) address.
+        ValueError: credentials would be sent in the clear, are part of the address, or are given by half or twice; or
+            it is no http(s) address.
     """
 
     name: str
