@@ -6,6 +6,9 @@ Beside MONAI Label's own requests it knows jobs, for clients that want to see pr
 - ``POST /infer/MODEL?image=NAME&output=json`` with ``params={"job": NAME}`` answers ``state`` and ``progress``;
 - with ``params={"job": NAME, "take": true}`` and ``output=all`` or ``image`` it answers the result, once;
 - with ``params={"job": NAME, "cancel": true}`` the job ends before its next slice.
+
+With ``"save_label": true`` a result is kept below ``labels/`` in the studies folder: labels in ``original/`` or where
+``label_tag`` says, images in ``restored/`` or another folder that is not one of MONAI Label's for labels.
 """
 
 from __future__ import annotations
@@ -42,6 +45,9 @@ from monai_sasm.label.tasks import ModelTask
 from monai_sasm.label.uploads import Uploads
 
 REFUSED, NOT_FOUND, FAILED, BUSY = 422, 404, 500, 503
+RESTORED = "restored"
+"""Tag under which an image is kept, beside MONAI Label's own for labels."""
+_NO = (None, False, 0, "", "false", "False", "0")  # of a flag; forms and MONAI Label's manual have them as text
 log = logging.getLogger(__name__)
 
 
@@ -118,18 +124,43 @@ class SasmApp(MONAILabelApp):
         MONAI Label divides by the number of GPUs, which may be none, and goes on after a failure only where it thinks
         that it works on several images at once.
         """
-        return super().batch_infer({**request, "multi_gpu": False, "device": "cpu", "max_workers": 2}, datastore)
+        given = request.get("label_tag")
+        if self._gives_image(request) and given == DefaultLabelTag.ORIGINAL:  # MONAI Label's own, where none was named
+            given = None
+        own = {"label_tag": self._tag({**request, "label_tag": given}), "multi_gpu": False}
+        return super().batch_infer({**request, **own, "device": "cpu", "max_workers": 2}, datastore)
 
     def _answer(self, request: dict[str, Any], datastore: Any) -> dict[str, Any]:
-        image, tag = request.get("image"), str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
-        if not re.fullmatch(r"[\w-]+", tag):
-            raise ValueError("label_tag must be made of letters, digits, - and _; it becomes the name of a folder")
+        image, tag, keeps = request.get("image"), self._tag(request), request.get("save_label") not in _NO
         path = self._path_of(image, datastore)
+        if keeps and (request.get("background") or not datastore.get_image_uri(image)):
+            raise ValueError(
+                "save_label keeps the result of a plain request for an image that is named as MONAI Label lists it; "
+                "save others by PUT /datastore/label"
+            )
+        if keeps and self._gives_image(request) and tag in {one.value for one in DefaultLabelTag}:
+            raise ValueError(f"label_tag {tag} is for labels, one of which the image would replace; leave it out")
         answer: dict[str, Any] = super().infer({**request, "image": str(path)}, datastore)
-        if request.get("save_label") and answer["file"] and datastore.get_image_uri(image):
+        if keeps and answer["file"]:
             about = {"model": request["model"], "params": answer["params"]}
             answer["label"] = datastore.save_label(image, answer["file"], tag, about)
         return answer
+
+    def _tag(self, request: dict[str, Any]) -> str:
+        """Folder below ``labels/`` for the result of a request.
+
+        Raises:
+            ValueError: it is no plain name.
+        """
+        given = request.get("label_tag") or (RESTORED if self._gives_image(request) else DefaultLabelTag.ORIGINAL)
+        tag = str(given.value if isinstance(given, DefaultLabelTag) else given)
+        if not re.fullmatch(r"[\w-]+", tag):
+            raise ValueError("label_tag must be made of letters, digits, - and _; it becomes the name of a folder")
+        return tag
+
+    def _gives_image(self, request: dict[str, Any]) -> bool:
+        task = self._infers.get(request.get("model"))
+        return isinstance(task, ModelTask) and task.model.segmenter is None
 
     def _path_of(self, image: Any, datastore: Any) -> Path:
         """The image that a request names: one of the studies, a file or folder among them, or an upload.

@@ -38,7 +38,12 @@ class Audit:
         self.identify = identify
         self._handler: RotatingFileHandler | None = None
         if path is not None:
-            self._handler = _PrivateFiles(path, maxBytes=BYTES, backupCount=FILES, encoding="utf-8")
+            try:
+                self._handler = _PrivateFiles(path, maxBytes=BYTES, backupCount=FILES, encoding="utf-8")
+            except OSError as error:
+                raise OSError(
+                    f"audit: {path} cannot be written: {error.strerror}; make its folder, or name another file"
+                ) from error
 
     def note(self, event: str, *, uids: dict[str, str] | None = None, **what: Any) -> None:
         """Write one line: the time, the event, and what it was about; ``uids`` only where they were asked for."""

@@ -68,6 +68,8 @@ class DicomPeer:
             raise ValueError(f"{self.name}: commit_seconds must be above 0, got {self.commit_seconds}")
         if self.tls_ca is None and (self.tls_certificate or self.tls_key):
             raise ValueError(f"{self.name}: tls_ca must name the certificate of its authority, or anybody could answer")
+        if self.tls_key and self.tls_certificate is None:
+            raise ValueError(f"{self.name}: tls_key needs tls_certificate, our own certificate, which it belongs to")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class WebPeer:
         plain_http: send credentials over http without TLS to another machine, for networks that protect them otherwise.
 
     Raises:
-        ValueError: credentials would be sent in the clear, or are part of the address, or it is no http(s) address.
+        ValueError: credentials would be sent in the clear, are part of the address, or are given by half or twice; or
+            it is no http(s) address.
     """
 
     name: str
@@ -106,6 +109,10 @@ class WebPeer:
             raise ValueError(f"{self.name}: url must be http(s)://HOST[:PORT]/..., with a port from 1 to {MAX_PORT}")
         if parts.username or parts.password:
             raise ValueError(f"{self.name}: credentials belong into environment variables, not into the address")
+        if (self.user_env is None) != (self.password_env is None):
+            raise ValueError(f"{self.name}: user_env and password_env belong together; give both")
+        if self.token_env is not None and self.user_env is not None:
+            raise ValueError(f"{self.name}: it is asked with a token or with a name and a password; give one of them")
         if (self.token_env is None and self.user_env is None) or self.plain_http or parts.scheme == "https":
             return
         if not is_loopback(parts.hostname or ""):
@@ -127,10 +134,8 @@ class WebPeer:
         """See that all credentials are there.
 
         Raises:
-            ValueError: a variable is not set, or a name without a password is given, or a file is missing.
+            ValueError: a variable is not set, or a file is missing.
         """
-        if (self.user_env is None) != (self.password_env is None):
-            raise ValueError(f"{self.name}: user_env and password_env belong together; give both")
         for variable in (self.token_env, self.user_env, self.password_env):
             if variable is not None:
                 self.secret(variable)
@@ -281,10 +286,13 @@ def config_from(settings: Mapping[str, Any]) -> NodeConfig:
     if unknown:
         raise ValueError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     peers = peers_from(settings)
-    wanted = as_list("send_to", settings.get("send_to")) or list(peers)
+    wanted = list(dict.fromkeys(as_list("send_to", settings.get("send_to")))) or list(peers)
     absent = [name for name in wanted if name not in peers]
     if absent:
-        raise ValueError(f"send_to names {', '.join(absent)}, destinations has {', '.join(peers) or 'none'}")
+        raise ValueError(
+            f"send_to names {', '.join(absent)}, destinations has {', '.join(peers) or 'none'}; give one with its "
+            "address: destinations={'NAME': 'AE@HOST:PORT'}"
+        )
     if not settings.get("spool"):
         raise ValueError("a node needs a folder for what is in flight: spool='DIR'")
     rest = {key: value for key, value in settings.items() if key not in _NOT_PLAIN}

@@ -218,12 +218,13 @@ def store(web: Web, files: Sequence[Path]) -> Stored:
 
 
 def dicom_files(path: Path) -> Iterator[Path]:
-    """Every DICOM file in a path, by content; what is hidden, as unfinished results are, is none.
+    """Every DICOM file in a path, by content; what is hidden, as unfinished results are, is none, nor is a DICOMDIR.
 
     Raises:
         ValueError: a link leads nowhere or out of the folder, or a folder is locked.
     """
     from monai_sasm.io.dicom.header import is_dicom
+    from monai_sasm.io.dicom.support import is_directory
     from monai_sasm.io.walk import files_below
 
     for file, reason in files_below(path):
@@ -231,7 +232,7 @@ def dicom_files(path: Path) -> Iterator[Path]:
             continue
         if reason:
             raise ValueError(f"{file.name}: {reason}")
-        if is_dicom(file):
+        if is_dicom(file) and not is_directory(read_header(file)):
             yield file
 
 

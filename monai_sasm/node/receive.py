@@ -1,8 +1,9 @@
 """The receiving side: C-ECHO and C-STORE from callers that are allowed; an object is acknowledged when it is on disk.
 
-What the node has nothing to do with (reports, structure sets, its own results) is acknowledged and dropped: a PACS that
-routes whole studies would take the refusal of one object for a failure of all. What only a look at the whole series
-tells is dropped later (localizers). What it should restore and cannot is acknowledged and kept, and ends in quarantine.
+What the node has nothing to do with (reports, structure sets, objects of the scanner's maker, its own results) is
+acknowledged and dropped: a PACS that routes whole studies would take the refusal of one object for a failure of all.
+What only a look at the whole series tells is dropped later (localizers). What it should restore and cannot is
+acknowledged and kept, and ends in quarantine.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from monai_sasm.node.spool import Spool
 from monai_sasm.optional import require
 
 SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700  # PS3.7 annex C, PS3.4 table B.2-1
+_STORAGE_SERVICE = "1.2.840.10008.4.2"
+_STORAGE_CLASSES = "1.2.840.10008.5.1.4.1.1."
+"""Begin of the UIDs of the standard's storage SOP classes, retired ones included."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +73,7 @@ class Receiver:
             (event.EVT_C_ECHO, self._echo),
             (event.EVT_C_STORE, self._store),
             (event.EVT_REQUESTED, self._requested),
+            (event.EVT_SOP_COMMON, self._services),
             (event.EVT_RELEASED, self._ended, [False]),
             (event.EVT_ABORTED, self._ended, [True]),
             (event.EVT_REJECTED, self._rejected),
@@ -162,6 +167,31 @@ class Receiver:
             caller.ae_title = caller.primitive.calling_ae_title
             self._rejected(event)
             reject(event.assoc)
+            return
+        acceptor, uncommon = event.assoc.acceptor, self._uncommon(event.assoc)
+        acceptor.supported_contexts = [*acceptor.supported_contexts, *uncommon.values()]
+
+    def _services(self, event: Any) -> dict[str, Any]:
+        """Handle ``pynetdicom.evt.EVT_SOP_COMMON``: objects of uncommon classes are stored like all others."""
+        from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
+
+        services = {}
+        for sop_class in self._uncommon(event.assoc):
+            services[sop_class] = item = SOPClassCommonExtendedNegotiation()
+            item.sop_class_uid, item.service_class_uid = sop_class, _STORAGE_SERVICE
+        return services
+
+    def _uncommon(self, association: Any) -> dict[str, Any]:
+        """SOP class -> presentation context, of private and retired classes that are proposed: nobody can list them."""
+        import pynetdicom
+
+        proposed = {one.abstract_syntax for one in association.requestor.primitive.presentation_context_definition_list}
+        known = {one.abstract_syntax for one in self._entity.supported_contexts}
+        return {
+            sop_class: pynetdicom.build_context(sop_class, pynetdicom.ALL_TRANSFER_SYNTAXES)
+            for sop_class in proposed - known
+            if sop_class.is_private or sop_class.startswith(_STORAGE_CLASSES)
+        }
 
     def _too_long(self) -> None:
         logger.error("an object of more than max_object_mb (%d MiB) was refused", self._config.max_object_mb)

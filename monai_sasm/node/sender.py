@@ -2,12 +2,14 @@
 
 Each destination has its own queue, so that none waits for another. A job leaves the spool when every destination has
 all of it, and has committed to keep it where that is asked; where one refuses it for good, it is set aside after the
-others have it.
+others have it. A job at which a destination breaks down each time (an object that crashes its receiver, or is answered
+by HTTP 500) waits behind the others.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
@@ -158,6 +160,7 @@ class DestinationQueue:
         self._sender, self._progress = sender, progress
         self._later = Backoff(config.retry_seconds)
         self._reachable = Backoff(config.retry_seconds, MAX_SILENCE)
+        self._vain: Counter[str] = Counter()  # job -> attempts in a row at which it took nothing, for want of an answer
         self._has: set[str] = set()  # jobs it has
         self._asked: dict[str, Transaction] = {}  # job -> what was asked about the storage of its objects
         self.refused: dict[str, str] = {}
@@ -169,11 +172,11 @@ class DestinationQueue:
     def send_due(self) -> bool:
         """Send every job that is due; whether any got further."""
         jobs = self._spool.jobs("outgoing")
-        known = self._has | set(self.refused) | set(self._asked) | self._sender.known
+        known = self._has | set(self.refused) | set(self._asked) | set(self._vain) | self._sender.known
         for name in known - {job.name for job in jobs}:  # moved by hand
             self._drop(name)
         further = False
-        for job in jobs:
+        for job in sorted(jobs, key=lambda one: self._vain[one.name]):  # the oldest first among their like
             if self._later.due(job.name) and (self.has_ended(job) or self._reachable.due(self.peer.name)):
                 further |= self._guarded(job)
         if all(self.has_ended(job) or job.name in self._asked for job in jobs):  # waiting for a report ends by itself
@@ -195,6 +198,7 @@ class DestinationQueue:
 
     def _drop(self, name: str) -> None:
         self._has.discard(name)
+        self._vain.pop(name, None)
         self.refused.pop(name, None)
         self._sender.forget_files(name)
         self._end_transaction(name)
@@ -251,6 +255,7 @@ class DestinationQueue:
                 return further
         except UnreachableError as error:
             self.unreachable = str(error)
+            self._vain[job.name] = 0 if further else self._vain[job.name] + 1
             self._postpone(job, str(error), self._reachable.failed(self.peer.name))
             return further
         except NotTakenError as error:  # other jobs may well go through

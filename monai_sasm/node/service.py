@@ -48,7 +48,7 @@ class Node:
         LockedError: another process uses the spool.
         ValueError: credentials of a destination are not set.
         RefusedError: the spool is another user's, or others can read it.
-        OSError: a port is taken.
+        OSError: a port is taken, or the audit trail cannot be written.
     """
 
     def __init__(self, config: NodeConfig, restorer: Restores, report: Callable[[Row], None] | None = None) -> None:
@@ -64,7 +64,6 @@ class Node:
         self._arrivals = Arrivals(config.quiet_seconds, config.interrupted_seconds)
         for key in self.spool.incoming():
             self._arrivals.resume(key)
-        self._audit = Audit(config.audit, identify=config.audit_identify)
         self._forgotten = 0.0
         self._stop = Event()
         self._progress = Progress()
@@ -81,6 +80,7 @@ class Node:
         ]
         self._health: HealthServer | None = None
         try:
+            self._audit = Audit(config.audit, identify=config.audit_identify)
             self._receiver = Receiver(config, self.spool, self._arrivals, self.counters, self._audit, commitments)
         except BaseException:
             self.spool.close()

@@ -192,7 +192,7 @@ class Spool:
                 # the same instance with other content: the later one counts
                 if older.name != draft.name and _image(read_header(older)) == _image(draft.header):
                     older.unlink()
-        sync(folder)
+            sync(folder)  # while it lies there: a series that is found complete is moved
         sync(folder.parent)
 
     def promote(self, key: str) -> Job | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import weakref
 from html import escape
 from pathlib import Path
@@ -40,14 +41,23 @@ class View:
             raise FileNotFoundError(f"{source} does not exist; check the path")
         command = [sys.executable, "-m", "monai_sasm.cli.main", "view", str(source), "-o", str(output)]
         command += ["--no-open", "--notebook", *(["--modality", Modality(modality).value] if modality else [])]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        told = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would be full one day
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,  # open as long as the kernel lives, however it ends
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            start_new_session=True,  # or interrupting a cell would end it, too
+        )
         assert process.stdout is not None
-        assert process.stderr is not None
         self.height, self.address = height, process.stdout.readline().strip()
         """Of the page, with its token: whoever has it sees the images."""
         self._end = weakref.finalize(self, _end, process)
         if not self.address:
-            raise RuntimeError(f"sasm view did not start: {process.stderr.read().strip()[-500:]}")
+            process.wait(timeout=60)
+            told.seek(0)
+            raise RuntimeError(f"sasm view did not start: {told.read().decode(errors='replace').strip()[-500:]}")
 
     def _repr_html_(self) -> str:
         return f'<iframe src="{escape(self.address)}" width="100%" height="{self.height}" style="border:0"></iframe>'

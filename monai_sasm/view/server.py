@@ -286,8 +286,15 @@ class Viewer:
             "uniform": uniform_rule(profile),
             "enlarges": profile.is_picture and not isinstance(study, (Enlarging, Filling)),
             "notes": list(volume.notes),
-            "target": str(study.target(self.output)),
+            "target": self._target(study),
         }
+
+    def _target(self, study: Study) -> str:
+        """Where a result goes, in words; who only looks may do so where it would lie on its source."""
+        try:
+            return f"Will be written to {study.target(self.output)}, as sasm restore does."
+        except ValueError as error:
+            return f"Cannot be saved: {as_commands(reason_of(error))}."
 
 
 def _slice(study: Study, index: int) -> NDArray[np.float32]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
+import stat
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -52,7 +55,8 @@ def serve(
         modality: what NIfTI files are.
         port: 0 takes a free one.
         open_page: in the user's browser.
-        framed: a notebook on this machine may show the page in a frame.
+        framed: a notebook on this machine may show the page in a frame; where standard input is a pipe, the end of
+            whoever holds its other end is the end of the server, too.
         device, precision, trust: see :class:`Restorer`.
         gate: another one than the default.
 
@@ -72,6 +76,8 @@ def serve(
         found.looking = True
         threading.Thread(target=found.look, args=(source,), daemon=True, name="looking").start()
     announce(address)
+    if framed:
+        threading.Thread(target=_end_with_starter, daemon=True).start()
     leading = OwnedFolder(temporary(), TEMPORARY) if open_page else None
     try:
         if leading is not None:
@@ -97,6 +103,19 @@ class _Server(uvicorn.Server):
         """Called on Ctrl-C and SIGTERM."""
         self._studies.stop()
         super().handle_exit(sig, frame)
+
+
+def _end_with_starter() -> None:
+    """A kernel that is killed can end nobody, but the system closes its end of the pipe."""
+    try:
+        source = sys.stdin.fileno()
+        if not stat.S_ISFIFO(os.fstat(source).st_mode):
+            return
+        while os.read(source, 1 << 10):
+            pass
+    except (AttributeError, OSError, ValueError):  # there is no standard input
+        return
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _listen(port: int) -> socket.socket:

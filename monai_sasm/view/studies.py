@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_sasm.errors import reason_of
+from monai_sasm.errors import RefusedError, reason_of
 from monai_sasm.io.orientation import Orientation, orientation_of
 from monai_sasm.io.volume import Volume
 from monai_sasm.view.found import Image
@@ -27,6 +27,8 @@ NICER = 5  # than the server and, mostly, the browser
 KEPT = 4  # studies in memory at once, and fewer of large ones
 ASKED = 4  # slices that may be waited for; who scrolls past others does not want them any more
 KEPT_BYTES = 3 << 30
+KEPT_MADE = 2  # of KEPT, the last ones that were made by hand are closed for nothing but such
+MADE = ("fill-", "enlarge-")  # begin of their names, which are no experts
 LARGE = 1_000_000  # pixels of a photo that gets a preview
 PREVIEW = 512  # pixels, longest side of the preview of a photo
 log = logging.getLogger(__name__)
@@ -152,33 +154,46 @@ class Studies:
         self._make, self._choices, self._words = make, choices or {}, tuple(words)
         self._studies: OrderedDict[tuple[str, str | None], Study] = OrderedDict()
         self._asked: list[tuple[Study, int, bool]] = []
+        self._waited: list[Study] = []  # for all of them; one may have been closed, or made anew, since
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="restoring")
         self._thread.start()
 
     def __call__(self, image: Image, expert: str | None = None) -> Study:
-        """The study of an image; the ones that were looked at least recently are closed for it."""
+        """The study of an image; the ones that were looked at least recently are closed for it.
+
+        Raises:
+            RefusedError: it was made by hand, see :meth:`add`, and is closed.
+        """
         with self._changed:
             key = (image.id, expert)
+            if expert is not None and expert.startswith(MADE) and key not in self._studies:
+                raise RefusedError("this has been closed for others that were looked at since; make it again")
             study = self._studies.get(key) or Study(image, self._chosen(expert), self._words)
             self._studies[key] = study
             self._studies.move_to_end(key)
-            while len(self._studies) > KEPT or (len(self._studies) > 1 and self._bytes() > KEPT_BYTES):
-                oldest = next(iter(self._studies))
-                if self._studies[oldest].wanted:
-                    break
-                del self._studies[oldest]
+            self._close_others(key)
             self._changed.notify_all()
         return study
+
+    def _close_others(self, key: tuple[str, str | None]) -> None:
+        made = [old for old in self._studies if (old[1] or "").startswith(MADE)]
+        for old in list(self._studies):
+            if len(self._studies) <= KEPT and self._bytes() <= KEPT_BYTES:
+                break
+            if old != key and old not in made[-KEPT_MADE:] and not self._studies[old].wanted:
+                del self._studies[old]
 
     def _chosen(self, expert: str | None) -> dict[str, Any]:
         return {**self._choices, "expert": expert} | ({"gate": None} if expert else {})
 
     def add(self, study: Study) -> None:
-        """Keep a study that was made otherwise."""
+        """Keep a study that was made by hand, in the place of one of the same name."""
         with self._changed:
-            self._studies[(study.image.id, study.choices["expert"])] = study
+            key = (study.image.id, study.choices["expert"])
+            self._studies[key] = study
+            self._studies.move_to_end(key)
             self._changed.notify_all()
 
     def forget(self, image: Image) -> None:
@@ -219,11 +234,13 @@ class Studies:
         study.volume  # noqa: B018  # read now, so that what is missing is known
         with self._changed:
             study.wanted += 1
+            self._waited.append(study)
             self._changed.notify_all()
             try:
                 self._changed.wait_for(lambda: bool(self.failure or self._closed) or study.missing() is None)
             finally:
                 study.wanted -= 1
+                self._waited.remove(study)
         if self.failure or study.failure or study.one is None:
             raise ValueError(self.failure or study.failure or "the server is stopping")
         return study.one
@@ -284,7 +301,7 @@ class Studies:
             study, index, preview = self._asked.pop()  # the last one asked for is on the screen
             if study.failure is None:
                 return lambda: self._restore(study, index, preview=preview)
-        recent = list(self._studies.values())[::-1]
+        recent = [*self._waited, *reversed(self._studies.values())]
         for study in sorted(recent, key=lambda one: -one.wanted):
             if study._volume is not None and (missing := study.missing()) is not None:
                 found, place = study, missing

@@ -65,6 +65,15 @@ def test_files_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert last == [str(number) for number in range(200 - len(last), 200)]
 
 
+def test_a_trail_that_cannot_be_written_is_named_and_the_spool_let_go(tmp_path: Path, archive: Archive) -> None:
+    trail = str(tmp_path / "missing" / "audit.log")
+    with pytest.raises(OSError, match=r"audit: .*No such file or directory; make its folder") as told:  # noqa: SIM117
+        with running(tmp_path, archive, audit=trail):
+            pass
+    with running(tmp_path, archive):
+        assert told.value.__traceback__ is not None, "which keeps what was begun alive"
+
+
 def test_a_trail_is_no_link(tmp_path: Path) -> None:
     (tmp_path / "audit.log").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RefusedError):

@@ -15,6 +15,7 @@ import pytest
 from monai_sasm.errors import RefusedError
 from monai_sasm.node import deliver, sender, service
 from monai_sasm.node.backoff import MAX_PAUSE, Backoff
+from monai_sasm.node.config import peer_from
 from monai_sasm.node.progress import Progress
 from tests.io.dicom.dicom_cases import uid
 from tests.node.test_dicomweb import Server
@@ -127,6 +128,18 @@ def test_an_error_while_a_series_is_taken_over_delays_that_series(
         wait_for(lambda: set(archive.taken) == derived("good"))
         broken = False
         wait_for(lambda: len(rows) == 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"token_env": "TOKEN", "user_env": "NAME", "password_env": "WORD"}, "web: .* give one of them"),
+        ({"user_env": "NAME"}, "web: user_env and password_env belong together"),
+    ],
+)
+def test_half_or_two_credentials_are_refused_by_every_command(settings: dict[str, str], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        peer_from("web", {"url": "https://pacs.example", **settings})
 
 
 @pytest.mark.parametrize("setting", [{"token_env": "NO_SUCH"}, {"user_env": "HOME", "password_env": "NO_SUCH"}])

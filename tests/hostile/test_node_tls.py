@@ -126,6 +126,10 @@ def test_a_destination_with_another_certificate_gets_nothing(
     [
         ({"tls_ca": "x"}, "tls_certificate"),
         ({"destinations": {"a": {"ae_title": "A", "host": "h", "port": 1, "tls_key": "x"}}}, "tls_ca must name"),
+        (
+            {"destinations": {"a": {"ae_title": "A", "host": "h", "port": 1, "tls_ca": "c", "tls_key": "x"}}},
+            "a: tls_key needs tls_certificate",
+        ),
     ],
 )
 def test_half_a_setting_is_refused(settings: dict[str, Any], reason: str) -> None:

@@ -156,6 +156,9 @@ def test_segment_and_restore_first(server: RunningServer, head: nibabel.Nifti1Im
         ("sasm_mr", "head", {"expert": "lowdose_ct_unet"}, 422, "expert must be one of gate"),
         ("sasm_mr", "head", {"result_extension": ".mha"}, 422, "is written as"),
         ("sasm_mr", "head", {"save_label": True, "label_tag": "../../../tmp/x"}, 422, "label_tag must"),
+        ("sasm_mr", "head", {"save_label": True, "label_tag": "final"}, 422, "label_tag final is for labels"),
+        ("sasm_mr", "head", {"save_label": True, "background": True}, 422, "a plain request"),
+        ("sasm_mr", "head.nii.gz", {"save_label": True}, 422, "named as MONAI Label lists it"),
         ("sasm_photo", "/usr/share/pixmaps", {}, 404, "no such image"),
         ("sasm_mr", "../outside.nii.gz", {}, 404, "no such image"),
         ("sasm_mr", "link/outside.nii.gz", {}, 404, "no such image"),
@@ -215,8 +218,18 @@ def test_a_label_is_kept_among_the_studies_when_asked(server: RunningServer) -> 
     assert kept.get_data_dtype() == np.uint8
 
 
+def test_a_restored_image_takes_the_place_of_no_label(server: RunningServer) -> None:
+    assert server.infer("segment_hippocampus_unet", image="head", output="json", save_label=True).status == 200
+    label = server.studies / "labels" / "original" / "head.nii.gz"
+    before = label.read_bytes()
+    assert server.infer("noise_mri_unet", image="head", output="json", save_label="false").status == 200
+    assert server.infer("noise_mri_unet", image="head", output="json", save_label=True, label_tag="m").status == 200
+    assert nibabel.load(server.studies / "labels" / "m" / "head.nii.gz").get_data_dtype() == np.float32
+    assert label.read_bytes() == before
+
+
 def test_a_batch_of_the_studies_goes_on_after_a_failure(server: RunningServer) -> None:
-    body = b'{"label_tag": "restored", "images": ["cat", "head"], "result_extension": ".nii.gz"}'
+    body = b'{"images": ["cat", "head"], "result_extension": ".nii.gz"}'  # no label_tag: each has one of its own
     answer = server.ask("/batch/infer/noise_mri_unet?images=all&run_sync=true", body, "application/json")
     assert answer.status == 200, answer.body
     end = time.monotonic() + 120

@@ -17,7 +17,7 @@ from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver
 from monai_sasm.node.dicomweb import SeriesFound, fetch_series, find_series
 from monai_sasm.node.web import Web
 from tests.command import sasm
-from tests.io.dicom.dicom_cases import STEP, ct_slice, save, uid
+from tests.io.dicom.dicom_cases import STEP, ct_slice, other_object, save, uid
 
 pytest.importorskip("requests")
 
@@ -269,6 +269,15 @@ def test_push_leaves_unfinished_results_alone(server: Server, files: list[Path],
     files[2].unlink()
     server.answer = lambda method, path, body: stored(body)
     assert sasm("push", server.url, root, "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["files"], row["taken"]) == (SLICES, SLICES)
+
+
+def test_push_passes_over_the_directory_of_a_disc(server: Server, files: list[Path], capsys: Any) -> None:
+    """It lists the files and is none to store: archives refuse it."""
+    save(other_object("1.2.840.10008.1.3.10", ""), files[0].parent / "DICOMDIR")
+    server.answer = lambda method, path, body: stored(body)
+    assert sasm("push", server.url, files[0].parent, "--json") == 0
     row = json.loads(capsys.readouterr().out)
     assert (row["files"], row["taken"]) == (SLICES, SLICES)
 

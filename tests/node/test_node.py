@@ -235,6 +235,37 @@ def test_reports_and_own_results_are_acknowledged_and_dropped(tmp_path: Path, ar
         assert not dicom_in(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "sop_class",
+    [
+        "1.3.12.2.1107.5.9.1",  # Siemens CSA Non-Image Storage, in nearly every MR study of a Siemens scanner
+        "1.3.46.670589.11.0.0.12.1",  # Philips Private MR Spectrum Storage
+        "1.2.840.10008.5.1.4.1.1.5",  # Nuclear Medicine Image Storage, retired
+    ],
+)
+def test_objects_of_private_and_retired_classes_are_acknowledged_and_dropped(
+    sop_class: str, tmp_path: Path, archive: Archive
+) -> None:
+    """A PACS that routes the study would take their refusal for a failure of all."""
+    with running(tmp_path, archive) as (node, rows):
+        assert send(node, [*series(), other_object(sop_class, "MR")]) == [0] * (SLICES + 1)
+        wait_for(lambda: rows)
+        assert node.counters.snapshot()["ignored_other"] == 1
+        assert len(archive.taken) == SLICES
+        wait_for(lambda: not dicom_in(tmp_path))
+
+
+def test_other_services_than_storage_are_not_offered(tmp_path: Path, archive: Archive) -> None:
+    find, move = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2"
+    with running(tmp_path, archive) as (node, _):
+        entity = pynetdicom.AE(ae_title="SCANNER")
+        for sop_class in ("1.2.840.10008.1.1", find, move):
+            entity.add_requested_context(sop_class)
+        association = entity.associate("127.0.0.1", node.port, ae_title="SASM")
+        assert sorted(one.abstract_syntax for one in association.rejected_contexts) == [find, move]
+        association.release()
+
+
 def test_what_cannot_be_restored_is_set_aside_with_the_reason(tmp_path: Path, archive: Archive) -> None:
     restorer = Renamer()
     restorer.fail = RefusedError("slices are missing; send them")
@@ -382,6 +413,28 @@ def test_a_destination_out_of_resources_is_asked_again(tmp_path: Path, archive: 
         assert rows[0]["status"] == "ok"
 
 
+def test_a_series_at_which_a_destination_breaks_down_blocks_nobody(tmp_path: Path, archive: Archive) -> None:
+    """Some archives hang up on one object, each time: those behind it must not wait for ever."""
+    poison, store = uid("derived", uid("poison", 0)), archive._store
+
+    def breaking(event: Any) -> int:
+        if event.dataset.SOPInstanceUID == poison:
+            event.assoc.abort()
+        return store(event)
+
+    archive.close()
+    archive._store = breaking  # type: ignore[method-assign]
+    archive.start()
+    with running(tmp_path, archive, retry_seconds=0.5) as (node, rows):
+        send(node, series("poison", 1))
+        wait_for(lambda: node.counters.snapshot()["send_failures"])
+        send(node, series("good", 2))
+        wait_for(lambda: rows)
+        assert (rows[0]["status"], rows[0]["output"]["files"]) == ("ok", 2)
+        (left,) = node.spool.jobs("outgoing")
+        assert len(left.files()) == 1, "nothing is lost"
+
+
 def test_a_destination_that_refuses_for_good_blocks_nobody(tmp_path: Path, archive: Archive) -> None:
     archive.status = 0xC000
     with running(tmp_path, archive) as (node, rows):
@@ -403,6 +456,7 @@ def test_a_destination_that_refuses_for_good_blocks_nobody(tmp_path: Path, archi
         ({"allow": []}, "who may send"),
         ({"destinations": {}}, "needs a destination"),
         ({"send_to": ["nowhere"]}, "nowhere"),
+        ({"destinations": {}, "send_to": ["PACS@host:104"]}, "destinations={'NAME': 'AE@HOST:PORT'}"),
         ({"destinations": {"pacs": "somewhere"}}, "AE@HOST:PORT"),
         ({"destinations": {"pacs": {"ae_title": "A"}}}, "destination has"),
         ({"ae_title": "LONGER THAN SIXTEEN"}, "16 ASCII"),
@@ -451,6 +505,7 @@ def test_peers_are_read_in_every_spelling() -> None:
     first, second = config_from(settings).destinations
     assert (first.name, getattr(first, "token_env", None)) == ("c", "TOKEN")
     assert (second.name, getattr(second, "host", None), getattr(second, "port", None)) == ("a", "::1", 104)
+    assert config_from({**settings, "send_to": ["a", "c", "a"]}).destinations == (second, first), "once each"
 
 
 def test_no_thread_logs_what_callers_send(

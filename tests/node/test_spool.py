@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pydicom
@@ -81,6 +82,27 @@ class TestSpool:
         found = sorted((float(one.ImagePositionPatient[2]), one.SeriesDescription) for one in kept)
         first = found[0][1]
         assert found == sorted([(0.0, first), *((STEP * number, "OTHER") for number in range(SLICES))])
+
+    def test_an_object_that_comes_when_its_series_is_found_complete_is_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its sender must not be told that the disk failed."""
+        box = Spool(tmp_path / "spool", "d")
+        first, last, *_ = objects(tmp_path / "a")
+        key = keep(box, first)
+        taking, sync = Thread(target=box.promote, args=(key,)), spool.sync
+
+        def meanwhile(path: Path) -> None:
+            if path.name == key:
+                taking.start()
+                taking.join(0.3)  # in vain, where it has to wait for us
+            sync(path)
+
+        monkeypatch.setattr(spool, "sync", meanwhile)
+        assert keep(box, last) == key
+        taking.join()
+        (job,) = box.jobs("ready")
+        assert len(job.received()) == 2
 
     def test_a_draft_that_is_not_kept_is_gone(self, tmp_path: Path) -> None:
         box = Spool(tmp_path / "spool", "d")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from functools import partial
 from http.client import HTTPConnection
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +19,7 @@ import pytest
 from PIL import Image
 
 from monai_sasm.view.notebook import View
+from tests.data import CHECKOUT
 from tests.view.conftest import PATIENCE, Running, needed
 
 
@@ -45,6 +51,43 @@ def test_a_cell_shows_the_page(tmp_path: Path, chromium: Any, monkeypatch: pytes
     view.close()
     with pytest.raises(OSError, match="refused"):
         policy(base)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_it_survives_the_interruption_of_a_cell_and_ends_with_the_kernel(tmp_path: Path) -> None:
+    needed("starlette"), needed("uvicorn")
+    kernel = """
+import signal, sys, time
+from monai_sasm.view.notebook import View
+signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+view = View(sys.argv[1])
+print(view.address.split("/#")[0], flush=True)
+time.sleep(300)
+"""
+    Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(tmp_path / "grey.png")
+    command = [sys.executable, "-c", kernel, str(tmp_path / "grey.png")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment, cwd=CHECKOUT
+    )
+    assert process.stdout is not None
+    base = process.stdout.readline().strip()
+    assert policy(base)
+    os.killpg(process.pid, signal.SIGINT)  # as Jupyter does
+    assert process.stdout.readline().strip() == "interrupted"
+    time.sleep(2)
+    assert policy(base)
+    process.kill()
+    ends = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < ends:
+        try:
+            policy(base)
+        except OSError:
+            break
+        time.sleep(0.2)
+    else:
+        pytest.fail("the server outlives its kernel")
+    process.wait()
 
 
 def test_without_the_option_nothing_frames_the_page(viewer: Running) -> None:

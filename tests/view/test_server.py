@@ -6,15 +6,18 @@ import http.client
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from monai_sasm.cli.main import main
 from monai_sasm.errors import RefusedError
 from monai_sasm.view.found import Found
+from monai_sasm.view.studies import Study
 from tests.data import CHECKOUT
-from tests.view.conftest import Running
+from tests.view.conftest import Running, needed
 
 STATIC = CHECKOUT / "monai_sasm" / "view" / "static"
 
@@ -178,6 +181,22 @@ def test_only_photos_are_filled_and_enlarged(viewer: Running) -> None:
     assert ask(viewer, f"/api/images/{photo}/gate/fill", "POST", b"\0" * 5)[0] == 422
     assert ask(viewer, f"/api/images/{photo}/gate/fill", "POST", b"\0" * 128 * 97)[0] == 422
     assert ask(viewer, f"/api/images/{photo}/gate/enlarge", "POST", b'{"factor": 3}')[0] == 422
+
+
+@pytest.mark.parametrize(("output", "told"), [("results", "Will be written to"), ("scans", "Cannot be saved")])
+def test_an_image_that_cannot_be_saved_there_can_be_looked_at(output: str, told: str, tmp_path: Path) -> None:
+    """As by `sasm view restored/`, where results go to `restored`."""
+    needed("starlette")
+    from monai_sasm.view.server import Viewer
+
+    (tmp_path / "scans").mkdir()
+    Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(tmp_path / "scans" / "grey.png")
+    found = Found()
+    found.look(tmp_path / "scans")
+    (image,) = found
+    about = Viewer(found, cast(Any, None), tmp_path / output)._about(Study(image, {"expert": None}))
+    assert about["shape"] == [3, 40, 50]
+    assert about["target"].startswith(told)
 
 
 def test_what_is_refused_is_not_opened(viewer: Running) -> None:

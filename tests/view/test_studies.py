@@ -14,10 +14,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
-from monai_sasm.view.studies import LARGE, NICER, Studies, Study
+from monai_sasm.view.studies import KEPT, KEPT_MADE, LARGE, NICER, Studies, Study
 
 
 class Recorded:
@@ -67,6 +68,61 @@ def test_a_large_photo_begins_with_its_preview_though_nobody_asked_yet(side: int
     photo = Photo(side)
     restored(photo)
     assert photo.order == expected
+
+
+def waiting(studies: Studies, photo: Photo) -> threading.Thread:
+    """Somebody who saves a photo, and waits until it is restored."""
+    thread = threading.Thread(target=studies.wait, args=(photo,), daemon=True)
+    thread.start()
+    ends = time.monotonic() + 60
+    while not photo.wanted and time.monotonic() < ends:
+        time.sleep(0.01)
+    return thread
+
+
+def test_what_is_saved_is_restored_though_it_was_made_anew_or_closed_since() -> None:
+    """As an enlargement is that is asked for again at another place."""
+    loaded, first, second = threading.Event(), Photo(64), Photo(64)
+    studies = Studies(cast(Any, loaded.wait))
+    studies.add(first)
+    saving = waiting(studies, first)
+    studies.add(second)
+    studies.forget(second.image)
+    loaded.set()
+    saving.join(10)
+    assert first.order == ["whole"]
+    assert not saving.is_alive()
+    studies.close()
+
+
+def test_while_one_is_saved_the_others_are_closed_all_the_same() -> None:
+    loaded, photo = threading.Event(), Photo(64)
+    studies = Studies(cast(Any, loaded.wait))
+    studies.add(photo)
+    saving = waiting(studies, photo)
+    for number in range(3 * KEPT):
+        studies(cast(Any, SimpleNamespace(id=f"other {number}")))
+    assert len(studies._studies) == KEPT
+    assert photo in studies._studies.values()
+    loaded.set()
+    saving.join(10)
+    assert not saving.is_alive()
+    studies.close()
+
+
+def test_what_was_painted_is_not_closed_for_images_that_are_pointed_at() -> None:
+    studies = Studies(cast(Any, threading.Event().wait))
+    painted = [Photo(64) for _ in range(3 * KEPT)]
+    for number, photo in enumerate(painted):
+        photo.choices["expert"] = f"fill-{number}"
+        studies.add(photo)
+    for number in range(3 * KEPT):
+        studies(cast(Any, SimpleNamespace(id=f"other {number}")))
+    assert len(studies._studies) == KEPT
+    for number in range(3 * KEPT - KEPT_MADE, 3 * KEPT):
+        assert studies(painted[number].image, f"fill-{number}") is painted[number]
+    with pytest.raises(RefusedError, match="make it again"):
+        studies(painted[0].image, "fill-0")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")

@@ -44,6 +44,11 @@ def _read() -> list[tuple[Modality, DicomProfile]]:
     return [(one, one.profile.dicom) for one in Modality.known() if one.profile.dicom is not None]
 
 
+def is_directory(header: Header | None) -> bool:
+    """Whether it is the DICOMDIR of a disc, which lists other files: no object that can be stored."""
+    return header is not None and header.sop_class == _DIRECTORY
+
+
 def refusal_of(header: Header) -> str | None:
     """Why this one file cannot be restored, with the way out; ``None`` when it can."""
     if header.broken:
@@ -70,7 +75,7 @@ def is_unreadable(header: Header, reason: str) -> bool:
 
 
 def _not_an_image(header: Header) -> str | None:
-    if header.sop_class == _DIRECTORY:
+    if is_directory(header):
         return "a DICOMDIR only lists other files; they are looked at themselves"
     if modality_of(header) is None:
         kind = _kind(header.sop_class)

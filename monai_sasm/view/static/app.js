@@ -45,7 +45,7 @@ async function open(card, expert = "gate") {
   }
   $("title").textContent = `${about.place}  ·  ${about.modality}  ·  ${about.shape[2]} × ${about.shape[1]}${about.slices > 1 ? ` × ${about.slices}` : ""}`;
   $("title").title = [about.place, ...about.notes].join("\n");
-  $("target").textContent = `Will be written to ${about.target}, as sasm restore does.`;
+  $("target").textContent = about.target;
   $("save").disabled = $("copy").disabled = false;
   measuring.open(about);
   painting.open(about, base);

@@ -114,7 +114,9 @@ export function begin(open, told) {
         await put(`files/${encodeURIComponent(file.name)}`, file);
       }
     } catch (error) { trouble = error.message; }
-    if (files.length) show(await post("files"));
+    try {
+      if (files.length) show(await post("files"));
+    } catch (error) { trouble ||= error.message; }
     told(trouble, Boolean(trouble));
   };
   for (const [button, input] of [[$("add-files"), $("files")], [$("add-folder"), $("folder")]]) {
