@@ -139,6 +139,12 @@ class Ledger:
             return None
         return record if {"key", "row"} <= set(record) else None
 
+    def identities(self) -> frozenset[str]:
+        """The tasks of which there is a record; none where there is no ledger."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return frozenset(name.removesuffix(".json") for name in os.listdir(self.folder / "done"))
+        return frozenset()
+
     def _files(self, record: dict[str, Any]) -> list[Path]:
         """Of a result, by its record."""
         return [
