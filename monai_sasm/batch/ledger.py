@@ -236,8 +236,8 @@ class Ledger:
         new = [unit for unit in units if unit not in mine and not overwrite]  # nothing may be there when they are moved
         content = record | {"units": units, "new": new}
         try:
-            with open(staged.parent / _RECORD, "r+", encoding="utf-8") as file:
-                file.write(json.dumps(content, default=str))
+            with open(staged.parent / _RECORD, "r+", encoding="utf-8") as begun:
+                begun.write(json.dumps(content, default=str))
             sync_all(staged.parent)
         except FileNotFoundError:
             raise RefusedError(

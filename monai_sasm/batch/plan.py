@@ -101,7 +101,7 @@ def _renamed(entry: Entry, target: Path, job: BatchJob) -> Path:
 def _task(planned: Planned, job: BatchJob, done: Collection[str]) -> Task:
     entry = planned.entry
     target = Path(entry.name) if planned.target is None else planned.target.relative_to(job.output)
-    task = Task(_identity(entry, job.root_of(entry), done), entry, target, refusal=planned.refusal)
+    task = Task(_identity(entry, target, job, done), entry, target, refusal=planned.refusal)
     if planned.error is not None:
         return _refused(planned.error, task, job)
     return replace(task, error=UnreadableError.__name__) if entry.unreadable else task
@@ -121,29 +121,36 @@ def _keeps_maps(job: BatchJob) -> bool:
     return bool(getattr(job.options, "keep_maps", False))
 
 
-def _identity(entry: Entry, source: Path, done: Collection[str]) -> str:
+def _identity(entry: Entry, target: Path, job: BatchJob, done: Collection[str]) -> str:
     """Where it is below the input, as a hash. A DICOM series is known by its folder and its name, which is a hash of
     its UIDs; the name of other files may have a number that depends on what else is there.
 
     Args:
         entry: the image.
-        source: file or folder in which it was found.
-        done: what the ledger has a record of. A series that had one file when it was done, or lay in fewer folders, is
-            still the same: its result is brought up to date, and is in nobody's way.
+        target: place of its result below the output.
+        job: where it is looked for.
+        done: what the ledger has a record of. Where it knows a series of this place by another name (that of its only
+            file, or of one of several folders), the series keeps it: its result is brought up to date.
     """
-    first = entry.paths[0]
+    first, source = entry.paths[0], job.root_of(entry)
     own = safe_name(stem(first))
-    if entry.format != "dicom" or (len(entry.paths) == 1 and entry.name.startswith(own)):
+    if entry.format != "dicom" or first == source or (len(entry.paths) == 1 and entry.name.startswith(own)):
         return _hashed(first, source, entry.name if entry.format == "dicom" else own)
-    identity = _hashed(Path(os.path.commonpath([path.parent for path in entry.paths])), source, entry.name)
-    if not done or identity in done:
-        return identity
-    places = dict.fromkeys(place for path in entry.paths for place in (path.parent, path))
-    former = (_hashed(place, source, entry.name) for place in places)
-    return next((one for one in former if one in done), identity)
+    folder = Path(os.path.commonpath([path.parent for path in entry.paths]))
+    identity = _digest(folder.relative_to(source).as_posix(), entry.name)
+    if done and identity not in done:
+        for place in dict.fromkeys(place for path in entry.paths for place in (path.parent, path)):
+            former = _hashed(place, source, entry.name)
+            record = Ledger(job.output).record(former, whole=False) if former in done else None
+            if record is not None and (job.flat or target.as_posix() in record["units"]):
+                return former
+    return identity
 
 
 def _hashed(place: Path, source: Path, name: str) -> str:
     inside = place != source and place.is_relative_to(source)
-    below = place.relative_to(source).as_posix() if inside else place.name
+    return _digest(place.relative_to(source).as_posix() if inside else place.name, name)
+
+
+def _digest(below: str, name: str) -> str:
     return hashlib.sha256(os.fsencode(f"{below}\n{name}")).hexdigest()[:16]

@@ -259,11 +259,12 @@ def _is_derivative(task: Task) -> bool:
 
 
 def _key(content: str, done: Derivation, *, task: Task, job: BatchJob) -> str:
-    """What decides whether a result is still right: input, models, parameters, of a series its kind of files, and of a
-    BIDS derivative what is said of its source.
+    """What decides whether a result is still right: input, models, parameters, its place, of a series its kind of
+    files, and of a BIDS derivative what is said of its source.
     """
     keep_maps = getattr(job.options, "keep_maps", False)
     layout = [job.flat, job.nifti] if task.entry.format == "dicom" else []
     told = [bids.told_of(task.entry.paths[0], job.source)] if _is_derivative(task) else []
-    decisive = [SCHEMA, content, done.digest, keep_maps, job.keep_private, *layout, *told]
+    place = task.target.as_posix()
+    decisive = [SCHEMA, content, done.digest, place, keep_maps, job.keep_private, *layout, *told]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()

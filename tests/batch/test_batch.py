@@ -241,6 +241,35 @@ def test_a_ledger_that_knows_a_series_by_one_of_its_files_is_gone_on_with(
     assert len(list(output.rglob("*.dcm"))) == 2
 
 
+def test_a_part_of_a_tree_has_results_of_its_own(sasm: Any, tmp_path: Path) -> None:
+    """Their places differ, and nothing is said to lie where it does not."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    slices = [ct_slice(number) for number in range(2)]
+    save_all(slices, source / "series")
+    for part in (source, source / "series"):
+        for told in ("1 restored", "1 done before"):
+            code, out, err = sasm(part, output, "--resume")
+            assert (code, told in err) == (0, True)
+            assert len(list(Path(out.strip()).iterdir())) == 2
+    code, _, err = sasm(next((source / "series").iterdir()), output, "--resume")
+    assert (code, "holds files already" in err) == (3, True), "a slice does not replace its series"
+    assert len(list(output.rglob("*.dcm"))) == 4
+
+
+def test_a_result_whose_name_has_changed_is_made_there(sasm: Any, tmp_path: Path) -> None:
+    """Another image that has come since takes its name."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    volume = nibabel.load(mr_volume())
+    nibabel.save(volume, source / "b.nii.gz")
+    assert "1 restored" in sasm(source, output, "--modality", "MR")[2]
+    nibabel.save(volume, source / "b.nii")
+    for _ in range(2):
+        _, out, _ = sasm(source, output, "--modality", "MR", "--resume")
+        assert all(Path(line).is_file() for line in out.splitlines())
+    assert len(out.splitlines()) == 2
+
+
 def test_what_is_said_of_a_bids_image_is_said_anew(sasm: Any, tree: Path, tmp_path: Path) -> None:
     output, sidecar = tmp_path / "out", tree / "sub-1" / "anat" / "sub-1_T1w.json"
     sidecar.write_text('{"EchoTime": 0.1}')

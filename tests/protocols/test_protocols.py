@@ -97,7 +97,11 @@ def test_the_hash_of_the_gates_data_is_over_all_of_them(context: Context) -> Non
     (context.data / "raindrop/unpaired").mkdir(exist_ok=True)
     shutil.copy(next((context.data / "raindrop/pairs/data").iterdir()), context.data / "raindrop/unpaired")
     used = {path.relative_to(context.data).as_posix() for path in gate._used(context)}
-    assert {f"ct_ldct_pairs/L192_nifti/quarter/{name}.nii.gz" for name in ct_lowdose.VALIDATION} < used
+    held_out = {"L192_B30f_i078", "L192_D45f_i076"}
+    assert held_out < {*ct_lowdose.VALIDATION}
+    assert {
+        f"ct_ldct_pairs/L192_nifti/{kind}/{name}.nii.gz" for name in held_out for kind in ("full", "quarter")
+    } < used
 
 
 def test_mixed_cases_are_degraded_where_the_oracle_says(context: Context) -> None:
