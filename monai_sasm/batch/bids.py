@@ -8,9 +8,11 @@ Principle"); a derivative lies in another data set, so that it takes along what 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -98,9 +100,17 @@ def complete_sidecar(sidecar: Path, image: Path, root: Path) -> None:
         record["Sources"] = [f"bids:raw:{place.as_posix()}"]
         if "_desc-" not in image.name:
             record["SkullStripped"] = False
-            _copy_tables(image, root, sidecar.parent)
+            for name, table in _tables(image, root):
+                with replacing(sidecar.with_name(name), sources=[table]) as file:
+                    file.write(table.read_bytes())
     with replacing(sidecar, sources=[sidecar]) as file:
         file.write(json.dumps(record, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def told_of(image: Path, root: Path) -> str:
+    """sha256 over what sidecars and tables say of an image, which its derivative says as well."""
+    tables = [(name, hashlib.sha256(table.read_bytes()).hexdigest()) for name, table in _tables(image, root)]
+    return hashlib.sha256(json.dumps([_inherited(image, root), tables], sort_keys=True).encode()).hexdigest()
 
 
 def _inherited(image: Path, root: Path) -> dict[str, Any]:
@@ -112,8 +122,8 @@ def _inherited(image: Path, root: Path) -> dict[str, Any]:
     return told
 
 
-def _copy_tables(image: Path, root: Path, folder: Path) -> None:
-    """Lay directions, labels or events of a raw image into ``folder``.
+def _tables(image: Path, root: Path) -> Iterator[tuple[str, Path]]:
+    """Directions, labels or events of a raw image: their names beside its derivative, and where they lie.
 
     They get the name of the image without ``desc-``, which its derivatives inherit from; validators know no other.
     """
@@ -129,8 +139,7 @@ def _copy_tables(image: Path, root: Path, folder: Path) -> None:
             entities = re.sub(r"_(echo|part)-[A-Za-z0-9+]+", "", entities)
         found = _holding(image, root, kind, ending)
         if found:
-            with replacing(folder / f"{entities}_{kind}{ending}", sources=found[-1:]) as file:
-                file.write(found[-1].read_bytes())
+            yield f"{entities}_{kind}{ending}", found[-1]
 
 
 def _holding(image: Path, root: Path, suffix: str, ending: str) -> list[Path]:

@@ -116,6 +116,10 @@ class Ledger:
                 logger.warning("%s of the ledger's ready folder is left as it is: %s", known, error)
         for left in (self.folder / "staging").iterdir():
             if is_folder(left):
+                # at a stroke: a worker that outlives the head of its run may still be writing into it
+                gone = left.with_name(f"{secrets.token_hex(8)}.gone")
+                with suppress(OSError):
+                    left = left.replace(gone)
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
@@ -134,6 +138,12 @@ class Ledger:
         except (FileNotFoundError, RefusedError):  # no record that can be relied on: the task is run again
             return None
         return record if {"key", "row"} <= set(record) else None
+
+    def identities(self) -> frozenset[str]:
+        """The tasks of which there is a record; none where there is no ledger."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return frozenset(name.removesuffix(".json") for name in os.listdir(self.folder / "done"))
+        return frozenset()
 
     def _files(self, record: dict[str, Any]) -> list[Path]:
         """Of a result, by its record."""
@@ -172,9 +182,14 @@ class Ledger:
 
     @contextmanager
     def staging(self, run: str, identity: str) -> Iterator[Path]:
-        """A fresh folder, laid out like the output, for the results of one task; gone after the block."""
+        """A fresh folder, laid out like the output, for the results of one task; gone after the block.
+
+        :meth:`recover` of another process may throw it away before. What is written there afterwards is not whole, and
+        :meth:`commit` tells it by the record, which is there from the beginning.
+        """
         folder = self.folder / "staging" / run / f"{_plain(identity)}-{secrets.token_hex(4)}"
         (folder / _FILES).mkdir(parents=True)
+        (folder / _RECORD).touch()
         try:
             yield folder / _FILES
         finally:
@@ -195,7 +210,8 @@ class Ledger:
 
         Raises:
             FileExistsError: something else is there and ``overwrite`` is off, or it is nothing that may be replaced.
-            RefusedError: a link stands on the way to the place of a result.
+            RefusedError: a link stands on the way to the place of a result, or another run took this one for dead and
+                has thrown away what was staged.
         """
         self.settle(identity)
         done = self.record(identity)
@@ -219,8 +235,14 @@ class Ledger:
                 guard_folder(place, overwrite=overwrite, ours=is_result)
         new = [unit for unit in units if unit not in mine and not overwrite]  # nothing may be there when they are moved
         content = record | {"units": units, "new": new}
-        (staged.parent / _RECORD).write_text(json.dumps(content, default=str), encoding="utf-8")
-        sync_all(staged.parent)
+        try:
+            with open(staged.parent / _RECORD, "r+", encoding="utf-8") as begun:
+                begun.write(json.dumps(content, default=str))
+            sync_all(staged.parent)
+        except FileNotFoundError:
+            raise RefusedError(
+                "another run took this one for dead and threw away what it had made of this image; pass resume=True"
+            ) from None
         try:
             os.rename(staged.parent, self.folder / "ready" / identity)
         except OSError as error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import BatchJob, Task
+from monai_sasm.batch.ledger import Ledger
 from monai_sasm.batch.row import refused_by
 from monai_sasm.errors import UnreadableError
 from monai_sasm.io.apart import decoding_apart
@@ -54,7 +57,26 @@ def plan(job: BatchJob) -> tuple[Task, ...]:
         # with a ledger, an earlier run's result may be taken over
         check=None if job.ledger else lambda entry, target: _check(entry, target, job),
     )
-    return tuple(_task(one, job) for one in planned)
+    done = Ledger(job.output).identities() if job.ledger else frozenset()
+    return tuple(_task(one, job, done) for one in planned)
+
+
+def check_free(task: Task, job: BatchJob) -> dict[str, Any] | None:
+    """What a task of a job with a ledger is refused for before its pixels are read; its own earlier record, if any.
+
+    Raises:
+        FileExistsError: an earlier run has done it and is not to be gone on after, or something else is in its place.
+        ValueError: see :func:`monai_sasm.restoration.targets.check_target`.
+    """
+    ledger, again = Ledger(job.output), job.resume or job.overwrite
+    earlier = ledger.record(task.id)
+    if earlier is not None and not again:
+        raise FileExistsError("an earlier run has done it; pass resume=True to go on after it, or overwrite=True")
+    # of a result of which somebody has removed some: it is made whole
+    own = ledger.record(task.id, whole=False) if earlier is None else earlier
+    if own is None or not again:
+        check_targets(task, job)
+    return own
 
 
 def check_targets(task: Task, job: BatchJob) -> None:
@@ -76,10 +98,10 @@ def _renamed(entry: Entry, target: Path, job: BatchJob) -> Path:
     return job.output / target.with_name(derived or target.name).relative_to(job.output)
 
 
-def _task(planned: Planned, job: BatchJob) -> Task:
+def _task(planned: Planned, job: BatchJob, done: Collection[str]) -> Task:
     entry = planned.entry
     target = Path(entry.name) if planned.target is None else planned.target.relative_to(job.output)
-    task = Task(_identity(entry, job.root_of(entry)), entry, target, refusal=planned.refusal)
+    task = Task(_identity(entry, target, job, done), entry, target, refusal=planned.refusal)
     if planned.error is not None:
         return _refused(planned.error, task, job)
     return replace(task, error=UnreadableError.__name__) if entry.unreadable else task
@@ -99,13 +121,36 @@ def _keeps_maps(job: BatchJob) -> bool:
     return bool(getattr(job.options, "keep_maps", False))
 
 
-def _identity(entry: Entry, source: Path) -> str:
-    """Where it is below the input, as a hash. A DICOM series is known by its name, which is a hash of its UIDs; that of
-    other files may have a number that depends on what else is there.
+def _identity(entry: Entry, target: Path, job: BatchJob, done: Collection[str]) -> str:
+    """Where it is below the input, as a hash. A DICOM series is known by its folder and its name, which is a hash of
+    its UIDs; the name of other files may have a number that depends on what else is there.
+
+    Args:
+        entry: the image.
+        target: place of its result below the output.
+        job: where it is looked for.
+        done: what the ledger has a record of. Where it knows a series of this place by another name (that of its only
+            file, or of one of several folders), the series keeps it: its result is brought up to date.
     """
-    first = entry.paths[0]
-    place = first.parent if entry.format == "dicom" and len(entry.paths) > 1 else first
+    first, source = entry.paths[0], job.root_of(entry)
+    own = safe_name(stem(first))
+    if entry.format != "dicom" or first == source or (len(entry.paths) == 1 and entry.name.startswith(own)):
+        return _hashed(first, source, entry.name if entry.format == "dicom" else own)
+    folder = Path(os.path.commonpath([path.parent for path in entry.paths]))
+    identity = _digest(folder.relative_to(source).as_posix(), entry.name)
+    if done and identity not in done:
+        for place in dict.fromkeys(place for path in entry.paths for place in (path.parent, path)):
+            former = _hashed(place, source, entry.name)
+            record = Ledger(job.output).record(former, whole=False) if former in done else None
+            if record is not None and (job.flat or target.as_posix() in record["units"]):
+                return former
+    return identity
+
+
+def _hashed(place: Path, source: Path, name: str) -> str:
     inside = place != source and place.is_relative_to(source)
-    below = place.relative_to(source).as_posix() if inside else place.name
-    name = entry.name if entry.format == "dicom" else safe_name(stem(first))
+    return _digest(place.relative_to(source).as_posix() if inside else place.name, name)
+
+
+def _digest(below: str, name: str) -> str:
     return hashlib.sha256(os.fsencode(f"{below}\n{name}")).hexdigest()[:16]

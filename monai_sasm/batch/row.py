@@ -17,6 +17,11 @@ SCHEMA = "sasm.row/1"  # configs/row.schema.json
 
 Row = dict[str, Any]
 
+DONE_BEFORE = "an earlier run has done it: taken over where input, models and options are the same, else made anew"
+"""What a plan notes of a task that has a result already."""
+
+_NAMING = {"name", "path", "map_paths", "description", "study", "series", "sop_class"}  # only with ``identify``
+
 
 def new_row(command: str, run: str, **about_input: Any) -> Row:
     """A row before anything is done.
@@ -60,6 +65,18 @@ def row_of(task: Task, job: BatchJob) -> Row:
     if job.identify:
         row["input"] |= {"name": entry.label, "path": str(place_of(entry)), **_identifiers(entry, job.describe)}
         row["output"] = {"path": str(job.output / task.target)} if task.refusal is None else None
+    return row
+
+
+def taken_over(earlier: Row, task: Task, job: BatchJob) -> Row:
+    """The row of an earlier run's result, with names, paths and UIDs where this job asks for them, and only there."""
+    row = Row(earlier)
+    row["input"] = {key: value for key, value in earlier["input"].items() if key not in _NAMING}
+    row["output"] = {key: value for key, value in earlier["output"].items() if job.identify or key not in _NAMING}
+    if job.identify:
+        now = row_of(task, job)
+        row["input"] |= {key: value for key, value in now["input"].items() if key in _NAMING}
+        row["output"] |= now["output"]
     return row
 
 

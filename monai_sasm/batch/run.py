@@ -117,7 +117,8 @@ def run(job: BatchJob, tasks: Sequence[Task], engine: Engine, summary: Summary) 
 
 def _write(manifest: Manifest, row: Row, *, stale: bool) -> None:
     known = manifest.latest(row["input"]["id"]) or {}
-    if all(known.get(key) == row.get(key) for key in ("status", "reason", "commit")):
+    same = all(known.get(key) == row.get(key) for key in ("status", "reason", "commit"))
+    if same and known["input"].keys() >= row["input"].keys():  # else this run names what the earlier one did not
         return
     if known.get("status") == "ok" and row["status"] == "skipped" and not stale:
         return  # its result is still in place

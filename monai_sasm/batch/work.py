@@ -15,8 +15,8 @@ from monai_sasm import __version__
 from monai_sasm.batch import bids
 from monai_sasm.batch.job import BatchJob, Task
 from monai_sasm.batch.ledger import Ledger
-from monai_sasm.batch.plan import check_targets
-from monai_sasm.batch.row import SCHEMA, Row, ended_by, row_of
+from monai_sasm.batch.plan import check_free
+from monai_sasm.batch.row import SCHEMA, Row, ended_by, row_of, taken_over
 from monai_sasm.errors import NotAnImageError, RefusedError, as_flags
 from monai_sasm.io.apart import decoding_apart
 from monai_sasm.io.derivation import Derivation
@@ -150,18 +150,11 @@ def _committed(task: Task, job: BatchJob, made: Derivation, *, restorer: Restore
     earlier = ledger.record(task.id)
     if earlier is not None and earlier["row"]["run"] == job.run:
         return Row(earlier["row"])  # the scheduler runs it again, for it lost a worker that had finished
-    if earlier is not None and not (job.resume or job.overwrite):
-        raise FileExistsError("an earlier run has done it; pass resume=True to go on after it, or overwrite=True")
-    # of a result of which somebody has removed some: it is made whole
-    own = ledger.record(task.id, whole=False) if earlier is None else earlier
-    if own is None:
-        check_targets(task, job)  # before the input is read
+    own = check_free(task, job)  # before the input is read
     content = input_hash(task.entry)
     key = _key(content, made, task=task, job=job)
     if earlier is not None and job.resume and earlier["key"] == key:
-        return Row(earlier["row"])
-    if own is not None and not (job.overwrite or job.resume):
-        check_targets(task, job)
+        return taken_over(earlier["row"], task, job)
     if own is not None and not job.overwrite and own["key"] != key and ledger.changed(task.id):
         raise RefusedError(
             "the result there was made from another input, with other models or parameters, or is laid out otherwise, "
@@ -256,13 +249,22 @@ def _arrange(task: Task, job: BatchJob, folder: Path) -> None:
             header = quiet_read(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SOPInstanceUID"])
             path.rename(folder / f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm")
         written.rmdir()
-    if task.entry.format == "nifti" and bids.derived_name(task.entry.paths[0].name) == task.target.name:
+    if _is_derivative(task):
         bids.complete_sidecar(written.with_name(stem(written) + ".json"), task.entry.paths[0], job.source)
 
 
+def _is_derivative(task: Task) -> bool:
+    """Whether the result has the name of a BIDS derivative."""
+    return task.entry.format == "nifti" and bids.derived_name(task.entry.paths[0].name) == task.target.name
+
+
 def _key(content: str, done: Derivation, *, task: Task, job: BatchJob) -> str:
-    """What decides whether a result is still right: input, models, parameters, and of a series its kind of files."""
+    """What decides whether a result is still right: input, models, parameters, its place, of a series its kind of
+    files, and of a BIDS derivative what is said of its source.
+    """
     keep_maps = getattr(job.options, "keep_maps", False)
     layout = [job.flat, job.nifti] if task.entry.format == "dicom" else []
-    decisive = [SCHEMA, content, done.digest, keep_maps, job.keep_private, *layout]
+    told = [bids.told_of(task.entry.paths[0], job.source)] if _is_derivative(task) else []
+    place = task.target.as_posix()
+    decisive = [SCHEMA, content, done.digest, place, keep_maps, job.keep_private, *layout, *told]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()

@@ -20,7 +20,13 @@ def bids(
     restoring: Restoring,
     running: Running,
     participant_label: Annotated[
-        list[str] | None, typer.Option(metavar="LABEL", help="Only this participant, with or without sub-; repeat it.")
+        list[str] | None,
+        typer.Option(
+            "--participant-label",
+            "--participant_label",
+            metavar="LABEL",
+            help="Only this participant, with or without sub-; repeat it.",
+        ),
     ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,

@@ -126,7 +126,7 @@ def _done(row: Row) -> str:
 
 def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
     """What would be done, as a table on stdout or one JSON object per image; the exit code."""
-    from monai_sasm.batch.row import place_of, row_of
+    from monai_sasm.batch.row import DONE_BEFORE, place_of, row_of
 
     _tell_missing_weights(job)
     tasks = [_looked_into(task, job) for task in tasks]
@@ -139,13 +139,14 @@ def print_plan(tasks: Iterable[Task], job: BatchJob, as_json: bool) -> int:
     verbs = {"planned": "thin" if job.command == "thin" else "restore", "failed": "fail"}
     cells: list[tuple[str, ...]] = []
     for task, row in zip(tasks, rows, strict=True):
+        verb = "check" if row["notes"][-1:] == [DONE_BEFORE] else verbs.get(row["status"], "skip")
         # names of series are hashes; the place tells which
         place = os.path.relpath(place_of(task.entry), job.root_of(task.entry) if len(job.sources) == 1 else ".")
         place += f" ({described})" if (described := row["input"].get("description")) else ""
         what = f"{place} -> {row['output']['path']}" if task.refusal is None else f"{place}: {row['reason']}"
         found = row["input"]
         kind, files = found["modality"] or "?", str(found["files"])
-        cells.append((verbs.get(row["status"], "skip"), kind, found["geometry"], files, task.id, what))
+        cells.append((verb, kind, found["geometry"], files, task.id, what))
     print_table(("plan", "what", "geometry", "files", "id", "place below the input, and result or reason"), cells)
     return exit_code(row["status"] for row in rows)
 
@@ -163,13 +164,19 @@ def _tell_missing_weights(job: BatchJob) -> None:
 
 
 def _looked_into(task: Task, job: BatchJob) -> Task:
-    """The task, refused where its values say that it is no image; DICOM has headers for that, photos are pictures."""
-    if task.refusal is not None or task.entry.format in ("dicom", "raster"):
+    """The task, refused where a run would find that its place is taken, or by its values that it is no image; DICOM has
+    headers for that, photos are pictures.
+    """
+    if task.refusal is not None:
         return task
-    from monai_sasm.batch.row import refused_by
+    from monai_sasm.batch.plan import check_free
+    from monai_sasm.batch.row import DONE_BEFORE, refused_by
 
     try:
-        task.entry.load()
+        if job.ledger and check_free(task, job) is not None and job.resume:
+            return replace(task, entry=replace(task.entry, notes=(*task.entry.notes, DONE_BEFORE)))
+        if task.entry.format not in ("dicom", "raster"):
+            task.entry.load()
     except (ValueError, OSError, MemoryError) as error:
         return refused_by(error, task, replace(job, identify=True))
     return task

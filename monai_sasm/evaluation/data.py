@@ -54,6 +54,12 @@ def files(folder: Path, pattern: str = "*", limit: int | None = None) -> list[Pa
     return found
 
 
+def absent(root: Path, patterns: Iterable[str]) -> tuple[str, ...]:
+    """A flag that names what a protocol measures and has not found below its data root; none where all is there."""
+    missing = [pattern for pattern in patterns if next(root.glob(pattern), None) is None]
+    return (f"**not there, and so not measured: {', '.join(missing)}**",) if missing else ()
+
+
 def data_hash(paths: Iterable[Path]) -> str:
     """SHA-256 over the sorted file names and contents."""
     digest = hashlib.sha256()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.ct_denoising import EXPERT
-from monai_sasm.evaluation.data import DataAbsentError, data_hash, load
+from monai_sasm.evaluation.data import DataAbsentError, absent, data_hash, load
 from monai_sasm.evaluation.restoring import DEFAULT
 from monai_sasm.evaluation.scoring import degrade
 from monai_sasm.evaluation.table import Row, Table
@@ -25,6 +25,7 @@ VOLUMES = {  # image and labels; one patient each
     "abdomen, 3 mm pixels": ("example_ct.nii.gz", "example_seg_fast_force_split.nii.gz"),
     "abdomen, 1 mm pixels": ("example_ct_dicom", "example_seg_dicom.nii.gz"),
 }
+TRAINED_ON = "abdomen, 1 mm pixels"  # see "First" in bundles/lowdose_ct_unet/docs/README.md
 DOSES = {"dose 1/2": 0.5, "dose 1/4": 0.25}
 ORGANS = {1: "spleen", 2: "right kidney", 3: "left kidney", 5: "liver", 6: "stomach", 7: "pancreas", 52: "aorta"}
 FEWEST = 60  # pixels of an organ in a slice
@@ -75,6 +76,8 @@ def run(context: Context) -> Table:
         rows=tuple(rows.values()),
         flags=(
             *context.limited(),
+            *absent(root, [name for names in VOLUMES.values() for name in names]),
+            f"{TRAINED_ON}: of the simulated pairs of {EXPERT}'s first round of training, no test of its noise",
             "noise: LowDoseCt, soft kernel, seed = number of the slice, on top of the images' own; labels are those of "
             "TotalSegmentator, model-made",
             f"organs: {', '.join(ORGANS.values())}, where at least {FEWEST} pixels; n: slices",

@@ -237,7 +237,9 @@ def _used(context: Context) -> list[Path]:
         root / "raindrop" / "unpaired",
     ]
     photos = files(root / "natural" / "bsds500" / "val", "*.jpg", context.limit or PHOTOS)
-    return [*photos, *mri_noise.volumes(root), *(path for folder in folders for path in files(folder))]
+    validation = ct_pairs(root / "ct_ldct_pairs" / "L192_nifti", names=ct_lowdose.VALIDATION)
+    pairs = [path for pair in validation for path in pair.paths]
+    return [*photos, *pairs, *mri_noise.volumes(root), *(path for folder in folders for path in files(folder))]
 
 
 def _pixels(

@@ -10,7 +10,7 @@ import numpy as np
 
 from monai_sasm.evaluation.contenders import Contender, contender_methods, contenders
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.data import DataAbsentError, data_hash, seed_of
+from monai_sasm.evaluation.data import DataAbsentError, absent, data_hash, seed_of
 from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.restoring import pipeline_methods, with_weights
 from monai_sasm.evaluation.scoring import Case, Compared, Method, Tally, compare, degrade
@@ -72,6 +72,7 @@ def run(context: Context) -> Table:
         ),
         flags=(
             *context.limited(),
+            *absent(root, GROUPS.values()),
             *missing,
             f"complex noise of {SIGMA:g} of white (monai_sasm.degradations.kspace.LowQualityMr); hard edge; each "
             "block has a seed of its own",

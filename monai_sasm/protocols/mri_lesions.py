@@ -13,7 +13,7 @@ import numpy as np
 from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.contrast_gain import mean_and_error
-from monai_sasm.evaluation.data import DataAbsentError, data_hash, seed_of
+from monai_sasm.evaluation.data import DataAbsentError, absent, data_hash, seed_of
 from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.mri_lesions import BALLS, ERASED, INVENTED, Ball, Placed, invented, place
 from monai_sasm.evaluation.mri_noise import tuned_peers
@@ -150,6 +150,7 @@ def run(context: Context) -> Table:
         rows=tuple(rows.values()),
         flags=(
             *context.limited(),
+            *absent(context.data, _patterns()),
             "lesions are balls at the most uniform places; truncation is in-plane and leaves 1 % of noise; n: volumes",
             f"{DEFAULT}: the gate decides, which calls no super-resolution; experts by name. Thick slices: sasm thin",
             "noise: seed from the names of file and level, the same without and with lesions",
@@ -160,8 +161,11 @@ def run(context: Context) -> Table:
 
 
 def _subjects(context: Context) -> list[Path]:
-    patterns = [f"{FOLDER}/{pattern}" for pattern in GROUPS.values()] + [FLAIR]
-    return [path for pattern in patterns for path in sorted(context.data.glob(pattern))[: context.limit]]
+    return [path for pattern in _patterns() for path in sorted(context.data.glob(pattern))[: context.limit]]
+
+
+def _patterns() -> list[str]:
+    return [*(f"{FOLDER}/{pattern}" for pattern in GROUPS.values()), FLAIR]
 
 
 def _pairs(path: Path, level: str) -> Iterator[Pair]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from monai_sasm.evaluation import figures, peers
 from monai_sasm.evaluation.context import Context
-from monai_sasm.evaluation.data import data_hash, files, seed_of
+from monai_sasm.evaluation.data import absent, data_hash, files, seed_of
 from monai_sasm.evaluation.metrics import bias, gradient_ratio, psnr, ssim
 from monai_sasm.evaluation.mri_noise import (
     APODISATION,
@@ -82,6 +82,7 @@ def run(context: Context) -> Table:
         rows=tuple(rows),
         flags=(
             *context.limited(),
+            *absent(context.data / FOLDER, GROUPS.values()),
             "noise: monai_sasm.degradations.kspace.KspaceNoise (complex Gaussian, magnitude), seed = number of the "
             "slice; of a stack: from the names of file and level",
             f"{SLICES} slices around the middle of each volume, {STEP} apart; peers are tuned by PSNR in the head on a "

@@ -14,7 +14,7 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.contrast_gain import Disc, contrast_gains, disc_signal, uniform_places
-from monai_sasm.evaluation.data import DataAbsentError, data_hash
+from monai_sasm.evaluation.data import DataAbsentError, absent, data_hash
 from monai_sasm.evaluation.qualify_sample import Image, Sample, sampled, usable_slices
 from monai_sasm.evaluation.restoring import DEFAULT
 from monai_sasm.evaluation.scoring import Case
@@ -102,6 +102,7 @@ def run(context: Context) -> Table:
     rows: dict[str, Row] = {}
     used: list[Path] = []
     counts: dict[str, dict[str, int]] = {}
+    refused: dict[Path, str] = {}
     for modality in SOURCES:
         found = _clean_images(context.data, modality, context.limit)
         if not found:
@@ -113,7 +114,8 @@ def run(context: Context) -> Table:
             for one in found:
                 try:
                     mine = _harms(one, restore, share)
-                except RefusedError:
+                except RefusedError as error:
+                    refused[one.entry.paths[0].relative_to(context.data)] = str(error)
                     continue
                 harms += mine
                 counts.setdefault(modality.value, {}).setdefault(one.source, 0)
@@ -128,6 +130,8 @@ def run(context: Context) -> Table:
         rows=tuple(rows.values()),
         flags=(
             *context.limited(),
+            *absent(context.data, [source for sources in SOURCES.values() for source in sources]),
+            *_left_out(refused),
             "no expert, gate or refiner was trained on these images; BSDS500 val, Set12, CC15 and L096 were looked at "
             "while weights were chosen",
             *_few(counts),
@@ -137,6 +141,13 @@ def run(context: Context) -> Table:
         ),
         details={"images": counts},
     )
+
+
+def _left_out(refused: Mapping[Path, str]) -> Iterator[str]:
+    """What is said of images that were refused when they were read or restored."""
+    if refused:
+        place, reason = next(iter(refused.items()))
+        yield f"**{len(refused)} images are left out**, {place.as_posix()} among them: {reason}"
 
 
 def _few(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:

@@ -26,7 +26,7 @@ from monai_sasm.batch.manifest import read
 from monai_sasm.batch.plan import plan
 from monai_sasm.batch.row import SCHEMA
 from monai_sasm.batch.run import Summary, run
-from monai_sasm.restoration.options import Thinning
+from monai_sasm.restoration.options import Options, Thinning
 from tests import command
 from tests.batch.studies import write_studies
 from tests.data import mr_volume
@@ -204,10 +204,11 @@ def test_what_is_out_of_date_is_made_again(sasm: Any, tree: Path, tmp_path: Path
     assert len(read(output / "manifest.jsonl")) == 4 + 1 + 4
 
 
-def test_slices_that_come_later_are_in_the_result(sasm: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [1, 3])
+def test_slices_that_come_later_are_in_the_result(sasm: Any, tmp_path: Path, before: int) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     slices = [ct_slice(number) for number in range(4)]
-    save_all(slices[:3], source)
+    save_all(slices[-before:], source)
     assert sasm(source, output)[0] == 0
     save_all(slices, source)
     code, _, err = sasm(source, output, "--resume")
@@ -215,7 +216,85 @@ def test_slices_that_come_later_are_in_the_result(sasm: Any, tmp_path: Path) -> 
     places = sorted(float(pydicom.dcmread(path).ImagePositionPatient[2]) for path in output.rglob("*.dcm"))
     assert places == [STEP * number for number in range(4)]
     rows = read(output / "manifest.jsonl")
-    assert [(row["status"], row["output"]["files"]) for row in rows] == [("ok", 3), ("ok", 4)]
+    assert [(row["status"], row["output"]["files"]) for row in rows] == [("ok", before), ("ok", 4)]
+    assert "1 done before" in sasm(source, output, "--resume")[2]
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_ledger_that_knows_a_series_by_one_of_its_files_is_gone_on_with(
+    sasm: Any, tmp_path: Path, before: int
+) -> None:
+    """As version 0.2.0 did where it was one file."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    slices = [ct_slice(number) for number in range(2)]
+    save_all(slices[:before], source / "series")
+    (task,) = plan(BatchJob(source, output, Options()))
+    (file, *_) = task.entry.paths
+    named = f"series/{file.name}\n{task.entry.name}".encode()
+    former = replace(task, id=hashlib.sha256(named).hexdigest()[:16])
+    job = BatchJob(source, output, Options(), device="cpu")
+    list(run(job, [former], in_process, Summary(1)))
+    save_all(slices, source / "series")
+    (now,) = plan(replace(job, resume=True))
+    assert now.id == former.id != task.id
+    assert f"1 {'done before' if before == 2 else 'restored'}" in sasm(source, output, "--resume")[2]
+    assert len(list(output.rglob("*.dcm"))) == 2
+
+
+def test_a_part_of_a_tree_has_results_of_its_own(sasm: Any, tmp_path: Path) -> None:
+    """Their places differ, and nothing is said to lie where it does not."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    slices = [ct_slice(number) for number in range(2)]
+    save_all(slices, source / "series")
+    for part in (source, source / "series"):
+        for told in ("1 restored", "1 done before"):
+            code, out, err = sasm(part, output, "--resume")
+            assert (code, told in err) == (0, True)
+            assert len(list(Path(out.strip()).iterdir())) == 2
+    code, _, err = sasm(next((source / "series").iterdir()), output, "--resume")
+    assert (code, "holds files already" in err) == (3, True), "a slice does not replace its series"
+    assert len(list(output.rglob("*.dcm"))) == 4
+
+
+def test_a_result_whose_name_has_changed_is_made_there(sasm: Any, tmp_path: Path) -> None:
+    """Another image that has come since takes its name."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    volume = nibabel.load(mr_volume())
+    nibabel.save(volume, source / "b.nii.gz")
+    assert "1 restored" in sasm(source, output, "--modality", "MR")[2]
+    nibabel.save(volume, source / "b.nii")
+    for _ in range(2):
+        _, out, _ = sasm(source, output, "--modality", "MR", "--resume")
+        assert all(Path(line).is_file() for line in out.splitlines())
+    assert len(out.splitlines()) == 2
+
+
+def test_what_is_said_of_a_bids_image_is_said_anew(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    output, sidecar = tmp_path / "out", tree / "sub-1" / "anat" / "sub-1_T1w.json"
+    sidecar.write_text('{"EchoTime": 0.1}')
+    assert sasm(tree, output)[0] == 0
+    sidecar.write_text('{"EchoTime": 0.2}')
+    assert "1 restored, 3 done before" in sasm(tree, output, "--resume")[2]
+    derived = output / "sub-1" / "anat" / "sub-1_desc-denoised_T1w.json"
+    assert json.loads(derived.read_text())["EchoTime"] == 0.2
+    assert "4 done before" in sasm(tree, output, "--resume")[2]
+
+
+def test_names_are_told_of_earlier_results_where_they_are_asked_for(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    sasm(tree, output)
+    sasm(tree, output, "--resume", "--identify")
+    rows = read(output / "manifest.jsonl")
+    check_rows(rows)
+    assert len(rows) == 8
+    assert {row["input"]["path"] for row in rows[4:]} >= {str(tree / "Smith_John.png")}
+    assert {row["output"]["path"] for row in rows[4:]} >= {str(output / "Smith_John.png")}
+    assert [row["commit"] for row in rows[4:]] == [row["commit"] for row in rows[:4]]
+    _, out, _ = sasm(tree, output, "--resume", "--json")
+    assert "Smith" not in out
+    assert "Doe" not in out
+    assert len(read(output / "manifest.jsonl")) == 8
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -438,6 +517,23 @@ def test_dry_run_maps_ids_to_places_and_writes_nothing(sasm: Any, tree: Path, tm
     sasm(tree, tmp_path / "out")
     for row in read(tmp_path / "out" / "manifest.jsonl"):
         assert row["input"]["id"] in out
+
+
+def test_dry_run_tells_what_an_earlier_run_has_done(sasm: Any, tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    sasm(tree, output)
+    (output / "Smith_John.png").unlink()
+    for options, verbs in ((("--resume",), ["check"] * 4), (("--overwrite",), ["restore"] * 4)):
+        code, out, _ = sasm(tree, output, "--dry-run", *options)
+        assert (code, [line.split()[0] for line in out.splitlines()[1:]]) == (0, verbs)
+    code, out, _ = sasm(tree, output, "--dry-run")
+    assert (code, out.count("an earlier run has done it; pass --resume")) == (0, 3)
+    (output / "Smith_John.png").write_text("another's")
+    code, out, _ = sasm(tree, output, "--dry-run", "--json")
+    assert code == 3
+    for row in map(json.loads, out.splitlines()):
+        assert row["status"] == "skipped"
+    assert sasm(tree, output)[0] == 3
 
 
 @pytest.mark.parametrize("wrong", [["--scheduler", "tcp://127.0.0.1:1", "--cluster", "FILE"], ["--device", "abacus"]])

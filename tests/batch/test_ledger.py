@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from monai_sasm.batch import ledger as room
 from monai_sasm.batch import moving
 from monai_sasm.batch.ledger import Ledger
+from monai_sasm.errors import RefusedError
 from monai_sasm.io import commit
 
 
@@ -133,6 +134,40 @@ def test_a_crash_before_the_commit_leaves_no_trace(ledger: Ledger) -> None:
     (left / "a.png").write_text("half")
     ledger.recover()
     assert not list((ledger.folder / "staging").iterdir())
+    assert [path.name for path in ledger.output.iterdir()] == [room.FOLDER]
+
+
+def test_what_another_run_threw_away_is_not_committed_in_part(ledger: Ledger) -> None:
+    """A worker goes on after its head was killed, while the head that comes next clears up."""
+    with ledger.staging("run", "id") as staged:
+        (staged / "x.nii.gz").write_text("voxels")
+        ledger.recover()
+        staged.mkdir(parents=True, exist_ok=True)  # as writers do
+        (staged / "x_change.nii.gz").write_text("map")
+        with pytest.raises(RefusedError, match="took this one for dead"):
+            ledger.commit("id", staged, record())
+    assert [path.name for path in ledger.output.iterdir()] == [room.FOLDER]
+    assert not list((ledger.folder / "ready").iterdir())
+
+
+def test_a_slice_that_comes_while_the_others_are_thrown_away_is_no_series(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ledger.staging("run", "id") as staged:
+        (staged / "CT").mkdir()
+        (staged / "CT" / "IM0001.dcm").write_text("1")
+
+        def remove(folder: Path, **_: Any) -> None:  # a folder with a new file in it cannot be deleted
+            for path in folder.rglob("*.dcm"):
+                path.unlink()
+            with suppress(FileNotFoundError):
+                (staged / "CT" / "IM0002.dcm").write_text("2")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(room.shutil, "rmtree", remove)
+            ledger.recover()
+        with pytest.raises((RefusedError, FileNotFoundError)):
+            ledger.commit("id", staged, record())
     assert [path.name for path in ledger.output.iterdir()] == [room.FOLDER]
 
 

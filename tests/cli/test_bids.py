@@ -138,9 +138,10 @@ def test_derivatives_take_along_what_the_data_set_says_of_their_sources(
     assert problems(output) == []
 
 
-def test_one_participant_is_restored(data_set: Path, tmp_path: Path, toy_restorer: Any) -> None:
+@pytest.mark.parametrize("option", ["--participant-label", "--participant_label"])  # the latter: of BIDS apps
+def test_one_participant_is_restored(data_set: Path, tmp_path: Path, toy_restorer: Any, option: str) -> None:
     output = tmp_path / "derived"
-    assert run(data_set, output, "participant", "--participant-label", "02", "--modality", "MR") == 0
+    assert run(data_set, output, "participant", option, "02", "--modality", "MR") == 0
     derived = sorted(path.relative_to(output).as_posix() for path in output.rglob("sub-*T1w*"))
     assert derived == ["sub-02/anat/sub-02_desc-denoised_T1w.json", "sub-02/anat/sub-02_desc-denoised_T1w.nii.gz"]
     assert not (output / "sub-01").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.scoring import Case
 from monai_sasm.evaluation.stages import network_rate, stage_times
 from monai_sasm.evaluation.synthetic_series import write_ct_series
-from monai_sasm.protocols import gate, mixed, photo_awgn, speed
+from monai_sasm.protocols import ct_lowdose, gate, mixed, photo_awgn, speed
 from monai_sasm.protocols.evaluate import evaluate_in
 from monai_sasm.types import Modality
 from tests.data import CHECKOUT, DATA
@@ -90,6 +91,17 @@ def test_limit_is_flagged(context: Context) -> None:
 def test_without_a_gate_there_is_nothing_to_measure(context: Context, protocol: str) -> None:
     without = replace(context, bundles=blurring(gate=False))
     assert evaluate_in(without, protocol).skipped == "no gate bundle is installed"
+
+
+def test_the_hash_of_the_gates_data_is_over_all_of_them(context: Context) -> None:
+    (context.data / "raindrop/unpaired").mkdir(exist_ok=True)
+    shutil.copy(next((context.data / "raindrop/pairs/data").iterdir()), context.data / "raindrop/unpaired")
+    used = {path.relative_to(context.data).as_posix() for path in gate._used(context)}
+    held_out = {"L192_B30f_i078", "L192_D45f_i076"}
+    assert held_out < {*ct_lowdose.VALIDATION}
+    assert {
+        f"ct_ldct_pairs/L192_nifti/{kind}/{name}.nii.gz" for name in held_out for kind in ("full", "quarter")
+    } < used
 
 
 def test_mixed_cases_are_degraded_where_the_oracle_says(context: Context) -> None:

@@ -233,6 +233,9 @@ def test_no_harm(tmp_path: Path) -> None:
     (tmp_path / "natural" / "bsds500" / "test").mkdir()
     Image.fromarray(scene).save(tmp_path / "natural" / "bsds500" / "test" / "trained_on.png")
     save(stack, tmp_path / "ct_ldct_pairs" / "L143_nifti" / "full" / "trained_on.nii.gz", (0.8, 0.8, 3.0))
+    labels = np.zeros((64, 64, 8), np.int16)
+    labels[20:40, 20:40] = 1
+    save(labels, tmp_path / "ct_volumes" / "ge_head_tilt_varspacing" / "two.nii.gz", (0.8, 0.8, 3.0))
     table = evaluate_in(replace(context_of(tmp_path), limit=None), "no-harm")
     row = table.row(DEFAULT)
     assert (row.n["CT"], row.n["PHOTO"]) == (6, 20)
@@ -243,6 +246,12 @@ def test_no_harm(tmp_path: Path) -> None:
     assert (tomograms["units"], photos["units"]) == (1, 20)
     assert 1 - tomograms["gain"] <= tomograms["loss 95 %"] < 0.6
     assert any(flag.startswith("**CT: 6 images instead of 210**, 6 of them from ct_volumes") for flag in table.flags)
+    (absent,) = (flag for flag in table.flags if flag.startswith("**not there, and so not measured: "))
+    assert "ct_ldct_pairs/L096_dicom/full, " in absent
+    assert "natural/kodak/*" in absent
+    assert "example_ct.nii.gz" not in absent
+    (left_out,) = (flag for flag in table.flags if "left out" in flag)
+    assert left_out.startswith("**1 images are left out**, ct_volumes/ge_head_tilt_varspacing/two.nii.gz among them: ")
     assert 1 - photos["gain"] <= photos["loss bound"] < 0.6
     assert tomograms["change 99 %"] > tomograms["change"] > 0.5
     same = evaluate_in(replace(context_of(tmp_path, 1e-3), limit=None), "no-harm").row(DEFAULT).scores["PHOTO"]
@@ -313,6 +322,8 @@ def test_coherence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = coherence.labelled(folder / "example_ct.nii.gz", folder / "example_seg_fast_force_split.nii.gz", 0.5)
     assert np.array_equal(found.labels, np.moveaxis(labels, 2, 0))
     table = evaluate_in(replace(context_of(tmp_path), limit=None), "coherence")
+    assert "**not there, and so not measured: example_ct_dicom, example_seg_dicom.nii.gz**" in table.flags
+    assert any(flag.startswith("abdomen, 1 mm pixels: of the simulated pairs") for flag in table.flags)
     level = "abdomen, 3 mm pixels, dose 1/2"
     before, blurred, pipeline = (row.scores[level] for row in table.rows)
     assert (before["weight"], blurred["weight"]) == (0, 1)
