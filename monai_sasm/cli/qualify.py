@@ -53,6 +53,8 @@ def qualify(
         from monai_sasm.io.formats import inventory
         from monai_sasm.restoration.targets import check_output
 
+        if output.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"the page is HTML and its numbers go beside it as .json, got {output}; name it .html")
         check_output(output.parent, named=False)
         wish = Wish(slices, target_noise, dose, expert, gate)
         entries = inventory(source, modality)
@@ -67,15 +69,13 @@ def _guard(output: Path, entries: list[Entry], *, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: one of them is there, and is not to be overwritten.
-        ValueError: one of them is a source or the sidecar of an image, or both have one name.
+        ValueError: one of them is a source or the sidecar of an image.
     """
     from monai_sasm.io.commit import guard_target
     from monai_sasm.io.formats import is_file_name
     from monai_sasm.io.nifti.names import sidecar_of
 
     numbers = output.with_suffix(".json")
-    if output.suffix.lower() == ".json":
-        raise ValueError(f"the page is HTML and its numbers go beside it as .json, got {output.name}; name it .html")
     images = [path for entry in entries for path in entry.paths]
     images += [path for path in output.parent.glob("*") if is_file_name(path)]
     sources = (*images, *(sidecar_of(path) for path in images))
