@@ -51,14 +51,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only, no prog
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done; -vv with tracebacks.")]
 
 
-def _modality(text: str) -> Modality:
-    return Modality(text.upper())
-
-
 ModalityOption = Annotated[
     Modality | None,
     typer.Option(
-        parser=_modality,
+        parser=Modality,
         metavar="CT|MR|...",
         help="What NIfTI and the like are; in a folder, what says it itself is not asked.",
     ),
