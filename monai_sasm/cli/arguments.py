@@ -91,7 +91,9 @@ class Restoring:
             help="Noise that shall remain in uniform tissue: HU for CT, percent of white else; chooses the strength.",
         ),
     ] = None
-    top_k: Annotated[int | None, typer.Option(min=1, help="How many experts may act on one image.")] = None
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="How many experts may act on one image; all if left out.")
+    ] = None
     passes: Annotated[
         int | None, typer.Option(min=1, help="How often gate and experts look at it; by default 1, photos 2.")
     ] = None
