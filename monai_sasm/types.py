@@ -39,8 +39,8 @@ def __getattr__(name: str) -> Any:
 class Modality(str):
     """What kind of device made an image; experts of other modalities do not act on it.
 
-    A string that names a :class:`ModalityProfile`: ``Modality("CT") is Modality.CT``. CT, MR and PHOTO are known from
-    the start; :func:`register` adds others.
+    A string that names a :class:`ModalityProfile`: ``Modality("CT") is Modality.CT``, and so is ``Modality("ct")``. CT,
+    MR and PHOTO are known from the start; :func:`register` adds others.
 
     Raises:
         ValueError: no profile has that name.
@@ -51,11 +51,13 @@ class Modality(str):
     PHOTO: ClassVar[Modality]
 
     def __new__(cls, name: str) -> Modality:
-        if name not in _KNOWN:
+        spellings = (name, name.upper()) if isinstance(name, str) else ()
+        if not any(one in _KNOWN for one in spellings):
             _load_plugins()
-        if name not in _KNOWN:
-            raise ValueError(f"{name!r} is no known modality; there are {', '.join(_KNOWN)}")
-        return _KNOWN[name]
+        for spelling in spellings:
+            if spelling in _KNOWN:
+                return _KNOWN[spelling]
+        raise ValueError(f"{name!r} is no known modality; there are {', '.join(_KNOWN)}")
 
     @classmethod
     def known(cls) -> tuple[Modality, ...]:

@@ -49,7 +49,7 @@ class Bundle:
     noise_map: bool
     version: str
     sha256: str
-    network: nn.Module
+    network: nn.Module = field(repr=False)
     metadata: dict[str, Any] = field(repr=False)
     precision: str = "float32"
     config: str = ""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from monai_sasm.bundles.bundle import Bundle
 from monai_sasm.errors import BundleError
 from monai_sasm.io.commit import guard_target, replacing
-from monai_sasm.optional import require
+from monai_sasm.optional import MissingExtraError, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +119,8 @@ def _export(
         writing = _onnx if kind == "onnx" else _torchscript
         try:
             exported, run = writing(network, _example(facts, _EXAMPLE), facts, inputs=inputs, outputs=outputs)
+        except MissingExtraError:
+            raise
         except Exception as error:  # whatever the recorders say of a network of somebody else's
             raise BundleError(
                 f"{facts['name']} cannot be exported as {kind} ({type(error).__name__}): {str(error)[:300]}"

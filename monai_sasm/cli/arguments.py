@@ -51,14 +51,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only, no prog
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done; -vv with tracebacks.")]
 
 
-def _modality(text: str) -> Modality:
-    return Modality(text.upper())
-
-
 ModalityOption = Annotated[
     Modality | None,
     typer.Option(
-        parser=_modality,
+        parser=Modality,
         metavar="CT|MR|...",
         help="What NIfTI and the like are; in a folder, what says it itself is not asked.",
     ),
@@ -95,7 +91,9 @@ class Restoring:
             help="Noise that shall remain in uniform tissue: HU for CT, percent of white else; chooses the strength.",
         ),
     ] = None
-    top_k: Annotated[int | None, typer.Option(min=1, help="How many experts may act on one image.")] = None
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="How many experts may act on one image; all if left out.")
+    ] = None
     passes: Annotated[
         int | None, typer.Option(min=1, help="How often gate and experts look at it; by default 1, photos 2.")
     ] = None

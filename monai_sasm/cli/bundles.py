@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -32,6 +33,15 @@ Trust = Annotated[
     list[Path] | None,
     typer.Option(exists=True, file_okay=False, help="Another folder of bundles; bundles can run code."),
 ]
+
+
+class Format(str, Enum):
+    """What networks are exported as; those of :data:`monai_sasm.bundles.exporting.FORMATS`, which loads torch."""
+
+    ONNX = "onnx"
+    TORCHSCRIPT = "torchscript"
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per bundle.")]
 
 
@@ -191,7 +201,7 @@ def download(
 def export(
     name: Annotated[str, typer.Argument(help="An expert that does not sample, a gate, or noise_estimator.")],
     output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The new file.")],
-    kind: Annotated[str, typer.Option("--format", help="onnx or torchscript.")] = "onnx",
+    kind: Annotated[Format, typer.Option("--format", help="Of the new file.")] = Format.ONNX,
     overwrite: Overwrite = False,
     trust: Trust = None,
     as_json: Annotated[bool, typer.Option("--json", help="The metadata as JSON instead of the path.")] = False,
@@ -206,9 +216,9 @@ def export(
         from monai_sasm.bundles.exporting import NOISE, export, export_noise_estimator
 
         if name == NOISE:
-            facts = export_noise_estimator(output, kind=kind, overwrite=overwrite)
+            facts = export_noise_estimator(output, kind=kind.value, overwrite=overwrite)
         else:
-            facts = export(load(name, extra=trust or ()), output, kind=kind, overwrite=overwrite)
+            facts = export(load(name, extra=trust or ()), output, kind=kind.value, overwrite=overwrite)
         if as_json:
             print_row(facts)
         else:

@@ -65,8 +65,8 @@ def label_server(
     host: Annotated[str, typer.Option(help="Whom to answer: 0.0.0.0 is every machine that reaches this one.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="To listen on.")] = 8000,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     trust: Trust = None,
     gate: Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")] = None,
     allow_host: Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -44,6 +46,10 @@ app.command()(label_app)
 app.command()(label_environment)
 app.command()(slicer_module)
 app.add_typer(bundles, name="bundles")
+
+for command in (*app.registered_commands, *bundles.registered_commands):
+    # in paragraphs, which a terminal wraps to its own width; the ends of lines of docstrings would stay, too
+    command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command.callback) or "")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_sasm.cli.arguments import Precision
 from monai_sasm.cli.output import (
     ALL_FAILED,
     exit_code,
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from monai_sasm.node.config import Peer
 
 Config = Annotated[
-    Path | None, typer.Option("--config", "-c", exists=True, dir_okay=False, help="YAML file; options override it.")
+    Path | None,
+    typer.Option("--config", "-c", exists=True, dir_okay=False, help="YAML file of settings; options override it."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per series on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")]
@@ -41,17 +43,29 @@ def node(
     ae_title: Annotated[str | None, typer.Option(help="The node's own AE title; SASM if left out.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 if left out.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="DICOM port; 11112 if left out.")] = None,
-    http_host: Annotated[str | None, typer.Option(help="Address of /healthz and /metrics; 127.0.0.1.")] = None,
-    http_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of /healthz and /metrics; 11180.")] = None,
-    quiet_seconds: Annotated[float | None, typer.Option(min=0, help="A series is complete after so long; 10.")] = None,
-    expert: Annotated[str | None, typer.Option(help="Use only this expert, without the gate.")] = None,
-    gate: Annotated[str | None, typer.Option(help="Another gate than the default.")] = None,
-    strength: Annotated[float | None, typer.Option(min=0, max=1, help="0 to 1, the full restoration.")] = None,
+    http_host: Annotated[
+        str | None, typer.Option(help="Address of /healthz and /metrics; 127.0.0.1 if left out.")
+    ] = None,
+    http_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of /healthz and /metrics; 11180 if left out.")
+    ] = None,
+    quiet_seconds: Annotated[
+        float | None, typer.Option(min=0, help="A series is complete so long after its last object; 10 if left out.")
+    ] = None,
+    expert: Annotated[
+        str | None, typer.Option(help="Use only this expert, without the gate; see `sasm bundles list`.")
+    ] = None,
+    gate: Annotated[str | None, typer.Option(help="Another gate than the default; see `sasm bundles list`.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(min=0, max=1, help="0 returns the input, 1 the full restoration; 1 if left out.")
+    ] = None,
     target_noise: Annotated[
         float | None, typer.Option(metavar="HU|PERCENT", help="Noise that shall remain; see `sasm restore --help`.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps; auto if left out.")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="bfloat16 is faster on recent processors and GPUs; auto if left out.")
+    ] = None,
     trust: Annotated[
         list[Path] | None,
         typer.Option(exists=True, file_okay=False, help="Another folder of bundles; bundles can run code."),
@@ -82,7 +96,7 @@ def node(
         settings |= {key: value for key, value in given.items() if value is not None}
         options = {
             "expert": expert, "gate": gate, "strength": strength, "target_noise": target_noise,
-            "device": device, "precision": precision, "trust": trust,
+            "device": device, "precision": precision and precision.value, "trust": trust,
         }  # fmt: skip
         chosen = {key: value for key, value in options.items() if value is not None}
         settings["restore"] = as_mapping("restore", settings.get("restore")) | chosen

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from monai_sasm.cli.arguments import Inputs, Output, Overwrite, Quiet, Trust, Verbose
+from monai_sasm.cli.arguments import Overwrite, Quiet, Trust, Verbose
 from monai_sasm.cli.output import NOTICE, exit_code, logger, one_line_errors, progress_bar, say, set_up_logging
 from monai_sasm.errors import reason_of
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from monai_sasm.io.volume import Volume
 
 BUNDLE = "enhance_photo_diffusion"
+Photos = Annotated[
+    list[Path],
+    typer.Argument(metavar="INPUT...", help="Photos and folders of them: PNG, JPEG, TIFF, BMP, WebP, GIF, ..."),
+]
+PhotoOutput = Annotated[Path, typer.Option("--output", "-o", help="Folder, or a file name for one photo: x.png, ...")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Steps = Annotated[
     int | None, typer.Option(min=1, help="1, the default, is closest to the truth; 10 draw likely detail, sharper.")
@@ -42,8 +47,8 @@ class Known(str, Enum):
 
 
 def enlarge(
-    sources: Inputs,
-    output: Output,
+    sources: Photos,
+    output: PhotoOutput,
     factor: Annotated[Factor, typer.Option(help="How many times higher and wider.")] = Factor.FOUR,
     steps: Steps = None,
     bundle: Named = BUNDLE,
@@ -72,8 +77,8 @@ def enlarge(
 
 
 def inpaint(
-    sources: Inputs,
-    output: Output,
+    sources: Photos,
+    output: PhotoOutput,
     mask: Annotated[
         Path,
         typer.Option(
@@ -144,6 +149,8 @@ def _run(
     for task in tasks:
         if task.refusal is not None:
             status, reason = "failed" if task.error else "skipped", task.refusal.removesuffix("; leave the expert out")
+            if not task.error and task.entry.modality is None and task.entry.format not in ("", "raster"):
+                reason = "not a photo"  # what its file does not say is of no use here
             logger.log(40 if task.error else 30, "%s: %s: %s", task.entry.label, status, reason)
     if not waiting:
         if not any(task.entry.modality is Modality.PHOTO or task.error for task in tasks):  # those were told above

@@ -10,6 +10,7 @@ import typer
 
 from monai_sasm.cli.arguments import Input, ModalityOption, Overwrite, Quiet, Trust, Verbose
 from monai_sasm.cli.output import logger, one_line_errors, say, set_up_logging
+from monai_sasm.optional import require
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def qualify(
         from monai_sasm.io.formats import inventory
         from monai_sasm.restoration.targets import check_output
 
+        if output.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"the page is HTML and its numbers go beside it as .json, got {output}; name it .html")
         check_output(output.parent, named=False)
+        require("matplotlib", "sasm qualify", "pip install 'monai-sasm[evaluate]'")  # which draws when all is measured
         wish = Wish(slices, target_noise, dose, expert, gate)
         entries = inventory(source, modality)
         _guard(output, entries, overwrite=overwrite)
@@ -67,15 +71,13 @@ def _guard(output: Path, entries: list[Entry], *, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: one of them is there, and is not to be overwritten.
-        ValueError: one of them is a source or the sidecar of an image, or both have one name.
+        ValueError: one of them is a source or the sidecar of an image.
     """
     from monai_sasm.io.commit import guard_target
     from monai_sasm.io.formats import is_file_name
     from monai_sasm.io.nifti.names import sidecar_of
 
     numbers = output.with_suffix(".json")
-    if output.suffix.lower() == ".json":
-        raise ValueError(f"the page is HTML and its numbers go beside it as .json, got {output.name}; name it .html")
     images = [path for entry in entries for path in entry.paths]
     images += [path for path in output.parent.glob("*") if is_file_name(path)]
     sources = (*images, *(sidecar_of(path) for path in images))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from monai_sasm.cli.arguments import DryRun, Identify, Inputs, Output, Overwrite, Running, grouped
+from monai_sasm.cli.arguments import DryRun, Identify, Overwrite, Running, grouped
 from monai_sasm.cli.output import one_line_errors, set_up_logging
 from monai_sasm.cli.restore import run_job
 
@@ -19,6 +20,10 @@ class Profile(str, Enum):
     SINC = "sinc"
 
 
+Series = Annotated[
+    list[Path], typer.Argument(metavar="INPUT...", help="MR files and folders: DICOM, NIfTI, NRRD, MetaImage, MGH.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder, or a file name for one: x.nii.gz, x.mha, ...")]
 Expert = Annotated[
     str, typer.Option(help="MR super-resolution expert, e.g. superres_mri_unet; see `sasm bundles list`.")
 ]
@@ -40,7 +45,7 @@ Nifti = Annotated[bool, typer.Option("--nifti", help="Write NIfTI, also where th
 
 @grouped
 def thin(
-    sources: Inputs,
+    sources: Series,
     output: Output,
     expert: Expert,
     running: Running,

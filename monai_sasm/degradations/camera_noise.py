@@ -74,6 +74,8 @@ class CameraNoise:
         smoothing: range of the blur of the noise, pixels, beyond demosaicing; drawn uniformly.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.degradations.camera_noise import CameraNoise
         >>> noise = CameraNoise(shot=(0.01, 0.01))
         >>> params = noise.draw((1, 3, 64, 64), torch.Generator().manual_seed(0))
         >>> noisy = noise.apply(torch.full((1, 3, 64, 64), 0.5), params)

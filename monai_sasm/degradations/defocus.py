@@ -47,6 +47,8 @@ class Defocus:
         probability: share of the images that are out of focus anywhere.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.degradations.defocus import Defocus
         >>> defocus = Defocus(radius=(2.0, 8.0))
         >>> params = defocus.draw((1, 3, 64, 64), torch.Generator().manual_seed(0))
         >>> blurred = defocus.apply(torch.rand(1, 3, 64, 64), params)

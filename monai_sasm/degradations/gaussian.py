@@ -45,6 +45,8 @@ class GaussianNoise:
         clip: clip the result to [0, 1], as an 8-bit file would.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.degradations.gaussian import GaussianNoise
         >>> noise = GaussianNoise(sigma=(0.1, 0.1))
         >>> params = noise.draw((1, 3, 64, 64), torch.Generator().manual_seed(0))
         >>> noisy = noise.apply(torch.full((1, 3, 64, 64), 0.5), params)

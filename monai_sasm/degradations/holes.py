@@ -56,6 +56,8 @@ class Holes:
         value: what the holes are filled with, image unit.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.degradations.holes import Holes
         >>> holes = Holes(area=(0.2, 0.2), shapes=("blobs",))
         >>> params = holes.draw((1, 3, 64, 64), torch.Generator().manual_seed(0))
         >>> round(float(params.mask.mean()), 1)

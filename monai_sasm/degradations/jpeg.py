@@ -51,6 +51,9 @@ class Compressed:
         share: of the images that are written as JPEG, 0 to 1.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.degradations.gaussian import GaussianNoise
+        >>> from monai_sasm.degradations.jpeg import Compressed
         >>> noise = Compressed(GaussianNoise(sigma=(0.1, 0.1)), quality=(80, 95))
         >>> params = noise.draw((1, 3, 64, 64), torch.Generator().manual_seed(0))
         >>> noisy = noise.apply(torch.rand(1, 3, 64, 64), params)

@@ -28,6 +28,8 @@ class LesionBalls:
         blur: range of the edge's standard deviation, voxels, drawn uniformly.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.degradations.lesion_balls import LesionBalls
         >>> stack = torch.full((8, 64, 64), 0.5)
         >>> LesionBalls(contrast=(0.05, 0.3)).draw(stack, torch.Generator().manual_seed(0)).shape
         torch.Size([8, 64, 64])

@@ -84,6 +84,8 @@ class Lesions:
         blur: range of the edge's standard deviation, mm, drawn uniformly.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.degradations.lesions import Lesions
         >>> lesions = Lesions(contrast=(0.004, 0.08))
         >>> params = lesions.draw((2, 1, 64, 64), torch.Generator().manual_seed(0))
         >>> lesions.apply(torch.zeros(2, 1, 64, 64), params).shape

@@ -146,6 +146,8 @@ class LowDoseCt:
         noise_free: the images are phantoms without noise: full Poisson and electronic noise, also at dose 1.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.degradations.low_dose_ct import LowDoseCt
         >>> quarter = LowDoseCt(spacing=0.74, dose=(0.25, 0.25), kernel="soft")
         >>> params = quarter.draw((1, 1, 512, 512), torch.Generator().manual_seed(0))
         >>> noisy = quarter.apply(torch.zeros(1, 1, 512, 512), params)

@@ -30,6 +30,8 @@ def region_labels(
         Labels 0 to K - 1, (B, 1, H, W), int64.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.degradations.mask import region_labels
         >>> labels = region_labels((1, 3, 64, 96), regions=3, generator=torch.Generator().manual_seed(0))
         >>> labels.unique().tolist()
         [0, 1, 2]

@@ -75,6 +75,8 @@ class Raindrop:
         size_range: drop diameters in pixels; replaces ``size``.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.degradations.raindrop import Raindrop
         >>> rain = Raindrop()
         >>> params = rain.draw((1, 3, 96, 128), torch.Generator().manual_seed(0))
         >>> wet = rain.apply(torch.rand(1, 3, 96, 128), params)

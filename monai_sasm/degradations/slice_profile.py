@@ -31,6 +31,8 @@ class SliceProfile:
         kind: ``"slab"`` or ``"sinc"``.
 
     Example:
+        >>> import numpy as np
+        >>> from monai_sasm.degradations.slice_profile import SliceProfile
         >>> halved = SliceProfile(thick=11, thin=22)
         >>> slab = halved.measure(np.ones((22, 64, 64), np.float32))  # (11, 64, 64)
     """

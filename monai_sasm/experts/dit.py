@@ -39,6 +39,8 @@ class DiT(nn.Module):
         num_class_embeds: number of class labels, if any.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.experts.dit import DiT
         >>> DiT(2, 1, preset="T", patch=4)(torch.rand(1, 2, 30, 50), timesteps=torch.tensor([3])).shape
         torch.Size([1, 1, 30, 50])
     """

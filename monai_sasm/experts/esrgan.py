@@ -35,6 +35,8 @@ class RRDBNet(Recorded):
         guard: puts measured data back into the result, see :mod:`monai_sasm.experts.consistency`.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.experts.esrgan import RRDBNet
         >>> RRDBNet(features=16, blocks=1, growth=8)(torch.rand(1, 1, 33, 47)).shape
         torch.Size([1, 1, 33, 47])
     """

@@ -21,6 +21,9 @@ class Residual(Recorded):
         guard: puts measured data back into the result, see :mod:`monai_sasm.experts.consistency`.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from monai_sasm.experts.residual import Residual
         >>> Residual(nn.Conv2d(1, 1, 3, padding=1), multiple=8)(torch.rand(1, 1, 33, 47)).shape
         torch.Size([1, 1, 33, 47])
     """

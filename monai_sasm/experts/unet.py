@@ -42,6 +42,8 @@ class ResidualUNet(Recorded):
         conditions: channels that follow those of the image, seen but not restored; only without neighbours.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.experts.unet import ResidualUNet
         >>> ResidualUNet(image_channels=3)(torch.rand(1, 3, 50, 70)).shape
         torch.Size([1, 3, 50, 70])
     """

@@ -12,6 +12,7 @@ def to_grey(image: Tensor) -> Tensor:
 
     Example:
         >>> import torch
+        >>> from monai_sasm.functional.grey import to_grey
         >>> grey = torch.tensor([0.1, 0.3]).reshape(1, 1, 1, 2)
         >>> bool((to_grey(grey.expand(-1, 3, -1, -1)) == grey).all())
         True

@@ -35,6 +35,8 @@ class NoiseEstimator(nn.Module):
         quantile: which quantile of the block estimates is kept, 0 to 1; smaller trusts only the smoothest blocks.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.functional.noise import NoiseEstimator
         >>> estimate = NoiseEstimator()(0.5 + 0.1 * torch.randn(1, 1, 128, 128))
         >>> estimate.shape, round(float(estimate.mean()), 1)
         (torch.Size([1, 1, 128, 128]), 0.1)

@@ -37,6 +37,9 @@ class SpatialGate(Recorded):
         noise_estimator: image -> noise map ``(B, 1, H, W)``, called when none is given.
 
     Example:
+        >>> import torch
+        >>> from monai_sasm.functional.noise import NoiseEstimator
+        >>> from monai_sasm.gate.mobilenet import SpatialGate
         >>> gate = SpatialGate(classes=["clean", "noise_photo_unet"], noise_estimator=NoiseEstimator())
         >>> gate(torch.rand(1, 3, 64, 80)).shape
         torch.Size([1, 2, 8, 10])

@@ -24,7 +24,7 @@ from monai_sasm.io.nifti.header import open_plain
 from monai_sasm.io.nifti.names import meaning
 from monai_sasm.io.nofollow import inside
 from monai_sasm.io.photo.format import PhotoFormat
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.volume import Volume, check_volume
 from monai_sasm.io.volumes import metaimage, mgh, nrrd
 from monai_sasm.io.volumes.format import LayoutFormat
 from monai_sasm.io.walk import UNREADABLE, files_below
@@ -169,7 +169,13 @@ def save(
 
     Returns:
         The files written, the image first.
+
+    Raises:
+        FileExistsError: something is there already and ``overwrite`` is off; nothing was written.
+        TypeError: the image is no :class:`Volume`.
+        ValueError: a value is NaN or infinite, or the suffix is that of another kind of image.
     """
+    check_volume(volume)
     if derivation is None:
         from monai_sasm import __version__
 

@@ -87,6 +87,19 @@ class Source:
         raise RefusedError("thin slices cannot be written in the format of this image; convert it to NIfTI first")
 
 
+def check_volume(image: object) -> None:
+    """Refuse what is no :class:`Volume`, such as a bare array or a path.
+
+    Raises:
+        TypeError: the message says how to make one.
+    """
+    if not isinstance(image, Volume):
+        raise TypeError(
+            "an image is a Volume, one of open_images(PATH) or Volume.from_array(ARRAY, AFFINE, modality=...), "
+            f"got {type(image).__name__}"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """One image or series; all of the package works on these, never on bare arrays and affines.
@@ -160,6 +173,14 @@ class Volume:
         return volume_from_array(
             array, affine, modality, name=name, slice_axis=slice_axis, force_modality=force_modality
         )
+
+    def __repr__(self) -> str:
+        """What it is and how large, on one line."""
+        parts = [repr(self.name), f"{self.modality.value} in {self.unit}", str(self.array.shape)]
+        if self.affine is not None:
+            spacing = np.linalg.norm(self.affine[:3, : self.array.ndim - 1], axis=0)
+            parts.append(" x ".join(f"{one:.3g}" for one in spacing) + " mm")
+        return f"Volume({', '.join([*parts, self.geometry])})"
 
     @property
     def unit(self) -> str:

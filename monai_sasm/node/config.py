@@ -268,6 +268,7 @@ class NodeConfig:
 
 
 _NOT_PLAIN = ("destinations", "send_to", "allow", "spool", "audit")
+_FILES = ("tls_certificate", "tls_key", "tls_ca", "ca_bundle")
 
 
 def config_from(settings: Mapping[str, Any]) -> NodeConfig:
@@ -295,7 +296,7 @@ def config_from(settings: Mapping[str, Any]) -> NodeConfig:
         )
     if not settings.get("spool"):
         raise ValueError("a node needs a folder for what is in flight: spool='DIR'")
-    rest = {key: value for key, value in settings.items() if key not in _NOT_PLAIN}
+    rest = {key: value for key, value in _below_home(settings).items() if key not in _NOT_PLAIN}
     return NodeConfig(
         spool=_place("spool", settings["spool"]),
         audit=_place("audit", settings["audit"]) if settings.get("audit") else None,
@@ -308,7 +309,15 @@ def config_from(settings: Mapping[str, Any]) -> NodeConfig:
 def _place(name: str, value: Any) -> Path:
     if not isinstance(value, (str, Path)):
         raise ValueError(f"{name} must be a path, got {value!r}")
-    return Path(value)
+    return Path(value).expanduser()
+
+
+def _below_home(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with ``~`` in names of files as a shell would have it, which reads no YAML."""
+    return {
+        key: os.path.expanduser(value) if key in _FILES and isinstance(value, str) else value
+        for key, value in values.items()
+    }
 
 
 def peers_from(settings: Mapping[str, Any]) -> dict[str, Peer]:
@@ -324,7 +333,7 @@ def peer_from(name: str, value: str | Mapping[str, Any]) -> Peer:
         ValueError: it is none of these, or a field of it is of another type.
     """
     if isinstance(value, Mapping):
-        value = as_mapping(name, value)
+        value = _below_home(as_mapping(name, value))
         kind = WebPeer if "url" in value else DicomPeer
         allowed = {one.name for one in fields(kind)} - {"name"}
         needed = {"url"} if kind is WebPeer else {"ae_title", "host", "port"}

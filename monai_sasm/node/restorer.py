@@ -53,7 +53,7 @@ class SeriesRestorer:
             output=Path(),
             options=self._options,
             command="node",
-            trust=tuple(Path(folder) for folder in as_list("restore: trust", settings.get("trust"))),
+            trust=tuple(Path(folder).expanduser() for folder in as_list("restore: trust", settings.get("trust"))),
             ledger=False,
             keep_private=keep_private,
             **run,

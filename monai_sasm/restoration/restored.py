@@ -18,7 +18,7 @@ from monai_sasm.restoration.maps import write_maps
 from monai_sasm.restoration.plan import Plan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Restored:
     """A restored volume with what was done to it.
 
@@ -46,6 +46,13 @@ class Restored:
     trust: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
     changed: bool = True
+
+    def __repr__(self) -> str:
+        """The image and what was done to it, on one line."""
+        maps = ["weights"] * bool(self.weights)
+        maps += [name for name in ("change", "trust", "uncertainty") if getattr(self, name) is not None]
+        done = {"changed": self.changed, "weights": self.summary.get("weights"), "maps": maps}
+        return f"Restored({self.volume!r}, {', '.join(f'{name}={value}' for name, value in done.items())})"
 
     @property
     def derivation(self) -> Derivation:

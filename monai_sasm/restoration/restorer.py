@@ -16,7 +16,7 @@ from monai_sasm.errors import BundleError, RefusedError
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.precision import resolve_precision
 from monai_sasm.gate.mobilenet import SpatialGate
-from monai_sasm.io.volume import Volume
+from monai_sasm.io.volume import Volume, check_volume
 from monai_sasm.restoration.installed import check_sigma, choose_refiner, mismatch, no_such
 from monai_sasm.restoration.options import Options, Thinning
 from monai_sasm.restoration.plan import Plan
@@ -189,10 +189,11 @@ class Restorer:
         Raises:
             BundleError: an expert, the gate or a refiner that the options need is not there or does not fit.
             RefusedError: pixels are NaN or infinite, which networks would spread.
-            TypeError: both ``options`` and its fields were given.
+            TypeError: both ``options`` and its fields were given, or the image is no :class:`Volume`.
         """
         if options is not None and choices:
             raise TypeError(f"give options, or its fields by name, not both; got options and {sorted(choices)}")
+        check_volume(volume)
         if not volume.is_finite:
             raise RefusedError("an image is of finite pixels, got NaN or infinite ones; fill them first")
         plan = self.plan(volume.modality, options or Options(**choices))

@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -18,6 +19,7 @@ from PIL import Image
 
 from monai_sasm.bundles import shipped_folder
 from monai_sasm.errors import EXTRAS
+from tests.command import sasm
 from tests.data import ct_small
 
 FURTHER = {"onnx", "onnxruntime", "onnxscript", "huggingface_hub", "bm3d", "pandas", "sklearn", "itk"}
@@ -135,3 +137,27 @@ def test_a_missing_extra_is_named_in_one_line(outcomes: dict[str, list[Any]], na
     assert told, err
     assert all(f"pip install 'monai-sasm[{NEEDS[name]}]'" in line for line in told), told
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "qualify"])
+def test_what_is_drawn_with_is_looked_for_before_anything_is_measured(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("monai_sasm.protocols.evaluate.compare", lambda *a, **k: pytest.fail("it measures"))
+    monkeypatch.setattr("monai_sasm.io.formats.inventory", lambda *a, **k: pytest.fail("it reads"))
+    words = {
+        "evaluate": ["--bundle", "noise_photo_unet", "--data", tmp_path, "-o", tmp_path / "comparison"],
+        "qualify": [tmp_path, "-o", tmp_path / "page.html"],
+    }[command]
+    assert sasm(command, *words) == 2
+    assert f"sasm: sasm {command} needs 'matplotlib', which is not installed: pip install" in capsys.readouterr().err
+
+
+def test_an_export_names_its_extra_and_no_fault_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert sasm("bundles", "export", "noise_estimator", "-o", tmp_path / "net.onnx") == 2
+    told = "the export to ONNX needs 'onnxscript', which is not installed: pip install 'monai-sasm[export]'"
+    assert capsys.readouterr().err.splitlines() == [f"sasm: {told}"]

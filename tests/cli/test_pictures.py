@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -53,3 +54,15 @@ def test_what_is_painted_on_a_turned_photo_is_what_is_filled(
     with Image.open(tmp_path / "b.png") as image:
         result = np.asarray(ImageOps.exif_transpose(image))[..., 0]
     np.testing.assert_array_equal(result == 255, shown == 0)
+
+
+@pytest.mark.parametrize("command", ["enlarge", "inpaint"])
+def test_what_is_no_photo_is_told_so_and_asked_nothing(sasm: Any, tmp_path: Path, command: str) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 3), np.int16), np.eye(4)), tmp_path / "brain.nii")
+    mask = ["--mask", tmp_path] if command == "inpaint" else []
+    code, _, err = sasm(command, tmp_path / "brain.nii", "-o", tmp_path / "out", *mask)
+    skipped, *rest = err.splitlines()
+    assert (code, rest) == (3, ["sasm: no photos in the input"])
+    assert skipped.endswith("brain.nii: skipped: not a photo")
+    _, out, _ = sasm(command, "--help")
+    assert not any(other in out for other in ("DICOM", "NIfTI", ".nii"))

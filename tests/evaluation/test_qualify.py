@@ -229,7 +229,10 @@ def test_the_range_is_judged_as_a_restoration_judges_it() -> None:
 @pytest.mark.parametrize(
     ("page", "told"),
     [
-        ("mr.nii", "never written onto its source"),
+        ("mr.nii", "name it .html"),
+        ("page.pdf", "got {page}; name it .html"),
+        ("pages/", "got {page}; name it .html"),
+        ("pages", "name it .html"),
         ("mr.html", "never written onto its source, got mr.json"),
         ("other.html", "never written onto its source, got other.json"),
         ("page.json", "name it .html"),
@@ -243,5 +246,5 @@ def test_no_image_and_no_sidecar_is_replaced(tmp_path: Path, page: str, told: st
     command = ["qualify", str(tmp_path / "mr.nii"), "--modality", "MR", "-o", str(tmp_path / page), "--overwrite"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
-    assert told in result.output
+    assert told.format(page=tmp_path / page) in result.output
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

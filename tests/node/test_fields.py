@@ -13,6 +13,7 @@ from monai_sasm.cli.main import main
 from monai_sasm.node import service
 from monai_sasm.node.config import DicomPeer, NodeConfig, WebPeer, config_from
 from monai_sasm.node.restorer import SeriesRestorer
+from tests.toy_bundles import write_gain_expert
 
 DICOM = {"ae_title": "PACS", "host": "pacs.example", "port": 104}
 GOOD: dict[str, Any] = {"spool": "spool", "destinations": {"pacs": DICOM}, "allow": ["CT1"]}
@@ -104,3 +105,20 @@ def test_plain_text_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monai_sasm.node.restorer.restorer_of", jobs.append)
     SeriesRestorer({"trust": "/data/bundles", "strength": 1})
     assert jobs[0].trust == (Path("/data/bundles"),)
+
+
+def test_a_tilde_in_a_file_of_settings_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "ca.pem").touch()
+    files = {"tls_certificate": "~/own.pem", "tls_key": "~/own.key", "tls_ca": "~/ca.pem"}
+    peers = {"pacs": {**DICOM, **files}, "web": {"url": "https://pacs.example", "ca_bundle": "~/ca.pem"}}
+    read = config_from({**GOOD, **files, "spool": "~/spool", "audit": "~/audit.log", "destinations": peers})
+    assert (read.spool, read.audit) == (tmp_path / "spool", tmp_path / "audit.log")
+    for one in (read, read.destinations[0]):
+        assert {key: getattr(one, key) for key in files} == {
+            key: str(tmp_path / value[2:]) for key, value in files.items()
+        }
+    assert getattr(read.destinations[1], "ca_bundle", None) == str(tmp_path / "ca.pem")
+    write_gain_expert(tmp_path / "trusted" / "mr_twice", 2.0, modality="MR")
+    SeriesRestorer({"expert": "mr_twice", "trust": "~/trusted"})

@@ -174,6 +174,14 @@ def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) ->
         types._load_plugins.cache_clear()
 
 
+def test_a_modality_may_be_written_small() -> None:
+    assert (Modality("ct"), Modality("Photo")) == (Modality.CT, Modality.PHOTO)
+    array, affine = np.full((8, 8, 3), 100, np.float32), np.eye(4)
+    assert Volume.from_array(array, affine, modality="mr", force_modality=True).modality is Modality.MR
+    with pytest.raises(ValueError, match="None is no known modality"):
+        Modality(None)  # type: ignore[arg-type]
+
+
 def test_a_profile_is_checked_and_never_replaced() -> None:
     assert register(PET) is Modality("PT")
     with pytest.raises(ValueError, match="another profile is registered as PT"):

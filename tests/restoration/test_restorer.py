@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from monai_sasm.bundles import DEFAULT_GATE, choose_default_gate, classes_for, shipped_folder
 from monai_sasm.errors import BundleError
+from monai_sasm.io.formats import save
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.options import Options
 from monai_sasm.restoration.restorer import Restorer
@@ -216,3 +218,25 @@ def test_a_called_expert_that_is_gone_is_told_once(
 def test_a_folder_for_a_name_is_told_the_way() -> None:
     with pytest.raises(BundleError, match=r"no expert named '/my/own'; .*name it: trust=\['/my/own'\]$"):
         Restorer("cpu").expert("/my/own")
+
+
+@pytest.mark.parametrize("image", [np.zeros((3, 16, 16), np.float32), "photo.png"])
+def test_an_array_or_a_path_is_told_how_to_become_an_image(shelf: Path, tmp_path: Path, image: object) -> None:
+    told = rf"Volume.from_array\(ARRAY, AFFINE, modality=...\), got {type(image).__name__}"
+    with pytest.raises(TypeError, match=told):
+        Restorer()(image)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=told):
+        save(image, tmp_path / "a.png")  # type: ignore[arg-type]
+
+
+def test_a_notebook_shows_an_image_and_a_result_on_one_line(shelf: Path) -> None:
+    scan = Volume(np.zeros((1, 4, 5, 6), np.float32), Modality.CT, np.diag([0.7, 0.7, 3, 1]), 2, "scan")
+    assert repr(scan) == "Volume('scan', CT in HU, (1, 4, 5, 6), 0.7 x 0.7 x 3 mm, regular)"
+    result = Restorer()(photo(), keep_maps=True)
+    assert repr(result) == (
+        "Restored(Volume('image', PHOTO in sRGB, (3, 16, 16), regular), changed=True, "
+        f"weights={result.summary['weights']}, maps=['weights', 'change'])"
+    )
+    assert "Conv" not in repr(result.plan)
+    assert (result == result, result == replace(result)) == (True, False)
+    assert len({result, result}) == 1
