@@ -88,14 +88,16 @@ def _sharpened_lesion(level: str, before: str) -> Figure:
 
 def _mr_rival(name: str, row: str) -> Line:
     return Line(
-        "MR, coarse x4 (brains)",
+        "MR, coarse x2 (brains)",
         name,
-        Figure("mri-heads", (row,), "gain", "", ("brains x4",)),
+        Figure("mri-heads", (row,), "gain", "", ("brains x2",)),
         "zero-filled",
         ("cubic", "U-Net"),
         "networks are compared",
         "anything else: the U-Net is better and faster",
-        keeps=(Figure("mri-superres", (row,), "Dice", "hippocampus Dice {:.3f} -> {:.3f}", ("x4",), "zero-filled"),),
+        keeps=(
+            Figure("mri-superres", (row,), "Dice", "hippocampus Dice at x4 {:.3f} -> {:.3f}", ("x4",), "zero-filled"),
+        ),
         gate=False,
     )
 

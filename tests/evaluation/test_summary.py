@@ -116,7 +116,7 @@ def test_what_says_nothing_alone_is_printed_with_what_it_was() -> None:
 
 def test_an_older_peer_is_marked() -> None:
     rows = tuple(
-        Row(name, {"brains x4": {"gain": value}}, {"brains x4": 6})
+        Row(name, {"brains x2": {"gain": value}}, {"brains x2": 6})
         for name, value in (("zero-filled", 0.0), ("U-Net", 1.5), ("ESRGAN", 1.1))
     )
     table = Table("mri-heads", rows=rows, versions={"superres_mri_unet": "0.1.0", "superres_mri_esrgan": "0.1.0"})
