@@ -31,6 +31,7 @@ from monai_sasm.training.handlers import (
     ExportWeights,
     LogMeanLoss,
     SeedEpochs,
+    ShowProgress,
     StopWithoutLoss,
 )
 from monai_sasm.training.precision import Autocast
@@ -158,7 +159,7 @@ def handlers(
     val_interval: int = 1,
     saved: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """Learning rate, average of the weights, checkpoints, validation; in the first process export and losses, too.
+    """Learning rate, average of the weights, checkpoints, validation; export, losses and a bar in the first process.
 
     Args:
         output_dir: see :func:`trainer`.
@@ -208,6 +209,7 @@ def handlers(
         attached += [
             ExportWeights(averaged, weights, interval=checkpoint_interval),
             LogMeanLoss(),
+            ShowProgress(),
             TensorBoardStatsHandler(
                 log_dir=str(output_dir), tag_name="train_loss", output_transform=itemgetter("loss")
             ),

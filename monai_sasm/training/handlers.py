@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import EMAHandler
+from ignite.handlers import EMAHandler, ProgressBar
 from monai.data import DataLoader
 from monai.data.utils import set_rnd
 from monai.engines.utils import IterationEvents
@@ -143,6 +144,15 @@ class LogMeanLoss:
         mean = sum(self.losses) / max(len(self.losses), 1)
         logging.getLogger(__name__).info("epoch %d: mean training loss %.5f", engine.state.epoch, mean)
         self.losses.clear()
+
+
+class ShowProgress:
+    """A bar for each epoch, with the loss of the last batch, where standard error is a terminal."""
+
+    def attach(self, engine: Engine) -> None:
+        """Register on a MONAI trainer."""
+        if sys.stderr.isatty():
+            ProgressBar(disable=None).attach(engine, output_transform=lambda _: {"loss": loss_of(engine)})
 
 
 class StopWithoutLoss:
