@@ -160,7 +160,7 @@ BUNDLES = {
                 *_columns(".3f", *("0.2", "0.3", "0.5")),
             ),
             before="Share of images with the right class; 1000 test images under noise, all 10,000 clean:",
-            after="It falls more slowly than a CNN that never saw noise and is ahead of it from 0.2 on; a CNN that was "
+            after="It falls more slowly than a CNN that never saw noise and is ahead of it from 0.1 on; a CNN that was "
             "trained with\nnoise is better than both.",
         ),
     ),
