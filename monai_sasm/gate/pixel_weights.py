@@ -32,7 +32,19 @@ class PixelWeights:
     """
 
     def __init__(self, shape: tuple[int, ...], part: Callable[[Part], ExpertWeights]) -> None:
-        self.shape, self.part = shape, part
+        self.shape, self._part = shape, part
+        self._whole: ExpertWeights | None = None
+
+    def part(self, where: Part) -> ExpertWeights:
+        """Weights in some rows and columns, ``(B, E, h, w)``; not to be changed: those of a small image are kept."""
+        if where != self._everywhere() or len(list(bands(*self.shape[2:]))) > 1:
+            return self._part(where)
+        if self._whole is None:
+            self._whole = self._part(where)
+        return self._whole
+
+    def _everywhere(self) -> Part:
+        return slice(0, self.shape[2]), slice(0, self.shape[3])
 
     @classmethod
     def of(cls, weights: ExpertWeights | PixelWeights) -> PixelWeights:
@@ -68,7 +80,7 @@ class PixelWeights:
 
     def whole(self) -> ExpertWeights:
         """All of them."""
-        return self.part((slice(0, self.shape[2]), slice(0, self.shape[3])))
+        return self.part(self._everywhere())
 
     def mean(self) -> Tensor:
         """``(B, E)``: the mean of each class over each image."""

@@ -7,7 +7,7 @@ import torch
 
 from monai_sasm.functional.tiling import cut
 from monai_sasm.gate.occupied import confine, occupied
-from monai_sasm.gate.pixel_weights import PixelWeights
+from monai_sasm.gate.pixel_weights import Part, PixelWeights
 from monai_sasm.gate.routing import enlarge
 from monai_sasm.types import Modality
 from tests.weight_maps import maps
@@ -44,3 +44,21 @@ def test_a_fault_is_seen_where_it_outweighs_the_others() -> None:
     assert of(maps(0.5, 0.02)).present().tolist() == [[True, True, True]]
     assert of(maps(1.0, 0.0)).present().tolist() == [[False, True, False]]
     assert of(0.5 * maps(1.0, 0.0) + 0.5 * maps(0.0, 0.0)).present().tolist() == [[False, False, False]]
+
+
+def test_the_weights_of_a_small_image_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    given = torch.rand(1, 3, 40, 24, generator=torch.Generator().manual_seed(0))
+
+    def part(where: Part) -> torch.Tensor:
+        asked.append(where)
+        return cut(given, where)
+
+    weights = PixelWeights((1, 3, 40, 24), part)
+    torch.testing.assert_close(weights.mean(), given.mean((2, 3)))
+    assert weights.present().shape == (1, 3)
+    assert torch.equal(weights.whole(), given)
+    assert len(asked) == 1
+    monkeypatch.setattr("monai_sasm.functional.tiling.BAND", 24 * 16)  # a large one is not kept
+    torch.testing.assert_close(weights.mean(), given.mean((2, 3)))
+    assert len(asked) > 2
