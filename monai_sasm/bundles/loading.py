@@ -48,7 +48,6 @@ def load(
     """
     import torch
 
-    from monai_sasm.functional.folding import fold_batch_norms
     from monai_sasm.functional.precision import resolve_precision
 
     wanted = resolve_precision(precision, device)
@@ -70,10 +69,7 @@ def load(
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     if root.parent == shipped_folder().resolve():
         compare(weights, digest)
-    network = network.eval().requires_grad_(False)
-    if section["role"] == "gate":
-        fold_batch_norms(network)
-    network = network.to(device)
+    network = network.eval().requires_grad_(False).to(device)
     if all(weight.ndim <= 4 for weight in network.parameters()):  # convolutions of volumes have no such order
         network = network.to(memory_format=torch.channels_last)
     return Bundle(

@@ -13,6 +13,7 @@ import torch
 from monai_sasm import bundles
 from monai_sasm.bundles import Bundle
 from monai_sasm.errors import BundleError, RefusedError
+from monai_sasm.functional.folding import fold_batch_norms
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.precision import resolve_precision
 from monai_sasm.gate.mobilenet import SpatialGate
@@ -111,7 +112,10 @@ class Restorer:
         sections = bundles.readable_sections(found)
 
         def load(name: str, variant: str | None) -> Bundle:
-            return bundles.load(found[name], place, precision=precision, overlay=variant)
+            bundle = bundles.load(found[name], place, precision=precision, overlay=variant)
+            if bundle.role == "gate":
+                fold_batch_norms(bundle.network)
+            return bundle
 
         def of_role(role: str) -> LazyBundles:
             return LazyBundles({name: s for name, s in sections.items() if s["role"] == role}, load)

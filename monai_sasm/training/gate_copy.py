@@ -94,7 +94,7 @@ def without(head: GateHead, name: str) -> GateHead:
 def write_gate(head: GateHead, root: Path, folder: Path) -> None:
     """A copy of the gate bundle ``root`` in a new folder, with another head."""
     shutil.copytree(root, folder)
-    state = torch.load(root / "models" / "model.pt", map_location="cpu", weights_only=True)  # nothing folded yet
+    state = {key: _half(value) for key, value in head.network.state_dict().items()}
     # float32: the weight of a feature that hardly varies may be too large for float16
     state |= {"head.weight": head.weight[..., None, None].contiguous(), "head.bias": head.bias}
     torch.save(state, folder / "models" / "model.pt")

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from monai_sasm.bundles import load
-from monai_sasm.bundles.finding import shipped_folder
 from monai_sasm.functional.folding import fold_batch_norms
-from monai_sasm.gate.mobilenet import SpatialGate
+from monai_sasm.restoration.restorer import Restorer
 
 
 def norms(network: nn.Module) -> list[nn.Module]:
@@ -18,14 +17,16 @@ def norms(network: nn.Module) -> list[nn.Module]:
 
 
 def test_the_gate_in_use_is_folded_and_answers_as_its_weights_say() -> None:
-    used = load("gate_mobilenet").network
+    gate = Restorer("cpu").gate
+    assert gate is not None
+    used, plain = gate.network, load("gate_mobilenet").network  # as it is exported, extended and trained on
     assert not norms(used)
-    plain = SpatialGate(used.classes)
-    state = torch.load(shipped_folder() / "gate_mobilenet" / "models" / "model.pt", weights_only=True)
-    plain.load_state_dict(state)
+    assert len(norms(plain)) == 52
+    convolution = used.trunk[3].conv[0][0].weight
+    assert convolution.is_contiguous(memory_format=torch.channels_last)
     image, sigma = torch.rand(1, 3, 72, 96, generator=torch.Generator().manual_seed(0)), torch.full((1, 1, 72, 96), 0.1)
     with torch.inference_mode():
-        wanted = plain.eval()(image, sigma)
+        wanted = plain(image, sigma)
         torch.testing.assert_close(used(image, sigma), wanted, atol=1e-4, rtol=1e-4)
     assert wanted.std() > 0.1
 
