@@ -28,6 +28,15 @@ def require(module: str, feature: str, install: str) -> ModuleType:
         raise MissingExtraError(f"{feature} needs {module!r}, which is not installed: {install}") from error
 
 
+def matplotlib(feature: str) -> ModuleType:
+    """matplotlib, asked for before ``feature`` measures anything: it draws last.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    return require("matplotlib", feature, "pip install 'monai-sasm[evaluate]'")
+
+
 def torchvision() -> ModuleType:
     """torchvision, also beside a torch build its compiled operators do not match.
 

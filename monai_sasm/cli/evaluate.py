@@ -14,13 +14,12 @@ from monai_sasm.cli.arguments import Cluster, Scheduler, Trust
 from monai_sasm.cli.output import SOME_FAILED, exit_code, logger, one_line_errors, say_lines, set_up_logging
 from monai_sasm.errors import as_flags
 from monai_sasm.evaluation.report import PROTOCOLS
-from monai_sasm.optional import require
+from monai_sasm.optional import matplotlib
 
 if TYPE_CHECKING:
     from monai_sasm.protocols.brats import Engine
 
 NAMES = ", ".join(PROTOCOLS)
-INSTALL = "pip install 'monai-sasm[evaluate]'"
 PROTOCOL_OUTPUT, OWN_OUTPUT = Path("docs/results"), Path("comparison")
 
 
@@ -91,7 +90,7 @@ def evaluate(
         from monai_sasm.restoration.targets import check_output
 
         check_output(output or PROTOCOL_OUTPUT, named=False)
-        require("matplotlib", "sasm evaluate", INSTALL)  # which draws when all is measured
+        matplotlib("sasm evaluate")
         wanted = protocols or []
         further = _labelled(weights or [])
         if further and (not wanted or wanted == ["brats"]):

@@ -10,7 +10,7 @@ import typer
 
 from monai_sasm.cli.arguments import Input, ModalityOption, Overwrite, Quiet, Trust, Verbose
 from monai_sasm.cli.output import logger, one_line_errors, say, set_up_logging
-from monai_sasm.optional import require
+from monai_sasm.optional import matplotlib
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def qualify(
         if output.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"the page is HTML and its numbers go beside it as .json, got {output}; name it .html")
         check_output(output.parent, named=False)
-        require("matplotlib", "sasm qualify", "pip install 'monai-sasm[evaluate]'")  # which draws when all is measured
+        matplotlib("sasm qualify")
         wish = Wish(slices, target_noise, dose, expert, gate)
         entries = inventory(source, modality)
         _guard(output, entries, overwrite=overwrite)
