@@ -152,7 +152,7 @@ class ShowProgress:
     def attach(self, engine: Engine) -> None:
         """Register on a MONAI trainer."""
         if sys.stderr.isatty():
-            ProgressBar(disable=None).attach(engine, output_transform=lambda _: {"loss": loss_of(engine)})
+            ProgressBar().attach(engine, output_transform=lambda _: {"loss": loss_of(engine)})
 
 
 class StopWithoutLoss:
