@@ -23,6 +23,7 @@ from monai_sasm.io.silence import quiet
 
 PLUGINS = "pip install imagecodecs pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
 
+PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _J2K_SIZE_MARKER = b"\xff\x4f\xff\x51"
 _AIR = -1000.0  # HU
@@ -198,11 +199,14 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
     """Bits above Bits Stored (PS3.5 8.1.1) cut off where something explains them, and refused where nothing does.
 
     What explains them: ``foreign_bits``; two's complement in Bits Stored; one value that all pixels have that do not
-    fit, which is undeclared padding and is kept.
+    fit, which is undeclared padding and is kept. Padding whose sign ends at Bits Stored is negative, as other pixels
+    are: some writers extend the sign of the image alone.
     """
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     limits = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     padding_range = _padding_range(dataset, signed)
+    if signed:
+        raw = np.where(_in_range(extended(raw, bits), padding_range), extended(raw, bits), raw)
     padding = _in_range(raw, padding_range)
     outside = ((raw < limits[0]) | (raw > limits[1])) & ~padding
     if outside.any():
@@ -213,6 +217,7 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
             raw = np.where(padding, raw, within)
             padding |= _in_range(raw, padding_range)  # which other bits had hidden
         elif np.ptp(raw[outside]) == 0:
+            raw = np.where(outside, extended(raw, bits), raw) if signed else raw
             padding |= outside
         else:
             raise UnreadableError(
@@ -222,6 +227,12 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
     if padding_range is not None and not _is_below_air(dataset, padding_range[1]):
         padding = _regions(raw, padding)
     return StoredPixels(raw, padding, padding_range, limits, (declared & ~padding).sum((1, 2)))
+
+
+def extended(values: NDArray[np.int32], bits: int) -> NDArray[np.int32]:
+    """Signed integers of ``bits`` that have nothing above them, with their sign; all others as they are."""
+    half = 1 << bits - 1
+    return np.where((values >= half) & (values < 2 * half), values - 2 * half, values)
 
 
 def _in_range(raw: NDArray[np.int32], ends: tuple[int, int] | None) -> NDArray[np.bool_]:
@@ -262,7 +273,7 @@ def _is_smoother(one: NDArray[np.int32], other: NDArray[np.int32], where: NDArra
 
 def _padding_range(dataset: Dataset, signed: bool) -> tuple[int, int] | None:
     try:
-        ends = [int(dataset[key].value) for key in ("PixelPaddingValue", "PixelPaddingRangeLimit") if key in dataset]
+        ends = [int(dataset[key].value) for key in PADDING if key in dataset]
     except (TypeError, ValueError):
         return None
     if not ends:
@@ -270,6 +281,7 @@ def _padding_range(dataset: Dataset, signed: bool) -> tuple[int, int] | None:
     wrap = 1 << int(dataset.BitsAllocated)
     if signed:  # written as US by some devices although the pixels are signed
         ends = [end - wrap if end >= wrap // 2 else end for end in ends]
+        ends = extended(np.array(ends), int(dataset.BitsStored)).tolist()
     else:
         ends = [end + wrap if end < 0 else end for end in ends]
     return min(ends), max(ends)

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from monai_sasm.io.commit import create
+from monai_sasm.io.dicom.pixels import PADDING, extended
 from monai_sasm.io.dicom.values import text_of
 
 _SIZES = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated")
@@ -44,6 +45,10 @@ def set_pixels(dataset: Dataset, stored: NDArray[np.int32]) -> None:
     dataset.PixelData = packed + b"\0" * (len(packed) % 2)
     dataset["PixelData"].VR = "OW" if bytes_each == 2 else "OB"
     dataset["PixelData"].is_undefined_length = False
+    for keyword in PADDING:  # with its sign, which the pixels have now
+        value = dataset.get(keyword)
+        if signed and isinstance(value, int) and (whole := int(extended(np.array(value), dataset.BitsStored))) != value:
+            dataset.add_new(dataset[keyword].tag, "SS", whole)
 
 
 def save(dataset: Dataset, path: Path, sources: Iterable[Path]) -> None:

@@ -12,6 +12,7 @@ from pydicom.encaps import encapsulate
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.dicom.pixels import StoredPixels, encode, read_stored
+from monai_sasm.io.dicom.saving import set_pixels
 from tests.io.dicom.dicom_cases import PADDING, SIZE, ct_slice, file_meta_of, save
 
 LOSSLESS_JPEG, JPEG_LS = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80"
@@ -49,6 +50,37 @@ def test_padding_beyond_bits_stored_stays(
 def test_a_sign_within_bits_stored_is_taken(tmp_path: Path) -> None:
     within = (SIGNED & 0xFFF).astype(np.int16)
     np.testing.assert_array_equal(read(tmp_path, within).values[0], SIGNED)
+
+
+@pytest.mark.parametrize("declared", [-2000, 2096, None])
+@pytest.mark.parametrize("image", [SIGNED, (ROW * COLUMN % 97).astype(np.int16)], ids=["below 0", "from 0"])
+@pytest.mark.parametrize("coded", [False, True])
+def test_the_sign_of_padding_may_end_at_bits_stored(
+    tmp_path: Path, image: NDArray[np.int16], declared: int | None, coded: bool
+) -> None:
+    """-2000 is 2096 in 12 bits: bone, where the image begins at -1024 HU."""
+    wanted = image.copy()
+    wanted[:7] = -2000
+    pixels = wanted.copy()
+    pixels[:7] = 2096
+    frame = (JPEG_LS, bytes(imagecodecs.jpegls_encode((pixels & 0xFFF).astype(np.uint16)))) if coded else None
+    stored = read(tmp_path, pixels, frame, PixelPaddingValue=declared)
+    np.testing.assert_array_equal(stored.values[0], wanted)
+    if declared is not None or not coded:
+        np.testing.assert_array_equal(stored.padding[0], wanted == -2000)
+
+
+def test_padding_is_written_with_the_sign_of_its_pixels(tmp_path: Path) -> None:
+    pixels = SIGNED.copy()
+    pixels[:7] = 2096
+    dataset = ct_slice(0, BitsStored=12, HighBit=11, PixelData=pixels.tobytes())
+    dataset.add_new("PixelPaddingValue", "US", 2096)
+    whole, stored = read_stored(save(dataset, tmp_path / "a"))
+    set_pixels(whole, stored.values[0])
+    back, again = read_stored(save(whole, tmp_path / "b"))
+    assert back.PixelPaddingValue == -2000
+    np.testing.assert_array_equal(back.pixel_array == -2000, stored.padding[0])
+    np.testing.assert_array_equal(again.values, stored.values)
 
 
 def test_padding_below_other_bits_stays(tmp_path: Path) -> None:
