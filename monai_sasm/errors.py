@@ -10,6 +10,8 @@ DISK_FULL = frozenset({"ENOSPC", "EDQUOT", "EROFS"})
 """Names of errors after which nothing more can be written."""
 DISK_FAULTS = DISK_FULL | {"EIO", "EMFILE", "ENFILE"}
 """Names of errors that are no fault of the image under way: it may be tried again."""
+MEMORY_FAULTS = frozenset({"MemoryError", "OutOfMemoryError"})
+"""Names of errors for want of memory, of the machine or of the accelerator: another program may have it for now."""
 EXTRAS = {
     "dask": "cluster",
     "dask_jobqueue": "cluster",
@@ -71,7 +73,7 @@ def reason_of(error: BaseException, private: Iterable[str] = ()) -> str:
     """
     if isinstance(error, MemoryError):
         return "not enough memory; restore fewer or smaller images at once"
-    if isinstance(error, RuntimeError) and "out of memory" in str(error):
+    if _is_of_accelerator(error):
         return "the accelerator has not enough memory; use device='cpu'"
     if not (isinstance(error, (ValueError, OSError, ImportError, RuntimeError)) and str(error)):
         return f"unforeseen {type(error).__name__}; run again with -vv for the traceback"
@@ -117,7 +119,15 @@ def _flag(found: re.Match[str]) -> str:
 
 
 def error_name(error: BaseException) -> str:
-    """The name of an error: of the system's, where it is one (``ENOSPC``), else of its type."""
+    """The name of an error: of the system's, where it is one (``ENOSPC``), else of its type.
+
+    ``OutOfMemoryError`` for every accelerator: torch has that type for CUDA alone.
+    """
     if isinstance(error, OSError) and error.errno is not None:
         return errno.errorcode.get(error.errno, "OSError")
-    return type(error).__name__
+    return "OutOfMemoryError" if _is_of_accelerator(error) else type(error).__name__
+
+
+def _is_of_accelerator(error: BaseException) -> bool:
+    """Whether an accelerator has not enough memory."""
+    return isinstance(error, RuntimeError) and "out of memory" in str(error)

@@ -15,7 +15,7 @@ from typing import Any
 
 from monai_sasm.io.dicom.header import read_header
 from monai_sasm.node.config import INSTALL, DicomPeer
-from monai_sasm.node.deliver import UNCOMPRESSED, NotTakenError, UnreachableError, association
+from monai_sasm.node.deliver import UNCOMPRESSED, NotTakenError, UnreachableError, association, refusal
 from monai_sasm.optional import require
 
 SOP_CLASS, SOP_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
@@ -127,7 +127,8 @@ def ask(peer: DicomPeer, files: Iterable[Path], calling: str, *, commitments: Co
             if "Status" not in status:
                 raise UnreachableError(f"{peer.name} broke the association")
             if status.Status != _SUCCESS:
-                raise NotTakenError(f"{peer.name} refuses storage commitment (status {status.Status:04X})")
+                said = f"{peer.name} refuses storage commitment (status {status.Status:04X})"
+                raise refusal(said, [int(status.Status)])
             transaction.reported.wait(HOLD_SECONDS)
     except BaseException:
         commitments.forget(transaction)
@@ -146,7 +147,8 @@ def check(transaction: Transaction, peer: DicomPeer, uids: Mapping[Path, str]) -
     lost = set(uids.values()) - transaction.committed
     if lost:
         reasons = ", ".join(f"{reason:04X}" for reason in sorted(set(transaction.reasons))) or "not told"
-        raise NotTakenError(f"{peer.name} commits to {len(uids) - len(lost)} of {len(uids)} objects (reason {reasons})")
+        said = f"{peer.name} commits to {len(uids) - len(lost)} of {len(uids)} objects (reason {reasons})"
+        raise refusal(said, transaction.reasons)
 
 
 def _reference(file: Path) -> Any:

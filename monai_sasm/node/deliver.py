@@ -25,6 +25,9 @@ _OUTAGES = (401, 403, 404, 408, 429)
 """HTTP errors that somebody will mend: wrong credentials or address, overload."""
 UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 _RESOURCES = range(0xA700, 0xA800)
+_TROUBLE = (0x0110, 0x0124, 0x0213, *range(0xC000, 0xD000))
+"""Processing failure, not authorised, resource limitation, cannot understand (PS3.7 annex C, PS3.4 table B.2-1): of an
+object that will never be taken, or of any while the archive is in trouble; nobody can tell which."""
 _WARNINGS = range(0xB000, 0xC000)
 
 Instances = Mapping[Path, str]
@@ -39,6 +42,10 @@ class NotTakenError(ValueError):
     """The destination has refused some objects for good; the others have been taken."""
 
 
+class TroubleError(NotTakenError):
+    """It has refused some, for good or because it is in trouble itself."""
+
+
 def deliver(peer: Peer, files: Sequence[Path], calling: str, taken: Callable[[list[str]], None]) -> None:
     """Send DICOM files as they are.
 
@@ -50,7 +57,7 @@ def deliver(peer: Peer, files: Sequence[Path], calling: str, taken: Callable[[li
 
     Raises:
         UnreachableError: it does not answer, rejects the association, or is out of resources.
-        NotTakenError: it refused some for good.
+        NotTakenError: it refused some for good; :class:`TroubleError` where it may take them later.
         ValueError: a file is damaged; nothing has been sent.
     """
     instances = {file: sop_instance(file) for file in files}
@@ -128,7 +135,13 @@ def _c_store(peer: DicomPeer, files: Instances, calling: str, taken: Callable[[l
             else:
                 refused.append(status)
     if refused:
-        raise NotTakenError(f"{peer.name} refused {len(refused)} of {len(files)} objects (status {refused[0]:04X})")
+        said = f"{peer.name} refused {len(refused)} of {len(files)} objects (status {refused[0]:04X})"
+        raise refusal(said, refused)
+
+
+def refusal(said: str, reasons: Iterable[int]) -> NotTakenError:
+    """The error for statuses or Failure Reasons: a :class:`TroubleError` where one of them may pass."""
+    return TroubleError(said) if any(reason in _TROUBLE for reason in reasons) else NotTakenError(said)
 
 
 def _contexts(files: Iterable[Path]) -> list[tuple[str, tuple[str, ...]]]:
@@ -155,11 +168,11 @@ def _stow(peer: WebPeer, files: Instances, taken: Callable[[list[str]], None]) -
     from monai_sasm.node.web import Web
 
     web = Web(peer)
-    refused = 0
+    refused: list[int] = []
     for batch in _batches(files):
         refused += _store_batch(web, peer, {file: files[file] for file in batch}, taken)
     if refused:
-        raise NotTakenError(f"{peer.name} refused {refused} of {len(files)} objects")
+        raise refusal(f"{peer.name} refused {len(refused)} of {len(files)} objects", refused)
 
 
 def _batches(files: Iterable[Path]) -> list[list[Path]]:
@@ -175,8 +188,8 @@ def _batches(files: Iterable[Path]) -> list[list[Path]]:
     return batches
 
 
-def _store_batch(web: Web, peer: WebPeer, files: Instances, taken: Callable[[list[str]], None]) -> int:
-    """Send one request; how many objects the server has refused.
+def _store_batch(web: Web, peer: WebPeer, files: Instances, taken: Callable[[list[str]], None]) -> list[int]:
+    """Send one request; the Failure Reason of each object that the server has refused, 0 where it gives none.
 
     An object is stored only where the server names it as stored. A login page, a proxy or a wrong address answers 200
     as well; what it says nothing of is sent again.
@@ -195,13 +208,13 @@ def _store_batch(web: Web, peer: WebPeer, files: Instances, taken: Callable[[lis
         raise UnreachableError(f"{peer.name} is out of resources")
     untold = known - said.taken - set(failed)
     if not untold:
-        return len(failed)
+        return list(failed.values())
     if said.code in _OUTAGES or said.code >= 500:
         raise UnreachableError(f"{peer.name} answers HTTP {said.code}")
     if said.code >= 400 and not (said.taken or failed):  # a refusal of the whole request: because of which object?
         if len(files) == 1:
-            return 1
-        return sum(_store_batch(web, peer, {file: uid}, taken) for file, uid in files.items())
+            return [0]
+        return [reason for file, uid in files.items() for reason in _store_batch(web, peer, {file: uid}, taken)]
     raise UnreachableError(
         f"{peer.name} answers HTTP {said.code} and does not say that it has stored {len(untold)} of {len(files)} "
         "objects; check its address"

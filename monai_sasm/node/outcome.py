@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from monai_sasm.errors import DISK_FAULTS, error_name
+from monai_sasm.errors import DISK_FAULTS, MEMORY_FAULTS, error_name
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class Outcome:
     written: int
     refused: tuple[tuple[tuple[Path, ...], str], ...]
     passed: tuple[tuple[tuple[Path, ...], str], ...] = ()
+
+
+class NoMemoryError(RuntimeError):
+    """The memory of the machine or of the accelerator did not suffice."""
 
 
 class Restores(Protocol):
@@ -45,6 +49,11 @@ class Restores(Protocol):
 def is_disk_fault(error: BaseException) -> bool:
     """Whether the disk is full or failing: no fault of the series, which is tried again."""
     return error_name(error) in DISK_FAULTS
+
+
+def is_memory_fault(error: BaseException) -> bool:
+    """Whether memory did not suffice, which another program may have for now."""
+    return isinstance(error, NoMemoryError) or error_name(error) in MEMORY_FAULTS
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -12,10 +12,10 @@ from typing import Any
 from monai_sasm.batch.job import BatchJob
 from monai_sasm.batch.plan import plan
 from monai_sasm.batch.work import restorer_of, run_at_once
-from monai_sasm.errors import DISK_FAULTS, BundleError
+from monai_sasm.errors import DISK_FAULTS, MEMORY_FAULTS, BundleError
 from monai_sasm.io.apart import decoding_apart
 from monai_sasm.node.fields import as_list, check_fields
-from monai_sasm.node.outcome import Outcome
+from monai_sasm.node.outcome import NoMemoryError, Outcome
 from monai_sasm.restoration.options import Options
 from monai_sasm.types import Modality
 
@@ -81,6 +81,8 @@ class SeriesRestorer:
                 row = run_at_once(task, job, restorer=self._restorer, progress=progress)
             if row.get("error") in DISK_FAULTS:
                 raise OSError(getattr(errno, row["error"]), row["reason"])
+            if row.get("error") in MEMORY_FAULTS:
+                raise NoMemoryError(row["reason"])
             if row["status"] == "ok":
                 written += row["output"]["files"]
             else:

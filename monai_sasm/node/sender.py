@@ -1,8 +1,8 @@
 """From the spool to every destination: what has been taken is noted, what failed is tried again, later and later.
 
 Each destination has its own queue, so that none waits for another. A job leaves the spool when every destination has
-all of it, and has committed to keep it where that is asked; where one refuses it for good, it is set aside after the
-others have it. A job at which a destination breaks down each time (an object that crashes its receiver, or is answered
+all of it, and has committed to keep it where that is asked; where one refuses it for good, or for a day by what may be
+its own trouble, it is set aside after the others have it. A job at which a destination breaks down each time (an object that crashes its receiver, or is answered
 by HTTP 500) waits behind the others.
 """
 
@@ -19,13 +19,15 @@ from monai_sasm.node.backoff import Backoff
 from monai_sasm.node.commitment import Commitments, Transaction, ask, check
 from monai_sasm.node.config import DicomPeer, NodeConfig, Peer
 from monai_sasm.node.counters import Counters
-from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver, sop_instance
+from monai_sasm.node.deliver import NotTakenError, TroubleError, UnreachableError, deliver, sop_instance
 from monai_sasm.node.outcome import is_disk_full
 from monai_sasm.node.progress import Progress
 from monai_sasm.node.spool import Job, Spool
 
 MAX_REFUSALS = 3
 """So often may a destination refuse objects of a job for good, or an unforeseen error come, before it is given up."""
+MAX_TROUBLE = 86400.0
+"""Seconds for which it may refuse objects of a job by what may be its own trouble, before it is given up: a night."""
 MAX_SILENCE = 60.0
 """Seconds after which a destination that does not answer is asked again, at the latest: asking costs little, and one
 that comes and goes would be missed again and again."""
@@ -260,8 +262,9 @@ class DestinationQueue:
             return further
         except NotTakenError as error:  # other jobs may well go through
             self._postpone(job, str(error), self._later.failed(job.name))
-            if self._later.failures(job.name) >= MAX_REFUSALS:
-                self.refused[job.name] = f"{self.peer.name} refused objects {MAX_REFUSALS} times: {error}"
+            times, trouble = self._later.failures(job.name), isinstance(error, TroubleError)
+            if times >= MAX_REFUSALS and not (trouble and self._later.lasted(job.name) < MAX_TROUBLE):
+                self.refused[job.name] = f"{self.peer.name} refused objects {times} times: {error}"
                 self._sender.end(job)
             return further
         self.unreachable = None

@@ -20,7 +20,7 @@ from monai_sasm.node.commitment import Commitments
 from monai_sasm.node.config import DicomPeer, NodeConfig
 from monai_sasm.node.counters import Counters
 from monai_sasm.node.health import HealthServer
-from monai_sasm.node.outcome import Outcome, Restores, is_disk_fault, is_disk_full
+from monai_sasm.node.outcome import Outcome, Restores, is_disk_fault, is_disk_full, is_memory_fault
 from monai_sasm.node.progress import Progress
 from monai_sasm.node.receive import Receiver
 from monai_sasm.node.sender import DestinationQueue, Sender
@@ -29,6 +29,8 @@ from monai_sasm.node.tls import client_context
 
 MAX_FAILURES = 5
 """So often may an error nobody foresaw meet one series, before that series is set aside."""
+MAX_SHORTAGE = 3600.0
+"""Seconds for which a series is tried again when memory does not suffice for it."""
 _FORGET_SECONDS = 3600.0  # between two looks at what is too old
 _POLL = 0.1  # seconds between two looks at the spool
 _TAKING_OVER, _RESTORING = "taking series over", "restoring"
@@ -168,7 +170,7 @@ class Node:
                 error = self._one_at_a_time(job.name, partial(self._restore, job))
                 if error is None:
                     self._progress.made(_RESTORING)
-                elif self._later.failures(job.name) >= MAX_FAILURES and not is_disk_full(error):
+                elif self._is_given_up(job.name, error):
                     self._one_at_a_time(job.name, partial(self._quarantine, job, reason_of(error)))
                 return True
         return False
@@ -185,6 +187,12 @@ class Node:
             return error
         self._later.forget(name)
         return None
+
+    def _is_given_up(self, name: str, error: Exception) -> bool:
+        """Whether a series that fails again and again is to be set aside."""
+        if is_disk_full(error) or (is_memory_fault(error) and self._later.lasted(name) < MAX_SHORTAGE):
+            return False
+        return self._later.failures(name) >= MAX_FAILURES
 
     def _take_over(self, key: str) -> None:
         with self._arrivals.taking(key):
@@ -215,7 +223,7 @@ class Node:
             building.mkdir()
             outcome = self._restorer(job.source, building, lambda part: self._progress.made(_RESTORING))
         except Exception as error:
-            if is_disk_fault(error):
+            if is_disk_fault(error) or is_memory_fault(error):
                 self.spool.stop(job)
                 raise
             logger.debug("traceback", exc_info=True)

@@ -31,7 +31,7 @@ def derived(name: str) -> set[str]:
 
 def test_a_quarantined_job_that_is_moved_to_ready_whole(tmp_path: Path, archive: Archive) -> None:
     """The recovery that the README names, of a job that a destination had refused: it holds derived files."""
-    archive.status = 0xC000
+    archive.status = 0xA900
     with running(tmp_path, archive) as (node, rows):
         send(node, series("refused"))
         wait_for(lambda: rows)

@@ -15,7 +15,8 @@ from pynetdicom import AE, build_role, evt
 from monai_sasm.batch.settings import read_settings
 from monai_sasm.node import commitment
 from monai_sasm.node.commitment import SOP_CLASS, SOP_INSTANCE
-from monai_sasm.node.config import config_from
+from monai_sasm.node.config import DicomPeer, config_from
+from monai_sasm.node.deliver import NotTakenError, TroubleError
 from tests.data import CHECKOUT
 from tests.io.dicom.dicom_cases import CT, ct_slice, mr_slice, uid
 from tests.node.orthanc import TITLE, running_orthanc
@@ -171,7 +172,7 @@ def test_what_is_not_kept_is_sent_again(
         (lambda request: None, 0, "has not reported storage commitment within 0.8 s"),
         (another_transaction, 0, "has not reported"),
         (unreadable, 0, "has not reported"),
-        (all_kept, 0x0110, "refuses storage commitment (status 0110)"),
+        (all_kept, 0x0122, "refuses storage commitment (status 0122)"),
     ],
 )
 def test_without_commitment_a_job_is_set_aside_after_some_attempts(
@@ -186,6 +187,16 @@ def test_without_commitment_a_job_is_set_aside_after_some_attempts(
         assert reason in rows[0]["reason"]
         (job,) = node.spool.jobs("quarantine")
         assert len(job.files()) == SLICES
+
+
+@pytest.mark.parametrize(("reason", "kind"), [(0x0112, NotTakenError), (0x0110, TroubleError), (0x0213, TroubleError)])
+def test_what_a_destination_in_trouble_does_not_commit_to(reason: int, kind: type, tmp_path: Path) -> None:
+    transaction = commitment.Transaction("1.2", 1.0)
+    transaction.reported.set()
+    transaction.reasons = (reason,)
+    with pytest.raises(NotTakenError, match="commits to 0 of 1 objects") as raised:
+        commitment.check(transaction, DicomPeer("pacs", "PACS", "127.0.0.1", 104), {tmp_path: "1.2.3"})
+    assert raised.type is kind
 
 
 def test_a_destination_that_knows_no_storage_commitment(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pydicom
 import pytest
 
 from monai_sasm.node.config import WebPeer
-from monai_sasm.node.deliver import NotTakenError, UnreachableError, deliver
+from monai_sasm.node.deliver import NotTakenError, TroubleError, UnreachableError, deliver
 from monai_sasm.node.dicomweb import SeriesFound, fetch_series, find_series
 from monai_sasm.node.web import Web
 from tests.command import sasm
@@ -244,11 +244,13 @@ def test_push_says_what_was_refused(server: Server, files: list[Path], capsys: A
     assert row["reason"] == "server refused 1 of 3 objects"
 
 
-def test_the_failed_sequence_is_heard(server: Server, files: list[Path]) -> None:
-    server.answer = lambda method, path, body: stored(body, {uid("plain", 2): 0xC000})
+@pytest.mark.parametrize(("reason", "kind"), [(0xC000, TroubleError), (0x0110, TroubleError), (0xA900, NotTakenError)])
+def test_the_failed_sequence_is_heard(reason: int, kind: type, server: Server, files: list[Path]) -> None:
+    server.answer = lambda method, path, body: stored(body, {uid("plain", 2): reason})
     taken: list[str] = []
-    with pytest.raises(NotTakenError, match="refused 1 of 3"):
+    with pytest.raises(NotTakenError, match="refused 1 of 3") as raised:
         deliver(WebPeer("web", server.url), files, "SASM", taken.extend)
+    assert raised.type is kind
     assert taken == [uid("plain", 0), uid("plain", 1)]
 
 

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import pydicom
 import pytest
+import torch
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID
@@ -23,9 +24,9 @@ from monai_sasm.batch import work
 from monai_sasm.batch.settings import read_settings
 from monai_sasm.errors import RefusedError
 from monai_sasm.io.silence import quiet
-from monai_sasm.node import config
+from monai_sasm.node import config, sender, service
 from monai_sasm.node.config import config_from
-from monai_sasm.node.outcome import Outcome
+from monai_sasm.node.outcome import NoMemoryError, Outcome
 from monai_sasm.node.restorer import SeriesRestorer
 from monai_sasm.node.service import Node
 from tests.io.dicom.dicom_cases import CT, ct_slice, file_meta_of, other_object, save, uid
@@ -365,6 +366,40 @@ def test_a_failing_disk_during_restoration_is_tried_again(tmp_path: Path, archiv
         wait_for(lambda: len(archive.taken) == SLICES)
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB"), MemoryError()])
+def test_want_of_memory_is_tried_again_for_an_hour(
+    error: Exception, tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restorer = Renamer()
+    restorer.fail = error
+    with running(tmp_path, archive, restorer, retry_seconds=0.02) as (node, rows):
+        send(node, series())
+        wait_for(lambda: node.counters.snapshot()["errors"] > service.MAX_FAILURES)
+        assert not rows
+        restorer.fail = None
+        wait_for(lambda: len(archive.taken) == SLICES)
+        restorer.fail = error
+        monkeypatch.setattr(service, "MAX_SHORTAGE", 0.1)
+        send(node, series("huge"))
+        wait_for(lambda: len(rows) == 2)
+        assert (rows[1]["status"], "not enough memory" in rows[1]["reason"]) == ("failed", True)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS out of memory")])
+def test_an_accelerator_without_memory_is_no_fault_of_the_series(
+    error: Exception, tmp_path: Path, toy_restorer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(*given: Any, **named: Any) -> None:
+        raise error
+
+    work._restorer.cache_clear()
+    monkeypatch.setattr(work, "_written", written)
+    save(ct_slice(0), tmp_path / "source" / "one.dcm")
+    with pytest.raises(NoMemoryError, match=r"^the accelerator has not enough memory"):
+        SeriesRestorer({"device": "cpu"})(tmp_path / "source", tmp_path / "derived")
+    work._restorer.cache_clear()
+
+
 def test_a_derived_file_that_is_damaged_blocks_nobody(tmp_path: Path) -> None:
     archive = Archive()
     with running(tmp_path, archive) as (node, _):
@@ -413,6 +448,27 @@ def test_a_destination_out_of_resources_is_asked_again(tmp_path: Path, archive: 
         assert rows[0]["status"] == "ok"
 
 
+@pytest.mark.parametrize("status", [0x0110, 0x0124, 0xCABC])
+def test_a_destination_in_trouble_is_asked_again_for_a_day(
+    status: int, tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.status = status
+    with running(tmp_path, archive, retry_seconds=0.02) as (node, rows):
+        send(node, series())
+        wait_for(lambda: node.counters.snapshot()["send_failures"] > 2 * sender.MAX_REFUSALS)
+        assert not rows
+        archive.status = 0
+        wait_for(lambda: rows)
+        assert rows[0]["status"] == "ok"
+        assert len(archive.taken) == SLICES
+        archive.status = status
+        monkeypatch.setattr(sender, "MAX_TROUBLE", 0.1)
+        send(node, series("never"))
+        wait_for(lambda: len(rows) == 2)
+        assert rows[1]["status"] == "failed"
+        assert f"{status:04X}" in rows[1]["reason"]
+
+
 def test_a_series_at_which_a_destination_breaks_down_blocks_nobody(tmp_path: Path, archive: Archive) -> None:
     """Some archives hang up on one object, each time: those behind it must not wait for ever."""
     poison, store = uid("derived", uid("poison", 0)), archive._store
@@ -436,12 +492,12 @@ def test_a_series_at_which_a_destination_breaks_down_blocks_nobody(tmp_path: Pat
 
 
 def test_a_destination_that_refuses_for_good_blocks_nobody(tmp_path: Path, archive: Archive) -> None:
-    archive.status = 0xC000
+    archive.status = 0xA900
     with running(tmp_path, archive) as (node, rows):
         send(node, series("refused"))
         wait_for(lambda: rows)
         assert rows[0]["status"] == "failed"
-        assert "C000" in rows[0]["reason"]
+        assert "A900" in rows[0]["reason"]
         (job,) = node.spool.jobs("quarantine")
         assert len(job.files()) == SLICES, "the derived files are kept"
         archive.status = 0
