@@ -132,7 +132,7 @@ def remove_bundle(name: str, destination: Path | None = None) -> list[str]:
     that it extends is the default again.
 
     Args:
-        name: of the bundle; one whose folder is gone already may still be a class of gates.
+        name: of the bundle; one whose folder is gone already may still be a class of gates, or the default gate.
         destination: where it lies; by default the user's bundle folder.
 
     Returns:
@@ -145,6 +145,9 @@ def remove_bundle(name: str, destination: Path | None = None) -> list[str]:
     here = {path.name: path for path in available(beside(destination)).values() if path.parent == destination}
     gates = [one for one, section in readable_sections(here).items() if section["role"] == "gate" and one != name]
     extended = [one for one in gates if came_later(here[one], name)]
+    if name not in here and not extended and _is_default(name, destination):
+        choose_default_gate(DEFAULT_GATE)
+        return []
     if name not in here and not extended:
         raise BundleError(f"no bundle named {name!r} in {destination}; it has {', '.join(sorted(here)) or 'none'}")
     with workshop(destination) as work:
@@ -165,8 +168,13 @@ def remove_bundle(name: str, destination: Path | None = None) -> list[str]:
 
 def _leave(name: str, origin: str, destination: Path) -> None:
     """Where the gate ``name`` is the default, let the one it extends be that, or the shipped one."""
-    if destination.resolve() == user_folder().resolve() and default_gate() == name:
+    if _is_default(name, destination):
         choose_default_gate(origin if origin in available() else DEFAULT_GATE)
+
+
+def _is_default(name: str, destination: Path) -> bool:
+    """Whether the choice of the user's bundle folder, ``destination``, is the gate ``name``."""
+    return name != DEFAULT_GATE and destination.resolve() == user_folder().resolve() and default_gate() == name
 
 
 def _half(value: Tensor) -> Tensor:

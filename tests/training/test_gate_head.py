@@ -277,6 +277,22 @@ def test_the_default_gate_is_never_one_that_is_gone(user: Path) -> None:
     assert default_gate() == "gate_mobilenet"
 
 
+def test_the_default_gate_may_have_been_deleted_by_hand(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(user / "gate_mobilenet_extended")
+    with pytest.raises(SystemExit) as ended:
+        main(["bundles", "remove", "dim_photo_toy"])
+    assert not ended.value.code
+    assert not (user / "dim_photo_toy").exists()
+    assert "no gate named 'gate_mobilenet_extended', which" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["bundles", "remove", "gate_mobilenet_extended"])
+    assert not ended.value.code
+    assert default_gate() == "gate_mobilenet"
+    assert "default gate: gate_mobilenet, calls" in capsys.readouterr().err
+    with pytest.raises(BundleError, match="no bundle named 'gate_mobilenet_extended'"):
+        remove_bundle("gate_mobilenet_extended")
+
+
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SASM_BUNDLES", str(tmp_path / "user"))
     gate = copy_bundle("gate_mobilenet", tmp_path / "user", width=8)
