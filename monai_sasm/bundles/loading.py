@@ -48,6 +48,7 @@ def load(
     """
     import torch
 
+    from monai_sasm.functional.misfit import misfit
     from monai_sasm.functional.precision import resolve_precision
 
     wanted = resolve_precision(precision, device)
@@ -62,10 +63,14 @@ def load(
     weights = root / "models" / ("model.pt" if overlay is None else f"{overlay}_model.pt")
     if not weights.is_file():
         raise BundleError(f"{weights} is missing; train it with configs/train.yaml or copy the trained file there")
+    state = _numbers(weights)
     try:
-        network.load_state_dict(_numbers(weights))
-    except RuntimeError as error:
-        raise BundleError(f"{weights} does not fit the network of {root.name}: {error}") from error
+        network.load_state_dict(state)
+    except RuntimeError:
+        raise BundleError(
+            f"{weights} does not fit the network of {root.name}: {misfit(network, state)}; put the weights of this "
+            f"network there, or give {_config(root)} the network_def that they were trained with"
+        ) from None  # torch's error lists every weight
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     if root.parent == shipped_folder().resolve():
         compare(weights, digest)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from monai_sasm.io.volume import Volume
     from monai_sasm.restoration.restorer import Restorer
 
-REASON = 200  # characters of PyTorch's list of weights that do not fit
+REASON = 200  # characters of PyTorch's about a file that it cannot read
 DEFAULT = "default pipeline"
 """Name of the row of ``sasm restore`` without options: the gate decides which experts act where."""
 
@@ -124,13 +124,18 @@ def with_weights(bundle: Bundle, path: Path) -> Bundle:
     import torch
 
     from monai_sasm.errors import BundleError
+    from monai_sasm.functional.misfit import misfit
 
     network = copy.deepcopy(bundle.network)
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise BundleError(f"{path} does not fit {bundle.name}: {reason[:REASON]}") from error
+        raise BundleError(f"{path} holds no weights: {reason[:REASON]}") from error
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError):
+        raise BundleError(f"{path} does not fit {bundle.name}: {misfit(network, state)}") from None
     section = {key: value for key, value in bundle.metadata.get("sasm", {}).items() if key != "thinning"}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return replace(bundle, network=network, sha256=digest, metadata={**bundle.metadata, "sasm": section})

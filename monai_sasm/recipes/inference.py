@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ignite.engine import Engine
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, default_prepare_batch
 from monai.handlers import CheckpointLoader, PostProcessing
@@ -18,6 +19,7 @@ from torch import nn
 from monai_sasm.bundles.running import check_modality, running_section, warn_of_unused
 from monai_sasm.errors import RefusedError, as_flags
 from monai_sasm.functional.intensity import scaling_for
+from monai_sasm.functional.misfit import misfit
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.functional.tiling import HALO, TILE, Tile, tiles
 from monai_sasm.io.formats import inventory
@@ -167,7 +169,7 @@ def evaluator(
     if not len(dataset):
         raise RefusedError("there is no image to work on; check dataset_dir")
     writers = saving if isinstance(saving, Sequence) else [saving]
-    loading = [] if weights is None else [CheckpointLoader(str(weights), {"model": network})]
+    loading = [] if weights is None else [_Weights(str(weights), {"model": network})]
     return SupervisedEvaluator(
         device=device,  # type: ignore[arg-type]
         val_data_loader=DataLoader(dataset, batch_size=1),
@@ -177,6 +179,20 @@ def evaluator(
         prepare_batch=prepare_batch,
         val_handlers=[*loading, *(PostProcessing(writer) for writer in writers if writer is not None)],
     )
+
+
+class _Weights(CheckpointLoader):
+    """MONAI's, whose error lists every weight where they are another network's."""
+
+    def __call__(self, engine: Engine) -> None:
+        try:
+            super().__call__(engine)
+        except (RuntimeError, TypeError, ValueError):
+            network, state = self.load_dict["model"], torch.load(self.load_path, map_location="cpu", weights_only=True)
+            raise RefusedError(
+                f"{self.load_path} does not fit the network: {misfit(network, state)}; give weights of this network, or "
+                "the network_def that they were trained with"
+            ) from None
 
 
 def nifti_files(path: str | Path) -> list[dict[str, str]]:

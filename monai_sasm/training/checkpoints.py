@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from monai_sasm.errors import RefusedError, UnreadableError
+from monai_sasm.functional.misfit import misfit
 
 logger = logging.getLogger(__name__)
 _LOADING = (RuntimeError, ValueError, KeyError, TypeError)  # what loading the state of something else raises
@@ -189,11 +190,14 @@ def starting_from(network: torch.nn.Module, weights: str | Path, device: str | t
     A network that has ``adopted``, as :class:`~monai_sasm.experts.unet.ResidualUNet` has, says itself where the weights
     of a narrower one belong. Where any other layer takes more input channels than the weights know, the further ones
     come last and start at zero.
+
+    Raises:
+        RefusedError: the weights are those of another network.
     """
     if str(weights):
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        state = loaded = torch.load(weights, map_location="cpu", weights_only=True)
         adopt = getattr(network, "adopted", None)
-        if callable(adopt):
+        if callable(adopt) and isinstance(state, Mapping):
             given, state = state, adopt(state)
             wider = [name for name in given if state[name].shape != given[name].shape]
             if wider:
@@ -201,7 +205,13 @@ def starting_from(network: torch.nn.Module, weights: str | Path, device: str | t
                     "%s is of a narrower network: %d of its %d weights are widened", weights, len(wider), len(given)
                 )
         wanted = {name: value.shape for name, value in network.state_dict().items()}
-        network.load_state_dict({name: _widened(value, wanted.get(name)) for name, value in state.items()})
+        try:
+            network.load_state_dict({name: _widened(value, wanted.get(name)) for name, value in state.items()})
+        except (RuntimeError, AttributeError):
+            raise RefusedError(
+                f"initial_weights {weights} do not fit the network: {misfit(network, loaded)}; give weights of this "
+                "network, or the network_def that they were trained with"
+            ) from None  # torch's error lists every weight
     return network.to(device)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.experts.unet import ResidualUNet
 from monai_sasm.training.checkpoints import starting_from
 
@@ -50,5 +51,5 @@ def test_what_is_new_learns_from_the_first_step() -> None:
 def test_weights_of_a_wider_or_another_network_are_refused(tmp_path: Path) -> None:
     torch.save(ResidualUNet(1, [8, 16]).state_dict(), tmp_path / "given.pt")
     for other in (ResidualUNet(1, [4, 16]), ResidualUNet(3, [8, 16]), ResidualUNet(1, [8, 16, 24])):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RefusedError, match="do not fit the network: "):
             starting_from(other, tmp_path / "given.pt", "cpu")

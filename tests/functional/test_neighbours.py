@@ -17,6 +17,7 @@ from monai_sasm.bundles import Bundle
 from monai_sasm.datasets.images import slices
 from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQualityMr
 from monai_sasm.diffusion.process import Flow
+from monai_sasm.errors import RefusedError
 from monai_sasm.experts.generative import GenerativeRestorer, Prediction
 from monai_sasm.experts.unet import ResidualUNet
 from monai_sasm.functional.intensity import scaling_for
@@ -290,7 +291,7 @@ def test_a_network_with_neighbours_starts_as_the_one_without(tmp_path: Path, noi
     between = starting_from(ResidualUNet(1, [8, 16], neighbours=2, **told), tmp_path / "alone.pt", "cpu")
     slab = torch.rand(1, 5, 16, 16)
     torch.testing.assert_close(between(slab), alone(slab[:, 2:3]))
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    with pytest.raises(RefusedError, match="another shape"):
         starting_from(ResidualUNet(1, [8, 12]), tmp_path / "alone.pt", "cpu")
     plain = torch.nn.Conv2d(3, 4, 3)
     torch.save(plain.state_dict(), tmp_path / "plain.pt")
