@@ -201,7 +201,9 @@ def handlers(
     if ema is not None:
         attached.append(AverageWeights(ema))
     objects = {name: part for name, part in objects.items() if part is not None}
-    attached.append(Checkpoints(output_dir, objects, interval=checkpoint_interval, resume=resume))
+    attached.append(
+        Checkpoints(output_dir, objects, interval=checkpoint_interval, resume=resume, overwrite=overwrite)
+    )
     if evaluator is not None:
         attached.append(ValidationHandler(val_interval, evaluator, epoch_level=True))
     if process() == 0:

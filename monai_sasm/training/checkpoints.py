@@ -42,15 +42,23 @@ class Checkpoints:
         interval: epochs between checkpoints; the last epoch is always saved.
         resume: load the newest checkpoint in ``folder`` first; without one, training starts afresh.
         keep: how many checkpoints stay on disk.
+        overwrite: unless ``resume``, delete the checkpoints in ``folder`` when training begins: were it stopped before
+            its own first one, it would be resumed from another training's.
     """
 
     def __init__(
-        self, folder: str | Path, objects: Mapping[str, Any], interval: int = 5, resume: bool = False, keep: int = 2
+        self,
+        folder: str | Path,
+        objects: Mapping[str, Any],
+        interval: int = 5,
+        resume: bool = False,
+        keep: int = 2,
+        overwrite: bool = False,
     ) -> None:
         self.folder, self.interval = Path(folder), interval
         self.schedules = [part for part in objects.values() if isinstance(part, LRScheduler)]
         self.objects = {name: part for name, part in objects.items() if not isinstance(part, LRScheduler)}
-        self.resume, self.keep = resume, keep
+        self.resume, self.keep, self.overwrite = resume, keep, overwrite
         self.resumed = 0  # iterations of earlier runs
 
     def attach(self, engine: Engine) -> None:
@@ -65,6 +73,8 @@ class Checkpoints:
             self._load(engine, newest)
         elif self.resume:
             logger.warning("no checkpoint in %s: training starts afresh", self.folder)
+        elif self.overwrite:
+            engine.add_event_handler(Events.STARTED, self._delete_earlier)
         saver = Checkpoint(
             {**self.objects, "trainer": engine},
             DiskSaver(str(self.folder), create_dir=True, require_empty=False),
@@ -82,6 +92,12 @@ class Checkpoints:
                 saver(engine)
 
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval) | Events.COMPLETED, save)
+
+    def _delete_earlier(self) -> None:
+        """Once: an engine that is run again has checkpoints of its own."""
+        for _, path in _checkpoints(self.folder) if self.overwrite else ():
+            path.unlink(missing_ok=True)  # each process of a training does it
+        self.overwrite = False
 
     def _load(self, engine: Engine, path: Path) -> None:
         stored = _read(path)

@@ -212,6 +212,29 @@ def test_resumed_runs_keep_no_more_checkpoints(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("checkpoint_*")) == ["checkpoint_4.pt", "checkpoint_5.pt"]
 
 
+def kill() -> None:
+    raise KeyboardInterrupt
+
+
+def test_overwriting_leaves_no_checkpoint_of_the_former_training(tmp_path: Path) -> None:
+    """Its epochs may be later ones; and a new training may stop before its first checkpoint."""
+    Run(tmp_path, 9).go()
+    kept = [tmp_path / name for name in ("checkpoint_best.pt", "notes.txt")]
+    for path in kept:
+        path.write_text("somebody's")
+    Run(tmp_path, 2, overwrite=True)
+    assert latest_checkpoint(tmp_path), "nothing has begun"
+    stopped = Run(tmp_path, 5, overwrite=True)
+    stopped.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), kill)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.go()
+    assert latest_checkpoint(tmp_path) is None
+    assert len(Run(tmp_path, 2, overwrite=True).go(stop=1).inputs) == LENGTH
+    assert len(Run(tmp_path, 3, resume=True).go().inputs) == 2 * LENGTH
+    assert all(path.read_text() == "somebody's" for path in kept)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint_[0-9]*")) == ["checkpoint_2.pt", "checkpoint_3.pt"]
+
+
 def test_without_a_checkpoint_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         Run(tmp_path, 1, resume=True)
