@@ -2,8 +2,8 @@
 
 Each destination has its own queue, so that none waits for another. A job leaves the spool when every destination has
 all of it, and has committed to keep it where that is asked; where one refuses it for good, or for a day by what may be
-its own trouble, it is set aside after the others have it. A job at which a destination breaks down each time (an object that crashes its receiver, or is answered
-by HTTP 500) waits behind the others.
+its own trouble, it is set aside after the others have it. A job at which a destination breaks down each time (an object
+that crashes its receiver, or is answered by HTTP 500) waits behind the others.
 """
 
 from __future__ import annotations
