@@ -82,9 +82,12 @@ def test_rendered_raindrops_leave_the_rest_of_the_photo(context: Context) -> Non
     assert scores["PSNR outside"] > scores["PSNR in drops"]
 
 
-def test_limit_is_flagged(context: Context) -> None:
+@pytest.mark.parametrize("protocol", ["raindrop-synth", "raindrop-real"])
+def test_limit_is_kept_and_flagged(context: Context, protocol: str) -> None:
     limited = Context(context.data, context.output, limit=1, peers=False, bundles=context.bundles)
-    assert "not the protocol's number" in evaluate_in(limited, "raindrop-synth").flags[0]
+    table = evaluate_in(limited, protocol)
+    assert "not the protocol's number" in table.flags[0]
+    assert list(table.row("input").n.values()) == [1]
 
 
 @pytest.mark.parametrize("protocol", ["mixed", "gate", "refine"])
