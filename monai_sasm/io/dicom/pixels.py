@@ -18,7 +18,7 @@ from monai_sasm.io import apart
 from monai_sasm.io.dicom import jpeg
 from monai_sasm.io.dicom.header import guessed_syntax, quiet_read
 from monai_sasm.io.dicom.values import number_of, text_of, uid_of
-from monai_sasm.io.memory import refuse_if_too_short
+from monai_sasm.io.memory import free_memory, refuse_if_too_short
 from monai_sasm.io.silence import quiet
 
 PLUGINS = "pip install imagecodecs pylibjpeg pylibjpeg-openjpeg pylibjpeg-rle pyjpegls"
@@ -27,6 +27,7 @@ PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _J2K_SIZE_MARKER = b"\xff\x4f\xff\x51"
 _AIR = -1000.0  # HU
+_Version = tuple[Path, str, int, int, int]
 _BLOCK = 5  # pixels; as in monai_sasm.restoration.shelter
 _J2K_DEPTH_OFFSET = 42  # from SOC to Ssiz of component 0 (ISO/IEC 15444-1 A.5.1); bit 7 set: signed
 
@@ -80,11 +81,16 @@ def _has_decoder(uid: UID) -> bool:
 def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
     """Read one whole file and decode its pixels.
 
+    Those of compressed files of several frames are kept for a while: these are read for each time point, and to write.
+
     Raises:
         RefusedError: the pixels cannot be decoded, or the decoded numbers contradict the header.
     """
     with _refusing():
+        version = _version(path)
         dataset = _opened(path)
+        if (known := _known(version)) is not None:
+            return dataset, known
         with quiet():
             sign = dataset.PixelRepresentation
             _choose_decoder(dataset)
@@ -99,7 +105,39 @@ def read_stored(path: Path) -> tuple[Dataset, StoredPixels]:
             dataset.PixelRepresentation = sign  # pydicom 2 overwrites it with what the codestream says
             unsigned_codestream = _is_unsigned_codestream(dataset)
             raw = raw.reshape(-1, int(dataset.Rows), int(dataset.Columns)).astype(np.int32)
-            return dataset, _sign_extended(dataset, raw, unsigned_codestream or _has_embedded_overlay(dataset))
+            found = _sign_extended(dataset, raw, unsigned_codestream or _has_embedded_overlay(dataset))
+            if dataset.file_meta.TransferSyntaxUID.is_compressed and len(raw) > 1:
+                _keep(version, found)
+            return dataset, found
+
+
+_kept: dict[_Version, StoredPixels] = {}
+"""Of files of one folder, oldest first."""
+_KEPT_SHARE = 8  # all of it takes so many times less than is free
+
+
+def _version(path: Path) -> _Version:
+    """Equal for a file that has not changed; its folder comes first."""
+    found = path.stat()
+    return path.parent.resolve(), path.name, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _known(version: _Version) -> StoredPixels | None:
+    """Pixels that are kept; those of other folders are dropped."""
+    if any(one[0] != version[0] for one in list(_kept)):  # a copy, for there are threads
+        _kept.clear()
+    return _kept.get(version)
+
+
+def _keep(version: _Version, pixels: StoredPixels) -> None:
+    pixels.values.setflags(write=False)
+    pixels.padding.setflags(write=False)
+    _kept[version] = pixels
+    free = free_memory()
+    for oldest in list(_kept):
+        taken = sum(one.values.nbytes + one.padding.nbytes for one in list(_kept.values()))
+        if free is not None and _KEPT_SHARE * taken > free:
+            _kept.pop(oldest, None)
 
 
 def decoded(path: str) -> NDArray[Any]:

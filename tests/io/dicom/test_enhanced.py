@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000, JPEGLSLossless
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.io import formats
 from monai_sasm.io.derivation import Derivation
+from monai_sasm.io.dicom import pixels
 from monai_sasm.io.dicom.pixels import StoredPixels, read_stored
 from monai_sasm.io.dicom.read import content_of
 from monai_sasm.io.dicom.saving import mark_lossy
@@ -192,6 +195,34 @@ def test_a_file_is_decoded_once_whose_frames_lie_between_those_of_others(
         np.testing.assert_array_equal(volume.array[0, number], stored_values(round(height / STEP)) - 1024)
     assert volume.source.contents[0] == content_of(read_stored(tmp_path / "in" / "0.dcm")[1], 0)
     assert volume.source.contents[5] == content_of(read_stored(tmp_path / "in" / "1.dcm")[1], 2)
+
+
+def test_compressed_time_points_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = enhanced_ct([0.0, STEP], time_points=3)
+    plain = save(dataset, tmp_path / "plain" / "enhanced")
+    dataset.file_meta = file_meta_of(dataset)
+    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    frames = pydicom.dcmread(plain).pixel_array.astype(np.uint16)
+    dataset.PixelData = encapsulate([bytes(imagecodecs.jpegls_encode(frame)) for frame in frames])
+    path = save(dataset, tmp_path / "in" / "enhanced")
+    decoded: list[Path] = []
+    monkeypatch.setattr(pixels, "_refuse_cut_frames", lambda dataset: decoded.append(path))
+    wanted = [entry.load().array for entry in formats.inventory(tmp_path / "plain")]
+    for entry, array in zip(formats.inventory(tmp_path / "in"), wanted, strict=True):
+        volume = entry.load()
+        np.testing.assert_array_equal(volume.array, array)
+        formats.write(volume, tmp_path / entry.name, DERIVATION)
+    assert len(decoded) == 1, "for three time points, each read, compared and written"
+    with pytest.raises(ValueError, match="read-only"):
+        read_stored(path)[1].values[0] = 0
+    dataset.PixelData = encapsulate([bytes(imagecodecs.jpegls_encode(frame + 1)) for frame in frames])
+    np.testing.assert_array_equal(read_stored(save(dataset, path))[1].values, frames.astype(np.int32) + 1)
+    assert len(decoded) == 2
+    read_stored(plain)
+    assert not pixels._kept, "another folder"
+    monkeypatch.setattr(pixels, "free_memory", lambda: 8 * 5 * frames.size - 1)
+    read_stored(path)
+    assert not pixels._kept, "too large"
 
 
 def test_the_ratio_of_a_lossy_source_counts_all_frames() -> None:
