@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monai_sasm.bundles.asked_versions import newer_than_installed, tell_newer
 from monai_sasm.bundles.bundle import Bundle
 from monai_sasm.bundles.finding import available, shipped_folder
 from monai_sasm.bundles.metadata import read_metadata
@@ -54,6 +55,9 @@ def load(
     wanted = resolve_precision(precision, device)
     root = _find(name_or_path, extra)
     metadata = read_metadata(root)
+    shipped = root.parent == shipped_folder().resolve()
+    if not shipped:  # those of this version are tested with all that it allows
+        tell_newer(root, tuple(newer_than_installed(metadata)))
     section = metadata["sasm"]
     if precision == "auto" and not section.get("bfloat16", False):
         wanted = "float32"  # it may round the image itself
@@ -72,7 +76,7 @@ def load(
             f"network there, or give {_config(root)} the network_def that they were trained with"
         ) from None  # torch's error lists every weight
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if root.parent == shipped_folder().resolve():
+    if shipped:
         compare(weights, digest)
     network = network.eval().requires_grad_(False).to(device)
     if all(weight.ndim <= 4 for weight in network.parameters()):  # convolutions of volumes have no such order

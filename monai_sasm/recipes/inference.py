@@ -190,8 +190,8 @@ class _Weights(CheckpointLoader):
         except (RuntimeError, TypeError, ValueError):
             network, state = self.load_dict["model"], torch.load(self.load_path, map_location="cpu", weights_only=True)
             raise RefusedError(
-                f"{self.load_path} does not fit the network: {misfit(network, state)}; give weights of this network, or "
-                "the network_def that they were trained with"
+                f"{self.load_path} does not fit the network: {misfit(network, state)}; give weights of this network, "
+                "or the network_def that they were trained with"
             ) from None
 
 

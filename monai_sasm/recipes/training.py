@@ -201,9 +201,7 @@ def handlers(
     if ema is not None:
         attached.append(AverageWeights(ema))
     objects = {name: part for name, part in objects.items() if part is not None}
-    attached.append(
-        Checkpoints(output_dir, objects, interval=checkpoint_interval, resume=resume, overwrite=overwrite)
-    )
+    attached.append(Checkpoints(output_dir, objects, interval=checkpoint_interval, resume=resume, overwrite=overwrite))
     if evaluator is not None:
         attached.append(ValidationHandler(val_interval, evaluator, epoch_level=True))
     if process() == 0:

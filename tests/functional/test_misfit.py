@@ -36,8 +36,8 @@ OTHER = {"0.weight": torch.zeros(2, 3, 1, 1), **{f"body.{number}": torch.zeros(1
         ),
         (
             OTHER,
-            "it lacks 5 of 6 weights (0.bias, 1.weight, 1.bias, ...), 500 of its 501 belong to another network (body.0, "
-            "body.1, body.2, ...), 1 have another shape (0.weight is (2, 3, 1, 1), not (2, 2, 1, 1))",
+            "it lacks 5 of 6 weights (0.bias, 1.weight, 1.bias, ...), 500 of its 501 belong to another network "
+            "(body.0, body.1, body.2, ...), 1 have another shape (0.weight is (2, 3, 1, 1), not (2, 2, 1, 1))",
         ),
         (
             {"network": network().state_dict(), "optimizer": {}, "trainer": {}},
