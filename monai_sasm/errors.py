@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 from collections.abc import Iterable
+from types import TracebackType
 
 DISK_FULL = frozenset({"ENOSPC", "EDQUOT", "EROFS"})
 """Names of errors after which nothing more can be written."""
@@ -87,6 +89,32 @@ def reason_of(error: BaseException, private: Iterable[str] = ()) -> str:
     for name in names:
         reason = reason.replace(name, "...")
     return reason
+
+
+def buried_reason(error: BaseException) -> str | None:
+    """What an error came from that a user can act on, in one line; ``None`` where it says so itself, or nothing does.
+
+    MONAI's configurations and transforms wrap each error in ones of their own, which name components and no reason.
+    """
+    if isinstance(error, _TOLD):
+        return None
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, _TOLD):
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return None if cause is None else reason_of(cause)
+
+
+_TOLD = (RefusedError, BundleError, OSError, ImportError)
+
+
+def _tell_buried(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.__excepthook__(kind, error, trace)
+    if reason := buried_reason(error):
+        print(f"\nmonai_sasm: {reason}", file=sys.stderr)
+
+
+if getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", None) == "monai.bundle.__main__":
+    sys.excepthook = _tell_buried  # the command `python -m monai.bundle`, whose tracebacks are long
 
 
 def as_flags(reason: str) -> str:
