@@ -29,7 +29,7 @@ def raised(*errors: Exception) -> Exception:
     [
         ((RefusedError("no slice; send it"), RuntimeError("Failed"), RuntimeError("Failed")), "no slice; send it"),
         ((KeyError("Müller"), RefusedError("no slice"), RuntimeError("Failed")), "no slice"),
-        ((FileNotFoundError("x is not there; check the path"), RuntimeError("Failed")), "x is not there; check the path"),
+        ((FileNotFoundError("x is not there; check it"), RuntimeError("Failed")), "x is not there; check it"),
         ((ModuleNotFoundError("No module named 'lpips'"), RuntimeError("Failed")), "this needs lpips, which is not "),
         ((RuntimeError("deep"), RefusedError("it ends with this by itself")), None),
         ((KeyError("Müller"), RuntimeError("Failed")), None),
