@@ -54,3 +54,12 @@ def test_clean_slices_get_all_of_the_noise(folder: Path, tmp_path: Path) -> None
     every = simulated_doses([DoseSource([folder], noise_free=True, **full)], tmp_path / "b.npz")[0]
     assert np.array_equal(*missing)
     assert float((every[1] - every[0]).std()) > 0.001
+
+
+def test_a_cache_of_other_settings_is_told(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = tmp_path / "pairs.npz"
+    for source in (DoseSource([folder], count=1), DoseSource([str(folder)], count=1)):
+        simulated_doses([source], cache)
+    assert not caplog.records
+    simulated_doses([DoseSource([folder], count=1, exclude=["L2"])], cache)
+    assert "pairs.npz was made with other settings (sources) and is used as it is" in caplog.text
