@@ -108,7 +108,12 @@ def adversarial_trainer(
         discriminator: a ``MultiScalePatchDiscriminator``, on its device.
         d_optimizer: its optimizer.
         weight: of the loss of not passing as clean, beside ``loss_function``.
+
+    Raises:
+        RefusedError: as for :func:`trainer`; or there are several processes.
     """
+    if processes() > 1:  # each would train a generator of its own, and all but the first for nothing
+        raise RefusedError("adversarial training runs in one process: leave torchrun and multi_gpu_train.yaml out")
     _check_batches(train_data_loader)
     saved = {"judge": discriminator, "judge_optimizer": d_optimizer, **stateful(train_handlers)}
     attached = handlers(output_dir, network, optimizer, saved=saved, **around)

@@ -103,6 +103,13 @@ def test_a_training_without_a_batch_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_adversarial_training_is_refused_in_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "processes", lambda: 2)
+    settings: dict[str, Any] = dict.fromkeys(("loss_function", "inferer", "discriminator", "d_optimizer", "optimizer"))
+    with pytest.raises(RefusedError, match=r"runs in one process: leave torchrun and multi_gpu_train\.yaml out"):
+        training.adversarial_trainer("cpu", 1, [BATCH], nn.Identity(), output_dir=tmp_path, weight=1.0, **settings)
+
+
 def test_one_batch_without_a_loss_is_passed_over(tmp_path: Path) -> None:
     handler = StopWithoutLoss()
     engine = SimpleNamespace(state=SimpleNamespace(iteration=1, output=None))
