@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from monai_sasm.degradations.lesions import LesionParams
 from monai_sasm.training.dose_range import DoseSource, simulated_doses
 from monai_sasm.training.ellipse_phantoms import ellipse_phantoms
 
@@ -21,6 +22,17 @@ def test_phantoms_are_bodies_of_tissue_in_air() -> None:
     assert 0 < float(images[:, :, 30:66, 30:66].median()) < 100
     again = ellipse_phantoms(2, 96, 3.0, torch.Generator().manual_seed(0))
     assert torch.equal(images, again)
+
+
+def test_phantoms_are_made_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty ellipses of every phantom at once take 0.14 GB for each of them."""
+    largest = []
+    field = LesionParams.field.fget
+    assert field is not None
+    monkeypatch.setattr(LesionParams, "field", property(lambda one: largest.append(len(one.angle)) or field(one)))
+    images = ellipse_phantoms(3, 48, 6.0, torch.Generator().manual_seed(0))
+    assert largest == [3, 1, 1, 1], "bodies, and the inserts of each"
+    assert len({float(image.sum()) for image in images}) == 3
 
 
 @pytest.fixture
