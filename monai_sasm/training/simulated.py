@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt
-from monai_sasm.functional.intensity import HU_PER_UNIT
+from monai_sasm.functional.intensity import HU_PER_UNIT, square_spacing
 from monai_sasm.io.commit import replacing
 from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
@@ -121,12 +121,15 @@ def _simulate(
 
 
 def in_plane_spacing(volume: Volume) -> float:
-    """In-plane pixel spacing, mm, mean of both axes."""
-    if volume.affine is None:
-        raise ValueError(f"{volume.name} has no geometry; low-dose CT needs the pixel spacing")
-    lengths = np.linalg.norm(volume.affine[:3, :3], axis=0)[: volume.array.ndim - 1]
-    in_plane = [length for axis, length in enumerate(lengths) if axis != volume.slice_axis]
-    return float(np.mean(in_plane))
+    """Spacing of the square pixels, mm.
+
+    Raises:
+        ValueError: it is not known, or the pixels are not square; the volume is named.
+    """
+    try:
+        return square_spacing(volume)
+    except ValueError as error:
+        raise ValueError(f"{volume.name}: {error}") from None
 
 
 def as_int16(image: NDArray[np.float32]) -> NDArray[np.int16]:

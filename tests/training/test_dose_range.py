@@ -75,3 +75,11 @@ def test_a_cache_of_other_settings_is_told(folder: Path, tmp_path: Path, caplog:
     assert not caplog.records
     simulated_doses([DoseSource([folder], count=1, exclude=["L2"])], cache)
     assert "pairs.npz was made with other settings (sources) and is used as it is" in caplog.text
+
+
+def test_pixels_that_are_not_square_are_refused(tmp_path: Path) -> None:
+    image = np.where(np.mgrid[:64, :64, :1][0] > 20, 40, -1000).astype(np.int16)
+    image[30:40, 30:40] = 90
+    nibabel.save(nibabel.Nifti1Image(image, np.diag([0.5, 1.0, 3.0, 1.0])), tmp_path / "oblong.nii.gz")
+    with pytest.raises(ValueError, match=r"oblong: the dose model needs square pixels, got 0\.500 x 1\.000 mm"):
+        simulated_doses([DoseSource([tmp_path / "oblong.nii.gz"], count=1)], tmp_path / "pairs.npz")
