@@ -39,13 +39,27 @@ def ellipse_phantoms(count: int, size: int, spacing: float, generator: torch.Gen
     # Even over the body: the square root makes the density of a disc uniform.
     turn = 2 * math.pi * torch.rand(count, INSERTS, generator=generator)
     out = 0.9 * torch.rand(count, INSERTS, generator=generator).sqrt()
-    inserts = (
-        middle + axes * torch.stack([out * turn.cos(), out * turn.sin()], dim=-1),
-        torch.stack([radius * stretch, radius / stretch], dim=-1) / spacing,
-        math.pi * torch.rand(count, INSERTS, generator=generator),
-        blur.expand(count, INSERTS),
-        contrast,
+    inserts = LesionParams(
+        centre=middle + axes * torch.stack([out * turn.cos(), out * turn.sin()], dim=-1),
+        axes=torch.stack([radius * stretch, radius / stretch], dim=-1) / spacing,
+        angle=math.pi * torch.rand(count, INSERTS, generator=generator),
+        blur=blur.expand(count, INSERTS),
+        contrast=contrast,
+        size=(size, size),
     )
     # one phantom after the other: all ellipses of one are in memory at a time, 0.14 GB for 384 pixels
-    fields = [LesionParams(*(part[one : one + 1] for part in inserts), size=(size, size)).field for one in range(count)]
+    fields = [_only(inserts, number).field for number in range(count)]
     return (AIR + body + torch.cat(fields)).clamp(-1024.0, 3071.0)
+
+
+def _only(lesions: LesionParams, number: int) -> LesionParams:
+    """Those of one image."""
+    one = slice(number, number + 1)
+    return LesionParams(
+        lesions.centre[one],
+        lesions.axes[one],
+        lesions.angle[one],
+        lesions.blur[one],
+        lesions.contrast[one],
+        lesions.size,
+    )

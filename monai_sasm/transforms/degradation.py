@@ -90,8 +90,9 @@ def _with_next_seed(params: Any) -> Any:
     if not is_dataclass(params) or isinstance(params, type):
         return params
     changed = {
-        field.name: params.seed + 1 if field.name == "seed" else _with_next_seed(getattr(params, field.name))
+        field.name: value + 1 if field.name == "seed" else _with_next_seed(value)
         for field in fields(params)
+        for value in [getattr(params, field.name)]
     }
     return replace(params, **changed)
 
