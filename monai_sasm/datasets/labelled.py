@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from monai_sasm.io.photo.eight_bits import read_bytes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+SPLITS = ("train", "test")  # what lies in folders and zips
 PARTS = ("train", "validation", "test")
 TORCHVISION = "cifar-10-batches-py"  # the folder torchvision unpacks CIFAR-10 to
 
@@ -26,7 +27,7 @@ class LabelledImages:
     Args:
         images: RGB uint8 ``(N, 3, H, W)``.
         labels: class index ``(N,)``, int64.
-        classes: class names, sorted; a label is an index into them.
+        classes: class names of both splits, sorted; a label is an index into them.
         origin: where the pixels come from, for reports.
     """
 
@@ -100,7 +101,7 @@ def _files(root: Path, split: str) -> LabelledImages:
             f"{root} has neither {TORCHVISION}/ nor {split}/<class>/*.png|jpg, nor a zip that holds such folders; "
             "give the folder of the data set, or download=True to let torchvision fetch CIFAR-10"
         )
-    classes = tuple(sorted({name for name, _, _ in entries}))
+    classes = tuple(sorted({*_classes(root, "train"), *_classes(root, "test")}))  # one of them may lack some
     pixels = []
     for _, _, file in entries:
         pixels.append(read_bytes(file))
@@ -118,14 +119,36 @@ Entry = tuple[str, str, "Path | BinaryIO"]
 
 def _in_folders(root: Path, split: str) -> Iterator[Entry]:
     for path in (root / split).glob("*/*"):
-        if path.suffix.lower() in SUFFIXES:
+        if _is_image(path.name):
             yield path.parent.name, path.name, path
 
 
 def _in_zips(root: Path, split: str) -> Iterator[Entry]:
     for path in sorted(root.glob("*.zip")):
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                parts = Path(name).parts
-                if len(parts) == 3 and parts[0] == split and Path(name).suffix.lower() in SUFFIXES:
-                    yield parts[1], parts[2], BytesIO(archive.read(name))
+            for member, part, name in _members(archive):
+                if part == split:
+                    yield name, Path(member).name, BytesIO(archive.read(member))
+
+
+def _classes(root: Path, split: str) -> Iterator[str]:
+    """Class of every image."""
+    if (root / split).is_dir():
+        yield from (path.parent.name for path in (root / split).glob("*/*") if _is_image(path.name))
+        return
+    for path in sorted(root.glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            yield from (name for _, part, name in _members(archive) if part == split)
+
+
+def _members(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str]]:
+    """Name, split and class of the images of a zip."""
+    for member in archive.namelist():
+        parts = Path(member).parts
+        if len(parts) == 3 and parts[0] in SPLITS and _is_image(parts[2]):
+            yield member, parts[0], parts[1]
+
+
+def _is_image(name: str) -> bool:
+    """Not what macOS leaves beside images, ``._name.png``."""
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES

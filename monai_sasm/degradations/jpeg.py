@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.degradation import DegradationModel, reference
 from monai_sasm.types import ImageBatch, NoiseMap
 
 
@@ -83,6 +83,10 @@ class Compressed:
     def apply(self, clean: ImageBatch, params: CompressedParams) -> ImageBatch:
         """Degraded photos; those that are written are clipped to [0, 1] and have 8 bits."""
         return write(self.degradation.apply(clean, params.degraded), params.quality)
+
+    def reference(self, clean: ImageBatch, params: CompressedParams) -> ImageBatch:
+        """What a perfect restoration returns, see :func:`monai_sasm.degradations.degradation.reference`."""
+        return reference(self.degradation, clean, params.degraded)
 
 
 def write(photos: ImageBatch, quality: tuple[int, ...]) -> ImageBatch:

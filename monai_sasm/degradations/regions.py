@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_sasm.degradations.degradation import DegradationModel
+from monai_sasm.degradations.degradation import DegradationModel, reference
 from monai_sasm.degradations.mask import region_weights
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -32,11 +32,22 @@ class InRegions:
 
     def apply(self, clean: ImageBatch, params: InRegionsParams) -> ImageBatch:
         """Apply each fault as far as its region's weight."""
-        degraded = clean
-        for index, model in enumerate(self.degradations):
-            share = params.regions[:, index : index + 1].to(clean)
-            degraded = degraded + share * (model.apply(clean, params.drawn[index]) - clean)
-        return degraded
+        faulty = [model.apply(clean, drawn) for model, drawn in zip(self.degradations, params.drawn, strict=True)]
+        return _mixed(clean, faulty, params)
+
+    def reference(self, clean: ImageBatch, params: InRegionsParams) -> ImageBatch:
+        """What a perfect restoration returns, see :func:`monai_sasm.degradations.degradation.reference`."""
+        wanted = [reference(model, clean, drawn) for model, drawn in zip(self.degradations, params.drawn, strict=True)]
+        return _mixed(clean, wanted, params)
+
+
+def _mixed(clean: ImageBatch, images: Sequence[ImageBatch], params: InRegionsParams) -> ImageBatch:
+    """Each of ``images`` as far as its region's weight."""
+    mixed = clean
+    for index, image in enumerate(images):
+        if image is not clean:
+            mixed = mixed + params.regions[:, index : index + 1].to(clean) * (image - clean)
+    return mixed
 
 
 @dataclass(frozen=True)

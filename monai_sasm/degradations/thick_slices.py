@@ -26,7 +26,7 @@ class ThickParams:
 
     Args:
         factor: (B,), thin slices in a thick one; 1 leaves an image as it is.
-        sigma: (B, 1, H, W), noise standard deviation of the acquired thick slices, image unit.
+        sigma: (B, 1, H, W), noise standard deviation of the acquired thick slices, image unit; 0 where factor is 1.
         seed: seed of the noise.
     """
 
@@ -64,8 +64,10 @@ class ThickSlices:
         """Draw a factor and a noise level per image of a batch ``(B, C, H, W)``."""
         least, most = self.sigma
         sigma = least + (most - least) * torch.rand(shape[0], 1, 1, 1, generator=generator)
+        factor = log_uniform(self.factor, torch.rand(shape[0], generator=generator))
+        sigma = sigma * (factor > 1).view(-1, 1, 1, 1)
         return ThickParams(
-            factor=log_uniform(self.factor, torch.rand(shape[0], generator=generator)),
+            factor=factor,
             sigma=sigma.repeat(1, 1, shape[2], shape[3]),
             seed=draw_seed(generator),
         )

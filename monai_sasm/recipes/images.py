@@ -17,6 +17,7 @@ from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation, LowQua
 from monai_sasm.errors import RefusedError
 from monai_sasm.losses.restoration import RestorationLoss
 from monai_sasm.training.batches import Prepared, PrepareDegraded, PreparePaired
+from monai_sasm.training.precision import reduced
 from monai_sasm.training.simulated import simulated_pairs
 from monai_sasm.types import ImageBatch, NoiseMap
 
@@ -191,4 +192,4 @@ def image_loss(l1: float, l2: float, perceptual: float, low: float, precision: s
     """
     if l1 == l2 == perceptual == 0:
         return None
-    return RestorationLoss(perceptual, low=low, reduced=precision in ("bfloat16", "auto"), l2=l2, l1=l1)
+    return RestorationLoss(perceptual, low=low, reduced=reduced(precision), l2=l2, l1=l1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from monai_sasm.bundles.running import warn_of_unused
 from monai_sasm.datasets.draws import process, processes
+from monai_sasm.errors import RefusedError
 from monai_sasm.recipes.processes import spread
 from monai_sasm.training.adversarial import GeneratorLoss, JudgeInferer, JudgeLoss, RestorationRules
 from monai_sasm.training.budget import TimeBudget
@@ -62,7 +63,11 @@ def trainer(
         channels_last: likewise; 2-D networks only.
         train_handlers: further handlers; what they have to keep, a ``state_dict``, goes into checkpoints.
         around: further arguments of :func:`handlers`.
+
+    Raises:
+        RefusedError: an epoch has no batch; or as for :func:`handlers`.
     """
+    _check_batches(train_data_loader)
     model = around.get("model")
     around["saved"] = stateful(train_handlers) | dict(around.get("saved") or {})
     clip = ClipGradientNorm(network if model is None else model)
@@ -103,7 +108,13 @@ def adversarial_trainer(
         discriminator: a ``MultiScalePatchDiscriminator``, on its device.
         d_optimizer: its optimizer.
         weight: of the loss of not passing as clean, beside ``loss_function``.
+
+    Raises:
+        RefusedError: as for :func:`trainer`; or there are several processes.
     """
+    if processes() > 1:  # each would train a generator of its own, and all but the first for nothing
+        raise RefusedError("adversarial training runs in one process: leave torchrun and multi_gpu_train.yaml out")
+    _check_batches(train_data_loader)
     saved = {"judge": discriminator, "judge_optimizer": d_optimizer, **stateful(train_handlers)}
     attached = handlers(output_dir, network, optimizer, saved=saved, **around)
     return AdversarialTrainer(
@@ -193,7 +204,7 @@ def handlers(
         "validation": evaluator and BestMetric(evaluator),
         **(saved or {}),
     }
-    attached: list[Any] = [SeedEpochs(), StopWithoutLoss()]
+    attached: list[Any] = [SeedEpochs(), StopWithoutLoss(model)]
     if lr_scheduler is not None:
         attached.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False))
     if budget is not None:
@@ -215,6 +226,16 @@ def handlers(
             ),
         ]
     return attached
+
+
+def _check_batches(loader: Iterable[Any]) -> None:
+    """MONAI would warn, train nothing and write no weights."""
+    if isinstance(loader, Sized) and not len(loader):
+        examples, size = getattr(loader, "dataset", ()), getattr(loader, "batch_size", None)
+        raise RefusedError(
+            f"an epoch has no batch: {len(examples)} examples are fewer than batch_size={size}; give more images or "
+            "crops (crops_per_epoch), or take a smaller batch_size"
+        )
 
 
 def stateful(train_handlers: Sequence[Any]) -> dict[str, Any]:

@@ -118,6 +118,8 @@ class OneOf:
             raise ValueError(
                 f"one weight per degradation is needed, got {len(self.weights)} for {len(self.degradations)}"
             )
+        if float(self.weights.min()) < 0 or not float(self.weights.sum()) > 0:
+            raise ValueError(f"weights must not be negative nor all 0, got {self.weights.tolist()}")
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> OneOfParams:
         """Choose a degradation and draw its parameters for a batch ``(B, C, H, W)``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from monai_sasm.degradations.degradation import DegradationModel, reference
 from monai_sasm.degradations.lesion_balls import LesionBalls
 from monai_sasm.functional.neighbours import fit_neighbours
 
+logger = logging.getLogger(__name__)
 Slice = NDArray[np.float32]
 
 
@@ -33,7 +35,7 @@ def degraded_pairs(
     Args:
         slices: in working scale; pairs ``(clean, degraded)`` that were measured are given back, with ``neighbours``.
         degradations: with their strength, for example truncation by 2 and by 4.
-        min_size: leave out slices narrower than this, in pixels.
+        min_size: leave out slices narrower than this, in pixels, with a warning.
         seed: of the draws.
         neighbours: on each side of the degraded slice, which is then ``(2 n + 1, H, W)``; the clean one is
             ``(1, H, W)``. Slices come with their neighbours, see :func:`monai_sasm.datasets.images.slices`, or alone.
@@ -44,7 +46,16 @@ def degraded_pairs(
     """
     generator = torch.Generator().manual_seed(seed)
     pairs = [_fitted(entry, neighbours) for entry in slices if isinstance(entry, tuple)]
-    for clean in (entry for entry in slices if not isinstance(entry, tuple) and min(entry.shape[-2:]) >= min_size):
+    single = [entry for entry in slices if not isinstance(entry, tuple)]
+    large = [clean for clean in single if min(clean.shape[-2:]) >= min_size]
+    if large and len(large) < len(single):
+        logger.warning(
+            "left out: %d of %d slices are less than %d pixels wide or high",
+            len(single) - len(large),
+            len(single),
+            min_size,
+        )
+    for clean in large:
         batch = torch.from_numpy(np.ascontiguousarray(clean))[None]
         channels, height, width = clean.shape
         for degradation in degradations:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt, ReconstructionKernel
 from monai_sasm.io.formats import open_images
 from monai_sasm.training.ellipse_phantoms import ellipse_phantoms
+from monai_sasm.training.made_with import digests
 from monai_sasm.training.simulated import as_int16, in_plane_spacing, kept_pairs
 from monai_sasm.types import Modality
 
@@ -59,7 +60,7 @@ def simulated_doses(sources: Sequence[DoseSource], cache: str | Path, seed: int 
     """Pairs ``(clean, low dose)`` of slices ``(1, H, W)`` in HU / 1000.
 
     A slice takes about a second, hence the cache: when the file exists it is read and the other arguments do not
-    matter; delete it to simulate anew.
+    matter, of which a warning tells where they have changed; delete it to simulate anew.
 
     Args:
         sources: in order; one without paths that makes no phantoms gives nothing.
@@ -68,7 +69,12 @@ def simulated_doses(sources: Sequence[DoseSource], cache: str | Path, seed: int 
     """
     generator = torch.Generator().manual_seed(seed)
     paths = [path for source in sources for path in source.paths]
-    return kept_pairs(Path(cache), paths, lambda: [pair for source in sources for pair in _simulate(source, generator)])
+    return kept_pairs(
+        Path(cache),
+        paths,
+        lambda: [pair for source in sources for pair in _simulate(source, generator)],
+        digests(sources=sources, seed=seed),
+    )
 
 
 def _simulate(source: DoseSource, generator: torch.Generator) -> list[tuple[NDArray[np.int16], NDArray[np.int16]]]:

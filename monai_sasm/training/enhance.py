@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from monai_sasm.datasets.draws import Draws
 from monai_sasm.degradations.degradation import DegradationModel
-from monai_sasm.experts.enhance import JOBS, EnhanceDiffusion, base_of
+from monai_sasm.experts.enhance import FACTORS, JOBS, EnhanceDiffusion, base_of
+
+_SIDE = max(FACTORS.values())  # pixels; a crop is to be that of whole smaller ones
 
 
 class PrepareEnhancement(VPredictionPrepareBatch):
@@ -64,6 +66,8 @@ class PrepareEnhancement(VPredictionPrepareBatch):
     def tasks(self, clean: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A job for each clean crop ``(B, 3, H, W)``: base, known pixels, noise map, and index of the job ``(B,)``."""
         batch, channels, height, width = clean.shape
+        if height % _SIDE or width % _SIDE:
+            raise ValueError(f"sides of crops must be multiples of {_SIDE} (crop_size), got {height} x {width}")
         jobs = torch.multinomial(self.shares, batch, replacement=True, generator=self.draws.generator)
         base, known, sigma = clean.clone(), torch.ones_like(clean[:, :1]), torch.zeros_like(clean[:, :1])
         for index in jobs.unique().tolist():

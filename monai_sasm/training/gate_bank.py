@@ -225,7 +225,8 @@ class GateBank(Dataset[dict[str, torch.Tensor]]):
             augment,
         )
         self.draws = Draws(seed)
-        drawn = [source for source, count in zip(sources, counts, strict=True) for _ in range(share(count))]
+        shares = [share(count) if count else 0 for count in counts]  # none is none, in every process
+        drawn = [source for source, part in zip(sources, shares, strict=True) for _ in range(part)]
         self.items = [
             self._prepare(source.draw(self.draws.generator)) for source in tqdm(drawn, "gate examples", disable=None)
         ]

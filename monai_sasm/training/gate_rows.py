@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.io.commit import replacing
 from monai_sasm.training.gate_bank import GateBank, Source
@@ -39,6 +40,10 @@ class RowFit:
         blocks: blocks per example, drawn at random.
         steps: most iterations.
         seed: seed of the examples.
+        overwrite: replace ``path`` where it exists.
+
+    Raises:
+        RefusedError: it exists.
     """
 
     def __init__(
@@ -54,7 +59,12 @@ class RowFit:
         blocks: int = 60,
         steps: int = 150,
         seed: int = 0,
+        overwrite: bool = False,
     ) -> None:
+        if not overwrite and Path(path).exists():
+            raise RefusedError(
+                f"{path} holds weights already: choose another output_dir, or replace them (overwrite=True)"
+            )
         unknown = sorted(set(faults) - set(gate.classes[1:]))
         if unknown or not faults:
             raise ValueError(

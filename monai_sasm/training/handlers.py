@@ -158,18 +158,22 @@ class ShowProgress:
 class StopWithoutLoss:
     """End a training whose loss is no number, before its weights take the place of good ones.
 
-    In half precision a single batch may overflow, which the gradient scaler passes over: a row of them does not.
+    In half precision a single batch may overflow, which a gradient scaler passes over: a row of them does not. Without
+    a scaler one batch is enough to ruin the weights, and short epochs would save them: they are looked at before that.
 
     Args:
+        network: whose weights are looked at, at the end of each epoch; attach this before what saves them.
         row: how many batches one after the other.
     """
 
-    def __init__(self, row: int = 10) -> None:
-        self.row, self.seen = row, 0
+    def __init__(self, network: nn.Module | None = None, row: int = 10) -> None:
+        self.network, self.row, self.seen = network, row, 0
 
     def attach(self, engine: Engine) -> None:
         """Register on a MONAI trainer."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        if self.network is not None:
+            engine.add_event_handler(Events.EPOCH_COMPLETED | Events.COMPLETED, self._check_weights, self.network)
 
     def __call__(self, engine: Engine) -> None:
         """Count.
@@ -181,8 +185,17 @@ class StopWithoutLoss:
         if self.seen >= self.row:
             raise FloatingPointError(
                 f"the loss was no finite number in the last {self.row} batches, up to the {engine.state.iteration}th: "
-                "look for NaN and infinite values in the images, or take a lower learning rate (lr)"
+                f"{_CAUSES}"
             )
+
+    def _check_weights(self, engine: Engine, network: nn.Module) -> None:
+        if not all(bool(weight.isfinite().all()) for weight in network.state_dict().values()):
+            raise FloatingPointError(
+                f"after batch {engine.state.iteration} the weights are no finite numbers, and are not saved: {_CAUSES}"
+            )
+
+
+_CAUSES = "look for NaN and infinite values in the images, or take a lower learning rate (lr)"
 
 
 class Attach:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.inferers import DiffusionInferer
 from torch import Tensor, nn
@@ -16,10 +17,16 @@ from monai_sasm.transforms.augmentation import flip_and_shift
 
 
 class LabelledDataset(Dataset[dict[str, Tensor]]):
-    """``image`` ``(3, H, W)`` in [0, 1] and ``label``, in the order of ``data``."""
+    """``image`` ``(3, H, W)`` in [0, 1] and ``label``, in the order of ``data``.
+
+    Args:
+        data: which may be sorted by class.
+        limit: take only so many, evenly spaced.
+    """
 
     def __init__(self, data: LabelledImages, limit: int | None = None) -> None:
-        self.data = data if limit is None else data[slice(limit)]
+        count = len(data) if limit is None else min(limit, len(data))
+        self.data = data[np.linspace(0, len(data) - 1, count).round().astype(int)]
 
     def __len__(self) -> int:
         return len(self.data)

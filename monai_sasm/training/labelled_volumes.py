@@ -41,28 +41,29 @@ def labelled_volumes(folder: str | Path, first: int = 0, last: int | None = None
 
 
 def labelled_slices(
-    folder: str | Path, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    folder: str | Path, include: Sequence[str] | None = None, exclude: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """2-D images with labels from ``<folder>/<patient>.npz`` files that hold ``image`` and ``label`` ``(N, H, W)``.
 
     Args:
         folder: one file per patient, as the Sunnybrook cine slices are kept.
-        include: patients (file stems) to take; all when empty.
+        include: patients (file stems) to take; ``None`` for all.
         exclude: patients to leave out.
 
     Returns:
         One dictionary per slice: ``image`` float32 and ``label`` uint8, each ``(1, H, W)``, and ``patient``.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file, or no patient is left: an empty list to validate on does not mean all.
     """
     base = Path(folder)
     stems = sorted(path.stem for path in base.glob("*.npz"))
-    chosen = [stem for stem in stems if (not include or stem in include) and stem not in exclude]
-    if not chosen or set(include) - set(stems):
-        raise FileNotFoundError(
-            f"{base} must hold one .npz per patient; missing: {sorted(set(include) - set(stems)) or 'all'}"
-        )
+    chosen = [stem for stem in stems if (include is None or stem in include) and stem not in exclude]
+    missing = sorted(set(include or ()) - set(stems))
+    if missing or not stems:
+        raise FileNotFoundError(f"{base} must hold one .npz per patient; missing: {missing or 'all'}")
+    if not chosen:
+        raise FileNotFoundError(f"no patient of {base} is chosen, of {len(stems)}; name some of them")
     slices = []
     for stem in chosen:
         with np.load(base / f"{stem}.npz") as patient:

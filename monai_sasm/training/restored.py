@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from monai_sasm.degradations.degradation import DegradationModel
 from monai_sasm.io.commit import replacing
+from monai_sasm.training.made_with import digests, warn_of_others
 from monai_sasm.types import ImageBatch
 
 Photo = NDArray[np.uint8]
@@ -30,7 +31,8 @@ def restored_pairs(
     """Pairs ``(clean, restored)`` of photos ``(3, H, W)``, 8 bit; with ``sources``, triples with the degraded photo.
 
     A photo takes about a second, hence the cache: when the file exists it is read and the other arguments do not
-    matter; delete it to restore anew. A run that was cut off goes on from its last photo.
+    matter, of which a warning tells where number, seed or folders have changed; delete it to restore anew. A run that
+    was cut off goes on from its last photo, and with other such settings from the first one.
 
     Args:
         photos: gives the clean photos; called only when there is no cache.
@@ -46,10 +48,10 @@ def restored_pairs(
         KeyError: ``sources`` of a cache that has none.
     """
     cache = Path(cache)
+    settings = digests(photos=getattr(photos, "keywords", None), draws=draws, seed=seed)
     if not cache.is_file():
-        parts = cache.with_suffix(".parts")
-        parts.mkdir(parents=True, exist_ok=True)
         clean = photos()
+        parts = _parts(cache.with_suffix(".parts"), settings)
         arrays: dict[str, Any] = {f"clean_{number}": image for number, image in enumerate(clean)}
         for number, image in enumerate(clean):
             for draw in range(draws):
@@ -63,9 +65,11 @@ def restored_pairs(
                 if sources:
                     arrays[f"source_{number}_{draw}"] = degraded[0].numpy().astype(np.float16)
         with replacing(cache) as file:
-            np.savez(file, draws=draws, **arrays)
+            np.savez(file, draws=draws, settings=settings, **arrays)
         shutil.rmtree(parts, ignore_errors=True)  # else it would be found again once the cache is deleted
     with np.load(cache) as stored:
+        if "settings" in stored:
+            warn_of_others(cache, str(stored["settings"]), settings)
         kept = int(stored["draws"])
         count = sum(name.startswith("clean_") for name in stored.files)
         clean = [stored[f"clean_{number}"] for number in range(count)]
@@ -74,6 +78,16 @@ def restored_pairs(
             for i in range(count)
             for k in range(kept)
         ]
+
+
+def _parts(folder: Path, settings: str) -> Path:
+    """The folder of single photos, emptied where a run with other settings was cut off."""
+    note = folder / "settings.json"
+    if folder.is_dir() and (not note.is_file() or note.read_text() != settings):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(settings)
+    return folder
 
 
 def _degraded(image: Photo, degradation: DegradationModel, generator: torch.Generator) -> ImageBatch:

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from monai_sasm.degradations.low_dose_ct import KERNELS, LowDoseCt
-from monai_sasm.functional.intensity import HU_PER_UNIT
+from monai_sasm.functional.intensity import HU_PER_UNIT, square_spacing
 from monai_sasm.io.commit import replacing
 from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.io.walk import files_below
+from monai_sasm.training.made_with import digests, warn_of_others
 from monai_sasm.types import Modality
 
 
@@ -32,7 +33,7 @@ def simulated_pairs(
     """Pairs ``(clean, low dose)`` of slices ``(1, H, W)`` in HU / 1000, from clean CT images.
 
     A simulated slice takes about a second, hence the cache: when the file exists it is read and the other arguments
-    do not matter; delete it to simulate anew.
+    do not matter, of which a warning tells where they have changed; delete it to simulate anew.
 
     Args:
         paths: NIfTI files, DICOM folders, or folders of them; none gives no pairs.
@@ -52,11 +53,20 @@ def simulated_pairs(
     unknown = set(kernels) - set(KERNELS)
     if unknown or not kernels:
         raise ValueError(f"kernels must be some of {sorted(KERNELS)}, got {list(kernels)}")
-    return kept_pairs(Path(cache), paths, lambda: _simulate(paths, count, dose, exposure, kernels, min_size, seed))
+    settings = {"paths": paths, "count": count, "dose": dose, "exposure": exposure, "kernels": kernels}
+    return kept_pairs(
+        Path(cache),
+        paths,
+        lambda: _simulate(paths, count, dose, exposure, kernels, min_size, seed),
+        digests(**settings, min_size=min_size, seed=seed),
+    )
 
 
 def kept_pairs(
-    cache: Path, paths: Sequence[str | Path], simulate: Callable[[], Sequence[tuple[NDArray[np.int16], ...]]]
+    cache: Path,
+    paths: Sequence[str | Path],
+    simulate: Callable[[], Sequence[tuple[NDArray[np.int16], ...]]],
+    settings: str,
 ) -> list[tuple[NDArray[np.float32], ...]]:
     """Pairs ``(clean, low dose)`` in HU / 1000 from a file; where it is missing it is made of what ``simulate`` gives.
 
@@ -64,14 +74,17 @@ def kept_pairs(
         cache: ``.npz`` file.
         paths: images, or folders of them, that the pairs are made of.
         simulate: makes pairs of slices ``(1, H, W)`` in HU.
+        settings: what they are made with, see :func:`~monai_sasm.training.made_with.digests`.
     """
     if not cache.is_file():
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, Any] = {"settings": settings}
         for number, (clean, noisy) in enumerate(simulate()):
             arrays |= {f"clean_{number}": clean, f"noisy_{number}": noisy}
         with replacing(cache, sources=[file for path in paths for file, _ in files_below(Path(path))]) as file:
             np.savez(file, **arrays)
     with np.load(cache) as stored:
+        if "settings" in stored:
+            warn_of_others(cache, str(stored["settings"]), settings)
         names = [(f"clean_{i}", f"noisy_{i}") for i in range(len(stored) // 2)]
         return [(working_scale(stored[clean]), working_scale(stored[noisy])) for clean, noisy in names]
 
@@ -108,12 +121,15 @@ def _simulate(
 
 
 def in_plane_spacing(volume: Volume) -> float:
-    """In-plane pixel spacing, mm, mean of both axes."""
-    if volume.affine is None:
-        raise ValueError(f"{volume.name} has no geometry; low-dose CT needs the pixel spacing")
-    lengths = np.linalg.norm(volume.affine[:3, :3], axis=0)[: volume.array.ndim - 1]
-    in_plane = [length for axis, length in enumerate(lengths) if axis != volume.slice_axis]
-    return float(np.mean(in_plane))
+    """Spacing of the square pixels, mm.
+
+    Raises:
+        ValueError: it is not known, or the pixels are not square; the volume is named.
+    """
+    try:
+        return square_spacing(volume)
+    except ValueError as error:
+        raise ValueError(f"{volume.name}: {error}") from None
 
 
 def as_int16(image: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -6,6 +6,7 @@ the network: one Fourier transform per slice and batch, not one per slice, neigh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from monai_sasm.functional.intensity import scaling_for
 from monai_sasm.io.formats import open_images
 from monai_sasm.types import Modality
 
+logger = logging.getLogger(__name__)
 AIR = 0.1  # working scale; below it lies nothing but noise
 MARGIN = 12  # voxels of air kept around a head
 
@@ -52,7 +54,7 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
     with them in the second, as :class:`monai_sasm.losses.contrast.ContrastGainLoss` compares them.
 
     Args:
-        images: volumes ``(X, Y, Z)`` in working scale.
+        images: volumes ``(X, Y, Z)`` in working scale; those too small for a block are left out, with a warning.
         degradations: one is drawn for each block, with one strength for all of its slices; noise differs.
         blocks: per batch, each from one volume.
         depth: slices of a block that are restored.
@@ -90,6 +92,14 @@ class VolumeBlocks(Dataset[dict[str, torch.Tensor]]):
             raise ValueError(
                 f"volumes of at least {least} voxels along each axis and a degradation are needed, got "
                 f"{[image.shape for image in images][:5]} and {len(degradations)} degradations"
+            )
+        if len(self.images) < len(images):
+            logger.warning(
+                "left out: %d of %d volumes have fewer than %d voxels along an axis; give larger ones, or a smaller "
+                "side of the cuts (crop_size)",
+                len(images) - len(self.images),
+                len(images),
+                least,
             )
         self.degradations, self.size, self.lesions, self.turned = list(degradations), size, lesions, turned
         self.blocks, self.depth, self.cuts = blocks, depth, cuts

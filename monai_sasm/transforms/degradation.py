@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,10 +85,16 @@ class DegradeSlicesd(MapTransform, Randomizable, InvertibleTransform):
 
 def _with_next_seed(params: Any) -> Any:
     """The same draw with other noise, also that of a model within another; what has no noise is the same."""
-    has = {field.name for field in fields(params)}
-    if "seed" in has:
-        return replace(params, seed=params.seed + 1)
-    return replace(params, chosen=_with_next_seed(params.chosen)) if "chosen" in has else params
+    if isinstance(params, tuple):
+        return tuple(_with_next_seed(part) for part in params)
+    if not is_dataclass(params) or isinstance(params, type):
+        return params
+    changed = {
+        field.name: value + 1 if field.name == "seed" else _with_next_seed(value)
+        for field in fields(params)
+        for value in [getattr(params, field.name)]
+    }
+    return replace(params, **changed)
 
 
 class LowResolutionMrd(DegradeSlicesd):

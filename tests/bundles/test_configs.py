@@ -147,6 +147,7 @@ def test_measured_pairs_are_used_when_they_are_there(name: str, tmp_path: Path) 
     assert get("paired") is True
     used = "train" if name in ON_PAIRS or name not in DIFFUSION else "validate"
     assert set(get(f"{used}::dataset")[0]) == {"clean", "noisy"}
+    assert get("train::dataset")[0]["clean" if used == "train" else "image"].shape[-1] == get("crop_size")
     assert latest_checkpoint(tmp_path / "run") is not None
 
 

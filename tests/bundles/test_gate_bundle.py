@@ -235,3 +235,10 @@ def test_evaluation_reads_its_own_images(tmp_path: Path) -> None:
     metrics = workflow.parser.get_parsed_content("validate::evaluator").state.metrics
     assert 0 <= metrics["val_accuracy"] <= 1
     assert np.isfinite(metrics["val_cross_entropy"])
+
+
+@pytest.mark.parametrize("overlays", [(), ("refit_rows",), ("refit_rows", "refit_mr_rows"), ("train_camera",)])
+def test_a_further_round_begins_with_trained_weights(overlays: tuple[str, ...]) -> None:
+    files = [str(CONFIGS / f"{name}.yaml") for name in ("train", "train_second_pass", *overlays)]
+    workflow = ConfigWorkflow(files, workflow_type="train", bundle_root="gate")
+    assert workflow.parser.get_parsed_content("initial_weights") == "gate/models/model.pt"

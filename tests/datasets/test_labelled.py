@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,19 @@ def test_errors_say_what_is_expected(tmp_path: Path) -> None:
     Image.new("RGB", (9, 8)).save(tmp_path / "test" / "cat" / "0001.png")
     with pytest.raises(ValueError, match="one size"):
         labelled_images(tmp_path, "test")
+
+
+def test_a_class_that_one_split_lacks_keeps_its_place(tmp_path: Path) -> None:
+    for name in ("train/cat/a.png", "train/dog/b.png", "train/dog/._b.png", "test/dog/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name)
+    train, test = (labelled_images(tmp_path, part) for part in ("train", "test"))
+    assert train.classes == test.classes == ("cat", "dog")
+    assert train.labels.tolist() == [0, 1]
+    assert test.labels.tolist() == [1]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for file in tmp_path.glob("t*/*/*.png"):
+            archive.write(file, file.relative_to(tmp_path))
+    for folder in ("train", "test"):
+        shutil.rmtree(tmp_path / folder)
+    assert labelled_images(tmp_path, "test").labels.tolist() == [1]

@@ -8,6 +8,7 @@ import torch
 from monai_sasm.degradations.degradation import reference
 from monai_sasm.degradations.filtered_noise import FilteredNoise, FilteredNoiseParams
 from monai_sasm.degradations.kspace import KspaceNoise, to_kspace
+from monai_sasm.degradations.regions import InRegions
 from monai_sasm.training.batches import OneOf
 
 SIDE = 128
@@ -45,6 +46,18 @@ def test_without_a_window_it_is_plain_noise() -> None:
     assert not whole.filtered.any()
     assert float(noise.std()) == pytest.approx(0.05, rel=0.03)
     torch.testing.assert_close(FilteredNoise().reference(bright(), whole), bright(), atol=0, rtol=0)
+
+
+def test_models_around_it_know_its_reference() -> None:
+    side_by_side = InRegions([FilteredNoise(factor=(2.0, 2.0), sigma=(0.1, 0.1)), FilteredNoise(sigma=(0.0, 0.0))])
+    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    drawn = side_by_side.draw((1, 1, 64, 64), torch.Generator().manual_seed(0))
+    wanted = image
+    for index in range(2):
+        filtered = side_by_side.degradations[index].reference(image, drawn.drawn[index])
+        wanted = wanted + drawn.regions[:, index : index + 1] * (filtered - image)
+    torch.testing.assert_close(reference(side_by_side, image, drawn), wanted)
+    assert not torch.allclose(wanted, image, atol=0.05)
 
 
 def test_a_window_alone_is_the_reference() -> None:

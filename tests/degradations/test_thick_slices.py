@@ -50,6 +50,11 @@ def test_factors_keep_their_range() -> None:
     assert 0.018 < float(drawn.sigma.max()) <= 0.02
 
 
+def test_an_image_that_stays_as_it_is_has_no_noise() -> None:
+    drawn = ThickSlices((1.0, 1.0), (0.1, 0.1)).draw((2, 1, 8, 8), torch.Generator().manual_seed(0))
+    assert not drawn.sigma.any()
+
+
 def test_senseless_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="factor must be an increasing range"):
         ThickSlices(factor=(0.5, 2.0))

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from monai.bundle import ConfigWorkflow
 
 from monai_sasm.errors import RefusedError
 from monai_sasm.recipes.images import clean_photos, clean_slices
-from tests.bundle_cases import paired_folder
+from monai_sasm.training import precision
+from tests.bundle_cases import ROOT, paired_folder
 
 
 def photos(folders: list[Path], pairs: Path, measured: bool) -> Any:
@@ -35,3 +37,19 @@ def test_measured_pairs_replace_their_clean_images_alone(
     with pytest.raises(RefusedError, match=r"train holds measured pairs, .* instead of .*val/clean: pass paired=False"):
         recipe(others, train, measured=True)
     assert len(recipe(others, train, measured=False)) == 1
+
+
+PERCEPTUAL = ["superres_mri_unet", "superres_mri_esrgan", "lowdose_ct_esrgan", "refine_photo_flow", "lowdose_ct_dit"]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("name", PERCEPTUAL)
+def test_the_feature_network_follows_the_training(name: str, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 of ``auto`` where the hardware has it: elsewhere it is emulated, ten times slower."""
+    monkeypatch.setattr(precision, "_fast", lambda: fast)
+    settings = {"precision": "auto", "perceptual": 0.0, "l1": 1.0}
+    workflow = ConfigWorkflow(
+        str(ROOT / "bundles" / name / "configs" / "train.yaml"), workflow_type="train", **settings
+    )
+    loss = workflow.parser.get_parsed_content("image_loss" if "image_loss" in workflow.parser else "loss")
+    assert loss.reduced is fast

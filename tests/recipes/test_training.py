@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ignite.handlers import EMAHandler
 from monai.bundle import ConfigWorkflow
 from monai.inferers import SimpleInferer
 from torch import distributed, nn
+from torch.utils.data import DataLoader
 
 from monai_sasm.datasets import draws
+from monai_sasm.datasets.crops import CropDataset
 from monai_sasm.errors import RefusedError
 from monai_sasm.recipes import processes, training
 from monai_sasm.training.batches import PreparePaired
@@ -29,14 +32,14 @@ TRAINED = [bundle for bundle in BUNDLES if (bundle / "configs" / "train.yaml").i
 BATCH = {"clean": torch.zeros(2, 1, 8, 8), "noisy": torch.ones(2, 1, 8, 8)}
 
 
-def run(folder: Path, batches: Sequence[Any] = (BATCH,), **settings: Any) -> nn.Module:
+def run(folder: Path, batches: Iterable[Any] = (BATCH,), **settings: Any) -> nn.Module:
     """Two epochs with a convolution."""
     torch.manual_seed(0)
     network = nn.Conv2d(1, 1, 3, padding=1)
     trainer = training.trainer(
         device="cpu",
         max_epochs=2,
-        train_data_loader=list(batches),
+        train_data_loader=batches,
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), 0.1),
         loss_function=nn.MSELoss(),
@@ -73,6 +76,38 @@ def test_a_training_without_a_loss_ends_and_exports_nothing(tmp_path: Path) -> N
         run(tmp_path, batches=[BATCH] * 5 + [lost] * 20)
     assert not (tmp_path / "model.pt").exists()
     assert latest_checkpoint(tmp_path) is None
+
+
+def test_one_batch_that_ruins_the_weights_costs_no_earlier_ones(tmp_path: Path) -> None:
+    """Epochs of one batch: the weights would be saved ten times before the loss is missed."""
+    lost = {"clean": torch.zeros(2, 1, 8, 8), "noisy": torch.full((2, 1, 8, 8), torch.nan)}
+
+    class Batches(list[Any]):
+        epoch = 0
+
+        def __iter__(self) -> Any:
+            self.epoch += 1
+            return iter([BATCH if self.epoch == 1 else lost])
+
+    with pytest.raises(FloatingPointError, match=r"after batch 2 the weights are no finite numbers, and are not saved"):
+        run(tmp_path, batches=Batches([BATCH]))
+    assert [path.name for path in tmp_path.glob("checkpoint_*.pt")] == ["checkpoint_1.pt"]
+    exported = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(weight.isfinite().all() for weight in exported.values())
+
+
+def test_a_training_without_a_batch_is_refused(tmp_path: Path) -> None:
+    few = DataLoader(CropDataset([np.zeros((1, 8, 8), np.float32)], 8, length=3), batch_size=4, drop_last=True)
+    with pytest.raises(RefusedError, match=r"no batch: 3 examples are fewer than batch_size=4; .*crops_per_epoch"):
+        run(tmp_path, batches=few)
+    assert not list(tmp_path.iterdir())
+
+
+def test_adversarial_training_is_refused_in_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "processes", lambda: 2)
+    settings: dict[str, Any] = dict.fromkeys(("loss_function", "inferer", "discriminator", "d_optimizer", "optimizer"))
+    with pytest.raises(RefusedError, match=r"runs in one process: leave torchrun and multi_gpu_train\.yaml out"):
+        training.adversarial_trainer("cpu", 1, [BATCH], nn.Identity(), output_dir=tmp_path, weight=1.0, **settings)
 
 
 def test_one_batch_without_a_loss_is_passed_over(tmp_path: Path) -> None:

@@ -116,6 +116,8 @@ def test_one_of_draws_each_choice_as_often_as_told() -> None:
     assert torch.equal(model.apply(clean, draws[0]), model.apply(clean, draws[0]))
     with pytest.raises(ValueError, match="one weight per degradation"):
         OneOf([GaussianNoise()], weights=[1, 2])
+    with pytest.raises(ValueError, match="not be negative nor all 0"):
+        OneOf([GaussianNoise(), GaussianNoise()], [1.5, -0.5])
 
 
 def test_pairs_teach_a_range_of_doses() -> None:

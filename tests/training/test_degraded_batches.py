@@ -153,3 +153,9 @@ def test_mirrored_slices_have_no_border() -> None:
 
     assert rings(0.0) > 0.2
     assert rings(1.0) < 0.05
+
+
+def test_small_slices_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    slices = [np.random.default_rng(0).random((1, side, 32), np.float32) for side in (32, 16)]
+    assert len(degraded_pairs(slices, [KspaceNoise((0.1, 0.1))], min_size=24)) == 1
+    assert "left out: 1 of 2 slices are less than 24 pixels wide or high" in caplog.text

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from monai_sasm.degradations.lesions import LesionParams
 from monai_sasm.training.dose_range import DoseSource, simulated_doses
 from monai_sasm.training.ellipse_phantoms import ellipse_phantoms
 
@@ -21,6 +22,17 @@ def test_phantoms_are_bodies_of_tissue_in_air() -> None:
     assert 0 < float(images[:, :, 30:66, 30:66].median()) < 100
     again = ellipse_phantoms(2, 96, 3.0, torch.Generator().manual_seed(0))
     assert torch.equal(images, again)
+
+
+def test_phantoms_are_made_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty ellipses of every phantom at once take 0.14 GB for each of them."""
+    largest = []
+    field = LesionParams.field.fget
+    assert field is not None
+    monkeypatch.setattr(LesionParams, "field", property(lambda one: largest.append(len(one.angle)) or field(one)))
+    images = ellipse_phantoms(3, 48, 6.0, torch.Generator().manual_seed(0))
+    assert largest == [3, 1, 1, 1], "bodies, and the inserts of each"
+    assert len({float(image.sum()) for image in images}) == 3
 
 
 @pytest.fixture
@@ -54,3 +66,20 @@ def test_clean_slices_get_all_of_the_noise(folder: Path, tmp_path: Path) -> None
     every = simulated_doses([DoseSource([folder], noise_free=True, **full)], tmp_path / "b.npz")[0]
     assert np.array_equal(*missing)
     assert float((every[1] - every[0]).std()) > 0.001
+
+
+def test_a_cache_of_other_settings_is_told(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = tmp_path / "pairs.npz"
+    for source in (DoseSource([folder], count=1), DoseSource([str(folder)], count=1)):
+        simulated_doses([source], cache)
+    assert not caplog.records
+    simulated_doses([DoseSource([folder], count=1, exclude=["L2"])], cache)
+    assert "pairs.npz was made with other settings (sources) and is used as it is" in caplog.text
+
+
+def test_pixels_that_are_not_square_are_refused(tmp_path: Path) -> None:
+    image = np.where(np.mgrid[:64, :64, :1][0] > 20, 40, -1000).astype(np.int16)
+    image[30:40, 30:40] = 90
+    nibabel.save(nibabel.Nifti1Image(image, np.diag([0.5, 1.0, 3.0, 1.0])), tmp_path / "oblong.nii.gz")
+    with pytest.raises(ValueError, match=r"oblong: the dose model needs square pixels, got 0\.500 x 1\.000 mm"):
+        simulated_doses([DoseSource([tmp_path / "oblong.nii.gz"], count=1)], tmp_path / "pairs.npz")

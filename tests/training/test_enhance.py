@@ -105,6 +105,8 @@ def test_wrong_arguments_are_refused() -> None:
         prepare(last=1.5)
     with pytest.raises(ValueError, match="v_prediction"):
         PrepareEnhancement(expert(), scheduler("epsilon"), GaussianNoise(), Holes())
+    with pytest.raises(ValueError, match=r"multiples of 4 \(crop_size\), got 30 x 32"):
+        prepare()({"image": torch.rand(2, 3, 30, 32)})
 
 
 def autoencoder() -> PhotoAutoencoder:

@@ -132,6 +132,16 @@ def test_the_same_seed_gives_the_same_bank() -> None:
     assert any(not torch.equal(first[i]["display"], other[i]["display"]) for i in range(3))
 
 
+def test_a_source_of_which_none_is_wanted_is_not_asked() -> None:
+    given = [
+        Given(Example(torch.zeros(3, 16, 16), torch.full((3, 16, 16), value), {}, Modality.PHOTO))
+        for value in (0.0, 1.0)
+    ]
+    bank = GateBank(given, [0, 2], CLASSES, {}, NoiseEstimator(), augment=False)
+    assert [float(item["error"].mean()) for item in (bank[0], bank[1])] == [1.0, 1.0]
+    assert len(bank) == 2
+
+
 def test_faults_fill_only_their_region() -> None:
     source = DegradedSource(
         photos(), "PHOTO", {"early": Brighten(), "late": Brighten()}, size=SIZE, clean_share=0, region_share=1

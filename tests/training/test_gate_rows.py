@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from monai_sasm.degradations.gaussian import GaussianNoise
+from monai_sasm.errors import RefusedError
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.gate.mobilenet import SpatialGate
 from monai_sasm.training.gate_bank import DegradedSource
@@ -60,5 +61,8 @@ def test_a_gate_is_fitted_and_written(tmp_path: Path) -> None:
     assert torch.equal(written["head.weight"], after["head.weight"].half())
     wanted = {key: torch.float16 if value.is_floating_point() else value.dtype for key, value in after.items()}
     assert {key: value.dtype for key, value in written.items()} == wanted, "counts of batches stay whole numbers"
+    with pytest.raises(RefusedError, match=r"out/model\.pt holds weights already: .* \(overwrite=True\)"):
+        RowFit(gate, ["noise"], [source], [4], NoiseEstimator(), tmp_path / "out" / "model.pt")
+    RowFit(gate, ["noise"], [source], [4], NoiseEstimator(), tmp_path / "out" / "model.pt", overwrite=True)
     with pytest.raises(ValueError, match="haze"):
         RowFit(gate, ["haze"], [source], [4], NoiseEstimator(), tmp_path / "model.pt")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler
 from torch import Tensor, nn
 
 from monai_sasm.datasets.draws import begin_epoch
+from monai_sasm.datasets.labelled import LabelledImages
 from monai_sasm.diffusion.guidance import OptionalLabel
 from monai_sasm.training.labelled import (
     ContrastiveNoiseLoss,
+    LabelledDataset,
     LabelledDiffusionInferer,
     PrepareLabelled,
     ranked_by_error,
@@ -100,3 +103,14 @@ def test_ties_do_not_count_as_right() -> None:
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="wrong below 5"):
         PrepareLabelled(SCHEDULER, 5, wrong=5)
+
+
+def test_some_images_are_of_all_classes_though_they_lie_sorted() -> None:
+    labels = np.arange(100) // 10
+    data = LabelledImages(np.zeros((100, 3, 8, 8), np.uint8), labels, tuple("abcdefghij"), "made")
+    assert [int(item["label"]) for item in items(LabelledDataset(data, limit=10))] == list(range(10))
+    assert len(LabelledDataset(data, limit=1000)) == len(LabelledDataset(data)) == 100
+
+
+def items(dataset: LabelledDataset) -> list[dict[str, Tensor]]:
+    return [dataset[index] for index in range(len(dataset))]

@@ -52,3 +52,5 @@ def test_a_missing_patient_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", image=np.zeros((1, 2, 2)), label=np.zeros((1, 2, 2)))
     with pytest.raises(FileNotFoundError, match="missing: \\['z'\\]"):
         labelled_slices(tmp_path, include=["a", "z"])
+    with pytest.raises(FileNotFoundError, match=r"no patient of .* is chosen, of 1"):
+        labelled_slices(tmp_path, include=[])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,27 @@ def test_the_degraded_photo_comes_along(tmp_path: Path) -> None:
         assert np.abs(restored - 255 * np.clip(source.astype(float) / 2, 0, 1)).max() < 1, "to its 10 bits"
     with pytest.raises(KeyError, match="source_0_0"):
         restored_pairs(lambda: PHOTOS, Halved(), noise, tmp_path / "pairs.npz", sources=True)
+
+
+def test_a_cache_of_other_settings_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def folder(exclude: list[str]) -> list[np.ndarray]:
+        return PHOTOS[: 2 - len(exclude)]
+
+    def pairs(exclude: list[str], **settings: int) -> int:
+        photos = partial(folder, exclude=exclude)
+        return len(restored_pairs(photos, Halved(), GaussianNoise(), tmp_path / "pairs.npz", **settings))
+
+    assert pairs([]) == pairs([]) == 2
+    assert not caplog.records
+    assert pairs(["a_test_photo"], draws=3) == 2
+    assert "pairs.npz was made with other settings (photos, draws)" in caplog.text
+    assert "a_test_photo" not in str(np.load(tmp_path / "pairs.npz")["settings"])
+
+
+def test_a_run_of_other_settings_that_was_cut_off_leaves_nothing(tmp_path: Path) -> None:
+    noise, cache = GaussianNoise((0.1, 0.1)), tmp_path / "pairs.npz"
+    with pytest.raises(KeyboardInterrupt):
+        restored_pairs(lambda: PHOTOS, Halved(fails_at=2), noise, cache, seed=7)
+    found = restored_pairs(lambda: PHOTOS, Halved(), noise, cache, seed=8)
+    whole = restored_pairs(lambda: PHOTOS, Halved(), noise, tmp_path / "whole.npz", seed=8)
+    assert all(np.array_equal(pair[1], other[1]) for pair, other in zip(found, whole, strict=True))

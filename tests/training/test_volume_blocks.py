@@ -95,6 +95,14 @@ def test_volumes_that_are_too_small_are_refused() -> None:
         blocks(NONE, size=64)
 
 
+def test_volumes_that_are_left_out_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    blocks(NONE)
+    assert not caplog.records
+    mixed = VolumeBlocks([volume(), np.zeros((30, 34, 9), np.float16)], [NONE], depth=3, size=16)
+    assert len(mixed.images) == 1
+    assert "left out: 1 of 2 volumes have fewer than 16 voxels along an axis" in caplog.text
+
+
 def test_volumes_are_read_scaled_and_cut_to_the_head(tmp_path: Path) -> None:
     array = np.zeros((60, 64, 70), np.int16)
     array[20:40, 16:48, 30:40] = np.random.default_rng(0).integers(50, 500, (20, 32, 10))

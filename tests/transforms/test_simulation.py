@@ -14,6 +14,7 @@ from monai_sasm.degradations.kspace import KspaceNoise, KspaceTruncation
 from monai_sasm.degradations.lesions import Lesions
 from monai_sasm.degradations.low_dose_ct import LowDoseCt
 from monai_sasm.degradations.masked_background import MaskedBackground
+from monai_sasm.degradations.regions import InRegions
 from monai_sasm.degradations.slice_profile import SliceProfile
 from monai_sasm.transforms.degradation import DegradeSlicesd, LowDoseCtd, LowResolutionMrd
 from monai_sasm.transforms.thick_slices import ThickSlicesd
@@ -67,6 +68,13 @@ def test_a_model_within_another_and_one_without_noise_fit() -> None:
     field = (lesions["image"].numpy() - clean)[0]
     np.testing.assert_array_equal(field[..., 0], field[..., 2])
     assert np.abs(field).max() > 0.05
+
+
+def test_models_side_by_side_have_noise_of_their_own_in_each_slice() -> None:
+    step = DegradeSlicesd("image", InRegions([GaussianNoise((0.1, 0.1)), GaussianNoise((0.1, 0.1))]))
+    noise = step.set_random_state(0)({"image": MetaTensor(torch.zeros(1, 48, 48, 2))})["image"].numpy()[0]
+    assert noise.std() > 0.02
+    assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.2
 
 
 def test_low_dose_knows_the_size_of_a_pixel() -> None:
