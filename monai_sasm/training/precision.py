@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from monai_sasm.errors import RefusedError
 from monai_sasm.functional.precision import fast_bfloat16
 
 
@@ -19,15 +20,20 @@ class Autocast(nn.Module):
 
     Args:
         network: the module to run; save *its* state dict, not this wrapper's.
-        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (bfloat16 where the hardware has it).
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"auto"`` (bfloat16 where the hardware has it).
         channels_last: use that layout; 2-D networks only.
+
+    Raises:
+        RefusedError: another ``dtype``; float16 loses gradients below 6e-8, which the mean over an image's pixels often
+            has, unless the loss is scaled, which nothing here does.
     """
 
     def __init__(self, network: nn.Module, dtype: str = "auto", channels_last: bool = True) -> None:
         super().__init__()
-        allowed = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+        allowed = {"float32": None, "bfloat16": torch.bfloat16}
         if dtype != "auto" and dtype not in allowed:
-            raise ValueError(f"dtype must be 'auto' or one of {sorted(allowed)}, got {dtype!r}")
+            why = ", which loses small gradients" if dtype == "float16" else ""
+            raise RefusedError(f"precision of training must be 'auto' or one of {sorted(allowed)}, got {dtype!r}{why}")
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.dtype = (torch.bfloat16 if _fast() else None) if dtype == "auto" else allowed[dtype]
@@ -42,7 +48,7 @@ class Autocast(nn.Module):
 
 def reduced(dtype: str) -> bool:
     """Whether :class:`Autocast` runs in 16 bits when asked for ``dtype``, here."""
-    return dtype in ("bfloat16", "float16") or (dtype == "auto" and _fast())
+    return dtype == "bfloat16" or (dtype == "auto" and _fast())
 
 
 def _fast() -> bool:
