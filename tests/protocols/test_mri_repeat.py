@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,9 @@ def test_what_is_measured_is_the_noise_that_went(context: Context) -> None:
     assert scores["input"]["gradient"] == 1
     assert 1.5 < scores["expert noise_mri_unet"]["noise removed"] < 4, "of 4.2, less what a blur damages"
     assert scores["default pipeline"]["PSNR gain"] > 0.5
+    told = next(flag for flag in table.flags if flag.startswith("in tissue the scans differ by"))
+    whole, noise = (float(part) for part in re.findall(r"(\d+\.\d) %", told))
+    assert noise < whole < 1.5 * noise, "the scans of this phantom differ by little but noise"
 
 
 def test_truth_takes_all_noise_away_and_damage_counts_against_it(context: Context) -> None:
