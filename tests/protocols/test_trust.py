@@ -110,7 +110,7 @@ def test_peers_are_tuned_at_each_dose_on_what_is_not_measured(
         np.testing.assert_array_equal(mita[0].tuning.clean[0], stored["ground_truth"] - 1000.0)
     few = [replace(one, images=one.images[:1]) for one in (mita[0], mita[2])]
     (fast,) = ct_phantom._peers(replace(phantom, peers=True), few)
-    assert re.search(r"h/sigma [\d.]+ at MITA 10 %, [\d.]+ at MITA 100 %$", fast.settings)
+    assert re.search(r"h/sigma [\d.]+ at MITA 10 %, [\d.]+ at MITA 100 %$", fast.note)
 
 
 @pytest.fixture
