@@ -238,6 +238,10 @@ def test_variants_and_strangers(tmp_path: Path) -> None:
     assert before != bold.fingerprint()
     (folder / "configs" / "inference.yaml").write_text((folder / "configs" / "inference.yaml").read_text() + "# x\n")
     assert plain.fingerprint() != before
+    before, path = plain.fingerprint(), folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps(metadata | {"sasm": metadata["sasm"] | {"noise_map": True}}))
+    assert plain.fingerprint() != before
 
 
 @pytest.mark.parametrize(
