@@ -216,8 +216,14 @@ class _Measured:
         return replace(row, scores=scores)
 
     def flags(self) -> tuple[str, ...]:
-        """Which images have no PSNR, and what the numbers of subjects mean for intervals and tests."""
-        return (*self._perfect_flags(), *self._count_flags())
+        """Which images have no PSNR or SSIM, and what the numbers of subjects mean for intervals and tests."""
+        return (*self._perfect_flags(), *self._small_flags(), *self._count_flags())
+
+    def _small_flags(self) -> Iterator[str]:
+        small = dict.fromkeys(name for (_, name), scores in self.results[INPUT].items() if math.isnan(scores["SSIM"]))
+        if small:
+            side = 2 * SSIM_RADIUS + 1
+            yield f"{'; '.join(small)}: below {side} x {side} pixels, left out of means, intervals and tests of SSIM"
 
     def _perfect_flags(self) -> Iterator[str]:
         names: dict[tuple[str, ...], list[str]] = {}

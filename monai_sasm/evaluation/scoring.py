@@ -78,25 +78,30 @@ class ResultCache:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.results: dict[str, dict[str, float]] = {}
-        if path is not None and path.is_file():
-            try:
-                self.results = dict(json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError, RecursionError) as error:
-                raise ValueError(
-                    f"{path} holds no results of peers ({error}); delete it, and they are measured again"
-                ) from error
+        self.results = self._stored()
 
     def get(self, key: str) -> dict[str, float] | None:
         """Scores (``seconds`` among them) of an earlier run, or None."""
         return self.results.get(key)
 
     def put(self, key: str, scores: dict[str, float]) -> None:
-        """Keep the scores; written at once, because a peer may take minutes per image."""
-        self.results[key] = scores
+        """Keep the scores; written at once, because a peer may take minutes per image, and beside those that another
+        process has written since.
+        """
+        self.results = {**self._stored(), **self.results, key: scores}
         if self.path is not None:
             with replacing(self.path) as file:
                 file.write(json.dumps(dict(sorted(self.results.items())), indent=0).encode())
+
+    def _stored(self) -> dict[str, dict[str, float]]:
+        if self.path is None or not self.path.is_file():
+            return {}
+        try:
+            return dict(json.loads(self.path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"{self.path} holds no results of peers ({error}); delete it, and they are measured again"
+            ) from error
 
 
 def score(

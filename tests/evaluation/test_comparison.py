@@ -135,6 +135,16 @@ def test_a_pair_of_equal_images_is_left_out_of_psnr_and_named(dim: tuple[Path, l
     assert not any(" inf " in flag for flag in table.flags)
 
 
+def test_images_too_small_for_ssim_are_named(tmp_path: Path) -> None:
+    models = experts(tmp_path / "models")
+    for number, shape in enumerate([(24, 32, 3), (30, 24, 3), (8, 9, 3)]):
+        save_photo(tmp_path / "photos" / f"p{number}.png", scene(number, shape))
+    table = compare(["same"], tmp_path / "photos", tmp_path / "out", "cpu", trust=[models])
+    found = {row["image"]: row["SSIM"] for row in table.details["images"] if row["method"] == "input"}  # type: ignore[index]
+    assert table.row("input").scores[""]["SSIM"] == pytest.approx((found["p0"] + found["p1"]) / 2)
+    assert "p2: below 11 x 11 pixels, left out of means, intervals and tests of SSIM" in table.flags
+
+
 def test_volumes_are_paired_by_name_and_place(tmp_path: Path) -> None:
     for number in range(2):
         volume = 500 * scene(number, (16, 16, 5))

@@ -99,6 +99,14 @@ def test_kept_results_are_not_those_of_other_metrics_or_facts(cases: list[Case],
         assert mean_with(masked, [replace(c, facts={"where": kind[None]}) for c in cases]) == mean
 
 
+def test_kept_results_of_two_processes_lie_side_by_side(tmp_path: Path) -> None:
+    first, second = ResultCache(tmp_path / "peers.json"), ResultCache(tmp_path / "peers.json")
+    first.put("a", {"mean": 1.0})
+    second.put("b", {"mean": 2.0})
+    first.put("c", {"mean": 3.0})
+    assert ResultCache(tmp_path / "peers.json").results == {"a": {"mean": 1.0}, "b": {"mean": 2.0}, "c": {"mean": 3.0}}
+
+
 def test_kept_results_have_the_metrics_that_are_asked_for(cases: list[Case], tmp_path: Path) -> None:
     def more(case: Case, image: np.ndarray) -> dict[str, float]:
         return {**measure(case, image), "largest": float(image.max())}
