@@ -115,13 +115,19 @@ def _pairs(found: Sequence[OwnImage], simulations: Sequence[Simulation], passed_
     for number, one in enumerate(found):
         try:
             clean, degraded = one.load()
-            if degraded is not None:
-                yield Pair(one.name, "", clean, degraded=degraded)
-            for simulation in simulations:
-                level = simulation.degradation if len(simulations) > 1 else ""
-                yield Pair(one.name, level, clean, degraded=simulation(clean, number))
         except (ValueError, OSError) as error:  # RefusedError is a ValueError
             passed_over[one.name] = reason_of(error)
+            continue
+        if degraded is not None:
+            yield Pair(one.name, "", clean, degraded=degraded)
+        for simulation in simulations:
+            level = simulation.degradation if len(simulations) > 1 else ""
+            try:
+                faulty = simulation(clean, number)
+            except ValueError as error:
+                passed_over[f"{one.name} at {level}" if level else one.name] = reason_of(error)
+                continue
+            yield Pair(one.name, level, clean, degraded=faulty)
 
 
 class _Measured:

@@ -218,6 +218,20 @@ def test_clean_photos_are_degraded_as_the_experts_declare(tmp_path: Path) -> Non
     assert table.row("input").scores["raindrop"]["PSNR"] < 40
 
 
+@pytest.mark.parametrize("names", [["same", "dry"], ["dry", "same"]])
+def test_what_cannot_be_simulated_on_one_image_is_passed_over_for_that_fault_alone(
+    names: list[str], tmp_path: Path
+) -> None:
+    for number, channels in enumerate([3, 1, 1]):
+        save_photo(tmp_path / "own" / f"p{number}.png", np.squeeze(scene(number, (48, 48, channels))))
+    trust = experts(tmp_path / "trust")
+    write_gain_expert(tmp_path / "trust" / "dry", 1.0, degradation="raindrop")
+    table = compare(names, tmp_path / "own", tmp_path / "out", "cpu", trust=[trust])
+    assert table.row("input").n == {"noise": 3, "raindrop": 1}
+    (flag,) = [flag for flag in table.flags if flag.startswith("passed over")]
+    assert "p1 at raindrop: raindrops need a colour photo, got a grey one; p2 at raindrop" in flag
+
+
 def test_shipped_experts_do_what_restore_does(tmp_path: Path) -> None:
     clean = save_photo(tmp_path / "own" / "clean" / "photo.png", scene(1, (48, 48, 3)))
     noise = np.random.default_rng(0).normal(0, 0.08, clean.shape)
