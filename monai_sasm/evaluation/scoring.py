@@ -7,6 +7,7 @@ import json
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache as cached
@@ -186,7 +187,10 @@ class Tally:
 
     def add(self, method: str, case: Case, scores: Mapping[str, float], *, seconds: float) -> None:
         """Note what a method came to on a case."""
-        self.scores.setdefault(method, {})[case.level, case.name] = {**scores, "seconds": seconds}
+        found, place = self.scores.setdefault(method, {}), (case.level, case.name)
+        if place in found:
+            raise ValueError(f"two cases are named {case.name} at {case.level!r}; one hides the other")
+        found[place] = {**scores, "seconds": seconds}
 
     def rows(self, cases: Sequence[Case], gain: Gain | None = None) -> tuple[Row, ...]:
         """One row per method, in the order in which they were first added; ``gain`` as for :func:`score`."""
@@ -334,6 +338,11 @@ def measured(
     of which ``probed`` is the hash, where it is already known.
     """
     chosen = cases if method.first is None else _first(cases, method.first)
+    twice = [place for place, count in Counter((case.level, case.name) for case in chosen).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"two cases of {protocol} are named {twice[0][1]} at {twice[0][0]!r}; one hides the other"
+        )
     probed = probed or (lambda case: fingerprint(rounded(measure(case, probe(case)))))
     results = {}
     for case in chosen:

@@ -14,7 +14,7 @@ from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.restoring import expert_with_weights, restoring, with_settings
-from monai_sasm.evaluation.scoring import Case, Method, ResultCache, fingerprint, score
+from monai_sasm.evaluation.scoring import Case, Method, ResultCache, Tally, fingerprint, score
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.evaluation.networks import Blur, blurring, bundle
@@ -43,6 +43,15 @@ def test_rows_are_means_over_images_of_a_level(cases: list[Case]) -> None:
     )
     assert row.scores == {"low": {"mean": 2.0}, "high": {"mean": 4.0}}
     assert row.n == {"low": 3, "high": 3}
+
+
+def test_no_case_hides_another_of_its_name(cases: list[Case]) -> None:
+    with pytest.raises(ValueError, match="two cases of p are named 1 at 'low'"):
+        score("p", [*cases, cases[1]], [Method("ours", lambda c: c.clean)], measure=measure, cache=ResultCache(None))
+    tally = Tally()
+    tally.add("ours", cases[0], {"mean": 1.0}, seconds=0.0)
+    with pytest.raises(ValueError, match="two cases are named 0 at 'low'"):
+        tally.add("ours", replace(cases[0]), {"mean": 2.0}, seconds=0.0)
 
 
 def test_a_slow_peer_brings_all_rows_on_its_subset(cases: list[Case]) -> None:
