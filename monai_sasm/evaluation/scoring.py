@@ -340,9 +340,7 @@ def measured(
     chosen = cases if method.first is None else _first(cases, method.first)
     twice = [place for place, count in Counter((case.level, case.name) for case in chosen).items() if count > 1]
     if twice:
-        raise ValueError(
-            f"two cases of {protocol} are named {twice[0][1]} at {twice[0][0]!r}; one hides the other"
-        )
+        raise ValueError(f"two cases of {protocol} are named {twice[0][1]} at {twice[0][0]!r}; one hides the other")
     probed = probed or (lambda case: fingerprint(rounded(measure(case, probe(case)))))
     results = {}
     for case in chosen:
