@@ -27,6 +27,13 @@ def main() -> None:
     parser.add_argument("--throughput", action="store_true", help="only slices a second of a CT of --slices (300)")
     parser.add_argument("--no-peers", action="store_true", help="leave out BM3D and non-local means")
     arguments = parser.parse_args()
+    alone = [name for name in ("memory", "throughput") if getattr(arguments, name)]
+    unused = ["data"] * (arguments.data is not None) + ["no-peers"] * arguments.no_peers
+    unused += ["output"] * (arguments.memory and arguments.output is not None)
+    if len(alone) > 1 or (alone and unused):
+        parser.error(f"--{alone[0]} does not take --{', --'.join([*alone[1:], *unused])}")
+    if arguments.slices is not None and arguments.slices < 1:
+        parser.error("--slices must be at least 1")
     if arguments.memory:
         slices = arguments.slices or 1000
         device = "cpu" if arguments.device == "auto" else arguments.device

@@ -85,6 +85,7 @@ def evaluate(
     """
     set_up_logging(-1 if quiet else verbose)
     with one_line_errors():
+        from monai_sasm.evaluation.data import data_root
         from monai_sasm.protocols.evaluate import compare, evaluate_brats, share_weights
         from monai_sasm.protocols.evaluate import evaluate as measure
         from monai_sasm.restoration.targets import check_output
@@ -95,7 +96,13 @@ def evaluate(
         further = _labelled(weights or [])
         if further and (not wanted or wanted == ["brats"]):
             raise ValueError("--weights is for protocols that compare weights; name other experts with --bundle")
+        spread = resume or scheduler or cluster
         if bundles and not wanted:
+            if root or spread or not peers:
+                raise ValueError(
+                    "--root, --resume, --scheduler, --cluster and --no-peers are for protocols; --bundle compares "
+                    "experts on the images of --data, here and without the methods of others"
+                )
             if data is None:
                 raise ValueError("--bundle compares experts on images of your own; name their folder with --data")
             table = compare(bundles, data, output or OWN_OUTPUT, device=device, limit=limit, trust=trust or [])
@@ -103,9 +110,10 @@ def evaluate(
             raise typer.Exit(exit_code(["ok"]))
         if not wanted:
             raise ValueError(f"name a protocol, or experts with --bundle; protocols: {NAMES}")
-        folder = root or (data / "brats" if data else None)
-        own = folder if wanted == ["brats"] else None
-        if own and (root or own.is_dir()):
+        own = (root or data_root(data) / "brats") if wanted == ["brats"] else None
+        if own and root and data:
+            raise ValueError("--root and --data both say where the subjects are; give one of them")
+        if own and (root or spread or bundles or own.is_dir()):
             with _engine(scheduler, cluster) as engine:
                 table = evaluate_brats(
                     own,
@@ -119,9 +127,9 @@ def evaluate(
                 )
             say_lines(table.markdown())
             raise typer.Exit(exit_code(["skipped" if table.skipped else "ok"]))
-        if root or resume or scheduler or cluster:
+        if root or spread:
             raise ValueError("--root, --resume, --scheduler and --cluster are for brats alone: sasm evaluate brats ...")
-        if (bundles or trust) and not own:
+        if bundles or trust:
             raise ValueError("protocols measure the shipped experts; leave PROTOCOL out to compare others by --bundle")
         unknown = sorted(set(wanted) - {*PROTOCOLS, "all"})
         if unknown:

@@ -195,8 +195,7 @@ def _in_words(harmed: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
 
 
 def _figures(context: Context, job: BratsJob, rows: Sequence[Row], labelled: int) -> tuple[str, ...]:
-    pictures = [context.output / f"{PROTOCOL}-x{factor}.png" for factor in job.factors]
-    names = [path.name for path in pictures if path.is_file()]
+    names = [path.name for path in job.pictures if path.is_file()]
     if labelled:
         names.append(psnr_against_dice(context.output / f"{PROTOCOL}-dice.png", rows))
     metrics = ("PSNR", "Dice") if labelled else ("PSNR",)

@@ -57,6 +57,7 @@ class BratsJob:
 
     Args:
         folder: where manifest and ledger lie.
+        figures: folder of the pictures.
         experts: in print order, the reference first.
         segmenter: bundle of the judge.
         overlay: its variant; ``None`` for the shipped weights.
@@ -70,6 +71,7 @@ class BratsJob:
     """
 
     folder: Path
+    figures: Path
     experts: tuple[NamedExpert, ...]
     segmenter: str
     overlay: str | None
@@ -80,6 +82,11 @@ class BratsJob:
     device: str = "auto"
     picture: str | None = None
     run: str = field(default_factory=lambda: token_hex(6))
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """One for each factor."""
+        return tuple(self.figures / f"brats-x{factor}.png" for factor in self.factors)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def measure_subject(subject: BratsSubject, job: BratsJob) -> Row:
         row["key"] = key_of(subject, job)
         restorer, segmenter = _models(job)
         scores, known = {}, None
-        for factor in job.factors:
+        for factor, drawing in zip(job.factors, job.pictures, strict=True):
             try:
                 scene = prepare(subject, job, factor)
             except ValueError as error:
@@ -122,7 +129,7 @@ def measure_subject(subject: BratsSubject, job: BratsJob) -> Row:
             if job.picture == subject.id:
                 from monai_sasm.evaluation.brats_report import picture
 
-                picture(job.folder.parent / f"brats-x{factor}.png", subject.name, measured)
+                picture(drawing, subject.name, measured)
         return row | {
             "status": "ok",
             "scores": scores,
@@ -147,12 +154,14 @@ def row_of(subject: BratsSubject, job: BratsJob) -> Row:
 
 
 def key_of(subject: BratsSubject, job: BratsJob) -> str:
-    """What decides whether a row is still right: files of the subject, models, parameters, version."""
+    """What decides whether a row is still right: files of the subject, models, parameters, metrics, version."""
     used = [path for kind, path in subject.modalities.items() if kind in job.modalities]
     used += [path for path in (subject.label, subject.brain) if path is not None]
     content = [hashlib.sha256(path.read_bytes()).hexdigest() for path in used]
     labels = [one.label for one in job.experts]
-    decisive = [SCHEMA, __version__, content, job.models, labels, job.modalities, job.factors, job.sigma]
+    distances = _distances()
+    metrics = [distances.vgg is not None, distances.lpips]
+    decisive = [SCHEMA, __version__, content, job.models, labels, job.modalities, job.factors, job.sigma, metrics]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 

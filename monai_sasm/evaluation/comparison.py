@@ -115,13 +115,19 @@ def _pairs(found: Sequence[OwnImage], simulations: Sequence[Simulation], passed_
     for number, one in enumerate(found):
         try:
             clean, degraded = one.load()
-            if degraded is not None:
-                yield Pair(one.name, "", clean, degraded=degraded)
-            for simulation in simulations:
-                level = simulation.degradation if len(simulations) > 1 else ""
-                yield Pair(one.name, level, clean, degraded=simulation(clean, number))
         except (ValueError, OSError) as error:  # RefusedError is a ValueError
             passed_over[one.name] = reason_of(error)
+            continue
+        if degraded is not None:
+            yield Pair(one.name, "", clean, degraded=degraded)
+        for simulation in simulations:
+            level = simulation.degradation if len(simulations) > 1 else ""
+            try:
+                faulty = simulation(clean, number)
+            except ValueError as error:
+                passed_over[f"{one.name} at {level}" if level else one.name] = reason_of(error)
+                continue
+            yield Pair(one.name, level, clean, degraded=faulty)
 
 
 class _Measured:
@@ -216,8 +222,14 @@ class _Measured:
         return replace(row, scores=scores)
 
     def flags(self) -> tuple[str, ...]:
-        """Which images have no PSNR, and what the numbers of subjects mean for intervals and tests."""
-        return (*self._perfect_flags(), *self._count_flags())
+        """Which images have no PSNR or SSIM, and what the numbers of subjects mean for intervals and tests."""
+        return (*self._perfect_flags(), *self._small_flags(), *self._count_flags())
+
+    def _small_flags(self) -> Iterator[str]:
+        small = dict.fromkeys(name for (_, name), scores in self.results[INPUT].items() if math.isnan(scores["SSIM"]))
+        if small:
+            side = 2 * SSIM_RADIUS + 1
+            yield f"{'; '.join(small)}: below {side} x {side} pixels, left out of means, intervals and tests of SSIM"
 
     def _perfect_flags(self) -> Iterator[str]:
         names: dict[tuple[str, ...], list[str]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,9 @@ from monai_sasm.evaluation.scoring import ResultCache
 if TYPE_CHECKING:
     from monai_sasm.bundles import Bundle
     from monai_sasm.restoration.restorer import Restorer
+
+
+LIMITED = "limited"  # folder below the results for runs on a few images
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,20 @@ class Context:
         """Label -> file of the further checkpoints of an expert: those labelled for it, and those for any."""
         owned = {key.rpartition("/")[::2]: path for key, path in self.weights.items()}
         return {label: path for (owner, label), path in owned.items() if owner in ("", expert)}
+
+    @property
+    def shared(self) -> Path:
+        """Folder of what whole runs and those on a few images keep for one another."""
+        return self.output.parent if self.output.name == LIMITED else self.output
+
+    def aside(self) -> Context:
+        """The same, writing to ``<output>/limited`` where a limit is set: a quick look replaces no numbers of a whole
+        run.
+        """
+        if self.limit is None or self.output.name == LIMITED:
+            return self
+        kept = self.cache_file or self.output / "peers.json"
+        return replace(self, output=self.output / LIMITED, cache_file=kept)
 
     def limited(self) -> tuple[str, ...]:
         """The flag that says that a limit was set, if one was."""

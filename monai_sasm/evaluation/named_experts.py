@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,9 +56,11 @@ class NamedExpert:
         return str(self.section["degradation"])
 
     def fingerprint(self) -> str:
-        """sha256 over configuration and weights: what a result with this expert depends on."""
+        """sha256 over configuration, weights and the ``sasm`` section of the metadata: what a result with this expert
+        depends on.
+        """
         names = [*_CONFIG, *([f"{self.overlay}.yaml"] if self.overlay else ())]
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(json.dumps(self.section, sort_keys=True, default=str).encode())
         for path in (*(self.root / "configs" / name for name in names), self.weights):
             if path.is_file():
                 digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

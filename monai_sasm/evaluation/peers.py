@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_sasm.evaluation.metrics import psnr
-from monai_sasm.evaluation.scoring import Case, Method, ResultCache, fingerprint
+from monai_sasm.evaluation.scoring import Case, Method, ResultCache, fingerprint, probe
 
 Image = NDArray[np.float32]
 Denoiser = Callable[[Image, float, float], Image]
@@ -131,10 +131,12 @@ def _method(
         return (peer.denoise(image, case.sigma / scale, strength) * scale - offset).astype(np.float32)
 
     candidates = tuple(peer.strengths)
+    acting = fingerprint(scale, offset, _trial(peer))
     chosen: dict[str, float] = {}
     for case in validation if len(candidates) > 1 else ():
+        aim = f"{quality(case, probe(case)):.4g}"
         key = f"tuning|{peer.name}|{candidates}|{scale}|{release}|{case.level}|" + fingerprint(
-            case.clean, case.degraded, case.sigma
+            case.clean, case.degraded, case.sigma, case.facts, aim, acting
         )
         found = cache.get(key)
         if found is None:
@@ -143,7 +145,7 @@ def _method(
         chosen[case.level] = found["strength"]
     if not chosen and len(candidates) > 1:
         raise ValueError(f"{peer.name} has several strengths and no validation image to choose one by")
-    settings = f"{peer.package} {release}, {peer.meaning} " + (
+    note = f"{peer.package} {release}, {peer.meaning} " + (
         ", ".join(f"{value:g} at {level}" for level, value in chosen.items()) or f"{candidates[0]:g}"
     )
 
@@ -160,7 +162,18 @@ def _method(
 
     # a figure shows what the table has just measured: minutes of BM3D need not run twice
     remembered = lru_cache(maxsize=None)(restore) if peer.slow else restore
-    return Method(peer.name, remembered, settings=settings, first=first, note=settings)
+    return Method(peer.name, remembered, settings=f"{note}, {acting}", first=first, note=note)
+
+
+def _trial(peer: Peer) -> list[str]:
+    """What the peer makes of small images: it tells whether its code or what that calls has changed since."""
+    random, found = np.random.default_rng(0), []
+    for channels in (1, 3):
+        noisy = np.float32(0.5) + np.float32(0.1) * random.standard_normal((channels, 24, 24), np.float32)
+        noisy[:, :, 12:] += np.float32(0.4)
+        change = np.asarray(peer.denoise(noisy, 0.1, peer.strengths[0])) - noisy
+        found += [f"{np.abs(change).mean():.4g}", f"{np.square(change).mean():.4g}"]
+    return found
 
 
 def _bm3d(image: Image, sigma: float, strength: float) -> Image:

@@ -43,7 +43,8 @@ Context and gives a Table.
 HEADER = """# Results
 
 Written by `sasm evaluate PROTOCOL` from the JSON files in `{folder}/`; do not edit by hand.
-Every number was measured by that command on the machine it ran on, except rows marked "published".
+Every number was measured by that command on the machine it ran on, except rows marked "published". What peers came to,
+their seconds too, is kept in `{folder}/peers.json` and may be of an earlier run.
 """
 
 

@@ -7,8 +7,10 @@ import json
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache as cached
 from pathlib import Path
 from typing import Any
 
@@ -73,29 +75,34 @@ class Method:
 
 
 class ResultCache:
-    """Measured results of peers in one JSON file, keyed by input, settings and version."""
+    """Measured results of peers in one JSON file, keyed by input, settings, version and what the metrics make of it."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.results: dict[str, dict[str, float]] = {}
-        if path is not None and path.is_file():
-            try:
-                self.results = dict(json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError, RecursionError) as error:
-                raise ValueError(
-                    f"{path} holds no results of peers ({error}); delete it, and they are measured again"
-                ) from error
+        self.results = self._stored()
 
     def get(self, key: str) -> dict[str, float] | None:
         """Scores (``seconds`` among them) of an earlier run, or None."""
         return self.results.get(key)
 
     def put(self, key: str, scores: dict[str, float]) -> None:
-        """Keep the scores; written at once, because a peer may take minutes per image."""
-        self.results[key] = scores
+        """Keep the scores; written at once, because a peer may take minutes per image, and beside those that another
+        process has written since.
+        """
+        self.results = {**self._stored(), **self.results, key: scores}
         if self.path is not None:
             with replacing(self.path) as file:
                 file.write(json.dumps(dict(sorted(self.results.items())), indent=0).encode())
+
+    def _stored(self) -> dict[str, dict[str, float]]:
+        if self.path is None or not self.path.is_file():
+            return {}
+        try:
+            return dict(json.loads(self.path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"{self.path} holds no results of peers ({error}); delete it, and they are measured again"
+            ) from error
 
 
 def score(
@@ -122,7 +129,11 @@ def score(
         gain: adds the gain over one of the methods, with its interval.
     """
     results: dict[str, Results]
-    results = {method.name: measured(protocol, cases, method, measure=measure, cache=cache) for method in methods}
+    probed = cached(lambda case: fingerprint(rounded(measure(case, probe(case)))))
+    results = {
+        method.name: measured(protocol, cases, method, measure=measure, cache=cache, probed=probed)
+        for method in methods
+    }
     if gain is not None:
         results = with_gains(results, gain)
     rows = [
@@ -176,7 +187,10 @@ class Tally:
 
     def add(self, method: str, case: Case, scores: Mapping[str, float], *, seconds: float) -> None:
         """Note what a method came to on a case."""
-        self.scores.setdefault(method, {})[case.level, case.name] = {**scores, "seconds": seconds}
+        found, place = self.scores.setdefault(method, {}), (case.level, case.name)
+        if place in found:
+            raise ValueError(f"two cases are named {case.name} at {case.level!r}; one hides the other")
+        found[place] = {**scores, "seconds": seconds}
 
     def rows(self, cases: Sequence[Case], gain: Gain | None = None) -> tuple[Row, ...]:
         """One row per method, in the order in which they were first added; ``gain`` as for :func:`score`."""
@@ -289,24 +303,52 @@ def degrade(model: Any, clean: Image, *, seed: int) -> tuple[Image, Any]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Short hash of arrays and strings."""
+    """Short hash of arrays, strings, and mappings of them."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+        digest.update(_as_bytes(part))
     return digest.hexdigest()[:20]
 
 
+def probe(case: Case) -> Image:
+    """The degraded image blurred over 3 x 3 pixels: what is made of it tells whether a metric has changed since."""
+    from scipy.ndimage import uniform_filter
+
+    image = case.degraded if case.degraded.shape == case.clean.shape else case.clean
+    return np.asarray(uniform_filter(image.astype(np.float32), (0, 3, 3)))
+
+
+def rounded(scores: Mapping[str, float]) -> dict[str, str]:
+    """Numbers as far as all machines agree on them."""
+    return {name: f"{value:.4g}" for name, value in scores.items()}
+
+
 def measured(
-    protocol: str, cases: Sequence[Case], method: Method, *, measure: Measure, cache: ResultCache
+    protocol: str,
+    cases: Sequence[Case],
+    method: Method,
+    *,
+    measure: Measure,
+    cache: ResultCache,
+    probed: Callable[[Case], str] | None = None,
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """(level, case) -> metric -> value, ``seconds`` among them, of one method; arguments as for :func:`score`."""
+    """(level, case) -> metric -> value, ``seconds`` among them, of one method; arguments as for :func:`score`.
+
+    A kept result holds for the same image, facts and settings, as long as ``measure`` makes the same of :func:`probe`,
+    of which ``probed`` is the hash, where it is already known.
+    """
     chosen = cases if method.first is None else _first(cases, method.first)
+    twice = [place for place, count in Counter((case.level, case.name) for case in chosen).items() if count > 1]
+    if twice:
+        raise ValueError(f"two cases of {protocol} are named {twice[0][1]} at {twice[0][0]!r}; one hides the other")
+    probed = probed or (lambda case: fingerprint(rounded(measure(case, probe(case)))))
     results = {}
     for case in chosen:
-        key = f"{protocol}|{method.name}|{method.settings}|{case.level}|{case.name}|" + fingerprint(
-            case.clean, case.degraded, case.sigma
-        )
-        found = cache.get(key) if method.settings else None
+        found, key = None, ""
+        if method.settings:
+            parts = fingerprint(case.clean, case.degraded, case.sigma, case.facts, probed(case))
+            key = f"{protocol}|{method.name}|{method.settings}|{case.level}|{case.name}|{parts}"
+            found = cache.get(key)
         if found is None:
             start = time.perf_counter()
             restored = method.restore(case)
@@ -324,6 +366,14 @@ def _first(cases: Iterable[Case], count: int) -> list[Case]:
     for case in cases:
         by_level.setdefault(case.level, []).append(case)
     return [case for members in by_level.values() for case in members[:count]]
+
+
+def _as_bytes(part: Any) -> bytes:
+    if isinstance(part, np.ndarray):
+        return repr((part.shape, part.dtype.str)).encode() + np.ascontiguousarray(part).tobytes()
+    if isinstance(part, Mapping):
+        return b"".join(repr(name).encode() + _as_bytes(part[name]) for name in sorted(part))
+    return repr(part).encode()
 
 
 def _mean(values: list[float]) -> float:

@@ -20,10 +20,10 @@ HEAD = (
     "|---|---|---|---|---|---:|---|---|"
 )
 NOTES = """- **gain**: over the image as it came; [95 % interval] of its mean, each image against itself before, where
-  six or more were, of six or more patients; of fewer patients their number. Points: per cent of a lesion's signal over
-  interpolation, or of accuracy over a plain CNN; %: change of a distance, smaller is better. Peers are methods of
-  others, told the noise and tuned; for an expert that rivals a U-Net of the same task, that one, too. The gain of a
-  peer that is too slow for all images is that on a subset, and so is the expert's behind it.
+  six or more were, of six or more patients; of fewer patients their number. Points: per cent of
+  accuracy over a plain CNN; %: change of a distance, smaller is better. Peers are methods of others, told the noise and
+  tuned; for an expert that rivals a U-Net of the same task, that one, too. The gain of a peer that is too slow for all
+  images is that on a subset, and so is the expert's behind it.
 - **keeps**: contrast left of a pasted disc or lesion, mean HU shift, share of clean images touched, known pixels;
   `->` from the image as it came to the restored one.
 - **(0.1.0)** behind a name: measured with weights of that version of it or of the gate; others are installed now.

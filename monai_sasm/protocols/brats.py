@@ -57,7 +57,8 @@ def measure(
         root: BraTS of any year, see :mod:`monai_sasm.datasets.brats`; subjects without labels count for PSNR alone.
         names: experts, the reference first; by default those of :data:`EXPERTS` that are trained.
         trust: further folders of bundles.
-        resume: take over rows of earlier runs with the same files, models and parameters.
+        resume: take over rows of earlier runs with the same files, models and parameters; a subject whose picture is
+            missing is measured again.
         engine: where to run; this process by default.
 
     Raises:
@@ -75,7 +76,8 @@ def measure(
     overlay, modalities, models = _judge(experts)
     shown = next((subject for subject in found if subject.label is not None), found[0])
     job = BratsJob(
-        folder=(context.output / "brats").resolve(),
+        folder=(context.shared / "brats").resolve(),
+        figures=context.output.resolve(),
         experts=tuple(experts),
         segmenter=SEGMENTER,
         overlay=overlay,
@@ -117,7 +119,10 @@ def _rows(found: Sequence[BratsSubject], job: BratsJob, *, resume: bool, engine:
 
 def _still_right(subject: BratsSubject, job: BratsJob, manifest: Manifest) -> Row | None:
     row = manifest.latest(subject.id)
-    return row if row is not None and row["status"] == "ok" and row["key"] == key_of(subject, job) else None
+    if row is None or row["status"] != "ok" or row["key"] != key_of(subject, job):
+        return None
+    drawn = subject.id != job.picture or all(path.is_file() for path in job.pictures)
+    return row if drawn else None
 
 
 def _tell(row: Row, place: str) -> None:

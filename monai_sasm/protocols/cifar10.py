@@ -164,8 +164,9 @@ class PlainCnnPeer:
         """Accuracy after training with noise of up to ``noise``."""
         from monai_sasm.evaluation.plain_cnn import WIDTHS, predict, train
 
-        images = fingerprint(self.training.images, self.some.images, self.test.images)
-        key = f"{name}|{noise}|{CNN_EPOCHS}|{WIDTHS}|{images}"
+        parts = (self.training, self.some, self.test)
+        given = fingerprint(SIGMAS, *(array for part in parts for array in (part.images, part.labels)))
+        key = f"{name}|{noise}|{CNN_EPOCHS}|{WIDTHS}|{given}"
         scores = self.cache.get(key)
         if scores is None:
             network = train(self.training, CNN_EPOCHS, noise, device=torch_device(self.device))

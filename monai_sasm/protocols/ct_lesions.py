@@ -35,7 +35,7 @@ from monai_sasm.evaluation.data import CtPair, ct_pairs, data_hash, seed_of
 from monai_sasm.evaluation.metrics import noise_power_spectrum
 from monai_sasm.evaluation.observer import read
 from monai_sasm.evaluation.restoring import DEFAULT, our_methods, retrained
-from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, fingerprint
+from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, fingerprint, probe, rounded
 from monai_sasm.evaluation.table import Row, Table
 from monai_sasm.types import Modality
 
@@ -276,7 +276,8 @@ def _peer_row(context: Context, method: Method, cases: Sequence[Case]) -> Row:
     chosen = [case for level in LEVELS for case in [case for case in cases if case.level == level][: method.first]]
     measured = {}
     for case in chosen:
-        parts = fingerprint(*(case.clean, case.degraded, case.sigma, case.facts["places"], DISCS, BLUR))
+        blurred = rounded(_measured(case, _restored(case, probe)))
+        parts = fingerprint(case.clean, case.degraded, case.sigma, case.facts, DISCS, BLUR, blurred)
         key = f"{PROTOCOL}|{method.name}|{method.settings}|{_key(case)}|{parts}"
         found = context.cache.get(key)
         if found is None:

@@ -18,7 +18,7 @@ from monai_sasm.evaluation.metrics import noise_power_spectrum
 from monai_sasm.evaluation.observer import read
 from monai_sasm.evaluation.resolution import edge_response, mtf_at
 from monai_sasm.evaluation.restoring import DEFAULT, our_methods, retrained
-from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, fingerprint
+from monai_sasm.evaluation.scoring import Case, Image, Method, degrade, fingerprint, probe, rounded
 from monai_sasm.evaluation.table import Row, Table, merged
 from monai_sasm.types import Modality
 
@@ -90,9 +90,12 @@ def run(context: Context) -> Table:
     phantoms = [*mita(path, context.limit), *water(context.limit)]
     ours = retrained(context, Modality.CT, EXPERT, our_methods)
     rows = [_row(Method("input", lambda case: case.degraded), phantoms), _published()]
-    for method in _peers(context, phantoms):
+    others = _peers(context, phantoms)
+    blur = Method("blur", probe)
+    probed = {one.level: rounded(_measured(one, blur)) for one in phantoms} if others else {}
+    for method in others:
         some = phantoms if method.first is None else [one for one in phantoms if one.level in BM3D_LEVELS]
-        rows.append(_cached_row(context, method, some))
+        rows.append(_cached_row(context, method, some, probed))
     rows += [_row(method, phantoms) for method in ours]
     return Table(
         PROTOCOL,
@@ -177,10 +180,13 @@ def _row(method: Method, phantoms: Sequence[Phantom]) -> Row:
     return _as_row(method, phantoms, measured)
 
 
-def _cached_row(context: Context, method: Method, phantoms: Sequence[Phantom]) -> Row:
+def _cached_row(
+    context: Context, method: Method, phantoms: Sequence[Phantom], probed: Mapping[str, dict[str, str]]
+) -> Row:
+    """The row of a peer, kept as long as the metrics make the same of a blur, ``probed``, at each level."""
     measured = {}
     for one in phantoms:
-        parts = fingerprint(one.images, one.sigma, INSERTS, EDGES, HU_INSERTS, BLUR)
+        parts = fingerprint(one.images, one.sigma, probed[one.level])
         key = f"{PROTOCOL}|{method.name}|{method.settings}|{one.level}|{parts}"
         found = context.cache.get(key)
         if found is None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_sasm.evaluation.context import Context
+from monai_sasm.evaluation.context import LIMITED, Context
 from monai_sasm.evaluation.data import DataAbsentError, data_root
 from monai_sasm.evaluation.report import PROTOCOLS, installed_versions, report
 from monai_sasm.evaluation.table import Table
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from monai_sasm.protocols.brats import Engine
 
 NOTHING = "(?!)"  # a pattern
-LIMITED = "limited"  # folder below the results for runs on a few images
 WAY = "name the folder of the data sets with data='FOLDER' or the environment variable SASM_DATA"
 WITHOUT_DEFAULT = {
     "superres-photo": "it makes photos larger, and the default pipeline keeps their size",
@@ -120,7 +119,8 @@ def compare(
             :func:`monai_sasm.evaluation.named_experts.find_experts`; the others are tested against the first.
         data: images, paired or clean, see :mod:`monai_sasm.evaluation.own_folder`.
         output: folder of the results.
-        device, limit: as for :func:`evaluate`.
+        device: as for :func:`evaluate`.
+        limit: only the first so many images (flagged).
         trust: further folders of bundles, whose configuration may run code.
 
     Raises:
@@ -146,38 +146,41 @@ def evaluate_brats(
     resume: bool = False,
     engine: Engine | None = None,
 ) -> Table:
-    """Protocol ``brats`` on a folder of one's own, resumed and spread as asked for; writes what :func:`evaluate` does.
+    """Protocol ``brats`` on a folder of one's own, resumed and spread as asked for; writes what :func:`evaluate` does,
+    and the manifest of subjects to ``<output>/brats`` whatever the limit.
 
     Arguments and errors as for :func:`monai_sasm.protocols.brats.measure`.
     """
     from monai_sasm.protocols.brats import measure
 
-    context = Context(Path(root), Path(output), device=device, limit=limit)
+    context = Context(Path(root), Path(output), device=device, limit=limit).aside()
     table = measure(context, Path(root), bundles, trust=trust, resume=resume, engine=engine)
-    return _written(table, context.output)
+    return _written(_explained(table), context.output)
 
 
 def evaluate_in(context: Context, protocol: str) -> Table:
     """As :func:`evaluate`, with the context built by the caller. A protocol that is skipped writes nothing at all."""
     share_weights([protocol], context.weights)
-    if context.limit is not None:  # a quick look must not replace the protocol's numbers
-        kept = context.cache_file or context.output / "peers.json"
-        context = replace(context, output=context.output / LIMITED, cache_file=kept)
+    context = context.aside()
     try:
         table: Table = _module(protocol).run(context)
     except DataAbsentError as error:
         absent = error if context.data.is_dir() else DataAbsentError(f"no folder {context.data}")
         table = Table(protocol, skipped=f"{absent}; {WAY}")
-    if table.skipped is None and protocol in WITHOUT_DEFAULT:
-        flags = (*table.flags, f"no row of the default pipeline: {WITHOUT_DEFAULT[protocol]}")
-        table = replace(table, flags=flags)
     given = context.bundles
     versions = installed_versions() if given is None else {one.name: one.version for one in given.values()}
-    return _written(replace(table, versions=versions), context.output)
+    return _written(replace(_explained(table), versions=versions), context.output)
 
 
 def _module(protocol: str) -> Any:
     return importlib.import_module(f"monai_sasm.protocols.{protocol.replace('-', '_')}")
+
+
+def _explained(table: Table) -> Table:
+    """With the reason why there is no row of the default pipeline, where there is none."""
+    if table.skipped is not None or table.protocol not in WITHOUT_DEFAULT:
+        return table
+    return replace(table, flags=(*table.flags, f"no row of the default pipeline: {WITHOUT_DEFAULT[table.protocol]}"))
 
 
 def _written(table: Table, output: Path) -> Table:

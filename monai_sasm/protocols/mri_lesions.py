@@ -18,7 +18,7 @@ from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.mri_lesions import BALLS, ERASED, INVENTED, Ball, Placed, invented, place
 from monai_sasm.evaluation.mri_noise import tuned_peers
 from monai_sasm.evaluation.restoring import DEFAULT, as_file_order, our_methods, pipeline_methods, restoring, retrained
-from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, degrade, fingerprint
+from monai_sasm.evaluation.scoring import Case, Gain, Image, Method, degrade, fingerprint, probe, rounded
 from monai_sasm.evaluation.stacks import scaled_volume, stack_across, stack_affine
 from monai_sasm.evaluation.statistics import Interval, grouped_interval
 from monai_sasm.evaluation.table import Row, Table
@@ -252,17 +252,24 @@ def _thinned(case: Case, restorer: Any, expert: str, strength: float | None = No
 
 def _measured(context: Context, method: Method, pair: Pair) -> dict[str, float]:
     """``invented`` blobs, and the share of each lesion by its number; what peers came to is kept."""
-    parts = fingerprint(pair.plain.degraded, pair.with_lesions.degraded, pair.plain.sigma)
+    if not method.settings:
+        return _scores(pair, method)
+    blurred = rounded(_scores(pair, Method("blur", probe)))
+    parts = fingerprint(pair.clean, pair.plain.degraded, pair.with_lesions.degraded, pair.plain.sigma, blurred)
     key = f"{PROTOCOL}|{method.name}|{method.settings}|{pair.level}|{pair.plain.name}|{parts}"
-    found = context.cache.get(key) if method.settings else None
+    found = context.cache.get(key)
     if found is None:
-        plain = method.restore(pair.plain)
-        shares = pair.placed.shares(method.restore(pair.with_lesions) - plain)
-        found = {str(number): share for number, share in enumerate(shares)}
-        found["invented"] = float(invented(pair.clean, pair.start, plain, sides=pair.sides))
-        if pair.level in THICK:
-            head = pair.clean > HEAD
-            found["psnr"] = psnr(pair.clean[head], plain[head], 1.0)
-        if method.settings:
-            context.cache.put(key, found)
+        found = _scores(pair, method)
+        context.cache.put(key, found)
+    return found
+
+
+def _scores(pair: Pair, method: Method) -> dict[str, float]:
+    plain = method.restore(pair.plain)
+    shares = pair.placed.shares(method.restore(pair.with_lesions) - plain)
+    found = {str(number): share for number, share in enumerate(shares)}
+    found["invented"] = float(invented(pair.clean, pair.start, plain, sides=pair.sides))
+    if pair.level in THICK:
+        head = pair.clean > HEAD
+        found["psnr"] = psnr(pair.clean[head], plain[head], 1.0)
     return found

@@ -176,7 +176,7 @@ def _unbiased(method: Method) -> Method:
         method,
         name=f"{method.name}, Rician-corrected",
         restore=restore,
-        settings=method.settings + " rician",
+        settings=f"{method.settings} rician {RICIAN_MEAN}",
         note=method.note + "; then the mean of Rician noise removed (seconds: of the correction alone)",
     )
 

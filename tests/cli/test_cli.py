@@ -390,6 +390,13 @@ def test_evaluate_names_are_the_protocols(sasm: Any, tmp_path: Path) -> None:
     assert "photo-awgn" in err
 
 
+@pytest.mark.parametrize("option", [("--root", "."), ("--resume",), ("--scheduler", "tcp://x:1"), ("--no-peers",)])
+def test_evaluate_by_bundle_refuses_options_of_protocols(sasm: Any, tmp_path: Path, option: tuple[str, ...]) -> None:
+    own = ("evaluate", "--bundle", "noise_photo_unet", "--data", tmp_path, "-o", tmp_path / "comparison")
+    code, _, err = sasm(*own, *option)
+    assert (code, "are for protocols" in err) == (2, True)
+
+
 def test_evaluate_refuses_weights_that_nothing_compares(sasm: Any, tmp_path: Path) -> None:
     file = tmp_path / "w.pt"
     file.write_bytes(b"")

@@ -23,9 +23,11 @@ from monai_sasm.cli.main import main
 from monai_sasm.datasets.brats import BratsSubject, subjects
 from monai_sasm.degradations.kspace import KspaceTruncation
 from monai_sasm.errors import BundleError
-from monai_sasm.evaluation.brats_subject import BratsJob, measure_subject, prepare
+from monai_sasm.evaluation import brats_subject
+from monai_sasm.evaluation.brats_subject import BratsJob, key_of, measure_subject, prepare
 from monai_sasm.evaluation.data import DataAbsentError
 from monai_sasm.evaluation.named_experts import find_experts
+from monai_sasm.evaluation.perceptual import PerceptualDistances
 from monai_sasm.evaluation.table import Table
 from monai_sasm.protocols.brats import in_process
 from monai_sasm.protocols.evaluate import evaluate_brats
@@ -60,8 +62,8 @@ def rows(output: Path) -> list[dict[str, Any]]:
 
 def job_of(tmp_path: Path) -> BratsJob:
     return BratsJob(
-        tmp_path / "run" / "brats", tuple(find_experts(NAMES)), "segment_brats_segresnet", None, ("t1ce", "flair"),
-        device="cpu",
+        tmp_path / "run" / "brats", tmp_path / "run", tuple(find_experts(NAMES)), "segment_brats_segresnet", None,
+        ("t1ce", "flair"), device="cpu",
     )  # fmt: skip
 
 
@@ -145,10 +147,10 @@ def test_resume_takes_over_what_is_still_right(models: Path, root: Path, tmp_pat
     asked: list[list[str]] = []
     first = run(root, tmp_path, limit=2, engine=counted)
     both = run(root, tmp_path, resume=True, engine=counted)
-    assert asked == [["0", "1"], ["2", "3"]]
+    assert asked == [["0", "1"], ["0", "2", "3"]], "the first is drawn, and the drawing is in another folder"
     assert any("limited to the first 2" in flag for flag in first.flags)
-    kept = both.details["subjects"][:2]  # type: ignore[index]
-    assert kept == first.details["subjects"]  # type: ignore[index]
+    kept = both.details["subjects"][1]  # type: ignore[index]
+    assert kept == first.details["subjects"][1]  # type: ignore[index]
     again = run(root, tmp_path, resume=True, engine=counted)
     assert len(asked) == 2, "nothing left to do, so that no cluster is asked"
     assert again.details == both.details
@@ -161,7 +163,51 @@ def test_resume_takes_over_what_is_still_right(models: Path, root: Path, tmp_pat
     changed = run(root, tmp_path, resume=True, engine=counted)
     assert asked[3:] == [["0", "1", "2", "3"]], "another model"
     assert changed.row("dimmer").scores["x2"]["PSNR"] < both.row("dimmer").scores["x2"]["PSNR"] - 0.5
-    assert len(rows(tmp_path)) == 9
+    assert len(rows(tmp_path)) == 10
+
+
+def test_a_quick_look_replaces_no_results(models: Path, root: Path, tmp_path: Path) -> None:
+    whole, results = run(root, tmp_path), tmp_path / "results"
+    before = {path: path.read_bytes() for path in (tmp_path / "RESULTS.md", *results.glob("brats*.*"))}
+    assert len(before) == 7
+    look = run(root, tmp_path, limit=1, resume=True)
+    assert look.rows[0].n == {"x2": 1, "x4": 1}
+    assert Table.read(results / "limited" / "brats.json").rows[0].n == look.rows[0].n
+    assert all((results / "limited" / name).is_file() for name in look.figures)
+    assert {path: path.read_bytes() for path in before} == before
+    assert any("no row of the default pipeline" in flag for flag in whole.flags)
+
+
+def test_a_row_holds_for_the_metrics_that_there_were(
+    models: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (subject, *_), job = subjects(root), job_of(tmp_path)
+    before = key_of(subject, job)
+    assert key_of(subject, job) == before
+    monkeypatch.setattr(
+        brats_subject, "_distances", lambda: PerceptualDistances(models / "same" / "models" / "model.pt")
+    )
+    assert key_of(subject, job) != before
+
+
+def test_subjects_of_the_default_folder_take_all_options(
+    models: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def code(*arguments: object) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", "brats", "-o", str(tmp_path / "results"), "-q", *map(str, arguments)])
+        return int(ended.value.code or 0)
+
+    monkeypatch.setenv("SASM_DATA", str(tmp_path / "set"))
+    assert code("--limit", 1, "--bundle", "same", "--resume") == 2
+    assert "is not a folder" in capsys.readouterr().err
+    assert code("--root", root, "--data", root) == 2
+    assert "give one of them" in capsys.readouterr().err
+    (tmp_path / "set").mkdir()
+    root.rename(tmp_path / "set" / "brats")
+    assert code("--limit", 1, "--bundle", "same", "--resume") == 0
+    table = Table.read(tmp_path / "results" / "limited" / "brats.json")
+    assert [row.method for row in table.rows] == ["clean", "input", "same"]
 
 
 @pytest.mark.slow

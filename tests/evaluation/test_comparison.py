@@ -135,6 +135,16 @@ def test_a_pair_of_equal_images_is_left_out_of_psnr_and_named(dim: tuple[Path, l
     assert not any(" inf " in flag for flag in table.flags)
 
 
+def test_images_too_small_for_ssim_are_named(tmp_path: Path) -> None:
+    models = experts(tmp_path / "models")
+    for number, shape in enumerate([(24, 32, 3), (30, 24, 3), (8, 9, 3)]):
+        save_photo(tmp_path / "photos" / f"p{number}.png", scene(number, shape))
+    table = compare(["same"], tmp_path / "photos", tmp_path / "out", "cpu", trust=[models])
+    found = {row["image"]: row["SSIM"] for row in table.details["images"] if row["method"] == "input"}  # type: ignore[index]
+    assert table.row("input").scores[""]["SSIM"] == pytest.approx((found["p0"] + found["p1"]) / 2)
+    assert "p2: below 11 x 11 pixels, left out of means, intervals and tests of SSIM" in table.flags
+
+
 def test_volumes_are_paired_by_name_and_place(tmp_path: Path) -> None:
     for number in range(2):
         volume = 500 * scene(number, (16, 16, 5))
@@ -208,6 +218,20 @@ def test_clean_photos_are_degraded_as_the_experts_declare(tmp_path: Path) -> Non
     assert table.row("input").scores["raindrop"]["PSNR"] < 40
 
 
+@pytest.mark.parametrize("names", [["same", "dry"], ["dry", "same"]])
+def test_what_cannot_be_simulated_on_one_image_is_passed_over_for_that_fault_alone(
+    names: list[str], tmp_path: Path
+) -> None:
+    for number, channels in enumerate([3, 1, 1]):
+        save_photo(tmp_path / "own" / f"p{number}.png", np.squeeze(scene(number, (48, 48, channels))))
+    trust = experts(tmp_path / "trust")
+    write_gain_expert(tmp_path / "trust" / "dry", 1.0, degradation="raindrop")
+    table = compare(names, tmp_path / "own", tmp_path / "out", "cpu", trust=[trust])
+    assert table.row("input").n == {"noise": 3, "raindrop": 1}
+    (flag,) = [flag for flag in table.flags if flag.startswith("passed over")]
+    assert "p1 at raindrop: raindrops need a colour photo, got a grey one; p2 at raindrop" in flag
+
+
 def test_shipped_experts_do_what_restore_does(tmp_path: Path) -> None:
     clean = save_photo(tmp_path / "own" / "clean" / "photo.png", scene(1, (48, 48, 3)))
     noise = np.random.default_rng(0).normal(0, 0.08, clean.shape)
@@ -237,6 +261,10 @@ def test_variants_and_strangers(tmp_path: Path) -> None:
     before = plain.fingerprint()
     assert before != bold.fingerprint()
     (folder / "configs" / "inference.yaml").write_text((folder / "configs" / "inference.yaml").read_text() + "# x\n")
+    assert plain.fingerprint() != before
+    before, path = plain.fingerprint(), folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps(metadata | {"sasm": metadata["sasm"] | {"noise_map": True}}))
     assert plain.fingerprint() != before
 
 

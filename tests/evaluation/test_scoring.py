@@ -14,7 +14,7 @@ from monai_sasm.diffusion.pinning import lowpass
 from monai_sasm.evaluation import peers
 from monai_sasm.evaluation.metrics import psnr
 from monai_sasm.evaluation.restoring import expert_with_weights, restoring, with_settings
-from monai_sasm.evaluation.scoring import Case, Method, ResultCache, score
+from monai_sasm.evaluation.scoring import Case, Method, ResultCache, Tally, fingerprint, score
 from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.types import Modality
 from tests.evaluation.networks import Blur, blurring, bundle
@@ -43,6 +43,15 @@ def test_rows_are_means_over_images_of_a_level(cases: list[Case]) -> None:
     )
     assert row.scores == {"low": {"mean": 2.0}, "high": {"mean": 4.0}}
     assert row.n == {"low": 3, "high": 3}
+
+
+def test_no_case_hides_another_of_its_name(cases: list[Case]) -> None:
+    with pytest.raises(ValueError, match="two cases of p are named 1 at 'low'"):
+        score("p", [*cases, cases[1]], [Method("ours", lambda c: c.clean)], measure=measure, cache=ResultCache(None))
+    tally = Tally()
+    tally.add("ours", cases[0], {"mean": 1.0}, seconds=0.0)
+    with pytest.raises(ValueError, match="two cases are named 0 at 'low'"):
+        tally.add("ours", replace(cases[0]), {"mean": 2.0}, seconds=0.0)
 
 
 def test_a_slow_peer_brings_all_rows_on_its_subset(cases: list[Case]) -> None:
@@ -80,6 +89,51 @@ def test_kept_results_are_not_computed_again_until_settings_or_data_change(cases
     assert len(runs) == 18
 
 
+def test_kept_results_are_not_those_of_other_metrics_or_facts(cases: list[Case], tmp_path: Path) -> None:
+    def mean_with(measure: Any, given: list[Case] = cases) -> float:
+        cache = ResultCache(tmp_path / "peers.json")
+        (row,) = score("p", given, [Method("peer", lambda case: case.clean * 3, "1.0")], measure=measure, cache=cache)
+        return row.scores["low"]["mean"]
+
+    def masked(case: Case, image: np.ndarray) -> dict[str, float]:
+        return {"mean": float(image[case.facts["where"]].mean())}
+
+    def shifted(case: Case, image: np.ndarray) -> dict[str, float]:
+        return {"mean": float(image.mean()) + 1}
+
+    assert mean_with(measure) == 3.0
+    assert mean_with(shifted) == 4.0
+    cases[:] = [replace(c, clean=c.clean + np.eye(4, dtype=np.float32)) for c in cases]
+    for kind, mean in ((np.eye(4, dtype=bool), 6.0), (~np.eye(4, dtype=bool), 3.0)):
+        assert mean_with(masked, [replace(c, facts={"where": kind[None]}) for c in cases]) == mean
+
+
+def test_kept_results_of_two_processes_lie_side_by_side(tmp_path: Path) -> None:
+    first, second = ResultCache(tmp_path / "peers.json"), ResultCache(tmp_path / "peers.json")
+    first.put("a", {"mean": 1.0})
+    second.put("b", {"mean": 2.0})
+    first.put("c", {"mean": 3.0})
+    assert ResultCache(tmp_path / "peers.json").results == {"a": {"mean": 1.0}, "b": {"mean": 2.0}, "c": {"mean": 3.0}}
+
+
+def test_kept_results_have_the_metrics_that_are_asked_for(cases: list[Case], tmp_path: Path) -> None:
+    def more(case: Case, image: np.ndarray) -> dict[str, float]:
+        return {**measure(case, image), "largest": float(image.max())}
+
+    for asked, names in ((measure, {"mean"}), (more, {"mean", "largest"}), (measure, {"mean"})):
+        method = Method("peer", lambda case: case.degraded * 2, "1.0")
+        (row,) = score("p", cases, [method], measure=asked, cache=ResultCache(tmp_path / "peers.json"))
+        assert set(row.scores["low"]) == names
+
+
+def test_images_of_the_same_bytes_and_another_shape_are_others() -> None:
+    flat = np.arange(16, dtype=np.float32)
+    assert fingerprint(flat.reshape(1, 2, 8)) != fingerprint(flat.reshape(1, 4, 4))
+    assert fingerprint({"where": flat}) == fingerprint({"where": flat.copy()}) != fingerprint({"where": flat + 1})
+    large = {"where": np.zeros(2000)}
+    assert fingerprint(large) != fingerprint({"where": np.zeros(2000) + (np.arange(2000) == 1000)})
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_peer_keeps_the_image_in_place_and_lowers_the_noise(name: str, channels: int) -> None:
@@ -110,6 +164,34 @@ def test_peers_are_tuned_by_the_validation_image(cases: list[Case]) -> None:
     )
     assert "weight/sigma 3 at a" in best.note
     assert "weight/sigma 0.01 at a" in worst.note
+
+
+def test_kept_strengths_and_results_are_those_of_one_aim_and_one_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    noisy = np.random.default_rng(0).standard_normal((1, 24, 24)).astype(np.float32)
+    case = Case("x", "a", np.zeros_like(noisy), noisy, 1.0)
+
+    def mean_with(sign: float = 1.0) -> tuple[str, float]:
+        cache = ResultCache(tmp_path / "peers.json")
+        found = peers.methods(
+            ["TV"],
+            [case],
+            cache,
+            strengths={"TV": (0.01, 3.0)},
+            quality=lambda case, image: sign * psnr(case.clean, image, 1.0),
+        )
+        (row,) = score("p", [case], found, measure=measure, cache=cache)
+        return found[0].note, row.scores["a"]["mean"]
+
+    (best, mean), (worst, _) = mean_with(), mean_with(-1.0)
+    assert "weight/sigma 3 at a" in best
+    assert "weight/sigma 0.01 at a" in worst
+    changed = replace(peers.PEERS["TV"], denoise=lambda image, sigma, strength: peers._tv(image, sigma, strength) + 1)
+    monkeypatch.setitem(peers.PEERS, "TV", changed)
+    assert mean_with(-1.0)[1] == pytest.approx(float(noisy.mean()) + 1, abs=0.01)
+    monkeypatch.undo()
+    assert mean_with() == (best, mean)
 
 
 def test_peers_run_at_the_strength_of_the_level() -> None:

@@ -11,6 +11,7 @@ import torch
 from monai_sasm.datasets.labelled import labelled_images
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.plain_cnn import PlainCnn, predict, train
+from monai_sasm.evaluation.scoring import ResultCache
 from monai_sasm.protocols import cifar10
 from monai_sasm.protocols.evaluate import evaluate_in
 from tests.labelled_folder import write_labelled
@@ -75,3 +76,23 @@ def test_the_peer_learns_and_has_as_many_parameters(tmp_path: Path) -> None:
     right = predict(network, torch.from_numpy(data.images).float() / 255).numpy() == data.labels
     assert right.mean() > 0.5, "ten colours; chance is 0.1"
     assert sum(parameter.numel() for parameter in PlainCnn().parameters()) == pytest.approx(2.59e6, rel=0.01)
+
+
+def test_kept_results_of_the_peer_are_those_of_the_labels_and_noises_given(
+    small: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = labelled_images(small.data / "cifar10", "test")
+
+    def scores() -> dict[str, float]:
+        cache = ResultCache(small.output / "cifar10-cnn.json")
+        row = cifar10.PlainCnnPeer(data, data, data, device="cpu", cache=cache).row("plain CNN", 0.0)
+        return dict(row.scores[cifar10.TOP1])
+
+    right = data.labels.copy()
+    first = scores()
+    monkeypatch.setattr("monai_sasm.evaluation.plain_cnn.predict", lambda network, images: torch.from_numpy(right))
+    assert scores() == first
+    data.labels[:] = (right + 1) % len(data.classes)
+    assert scores()["clean"] == 0.0
+    monkeypatch.setattr(cifar10, "SIGMAS", (0.0, 0.1))
+    assert set(scores()) == {"clean", "0.1", "passes", "all, clean"}

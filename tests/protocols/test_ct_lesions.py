@@ -12,7 +12,8 @@ import pytest
 from monai_sasm.evaluation import ct_denoising
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.ct_denoising import OWN_ROW
-from monai_sasm.evaluation.scoring import Case, Method
+from monai_sasm.evaluation.data import ct_pairs
+from monai_sasm.evaluation.scoring import Case, Image, Method
 from monai_sasm.evaluation.table import Row
 from monai_sasm.protocols import ct_lesions
 from monai_sasm.protocols.ct_lesions import DISCS
@@ -114,3 +115,28 @@ def test_slices_of_ct_know_their_patient() -> None:
     for name in ("L096_D45f_i021", "L096_D45f_i041"):
         case = ct_denoising.ct_case(name, "quarter", full=slices, degraded=slices, spacing=0.7, sigma=30.0)
         assert case.group == "L096"
+
+
+def test_kept_results_of_peers_are_measured_anew_when_a_metric_changes(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = next(ct_pairs(context.data / "ct_ldct_pairs" / "L096_dicom"))
+    runs: list[str] = []
+
+    def restore(case: Case) -> Image:
+        runs.append(case.name)
+        return 0.5 * case.degraded
+
+    def scores() -> dict[str, float]:
+        row = ct_lesions._peer_row(context, Method("peer", restore, "1.0"), ct_lesions.lesion_cases(pair, "quarter"))
+        return dict(row.scores["quarter"])
+
+    first = scores()
+    count = len(runs)
+    assert scores() == first
+    assert len(runs) == count, "kept"
+    monkeypatch.setattr(ct_lesions, "BINS", 5)
+    assert scores()["NPS mean"] != first["NPS mean"]
+    monkeypatch.undo()
+    monkeypatch.setattr(ct_lesions, "uniform_regions", lambda hu: ct_denoising.uniform_regions(hu, count=1))
+    assert scores()["noise"] != first["noise"]

@@ -57,6 +57,12 @@ def test_the_second_scan_lies_on_the_first(context: Context) -> None:
     assert float(second[inner].mean()) == pytest.approx(float(first[inner].mean()), rel=0.03)
 
 
+def test_a_registration_is_the_same_every_time(context: Context) -> None:
+    one, two = sorted((context.data / "mri_repeat" / "patient12").iterdir())
+    (_, first, _), (_, again, _) = registered(one, two), registered(one, two)
+    np.testing.assert_array_equal(first, again)
+
+
 def test_what_is_measured_is_the_noise_that_went(context: Context) -> None:
     table = evaluate_in(replace(context, peers=False), "mri-repeat")
     assert [row.method for row in table.rows] == [

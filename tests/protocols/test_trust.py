@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter
 from monai_sasm.evaluation import mri_noise
 from monai_sasm.evaluation.context import Context
 from monai_sasm.evaluation.mri_lesions import BALLS, invented, place
+from monai_sasm.evaluation.scoring import Case, Method
 from monai_sasm.evaluation.table import Row
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.io.volume import Volume
@@ -110,7 +111,7 @@ def test_peers_are_tuned_at_each_dose_on_what_is_not_measured(
         np.testing.assert_array_equal(mita[0].tuning.clean[0], stored["ground_truth"] - 1000.0)
     few = [replace(one, images=one.images[:1]) for one in (mita[0], mita[2])]
     (fast,) = ct_phantom._peers(replace(phantom, peers=True), few)
-    assert re.search(r"h/sigma [\d.]+ at MITA 10 %, [\d.]+ at MITA 100 %$", fast.settings)
+    assert re.search(r"h/sigma [\d.]+ at MITA 10 %, [\d.]+ at MITA 100 %$", fast.note)
 
 
 @pytest.fixture
@@ -189,6 +190,35 @@ def test_peers_of_lesions_are_tuned_on_another_patient(brains: Path) -> None:
     assert re.search(r"h/sigma [\d.]+ at 1 %, [\d.]+ at 3 %, [\d.]+ at 6 %$", fast.note)
     (case,) = [pair.plain for pair in mri_lesions._pairs(next(brains.rglob("sub-61*")), "noise 3 %")]
     assert fast.restore(replace(case, degraded=case.degraded[:1])).shape == (1, *case.degraded.shape[1:])
+
+
+def test_kept_results_on_lesions_are_measured_anew_when_a_metric_changes(
+    brains: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, (pair,) = context_of(brains, 1.0), mri_lesions._pairs(next(brains.rglob("sub-61*")), "noise 3 %")
+    method = Method("peer", lambda case: 0.5 * case.degraded, "1.0")
+    first = mri_lesions._measured(context, method, pair)
+    assert first["0"] == pytest.approx(0.5, abs=0.1)
+    kept = mri_lesions._measured(context, replace(method, restore=lambda case: pytest.fail("it is kept")), pair)
+    assert kept == first
+    monkeypatch.setattr(mri_lesions, "invented", lambda *_, **__: 7)
+    assert mri_lesions._measured(context, method, pair) == {**first, "invented": 7.0}
+
+
+def test_kept_results_on_the_phantom_hold_for_the_same_metrics_alone(phantom: Context) -> None:
+    one = replace(ct_phantom.mita(phantom.data / ct_phantom.FILE)[0], images=np.zeros((4, 256, 256), np.float32))
+    runs: list[str] = []
+
+    def restore(case: Case) -> np.ndarray:
+        runs.append(case.name)
+        return case.degraded
+
+    def counted(probed: str) -> int:
+        row = ct_phantom._cached_row(phantom, Method("peer", restore, "1.0"), [one], {one.level: {"gain": probed}})
+        assert row.scores[one.level]["gain 3 mm/14"] == pytest.approx(1)
+        return len(runs)
+
+    assert counted("1") == counted("1") < counted("2")
 
 
 def test_lesions_of_two_volumes_lie_in_other_noise(brains: Path) -> None:
