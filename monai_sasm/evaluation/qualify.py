@@ -24,7 +24,7 @@ from monai_sasm.io.acquisition import Acquisition
 from monai_sasm.io.volume import Source, Volume
 from monai_sasm.restoration.operating_range import outside, pixel_sides
 from monai_sasm.restoration.options import Options
-from monai_sasm.restoration.target_noise import noise_curve
+from monai_sasm.restoration.target_noise import MET, NoiseCurve, denoiser_alone, noise_curve
 from monai_sasm.types import Modality
 
 if TYPE_CHECKING:
@@ -80,13 +80,17 @@ def qualify(volume: Volume, restorer: Restorer, wish: Wish) -> tuple[dict[str, A
     """
     if volume.modality not in TISSUES:
         raise RefusedError(f"qualify knows CT, MR and photos, this is {volume.modality.value}")
-    plan = restorer.plan(volume.modality, Options(expert=wish.expert, gate=wish.gate))
-    sample = sampled(volume, by_plan(plan), wish.slices)
+    gated = restorer.plan(volume.modality, Options(expert=wish.expert, gate=wish.gate))
+    plan, sample = _as_restored(volume, gated, wish)
     acquired = volume.source.acquisition() if isinstance(volume.source, Source) else Acquisition()
     count, _, height, width = volume.slices_shape
     rows = [_at_strength(sample, strength) for strength in STRENGTHS]
     gate = _weights(sample)
     best = _recommended(sample, wish, weight=sum(one["patient"] for one in gate.values()), last=rows[-1])
+    if plan is not gated:
+        best["reason"] += (
+            f"; the gate would leave more: {plan.options.expert} acts everywhere, as it then does in restore"
+        )
     if best["strength"] not in (None, *STRENGTHS):
         rows = sorted([*rows, _at_strength(sample, best["strength"])], key=lambda row: float(row["strength"]))
     return {
@@ -100,7 +104,7 @@ def qualify(volume: Volume, restorer: Restorer, wish: Wish) -> tuple[dict[str, A
             **{name: value for name, value in asdict(acquired).items() if value not in ("", None)},
         },
         "unit": "HU" if volume.modality is Modality.CT else "% of white",
-        "by": wish.expert or wish.gate or "gate",
+        "by": plan.options.expert or wish.gate or "gate",
         "models": plan.models,
         "measured_in": {
             "pixels": {
@@ -114,6 +118,38 @@ def qualify(volume: Volume, restorer: Restorer, wish: Wish) -> tuple[dict[str, A
         "range": _range(volume, plan, acquired, noise=sample.noise),
         "recommended": best,
     }, sample
+
+
+def _as_restored(volume: Volume, plan: Plan, wish: Wish) -> tuple[Plan, Sample]:
+    """The plan and its sample; the expert for noise everywhere where ``sasm restore --target-noise`` has it act so."""
+    sample = sampled(volume, by_plan(plan), wish.slices)
+    alone = denoiser_alone(plan)
+    if wish.target_noise is None or alone is None:
+        return plan, sample
+    least = _least_noise(sample, wish.target_noise)
+    if not least > MET * wish.target_noise:
+        return plan, sample
+    everywhere = sampled(volume, by_plan(alone), wish.slices)
+    return (alone, everywhere) if _least_noise(everywhere, wish.target_noise) < least else (plan, sample)
+
+
+def _least_noise(sample: Sample, target: float) -> float:
+    """The noise nearest to the wanted one that some strength leaves; NaN where there is no uniform tissue."""
+    try:
+        curve = _curve(sample)
+    except RefusedError:
+        return math.nan
+    return curve.at(curve.strength_for(target))
+
+
+def _curve(sample: Sample) -> NoiseCurve:
+    """Noise over strength.
+
+    Raises:
+        RefusedError: there is no uniform tissue.
+    """
+    added = sample.after - sample.before
+    return noise_curve(sample.before[:, None], added[:, None], sample.modality, sample.scale)
 
 
 def noise_in(sample: Sample, images: Image, tissue: str) -> float:
@@ -208,8 +244,7 @@ def _recommended(sample: Sample, wish: Wish, *, weight: float, last: dict[str, A
     Noise is read as ``sasm restore --target-noise`` reads it, so that both choose one strength.
     """
     try:
-        added = sample.after - sample.before
-        curve = noise_curve(sample.before[:, None], added[:, None], sample.modality, sample.scale)
+        curve = _curve(sample)
     except RefusedError:
         now = noise_in(sample, sample.before, MIDDLE[sample.modality])
         return {"strength": None, "noise_now": now, "reason": "no uniform tissue was found to measure noise in"}

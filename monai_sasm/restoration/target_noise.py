@@ -191,7 +191,7 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     measured = partial(noise_curve, image, modality=plan.modality, scale=scales)
     if plan.modality.profile.relative:
         target = target / 100 * float(np.mean(scales))  # the white that the curve is in the unit of
-    alone = _denoiser_alone(plan)
+    alone = denoiser_alone(plan)
     notes: tuple[str, ...] = ()
     if alone is None:
         curve = measured(change)
@@ -229,7 +229,7 @@ def _missed(curve: NoiseCurve, strength: float, target: float, volume: Volume) -
     return ()
 
 
-def _denoiser_alone(plan: Plan) -> Plan | None:
+def denoiser_alone(plan: Plan) -> Plan | None:
     """The plan without its gate, in which its first expert for noise acts everywhere; ``None`` where there is none, and
     for photos, whose other faults would stay.
     """

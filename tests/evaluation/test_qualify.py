@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
@@ -28,7 +29,7 @@ from monai_sasm.restoration.restorer import Restorer
 from monai_sasm.restoration.target_noise import aimed
 from monai_sasm.types import Modality
 from tests.data import ct_small
-from tests.evaluation.networks import blurring
+from tests.evaluation.networks import Undecided, blurring, bundle
 
 EXPERT = "lowdose_ct_unet"
 
@@ -87,9 +88,32 @@ def test_the_recommended_strength_gives_the_wanted_noise() -> None:
     assert best["strength"] in [row["strength"] for row in found["strengths"]]
     usual, _ = qualify(body(30.0), restorer(), Wish(dose=0.64))
     assert usual["recommended"]["noise_wanted"] == pytest.approx(0.8 * usual["recommended"]["noise_now"])
-    more, _ = qualify(body(30.0), restorer(), Wish(target_noise=3.0))
+    more, _ = qualify(body(30.0), restorer(), Wish(target_noise=3.0, expert=EXPERT))
     assert more["recommended"]["strength"] == 1
     assert more["recommended"]["reason"].endswith("the whole restoration leaves more")
+
+
+class LeavesAlone(Undecided):
+    """A gate that takes every image for a normal one."""
+
+    def forward(self, image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        scores = super().forward(image, sigma)
+        scores[:, 0] = 20
+        return scores
+
+
+@pytest.mark.parametrize("gate", [Undecided, LeavesAlone])
+def test_where_the_gate_leaves_more_than_wanted_the_expert_acts_everywhere_as_in_restore(gate: type[Undecided]) -> None:
+    experts = blurring(1.5)
+    del experts["gate"]
+    own = Restorer.of(experts, bundle("gate", gate(tuple(experts)), role="gate"))
+    found, _ = qualify(body(30.0), own, Wish(target_noise=14.0))
+    best = found["recommended"]
+    aim = aimed(body(30.0), own.plan(Modality.CT, Options(target_noise=14.0)))
+    assert found["by"] == aim.plan.options.expert == EXPERT
+    assert best["strength"] == pytest.approx(aim.plan.options.strength, abs=0.02)
+    assert best["noise"] == pytest.approx(14, rel=0.01)
+    assert f"the gate would leave more: {EXPERT} acts everywhere" in best["reason"]
 
 
 def test_a_series_that_is_left_alone_has_nothing_recommended() -> None:
