@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from monai_sasm.evaluation.table import Row
 
 ERROR = 0.2  # absolute error shown as full colour, working scale
 COLOURS = ("tab:orange", "tab:cyan", "tab:pink")
+SHAPES = "osD^vPX"  # of points, told apart without colours, too
+LEGEND = 2.4  # inches beside the panels
 Segment = Callable[[Case, Image], Regions]
 """(case, stack ``(N, H, W)``) -> regions ``(N, H, W)``."""
 
@@ -75,16 +77,12 @@ def psnr_against_dice(path: Path, rows: Sequence[Row]) -> str:
     levels = list(dict.fromkeys(level for row in rows for level in row.scores))
     plot, axes = grid(1, len(levels), size=4.2)
     for axis, level in zip(axes[0], levels, strict=True):
-        for colour, row in zip(colours(len(rows)), rows, strict=True):
-            scores = row.scores[level]
-            if math.isfinite(scores.get("PSNR", math.nan)):
-                _point(axis, (scores["PSNR"], scores["Dice"]), row.method, colour=colour)
-        clean = next((row.scores[level]["Dice"] for row in rows if row.method == CLEAN), None)
-        if clean is not None:
-            axis.axhline(clean, linestyle="--", linewidth=1, color="0.5", label="clean")
-            axis.legend(fontsize=7)
+        scores = {row.method: row.scores[level] for row in rows}
+        _points(axis, {name: (one.get("PSNR", math.nan), one.get("Dice", math.nan)) for name, one in scores.items()})
+        if CLEAN in scores:
+            axis.axhline(scores[CLEAN]["Dice"], linestyle="--", linewidth=1, color="0.5", label=f"Dice of {CLEAN}")
         axis.set(xlabel="PSNR, dB", ylabel="Dice", title=level)
-    return save(plot, path)
+    return _with_legend(plot, path)
 
 
 def quality_against_time(
@@ -97,23 +95,37 @@ def quality_against_time(
 ) -> str:
     """Metrics over seconds ``per`` slice or image, at the first level; ``before`` is the row without restoration."""
     level = next(iter(rows[0].scores))
+    timed = {row.method: (row.seconds, row.scores[level]) for row in rows if row.seconds and row.method != before}
+    times = [seconds for seconds, _ in timed.values()]
     plot, axes = grid(1, len(metrics), size=4.2)
     for axis, metric in zip(axes[0], metrics, strict=True):
-        drawn = [row for row in rows if row.seconds and math.isfinite(row.scores[level].get(metric, math.nan))]
-        for colour, row in zip(colours(len(drawn)), drawn, strict=True):
-            _point(axis, (float(row.seconds or 0), row.scores[level][metric]), row.method, colour=colour)
+        _points(axis, {name: (seconds, scores.get(metric, math.nan)) for name, (seconds, scores) in timed.items()})
         start = next((row.scores[level][metric] for row in rows if row.method == before), math.nan)
         if math.isfinite(start):
             axis.axhline(start, linestyle=":", linewidth=1, color="0.5", label=before)
-            axis.legend(fontsize=7)
-        axis.set(xlabel=f"s per {per}", ylabel=metric, xscale="log" if drawn else "linear", title=level)
+        axis.set(xlabel=f"s per {per}", ylabel=metric, xscale="log" if timed else "linear", title=level)
+        if timed:  # alike in all panels, and wide enough for powers of ten
+            axis.set_xlim(min(times) / 2, 2 * max(times))
+    return _with_legend(plot, path)
+
+
+def _points(axis: Any, places: Mapping[str, tuple[float, float]]) -> None:
+    """A point per method, of one colour and shape in all panels that are given the same names."""
+    for number, (colour, (name, (x, y))) in enumerate(zip(colours(len(places)), places.items(), strict=True)):
+        if math.isfinite(x) and math.isfinite(y):
+            axis.plot([x], [y], SHAPES[number % len(SHAPES)], markersize=6, color=colour, label=name)
+
+
+def _with_legend(plot: Any, path: Path) -> str:
+    """Write a figure with one legend for all panels beside them: at the points, names would lie on one another."""
+    entries: dict[str, Any] = {}
+    for axis in plot.axes:
+        handles, names = axis.get_legend_handles_labels()
+        entries |= dict(zip(names, handles, strict=True))
+    if entries:
+        plot.set_size_inches(plot.get_figwidth() + LEGEND, plot.get_figheight())
+        plot.legend(entries.values(), entries.keys(), loc="outside right center", fontsize=8)
     return save(plot, path)
-
-
-def _point(axis: Any, place: tuple[float, float], name: str, *, colour: Any) -> None:
-    axis.plot([place[0]], [place[1]], "o", markersize=5, color=colour)
-    axis.annotate(name, place, textcoords="offset points", xytext=(4, 3), fontsize=7, annotation_clip=True)
-    axis.margins(x=0.25)  # the names stay inside
 
 
 def outline(axis: Any, region: Any, *, colour: str, width: float) -> None:
