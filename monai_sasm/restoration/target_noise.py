@@ -21,7 +21,7 @@ from monai_sasm.functional.squares import flattened, freedom, squares_of
 from monai_sasm.functional.uniform_tissue import FEWEST, SLICES, middle, spread_evenly, tissue, uniformity
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.plan import Plan
-from monai_sasm.types import Modality
+from monai_sasm.types import Modality, ModalityProfile
 
 MET = 1.01  # noise over the wanted one that is as good
 NOISE = ("noise", "low-dose")  # degradations of experts that lower noise
@@ -184,13 +184,14 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     Raises:
         RefusedError: there is no uniform tissue to measure on.
     """
-    target, most = plan.options.target_noise, plan.options.strength
-    if target is None:
+    asked, most = plan.options.target_noise, plan.options.strength
+    if asked is None:
         return Aim(plan)
+    target = asked
     image, change, scales = restored_slices(volume, plan)
     measured = partial(noise_curve, image, modality=plan.modality, scale=scales)
     if plan.modality.profile.relative:
-        target = target / 100 * float(np.mean(scales))  # the white that the curve is in the unit of
+        target = asked / 100 * float(np.mean(scales))  # the white that the curve is in the unit of
     alone = _denoiser_alone(plan)
     notes: tuple[str, ...] = ()
     if alone is None:
@@ -203,7 +204,8 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
             plan, curve = alone, everywhere
             notes = (f"the gate would leave more noise than was asked for: {alone.options.expert} acts everywhere",)
     strength = round(curve.strength_for(target, most), 4)
-    notes += _missed(curve, strength, target, volume)
+    missed = _missed(curve, strength, target, asked, plan.modality.profile)
+    notes += (missed,) if missed else ()
     told = {
         "strength": strength,
         "tissue_noise": {"input": _rounded(curve.at(0)), "result": _rounded(curve.at(strength)), "target": target},
@@ -216,17 +218,25 @@ def _rounded(noise: float) -> float:
     return float(f"{noise:.5g}")
 
 
-def _missed(curve: NoiseCurve, strength: float, target: float, volume: Volume) -> tuple[str, ...]:
-    """What is to be told where the image does not come to the wanted noise."""
-    unit = volume.modality.profile.unit
-    left, before = curve.at(strength), curve.at(0)
-    if left > MET * target:
-        return (
-            f"{left:.3g} {unit} of noise are left in uniform tissue, more than the {target:.3g} that were asked for",
-        )
-    if before * MET < target:
-        return (f"uniform tissue has {before:.3g} {unit} of noise, less than was asked for: nothing was to be done",)
-    return ()
+def _missed(curve: NoiseCurve, strength: float, target: float, asked: float, profile: ModalityProfile) -> str:
+    """What is to be told where the image does not come to the wanted noise, in the unit of ``asked``; ``""`` where it
+    does.
+
+    Args:
+        curve: in the unit of the image.
+        strength: that was chosen.
+        target: the wanted noise, in that unit.
+        asked: the same as the user gave it.
+        profile: of the modality.
+    """
+    unit = "% of white" if profile.relative else profile.unit
+    place = "uniform places have" if profile.is_picture else "uniform tissue has"
+    left, before = (f"{place} {curve.at(one) * asked / target:.3g} {unit} of noise" for one in (strength, 0.0))
+    if curve.at(strength) > MET * target:
+        return f"{left} left, more than the {asked:.3g} that were asked for"
+    if curve.at(0) * MET < target:
+        return f"{before}, less than was asked for: nothing was to be done"
+    return ""
 
 
 def _denoiser_alone(plan: Plan) -> Plan | None:
