@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.bundles import Bundle
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.squares import flattened, freedom, squares_of
 from monai_sasm.functional.uniform_tissue import FEWEST, SLICES, middle, spread_evenly, tissue, uniformity
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.plan import Plan
-from monai_sasm.types import Modality, ModalityProfile
+from monai_sasm.types import Modality
 
 MET = 1.01  # noise over the wanted one that is as good
 NOISE = ("noise", "low-dose")  # degradations of experts that lower noise
@@ -179,7 +180,8 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     """The plan with the strength that leaves ``Options.target_noise``, never more than its own.
 
     A gate leaves alone what a normal image of some scanner looks like. Who asks for a noise knows better: where gate
-    and experts leave more, the expert for noise acts everywhere, if it leaves less.
+    and experts leave more, the expert for noise acts everywhere, if it leaves less. Not in photos, whose other
+    faults would stay: there a note says which expert to name.
 
     Raises:
         RefusedError: there is no uniform tissue to measure on.
@@ -204,8 +206,7 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
             plan, curve = alone, everywhere
             notes = (f"the gate would leave more noise than was asked for: {alone.options.expert} acts everywhere",)
     strength = round(curve.strength_for(target, most), 4)
-    missed = _missed(curve, strength, target, asked, plan.modality.profile)
-    notes += (missed,) if missed else ()
+    notes += _missed(curve, strength, target, asked, plan)
     told = {
         "strength": strength,
         "tissue_noise": {"input": _rounded(curve.at(0)), "result": _rounded(curve.at(strength)), "target": target},
@@ -218,25 +219,39 @@ def _rounded(noise: float) -> float:
     return float(f"{noise:.5g}")
 
 
-def _missed(curve: NoiseCurve, strength: float, target: float, asked: float, profile: ModalityProfile) -> str:
-    """What is to be told where the image does not come to the wanted noise, in the unit of ``asked``; ``""`` where it
-    does.
+def _missed(curve: NoiseCurve, strength: float, target: float, asked: float, plan: Plan) -> tuple[str, ...]:
+    """What is to be told where the image does not come to the wanted noise, in the unit of ``asked``.
 
     Args:
         curve: in the unit of the image.
         strength: that was chosen.
         target: the wanted noise, in that unit.
         asked: the same as the user gave it.
-        profile: of the modality.
+        plan: what was done.
     """
+    profile = plan.modality.profile
     unit = "% of white" if profile.relative else profile.unit
     place = "uniform places have" if profile.is_picture else "uniform tissue has"
     left, before = (f"{place} {curve.at(one) * asked / target:.3g} {unit} of noise" for one in (strength, 0.0))
     if curve.at(strength) > MET * target:
-        return f"{left} left, more than the {asked:.3g} that were asked for"
+        return (f"{left} left, more than the {asked:.3g} that were asked for{_left_to_the_gate(plan)}",)
     if curve.at(0) * MET < target:
-        return f"{before}, less than was asked for: nothing was to be done"
-    return ""
+        return (f"{before}, less than was asked for: nothing was to be done",)
+    return ()
+
+
+def _left_to_the_gate(plan: Plan) -> str:
+    """What may be done about noise that is left in a photo, where the gate alone decides."""
+    denoisers = _denoisers(plan) if plan.gate is not None and plan.modality.profile.is_picture else []
+    if not denoisers:
+        return ""
+    return (
+        f"; in photos the gate alone decides where, and the expert {denoisers[0].name} acts everywhere if it is named"
+    )
+
+
+def _denoisers(plan: Plan) -> list[Bundle]:
+    return [expert for _, expert in sorted(plan.experts.items()) if expert.degradation in NOISE]
 
 
 def _denoiser_alone(plan: Plan) -> Plan | None:
@@ -245,7 +260,7 @@ def _denoiser_alone(plan: Plan) -> Plan | None:
     """
     if plan.gate is None or plan.modality.profile.is_picture:
         return None
-    denoisers = [expert for _, expert in sorted(plan.experts.items()) if expert.degradation in NOISE]
+    denoisers = _denoisers(plan)
     if not denoisers:
         return None
     name = denoisers[0].name

@@ -264,6 +264,21 @@ def test_the_gate_is_followed_where_it_leaves_the_wanted_noise() -> None:
     assert not any("everywhere" in note for note in result.volume.notes)
 
 
+def test_photos_are_left_to_the_gate_and_a_note_says_what_to_name() -> None:
+    result = judged(Modality.PHOTO, 1.0, "noise")(grain(0.04), target_noise=0.5)
+    assert np.array_equal(result.volume.array, grain(0.04).array)
+    has = 100 * result.summary["tissue_noise"]["input"]
+    told = f"uniform places have {has:.3g} % of white of noise left, more than the 0.5 that were asked for; in photos "
+    assert (
+        told + "the gate alone decides where, and the expert smooth acts everywhere if it is named"
+        in result.volume.notes
+    )
+    named = judged(Modality.PHOTO, 1.0, "noise")(grain(0.04), expert="smooth", target_noise=2.0)
+    assert named.summary["tissue_noise"]["result"] == pytest.approx(0.02, rel=0.02)
+    missed = judged(Modality.PHOTO, 1.0, "noise")(grain(0.04), expert="smooth", target_noise=0.1)
+    assert any(note.endswith("more than the 0.1 that were asked for") for note in missed.volume.notes)
+
+
 @pytest.mark.parametrize(("target", "degradation"), [(25.0, "low-dose"), (12.0, "low-resolution"), (None, "low-dose")])
 def test_the_gate_is_followed_without_need_or_means(target: float | None, degradation: str) -> None:
     volume, _ = phantom(Modality.CT, 20.0)
