@@ -10,6 +10,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from monai_sasm.evaluation.context import torch_device
 from monai_sasm.evaluation.memory import COPY, peak_memory
 from monai_sasm.evaluation.stages import network_rate, stage_times
 from monai_sasm.protocols.evaluate import evaluate
@@ -34,6 +35,10 @@ def main() -> None:
         parser.error(f"--{alone[0]} does not take --{', --'.join([*alone[1:], *unused])}")
     if arguments.slices is not None and arguments.slices < 1:
         parser.error("--slices must be at least 1")
+    try:
+        torch_device(arguments.device)
+    except ValueError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     if arguments.memory:
         slices = arguments.slices or 1000
         device = "cpu" if arguments.device == "auto" else arguments.device

@@ -1,4 +1,4 @@
-"""``scripts/benchmark.py``: options that would be ignored are refused."""
+"""``scripts/benchmark.py``: options that would be ignored, and devices that are not there, are refused."""
 
 from __future__ import annotations
 
@@ -30,3 +30,16 @@ def test_what_would_be_ignored_is_refused(
         runpy.run_path(str(CHECKOUT / "scripts" / "benchmark.py"), run_name="__main__")
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--throughput"], ["--memory"]])
+def test_a_device_that_is_not_there_is_one_line(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device", "cuda", *options])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(CHECKOUT / "scripts" / "benchmark.py"), run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "benchmark.py: device 'cuda' is not there; choose one of auto, cpu\n"

@@ -88,7 +88,8 @@ class Restoring:
         float | None,
         typer.Option(
             metavar="HU|PERCENT",
-            help="Noise that shall remain in uniform tissue: HU for CT, percent of white else; chooses the strength.",
+            help="Noise that shall remain in uniform tissue: HU for CT, percent of white else; chooses the strength. "
+            "CT and MR: also where the gate sees nothing to do; photos need --expert for that.",
         ),
     ] = None
     top_k: Annotated[

@@ -258,6 +258,7 @@ def _make_versions(entry: Entry, file: str, output: Path, asked: Asked, records:
     name = stem(Path(file))
     try:
         volume = entry.load()
+        _check_grid(volume)
         # each time point by its own white, as it would be alone; CT has one scale, and one dose for all
         stacks = volume.stacks() if volume.modality.profile.relative else [volume]
         models = [_model(asked.kind, asked.choices, one) for one in stacks]
@@ -271,6 +272,22 @@ def _make_versions(entry: Entry, file: str, output: Path, asked: Asked, records:
         logger.error("%s: failed: %s", entry.label, reason_of(error))
         return "failed"
     return "ok"
+
+
+def _check_grid(volume: Volume) -> None:
+    """Refuse, before minutes of work, what no NIfTI file can hold.
+
+    Raises:
+        RefusedError: the slices lie at uneven steps.
+    """
+    from monai_sasm.errors import RefusedError
+    from monai_sasm.restoration.maps import have_maps
+
+    if not have_maps(volume):
+        raise RefusedError(
+            "slices at uneven steps have no affine, which the NIfTI files of a data set need; resample the series to "
+            "equal steps first (dcm2niix does: the NIfTI file with _Eq in its name), and degrade that"
+        )
 
 
 def _seed(entry: Entry, version: int, asked: Asked) -> int:

@@ -176,7 +176,8 @@ def _noise_table(rows: Sequence[Mapping[str, Any]], unit: str) -> str:
         ]
         for row in rows
     ]
-    return _table(head, body) + f"<p>Standard deviation by kind of tissue, {unit}; 0 is the series as it is.</p>"
+    said = f"Standard deviation by kind of tissue, {unit}, at the same pixels of the patient; 0 is the series as it is."
+    return _table(head, body) + f"<p>{said} Places where values are clipped are left out.</p>"
 
 
 def _gain_table(rows: Sequence[Mapping[str, Any]]) -> str:

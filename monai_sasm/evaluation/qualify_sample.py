@@ -15,7 +15,7 @@ from monai_sasm.errors import RefusedError
 from monai_sasm.evaluation.contrast_gain import Disc, disc_signal, uniform_places
 from monai_sasm.evaluation.ct_denoising import uniform_regions
 from monai_sasm.evaluation.some_slices import RestoreSome
-from monai_sasm.evaluation.tissues import BODY, TISSUES, Mask, body_of, kinds, window_side
+from monai_sasm.evaluation.tissues import BODY, TISSUES, Mask, body_of, clipped_near, kinds, window_side
 from monai_sasm.functional.intensity import scalings_for
 from monai_sasm.functional.neighbours import neighbours_of, stack_distance
 from monai_sasm.io.orientation import Orientation, orientation_of
@@ -113,8 +113,13 @@ class Sample:
 
     @cached_property
     def tissues(self) -> list[dict[str, Mask]]:
-        """Kinds of tissue in each slice."""
-        return [kinds(one, TISSUES[self.modality], self.window) for one in self.after]
+        """Kinds of tissue in each slice, within the patient and where no value is clipped."""
+        trained, found = self.modality.profile.trained, []
+        for before, after, body in zip(self.before, self.after, self.bodies, strict=True):
+            whole = body & ~clipped_near(before, self.window, trained)
+            here = kinds(after, TISSUES[self.modality], self.window)
+            found.append({name: mask & whole for name, mask in here.items()})
+        return found
 
     @cached_property
     def regions(self) -> list[list[tuple[slice, slice]]]:

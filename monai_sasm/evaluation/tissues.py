@@ -72,6 +72,22 @@ def kinds(clean: Image, tissues: Sequence[Tissue], window: int) -> dict[str, Mas
     }
 
 
+def clipped_near(image: Image, window: int, trained: tuple[float, float] | None) -> Mask:
+    """Pixels ``(H, W)`` in whose window values are clipped, which hides noise: at the darkest value of the slice, as
+    air is stored, or at the ends of what networks were trained on, beyond which they change nothing.
+
+    Args:
+        image: the slice as it came.
+        window: side, pixels.
+        trained: those ends, in the unit of the slice.
+    """
+    from scipy.ndimage import maximum_filter
+
+    low, high = trained or (-np.inf, np.inf)
+    ends = (image <= max(low, float(image.min()))) | (image >= high)
+    return np.asarray(maximum_filter(ends, window, mode="constant"))
+
+
 def body_of(clean: Image, above: float) -> Mask:
     """Pixels ``(H, W)`` of the patient, holes filled."""
     from scipy.ndimage import binary_fill_holes, gaussian_filter

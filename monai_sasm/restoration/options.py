@@ -31,7 +31,8 @@ class Options:
         target_noise: standard deviation of the noise that shall remain in uniform tissue, HU for CT, percent of white
             for MR (of each time point its own) and photos, in its unit for another modality that has one. One strength
             for the whole volume is chosen for it, never above ``strength``. Where the gate would leave more, the expert
-            for noise acts everywhere in CT and MR, see :mod:`monai_sasm.restoration.target_noise`.
+            for noise acts everywhere in CT and MR; in photos a note says which one to name. See
+            :mod:`monai_sasm.restoration.target_noise`.
         gate: name of the gate; by default :func:`monai_sasm.bundles.default_gate`.
         self_ensemble: 2, 4 or 8: the mean of what each expert makes of the image in so many flips and turns, at that
             multiple of its time, see :mod:`monai_sasm.functional.self_ensemble`.

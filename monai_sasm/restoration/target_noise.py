@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_sasm.bundles import Bundle
 from monai_sasm.errors import RefusedError
 from monai_sasm.functional.squares import flattened, freedom, squares_of
 from monai_sasm.functional.uniform_tissue import FEWEST, SLICES, middle, spread_evenly, tissue, uniformity
@@ -179,18 +180,20 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     """The plan with the strength that leaves ``Options.target_noise``, never more than its own.
 
     A gate leaves alone what a normal image of some scanner looks like. Who asks for a noise knows better: where gate
-    and experts leave more, the expert for noise acts everywhere, if it leaves less.
+    and experts leave more, the expert for noise acts everywhere, if it leaves less. Not in photos, whose other
+    faults would stay: there a note says which expert to name.
 
     Raises:
         RefusedError: there is no uniform tissue to measure on.
     """
-    target, most = plan.options.target_noise, plan.options.strength
-    if target is None:
+    asked, most = plan.options.target_noise, plan.options.strength
+    if asked is None:
         return Aim(plan)
+    target = asked
     image, change, scales = restored_slices(volume, plan)
     measured = partial(noise_curve, image, modality=plan.modality, scale=scales)
     if plan.modality.profile.relative:
-        target = target / 100 * float(np.mean(scales))  # the white that the curve is in the unit of
+        target = asked / 100 * float(np.mean(scales))  # the white that the curve is in the unit of
     alone = denoiser_alone(plan)
     notes: tuple[str, ...] = ()
     if alone is None:
@@ -203,7 +206,7 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
             plan, curve = alone, everywhere
             notes = (f"the gate would leave more noise than was asked for: {alone.options.expert} acts everywhere",)
     strength = round(curve.strength_for(target, most), 4)
-    notes += _missed(curve, strength, target, volume)
+    notes += _missed(curve, strength, target, asked, plan)
     told = {
         "strength": strength,
         "tissue_noise": {"input": _rounded(curve.at(0)), "result": _rounded(curve.at(strength)), "target": target},
@@ -216,17 +219,39 @@ def _rounded(noise: float) -> float:
     return float(f"{noise:.5g}")
 
 
-def _missed(curve: NoiseCurve, strength: float, target: float, volume: Volume) -> tuple[str, ...]:
-    """What is to be told where the image does not come to the wanted noise."""
-    unit = volume.modality.profile.unit
-    left, before = curve.at(strength), curve.at(0)
-    if left > MET * target:
-        return (
-            f"{left:.3g} {unit} of noise are left in uniform tissue, more than the {target:.3g} that were asked for",
-        )
-    if before * MET < target:
-        return (f"uniform tissue has {before:.3g} {unit} of noise, less than was asked for: nothing was to be done",)
+def _missed(curve: NoiseCurve, strength: float, target: float, asked: float, plan: Plan) -> tuple[str, ...]:
+    """What is to be told where the image does not come to the wanted noise, in the unit of ``asked``.
+
+    Args:
+        curve: in the unit of the image.
+        strength: that was chosen.
+        target: the wanted noise, in that unit.
+        asked: the same as the user gave it.
+        plan: what was done.
+    """
+    profile = plan.modality.profile
+    unit = "% of white" if profile.relative else profile.unit
+    place = "uniform places have" if profile.is_picture else "uniform tissue has"
+    left, before = (f"{place} {curve.at(one) * asked / target:.3g} {unit} of noise" for one in (strength, 0.0))
+    if curve.at(strength) > MET * target:
+        return (f"{left} left, more than the {asked:.3g} that were asked for{_left_to_the_gate(plan)}",)
+    if curve.at(0) * MET < target:
+        return (f"{before}, less than was asked for: nothing was to be done",)
     return ()
+
+
+def _left_to_the_gate(plan: Plan) -> str:
+    """What may be done about noise that is left in a photo, where the gate alone decides."""
+    denoisers = _denoisers(plan) if plan.gate is not None and plan.modality.profile.is_picture else []
+    if not denoisers:
+        return ""
+    return (
+        f"; in photos the gate alone decides where, and the expert {denoisers[0].name} acts everywhere if it is named"
+    )
+
+
+def _denoisers(plan: Plan) -> list[Bundle]:
+    return [expert for _, expert in sorted(plan.experts.items()) if expert.degradation in NOISE]
 
 
 def denoiser_alone(plan: Plan) -> Plan | None:
@@ -235,7 +260,7 @@ def denoiser_alone(plan: Plan) -> Plan | None:
     """
     if plan.gate is None or plan.modality.profile.is_picture:
         return None
-    denoisers = [expert for _, expert in sorted(plan.experts.items()) if expert.degradation in NOISE]
+    denoisers = _denoisers(plan)
     if not denoisers:
         return None
     name = denoisers[0].name

@@ -133,6 +133,23 @@ def test_noise_beyond_white_fails_photos_alone(sasm: Any, photos: Path, tmp_path
     assert noisy.name.endswith(".nii.gz")
 
 
+def test_uneven_series_are_refused_before_anything_is_made(
+    sasm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pairs are NIfTI, so that no output of `degrade` holds them; the way out is another one than that of `restore`."""
+    monkeypatch.setattr(
+        "monai_sasm.cli.degrade._model", lambda *asked: len(asked) > 2 and pytest.fail("it is degraded")
+    )
+    slices = [ct_slice(n, ImagePositionPatient=[0, 0, 3.0 * z]) for n, z in enumerate([0, 1, 2, 4])]
+    source = save_all(slices, tmp_path / "in")
+    code, out, err = sasm("degrade", source, "-o", tmp_path / "out", "--dose", "0.25")
+    assert (code, out) == (4, "")
+    assert "slices at uneven steps have no affine" in err
+    assert "resample the series to equal steps first (dcm2niix" in err
+    assert "write DICOM" not in err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("how", [("--dose", "0.1"), ("--kind", "gaussian", "--sigma", "30")])
 def test_padding_gets_no_noise(sasm: Any, tmp_path: Path, how: tuple[str, ...]) -> None:
     slices = [ct_slice(number, PixelSpacing=[0.8, 0.8]) for number in range(2)]

@@ -221,6 +221,27 @@ def test_one_series_is_asked_for(tmp_path: Path) -> None:
     assert "2 series were found, and one is measured" in result.output
 
 
+@pytest.mark.parametrize("padding", [-1024.0, -2000.0])
+def test_noise_of_air_is_that_of_air_in_the_patient_where_nothing_is_clipped(padding: float) -> None:
+    """Stored values end at -1024 HU: room air has half of its noise, and loses less of it to a restoration."""
+    volume, noise = body(20.0), np.random.default_rng(1).normal(0, 40.0, (4, 192, 192))
+    rows, columns = np.mgrid[:192, :192] - 95.5
+    gas, room = np.hypot(rows + 30, columns) < 24, np.hypot(rows, columns) > 88
+    stack = volume.array[0]
+    stack[:, gas], stack[:, room] = -890 + noise[:, gas], -1010 + noise[:, room]
+    stack[:, (rows + 30 < 0) & gas] -= 60  # its upper half is clipped here and there
+    stack[:] = np.maximum(stack, -1024)
+    stack[:, :3] = padding
+    found, sample = qualify(volume, restorer(), Wish())
+    levels = [row["noise"]["air"] for row in found["strengths"] if row["strength"] in (0, 0.25, 0.5, 0.75, 1)]
+    assert levels[0] == pytest.approx(40, rel=0.1)
+    assert levels == sorted(levels, reverse=True)
+    for one, masks in zip(sample.before, sample.tissues, strict=True):
+        assert gas[masks["air"]].all()
+        assert one[masks["air"]].min() > -1024
+    assert found["measured_in"]["pixels"]["air"] > 1000
+
+
 def test_noise_of_a_kind_that_is_not_there_is_no_number() -> None:
     _, sample = qualify(body(5.0), restorer(), Wish(slices=1))
     sample.tissues[0]["bone"][:] = False

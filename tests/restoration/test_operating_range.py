@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from monai_sasm.bundles import available, read_metadata
 from monai_sasm.cli.main import app
 from monai_sasm.errors import BundleError
 from monai_sasm.io.acquisition import Acquisition
+from monai_sasm.io.dicom.acquisition import OTHER
 from monai_sasm.io.formats import open_images
 from monai_sasm.io.volume import Volume
 from monai_sasm.restoration.operating_range import OUTSIDE, outside
@@ -102,6 +104,24 @@ def test_kernel_and_body_part_come_from_the_header() -> None:
     acquired = volume.source.acquisition()
     assert (acquired.scanner, acquired.kilovolts, acquired.thickness) == ("GE MEDICAL SYSTEMS RHAPSODE", 120.0, 5.0)
     assert acquired.kernel == "STANDARD"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "told"),
+    [
+        *((name, name) for name in ("STD+", "HD LUNG", "BONE+", "Standard", "FC13-H", "B_VSHARP_C", "YA", "11")),
+        (["Br38f", "3"], "Br38f"),
+        *((name, OTHER) for name in ("DOE^JANE", "MILLER", "Doe", "19500101", "Bone Jane", "LI J", "LI-WU")),
+    ],
+)
+def test_a_kernel_is_told_by_its_name_and_no_patient_by_his(tmp_path: Path, kernel: str | list[str], told: str) -> None:
+    """Of any maker; what damage has put there instead of a kernel is not repeated."""
+    header = pydicom.dcmread(ct_small())
+    header.ConvolutionKernel = kernel
+    header.save_as(tmp_path / "one.dcm")
+    (volume,) = open_images(tmp_path / "one.dcm")
+    (reason,) = outside({"kernels": ["B30f", "D45f"]}, volume.source.acquisition(), noise=0, unit=" HU", pixels=[])
+    assert reason == f"kernel {told} (B30f, D45f)"
 
 
 def test_restore_tells_it_in_row_and_log(tmp_path: Path) -> None:

@@ -177,7 +177,28 @@ def test_no_more_than_the_given_strength_is_used(most: float) -> None:
     assert result.summary["strength"] <= most
     left = result.summary["tissue_noise"]["result"]
     assert left > 0.5
-    told = f"{left:.3g} HU of noise are left in uniform tissue, more than the 0.5 that were asked for"
+    told = f"uniform tissue has {left:.3g} HU of noise left, more than the 0.5 that were asked for"
+    assert told in result.volume.notes
+
+
+def grain(noise: float) -> Volume:
+    """A grey photo with white noise, ``(3, 120, 132)``."""
+    draw = np.random.default_rng(0)
+    return Volume((0.5 + noise * draw.standard_normal((3, 120, 132))).astype(np.float32), Modality.PHOTO)
+
+
+@pytest.mark.parametrize("volume", [phantom(Modality.MR, 30.0)[0], grain(0.04)], ids=["MR", "PHOTO"])
+def test_a_missed_noise_is_told_in_the_unit_in_which_it_was_asked_for(volume: Volume) -> None:
+    """Per cent of white, whatever the numbers of the image are; photos have no tissue."""
+    place = "uniform places have" if volume.modality is Modality.PHOTO else "uniform tissue has"
+    white = 1.0 if volume.modality is Modality.PHOTO else scaling_for(volume).scale
+    result = restorer(volume.modality)(volume, expert="smooth", target_noise=0.2)
+    left = 100 * result.summary["tissue_noise"]["result"] / white
+    assert 0.2 < left < 4
+    assert f"{place} {left:.3g} % of white of noise left, more than the 0.2 that were asked for" in result.volume.notes
+    result = restorer(volume.modality)(volume, expert="smooth", target_noise=20.0)
+    has = 100 * result.summary["tissue_noise"]["input"] / white
+    told = f"{place} {has:.3g} % of white of noise, less than was asked for: nothing was to be done"
     assert told in result.volume.notes
 
 
@@ -241,6 +262,21 @@ def test_the_gate_is_followed_where_it_leaves_the_wanted_noise() -> None:
     result = judged(Modality.CT, 0.0)(volume, target_noise=12.0)
     assert result.derivation.parameters["expert"] == "gate"
     assert not any("everywhere" in note for note in result.volume.notes)
+
+
+def test_photos_are_left_to_the_gate_and_a_note_says_what_to_name() -> None:
+    result = judged(Modality.PHOTO, 1.0, "noise")(grain(0.04), target_noise=0.5)
+    assert np.array_equal(result.volume.array, grain(0.04).array)
+    has = 100 * result.summary["tissue_noise"]["input"]
+    told = f"uniform places have {has:.3g} % of white of noise left, more than the 0.5 that were asked for; in photos "
+    assert (
+        told + "the gate alone decides where, and the expert smooth acts everywhere if it is named"
+        in result.volume.notes
+    )
+    named = judged(Modality.PHOTO, 1.0, "noise")(grain(0.04), expert="smooth", target_noise=2.0)
+    assert named.summary["tissue_noise"]["result"] == pytest.approx(0.02, rel=0.02)
+    missed = judged(Modality.PHOTO, 1.0, "noise")(grain(0.04), expert="smooth", target_noise=0.1)
+    assert any(note.endswith("more than the 0.1 that were asked for") for note in missed.volume.notes)
 
 
 @pytest.mark.parametrize(("target", "degradation"), [(25.0, "low-dose"), (12.0, "low-resolution"), (None, "low-dose")])

@@ -25,17 +25,21 @@ _NUMBERS = {
 }
 _WORDS = {"kernel": "ConvolutionKernel", "body_part": "BodyPartExamined"}
 _PER_FRAME = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # of multi-frame files
+_KERNEL = (  # words of which the makers of scanners put names together: STD+, HD LUNG, B_VSHARP_C
+    "STANDARD|STANDARDPLUS|STD|STND|SOFT|SOFTPLUS|SMOOTH|MEDIUM|V?SHARP|HD|BONE|BONEPLUS|LUNG|DETAIL|EDGE|CHEST|CHST"
+    "|ULTRA|HEAD|BODY|BRAIN|NEURO|CARDIAC|TISSUE|ROUTINE|PLUS"
+)
 _QUOTABLE = {  # what damage may have put there is patient data, too: only usual names are told
     "Manufacturer": r"[A-Za-z][\w .,+/-]{0,63}",
     "ManufacturerModelName": r"[A-Za-z][\w .,+/-]{0,63}",
-    "ConvolutionKernel": r"[A-Z][A-Za-z]{0,2}\d{1,3}[a-z]{0,2}|[A-Z]{1,2}|STANDARD|SOFT|SMOOTH|SHARP|BONE|BONEPLUS|LUNG"
-    r"|DETAIL|EDGE|CHEST|ULTRA|HEAD|BODY",
+    "ConvolutionKernel": rf"(?:[A-Z][A-Za-z]{{0,2}}\d{{1,3}}[a-z]{{0,2}}(?:-[A-Z]{{1,2}})?|[A-Z]{{1,2}}|\d{{1,2}}"
+    rf"|(?:[A-Z]_)?(?i:{_KERNEL})(?:[ _+-](?:(?i:{_KERNEL})|[A-Z]|\d))*)\+{{0,2}}",
     "BodyPartExamined": "ABDOMEN|ABDOMENPELVIS|ANKLE|AORTA|ARM|BLADDER|BRAIN|BREAST|CAROTID|CHEST|CHESTABDOMEN"
     "|CHESTABDPELVIS|CLAVICLE|COLON|CSPINE|EAR|ELBOW|EXTREMITY|EYE|FACE|FEMUR|FINGER|FOOT|HAND|HEAD|HEADNECK|HEART|HIP"
     "|HUMERUS|IAC|JAW|KIDNEY|KNEE|LEG|LIVER|LSPINE|LUNG|MEDIASTINUM|NECK|NECKCHEST|ORBIT|PANCREAS|PELVIS|PROSTATE|RIB"
     "|SACRUM|SHOULDER|SINUS|SKULL|SPINE|SPLEEN|STERNUM|THIGH|THORAX|THYROID|TSPINE|UTERUS|WHOLEBODY|WRIST",
 }
-OTHER = "of another name"
+OTHER = "of an unusual name, which the header has"
 """Stands for a kernel or a body part that has none of the usual names."""
 
 
