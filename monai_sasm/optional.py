@@ -48,7 +48,9 @@ def torchvision() -> ModuleType:
         return importlib.import_module("torchvision")
     except (RuntimeError, ImportError) as error:
         if "torchvision::nms" not in str(error):
-            raise MissingExtraError("the gate needs 'torchvision': pip install torchvision") from error
+            raise MissingExtraError(
+                "this needs 'torchvision', which is not installed: pip install torchvision"
+            ) from error
         import sys
 
         import torch

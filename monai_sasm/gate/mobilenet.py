@@ -1,6 +1,6 @@
 """SpatialGate: MobileNetV2 kept spatial, saying per pixel what is wrong with an image.
 
-The trunk is torchvision's MobileNetV2 (Sandler et al. 2018) without its classifier. A raindrop is 10 to 120 pixels
+The trunk is MobileNetV2 (Sandler et al. 2018) without its classifier. A raindrop is 10 to 120 pixels
 wide and noise has no size at all, so a light head in the manner of LR-ASPP (Howard et al. 2019, section 6.3) joins
 the features of stride 8, 16 and 32; unlike LR-ASPP it has no global pooling, so that a tile sees what the whole image
 sees. The estimated noise level enters the head directly: an ImageNet trunk has learnt to ignore it.
@@ -16,7 +16,7 @@ from torch import nn
 
 from monai_sasm.functional.recorded import Recorded
 from monai_sasm.functional.tiling import pad_to_multiple
-from monai_sasm.optional import torchvision
+from monai_sasm.gate.trunk import mobilenet_v2
 from monai_sasm.types import ExpertLogits, ImageBatch, NoiseMap
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -56,7 +56,7 @@ class SpatialGate(Recorded):
             raise ValueError(f"a gate needs the identity and at least one expert, all different, got {list(classes)}")
         self.classes = tuple(classes)
         self.noise_estimator = noise_estimator
-        self.trunk = torchvision().models.mobilenet_v2(weights=None).features
+        self.trunk = mobilenet_v2()
         self.reduce = nn.ModuleDict({str(tap): nn.Conv2d(channels, width, 1) for tap, channels in TAPS.items()})
         self.local = nn.Sequential(  # stride 8 straight from the pixels: noise grain that the trunk pools away
             nn.Conv2d(3, 16, 3, stride=2, padding=1),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from monai_sasm.functional.noise import NoiseEstimator
 from monai_sasm.gate.display import to_display
 from monai_sasm.gate.mobilenet import STRIDE, SpatialGate, load_trunk
+from monai_sasm.gate.trunk import mobilenet_v2
 from monai_sasm.optional import torchvision
 from monai_sasm.types import Modality
 
@@ -51,11 +56,46 @@ def test_batch_norm_statistics_stay(gate: SpatialGate) -> None:
     assert all(torch.equal(old, norm.running_mean) for old, norm in zip(before, norms, strict=True))
 
 
-def test_trunk_is_loaded_from_a_torchvision_state_dict(tmp_path) -> None:
-    source = torchvision().models.mobilenet_v2(weights=None)
+def test_the_trunk_is_torchvisions(tmp_path: Path) -> None:
+    """The same weights by the same names, and the same answers to the last bit."""
+    torch.manual_seed(1)
+    source = torchvision().models.mobilenet_v2(weights=None).eval()
+    for module in source.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+            torch.nn.init.normal_(module.bias, std=0.1)
     torch.save(source.state_dict(), tmp_path / "mobilenet_v2.pth")
-    loaded = load_trunk(SpatialGate(["clean", "a"], width=8), str(tmp_path / "mobilenet_v2.pth"))
-    assert torch.equal(loaded.trunk[0][0].weight, source.features[0][0].weight)
+    loaded = load_trunk(SpatialGate(["clean", "a"], width=8), str(tmp_path / "mobilenet_v2.pth")).eval()
+    assert list(loaded.trunk.state_dict()) == list(source.features.state_dict())
+    image = torch.rand(2, 3, 65, 96, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        for index, (own, theirs) in enumerate(zip(loaded.trunk, source.features, strict=True)):
+            result = own(image)
+            assert torch.equal(result, theirs(image)), index
+            image = result
+    assert image.std() > 0.01
+
+
+def test_a_new_trunk_is_drawn_as_torchvisions() -> None:
+    torch.manual_seed(0)
+    own, theirs = mobilenet_v2(), torchvision().models.mobilenet_v2(weights=None).features
+    for (name, one), other in zip(own.state_dict().items(), theirs.state_dict().values(), strict=True):
+        if one.numel() > 1000:
+            assert float(one.std()) == pytest.approx(float(other.std()), rel=0.15), name
+        elif one.is_floating_point() and one.ndim == 1:
+            assert torch.equal(one, other), name
+
+
+def test_a_gate_needs_no_torchvision() -> None:
+    """Its import takes a second of processor time before the first image."""
+    program = (
+        "import sys; from monai_sasm.restoration.restorer import Restorer; assert Restorer().gate is not None; "
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torchvision', 'matplotlib', 'diffusers'}))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_classes_must_differ() -> None:
