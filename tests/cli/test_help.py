@@ -31,7 +31,7 @@ def test_a_sentence_ends_where_its_paragraph_or_the_terminal_does(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "1000")
-    monkeypatch.setenv("TERMINAL_WIDTH", "1000")
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 1000)  # read from the environment once, on import
     assert sasm(*words, "--help") == 0
     before = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).split("╭")[0]
     paragraphs = [line.strip() for line in before.splitlines() if line.strip() and "Usage: " not in line]

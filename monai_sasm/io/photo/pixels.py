@@ -15,7 +15,7 @@ MAX_PIXELS = 178_956_970  # where Pillow, too, takes an image for a decompressio
 _PER_VALUE = 4  # bytes of the photo itself, float32
 _PER_PIXEL = 17  # bytes of what is made of it: three channels, the noise map, and what is flat
 _AT_WORK, _WINDOW = 240, 1408**2  # bytes per pixel in networks, and pixels of the largest part that one sees at once
-_PROCESS, _SMALL = 350, 1_000_000  # MB of a process with its networks; of a small photo only its share is counted
+_PROCESS, _SMALL = 230, 1_000_000  # MB of a process with its networks; of a small photo only its share is counted
 
 
 @dataclass(frozen=True, eq=False)
