@@ -136,10 +136,9 @@ def _as_restored(volume: Volume, plan: Plan, wish: Wish) -> tuple[Plan, Sample]:
 def _least_noise(sample: Sample, target: float) -> float:
     """The noise nearest to the wanted one that some strength leaves; NaN where there is no uniform tissue."""
     try:
-        curve = _curve(sample)
+        return _curve(sample).nearest(target)
     except RefusedError:
         return math.nan
-    return curve.at(curve.strength_for(target))
 
 
 def _curve(sample: Sample) -> NoiseCurve:

@@ -48,6 +48,10 @@ class NoiseCurve:
         """Noise standard deviation, in the unit of the image."""
         return float(np.sqrt(max(0.0, self.before + 2 * strength * self.shared + strength**2 * self.removed)))
 
+    def nearest(self, target: float, most: float = 1.0) -> float:
+        """The noise that :meth:`strength_for` leaves."""
+        return self.at(self.strength_for(target, most))
+
     def strength_for(self, target: float, most: float = 1.0) -> float:
         """The smallest strength with at most that noise, 0 to ``most``; ``most`` where it cannot be reached.
 
@@ -201,8 +205,8 @@ def aimed(volume: Volume, plan: Plan) -> Aim:
     else:
         everything = restored_slices(volume, alone)[1]
         curve, everywhere = measured(change, smoother=everything), measured(everything)
-        least = curve.at(curve.strength_for(target, most))
-        if least > MET * target and everywhere.at(everywhere.strength_for(target, most)) < least:
+        least = curve.nearest(target, most)
+        if least > MET * target and everywhere.nearest(target, most) < least:
             plan, curve = alone, everywhere
             notes = (f"the gate would leave more noise than was asked for: {alone.options.expert} acts everywhere",)
     strength = round(curve.strength_for(target, most), 4)
