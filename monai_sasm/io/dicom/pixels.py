@@ -243,8 +243,9 @@ def _sign_extended(dataset: Dataset, raw: NDArray[np.int32], foreign_bits: bool)
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     limits = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     padding_range = _padding_range(dataset, signed)
-    if signed:
-        raw = np.where(_in_range(extended(raw, bits), padding_range), extended(raw, bits), raw)
+    if signed and padding_range is not None and raw.max(initial=0) > limits[1]:  # else there is nothing to extend
+        whole = extended(raw, bits)
+        raw = np.where(_in_range(whole, padding_range), whole, raw)
     padding = _in_range(raw, padding_range)
     outside = ((raw < limits[0]) | (raw > limits[1])) & ~padding
     if outside.any():
