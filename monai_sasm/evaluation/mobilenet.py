@@ -55,10 +55,8 @@ def _taps(photo: Any, weights: Path) -> list[Any]:
 
 @lru_cache(maxsize=1)
 def _trunk(weights: Path) -> Any:
-    import torch
+    from monai_sasm.gate.trunk import load_weights, mobilenet_v2
 
-    from monai_sasm.optional import torchvision
-
-    model = torchvision().models.mobilenet_v2(weights=None)
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    return model.eval().features
+    trunk = mobilenet_v2()
+    load_weights(trunk, weights)
+    return trunk.eval()

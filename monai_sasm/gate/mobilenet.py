@@ -16,7 +16,7 @@ from torch import nn
 
 from monai_sasm.functional.recorded import Recorded
 from monai_sasm.functional.tiling import pad_to_multiple
-from monai_sasm.gate.trunk import mobilenet_v2
+from monai_sasm.gate.trunk import load_weights, mobilenet_v2
 from monai_sasm.types import ExpertLogits, ImageBatch, NoiseMap
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -119,10 +119,7 @@ class SpatialGate(Recorded):
 
 def load_trunk(gate: SpatialGate, path: str) -> SpatialGate:
     """Fill the trunk from a state dict of ``torchvision.models.mobilenet_v2`` (for example its ImageNet weights)."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    prefix = "features."
-    trunk = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    gate.trunk.load_state_dict(trunk)
+    load_weights(gate.trunk, path)
     return gate
 
 

@@ -6,6 +6,8 @@ operators of detectors, before the first image is restored.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -53,6 +55,12 @@ def mobilenet_v2() -> nn.Sequential:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
     return trunk
+
+
+def load_weights(trunk: nn.Sequential, path: str | Path) -> None:
+    """Fill the layers from a state dict of ``torchvision.models.mobilenet_v2``, whose classifier is left out."""
+    state, prefix = torch.load(path, map_location="cpu", weights_only=True), "features."
+    trunk.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
 
 
 def _activated(inputs: int, outputs: int, side: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
